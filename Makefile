@@ -1,0 +1,121 @@
+# Needs Python 3.11 or newer with pip, make and git; everything else is installed into .venv.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Test processes; each one imports dagster and mlflow, which takes seconds and about 500 MB.
+JOBS ?= 2
+
+# Where `make dev` and `make demo` keep Dagster's runs. Dagster insists on an absolute path.
+DAGSTER_HOME ?= $(CURDIR)/data/dagster
+export DAGSTER_HOME
+
+# No usage statistics: the first two are read by MLflow and Evidently, the last by Dagster, which
+# also needs its own file (see $(DAGSTER_HOME)/dagster.yaml below).
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+export DAGSTER_DISABLE_TELEMETRY := 1
+
+.PHONY: help
+help:
+	@echo 'make install    create .venv with the locked dependencies'
+	@echo 'make demo       run the platform end to end on a public data set'
+	@echo 'make dev        serve the Dagster UI on http://127.0.0.1:3000'
+	@echo 'make test       run the tests that take little time'
+	@echo 'make test-all   run all tests'
+	@echo 'make check      lint, formatting, types, import contracts'
+	@echo 'make bench      run the benchmarks'
+	@echo 'make lock       recompile requirements/*.txt from pyproject.toml'
+
+.PHONY: install
+install: $(STAMP)
+
+# python3 first: the interpreter a person expects. The others help where it is too old. Debian
+# leaves ensurepip out of its Python unless python3-venv is installed; its pip can fill in.
+$(BIN)/python:
+	@for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    found="$$candidate"; break; \
+	  fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Python 3.11 or newer is needed and none was found on the PATH." >&2; \
+	  echo "Name one with: make install PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; \
+	fi; \
+	if "$$found" -c 'import ensurepip' 2>/dev/null; then \
+	  "$$found" -m venv $(VENV); \
+	else \
+	  "$$found" -m venv --without-pip $(VENV) && \
+	  "$$found" -m pip --python $(BIN)/python install --quiet pip; \
+	fi || { rm -rf $(VENV); exit 1; }
+
+# uv installs in seconds what takes pip minutes. pip takes over where uv cannot be had, or where it
+# cannot reach the packages because only pip is set up for the local index.
+$(STAMP): $(BIN)/python requirements/dev.txt requirements/uv.txt pyproject.toml
+	@if $(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt && \
+	    $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt; \
+	then :; else \
+	  echo 'uv could not install the dependencies, trying pip' >&2; \
+	  $(BIN)/python -m pip install --require-hashes -r requirements/dev.txt; \
+	fi
+	@# Only links this checkout into the environment; its build backend is in dev.txt.
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DAGSTER_HOME)/dagster.yaml:
+	@mkdir -p "$(@D)"
+	@printf 'telemetry:\n  enabled: false\n' > "$@"
+
+.PHONY: demo
+demo: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
+	$(BIN)/python -m demo
+
+.PHONY: dev
+dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
+	$(BIN)/dg dev --host 127.0.0.1 --port 3000
+
+# loadscope keeps a module's tests in one process, so its expensive fixtures are built once.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+.PHONY: test
+test: $(STAMP)
+	$(PYTEST) -m 'not slow'
+
+.PHONY: test-all
+test-all: $(STAMP)
+	$(PYTEST)
+
+.PHONY: check
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+# One version of a package for all Pythons and systems (--universal, fewest), so that what was
+# tested is what others get. Extras stay in the files because pip wants them there when it checks
+# hashes. dev.txt is compiled first and constrains base.txt; bench.txt is for an environment of its
+# own (see bench.in). To move to newer versions: LOCK_ARGS=--upgrade, or
+# LOCK_ARGS='--upgrade-package mlflow'.
+LOCK_ARGS ?=
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--no-strip-extras --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
+	$(LOCK_ARGS)
+EXTRAS := --extra postgres --extra s3 --extra azure --extra demo
+
+.PHONY: lock
+lock: $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	$(COMPILE) $(EXTRAS) --extra dev pyproject.toml -o requirements/dev.txt
+	$(COMPILE) $(EXTRAS) -c requirements/dev.txt pyproject.toml -o requirements/base.txt
+	$(COMPILE) --group bootstrap -o requirements/uv.txt
+	$(COMPILE) requirements/bench.in -o requirements/bench.txt

@@ -1,0 +1,124 @@
+"""What a run tells Dagster about each of its partitions.
+
+A range run is one step with many partitions. Dagster copies one result to all of them; these
+functions say what holds for each.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+# Two things for which Dagster has no public name; tests/test_assets_events.py fails when they move.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluation,
+    AssetCheckEvaluationTargetMaterializationData,
+)
+from dagster._core.definitions.metadata import normalize_metadata
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+from dagster._core.storage.tags import CODE_VERSION_TAG
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a check for one partition."""
+
+    passed: bool
+    description: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+
+
+def materialized(
+    context: dg.AssetExecutionContext,
+    by_partition: Mapping[str, Mapping[str, Any]],
+    skipped: Mapping[str, str] | None = None,
+) -> Iterator[Any]:
+    """Record a materialisation with metadata of its own for each partition that was computed.
+
+    Partitions in `skipped` stay as they were; their reasons are logged.
+    """
+    for key, reason in (skipped or {}).items():
+        context.log.warning(f"{key} skipped: {reason}")
+    if not by_partition:
+        return
+    if not skipped:
+        for key, metadata in by_partition.items():
+            context.add_asset_metadata(metadata, partition_key=key)
+        yield dg.MaterializeResult()
+        return
+    version = context.assets_def.code_versions_by_key.get(context.asset_key)
+    for key, metadata in by_partition.items():
+        yield dg.AssetMaterialization(
+            context.asset_key,
+            partition=key,
+            metadata=metadata,
+            tags={CODE_VERSION_TAG: version} if version else None,
+        )
+    # The step needs an output for what comes after it in the run, but not one that records the
+    # skipped partitions as materialised.
+    yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
+
+
+def checked(
+    context: dg.AssetExecutionContext, name: str, verdicts: Mapping[str, Verdict]
+) -> Iterator[Any]:
+    """Record a check's outcome for each partition, and then for the run as a whole.
+
+    Comes after `materialized`, since each outcome names the materialisation that it judges.
+    """
+    failed = {key: verdict for key, verdict in verdicts.items() if not verdict.passed}
+    if len(verdicts) > 1:
+        yield from _each_partition(context, name, verdicts)
+    newest = list(verdicts)[-1:] if not failed else list(failed)[-1:]
+    described = [verdicts[key] for key in newest]
+    yield dg.AssetCheckResult(
+        check_name=name,
+        passed=not failed,
+        severity=max((v.severity for v in failed.values()), key=_weight, default=dg.AssetCheckSeverity.WARN),
+        description=described[0].description if described else "nothing to judge",
+        metadata={
+            **(described[0].metadata if described else {}),
+            "partitions judged": len(verdicts),
+            "partitions failed": len(failed),
+            **({"failed": ", ".join(_abridged(list(failed)))} if failed else {}),
+        },
+    )
+
+
+def _each_partition(
+    context: dg.AssetExecutionContext, name: str, verdicts: Mapping[str, Verdict]
+) -> Iterator[AssetCheckEvaluation]:
+    storage = context.instance.event_log_storage
+    ids = storage.get_latest_storage_id_by_partition(
+        context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(verdicts)
+    )
+    now = context.instance.get_run_record_by_id(context.run_id)
+    timestamp = now.update_timestamp.timestamp() if now else 0.0
+    for key, verdict in verdicts.items():
+        target = (
+            AssetCheckEvaluationTargetMaterializationData(
+                storage_id=ids[key], run_id=context.run_id, timestamp=timestamp
+            )
+            if key in ids
+            else None
+        )
+        yield AssetCheckEvaluation(
+            asset_key=context.asset_key,
+            check_name=name,
+            partition=key,
+            passed=verdict.passed,
+            severity=verdict.severity,
+            description=verdict.description,
+            metadata=normalize_metadata(dict(verdict.metadata)),
+            target_materialization_data=target,
+        )
+
+
+def _weight(severity: dg.AssetCheckSeverity) -> int:
+    return int(severity is dg.AssetCheckSeverity.ERROR)
+
+
+def _abridged(keys: Sequence[str], most: int = 12) -> list[str]:
+    return [*keys[:most], f"… {len(keys) - most} more"] if len(keys) > most else list(keys)

@@ -1,0 +1,145 @@
+"""Feature tables and labels, each from one query, with the leak check beside it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from assets.events import Verdict, checked, materialized
+from assets.metadata import asset_key, common, described, lineage_of_query, table_metadata
+from assets.partitions import (
+    backfill_policy,
+    looking_ahead,
+    looking_back,
+    partitions_of,
+    stretch_of,
+)
+from ml_platform.errors import EmptyPartition
+from ml_platform.features import (
+    LeakReport,
+    check_leak,
+    compute_features,
+    compute_labels,
+    feature_view_table,
+    labels_table,
+)
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import UseCase, digest
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake, Written
+from resources import LakeResource
+
+NO_LEAK = "no_leak"
+
+# A range is checked in a few of its partitions: a query that leaks does so in every one.
+PARTITIONS_CHECKED = 3
+
+
+def build_features(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
+    """One asset for each feature view, and one for the labels."""
+    views = [_build_view(use_case, view, settings) for view in use_case.features]
+    return [*views, _build_labels(use_case, settings)]
+
+
+def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDefinition:
+    declared = use_case.features[view]
+    table = feature_view_table(use_case, view)
+    key = asset_key(use_case, table.name)
+    version = digest(declared.query, declared.model_dump(mode="json"))
+    text = declared.description or f"Features of {', '.join(declared.entity)}."
+    reach = f"Looks back {declared.lookback}; joined to examples while not older than {declared.ttl}."
+    mapping = looking_back(use_case, declared.lookback)
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetDep(asset_key(use_case, s), partition_mapping=mapping) for s in declared.reads],
+        partitions_def=partitions_of(use_case),
+        backfill_policy=backfill_policy(settings),
+        code_version=version,
+        description=described(f"{text}\n\n{reach}", declared.query),
+        metadata={**table_metadata(table), **lineage_of_query(use_case, declared.query)},
+        check_specs=[
+            dg.AssetCheckSpec(
+                NO_LEAK,
+                asset=key,
+                description="With the source rows hidden that were not known yet, the same values come out.",
+            )
+        ],
+        output_required=False,
+        **common(use_case, "ducklake", "sql"),
+    )
+    def view_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
+        commit = Commit(context.run_id, version, f"{use_case.name}/{table.name}")
+        written = compute_features(lake.lake, use_case, view, stretch_of(context, use_case), commit)
+        yield from materialized(context, *row_counts(use_case, written, "its sources have no rows"))
+        judged = _spread([window for window, rows in written.rows.items() if rows])
+        verdicts = {
+            use_case.calendar.key(window): _leak_verdict(lake.lake, use_case, view, window)
+            for window in judged
+        }
+        if verdicts:
+            yield from checked(context, NO_LEAK, verdicts)
+
+    return view_asset
+
+
+def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
+    label = use_case.label
+    table = labels_table(use_case)
+    version = digest(label.query, label.model_dump(mode="json"))
+    mapping = looking_ahead(use_case, label.horizon)
+
+    @dg.asset(
+        key=asset_key(use_case, table.name),
+        deps=[dg.AssetDep(asset_key(use_case, s), partition_mapping=mapping) for s in label.reads],
+        partitions_def=partitions_of(use_case),
+        backfill_policy=backfill_policy(settings),
+        code_version=version,
+        description=described(
+            f"What became of each example ({label.task}), and from when on it was known. "
+            f"The last label of a partition arrives up to {label.horizon} after its end.",
+            label.query,
+        ),
+        metadata={**table_metadata(table), **lineage_of_query(use_case, label.query)},
+        output_required=False,
+        **common(use_case, "ducklake", "sql"),
+    )
+    def labels_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
+        commit = Commit(context.run_id, version, f"{use_case.name}/labels")
+        written = compute_labels(lake.lake, use_case, stretch_of(context, use_case), commit)
+        yield from materialized(context, *row_counts(use_case, written, "no label has arrived yet"))
+
+    return labels_asset
+
+
+def row_counts(
+    use_case: UseCase, written: Written, why_empty: str
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Metadata of the partitions that have rows, and the reason for those that have none."""
+    keys = {use_case.calendar.key(window): rows for window, rows in written.rows.items()}
+    counts = {
+        key: {"dagster/partition_row_count": rows, "snapshot": written.snapshot}
+        for key, rows in keys.items()
+        if rows
+    }
+    return counts, {key: why_empty for key, rows in keys.items() if not rows}
+
+
+def _spread(windows: list[Window]) -> list[Window]:
+    if len(windows) <= PARTITIONS_CHECKED:
+        return windows
+    last = len(windows) - 1
+    return [windows[last * i // (PARTITIONS_CHECKED - 1)] for i in range(PARTITIONS_CHECKED)]
+
+
+def _leak_verdict(lake: Lake, use_case: UseCase, view: str, window: Window) -> Verdict:
+    try:
+        report: LeakReport = check_leak(lake, use_case, view, window)
+    except EmptyPartition as error:
+        return Verdict(True, str(error))
+    moments = ", ".join(moment.isoformat() for moment in report.cuts)
+    return Verdict(
+        passed=report.problem is None,
+        description=report.problem or f"{report.rows_compared} rows came out the same without the future",
+        metadata={"rows compared": report.rows_compared, "cut at": moments},
+    )

@@ -1,0 +1,58 @@
+"""What a table looks like in the Dagster UI: columns, where they come from, descriptions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from ml_platform.spec.lineage import column_sources
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Table
+
+
+def asset_key(use_case: UseCase, table: str) -> dg.AssetKey:
+    return dg.AssetKey([use_case.name, table])
+
+
+def table_metadata(table: Table) -> dict[str, Any]:
+    """Schema and name of a table, known before anything is computed."""
+    columns = [
+        dg.TableColumn(name, kind, tags={"key": ""} if name in table.order else None)
+        for name, kind in table.columns.items()
+    ]
+    return {
+        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "dagster/table_name": f"lake.{table.schema}.{table.name}",
+    }
+
+
+def lineage_of_query(use_case: UseCase, query: str) -> dict[str, Any]:
+    """Which source columns each column of a query is computed from."""
+    columns = {name: source.columns for name, source in use_case.sources.items()}
+    return column_lineage(use_case, column_sources(query, columns))
+
+
+def column_lineage(
+    use_case: UseCase, sources: Mapping[str, tuple[tuple[str, str], ...]]
+) -> dict[str, Any]:
+    """Column lineage metadata; sources: column → (table, column) pairs it depends on."""
+    deps = {
+        name: [dg.TableColumnDep(asset_key(use_case, table), column) for table, column in pairs]
+        for name, pairs in sources.items()
+        if pairs
+    }
+    return {"dagster/column_lineage": dg.TableColumnLineage(deps)} if deps else {}
+
+
+def described(text: str, query: str = "", language: str = "sql") -> str:
+    """A description in Markdown, with the query that computes the asset."""
+    return f"{text}\n\n```{language}\n{query}\n```" if query else text
+
+
+def common(use_case: UseCase, *kinds: str) -> dict[str, Any]:
+    """Arguments that all assets of a use case share."""
+    return {
+        "group_name": use_case.name,
+        "owners": list(use_case.owners),
+        "kinds": set(kinds),
+    }

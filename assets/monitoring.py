@@ -1,0 +1,243 @@
+"""Drift and performance reports, with a check that has a status for each partition."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from assets.events import Verdict, checked, materialized
+from assets.metadata import asset_key, common, table_metadata
+from assets.partitions import (
+    backfill_policy,
+    looking_back,
+    partitions_of,
+    stretch_of,
+    trailing,
+)
+from ml_platform.errors import PlatformError
+from ml_platform.monitoring import (
+    DriftRun,
+    Performance,
+    PerformanceRun,
+    WindowDrift,
+    drift_table,
+    performance_table,
+    render_drift_html,
+    report_drift,
+    report_performance,
+    report_url,
+)
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import UseCase, digest, feature_table
+from ml_platform.spec.windows import Duration, Window
+from ml_platform.storage import Commit
+from resources import LakeResource, RegistryResource
+
+NO_DRIFT = "no_drift"
+WITHIN_BOUNDS = "performance_within_bounds"
+
+# A page takes seconds to draw. A range draws the newest failures; the others are drawn when their
+# link is followed.
+PAGES_DRAWN = 1
+
+
+def build_monitoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
+    """The assets of a use case's drift and performance reports."""
+    return [_build_drift(use_case, settings), _build_performance(use_case, settings)]
+
+
+def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
+    spec = use_case.monitoring
+    key = asset_key(use_case, "drift_report")
+    partitions = partitions_of(use_case)
+    version = digest(spec.model_dump(mode="json"))
+    watched = ["predictions", *(feature_table(v) for v in use_case.features), "labels"]
+    mapping = trailing(use_case, spec.window)
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetDep(asset_key(use_case, t), partition_mapping=mapping) for t in watched],
+        partitions_def=partitions,
+        backfill_policy=backfill_policy(settings),
+        code_version=version,
+        description=(
+            f"Features, predictions and labels of the {spec.window} that trail up to each "
+            "partition's end, against what its champion was trained on: a score for each column. "
+            "`report` opens Evidently's page of the partition."
+        ),
+        metadata=table_metadata(drift_table(use_case)),
+        check_specs=[
+            dg.AssetCheckSpec(
+                NO_DRIFT,
+                asset=key,
+                partitions_def=partitions,
+                description=f"Fails when {spec.drift.share:.0%} of the columns drift or more.",
+            )
+        ],
+        output_required=False,
+        **common(use_case, "ducklake", "evidently"),
+    )
+    def drift_report(
+        context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
+    ) -> Iterator[Any]:
+        commit = Commit(context.run_id, version, f"{use_case.name}/drift_report")
+        stretch = stretch_of(context, use_case)
+        run = report_drift(lake.lake, registry.registry, use_case, stretch, commit)
+        _draw_newest_failures(context, lake, registry, use_case, run)
+        links = {window: report_url(settings, use_case, window) for window in run.windows}
+        rows = {
+            use_case.calendar.key(window): _drift_metadata(drift, links[window], run.snapshot)
+            for window, drift in run.windows.items()
+        }
+        yield from materialized(context, rows, _reasons(use_case, run.skipped))
+        verdicts = {
+            use_case.calendar.key(window): _drift_verdict(drift, links[window])
+            for window, drift in run.windows.items()
+        }
+        if verdicts:
+            yield from checked(context, NO_DRIFT, verdicts)
+
+    return drift_report
+
+
+def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
+    spec = use_case.monitoring.performance
+    metric = use_case.model.metric
+    key = asset_key(use_case, "performance_report")
+    partitions = partitions_of(use_case)
+    version = digest(spec.model_dump(mode="json"), metric)
+    mapping = looking_back(use_case, Duration(0, "d"))
+
+    @dg.asset(
+        key=key,
+        deps=[
+            dg.AssetDep(asset_key(use_case, table), partition_mapping=mapping)
+            for table in ("predictions", "labels")
+        ],
+        partitions_def=partitions,
+        backfill_policy=backfill_policy(settings),
+        code_version=version,
+        description=(
+            "Predictions against the labels that have arrived: what was reported first, and what "
+            "is known now."
+        ),
+        metadata=table_metadata(performance_table(use_case)),
+        check_specs=[
+            dg.AssetCheckSpec(
+                WITHIN_BOUNDS,
+                asset=key,
+                partitions_def=partitions,
+                description=f"`{metric}` keeps its bounds ({_bounds(use_case)}).",
+            )
+        ],
+        output_required=False,
+        **common(use_case, "ducklake"),
+    )
+    def performance(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
+        commit = Commit(context.run_id, version, f"{use_case.name}/performance_report")
+        stretch = stretch_of(context, use_case)
+        run = report_performance(lake.lake, use_case, stretch, commit, now=datetime.now(UTC))
+        rows = {
+            use_case.calendar.key(window): _performance_metadata(found, run)
+            for window, found in run.windows.items()
+        }
+        yield from materialized(context, rows, _reasons(use_case, run.skipped))
+        verdicts = {
+            use_case.calendar.key(window): _performance_verdict(use_case, found)
+            for window, found in run.windows.items()
+            if found.passed is not None
+        }
+        if verdicts:
+            yield from checked(context, WITHIN_BOUNDS, verdicts)
+
+    return performance
+
+
+def _draw_newest_failures(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    registry: RegistryResource,
+    use_case: UseCase,
+    run: DriftRun,
+) -> None:
+    failed = [window for window, drift in run.windows.items() if drift.failed]
+    for window in failed[-PAGES_DRAWN:]:
+        try:
+            path = render_drift_html(lake.lake, registry.registry, use_case, window)
+        except PlatformError as error:
+            # The scores are what counts; they are stored, and the page can be drawn later.
+            context.log.error(f"no page for {use_case.calendar.key(window)}: {error}")
+        else:
+            context.log.info(f"drew {path}")
+
+
+def _drift_metadata(drift: WindowDrift, link: str, snapshot: int) -> dict[str, Any]:
+    return {
+        "report": dg.MetadataValue.url(link),
+        **({} if drift.share is None else {"share drifted": drift.share}),
+        **({} if drift.largest_score is None else {"largest score": drift.largest_score}),
+        "columns drifted": len(drift.drifted),
+        "columns judged": drift.judged,
+        "champion": drift.version,
+        "snapshot": snapshot,
+        "scores": _score_table(drift),
+        **{f"score {c.column}": c.score for c in drift.columns if c.score is not None},
+    }
+
+
+def _score_table(drift: WindowDrift) -> dg.MetadataValue:
+    ordered = sorted(drift.columns, key=lambda c: -1.0 if c.score is None else -c.score)
+    lines = [
+        f"| {'**' if c.drifted else ''}{c.column}{'**' if c.drifted else ''} | {c.kind} | {c.method} "
+        f"| {'' if c.score is None else f'{c.score:.3f}'} | {c.status} |"
+        for c in ordered
+    ]
+    return dg.MetadataValue.md(
+        "\n".join(["| column | kind | method | score | status |", "| --- | --- | --- | --- | --- |", *lines])
+    )
+
+
+def _drift_verdict(drift: WindowDrift, link: str) -> Verdict:
+    if drift.share is None:
+        return Verdict(True, "too few rows to judge any column", severity=dg.AssetCheckSeverity.WARN)
+    said = f"{len(drift.drifted)} of {drift.judged} columns drifted"
+    return Verdict(
+        passed=not drift.failed,
+        description=f"{said}: {', '.join(drift.drifted)}" if drift.drifted else said,
+        metadata={"share drifted": drift.share, "report": dg.MetadataValue.url(link)},
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+def _performance_metadata(found: Performance, run: PerformanceRun) -> dict[str, Any]:
+    return {
+        "dagster/partition_row_count": found.rows,
+        "labelled": found.labelled,
+        "coverage": found.coverage,
+        "status": found.status,
+        "model versions": ", ".join(str(version) for version in found.versions),
+        "snapshot": run.snapshot,
+        **{name: float(value) for name, value in found.metrics.items()},
+    }
+
+
+def _performance_verdict(use_case: UseCase, found: Performance) -> Verdict:
+    metric = use_case.model.metric
+    value = found.metrics[metric]
+    return Verdict(
+        passed=bool(found.passed),
+        description=f"{metric} {value:.4f} on {found.labelled} labelled rows ({_bounds(use_case)})",
+        metadata={metric: value, "labelled": found.labelled},
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+def _bounds(use_case: UseCase) -> str:
+    spec = use_case.monitoring.performance
+    named = [("at least", spec.min), ("at most", spec.max)]
+    return " and ".join(f"{word} {bound}" for word, bound in named if bound is not None) or "none set"
+
+
+def _reasons(use_case: UseCase, skipped: Mapping[Window, str]) -> dict[str, str]:
+    return {use_case.calendar.key(window): reason for window, reason in skipped.items()}

@@ -1,0 +1,67 @@
+"""Dagster partitions of a use case's calendar, and which of them depend on which."""
+
+import dagster as dg
+
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Cadence, Duration, Window
+
+DEFINITIONS = {
+    Cadence.hourly: (dg.HourlyPartitionsDefinition, "%Y-%m-%d-%H:%M"),
+    Cadence.daily: (dg.DailyPartitionsDefinition, "%Y-%m-%d"),
+    Cadence.weekly: (dg.WeeklyPartitionsDefinition, "%Y-%m-%d"),
+    Cadence.monthly: (dg.MonthlyPartitionsDefinition, "%Y-%m-%d"),
+}
+
+
+def partitions_of(use_case: UseCase) -> dg.TimeWindowPartitionsDefinition:
+    """The partitions of every table of a use case."""
+    kind, form = DEFINITIONS[use_case.partitions.cadence]
+    calendar = use_case.calendar
+    end = use_case.partitions.closes_at
+    return kind(
+        start_date=calendar.start.strftime(form),
+        end_date=end.strftime(form) if end else None,
+        timezone=use_case.timezone,
+    )
+
+
+def backfill_policy(settings: Settings) -> dg.BackfillPolicy:
+    """One run for a backfill of any length, unless a setting caps its partitions."""
+    if settings.max_partitions_per_run is None:
+        return dg.BackfillPolicy.single_run()
+    return dg.BackfillPolicy.multi_run(settings.max_partitions_per_run)
+
+
+def stretch_of(context: dg.AssetExecutionContext, use_case: UseCase) -> Window:
+    """The stretch of event time that a run computes: one partition or a range of them."""
+    window = context.partition_time_window
+    zone = use_case.calendar.timezone
+    return Window(window.start.astimezone(zone), window.end.astimezone(zone))
+
+
+def looking_back(use_case: UseCase, duration: Duration) -> dg.TimeWindowPartitionMapping:
+    """A window needs its own partition and those that `duration` before its start reaches."""
+    return _offsets(-use_case.calendar.steps_before(duration), 0)
+
+
+def looking_ahead(use_case: UseCase, duration: Duration) -> dg.TimeWindowPartitionMapping:
+    """A window needs its own partition and those that `duration` after its end reaches."""
+    return _offsets(0, use_case.calendar.steps_after(duration))
+
+
+def trailing(use_case: UseCase, duration: Duration) -> dg.TimeWindowPartitionMapping:
+    """A window needs the partitions of the stretch of `duration` that ends with it."""
+    return _offsets(1 - max(1, use_case.calendar.steps_before(duration)), 0)
+
+
+def before_cutoff(use_case: UseCase, duration: Duration) -> dg.TimeWindowPartitionMapping:
+    """A cutoff needs the partitions of `duration` before it, and none from it on."""
+    return _offsets(-use_case.calendar.steps_before(duration), -1)
+
+
+def _offsets(start: int, end: int) -> dg.TimeWindowPartitionMapping:
+    # At both ends of a history there is simply less to see.
+    return dg.TimeWindowPartitionMapping(
+        start_offset=start, end_offset=end, allow_nonexistent_upstream_partitions=True
+    )

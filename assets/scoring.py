@@ -1,0 +1,86 @@
+"""Prediction tables, each window scored by the champion of that window."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from assets.events import materialized
+from assets.metadata import asset_key, column_lineage, common, table_metadata
+from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
+from ml_platform.scoring import predictions_table, score
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import UseCase, digest, feature_table
+from ml_platform.spec.windows import Duration
+from ml_platform.storage import Commit
+from resources import LakeResource, RegistryResource
+
+
+def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
+    """The asset of a use case's predictions."""
+    table = predictions_table(use_case)
+    version = digest(use_case.examples.model_dump(mode="json"), use_case.prediction_columns)
+
+    @dg.asset(
+        key=asset_key(use_case, table.name),
+        deps=[*inputs_of(use_case), asset_key(use_case, "promotions")],
+        partitions_def=partitions_of(use_case),
+        backfill_policy=backfill_policy(settings),
+        code_version=version,
+        description=(
+            "Every example scored by the champion of its window: the version whose promotion was "
+            "effective when the window began, so a backfill of history is a leak-free backtest.\n\n"
+            "Each row is stamped with model version, lake snapshot and the time of scoring."
+        ),
+        metadata={**table_metadata(table), **_lineage(use_case)},
+        output_required=False,
+        **common(use_case, "ducklake", "scikitlearn"),
+    )
+    def predictions(
+        context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
+    ) -> Iterator[Any]:
+        commit = Commit(context.run_id, version, f"{use_case.name}/predictions")
+        stretch = stretch_of(context, use_case)
+        report = score(lake.lake, registry.registry, use_case, stretch, commit)
+        report.raise_if_empty()
+        assert report.written is not None
+        rows = {
+            use_case.calendar.key(window): {
+                "dagster/partition_row_count": report.written.rows[window],
+                "model version": number,
+                "snapshot": report.written.snapshot,
+            }
+            for window, number in report.versions.items()
+        }
+        skipped = {use_case.calendar.key(w): reason for w, reason in report.skipped.items()}
+        yield from materialized(context, rows, skipped)
+
+    return [predictions]
+
+
+def inputs_of(use_case: UseCase) -> list[dg.AssetDep]:
+    """What a window's examples are assembled from: their source, and features within their ttl."""
+    examples = dg.AssetDep(
+        asset_key(use_case, use_case.examples.source),
+        partition_mapping=looking_back(use_case, Duration(0, "d")),
+    )
+    features = [
+        dg.AssetDep(
+            asset_key(use_case, feature_table(view)),
+            partition_mapping=looking_back(use_case, use_case.features[view].ttl),
+        )
+        for view in use_case.features
+    ]
+    return [examples, *features]
+
+
+def _lineage(use_case: UseCase) -> dict[str, Any]:
+    features = tuple(
+        (feature_table(view), feature)
+        for view, declared in use_case.features.items()
+        for feature in declared.features
+    )
+    keys = {c: ((use_case.examples.source, c),) for c in use_case.examples.entity}
+    event_time = use_case.sources[use_case.examples.source].event_time
+    keys["event_time"] = ((use_case.examples.source, event_time),)
+    return column_lineage(use_case, {**keys, **dict.fromkeys(use_case.prediction_columns, features)})

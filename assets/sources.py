@@ -1,0 +1,93 @@
+"""Source tables: what has landed, ingested under a contract."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from assets.events import Verdict, checked, materialized
+from assets.metadata import asset_key, common, described, table_metadata
+from assets.partitions import backfill_policy, partitions_of, stretch_of
+from ml_platform.settings import Settings
+from ml_platform.sources import IngestReport, ingest, source_table
+from ml_platform.spec.use_case import UseCase, digest
+from ml_platform.storage import Commit
+from resources import LakeResource
+
+COMPLETE = "landed_is_ingested_or_quarantined"
+READABLE = "landing_files_are_readable"
+
+
+def build_sources(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
+    """One asset for each source of a use case."""
+    return [_build(use_case, name, settings) for name in use_case.sources]
+
+
+def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinition:
+    source = use_case.sources[name]
+    key = asset_key(use_case, name)
+    version = digest(source.model_dump(mode="json"), use_case.timezone)
+    text = source.description or f"Records of {name} as they landed, one row for each `{', '.join(source.key)}`."
+    known = f"Known from `{source.known_at_sql}`. Rows that break the contract are in `quarantine`."
+
+    @dg.asset(
+        key=key,
+        partitions_def=partitions_of(use_case),
+        backfill_policy=backfill_policy(settings),
+        code_version=version,
+        description=described(f"{text}\n\nLands as `{source.files}`. {known}"),
+        metadata=table_metadata(source_table(use_case, name)),
+        check_specs=[
+            dg.AssetCheckSpec(COMPLETE, asset=key, description="No landed row is lost."),
+            dg.AssetCheckSpec(READABLE, asset=key, description="Every landing file could be read."),
+        ],
+        output_required=False,
+        **common(use_case, "ducklake", source.file_format),
+    )
+    def source_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
+        commit = Commit(context.run_id, version, f"{use_case.name}/{name}")
+        report = ingest(lake.lake, use_case, name, stretch_of(context, use_case), commit)
+        keys = {use_case.calendar.key(window): counts for window, counts in report.windows.items()}
+        rows = {
+            k: {
+                "dagster/partition_row_count": c.ingested,
+                "landed": c.landed,
+                "quarantined": c.quarantined,
+                "snapshot": report.snapshot,
+            }
+            for k, c in keys.items()
+            if c.landed or c.ingested
+        }
+        skipped = {k: "nothing has landed for it" for k in keys if k not in rows}
+        yield from materialized(context, rows, skipped)
+        if rows:
+            yield from checked(context, COMPLETE, {"all": _completeness(report)})
+            yield from checked(context, READABLE, {"all": _readability(report)})
+
+    return source_asset
+
+
+def _completeness(report: IngestReport) -> Verdict:
+    landed = sum(c.landed for c in report.windows.values())
+    ingested = sum(c.ingested for c in report.windows.values())
+    quarantined = sum(c.quarantined for c in report.windows.values())
+    lost = {w for w, c in report.windows.items() if c.landed != c.ingested + c.quarantined}
+    said = f"{landed} landed = {ingested} ingested + {quarantined} quarantined"
+    return Verdict(
+        passed=not lost,
+        description=said if not lost else f"{said} does not hold in {len(lost)} partitions",
+        metadata={"landed": landed, "ingested": ingested, "quarantined": quarantined},
+    )
+
+
+def _readability(report: IngestReport) -> Verdict:
+    refused = [str(error) for error in report.refused]
+    return Verdict(
+        passed=not refused,
+        description=f"{report.files} files read" if not refused else "\n".join(refused),
+        metadata={
+            "files read": report.files,
+            "files refused": len(refused),
+            **({"columns ignored": ", ".join(report.ignored_columns)} if report.ignored_columns else {}),
+        },
+    )

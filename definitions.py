@@ -1,0 +1,51 @@
+"""Composition root: every use case as Dagster definitions. Nothing imports it."""
+
+import dagster as dg
+
+from assets.features import build_features
+from assets.monitoring import build_monitoring
+from assets.scoring import build_scoring
+from assets.sources import build_sources
+from assets.training import build_training
+from ml_platform.errors import SpecErrors
+from ml_platform.settings import Settings
+from ml_platform.spec.loading import load_use_cases
+from ml_platform.spec.use_case import UseCase
+from resources import LakeResource, RegistryResource
+from sensors.landing import build_landing_sensor
+from sensors.retraining import build_retraining
+
+BUILDERS = (build_sources, build_features, build_training, build_scoring, build_monitoring)
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Definitions of all use cases of a deployment; broken ones show up with what is wrong."""
+    loaded = load_use_cases(settings.use_cases)
+    for errors in loaded.broken.values():
+        dg.get_dagster_logger("use_cases").error("%s", errors)
+    use_cases = list(loaded.use_cases.values())
+    return dg.Definitions(
+        assets=[
+            *(asset for case in use_cases for build in BUILDERS for asset in build(case, settings)),
+            *(_broken(name, errors) for name, errors in loaded.broken.items()),
+        ],
+        sensors=[
+            *(build_landing_sensor(case) for case in use_cases),
+            *(sensor for case in use_cases for sensor in build_retraining(case)[0]),
+        ],
+        schedules=[schedule for case in use_cases for schedule in build_retraining(case)[1]],
+        resources={"lake": LakeResource(), "registry": RegistryResource()},
+    )
+
+
+def _broken(name: str, errors: SpecErrors) -> dg.AssetSpec:
+    lines = "\n".join(f"- `{error}`" for error in errors.errors)
+    return dg.AssetSpec(
+        dg.AssetKey([name.replace("/", "_"), "is_broken"]),
+        group_name="broken_use_cases",
+        description=f"This use case cannot be loaded; the others are not affected.\n\n{lines}",
+        kinds={"broken"},
+    )
+
+
+defs = build_definitions(Settings())

@@ -1,0 +1,1 @@
+"""A year of flights, walked through in order as if it were live."""

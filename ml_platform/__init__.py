@@ -1,0 +1,1 @@
+"""A platform for batch and real-time machine learning on tables."""

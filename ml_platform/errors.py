@@ -1,0 +1,130 @@
+"""Everything that can go wrong, named.
+
+PlatformError
+├── SpecError            a use case is declared wrongly: file, line, what, suggestion
+├── SpecErrors           several of them, found in one use case
+├── LakeError
+│   ├── CommitConflict   other writers kept winning until the retries were used up
+│   └── TableNotFound    nothing has been written to this table yet
+├── LandingError
+│   └── FileRefused      one landing file cannot be ingested
+├── FeatureError
+│   ├── QueryFailed      a use case's SQL failed when it ran
+│   ├── DuplicateRows    two rows for one entity at one event time
+│   └── LeakFound        a feature depends on rows that were not known yet
+├── EmptyPartition       a window without rows: nothing to compute
+├── EmptySample          a statistic of no values
+├── LabelsNotArrived     predictions exist, their labels are not known yet
+├── TrainingFailed       the estimator or its training set cannot be used
+├── ModelNotFound        no such model version
+├── NoChampion           no promotion is effective at this event time
+└── ModelRefused         an artifact is not what the registry recorded
+
+Errors know nothing of HTTP, gRPC or Dagster.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class PlatformError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in a file that a person wrote; line counts from 1, None if there is none."""
+
+    file: Path
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else str(self.file)
+
+
+class SpecError(PlatformError):
+    """One mistake in a use case: where it stands, what is wrong, what to do."""
+
+    def __init__(self, location: Location, path: str, problem: str) -> None:
+        self.location = location
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{location} {path}: {problem}" if path else f"{location}: {problem}")
+
+
+class SpecErrors(PlatformError):
+    """Every mistake found in one use case, one line each."""
+
+    def __init__(self, use_case: str, errors: tuple[SpecError, ...]) -> None:
+        self.use_case = use_case
+        self.errors = errors
+        super().__init__("\n".join(str(error) for error in errors))
+
+
+class LakeError(PlatformError):
+    """The lake refused or failed."""
+
+
+class CommitConflict(LakeError):
+    """Other writers kept winning until the retries were used up."""
+
+
+class TableNotFound(LakeError):
+    """Nothing has been written to this table yet."""
+
+
+class LandingError(PlatformError):
+    """The landing folder cannot be read."""
+
+
+class FileRefused(LandingError):
+    """One landing file cannot be ingested; the others can."""
+
+    def __init__(self, file: str, problem: str) -> None:
+        self.file = file
+        self.problem = problem
+        super().__init__(f"{file}: {problem}")
+
+
+class FeatureError(PlatformError):
+    """A feature table or a training frame cannot be computed."""
+
+
+class QueryFailed(FeatureError):
+    """A use case's SQL failed when it ran."""
+
+
+class DuplicateRows(FeatureError):
+    """Two rows for one entity at one event time."""
+
+
+class LeakFound(FeatureError):
+    """A feature depends on rows that were not known yet."""
+
+
+class EmptyPartition(PlatformError):
+    """A window without rows: there is nothing to compute, and no number stands for that."""
+
+
+class EmptySample(PlatformError):
+    """A statistic of no values."""
+
+
+class LabelsNotArrived(PlatformError):
+    """Predictions exist, their labels are not known yet."""
+
+
+class TrainingFailed(PlatformError):
+    """The estimator or its training set cannot be used."""
+
+
+class ModelNotFound(PlatformError):
+    """No such model version."""
+
+
+class NoChampion(PlatformError):
+    """No promotion is effective at this event time."""
+
+
+class ModelRefused(PlatformError):
+    """An artifact is not what the registry recorded when it was registered."""

@@ -1,0 +1,120 @@
+"""The point-in-time join: examples with the features that were known when they happened."""
+
+from datetime import datetime
+
+import duckdb
+import pandas as pd
+
+from ml_platform.features.views import inside_sql, instant, windows_sql
+from ml_platform.spec.queries import is_numeric, quote
+from ml_platform.spec.use_case import UseCase, feature_table
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+
+
+def assemble(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    stretch: Window,
+    snapshot: int,
+    *,
+    labels_known_by: datetime | None = None,
+) -> pd.DataFrame:
+    """The examples of a stretch with their features, at one snapshot of the lake.
+
+    Returns entity columns, `event_time`, then `use_case.model_columns`: numbers as float64 with
+    NaN, everything else as text with None; ordered by event time and entity.
+    With `labels_known_by` only examples whose label was known before that moment, and with it
+    `label` and `label_known_at`.
+    Raises TableNotFound where a table that is needed does not exist at the snapshot.
+    """
+    sql = join_sql(cursor, lake, use_case, stretch, snapshot, labels_known_by=labels_known_by)
+    # By way of Arrow, which builds a wide frame four times as fast as DuckDB's own conversion.
+    frame: pd.DataFrame = cursor.execute(sql).to_arrow_table().to_pandas()
+    return frame
+
+
+def join_sql(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    stretch: Window,
+    snapshot: int,
+    *,
+    labels_known_by: datetime | None = None,
+) -> str:
+    """The SELECT behind `assemble`."""
+    entity = [quote(column) for column in use_case.examples.entity]
+    selected = [f"e.{column}" for column in entity] + ["e.event_time"]
+    selected += [
+        _as_model_input(f"e.{quote(c)}", t, c) for c, t in use_case.examples.request.items()
+    ]
+    joins = []
+    for index, (view, declared) in enumerate(use_case.model_views.items()):
+        alias = f"f{index}"
+        table = _feature_rows(cursor, lake, use_case, view, stretch, snapshot)
+        on = " AND ".join(f"e.{quote(c)} = {alias}.{quote(c)}" for c in declared.entity)
+        # ASOF needs '>=': what happens at the same instant counts as known.
+        joins.append(
+            f"ASOF LEFT JOIN {table} {alias} ON {on} AND e.event_time >= {alias}.event_time"
+        )
+        fresh = (
+            f"epoch_us(e.event_time) - epoch_us({alias}.event_time) <= "
+            f"{declared.ttl.seconds * 1_000_000}"
+        )
+        selected += [
+            _as_model_input(f"CASE WHEN {fresh} THEN {alias}.{quote(c)} END", t, f"{view}__{c}")
+            for c, t in declared.features.items()
+        ]
+    if labels_known_by is not None:
+        labels = lake.relation(cursor, use_case.name, "labels", snapshot)
+        on = " AND ".join(f"e.{c} = l.{c}" for c in (*entity, "event_time"))
+        joins.append(
+            f"JOIN (FROM {labels} WHERE {windows_sql(use_case, stretch)} "
+            f"AND known_at < {instant(labels_known_by)} AND label IS NOT NULL) l ON {on}"
+        )
+        selected += ["l.label", "l.known_at AS label_known_at"]
+    order = ", ".join(f"e.{c}" for c in ("event_time", *entity))
+    examples = examples_sql(cursor, lake, use_case, stretch, snapshot)
+    return f"SELECT {', '.join(selected)} FROM ({examples}) e {' '.join(joins)} ORDER BY {order}"
+
+
+def examples_sql(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+) -> str:
+    """The examples of a stretch: entity, event time, join keys and request columns."""
+    declared = use_case.examples
+    source = use_case.sources[declared.source]
+    keys = {column for view in use_case.model_views.values() for column in view.entity}
+    plain = [c for c in source.columns if c in {*declared.entity, *keys} - declared.request.keys()]
+    items = [quote(c) for c in plain] + list(declared.columns)
+    relation = lake.relation(cursor, use_case.name, declared.source, snapshot)
+    return (
+        f"SELECT {quote(source.event_time)} AS event_time, {', '.join(items)} FROM {relation} "
+        f"WHERE {inside_sql(stretch, source.event_time)} AND {windows_sql(use_case, stretch)}"
+    )
+
+
+def _feature_rows(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    view: str,
+    stretch: Window,
+    snapshot: int,
+) -> str:
+    ttl = use_case.features[view].ttl
+    start = ttl.before(stretch.start, use_case.calendar.timezone)
+    reach = Window(start, stretch.end)
+    relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
+    return f"(FROM {relation} WHERE {windows_sql(use_case, reach)})"
+
+
+def _as_model_input(expression: str, kind: str, name: str) -> str:
+    if kind == "DATE" or kind.startswith("TIMESTAMP"):
+        expression = f"epoch({expression})"
+    target = "DOUBLE" if is_numeric(kind) else "VARCHAR"
+    if kind != target:
+        expression = f"CAST({expression} AS {target})"
+    return f"{expression} AS {quote(name)}"

@@ -1,0 +1,165 @@
+"""Feature tables and labels: the use case's queries over what a window may see."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+
+from ml_platform.errors import QueryFailed
+from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.use_case import UseCase, feature_table
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake, Table, Written, replace_windows
+from ml_platform.storage.tables import WINDOW_START, naive_utc
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a query is shown of its sources: rows of `[start, end)`, of one snapshot.
+
+    known_by: hide what was not known at this moment; None shows everything.
+    """
+
+    stretch: Window
+    snapshot: int
+    known_by: datetime | None = None
+
+
+def feature_view_table(use_case: UseCase, view: str) -> Table:
+    """Where a feature view's rows are kept."""
+    declared = use_case.features[view]
+    entity = entity_types(use_case, declared.entity)
+    return Table(
+        schema=use_case.name,
+        name=feature_table(view),
+        columns={**entity, "event_time": "TIMESTAMPTZ", **declared.features},
+        order=("event_time", *declared.entity),
+    )
+
+
+def labels_table(use_case: UseCase) -> Table:
+    """Where labels are kept."""
+    types = {"binary": "BOOLEAN", "multiclass": "VARCHAR", "regression": "DOUBLE"}
+    entity = entity_types(use_case, use_case.examples.entity)
+    return Table(
+        schema=use_case.name,
+        name="labels",
+        columns={
+            **entity,
+            "event_time": "TIMESTAMPTZ",
+            "label": types[use_case.label.task],
+            "known_at": "TIMESTAMPTZ",
+        },
+        order=("event_time", *use_case.examples.entity),
+    )
+
+
+def entity_types(use_case: UseCase, entity: tuple[str, ...]) -> dict[str, str]:
+    """DuckDB types of entity columns, as the examples' source declares them."""
+    source = use_case.sources[use_case.examples.source]
+    known = {**source.columns, **use_case.examples.request}
+    return {column: known[column] for column in entity}
+
+
+def compute_features(
+    lake: Lake, use_case: UseCase, view: str, stretch: Window, commit: Commit
+) -> Written:
+    """Compute a feature view for the windows of a stretch, in one query and one transaction.
+
+    Raises TableNotFound while a source that it reads is empty, QueryFailed where DuckDB refuses
+    the query, DuplicateRows where it yields an entity twice at one event time.
+    """
+    with lake.cursor(use_case.timezone) as cursor:
+        sight = Sight(stretch, lake.snapshot(cursor))
+        query = view_sql(lake, cursor, use_case, view, sight)
+        return _replace(
+            lake, cursor, use_case, feature_view_table(use_case, view), query, stretch, commit
+        )
+
+
+def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commit) -> Written:
+    """Compute the labels of a stretch's examples from what has landed so far."""
+    with lake.cursor(use_case.timezone) as cursor:
+        end = use_case.label.horizon.after(stretch.end, use_case.calendar.timezone)
+        sight = Sight(Window(stretch.start, end), lake.snapshot(cursor))
+        shown = _sources_sql(lake, cursor, use_case, use_case.label.reads, sight)
+        query = f"{shown} SELECT * FROM ({use_case.label.query}) WHERE {inside_sql(stretch)}"
+        return _replace(lake, cursor, use_case, labels_table(use_case), query, stretch, commit)
+
+
+def view_sql(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, view: str, sight: Sight
+) -> str:
+    """The SELECT that yields a view's rows with event times in the sight's stretch."""
+    declared = use_case.features[view]
+    start = declared.lookback.before(sight.stretch.start, use_case.calendar.timezone)
+    wider = Sight(Window(start, sight.stretch.end), sight.snapshot, sight.known_by)
+    shown = _sources_sql(lake, cursor, use_case, declared.reads, wider)
+    return f"{shown} SELECT * FROM ({declared.query}) WHERE {inside_sql(sight.stretch)}"
+
+
+def _replace(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    table: Table,
+    query: str,
+    stretch: Window,
+    commit: Commit,
+) -> Written:
+    try:
+        return replace_windows(
+            lake, cursor, table, query,
+            time="event_time", calendar=use_case.calendar, stretch=stretch, commit=commit,
+        )  # fmt: skip
+    except (
+        duckdb.ConversionException,
+        duckdb.OutOfRangeException,
+        duckdb.InvalidInputException,
+        duckdb.BinderException,
+    ) as error:
+        raise QueryFailed(f"{table.schema}/{table.name} over {stretch}: {error}") from error
+
+
+def _sources_sql(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    names: tuple[str, ...],
+    sight: Sight,
+) -> str:
+    # Common table expressions, not views: nothing is left behind on the connection, and the
+    # query's own names still win over them.
+    parts = []
+    for name in names:
+        source = use_case.sources[name]
+        columns = ", ".join(quote(c) for c in dict.fromkeys((*source.columns, "known_at")))
+        where = [inside_sql(sight.stretch, source.event_time), windows_sql(use_case, sight.stretch)]
+        if sight.known_by is not None:
+            where.append(f"known_at <= {instant(sight.known_by)}")
+        relation = lake.relation(cursor, use_case.name, name, sight.snapshot)
+        parts.append(
+            f"{quote(name)} AS (SELECT {columns} FROM {relation} WHERE {' AND '.join(where)})"
+        )
+    return f"WITH {', '.join(parts)}" if parts else ""
+
+
+def inside_sql(stretch: Window, column: str = "event_time") -> str:
+    """Predicate that keeps the rows whose time lies in a stretch."""
+    name = quote(column)
+    return f"{name} >= {instant(stretch.start)} AND {name} < {instant(stretch.end)}"
+
+
+def windows_sql(use_case: UseCase, stretch: Window) -> str:
+    """Predicate on `window_start` that keeps the files of a stretch."""
+    # The partition column lets DuckLake skip files; the event time alone would open all of them.
+    first = use_case.calendar.window_at(stretch.start).start
+    return (
+        f"{WINDOW_START} >= TIMESTAMP {literal(str(naive_utc(first)))} "
+        f"AND {WINDOW_START} < TIMESTAMP {literal(str(naive_utc(stretch.end)))}"
+    )
+
+
+def instant(moment: datetime) -> str:
+    """A SQL literal of a moment, whatever the session's time zone."""
+    return f"TIMESTAMPTZ {literal(moment.isoformat())}"

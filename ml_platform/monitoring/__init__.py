@@ -1,0 +1,37 @@
+"""What happens to a champion after its promotion: drift of what it is given, how right it was."""
+
+from ml_platform.monitoring.drift import (
+    DriftRun,
+    StoredDrift,
+    WindowDrift,
+    drift_table,
+    report_drift,
+    stored_drift,
+)
+from ml_platform.monitoring.drift_page import render_drift_html, report_path, report_url
+from ml_platform.monitoring.performance import (
+    Performance,
+    PerformanceRun,
+    performance_table,
+    report_performance,
+)
+from ml_platform.monitoring.scores import ColumnDrift
+from ml_platform.monitoring.verdicts import window_verdicts
+
+__all__ = [
+    "ColumnDrift",
+    "DriftRun",
+    "Performance",
+    "PerformanceRun",
+    "StoredDrift",
+    "WindowDrift",
+    "drift_table",
+    "performance_table",
+    "render_drift_html",
+    "report_drift",
+    "report_path",
+    "report_performance",
+    "report_url",
+    "stored_drift",
+    "window_verdicts",
+]

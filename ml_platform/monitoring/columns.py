@@ -1,0 +1,119 @@
+"""What of a use case is watched for drift, and the forms in which columns are compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ml_platform.spec.queries import is_numeric
+from ml_platform.spec.use_case import Drift, UseCase
+
+Kind = Literal["request", "feature", "prediction", "label"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class MonitoredColumn:
+    """One column that is compared with the champion's reference."""
+
+    name: str
+    kind: Kind
+    numeric: bool
+
+    def method(self, drift: Drift) -> str:
+        """The measure, by Evidently's name for it."""
+        if self.numeric:
+            return drift.method
+        return "psi" if drift.method == "psi" else "jensenshannon"
+
+    def threshold(self, drift: Drift) -> float:
+        return drift.threshold if self.numeric else drift.categorical_threshold
+
+    def values(self, column: "pd.Series[Any]") -> "pd.Series[Any]":
+        """The column as it is compared: numbers as finite float64 or NaN, others as text or None.
+
+        Booleans and numbers that stand for classes become one text whatever their type was, so
+        that `True`, `1` and `1.0` are the same class. An infinity counts as missing.
+        """
+        if self.numeric:
+            numbers = column.astype(np.float64)
+            return numbers.where(np.isfinite(numbers))
+        if pd.api.types.infer_dtype(column, skipna=True) in {"boolean", "integer", "floating"}:
+            column = column.astype(np.float64)
+        return column.astype(str).astype(object).where(column.notna(), None)
+
+
+def monitored_columns(use_case: UseCase) -> tuple[MonitoredColumn, ...]:
+    """Request columns, features, the prediction and the label, in this order.
+
+    The probabilities of a multiclass prediction are no column of their own: the predicted class is
+    compared.
+    """
+    features = use_case.model_columns.keys() - use_case.examples.request.keys()
+    columns = [
+        MonitoredColumn(name, "feature" if name in features else "request", is_numeric(kind))
+        for name, kind in use_case.model_columns.items()
+    ]
+    columns += [
+        MonitoredColumn(name, "prediction", is_numeric(kind))
+        for name, kind in use_case.prediction_columns.items()
+        if not kind.startswith("MAP")
+    ]
+    columns.append(MonitoredColumn("label", "label", use_case.label.task == "regression"))
+    return tuple(columns)
+
+
+def vanished_columns(
+    use_case: UseCase, trained_on: Mapping[str, str]
+) -> tuple[MonitoredColumn, ...]:
+    """Columns that a model version was trained on and that the use case no longer has.
+
+    trained_on: names and DuckDB types.
+    """
+    present = {column.name for column in monitored_columns(use_case)}
+    return tuple(
+        MonitoredColumn(name, "feature" if "__" in name else "request", is_numeric(kind))
+        for name, kind in trained_on.items()
+        if name not in present
+    )
+
+
+@dataclass(frozen=True)
+class Readings:
+    """One column over a stretch of event time, in the order of event times."""
+
+    times: NDArray[np.int64]
+    """Microseconds since 1970, UTC, ascending; shape (n,)."""
+    values: "pd.Series[Any]"
+    """As `MonitoredColumn.values` makes them; shape (n,)."""
+    known: NDArray[np.int64] | None = None
+    """From when on each value was known, where that is later than its event time."""
+
+    def between(self, since: datetime, until: datetime) -> "pd.Series[Any]":
+        """Values with an event time in `[since, until)` that were known by its end."""
+        first, last = np.searchsorted(self.times, [microseconds(since), microseconds(until)])
+        values = self.values.iloc[first:last]
+        if self.known is not None:
+            values = values[self.known[first:last] < microseconds(until)]
+        return values.reset_index(drop=True)
+
+
+def current_frame(
+    readings: Mapping[str, Readings], since: datetime, until: datetime
+) -> pd.DataFrame:
+    """The window's values side by side, shorter columns filled up with missing ones.
+
+    Drift is a matter of each column alone, so the rows of this frame need not belong together.
+    """
+    columns = {name: each.between(since, until) for name, each in readings.items()}
+    return pd.concat(columns, axis=1) if columns else pd.DataFrame()
+
+
+def microseconds(moment: datetime) -> int:
+    """An aware datetime as microseconds since 1970."""
+    return (moment.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)

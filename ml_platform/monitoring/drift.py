@@ -1,0 +1,248 @@
+"""The drift report: has what the champion is given moved away from what it was trained on?
+
+The partition of a window judges the rows that trail up to the window's end, as long a stretch as
+`monitoring.window` says: features and request columns of the examples, their predictions whoever
+made them, and the labels known by that end. They are held against the reference sample of the
+version that was champion when the window began.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+import duckdb
+import pyarrow as pa
+
+from ml_platform.errors import EmptyPartition, NoChampion, TableNotFound
+from ml_platform.monitoring.columns import monitored_columns, vanished_columns
+from ml_platform.monitoring.readings import read_columns
+from ml_platform.monitoring.scores import ColumnDrift, Trail, measure_drift
+from ml_platform.registry import ModelVersion, Registry, champion_at, history
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake, Table, replace_windows
+from ml_platform.storage.tables import WINDOW_START, naive_utc
+
+
+@dataclass(frozen=True)
+class WindowDrift:
+    """What the report of one window says."""
+
+    version: int
+    """Whose reference sample the window was compared with."""
+    columns: tuple[ColumnDrift, ...]
+    limit: float
+    """Share of drifted columns from which on the window fails."""
+
+    @property
+    def judged(self) -> int:
+        """How many columns could be judged."""
+        return sum(column.drifted is not None for column in self.columns)
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Names of the drifted columns."""
+        return tuple(column.column for column in self.columns if column.drifted)
+
+    @property
+    def share(self) -> float | None:
+        """Share of drifted columns among the judged ones; None where none was judged."""
+        return len(self.drifted) / self.judged if self.judged else None
+
+    @property
+    def prediction_drifted(self) -> bool:
+        return any(column.drifted for column in self.columns if column.kind == "prediction")
+
+    @property
+    def largest_score(self) -> float | None:
+        """Largest score of a column; None where none was scored."""
+        return max((c.score for c in self.columns if c.score is not None), default=None)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the share of drifted columns reached the limit."""
+        return bool(self.drifted) and self.share is not None and self.share >= self.limit
+
+
+@dataclass(frozen=True)
+class DriftRun:
+    """What a range of drift reports says; windows without a report say why."""
+
+    snapshot: int
+    """Snapshot after the reports were written."""
+    windows: Mapping[Window, WindowDrift] = field(default_factory=dict)
+    skipped: Mapping[Window, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredDrift:
+    """Summary of one report as the lake holds it."""
+
+    window: Window
+    version: int
+    snapshot: int
+    """State of the lake that was compared."""
+    judged: int
+    drifted: tuple[str, ...]
+    largest_score: float | None
+
+
+def drift_table(use_case: UseCase) -> Table:
+    """Where drift reports are kept: one row for each column of each window."""
+    return Table(
+        schema=use_case.name,
+        name="drift_report",
+        columns={
+            "window_at": "TIMESTAMPTZ",
+            "column_name": "VARCHAR",
+            "kind": "VARCHAR",
+            "method": "VARCHAR",
+            "score": "DOUBLE",
+            "threshold": "DOUBLE",
+            "drifted": "BOOLEAN",
+            "status": "VARCHAR",
+            "current_rows": "BIGINT",
+            "reference_rows": "BIGINT",
+            "null_share": "DOUBLE",
+            "new_categories": "BIGINT",
+            "reference_version": "INTEGER",
+            "snapshot": "BIGINT",
+        },
+        order=("kind", "column_name"),
+        stamps=("snapshot",),
+    )
+
+
+def report_drift(
+    lake: Lake, registry: Registry, use_case: UseCase, stretch: Window, commit: Commit
+) -> DriftRun:
+    """Report on every window of a stretch and store the reports, in one transaction.
+
+    Windows before the first promotion, and windows that no example trails up to, are skipped with
+    a reason. A column is not judged where the window has fewer than `drift.min_rows` rows or the
+    reference no value; a column that vanished, or lost all its values, has drifted.
+    Raises TableNotFound where the examples or a feature table lack, ModelNotFound, ModelRefused.
+    """
+    champions, skipped = _champions(lake, use_case, stretch)
+    with lake.cursor(use_case.timezone) as cursor:
+        snapshot = lake.snapshot(cursor)
+        models = {v: registry.load(use_case, v) for v in sorted(set(champions.values()))}
+        found = judge_windows(cursor, lake, use_case, champions, models, snapshot)
+        for window in champions.keys() - found.keys():
+            skipped[window] = f"{use_case.name} has no rows that trail up to the end of {window}"
+        cursor.register("drift_rows", _rows(use_case, found, snapshot))
+        try:
+            written = replace_windows(
+                lake, cursor, drift_table(use_case), "FROM drift_rows",
+                time="window_at", calendar=use_case.calendar, stretch=stretch, commit=commit,
+            )  # fmt: skip
+        finally:
+            cursor.unregister("drift_rows")
+    return DriftRun(written.snapshot, found, skipped)
+
+
+def judge_windows(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    champions: Mapping[Window, int],
+    models: Mapping[int, ModelVersion],
+    snapshot: int,
+) -> dict[Window, WindowDrift]:
+    """Judge windows, each by its champion, without storing anything; those without rows lack."""
+    if not champions:
+        return {}
+    trails = [trail(use_case, window, version) for window, version in champions.items()]
+    stretch = Window(min(t.since for t in trails), max(t.until for t in trails))
+    readings = read_columns(cursor, lake, use_case, stretch, snapshot)
+    gone = [c for model in models.values() for c in vanished_columns(use_case, model.columns)]
+    drift = use_case.monitoring.drift
+    results = measure_drift(
+        list(dict.fromkeys((*monitored_columns(use_case), *gone))),
+        readings,
+        {version: model.reference for version, model in models.items()},
+        trails,
+        drift,
+    )
+    return {
+        window: WindowDrift(version, _of_this_version(columns), drift.share)
+        for (window, version), columns in zip(champions.items(), results, strict=True)
+        if any(column.current_rows for column in columns)
+    }
+
+
+def trail(use_case: UseCase, window: Window, version: int) -> Trail:
+    """The rows that a window is judged by."""
+    since = use_case.monitoring.window.before(window.end, use_case.calendar.timezone)
+    return Trail(since, window.end, version)
+
+
+def stored_drift(lake: Lake, use_case: UseCase, window: Window | None = None) -> list[StoredDrift]:
+    """Summaries of the stored reports, in order of time; of one window where it is given.
+
+    Raises EmptyPartition where that window has no report.
+    """
+    with lake.cursor(use_case.timezone) as cursor:
+        try:
+            relation = lake.relation(cursor, use_case.name, "drift_report")
+            rows = cursor.execute(
+                f"""SELECT {WINDOW_START}, any_value(reference_version), max(snapshot),
+                count(drifted), coalesce(list(column_name ORDER BY score DESC NULLS FIRST)
+                FILTER (drifted), []), max(score)
+                FROM {relation} WHERE $1 IS NULL OR {WINDOW_START} = $1 GROUP BY 1 ORDER BY 1""",
+                [naive_utc(window.start) if window else None],
+            ).fetchall()
+        except TableNotFound:
+            rows = []
+    if window and not rows:
+        raise EmptyPartition(
+            f"{use_case.name} has no drift report for {use_case.calendar.key(window)}; "
+            f"materialise {use_case.name}/drift_report for it first"
+        )
+    return [
+        StoredDrift(_window(use_case, start), version, snapshot, judged, tuple(drifted), largest)
+        for start, version, snapshot, judged, drifted, largest in rows
+    ]
+
+
+def _champions(
+    lake: Lake, use_case: UseCase, stretch: Window
+) -> tuple[dict[Window, int], dict[Window, str]]:
+    promotions = history(lake, use_case)
+    champions: dict[Window, int] = {}
+    skipped: dict[Window, str] = {}
+    for window in use_case.calendar.windows(stretch):
+        try:
+            champions[window] = champion_at(promotions, window.start)
+        except NoChampion as error:
+            skipped[window] = f"{use_case.name}: {error}"
+    return champions, skipped
+
+
+def _of_this_version(columns: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:
+    # A column that another version of the range knew is no matter of this one.
+    return tuple(c for c in columns if c.status != "absent" or c.reference_rows)
+
+
+def _rows(use_case: UseCase, found: Mapping[Window, WindowDrift], snapshot: int) -> pa.Table:
+    rows = [
+        {
+            **asdict(column),
+            "window_at": window.start.astimezone(UTC),
+            "column_name": column.column,
+            "reference_version": drift.version,
+            "snapshot": snapshot,
+        }
+        for window, drift in found.items()
+        for column in drift.columns
+    ]
+    types = {
+        "TIMESTAMPTZ": pa.timestamp("us", "UTC"), "VARCHAR": pa.string(), "DOUBLE": pa.float64(),
+        "BOOLEAN": pa.bool_(), "BIGINT": pa.int64(), "INTEGER": pa.int32(),
+    }  # fmt: skip
+    columns = drift_table(use_case).columns
+    return pa.Table.from_pylist(rows, pa.schema([(n, types[t]) for n, t in columns.items()]))
+
+
+def _window(use_case: UseCase, start: datetime) -> Window:
+    return use_case.calendar.window_at(start.replace(tzinfo=UTC))

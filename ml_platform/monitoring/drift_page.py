@@ -1,0 +1,144 @@
+"""Evidently's own drift report of one window as a page, drawn only when somebody asks.
+
+It takes seconds to draw and megabytes to keep, so windows have scores in the lake instead and a
+page on demand. The page compares the very rows that the stored scores were computed from.
+"""
+
+import os
+import re
+import tempfile
+import warnings
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+
+from ml_platform.errors import TableNotFound
+from ml_platform.monitoring.columns import (
+    MonitoredColumn,
+    current_frame,
+    monitored_columns,
+    vanished_columns,
+)
+from ml_platform.monitoring.drift import StoredDrift, stored_drift, trail
+from ml_platform.monitoring.readings import read_columns
+from ml_platform.registry import Registry
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+
+
+def report_path(settings: Settings, use_case: UseCase, window: Window) -> Path:
+    """File of a window's page."""
+    return settings.reports / use_case.name / "drift" / f"{use_case.calendar.key(window)}.html"
+
+
+def report_url(settings: Settings, use_case: UseCase, window: Window) -> str:
+    """Where the report server shows a window's page."""
+    key = quote(use_case.calendar.key(window), safe="")
+    return f"{settings.reports_url.rstrip('/')}/{use_case.name}/drift/{key}.html"
+
+
+def render_drift_html(lake: Lake, registry: Registry, use_case: UseCase, window: Window) -> Path:
+    """Draw the page of a window's stored report, unless the file is there and still its page.
+
+    Columns that Evidently cannot draw (gone, new, or without a value) are named above its report.
+    Raises EmptyPartition where the window has no drift report.
+    """
+    (stored,) = stored_drift(lake, use_case, window)
+    path = report_path(lake.settings, use_case, window)
+    mark = f"<!-- drift report: version {stored.version}, snapshot {stored.snapshot} -->\n"
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            if file.readline() == mark:
+                return path
+    page = _page(lake, registry, use_case, window, stored)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(mark + page)
+        Path(name).chmod(0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink()
+        raise
+    return path
+
+
+def _page(
+    lake: Lake, registry: Registry, use_case: UseCase, window: Window, stored: StoredDrift
+) -> str:
+    model = registry.load(use_case, stored.version)
+    rows = trail(use_case, window, stored.version)
+    with lake.cursor(use_case.timezone) as cursor:
+        stretch, notes = Window(rows.since, rows.until), []
+        try:
+            readings = read_columns(cursor, lake, use_case, stretch, stored.snapshot)
+        except TableNotFound:
+            newest = lake.snapshot(cursor)
+            readings = read_columns(cursor, lake, use_case, stretch, newest)
+            notes.append(
+                f"Snapshot {stored.snapshot}, which the stored scores were computed from, has "
+                f"expired; this page shows snapshot {newest}."
+            )
+    columns = monitored_columns(use_case)
+    current = current_frame(readings, rows.since, rows.until)
+    known = {
+        c.name: c.values(model.reference[c.name]) for c in columns if c.name in model.reference
+    }
+    reference = pd.DataFrame(known)
+    drawn = [
+        c for c in columns
+        if c.name in known and current[c.name].notna().any() and known[c.name].notna().any()
+    ]  # fmt: skip
+    gone = [c.name for c in vanished_columns(use_case, model.columns)]
+    left_out = [c.name for c in columns if c not in drawn] + gone
+    if left_out:
+        notes.append(f"Not drawn, having no value on one of the sides: {', '.join(left_out)}.")
+    key = use_case.calendar.key(window)
+    heading = (
+        f"<h1>{escape(use_case.name)}, drift of {escape(key)}</h1>"
+        f"<p>{len(current)} rows from {rows.since.isoformat()} to {rows.until.isoformat()}, held "
+        f"against {len(reference)} rows that version {stored.version} was trained on.</p>"
+        + "".join(f"<p>{escape(note)}</p>" for note in notes)
+    )
+    names = [c.name for c in drawn]
+    html = _draw(use_case, drawn, reference[names], current[names]) if drawn else "<body></body>"
+    style = "font-family: sans-serif; margin: 2em"
+    return re.sub(
+        r"<body[^>]*>", lambda body: f'{body[0]}<div style="{style}">{heading}</div>', html, count=1
+    )
+
+
+def _draw(
+    use_case: UseCase,
+    columns: list[MonitoredColumn],
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+) -> str:
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    drift = use_case.monitoring.drift
+    definition = DataDefinition(
+        numerical_columns=[c.name for c in columns if c.numeric],
+        categorical_columns=[c.name for c in columns if not c.numeric],
+    )
+    preset = DataDriftPreset(
+        drift_share=drift.share,
+        num_method=drift.method,
+        num_threshold=drift.threshold,
+        cat_method="psi" if drift.method == "psi" else "jensenshannon",
+        cat_threshold=drift.categorical_threshold,
+    )
+    with warnings.catch_warnings():
+        # Evidently draws constant columns and correlations of them with warnings.
+        warnings.simplefilter("ignore")
+        report = Report([preset]).run(
+            Dataset.from_pandas(current, data_definition=definition),
+            Dataset.from_pandas(reference, data_definition=definition),
+        )
+        return str(report.get_html_str(as_iframe=False))

@@ -1,0 +1,255 @@
+"""The performance report: predictions against the labels that have arrived.
+
+A window is reported twice. `first` is what could be said when the window was first due: with the
+labels known by its end and the label's horizon, or by the report if that was earlier. Once it
+holds numbers, or the horizon has passed, it stays as it is. `current` counts every label known now.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from ml_platform.errors import EmptyPartition, LabelsNotArrived, PlatformError, TableNotFound
+from ml_platform.features import inside_sql, windows_sql
+from ml_platform.metrics import measure
+from ml_platform.spec.queries import quote
+from ml_platform.spec.use_case import METRICS, UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake, Table, replace_windows
+from ml_platform.storage.tables import WINDOW_START
+
+Revision = Literal["first", "current"]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What one revision of a window's report says."""
+
+    rows: int
+    """Predictions of the window."""
+    labelled: int
+    """Those of them whose label was known."""
+    versions: tuple[int, ...]
+    """Which model versions made the predictions."""
+    labels_known_by: datetime
+    """Only labels known before this moment count."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Empty where labels were too few; without those that are undefined on these rows."""
+    passed: bool | None = None
+    """Whether the model's metric is within its bounds; None where one of these lacks."""
+
+    @property
+    def status(self) -> Literal["ok", "too few labels"]:
+        return "ok" if self.metrics else "too few labels"
+
+    @property
+    def coverage(self) -> float:
+        """Share of the predictions whose label was known."""
+        return self.labelled / self.rows
+
+
+@dataclass(frozen=True)
+class PerformanceRun:
+    """What a range of performance reports says; windows without a report say why."""
+
+    snapshot: int
+    """Snapshot after the reports were written."""
+    windows: Mapping[Window, Performance] = field(default_factory=dict)
+    """The current revision of each window."""
+    skipped: Mapping[Window, str] = field(default_factory=dict)
+
+
+def performance_table(use_case: UseCase) -> Table:
+    """Where performance reports are kept: one row for each metric and revision of each window."""
+    return Table(
+        schema=use_case.name,
+        name="performance_report",
+        columns={
+            "window_at": "TIMESTAMPTZ",
+            "revision": "VARCHAR",
+            "metric": "VARCHAR",
+            "value": "DOUBLE",
+            "status": "VARCHAR",
+            "passed": "BOOLEAN",
+            "rows": "BIGINT",
+            "labelled": "BIGINT",
+            "coverage": "DOUBLE",
+            "model_versions": "INTEGER[]",
+            "labels_known_by": "TIMESTAMPTZ",
+            "snapshot": "BIGINT",
+        },
+        order=("revision", "metric"),
+        stamps=("labels_known_by", "snapshot"),
+    )
+
+
+def report_performance(
+    lake: Lake, use_case: UseCase, stretch: Window, commit: Commit, *, now: datetime
+) -> PerformanceRun:
+    """Report on every window of a stretch and store the reports, in one transaction.
+
+    now: labels known before this moment count. Windows without predictions, and windows none of
+    whose labels is known yet, are skipped with a reason; where the stretch is a single window,
+    that is EmptyPartition or LabelsNotArrived. A metric that is undefined has no value.
+    """
+    windows = list(use_case.calendar.windows(stretch))
+    with lake.cursor(use_case.timezone) as cursor:
+        snapshot = lake.snapshot(cursor)
+        frame = _labelled_predictions(cursor, lake, use_case, stretch, snapshot)
+        kept = _stored_first(cursor, lake, use_case, stretch, snapshot)
+        found: dict[Window, Performance] = {}
+        skipped: dict[Window, PlatformError] = {}
+        rows: list[Row] = []
+        for window, part in _split(frame, windows):
+            first = kept.get(window.start.astimezone(UTC), [])
+            try:
+                current = _measured(use_case, window, part, now)
+            except (EmptyPartition, LabelsNotArrived) as error:
+                skipped[window] = error
+                rows += first
+                continue
+            found[window] = current
+            due = use_case.label.horizon.after(window.end, use_case.calendar.timezone)
+            if not _is_final(first, due):
+                then = _measured_then(use_case, part, min(now, due), current)
+                first = list(_rows(use_case, window, "first", then, snapshot))
+            rows += [*first, *_rows(use_case, window, "current", current, snapshot)]
+        if len(windows) == 1 and skipped:
+            raise skipped[windows[0]]
+        cursor.register("performance_rows", _arrow(use_case, rows))
+        try:
+            written = replace_windows(
+                lake, cursor, performance_table(use_case), "FROM performance_rows",
+                time="window_at", calendar=use_case.calendar, stretch=stretch, commit=commit,
+            )  # fmt: skip
+        finally:
+            cursor.unregister("performance_rows")
+    return PerformanceRun(written.snapshot, found, {w: str(e) for w, e in skipped.items()})
+
+
+def _labelled_predictions(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+) -> pd.DataFrame:
+    relations = {
+        table: f"(FROM {lake.relation(cursor, use_case.name, table, snapshot)} "
+        f"WHERE {inside_sql(stretch)} AND {windows_sql(use_case, stretch)})"
+        for table in ("predictions", "labels")
+    }
+    names = (*use_case.prediction_columns, "event_time", "model_version")
+    keys = (*use_case.examples.entity, "event_time")
+    return cursor.execute(
+        f"""SELECT {", ".join(f"p.{quote(name)}" for name in names)}, l.label, l.known_at
+        FROM {relations["predictions"]} p LEFT JOIN {relations["labels"]} l
+        ON {" AND ".join(f"p.{quote(key)} = l.{quote(key)}" for key in keys)}
+        ORDER BY {", ".join(f"p.{quote(key)}" for key in ("event_time", *keys[:-1]))}"""
+    ).fetch_df()
+
+
+def _stored_first(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+) -> dict[datetime, list[Row]]:
+    try:
+        relation = lake.relation(cursor, use_case.name, "performance_report", snapshot)
+    except TableNotFound:
+        return {}
+    stored = cursor.execute(
+        f"""SELECT {", ".join(quote(c) for c in performance_table(use_case).columns)}
+        FROM {relation} WHERE revision = 'first' AND {windows_sql(use_case, stretch)}
+        ORDER BY {WINDOW_START}, metric"""
+    ).to_arrow_table()
+    first: dict[datetime, list[Row]] = {}
+    for row in stored.to_pylist():
+        first.setdefault(row["window_at"].astimezone(UTC), []).append(row)
+    return first
+
+
+def _split(frame: pd.DataFrame, windows: list[Window]) -> Iterator[tuple[Window, pd.DataFrame]]:
+    times = frame["event_time"]
+    for window in windows:
+        bounds = [pd.Timestamp(window.start), pd.Timestamp(window.end)]
+        first, last = (int(times.searchsorted(bound)) for bound in bounds)
+        yield window, frame.iloc[first:last]
+
+
+def _measured(use_case: UseCase, window: Window, rows: pd.DataFrame, by: datetime) -> Performance:
+    key = use_case.calendar.key(window)
+    if not len(rows):
+        raise EmptyPartition(
+            f"{use_case.name} has no predictions for {key}; materialise "
+            f"{use_case.name}/predictions for it first"
+        )
+    measured = _measured_then(use_case, rows, by, None)
+    if not measured.labelled:
+        raise LabelsNotArrived(
+            f"{use_case.name}: none of the {len(rows)} predictions for {key} has a label known "
+            f"before {by.isoformat()}; report again once labels have been computed"
+        )
+    return measured
+
+
+def _measured_then(
+    use_case: UseCase, rows: pd.DataFrame, by: datetime, other: Performance | None
+) -> Performance:
+    known = rows[rows["label"].notna() & (rows["known_at"] < pd.Timestamp(by))]
+    metrics: Mapping[str, float] = {}
+    if other is not None and other.labelled == len(known):
+        metrics = other.metrics
+    elif len(known) >= use_case.monitoring.performance.min_rows:
+        metrics = measure(use_case.label.task, known["label"], known)
+    return Performance(
+        rows=len(rows),
+        labelled=len(known),
+        versions=tuple(int(version) for version in sorted(rows["model_version"].unique())),
+        labels_known_by=by,
+        metrics=metrics,
+        passed=_is_within_bounds(use_case, metrics.get(use_case.model.metric)),
+    )
+
+
+def _is_within_bounds(use_case: UseCase, value: float | None) -> bool | None:
+    bounds = use_case.monitoring.performance
+    if value is None or (bounds.min is None and bounds.max is None):
+        return None
+    above = bounds.min is None or value >= bounds.min
+    return above and (bounds.max is None or value <= bounds.max)
+
+
+def _is_final(first: list[Row], due: datetime) -> bool:
+    return any(row["value"] is not None or row["labels_known_by"] >= due for row in first)
+
+
+def _rows(
+    use_case: UseCase, window: Window, revision: Revision, said: Performance, snapshot: int
+) -> Iterator[Row]:
+    for metric in METRICS[use_case.label.task]:
+        value = said.metrics.get(metric)
+        undefined = said.metrics and value is None
+        yield {
+            "window_at": window.start.astimezone(UTC),
+            "revision": revision,
+            "metric": metric,
+            "value": value,
+            "status": "undefined" if undefined else said.status,
+            "passed": said.passed if metric == use_case.model.metric else None,
+            "rows": said.rows,
+            "labelled": said.labelled,
+            "coverage": said.coverage,
+            "model_versions": list(said.versions),
+            "labels_known_by": said.labels_known_by.astimezone(UTC),
+            "snapshot": snapshot,
+        }
+
+
+def _arrow(use_case: UseCase, rows: list[Row]) -> pa.Table:
+    types = {
+        "TIMESTAMPTZ": pa.timestamp("us", "UTC"), "VARCHAR": pa.string(), "DOUBLE": pa.float64(),
+        "BOOLEAN": pa.bool_(), "BIGINT": pa.int64(), "INTEGER[]": pa.list_(pa.int32()),
+    }  # fmt: skip
+    columns = performance_table(use_case).columns
+    return pa.Table.from_pylist(rows, pa.schema([(n, types[t]) for n, t in columns.items()]))

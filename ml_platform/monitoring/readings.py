@@ -1,0 +1,71 @@
+"""The monitored columns of a stretch, read from the lake at one snapshot."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ml_platform.errors import TableNotFound
+from ml_platform.features import assemble, inside_sql, windows_sql
+from ml_platform.monitoring.columns import MonitoredColumn, Readings, monitored_columns
+from ml_platform.spec.queries import quote
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+
+
+def read_columns(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+) -> dict[str, Readings]:
+    """Every monitored column over a stretch; labels say from when on they were known.
+
+    Model columns are those of the point-in-time join. Predictions and labels that nothing has
+    been written of yet have no rows. Raises TableNotFound where examples or features lack.
+    """
+    columns = monitored_columns(use_case)
+    examples = assemble(cursor, lake, use_case, stretch, snapshot)
+    found = _readings([c for c in columns if c.kind in {"request", "feature"}], examples)
+    predicted = [c for c in columns if c.kind == "prediction"]
+    for table, chosen, others in (
+        ("predictions", predicted, ()),
+        ("labels", [c for c in columns if c.kind == "label"], ("known_at",)),
+    ):
+        names = [*(c.name for c in chosen), "event_time", *others]
+        rows = _rows(cursor, lake, use_case, table, names, stretch, snapshot)
+        found |= _readings(chosen, rows)
+    return found
+
+
+def _rows(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    table: str,
+    names: Sequence[str],
+    stretch: Window,
+    snapshot: int,
+) -> pd.DataFrame:
+    try:
+        relation = lake.relation(cursor, use_case.name, table, snapshot)
+    except TableNotFound:
+        empty = {name: pd.Series(dtype=object) for name in names}
+        return pd.DataFrame(empty).astype({n: "datetime64[us, UTC]" for n in names if "_" in n})
+    selected = ", ".join(quote(name) for name in names)
+    labelled = "AND label IS NOT NULL" if table == "labels" else ""
+    return cursor.execute(
+        f"SELECT {selected} FROM {relation} WHERE {inside_sql(stretch)} "
+        f"AND {windows_sql(use_case, stretch)} {labelled} ORDER BY event_time"
+    ).fetch_df()
+
+
+def _readings(columns: Sequence[MonitoredColumn], rows: pd.DataFrame) -> dict[str, Readings]:
+    times = _microseconds(rows["event_time"])
+    known = _microseconds(rows["known_at"]) if "known_at" in rows else None
+    return {c.name: Readings(times, c.values(rows[c.name]), known) for c in columns}
+
+
+def _microseconds(times: "pd.Series[Any]") -> NDArray[np.int64]:
+    return pd.DatetimeIndex(times).as_unit("us").asi8

@@ -1,0 +1,134 @@
+"""Both sides of a comparison: a reference sample, and a window that moves over readings."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ml_platform.monitoring.columns import MonitoredColumn, Readings
+from ml_platform.monitoring.distances import Floats, Integers, standard_deviation
+
+
+class Reference:
+    """One column of a model version's reference sample."""
+
+    def __init__(self, column: MonitoredColumn, values: "pd.Series[Any] | None") -> None:
+        self.rows = 0 if values is None else len(values)
+        self._column = column
+        self._present = pd.Series() if values is None else column.values(values).dropna()
+
+    @property
+    def count(self) -> int:
+        """How many values are not missing."""
+        return len(self._present)
+
+    @cached_property
+    def ordered(self) -> Floats:
+        return np.sort(self._present.to_numpy(dtype=np.float64))
+
+    @cached_property
+    def scale(self) -> float:
+        return standard_deviation(self.ordered)
+
+    @cached_property
+    def distinct(self) -> int:
+        return len(np.unique(self.ordered))
+
+    @cached_property
+    def counts(self) -> "pd.Series[int]":
+        return self._present.value_counts(sort=False)
+
+
+class Moving:
+    """A window that moves over readings; holds the rows of `[first, last)`."""
+
+    def __init__(self, readings: Readings) -> None:
+        self._times, self._known = readings.times, readings.known
+        self._first = self._last = 0
+
+    def _rows(self, since: int, until: int) -> tuple[int, int]:
+        first, last = np.searchsorted(self._times, [since, until])
+        return int(first), int(last)
+
+    def _known_by(self, first: int, last: int, until: int) -> slice | Integers:
+        if self._known is None:
+            return slice(first, last)
+        return first + np.flatnonzero(self._known[first:last] < until)
+
+
+class MovingOrder(Moving):
+    """The numbers of a window, sorted."""
+
+    def __init__(self, readings: Readings) -> None:
+        super().__init__(readings)
+        self._values = readings.values.to_numpy(dtype=np.float64)
+        self.ordered: Floats = np.empty(0)
+
+    @property
+    def count(self) -> int:
+        return len(self.ordered)
+
+    def move(self, since: int, until: int) -> int:
+        """Go to the window of a time span; returns its number of rows."""
+        first, last = self._rows(since, until)
+        moves_on = self._first <= first < self._last <= last
+        if self._known is None and moves_on:
+            leaving, arriving = (
+                self._present(slice(self._first, first)),
+                self._present(slice(self._last, last)),
+            )
+            self.ordered = _inserted(_deleted(self.ordered, leaving), arriving)
+            rows = last - first
+        else:
+            chosen = self._known_by(first, last, until)
+            self.ordered = self._present(chosen)
+            rows = len(self._values[chosen])
+        self._first, self._last = first, last
+        return rows
+
+    def _present(self, rows: slice | Integers) -> Floats:
+        values = self._values[rows]
+        return np.sort(values[~np.isnan(values)])
+
+
+class MovingCounts(Moving):
+    """How often each category occurs in a window."""
+
+    def __init__(self, readings: Readings) -> None:
+        super().__init__(readings)
+        self._codes, categories = pd.factorize(readings.values, use_na_sentinel=True)
+        self._categories = pd.Index(categories)
+        self._counts: Integers = np.zeros(len(categories), dtype=np.int64)
+        self._references: dict[Reference, Integers] = {}
+
+    @property
+    def count(self) -> int:
+        return int(self._counts.sum())
+
+    def move(self, since: int, until: int) -> int:
+        """Go to the window of a time span; returns its number of rows."""
+        codes = self._codes[self._known_by(*self._rows(since, until), until)]
+        counts = np.bincount(codes[codes >= 0], minlength=len(self._categories))
+        self._counts = counts.astype(np.int64)
+        return len(codes)
+
+    def beside(self, reference: Reference) -> tuple[Integers, Integers]:
+        """Counts of the reference and of the window, by the categories of both."""
+        if reference not in self._references:
+            named = reference.counts.index
+            both = self._categories.append(named[~named.isin(self._categories)])
+            counts = reference.counts.reindex(both, fill_value=0)
+            self._references[reference] = np.asarray(counts, dtype=np.int64)
+        before = self._references[reference]
+        return before, np.pad(self._counts, (0, len(before) - len(self._counts)))
+
+
+def _deleted(ordered: Floats, leaving: Floats) -> Floats:
+    # The k-th of several equal values to leave is the k-th of them in the window.
+    nth = np.arange(len(leaving)) - np.searchsorted(leaving, leaving)
+    return np.delete(ordered, np.searchsorted(ordered, leaving) + nth)
+
+
+def _inserted(ordered: Floats, arriving: Floats) -> Floats:
+    return np.insert(ordered, np.searchsorted(ordered, arriving), arriving)

@@ -1,0 +1,179 @@
+"""The files of a model version: an MLflow model, and what it was made from."""
+
+import ast
+import contextlib
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ml_platform.errors import ModelRefused
+from ml_platform.registry.versions import TrainedModel
+from ml_platform.spec.loading import SPEC_FILE
+from ml_platform.spec.queries import is_numeric
+from ml_platform.spec.use_case import UseCase
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+    from mlflow.models import ModelSignature
+
+ESTIMATOR = "model.pkl"
+REFERENCE = "reference.parquet"
+FACTS = "model_version.json"
+DIGESTED = (ESTIMATOR, REFERENCE, FACTS)
+
+EXAMPLE_ROWS = 5
+PACKAGES = {
+    "cloudpickle": "cloudpickle", "mlflow": "mlflow", "numpy": "numpy", "pandas": "pandas",
+    "sklearn": "scikit-learn", "scipy": "scipy",
+}  # fmt: skip
+"""Import names and distributions that every model needs to be loaded elsewhere."""
+
+
+def requirements(use_case: UseCase) -> list[str]:
+    """Distributions that the model's code imports, at their installed versions, sorted."""
+    source = (use_case.folder / use_case.model_file).read_text(encoding="utf-8")
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported.add(node.module.split(".")[0])
+    names = set(PACKAGES.values())
+    if others := imported - sys.stdlib_module_names - PACKAGES.keys():
+        distributions = metadata.packages_distributions()
+        names |= {name for other in others for name in distributions.get(other, [])[:1]}
+    return sorted(f"{name}=={metadata.version(name)}" for name in names)
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_model(
+    folder: Path, use_case: UseCase, trained: TrainedModel, run_id: str, logged: "LoggedModel"
+) -> dict[str, str]:
+    """Write an MLflow model with its reference sample and facts; returns the files' digests."""
+    import mlflow.sklearn
+    from mlflow.models import Model
+
+    model = Model(
+        artifact_path=logged.artifact_location,
+        run_id=run_id,
+        model_uuid=logged.model_id,
+        model_id=logged.model_id,
+    )
+    with _without_pickle_warning():
+        mlflow.sklearn.save_model(
+            trained.estimator,
+            path=folder,
+            mlflow_model=model,
+            serialization_format="cloudpickle",
+            signature=describe_signature(trained),
+            input_example=trained.reference[list(trained.columns)].head(EXAMPLE_ROWS),
+            pip_requirements=requirements(use_case),
+            pyfunc_predict_fn="predict_proba" if trained.classes else "predict",
+            metadata={"use_case": use_case.name, "cutoff": trained.cutoff.isoformat()},
+        )
+    trained.reference.to_parquet(folder / REFERENCE, index=False)
+    (folder / FACTS).write_text(json.dumps(_facts(trained), indent=1), encoding="utf-8")
+    return {name: digest_of((folder / name).read_bytes()) for name in DIGESTED}
+
+
+def write_origins(folder: Path, use_case: UseCase, trained: TrainedModel) -> None:
+    """Write what the model was made from, and pictures of how good it is."""
+    origins = folder / "use_case"
+    (origins / "features").mkdir(parents=True)
+    files = [SPEC_FILE, use_case.model_file]
+    texts = {file: (use_case.folder / file).read_text(encoding="utf-8") for file in files}
+    texts["resolved.json"] = json.dumps(use_case.document, indent=1)
+    texts["labels.sql"] = use_case.label.query + "\n"
+    texts |= {f"features/{name}.sql": view.query + "\n" for name, view in use_case.features.items()}
+    for file, text in texts.items():
+        (origins / file).write_text(text, encoding="utf-8")
+    plots = folder / "plots"
+    plots.mkdir()
+    for name, image in trained.plots.items():
+        (plots / f"{name}.png").write_bytes(image)
+
+
+def read_model(folder: Path, name: str, digests: dict[str, str]) -> dict[str, Any]:
+    """Fields of a ModelVersion from its files; ModelRefused where one was changed.
+
+    Unpickling runs code, so nothing is unpickled that this platform did not register.
+    """
+    contents = {file: (folder / file).read_bytes() for file in DIGESTED}
+    for file, content in contents.items():
+        found, recorded = digest_of(content), digests.get(file)
+        if found != recorded:
+            raise ModelRefused(
+                f"{name}: {file} has digest {found[:12]}, {(recorded or 'none')[:12]} was recorded "
+                "when it was registered; it was changed since, so it is not loaded. Restore it, or "
+                "train the version again"
+            )
+    import cloudpickle
+
+    facts = json.loads(contents[FACTS])
+    return {
+        "estimator": cloudpickle.loads(contents[ESTIMATOR]),
+        "digest": digests[ESTIMATOR],
+        "reference": pd.read_parquet(folder / REFERENCE),
+        "cutoff": datetime.fromisoformat(facts["cutoff"]),
+        "snapshot": facts["snapshot"],
+        "trained_from": datetime.fromisoformat(facts["trained_from"]),
+        "trained_until": datetime.fromisoformat(facts["trained_until"]),
+        "columns": facts["columns"],
+        "classes": tuple(facts["classes"]),
+        "metrics": facts["metrics"],
+        "importances": facts["importances"],
+    }
+
+
+def describe_signature(trained: TrainedModel) -> "ModelSignature":
+    """Columns in and array out, for MLflow's UI and for anyone who loads the model with MLflow."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec("double" if is_numeric(kind) else "string", name=column, required=False)
+        for column, kind in trained.columns.items()
+    ]
+    shape = (-1, len(trained.classes)) if trained.classes else (-1,)
+    return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype("float64"), shape)]))
+
+
+def _facts(trained: TrainedModel) -> dict[str, Any]:
+    return {
+        "cutoff": trained.cutoff.isoformat(),
+        "snapshot": trained.snapshot,
+        "trained_from": trained.trained_from.isoformat(),
+        "trained_until": trained.trained_until.isoformat(),
+        "fingerprint": trained.fingerprint,
+        "columns": dict(trained.columns),
+        "classes": list(trained.classes),
+        "metrics": dict(trained.metrics),
+        "importances": dict(trained.importances),
+    }
+
+
+@contextlib.contextmanager
+def _without_pickle_warning() -> Iterator[None]:
+    # MLflow warns on every save that unpickling runs code; `read_model` is the answer to that.
+    def is_other(entry: logging.LogRecord) -> bool:
+        return "requires exercising" not in entry.getMessage()
+
+    logger = logging.getLogger("mlflow.sklearn")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)

@@ -1,0 +1,201 @@
+"""Model versions in MLflow: register, find, load."""
+
+import json
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml_platform.errors import ModelNotFound
+from ml_platform.registry.artifacts import DIGESTED, read_model, write_model, write_origins
+from ml_platform.registry.tracking import ensure_registered_model, experiment_id, open_client
+from ml_platform.registry.versions import ModelVersion, TrainedModel
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import UseCase
+
+if TYPE_CHECKING:
+    import mlflow.entities.model_registry
+    from mlflow import MlflowClient
+
+    Entry = mlflow.entities.model_registry.ModelVersion
+
+DIGESTS = "digests"
+FINGERPRINT = "fingerprint"
+CACHED_VERSIONS = 16
+LONGEST_PARAMETER = 500
+
+
+class Registry:
+    """The model registry; safe to share between threads.
+
+    A use case is one MLflow experiment and one registered model, both of its name.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._opening = threading.Lock()
+        self._caching = threading.Lock()
+        self._cache: OrderedDict[tuple[str, int], ModelVersion] = OrderedDict()
+
+    def register(self, use_case: UseCase, trained: TrainedModel, *, tags: Mapping[str, str]) -> int:
+        """Record a trained model as a new version, and return its number.
+
+        If anything fails, MLflow keeps a run that is marked as failed, and no version.
+        """
+        client = self._client
+        described = {
+            **tags,
+            "cutoff": trained.cutoff.isoformat(),
+            "snapshot": str(trained.snapshot),
+            "code_version": use_case.code_version,
+            FINGERPRINT: trained.fingerprint,
+        }
+        run = client.create_run(
+            experiment_id(client, self.settings, use_case.name),
+            tags=described,
+            run_name=f"cutoff {trained.cutoff:%Y-%m-%d %H:%M}",
+        )
+        try:
+            version = self._register(use_case, trained, run.info.run_id, described)
+        except BaseException:
+            client.set_terminated(run.info.run_id, status="FAILED")
+            raise
+        client.set_terminated(run.info.run_id)
+        return version
+
+    def find(self, use_case: UseCase, fingerprint: str) -> int | None:
+        """The oldest version made from the same inputs, if there is one."""
+        found = self._client.search_model_versions(
+            f"name = '{use_case.name}' and tags.{FINGERPRINT} = '{fingerprint}'"
+        )
+        return min((int(entry.version) for entry in found), default=None)
+
+    def trained_at(self, use_case: UseCase, cutoff: datetime) -> int:
+        """The newest version of a cutoff; ModelNotFound where none was trained there."""
+        moment = cutoff.astimezone(use_case.calendar.timezone).isoformat()
+        found = self._client.search_model_versions(
+            f"name = '{use_case.name}' and tags.cutoff = '{moment}'"
+        )
+        if not found:
+            raise ModelNotFound(
+                f"{use_case.name} has no model version with cutoff {moment}; "
+                f"materialise {use_case.name}/model for it first"
+            )
+        return max(int(entry.version) for entry in found)
+
+    def last_cutoff(self, use_case: UseCase) -> datetime | None:
+        """The latest cutoff that any version was trained at."""
+        found = self._client.search_model_versions(f"name = '{use_case.name}'")
+        cutoffs = [datetime.fromisoformat(entry.tags["cutoff"]) for entry in found]
+        return max(cutoffs, default=None)
+
+    def load(self, use_case: UseCase, version: int) -> ModelVersion:
+        """A version with its estimator; loaded once, then kept.
+
+        Raises ModelNotFound, or ModelRefused where a file is not the one that was registered.
+        """
+        key = (use_case.name, version)
+        with self._caching:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        loaded = self._load(use_case, version)
+        with self._caching:
+            loaded = self._cache.setdefault(key, loaded)
+            while len(self._cache) > CACHED_VERSIONS:
+                self._cache.popitem(last=False)
+        return loaded
+
+    def plots(self, use_case: UseCase, version: int) -> dict[str, bytes]:
+        """The PNG images that were registered with a version, by name."""
+        run_id = str(self._entry(use_case, version).run_id)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(self._client.download_artifacts(run_id, "plots", folder))
+            return {file.stem: file.read_bytes() for file in sorted(path.glob("*.png"))}
+
+    def set_alias(self, use_case: UseCase, alias: str, version: int) -> None:
+        """Point an MLflow alias at a version."""
+        self._client.set_registered_model_alias(use_case.name, alias, str(version))
+
+    def tags(self, use_case: UseCase, version: int) -> dict[str, str]:
+        """What was recorded about how a version came about."""
+        return {k: v for k, v in self._entry(use_case, version).tags.items() if k != DIGESTS}
+
+    @property
+    def _client(self) -> "MlflowClient":
+        with self._opening:
+            return self._opened
+
+    @cached_property
+    def _opened(self) -> "MlflowClient":
+        return open_client(self.settings)
+
+    def _register(
+        self, use_case: UseCase, trained: TrainedModel, run_id: str, tags: dict[str, str]
+    ) -> int:
+        from mlflow.entities import LoggedModelOutput, Metric, Param
+
+        client = self._client
+        started = client.get_run(run_id).info
+        parameters = {k: v[:LONGEST_PARAMETER] for k, v in trained.parameters.items()}
+        logged = client.create_logged_model(
+            started.experiment_id, use_case.name, run_id, tags=tags, params=parameters
+        )
+        values = [
+            Metric(key, value, started.start_time, 0, model_id=logged.model_id, run_id=run_id)
+            for key, value in trained.metrics.items()
+        ]
+        client.log_batch(run_id, values, [Param(k, v) for k, v in parameters.items()])
+        with tempfile.TemporaryDirectory() as temporary:
+            model, origins = Path(temporary, "model"), Path(temporary, "origins")
+            digests = write_model(model, use_case, trained, run_id, logged)
+            write_origins(origins, use_case, trained)
+            client.log_model_artifacts(logged.model_id, str(model))
+            client.log_artifacts(run_id, str(origins))
+        client.finalize_logged_model(logged.model_id, "READY")
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        ensure_registered_model(client, use_case.name, use_case.description)
+        entry = client.create_model_version(
+            use_case.name,
+            # Not `models:/<id>`, which MLflow's SQL store resolves by its global tracking URI.
+            source=logged.artifact_location,
+            run_id=run_id,
+            tags={**tags, DIGESTS: json.dumps(digests)},
+            model_id=logged.model_id,
+        )
+        return int(entry.version)
+
+    def _load(self, use_case: UseCase, version: int) -> ModelVersion:
+        from mlflow.artifacts import download_artifacts
+
+        entry = self._entry(use_case, version)
+        location = str(entry.source).rstrip("/")
+        with tempfile.TemporaryDirectory() as folder:
+            for file in DIGESTED:
+                download_artifacts(
+                    artifact_uri=f"{location}/{file}",
+                    dst_path=folder,
+                    tracking_uri=self.settings.tracking_uri,
+                )
+            digests = json.loads(entry.tags.get(DIGESTS, "{}"))
+            fields = read_model(Path(folder), f"{use_case.name} version {version}", digests)
+        return ModelVersion(
+            use_case=use_case.name, version=version, run_id=str(entry.run_id), **fields
+        )
+
+    def _entry(self, use_case: UseCase, version: int) -> "Entry":
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_model_version(use_case.name, str(version))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise ModelNotFound(
+                f"{use_case.name} has no model version {version}; train one, or look for its "
+                f"number in MLflow's registered model '{use_case.name}'"
+            ) from None

@@ -1,0 +1,114 @@
+"""The one predict path: training, batch, replay and serving all call `predict`."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ml_platform.errors import FeatureError, ModelRefused
+from ml_platform.spec.queries import is_numeric
+from ml_platform.spec.use_case import UseCase
+
+POSITIVE = "1"
+"""Name of the class that a binary model's probability is of: label true, or 1."""
+
+
+class Fitted(Protocol):
+    """What is needed of a model to predict with it."""
+
+    @property
+    def estimator(self) -> Any:
+        """A fitted scikit-learn compatible estimator."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Columns that it was fitted on, in order, with DuckDB types."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the columns of its `predict_proba`; empty for a regression."""
+
+
+def predict(use_case: UseCase, model: Fitted, frame: pd.DataFrame) -> pd.DataFrame:
+    """Predict every row of a frame: `use_case.prediction_columns`, with the frame's index.
+
+    The frame holds at least the columns that the model was fitted on, numbers as float64 with
+    NaN, everything else as text with None; others are ignored, so that a champion keeps serving
+    after a feature was added. Binary: `probability` of the label being true. Multiclass:
+    `predicted` and `probabilities`, a dictionary from class to probability. Regression:
+    `predicted`.
+    Raises FeatureError where the frame does not fit, ModelRefused where the model fails or yields
+    something that is not a finite number.
+    """
+    rows = select_inputs(use_case, model, frame)
+    if use_case.label.task == "regression":
+        predicted = _output(use_case, model, rows, "predict", (len(rows),))
+        return pd.DataFrame({"predicted": predicted}, index=frame.index)
+    shape = (len(rows), len(model.classes))
+    probabilities = _output(use_case, model, rows, "predict_proba", shape)
+    if use_case.label.task == "binary":
+        positive = probabilities[:, model.classes.index(POSITIVE)]
+        return pd.DataFrame({"probability": positive}, index=frame.index)
+    best = [model.classes[i] for i in probabilities.argmax(axis=1)] if len(rows) else []
+    named = [dict(zip(model.classes, row, strict=True)) for row in probabilities.tolist()]
+    data = {"predicted": np.array(best, dtype=object), "probabilities": _objects(named)}
+    return pd.DataFrame(data, index=frame.index)
+
+
+def select_inputs(use_case: UseCase, model: Fitted, frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns that a model was fitted on, checked; FeatureError names what is wrong."""
+    missing = [column for column in model.columns if column not in frame.columns]
+    if missing:
+        raise FeatureError(
+            f"{use_case.name}: the model was fitted on {_listed(missing)}, which these rows lack; "
+            "compute the feature, or train a model without it"
+        )
+    for column, kind in model.columns.items():
+        dtype = frame[column].dtype
+        wanted = "float64" if is_numeric(kind) else "object"
+        if dtype != wanted:
+            raise FeatureError(
+                f"{use_case.name}: column '{column}' ({kind}) is {dtype}, the model was fitted on "
+                f"{wanted}; cast it with .astype('{wanted}')"
+            )
+    return frame[list(model.columns)]
+
+
+def _output(
+    use_case: UseCase, model: Fitted, rows: pd.DataFrame, method: str, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    if not len(rows):
+        # scikit-learn refuses to predict no rows; no rows have no predictions.
+        return np.empty(shape)
+    try:
+        values = np.asarray(getattr(model.estimator, method)(rows), dtype=np.float64)
+    except Exception as error:
+        # A use case's own code can fail in any way.
+        raise ModelRefused(
+            f"{use_case.name}: {method} of {len(rows)} rows failed: {type(error).__name__}: {error}"
+        ) from error
+    if values.shape != shape:
+        raise ModelRefused(
+            f"{use_case.name}: {method} returned shape {values.shape} where {shape} was expected"
+        )
+    wrong = ~np.isfinite(values.reshape(len(rows), -1)).all(axis=1)
+    if wrong.any():
+        first = rows.index[int(wrong.argmax())]
+        raise ModelRefused(
+            f"{use_case.name}: {method} is not a finite number for {int(wrong.sum())} of "
+            f"{len(rows)} rows, first row {first}; impute what the estimator cannot take"
+        )
+    return values
+
+
+def _objects(values: list[dict[str, float]]) -> NDArray[np.object_]:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

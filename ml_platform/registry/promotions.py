@@ -1,0 +1,204 @@
+"""Which version serves from which event time on: decisions, appended and never changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+import duckdb
+
+from ml_platform.errors import NoChampion, TableNotFound
+from ml_platform.registry.models import Registry
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake, Table
+from ml_platform.storage.tables import WINDOW_START, ensure_table, naive_utc
+
+CHAMPION = "champion"
+"""MLflow alias of the version that serves now."""
+
+Decision = Literal["promoted", "refused", "rolled back"]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One decision about one version; a refusal is a decision too."""
+
+    version: int
+    effective_from: datetime
+    """Event time from which on the version serves, unless it was refused."""
+    decided_at: datetime
+    decided_by: str
+    decision: Decision
+    reason: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What the decision was based on."""
+
+    @property
+    def serves(self) -> bool:
+        return self.decision != "refused"
+
+
+def promotions_table(use_case: UseCase) -> Table:
+    """Where decisions are kept; it has no windows."""
+    return Table(
+        schema=use_case.name,
+        name="promotions",
+        columns={
+            "version": "INTEGER",
+            "effective_from": "TIMESTAMPTZ",
+            "decided_at": "TIMESTAMPTZ",
+            "decided_by": "VARCHAR",
+            "decision": "VARCHAR",
+            "reason": "VARCHAR",
+            "figures": "MAP(VARCHAR, DOUBLE)",
+        },
+        order=("decided_at", "version"),
+    )
+
+
+def record(lake: Lake, use_case: UseCase, promotion: Promotion, commit: Commit) -> None:
+    """Append one decision, in one transaction.
+
+    A version is promoted or refused once: where that has been decided, nothing is added.
+    """
+    table = promotions_table(use_case)
+    values = [
+        promotion.version,
+        promotion.effective_from,
+        promotion.decided_at,
+        promotion.decided_by,
+        promotion.decision,
+        promotion.reason,
+        list(promotion.figures),
+        list(promotion.figures.values()),
+    ]
+    insert = (
+        f"INSERT INTO {table.sql} ({', '.join(table.columns)}) "
+        "VALUES (?, ?, ?, ?, ?, ?, map(?::VARCHAR[], ?::DOUBLE[]))"
+    )
+
+    made = f"SELECT 1 FROM {table.sql} WHERE version = ? AND decision <> 'rolled back'"
+
+    def work(cursor: duckdb.DuckDBPyConnection) -> None:
+        by_rollback = promotion.decision == "rolled back"
+        if by_rollback or not cursor.execute(made, [promotion.version]).fetchone():
+            cursor.execute(insert, values)
+
+    with lake.cursor(use_case.timezone) as cursor:
+        ensure_table(lake, cursor, table, commit, partitioned=False)
+        lake.transact(cursor, commit, work)
+
+
+def history(lake: Lake, use_case: UseCase) -> list[Promotion]:
+    """Every decision about a use case, in the order in which they were made; times in UTC."""
+    with lake.cursor() as cursor:
+        try:
+            table = lake.relation(cursor, use_case.name, "promotions")
+        except TableNotFound:
+            return []
+        rows = cursor.execute(
+            f"""SELECT version, timezone('UTC', effective_from), timezone('UTC', decided_at),
+            decided_by, decision, reason, map_keys(figures), map_values(figures)
+            FROM {table} ORDER BY decided_at, version"""
+        ).fetchall()
+    return [
+        Promotion(
+            version=version,
+            effective_from=effective_from.replace(tzinfo=UTC),
+            decided_at=decided_at.replace(tzinfo=UTC),
+            decided_by=decided_by,
+            decision=decision,
+            reason=reason,
+            figures=dict(zip(names, values, strict=True)),
+        )
+        for version, effective_from, decided_at, decided_by, decision, reason, names, values in rows
+    ]
+
+
+def champion_at(decisions: Sequence[Promotion], moment: datetime) -> int:
+    """The version that serves at a moment of event time.
+
+    It is that of the latest promotion or rollback effective then; of those effective from the
+    same moment on, the one decided last. A rollback also ends every promotion decided before it
+    that is effective from a later moment on. Raises NoChampion where there is none.
+
+    >>> at = datetime(2024, 1, 1, tzinfo=UTC)
+    >>> champion_at([Promotion(3, at, at, "ada", "promoted", "first model")], at)
+    3
+    """
+    rollbacks = [p for p in decisions if p.decision == "rolled back"]
+    effective = [
+        (p.effective_from.astimezone(UTC), p.decided_at.astimezone(UTC), index)
+        for index, p in enumerate(decisions)
+        if p.serves and p.effective_from.astimezone(UTC) <= moment.astimezone(UTC)
+        if not any(_ends(rollback, p) for rollback in rollbacks)
+    ]
+    if not effective:
+        raise NoChampion(
+            f"no promotion is effective at {moment.isoformat()}; train a model with a cutoff at or "
+            "before it and have it promoted"
+        )
+    return decisions[max(effective)[-1]].version
+
+
+def _ends(rollback: Promotion, promotion: Promotion) -> bool:
+    return (
+        rollback.decided_at > promotion.decided_at
+        and rollback.effective_from <= promotion.effective_from
+    )
+
+
+def point_alias(lake: Lake, registry: Registry, use_case: UseCase) -> None:
+    """Point MLflow's alias `champion` at the version that serves the newest event times."""
+    serving = [p for p in history(lake, use_case) if p.serves]
+    if serving:
+        newest = max(p.effective_from for p in serving)
+        registry.set_alias(use_case, CHAMPION, champion_at(serving, newest))
+
+
+def rollback(
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    to_version: int,
+    effective_from: datetime,
+    decided_by: str,
+    reason: str,
+    commit: Commit,
+) -> Promotion:
+    """Let an earlier version serve again from a moment of event time on.
+
+    What other versions predicted from then on stays until it is materialised again; see
+    `partitions_written_by`. Raises ModelNotFound where there is no such version.
+    """
+    registry.load(use_case, to_version)
+    promotion = Promotion(
+        version=to_version,
+        effective_from=effective_from,
+        decided_at=datetime.now(UTC),
+        decided_by=decided_by,
+        decision="rolled back",
+        reason=reason,
+    )
+    record(lake, use_case, promotion, commit)
+    point_alias(lake, registry, use_case)
+    return promotion
+
+
+def partitions_written_by(
+    lake: Lake, use_case: UseCase, version: int, since: datetime
+) -> list[Window]:
+    """Windows from `since` on whose predictions carry a version, in order."""
+    first = use_case.calendar.window_at(since).start
+    with lake.cursor() as cursor:
+        try:
+            table = lake.relation(cursor, use_case.name, "predictions")
+        except TableNotFound:
+            return []
+        rows = cursor.execute(
+            f"""SELECT DISTINCT {WINDOW_START} FROM {table}
+            WHERE model_version = ? AND {WINDOW_START} >= ? ORDER BY 1""",
+            [version, naive_utc(first)],
+        ).fetchall()
+    return [use_case.calendar.window_at(start.replace(tzinfo=UTC)) for (start,) in rows]

@@ -1,0 +1,65 @@
+"""MLflow's client, opened without touching MLflow's global state."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml_platform.settings import Settings
+from ml_platform.storage.turns import turn
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SQLITE = "sqlite:///"
+
+
+def open_client(settings: Settings) -> "MlflowClient":
+    """A client of the tracking store and the model registry; creates their database if need be."""
+    from mlflow import MlflowClient
+
+    # A bar for each of the few small files of a version would drown every log.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    uri = settings.tracking_uri
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    if uri.startswith(SQLITE):
+        database = Path(uri.removeprefix(SQLITE))
+        database.parent.mkdir(parents=True, exist_ok=True)
+        # The first call of each store creates its tables; processes that do so side by side crash.
+        with turn(database.with_name(database.name + ".lock")):
+            client.search_experiments(max_results=1)
+            client.search_registered_models(max_results=1)
+    return client
+
+
+def experiment_id(client: "MlflowClient", settings: Settings, use_case: str) -> str:
+    """The experiment of a use case, created on first use."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(use_case)
+    if found is None:
+        root = settings.artifacts_uri
+        location = f"{root.rstrip('/')}/{use_case}" if root else None
+        try:
+            return str(client.create_experiment(use_case, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(use_case)
+            assert found is not None
+    return str(found.experiment_id)
+
+
+def ensure_registered_model(client: "MlflowClient", name: str, description: str) -> None:
+    """Create the registered model that versions are added to, if it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        try:
+            client.create_registered_model(name, description=description)
+        except MlflowException as lost:
+            if lost.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise

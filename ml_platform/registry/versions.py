@@ -1,0 +1,60 @@
+"""What training hands to the registry, and what the registry hands back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A fitted estimator with everything that is recorded about it.
+
+    It was fitted on event times `[trained_from, trained_until)` and judged on
+    `[trained_until, cutoff)`, at one snapshot of the lake.
+    """
+
+    estimator: Any
+    columns: Mapping[str, str]
+    """Columns that it was fitted on, in order, with DuckDB types."""
+    classes: tuple[str, ...]
+    """Names of the columns of `predict_proba`; empty for a regression."""
+    cutoff: datetime
+    snapshot: int
+    trained_from: datetime
+    trained_until: datetime
+    fingerprint: str
+    """Digest of everything that decides the model: code, data, cutoff, threads, libraries."""
+    metrics: Mapping[str, float]
+    reference: pd.DataFrame
+    """Sample of the fitted rows by time: model columns, `label`, prediction columns."""
+    importances: Mapping[str, float] = field(default_factory=dict)
+    """How much the loss of the holdout rises when a column is shuffled."""
+    plots: Mapping[str, bytes] = field(default_factory=dict)
+    """PNG images by name."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered version, loaded: its artifacts are those that were registered."""
+
+    use_case: str
+    version: int
+    run_id: str
+    cutoff: datetime
+    snapshot: int
+    estimator: Any
+    digest: str
+    """SHA-256 of the pickled estimator."""
+    metrics: Mapping[str, float]
+    reference: pd.DataFrame
+    """Sample of the fitted rows by time: model columns, `label`, prediction columns."""
+    classes: tuple[str, ...]
+    columns: Mapping[str, str]
+    trained_from: datetime
+    trained_until: datetime
+    importances: Mapping[str, float] = field(default_factory=dict)
+    """How much the loss of the holdout rises when a column is shuffled."""

@@ -1,0 +1,6 @@
+"""Batch predictions, and their proof: scored again, to the bit."""
+
+from ml_platform.scoring.batch import ScoreReport, predictions_table, score
+from ml_platform.scoring.reproduce import Reproduction, reproduce
+
+__all__ = ["Reproduction", "ScoreReport", "predictions_table", "reproduce", "score"]

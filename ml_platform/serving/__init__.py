@@ -1,0 +1,1 @@
+"""What is served over a network: predictions, and pages of reports."""

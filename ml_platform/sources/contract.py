@@ -1,0 +1,122 @@
+"""What a source declares, as SQL over raw rows: types, required values, rules."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import duckdb
+
+from ml_platform.sources.reading import Batch
+from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.use_case import Source
+
+LAST_MOMENT = "TIMESTAMPTZ '9999-01-01 00:00:00+00'"
+"""From here on Python has no calendar any more."""
+LONGEST_SHOWN = 80
+WHOLE_NUMBERS = frozenset(
+    {
+        "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT",
+        "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+    }
+)  # fmt: skip
+FLOATS = frozenset({"FLOAT", "DOUBLE"})
+
+
+class Contract:
+    """The contract of one source, for rows of any format.
+
+    A row breaks it where a value is not of its type, where one that has to be there is missing,
+    where a rule is false or fails (one that is null holds, as a SQL CHECK does), and where its
+    event time is none or is before the use case begins.
+    """
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, source: Source, begins: datetime) -> None:
+        self._source = source
+        self._begins = instant(begins)
+        self._types = _type_names(cursor, source.columns)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Names and types of the rows that `judged` yields, besides its own `__` columns."""
+        return {**self._source.columns, "known_at": "TIMESTAMPTZ"}
+
+    def judged(self, batch: Batch) -> str:
+        """SQL of a batch's rows, typed, with the reasons against each.
+
+        Besides `columns`: `__file`, `__row`, `__event` (an instant; null where it cannot be read),
+        `__reason` and `__record` (null where nothing is wrong).
+        """
+        raw = {column: f"__raw{n}" for n, column in enumerate(self._source.columns)}
+        raws = ", ".join(f"{batch.values[column]} AS {name}" for column, name in raw.items())
+        typed = ", ".join(f"{self._cast(c, raw[c])} AS {quote(c)}" for c in raw)
+        event = quote(self._source.event_time)
+        known_at = "" if "known_at" in self._source.columns else ", __known AS known_at"
+        names = ", ".join(quote(column) for column in self._source.columns)
+        return f"""
+            SELECT __file, __row, {names}{known_at}, __event, __reason,
+                CASE WHEN __reason IS NOT NULL THEN {batch.record} END AS __record
+            FROM (SELECT *, {self._reason(raw, batch.problem)} AS __reason
+            FROM (SELECT *,
+                CASE WHEN __instant < {LAST_MOMENT} THEN __instant END AS __event,
+                TRY(CAST({self._source.known_at_sql} AS TIMESTAMPTZ)) AS __known
+            FROM (SELECT *, TRY_CAST({event} AS TIMESTAMPTZ) AS __instant
+            FROM (SELECT *, {typed}
+            FROM (SELECT *, {raws} FROM {batch.relation})))))"""
+
+    def _cast(self, column: str, raw: str) -> str:
+        kind = self._source.columns[column]
+        value = f"TRY_CAST({raw} AS {kind})"
+        if self._types[column] in WHOLE_NUMBERS:
+            # DuckDB would round 1.5 to 2.
+            number = f"TRY_CAST({raw} AS DOUBLE)"
+            return f"CASE WHEN {number} = floor({number}) THEN {value} END"
+        if self._types[column] in FLOATS:
+            # Not a number is how floats say that there is none.
+            return f"CASE WHEN NOT isnan({value}) THEN {value} END"
+        return value
+
+    def _reason(self, raw: Mapping[str, str], problem: str) -> str:
+        source = self._source
+        needed = {*source.key, source.event_time, *source.required}
+        columns = []
+        for column, name in raw.items():
+            shown = f"left(CAST({name} AS VARCHAR), {LONGEST_SHOWN})"
+            begin, end = literal(f"{column}: '"), literal(f"' is not {source.columns[column]}")
+            case = f"CASE WHEN {self._failed(column, name)} THEN {begin} || {shown} || {end}"
+            if column in needed:
+                missing = literal(f"{column} is missing")
+                case += f" WHEN {quote(column)} IS NULL THEN {missing}"
+            columns.append(f"{case} END")
+        event = source.event_time
+        early = literal(f"{event} is before the first window: ")
+        checks = [
+            *columns,
+            f"CASE WHEN __instant IS NOT NULL AND __event IS NULL "
+            f"THEN {literal(f'{event} is too far ahead for any calendar')} END",
+            f"CASE WHEN __event < {self._begins} THEN {early} || CAST(__event AS VARCHAR) END",
+            *(
+                f"CASE WHEN TRY(coalesce(({rule}), true)) IS NOT TRUE "
+                f"THEN {literal(f'breaks the rule: {rule}')} END"
+                for rule in source.rules
+            ),
+            f"CASE WHEN __event IS NOT NULL AND __known IS NULL "
+            f"THEN {literal(f'known_at is missing: {source.known_at_sql}')} END",
+        ]
+        broken = f"nullif(concat_ws('; ', {', '.join(checks)}), '')"
+        return f"CASE WHEN {problem} IS NOT NULL THEN {problem} ELSE {broken} END"
+
+    def _failed(self, column: str, raw: str) -> str:
+        failed = f"{raw} IS NOT NULL AND {quote(column)} IS NULL"
+        if self._types[column] in FLOATS:
+            failed += f" AND TRY_CAST({raw} AS DOUBLE) IS NULL"
+        return failed
+
+
+def instant(moment: datetime) -> str:
+    """A moment as a SQL literal."""
+    return f"TIMESTAMPTZ {literal(moment.isoformat())}"
+
+
+def _type_names(cursor: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> dict[str, str]:
+    kinds = ", ".join(f"typeof(CAST(NULL AS {kind}))" for kind in columns.values())
+    row = cursor.execute(f"SELECT {kinds}").fetchone()
+    return dict(zip(columns, row or (), strict=True))

@@ -1,0 +1,168 @@
+"""Ingest what has landed: rows that keep the contract into the source, the others to quarantine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+
+from ml_platform.errors import FileRefused, LandingError
+from ml_platform.sources.corrections import Stored, mark_superseded
+from ml_platform.sources.intake import number_files, take_in
+from ml_platform.sources.landing import (
+    LandingFile,
+    LandingIndex,
+    create_notes,
+    landing_folder,
+    list_files,
+    read_index,
+    write_notes,
+)
+from ml_platform.sources.tables import quarantine_table, source_table
+from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake, Replacement, Written, replace_together
+from ml_platform.storage.tables import WINDOW_START, naive_utc
+
+
+@dataclass(frozen=True)
+class WindowCounts:
+    """Rows of one window: landed = ingested + quarantined."""
+
+    landed: int
+    ingested: int
+    quarantined: int
+    changed: bool
+    """Whether the window holds other rows than before, in the source or in quarantine."""
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What ingesting a stretch came to."""
+
+    snapshot: int
+    windows: Mapping[Window, WindowCounts]
+    """Every window of the stretch, those where nothing has landed too."""
+    refused: tuple[FileRefused, ...]
+    """Files that are in landing and cannot be ingested, whatever window they are about."""
+    ignored_columns: tuple[str, ...]
+    """Columns that files have and the source does not declare."""
+    files: int
+    """Landing files with rows in the stretch."""
+
+
+def ingest(
+    lake: Lake, use_case: UseCase, source: str, stretch: Window, commit: Commit
+) -> IngestReport:
+    """Make the windows of a stretch hold what has landed for them, in one transaction.
+
+    Every row of a landing file ends up in the source's table or, with a reason, in `quarantine`.
+    Rows whose file is gone from landing, or has become unreadable, stay. A file that cannot be
+    read is refused alone and looked at again once it changes.
+
+    Raises LandingError where no file has ever landed, or landing cannot be listed.
+    """
+    with lake.cursor(use_case.timezone) as cursor:
+        present = list_files(lake, cursor, use_case, source)
+        index = read_index(lake, cursor, use_case, source)
+        if not present and not index.versions:
+            files = use_case.sources[source].files
+            raise LandingError(
+                f"{use_case.name}/{source}: no file matches '{files}' in "
+                f"{landing_folder(lake, use_case)}; land one there, or correct "
+                f"`sources.{source}.files` or the landing folder"
+            )
+        starts = {naive_utc(w.start): w for w in use_case.calendar.windows(stretch)}
+        stored = Stored(lake, cursor, use_case, source, stretch)
+        stored_files = stored.files()
+        number_files(cursor, present, index, stored_files)
+        create_notes(cursor, use_case)
+        wanted = [file for file in present if _is_wanted(file, index, starts)]
+        taken = take_in(cursor, use_case, source, wanted, index, stretch)
+        write_notes(lake, cursor, use_case, commit)
+        refused = {
+            **{f.name: FileRefused(f.name, e) for f in present if (e := _known_error(f, index))},
+            **taken.refused,
+        }
+        stored.keep(stored_files - {file.name for file in present if file.name not in refused})
+        landed = _count_landed(cursor)
+        files_read = _count_files(cursor, present)
+        mark_superseded(cursor, use_case.sources[source])
+        rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit)
+    return IngestReport(
+        snapshot=rows.snapshot,
+        windows={
+            window: WindowCounts(
+                landed=landed.get(start, 0),
+                ingested=rows.rows[window],
+                quarantined=quarantined.rows[window],
+                changed=window in rows.changed | quarantined.changed,
+            )
+            for start, window in starts.items()
+        },
+        refused=tuple(refused[name] for name in sorted(refused)),
+        ignored_columns=taken.ignored_columns,
+        files=files_read,
+    )
+
+
+def _is_wanted(file: LandingFile, index: LandingIndex, starts: Mapping[datetime, Window]) -> bool:
+    known = index.of(file)
+    return known is None or not known.window_starts.isdisjoint(starts)
+
+
+def _known_error(file: LandingFile, index: LandingIndex) -> str | None:
+    known = index.of(file)
+    return known.error if known else None
+
+
+def _count_landed(cursor: duckdb.DuckDBPyConnection) -> dict[datetime, int]:
+    rows = cursor.execute(f"SELECT {WINDOW_START}, count(*) FROM temp.__rows GROUP BY 1").fetchall()
+    return dict(rows)
+
+
+def _count_files(cursor: duckdb.DuckDBPyConnection, present: list[LandingFile]) -> int:
+    rows = cursor.execute(
+        """SELECT DISTINCT name FROM temp.__rows r JOIN temp.__files f ON f.number = r.__file
+        WHERE path IS NOT NULL"""
+    ).fetchall()
+    return len({name for (name,) in rows} & {file.name for file in present})
+
+
+def _write(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    stretch: Window,
+    commit: Commit,
+) -> tuple[Written, Written]:
+    table = source_table(use_case, source)
+    of_file = "f.name AS _file, r.__row AS _row"
+    start = f"timezone('UTC', r.{WINDOW_START}) AS __start"
+    files = "temp.__rows r JOIN temp.__files f ON f.number = r.__file"
+    columns = ", ".join(
+        f"r.{quote(column)}" for column in table.columns if column not in {"_file", "_row"}
+    )
+    rows = Replacement(
+        table,
+        f"SELECT {columns}, {of_file}, {start} FROM {files} WHERE r.__reason IS NULL",
+        time="__start",
+    )
+    quarantined = Replacement(
+        quarantine_table(use_case),
+        f"""SELECT {literal(source)} AS source, r.__reason AS reason, {of_file},
+            r.__record AS record, {start} FROM {files} WHERE r.__reason IS NOT NULL""",
+        time="__start",
+        only={"source": source},
+    )
+    written = replace_together(
+        lake,
+        cursor,
+        [rows, quarantined],
+        calendar=use_case.calendar,
+        stretch=stretch,
+        commit=commit,
+    )
+    return written[0], written[1]

@@ -1,0 +1,229 @@
+"""From landing files to judged rows, each in its window."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+
+from ml_platform.errors import FileRefused
+from ml_platform.sources import landing
+from ml_platform.sources.contract import Contract, instant
+from ml_platform.sources.csv_files import read_csv_files
+from ml_platform.sources.json_lines import read_json_lines
+from ml_platform.sources.landing import LandingFile, LandingIndex
+from ml_platform.sources.parquet_files import read_parquet_files
+from ml_platform.sources.reading import Batch, Reading
+from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.use_case import Source, UseCase
+from ml_platform.spec.windows import Calendar, Window
+from ml_platform.storage.tables import naive_utc
+
+CHUNK_BYTES = 512 * 2**20
+"""Files are judged so many bytes at a time; only rows of the stretch are kept of each chunk."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What taking files in came to, besides `temp.__rows`."""
+
+    refused: dict[str, FileRefused]
+    """By name of the file."""
+    ignored_columns: tuple[str, ...]
+
+
+def number_files(
+    cursor: duckdb.DuckDBPyConnection,
+    present: Sequence[LandingFile],
+    index: LandingIndex,
+    stored: frozenset[str],
+) -> None:
+    """Number all files that rows may come from in `temp.__files`, the oldest first.
+
+    stored: names of files that the lake has rows of; they need not be there any more.
+    """
+    names = {file.name for file in present}
+    long_ago = datetime.min.replace(tzinfo=UTC)
+    files = [(file.modified_at, file.name, file) for file in present]
+    gone = [(index.modified_at.get(n, long_ago), n, None) for n in stored - names]
+    ordered = sorted([*files, *gone], key=lambda item: item[:2])
+    known = [file for _, _, file in ordered]
+    cursor.execute(
+        """CREATE OR REPLACE TEMP TABLE __files AS SELECT
+            unnest(range(len(?::VARCHAR[])))::INTEGER AS number, unnest(?::VARCHAR[]) AS name,
+            unnest(?::VARCHAR[]) AS path, unnest(?::VARCHAR[]) AS fingerprint,
+            unnest(?::BIGINT[]) AS size, unnest(?::TIMESTAMPTZ[]) AS modified_at""",
+        [
+            [name for _, name, _ in ordered],
+            [name for _, name, _ in ordered],
+            [file and file.path for file in known],
+            [file and file.fingerprint for file in known],
+            [file and file.size for file in known],
+            [file and file.modified_at for file in known],
+        ],
+    )
+
+
+def take_in(
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    files: Sequence[LandingFile],
+    index: LandingIndex,
+    stretch: Window,
+) -> Taken:
+    """Judge every row of the files; keep those of the stretch in `temp.__rows`.
+
+    File versions that the index does not know are noted for `landings`.
+    """
+    declared = use_case.sources[source]
+    contract = Contract(cursor, declared, use_case.calendar.start)
+    _create_tables(cursor, contract)
+    refused: dict[str, FileRefused] = {}
+    ignored: dict[str, None] = {}
+    for chunk in landing.chunks(files, CHUNK_BYTES):
+        cursor.execute("DELETE FROM temp.__judged")
+        reading = Reading(cursor, declared)
+        for batch in _batches(reading, chunk):
+            cursor.execute(f"INSERT INTO temp.__judged {contract.judged(batch)}")
+        _refuse_timeless(reading, chunk)
+        _mark_duplicates(cursor, declared)
+        _place(cursor, use_case.calendar)
+        _note(cursor, source, chunk, reading, index)
+        _keep(cursor, use_case.calendar, stretch)
+        refused.update({file.name: error for file, error in reading.refused.items()})
+        ignored.update(reading.ignored)
+    return Taken(refused, tuple(ignored))
+
+
+def row_record(source: Source) -> str:
+    """SQL of a typed row as JSON text."""
+    pairs = ", ".join(f"{literal(column)}, {quote(column)}" for column in source.columns)
+    return f"json_object({pairs})"
+
+
+def _create_tables(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    columns = ", ".join(f"{quote(name)} {kind}" for name, kind in contract.columns.items())
+    judged = (
+        f"__file INTEGER, __row BIGINT, {columns}, "
+        "__event TIMESTAMPTZ, __reason VARCHAR, __record VARCHAR"
+    )
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __judged ({judged})")
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __rows ({judged}, window_start TIMESTAMP)")
+
+
+def _batches(reading: Reading, files: list[LandingFile]) -> Iterator[Batch]:
+    filled = [file for file in files if file.size]
+    for file in files:
+        if not file.size:
+            reading.refuse(file, "is empty")
+    match reading.source.file_format:
+        case "csv":
+            yield from read_csv_files(reading, filled)
+        case "parquet":
+            yield from read_parquet_files(reading, filled)
+        case _:
+            yield from read_json_lines(reading, filled)
+
+
+def _refuse_timeless(reading: Reading, files: list[LandingFile]) -> None:
+    by_name = {file.name: file for file in files}
+    timeless = reading.cursor.execute(
+        """SELECT f.name, j.__file, count(*), arg_min(j.__reason, j.__row)
+        FROM temp.__judged j JOIN temp.__files f ON f.number = j.__file
+        GROUP BY f.name, j.__file HAVING count(j.__event) = 0"""
+    ).fetchall()
+    event = reading.source.event_time
+    for name, number, rows, reason in timeless:
+        counted = f"its {rows} rows" if rows > 1 else "its rows"
+        reading.refuse(
+            by_name[name], f"none of {counted} has a readable {event}; the first one: {reason}"
+        )
+        reading.cursor.execute("DELETE FROM temp.__judged WHERE __file = ?", [number])
+
+
+def _mark_duplicates(cursor: duckdb.DuckDBPyConnection, source: Source) -> None:
+    keys = ", ".join(quote(column) for column in source.key)
+    # Most files have none: find the keys first, rank only their rows.
+    cursor.execute(
+        f"""CREATE OR REPLACE TEMP TABLE __twice AS SELECT __file, {keys}
+        FROM temp.__judged WHERE __reason IS NULL GROUP BY ALL HAVING count(*) > 1"""
+    )
+    named = ", ".join(source.key)
+    cursor.execute(
+        f"""UPDATE temp.__judged j SET __record = {row_record(source)},
+            __reason = {literal(f"duplicate key ({named}): row ")} || d.first || ' came first'
+        FROM (SELECT __file AS file, __row AS row, first_value(__row) OVER same AS first
+            FROM temp.__judged JOIN temp.__twice USING (__file, {keys}) WHERE __reason IS NULL
+            WINDOW same AS (PARTITION BY __file, {keys} ORDER BY __row)
+            QUALIFY row_number() OVER same > 1) d
+        WHERE j.__file = d.file AND j.__row = d.row"""
+    )
+
+
+def _place(cursor: duckdb.DuckDBPyConnection, calendar: Calendar) -> None:
+    # The calendar decides the window of a row, not SQL; it is asked for each day with events.
+    begins = instant(calendar.start)
+    days = cursor.execute(
+        f"""SELECT DISTINCT CAST(timezone('UTC', greatest(__event, {begins})) AS DATE)
+        FROM temp.__judged WHERE __event IS NOT NULL"""
+    ).fetchall()
+    starts: set[datetime] = set()
+    for (day,) in days:
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        around = Window(midnight, midnight + timedelta(days=1))
+        starts.update(naive_utc(window.start) for window in calendar.windows(around))
+    cursor.execute(
+        "CREATE OR REPLACE TEMP TABLE __starts AS SELECT unnest(?::TIMESTAMP[]) AS window_start",
+        [sorted(starts)],
+    )
+    # What is before the first window counts there; where no time can be read, the first readable
+    # row of the file decides.
+    cursor.execute(
+        f"""CREATE OR REPLACE TEMP VIEW __placed AS
+        SELECT j.*, s.window_start FROM temp.__judged j ASOF LEFT JOIN temp.__starts s
+        ON timezone('UTC', CASE WHEN j.__event IS NOT NULL THEN greatest(j.__event, {begins}) END)
+            >= s.window_start"""
+    )
+    cursor.execute(
+        """CREATE OR REPLACE TEMP TABLE __firsts AS
+        SELECT __file, arg_min(window_start, __row) AS first
+        FROM temp.__placed WHERE window_start IS NOT NULL GROUP BY __file"""
+    )
+
+
+def _note(
+    cursor: duckdb.DuckDBPyConnection,
+    source: str,
+    files: list[LandingFile],
+    reading: Reading,
+    index: LandingIndex,
+) -> None:
+    unknown = [file for file in files if index.of(file) is None]
+    cursor.execute(
+        f"""INSERT INTO {landing.LANDINGS}
+        SELECT ?, f.name, f.fingerprint, f.size, f.modified_at,
+            coalesce(p.window_start, s.first) AS start, count(*), min(__event), max(__event), NULL
+        FROM temp.__placed p JOIN temp.__firsts s USING (__file)
+        JOIN temp.__files f ON f.number = p.__file
+        WHERE f.name IN (SELECT unnest(?::VARCHAR[]))
+        GROUP BY ALL""",
+        [source, [file.name for file in unknown]],
+    )
+    rows = cursor.execute(f"SELECT DISTINCT file FROM {landing.LANDINGS}").fetchall()
+    noted = {name for (name,) in rows}
+    for file in unknown:
+        if file.name not in noted:
+            error = reading.refused.get(file)
+            landing.note(cursor, source, file, error.problem if error else None)
+
+
+def _keep(cursor: duckdb.DuckDBPyConnection, calendar: Calendar, stretch: Window) -> None:
+    windows = list(calendar.windows(stretch))
+    cursor.execute(
+        """INSERT INTO temp.__rows
+        SELECT p.* EXCLUDE (window_start), coalesce(p.window_start, s.first) AS start
+        FROM temp.__placed p JOIN temp.__firsts s USING (__file)
+        WHERE coalesce(p.window_start, s.first) BETWEEN ? AND ?""",
+        [naive_utc(windows[0].start), naive_utc(windows[-1].start)],
+    )

@@ -1,0 +1,192 @@
+"""What readers of all formats share: raw rows as SQL, and files that fail alone."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import duckdb
+import pyarrow as pa
+
+from ml_platform.errors import FileRefused
+from ml_platform.sources import salvage
+from ml_platform.sources.landing import LandingFile, first_line
+from ml_platform.spec.queries import literal
+from ml_platform.spec.use_case import Source
+
+NO_NULL = "\x01"
+"""DuckDB needs some text that means null; nobody writes this one."""
+MOST_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Raw rows of files with the same columns, as SQL."""
+
+    relation: str
+    """Yields `__file` (number of the file), `__row`, and what the expressions below name."""
+    values: Mapping[str, str]
+    """Declared columns and the SQL of their raw values."""
+    record: str
+    """SQL of the row as JSON text."""
+    problem: str = "NULL::VARCHAR"
+    """SQL that says why the row could not be parsed, null where it could."""
+
+
+Read = Callable[[list[LandingFile]], Iterator[Batch]]
+ReadAlone = Callable[[LandingFile, duckdb.Error | None], Iterator[Batch]]
+
+
+class Reading:
+    """Landing files of one source being read; `temp.__files` numbers them by path.
+
+    The relation of a batch lasts until the next one is asked for.
+    """
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, source: Source) -> None:
+        self.cursor = cursor
+        self.source = source
+        self.refused: dict[LandingFile, FileRefused] = {}
+        self.ignored: dict[str, None] = {}
+        """Columns of the files that the source does not declare, in order."""
+
+    def refuse(self, file: LandingFile, problem: str) -> None:
+        """Leave a file out; the others are read."""
+        self.refused[file] = FileRefused(file.name, problem)
+
+    def accept(self, file: LandingFile, columns: Sequence[str]) -> bool:
+        """Whether a file has the declared columns; it is refused where not."""
+        for column in self.source.columns:
+            if column not in columns:
+                self.refuse(file, _missing(column, columns))
+                return False
+            if columns.count(column) > 1:
+                self.refuse(file, f"column '{column}' stands in it twice; rename one")
+                return False
+        extra = (column for column in columns if column not in self.source.columns)
+        self.ignored.update(dict.fromkeys(extra))
+        return True
+
+    def halving(self, files: list[LandingFile], read: Read, alone: ReadAlone) -> Iterator[Batch]:
+        """Read files by one statement where that works.
+
+        A file that makes the statement fail is found by halving; it is read `alone`, and so is one
+        of which lines were rejected (those that `load_lines` left out).
+        """
+        if not files:
+            return
+        try:
+            self.cursor.execute("CREATE OR REPLACE TEMP TABLE __rejected (__path VARCHAR)")
+            batches = list(read(files))
+        except duckdb.Error as error:
+            if len(files) == 1:
+                yield from alone(files[0], error)
+            else:
+                middle = len(files) // 2
+                yield from self.halving(files[:middle], read, alone)
+                yield from self.halving(files[middle:], read, alone)
+            return
+        yield from batches
+        rows = self.cursor.execute("SELECT __path FROM temp.__rejected").fetchall()
+        rejected = {path for (path,) in rows}
+        for file in files:
+            if file.path in rejected:
+                yield from alone(file, None)
+
+    def load_lines(self, query: str, sound: str = "true") -> None:
+        """Load a `read_csv` with stored rejects into `temp.__raw`, without files that have any.
+
+        sound: SQL that is true of each row of a file without broken lines.
+        """
+        for table in ("reject_errors", "reject_scans"):
+            self.cursor.execute(f"DROP TABLE IF EXISTS temp.{table}")
+        self.cursor.execute(f"CREATE OR REPLACE TEMP TABLE __raw AS {query}")
+        self.cursor.execute(
+            f"""INSERT INTO temp.__rejected
+            SELECT file_path FROM reject_errors JOIN reject_scans USING (scan_id, file_id)
+            UNION SELECT __path FROM temp.__raw WHERE ({sound}) IS NOT TRUE"""
+        )
+        self.cursor.execute(
+            "DELETE FROM temp.__raw WHERE __path IN (SELECT __path FROM temp.__rejected)"
+        )
+
+    def load_salvaged(
+        self,
+        file: LandingFile,
+        records: Callable[[bytes], Iterator[salvage.Record]],
+        columns: int,
+        nulls: frozenset[str] = frozenset(),
+    ) -> bool:
+        """Load the records of one broken file into `temp.__salvaged`; False where it is refused."""
+        try:
+            row = self.cursor.execute(
+                "SELECT content FROM read_blob(?)", [exact_path(file)]
+            ).fetchone()
+            content: bytes = row[0] if row else b""
+            found = list(records(salvage.unzip(content) if file.is_gzip else content))
+        except duckdb.Error as error:
+            self.refuse(file, f"cannot be read: {first_line(error)}")
+            return False
+        except ValueError as error:
+            self.refuse(file, str(error))
+            return False
+        nothing = (None,) * columns
+        rows = [
+            nothing
+            if record.values is None
+            else tuple(None if value in nulls else value for value in record.values)
+            for record in found
+        ]
+        text = pa.string()
+        table = pa.table(
+            {
+                "__row": pa.array([record.line for record in found], pa.int64()),
+                "__problem": pa.array([record.problem for record in found], text),
+                "__text": pa.array([record.text for record in found], text),
+                **{f"__c{n}": pa.array([row[n] for row in rows], text) for n in range(columns)},
+            }
+        )
+        self.cursor.register("__records", table)
+        self.cursor.execute(
+            f"""CREATE OR REPLACE TEMP TABLE __salvaged AS
+            SELECT (SELECT number FROM temp.__files WHERE path = {literal(file.path)}) AS __file, *
+            FROM __records"""
+        )
+        self.cursor.unregister("__records")
+        return True
+
+
+def numbered_lines(first_row: int) -> str:
+    """The rows of `temp.__raw` with the numbers of their files and their own."""
+    # Rows are loaded in the order of their files, so `rowid` counts them.
+    return f"""(SELECT f.number AS __file, r.rowid - s.first + {first_row} AS __row, r.*
+        FROM temp.__raw r
+        JOIN (SELECT __path, min(rowid) AS first FROM temp.__raw GROUP BY __path) s USING (__path)
+        JOIN temp.__files f ON f.path = r.__path)"""
+
+
+def json_object(columns: Sequence[str]) -> str:
+    """SQL of a JSON text with the raw columns `__c0`, `__c1`, … under their own names."""
+    pairs = ", ".join(f"{literal(name)}, __c{n}" for n, name in enumerate(columns))
+    return f"json_object({pairs})"
+
+
+def or_text(record: str) -> str:
+    """SQL of a salvaged row as JSON text: its record, or the line that is none."""
+    return f"CASE WHEN __problem IS NULL THEN {record} ELSE json_object('text', __text) END"
+
+
+def exact_path(file: LandingFile) -> str:
+    """A path that DuckDB does not read as a glob."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in file.path)
+
+
+def path_list(files: Sequence[LandingFile]) -> str:
+    """SQL of a list of files."""
+    return f"[{', '.join(literal(exact_path(file)) for file in files)}]"
+
+
+def _missing(column: str, columns: Sequence[str]) -> str:
+    near = get_close_matches(column, columns, 1, cutoff=0.5)
+    more = f" and {len(columns) - MOST_LISTED} more" if len(columns) > MOST_LISTED else ""
+    listed = f"it has {', '.join(columns[:MOST_LISTED])}{more}"
+    return f"no column '{column}'; {listed}" + (f". Did you mean '{near[0]}'?" if near else "")

@@ -1,0 +1,69 @@
+"""The tables that ingesting writes."""
+
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Table
+
+
+def source_table(use_case: UseCase, source: str) -> Table:
+    """Rows of one source that keep its contract, each with the file and row it came from.
+
+    `_row` counts from 1: rows of a Parquet file, lines of a text file (the header of a CSV file is
+    line 1). In a text file without a broken line, blank lines and line breaks inside quotes do not
+    count.
+    """
+    declared = use_case.sources[source]
+    return Table(
+        schema=use_case.name,
+        name=source,
+        columns={
+            **declared.columns,
+            "known_at": "TIMESTAMPTZ",
+            "_file": "VARCHAR",
+            "_row": "BIGINT",
+        },
+        order=tuple(dict.fromkeys((declared.event_time, *declared.key))),
+    )
+
+
+def quarantine_table(use_case: UseCase) -> Table:
+    """Landed rows of all sources that broke a contract or were superseded.
+
+    `record` is the row as JSON text; of a line that could not be parsed, an object with its `text`.
+    """
+    return Table(
+        schema=use_case.name,
+        name="quarantine",
+        columns={
+            "source": "VARCHAR",
+            "reason": "VARCHAR",
+            "_file": "VARCHAR",
+            "_row": "BIGINT",
+            "record": "VARCHAR",
+        },
+        order=("source", "_file", "_row"),
+    )
+
+
+def landings_table(use_case: UseCase) -> Table:
+    """What is known of each version of each landing file: one row a window it has rows of.
+
+    A file without any row, and one that was refused, has one row without a window. Processes that
+    ingest side by side may note the same twice.
+    """
+    return Table(
+        schema=use_case.name,
+        name="landings",
+        columns={
+            "source": "VARCHAR",
+            "file": "VARCHAR",
+            "fingerprint": "VARCHAR",
+            "size": "BIGINT",
+            "modified_at": "TIMESTAMPTZ",
+            "window_start": "TIMESTAMP",
+            "rows": "BIGINT",
+            "first_event": "TIMESTAMPTZ",
+            "last_event": "TIMESTAMPTZ",
+            "error": "VARCHAR",
+        },
+        order=("source", "file", "window_start"),
+    )

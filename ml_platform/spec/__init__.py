@@ -1,0 +1,1 @@
+"""What a use case declares, and the names and windows derived from it."""

@@ -1,0 +1,123 @@
+"""What a schema cannot say: names that must exist, times that must fit, functions in files."""
+
+import ast
+from collections.abc import Iterable
+
+from cronsim import CronSim, CronSimError
+
+from ml_platform.spec.mistakes import Mistakes
+from ml_platform.spec.use_case import METRICS, RESERVED_TABLES, Source, UseCase, feature_table
+from ml_platform.spec.values import suggest, unknown
+from ml_platform.spec.windows import Cadence
+from ml_platform.spec.yaml_text import PathInDocument
+
+# Columns that the platform's own tables have beside those of a use case.
+STAMPS = frozenset({"window_start", "model_version", "snapshot", "scored_at", "label_known_at"})
+IN_SOURCES = frozenset({"window_start", "_file", "_row"})
+IN_EXAMPLES = STAMPS | {"event_time", "label", "known_at", "probability", "predicted"}
+SCHEMAS = frozenset({"main", "temp", "system", "information_schema", "pg_catalog"})
+
+
+def check(use_case: UseCase, mistakes: Mistakes) -> None:
+    """Everything that needs no database; raises SpecErrors with all that is wrong."""
+    _check_tables(use_case, mistakes)
+    for name, source in use_case.sources.items():
+        _check_source(("sources", name), source, mistakes)
+    _check_examples(use_case, mistakes)
+    _check_model(use_case, mistakes)
+    _check_times(use_case, mistakes)
+    _check_function(use_case, mistakes)
+    mistakes.stop()
+
+
+def _check_tables(case: UseCase, mistakes: Mistakes) -> None:
+    if case.name in SCHEMAS:
+        mistakes.add(("name",), f"'{case.name}' is a schema of DuckDB; give it another name")
+    tables = {feature_table(view) for view in case.features}
+    for name in case.sources:
+        if name in RESERVED_TABLES or name in tables:
+            problem = f"'{name}' is a table of the platform; rename it, such as '{name}_source'"
+            mistakes.add(("sources", name), problem)
+
+
+def _check_source(path: PathInDocument, source: Source, mistakes: Mistakes) -> None:
+    named = {"event_time": [source.event_time], "key": source.key, "required": source.required}
+    for key, names in named.items():
+        _known((*path, key), names, source.columns, mistakes)
+    for column in IN_SOURCES & source.columns.keys():
+        problem = f"'{column}' is a column of the platform; rename it in the files"
+        mistakes.add((*path, "columns", column), problem)
+    if "known_at" in source.columns and source.known_at != "known_at":
+        problem = "is about a column of that name; write `known_at: known_at`"
+        mistakes.add((*path, "known_at"), problem)
+
+
+def _check_examples(case: UseCase, mistakes: Mistakes) -> None:
+    source = case.sources.get(case.examples.source)
+    if source is None:
+        problem = unknown("source", case.examples.source, case.sources)
+        mistakes.add(("examples", "source"), problem)
+    else:
+        _known(("examples", "entity"), case.examples.entity, source.columns, mistakes)
+    for column in IN_EXAMPLES & set(case.examples.entity):
+        problem = f"'{column}' is a column of the platform; name another one"
+        mistakes.add(("examples", "entity"), problem)
+
+
+def _check_model(case: UseCase, mistakes: Mistakes) -> None:
+    for index, view in enumerate(case.model.features or ()):
+        if view not in case.features:
+            problem = unknown("feature view", view, case.features)
+            mistakes.add(("model", "features", index), problem)
+    metrics = METRICS[case.label.task]
+    if case.model.metric not in metrics:
+        problem = f"'{case.model.metric}' does not measure a {case.label.task} label"
+        mistakes.add(("model", "metric"), problem + suggest(case.model.metric, metrics))
+    if not case.examples.columns and not case.model_views:
+        mistakes.add(("examples",), "the model is given nothing; add `columns:`, or features")
+
+
+def _check_times(case: UseCase, mistakes: Mistakes) -> None:
+    model, start, zone = case.model, case.calendar.start, case.calendar.timezone
+    if case.partitions.cadence is Cadence.hourly and not case.calendar.changes_by_whole_hours():
+        problem = f"the clocks of '{zone}' change by less than an hourly window; use UTC"
+        mistakes.add(("partitions", "timezone"), problem)
+    if model.schedule is not None:
+        try:
+            CronSim(model.schedule, start)
+        except CronSimError as error:
+            example = "'0 5 1 * *' is 5:00 on the first of each month"
+            problem = f"'{model.schedule}' is no cron expression ({error}); {example}"
+            mistakes.add(("model", "schedule"), problem)
+    if model.window.before(start, zone) >= model.holdout.before(start, zone):
+        problem = f"'{model.holdout}' leaves nothing to train on of a window of '{model.window}'"
+        mistakes.add(("model", "holdout"), f"{problem}; shorten it")
+
+
+def _check_function(case: UseCase, mistakes: Mistakes) -> None:
+    path = ("model", "build")
+    function = case.model.build.split(":")[1]
+    file = case.folder / case.model_file
+    if not file.is_file():
+        near = suggest(file.name, sorted(other.name for other in case.folder.glob("*.py")))
+        mistakes.add(path, f"there is no file '{file.name}' in {case.folder}{near}")
+        return
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        mistakes.add_in(file, error.lineno, f"not Python: {error.msg}")
+        return
+    except ValueError as error:
+        mistakes.add_in(file, None, f"not Python: {error}")
+        return
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    if function not in functions:
+        mistakes.add(path, f"{file.name} has {unknown('function', function, functions)}")
+
+
+def _known(
+    path: PathInDocument, names: Iterable[str], columns: Iterable[str], mistakes: Mistakes
+) -> None:
+    for name in names:
+        if name not in columns:
+            mistakes.add(path, unknown("column", name, columns))

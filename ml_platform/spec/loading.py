@@ -1,0 +1,92 @@
+"""Use cases from their folders, or everything that is wrong with them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ml_platform.errors import Location, SpecError, SpecErrors
+from ml_platform.spec.binding import bind
+from ml_platform.spec.checks import check
+from ml_platform.spec.mistakes import Mistakes, spec_errors
+from ml_platform.spec.use_case import FILLED_IN, UseCase
+from ml_platform.spec.values import unknown
+from ml_platform.spec.yaml_text import YamlText
+
+SPEC_FILE = "use_case.yaml"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a folder of use cases holds: the sound ones, and what is wrong with the others."""
+
+    use_cases: dict[str, UseCase] = field(default_factory=dict)
+    """By name."""
+    broken: dict[str, SpecErrors] = field(default_factory=dict)
+    """By folder, since the name may be what is wrong."""
+
+    def require(self, name: str) -> UseCase:
+        """The use case of a name; SpecErrors where it is broken, SpecError where there is none."""
+        if name in self.use_cases:
+            return self.use_cases[name]
+        for folder, errors in self.broken.items():
+            if name in {folder, errors.use_case}:
+                raise errors
+        known = [*self.use_cases, *self.broken]
+        raise SpecError(Location(Path(name)), "", unknown("use case", name, known))
+
+
+def load_use_cases(root: Path) -> Loaded:
+    """Read every use case below a folder; a broken one never takes the others down."""
+    loaded = Loaded()
+    found: dict[str, list[UseCase]] = {}
+    for folder in sorted(path for path in root.glob("[!._]*") if path.is_dir()):
+        try:
+            use_case = load_use_case(folder)
+        except SpecErrors as errors:
+            loaded.broken[folder.name] = errors
+        else:
+            found.setdefault(use_case.name, []).append(use_case)
+    for name, namesakes in found.items():
+        # The folder that is called like it was there first; the copy has to be renamed.
+        rightful = [case for case in namesakes if case.folder.name == name] or namesakes[:1]
+        loaded.use_cases[name] = rightful[0]
+        for case in namesakes:
+            if case is not rightful[0]:
+                loaded.broken[case.folder.name] = _taken(case, rightful[0])
+    return loaded
+
+
+def load_use_case(folder: Path) -> UseCase:
+    """Read one use case; SpecErrors lists every mistake that is found in it."""
+    try:
+        text = YamlText(_spec_file(folder))
+    except SpecError as error:
+        raise SpecErrors(folder.name, (error,)) from error
+    if not isinstance(text.values, dict):
+        what = "is empty" if text.values is None else "is no mapping"
+        problem = f"{what}; it should have keys such as description, partitions, sources"
+        raise SpecErrors(folder.name, (SpecError(text.locate(()), "", problem),))
+    values = {"name": folder.name, **text.values, FILLED_IN: folder}
+    try:
+        declared = UseCase.model_validate(values)
+    except ValidationError as error:
+        raise SpecErrors(folder.name, spec_errors(text, error)) from None
+    mistakes = Mistakes(folder, text)
+    check(declared, mistakes)
+    return bind(declared, mistakes)
+
+
+def _spec_file(folder: Path) -> Path:
+    file = folder / SPEC_FILE
+    if not file.is_file():
+        others = sorted(path.name for path in folder.glob("*.y*ml"))
+        hint = f"; rename {others[0]}" if others else ""
+        raise SpecError(Location(file), "", f"there is no such file{hint}")
+    return file
+
+
+def _taken(case: UseCase, other: UseCase) -> SpecErrors:
+    text = YamlText(case.folder / SPEC_FILE)
+    problem = f"'{case.name}' is the name of {other.folder} already; give one of them another"
+    return SpecErrors(case.folder.name, (SpecError(text.locate(("name",)), "name", problem),))

@@ -1,0 +1,181 @@
+"""Checks of the SQL that people write, against empty tables of the declared columns.
+
+DuckDB binds each query without running it, so that a wrong column is found when the use case is
+loaded and not when its first partition runs.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import duckdb
+
+from ml_platform.spec.values import unknown
+
+NUMERIC_TYPES = frozenset(
+    {
+        "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT",
+        "UINTEGER", "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE", "DATE",
+    }
+)  # fmt: skip
+COMMON_TYPES = ("VARCHAR", *sorted(NUMERIC_TYPES), "DECIMAL", "TIME", "TIMESTAMP", "TIMESTAMPTZ")
+ONE_ROW = "sees one row at a time; no aggregates, no windows"
+TIME_TYPES = ("TIMESTAMP WITH TIME ZONE",)
+TIMELIKE_TYPES = (*TIME_TYPES, "TIMESTAMP", "DATE")
+
+
+def quote(name: str) -> str:
+    """A SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def is_numeric(kind: str) -> bool:
+    """Whether an estimator is given this DuckDB type as a number; all others become text."""
+    return kind.startswith(("DECIMAL", "TIMESTAMP")) or kind in NUMERIC_TYPES
+
+
+class QueryChecker:
+    """Binds queries against the sources of one use case, all of them empty.
+
+    Methods raise duckdb.Error where DuckDB refuses; `complaint` turns that into a sentence.
+    """
+
+    def __init__(self, timezone: str) -> None:
+        self._sources: list[str] = []
+        self._connection = duckdb.connect()
+        self._connection.execute(f"SET TimeZone = {literal(timezone)}")
+        # A query that reads files itself would see more than its window may.
+        self._connection.execute("SET enable_external_access = false")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def type_named(self, kind: str) -> str:
+        """What DuckDB calls a type that somebody wrote."""
+        return self.columns(f"SELECT CAST(NULL AS {kind}\n) AS it")["it"]
+
+    def create(self, name: str, columns: Mapping[str, str]) -> None:
+        """Make one source's empty table, with the `known_at` that the platform adds."""
+        columns = {"known_at": "TIMESTAMPTZ", **columns}
+        named = ", ".join(f"{quote(column)} {kind}" for column, kind in columns.items())
+        self._connection.execute(f"CREATE TABLE {quote(name)} ({named})")
+        self._sources.append(name)
+
+    def type_of(self, source: str, expression: str) -> str:
+        """Type of an expression over one row of a source."""
+        kind = self.columns(f"SELECT ({expression}\n) AS it FROM {quote(source)}")["it"]
+        try:
+            self._describe(f"SELECT 1 FROM {quote(source)} WHERE ({expression}\n) IS NULL")
+        except duckdb.BinderException as error:
+            # Conditions may hold neither aggregates nor windows, so one that binds only outside
+            # of a condition has one of them.
+            raise duckdb.BinderException(ONE_ROW) from error
+        return kind
+
+    def items(self, source: str, item: str) -> dict[str, str]:
+        """Names and types of a select item over one row of a source."""
+        query = f"SELECT {item}\nFROM {quote(source)}"
+        rows = self._describe(query)
+        row = self._connection.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+        try:
+            # With a column beside it, DuckDB refuses what would aggregate the rows to one.
+            self._describe(f"SELECT known_at, {item}\nFROM {quote(source)}")
+        except duckdb.BinderException as error:
+            raise duckdb.BinderException(ONE_ROW) from error
+        if row and '"class":"WINDOW"' in row[0]:
+            raise duckdb.BinderException(ONE_ROW)
+        return dict(rows)
+
+    def columns(self, query: str) -> dict[str, str]:
+        """Names and types that a query yields."""
+        rows = self._describe(query)
+        names = [name for name, _ in rows]
+        for name in names:
+            if names.count(name) > 1:
+                raise duckdb.BinderException(f"the query yields two columns called '{name}'")
+        return dict(rows)
+
+    def reads(self, query: str) -> tuple[str, ...]:
+        """Sources that a query names."""
+        # Not DuckDB's get_table_names, which binds the query and refuses some that it would run.
+        row = self._connection.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+        tables = set(
+            re.findall(r'"type":"BASE_TABLE".*?"table_name":"([^"]*)"', row[0] if row else "")
+        )
+        return tuple(name for name in self._sources if name in tables)
+
+    def _describe(self, query: str) -> list[tuple[str, str]]:
+        rows = self._connection.execute(f"DESCRIBE {query}").fetchall()
+        return [(name, kind) for name, kind, *_ in rows]
+
+
+def only_select(text: str) -> str:
+    """The one SELECT in a file, without what ends it; duckdb.Error where there is another thing.
+
+    It ends with a line break, so that it can be put in brackets although its last line may be a
+    comment.
+    """
+    *statements, _ = duckdb.extract_statements(f"{text}\n;SELECT 1")
+    if not statements:
+        raise duckdb.ParserException("the file is empty; write a SELECT")
+    if len(statements) > 1:
+        raise duckdb.ParserException(f"{len(statements)} statements; there should be one SELECT")
+    if statements[0].type != duckdb.StatementType.SELECT:
+        kind = statements[0].type.name.replace("_", " ")
+        raise duckdb.ParserException(f"this is {kind}; there should be one SELECT")
+    return str(statements[0].query).rstrip() + "\n"
+
+
+def line_of_select(query: str) -> int:
+    """Line of the SELECT that yields a query's rows, after its common table expressions."""
+    depth = 0
+    for offset, _ in duckdb.tokenize(query):
+        character = query[offset]
+        depth += (character == "(") - (character == ")")
+        if depth == 0 and re.match(r"(select|from)\b", query[offset:], re.IGNORECASE):
+            return query.count("\n", 0, offset) + 1
+    return 1
+
+
+def complaint(error: duckdb.Error, sources: Iterable[str] = ()) -> str:
+    """What DuckDB says, in the words of a use case and on one line."""
+    text = str(error)
+    if missing := _missing(text, sources):
+        return missing
+    if "Cannot access file" in text:
+        return "a query reads sources only; declare the file as one"
+    first = re.sub(r"^\w[\w ]* Error: ", "", text.split("\n\nLINE", maxsplit=1)[0])
+    first = re.sub(r"\s*\n\s*Candidate functions:.*", "", first, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", first).strip()
+
+
+def _missing(text: str, sources: Iterable[str]) -> str | None:
+    if match := re.search(r"Table with name (\S+) does not exist", text):
+        return unknown("source", match[1].strip('"'), sources)
+    if match := re.search(r'[Cc]olumn (?:named )?"([^"]+)"(?: not found|\n)', text):
+        candidates = re.search(r"Candidate bindings: (.*)", text)
+        near = re.findall(r'"([^"]+)"', candidates[1]) if candidates else []
+        return unknown("column", match[1], near)
+    if match := re.search(r"Type with name (\S+) does not exist", text):
+        return unknown("type", match[1], COMMON_TYPES)
+    if match := re.search(r"Function with name (\S+) does not exist", text):
+        return unknown("function", match[1], re.findall(r'Did you mean "([^"]+)"', text))
+    return None
+
+
+def line_of_error(query: str, error: duckdb.Error) -> int:
+    """Line of a query that DuckDB complains about."""
+    text = str(error)
+    if match := re.search(r"LINE (\d+):", text):
+        return min(int(match[1]), query.count("\n") + 1)
+    named = re.search(r'"([^"\n]+)"', text)
+    lines = query.split("\n")
+    if named:
+        for number, line in enumerate(lines, start=1):
+            if re.search(rf"\b{re.escape(named[1])}\b", line):
+                return number
+    return line_of_select(query)

@@ -1,0 +1,95 @@
+"""Checks of single values; each ValueError says what was wrong and what would be right."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from datetime import date, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from ml_platform.spec.duration import Duration
+
+# Dagster refuses assets with any other owner.
+EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+EARLIEST_YEAR = 1900
+
+
+def suggest(name: str, options: Iterable[str]) -> str:
+    """The closest option, or all of them, as the end of an error message."""
+    options = [str(option) for option in options]
+    lowered = {option.lower(): option for option in reversed(options)}
+    near = difflib.get_close_matches(str(name).lower(), lowered, 1, cutoff=0.6)
+    if near:
+        return f". Did you mean '{lowered[near[0]]}'?"
+    if not options:
+        return ""
+    listed = ", ".join(options[:12]) + (", …" if len(options) > 12 else "")
+    return f". There {'is' if len(options) == 1 else 'are'}: {listed}"
+
+
+def unknown(kind: str, name: str, options: Iterable[str]) -> str:
+    """The message for a name that does not exist."""
+    return f"no {kind} '{name}'{suggest(name, options)}"
+
+
+def start_of_time(value: object) -> date | datetime:
+    """A date or a time, from YAML or as text in ISO 8601."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value) if len(value) > 10 else date.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"'{value}' is no date; write 2013-01-31") from None
+    if not isinstance(value, date):
+        raise ValueError(f"'{value}' is no date; write 2013-01-31")
+    if value.year < EARLIEST_YEAR:
+        raise ValueError(f"'{value}' is before {EARLIEST_YEAR}")
+    return value
+
+
+def end_of_time(value: object) -> date | datetime | None:
+    """As `start_of_time`; nothing means that there is no end."""
+    return None if value is None else start_of_time(value)
+
+
+def time_zone(name: str) -> str:
+    """A zone of the IANA database."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        zones = sorted(available_timezones())
+        near = difflib.get_close_matches(name, zones, 1, cutoff=0.88)
+        hint = f". Did you mean '{near[0]}'?" if near else "; they look like 'Europe/Berlin'"
+        raise ValueError(f"no time zone '{name}'{hint}") from None
+    return name
+
+
+def owner(value: str) -> str:
+    """An e-mail address, or a team."""
+    if value.removeprefix("team:") and (value.startswith("team:") or EMAIL.fullmatch(value)):
+        return value
+    name = re.sub(r"\W+", "_", value.removeprefix("team:")).strip("_") or "operations"
+    raise ValueError(f"'{value}' is neither an e-mail address nor a team such as 'team:{name}'")
+
+
+def named_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of which none comes twice."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"'{name}' is there twice; once is enough")
+    return names
+
+
+def longer_than_nothing(duration: Duration) -> Duration:
+    """A duration that is not zero."""
+    if duration.count == 0:
+        raise ValueError(f"'{duration}' should be longer than nothing, such as 7d")
+    return duration
+
+
+def n_of_m(value: str) -> str:
+    """`3 of 5` and the like."""
+    match = re.fullmatch(r"(\d+) of (\d+)", value)
+    if not match:
+        raise ValueError(f"'{value}' should read like '3 of 5'")
+    if not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"'{value}' can never be; the first number is from 1 to the second")
+    return value

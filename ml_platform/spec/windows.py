@@ -1,0 +1,208 @@
+"""Windows of event time: the partitions of a use case.
+
+A window is half open, `[start, end)`, and its bounds are instants; its key is the name Dagster
+gives the same partition.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from ml_platform.spec.duration import DAYS_A_WEEK, MONTHS_A_YEAR, Duration, add_months
+
+# Long enough to hold a leap year.
+YEARS_OBSERVED = 5
+
+
+class Cadence(StrEnum):
+    """How long a window is."""
+
+    hourly = "hourly"
+    daily = "daily"
+    weekly = "weekly"
+    monthly = "monthly"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A half-open stretch of event time; both bounds are aware datetimes."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError("a window's bounds need a time zone")
+        if self.end.astimezone(UTC) <= self.start.astimezone(UTC):
+            raise ValueError(f"a window ends after it starts: [{self.start}, {self.end})")
+
+    def __contains__(self, instant: datetime) -> bool:
+        return _utc(self.start) <= _utc(instant) < _utc(self.end)
+
+    def __str__(self) -> str:
+        return f"[{self.start.isoformat()}, {self.end.isoformat()})"
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """All windows of one use case, from its first one on."""
+
+    cadence: Cadence
+    start: datetime
+    """Start of the first window, aware, in the use case's time zone."""
+
+    @classmethod
+    def of(cls, cadence: Cadence, start: date | datetime, timezone: str) -> "Calendar":
+        """Windows from the first one that begins at `start` or later."""
+        zone = ZoneInfo(timezone)
+        if not isinstance(start, datetime):
+            start = datetime(start.year, start.month, start.day, tzinfo=zone)
+        aware = start.astimezone(zone) if start.tzinfo else start.replace(tzinfo=zone)
+        floor = _floor(aware, cadence)
+        return cls(cadence, floor if _utc(floor) == _utc(aware) else _next(floor, cadence))
+
+    @property
+    def timezone(self) -> ZoneInfo:
+        zone = self.start.tzinfo
+        assert isinstance(zone, ZoneInfo)
+        return zone
+
+    def window_at(self, instant: datetime) -> Window:
+        """The window that holds an instant."""
+        start = _floor(instant.astimezone(self.timezone), self.cadence)
+        return Window(start, _next(start, self.cadence))
+
+    def windows(self, stretch: Window) -> Iterator[Window]:
+        """The windows that overlap a stretch, in order, none before the first."""
+        begin = max(stretch.start, self.start, key=_utc)
+        start = _floor(begin.astimezone(self.timezone), self.cadence)
+        while _utc(start) < _utc(stretch.end):
+            end = _next(start, self.cadence)
+            yield Window(start, end)
+            start = end
+
+    def key(self, window: Window) -> str:
+        """Name of the partition, as Dagster writes it."""
+        start = window.start.astimezone(self.timezone)
+        if self.cadence is not Cadence.hourly:
+            return start.strftime("%Y-%m-%d")
+        name = start.strftime("%Y-%m-%d-%H:%M")
+        # The hour that the clocks repeat: Dagster tells the second one by its offset.
+        first = start.replace(fold=0)
+        return name + start.strftime("%z") if _utc(first) != _utc(start) else name
+
+    def window(self, key: str) -> Window:
+        """The window of a partition's name; ValueError where there is none of that name."""
+        plain = len("2013-01-01-00:00")
+        try:
+            if self.cadence is not Cadence.hourly:
+                start = datetime.strptime(key, "%Y-%m-%d").replace(tzinfo=self.timezone)
+            elif len(key) > plain:
+                start = datetime.strptime(key, "%Y-%m-%d-%H:%M%z").astimezone(self.timezone)
+            else:
+                start = datetime.strptime(key, "%Y-%m-%d-%H:%M").replace(tzinfo=self.timezone)
+        except ValueError:
+            example = self.key(Window(self.start, _next(self.start, self.cadence)))
+            raise ValueError(
+                f"'{key}' is no {self.cadence} partition; they look like '{example}'"
+            ) from None
+        window = self.window_at(start)
+        if self.key(window) != key or _utc(start) < _utc(self.start):
+            raise ValueError(
+                f"'{key}' is no {self.cadence} partition: the window there is "
+                f"'{self.key(window)}', the first one '{self.key(self.window_at(self.start))}'"
+            )
+        return window
+
+    def steps_before(self, duration: Duration) -> int:
+        """How many windows back the rows of `duration` before any window's start can lie."""
+        return _farthest(self, duration, towards_past=True)
+
+    def steps_after(self, duration: Duration) -> int:
+        """How many windows further the rows of `duration` after any window's end can lie."""
+        return _farthest(self, duration, towards_past=False)
+
+    def changes_by_whole_hours(self) -> bool:
+        """Whether its clocks keep to full hours, without which hourly windows have no names."""
+        moments = (self.start + timedelta(days=day) for day in range(YEARS_OBSERVED * 366))
+        offsets = {moment.utcoffset() or timedelta() for moment in moments}
+        return len({offset % timedelta(hours=1) for offset in offsets}) == 1
+
+
+@lru_cache(maxsize=256)
+def _farthest(calendar: Calendar, duration: Duration, towards_past: bool) -> int:
+    # Windows differ in length (months, leap years, clock changes), so what a partition mapping has
+    # to cover is the farthest reach of the windows of some years.
+    zone = calendar.timezone
+    reach = 0
+    for window in _sample(calendar):
+        if towards_past:
+            edge = duration.before(window.start, zone)
+            far, near = _floor(edge, calendar.cadence), window.start
+        else:
+            edge = duration.after(window.end, zone)
+            far, near = window.end, edge
+        reach = max(reach, _count(calendar.cadence, far, near))
+    return reach
+
+
+def _sample(calendar: Calendar) -> Iterator[Window]:
+    until = calendar.start + timedelta(days=YEARS_OBSERVED * 366)
+    if calendar.cadence is not Cadence.hourly:
+        yield from calendar.windows(Window(calendar.start, until))
+        return
+    # One hour a day sees every clock change that a duration can span.
+    for day in Calendar.of(Cadence.daily, calendar.start, str(calendar.timezone)).windows(
+        Window(calendar.start, until)
+    ):
+        yield calendar.window_at(day.start)
+
+
+def _count(cadence: Cadence, far: datetime, near: datetime) -> int:
+    """How many windows `[far, near)` touches, where `far` or `near` bounds a window."""
+    match cadence:
+        case Cadence.hourly:
+            return -int((_utc(far) - _utc(near)).total_seconds() // 3600)
+        case Cadence.daily | Cadence.weekly:
+            # Wall-clock days: a day is one window however many hours it has.
+            length = 1 if cadence is Cadence.daily else DAYS_A_WEEK
+            gap = near.replace(tzinfo=None) - far.replace(tzinfo=None)
+            return -(-int(gap.total_seconds()) // (length * 86_400))
+        case Cadence.monthly:
+            ceil = 0 if near == _floor(near, cadence) else 1
+            months = (near.year - far.year) * MONTHS_A_YEAR + near.month - far.month
+            return months + ceil
+
+
+def _utc(moment: datetime) -> datetime:
+    # Two aware datetimes of one zone compare by wall clock, which is wrong in a repeated hour.
+    return moment.astimezone(UTC)
+
+
+def _floor(moment: datetime, cadence: Cadence) -> datetime:
+    day = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    match cadence:
+        case Cadence.hourly:
+            return moment.replace(minute=0, second=0, microsecond=0)
+        case Cadence.daily:
+            return day
+        case Cadence.weekly:
+            # Dagster's weeks begin on Sunday.
+            return day - timedelta(days=day.isoweekday() % DAYS_A_WEEK)
+        case Cadence.monthly:
+            return day.replace(day=1)
+
+
+def _next(start: datetime, cadence: Cadence) -> datetime:
+    match cadence:
+        case Cadence.hourly:
+            return (_utc(start) + timedelta(hours=1)).astimezone(start.tzinfo)
+        case Cadence.daily:
+            return start + timedelta(days=1)
+        case Cadence.weekly:
+            return start + timedelta(days=DAYS_A_WEEK)
+        case Cadence.monthly:
+            return add_months(start, 1)

@@ -1,0 +1,210 @@
+"""Replace windows of tables; readers see whole old windows or whole new ones."""
+
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+
+from ml_platform.errors import DuplicateRows, LakeError
+from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.windows import Calendar, Window
+from ml_platform.storage.lake import Commit, Lake
+from ml_platform.storage.tables import WINDOW_START, Table, evolve, naive_utc
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write did; counts are by window."""
+
+    snapshot: int
+    rows: Mapping[Window, int]
+    changed: frozenset[Window] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Rows that take the place of what one table holds."""
+
+    table: Table
+    query: str
+    """Yields the table's columns; its column `time` decides the window of a row."""
+    time: str
+    only: Mapping[str, str] = field(default_factory=dict)
+    """Columns and values of the rows to replace, where a table is shared; by default all rows."""
+
+    @property
+    def scope(self) -> str:
+        """SQL that holds for the rows to replace."""
+        return " AND ".join(f"{quote(c)} = {literal(v)}" for c, v in self.only.items()) or "true"
+
+
+def replace_windows(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    table: Table,
+    query: str,
+    *,
+    time: str,
+    calendar: Calendar,
+    stretch: Window,
+    commit: Commit,
+) -> Written:
+    """Make the windows of `stretch` hold exactly the rows of `query`, in one transaction.
+
+    query yields `table.columns`; its column `time` decides the window of a row. Windows whose rows
+    are the same as before, stamps aside, are not touched, so that writing twice changes nothing.
+    The table is created, or given the columns it lacks, in the same transaction.
+    Raises LakeError for a row outside the stretch or a column whose type changed, DuplicateRows for
+    two rows of one window with the same `table.order`, CommitConflict.
+    """
+    replacement = Replacement(table, query, time)
+    (written,) = replace_together(
+        lake, cursor, [replacement], calendar=calendar, stretch=stretch, commit=commit
+    )
+    return written
+
+
+def replace_together(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    replacements: Sequence[Replacement],
+    *,
+    calendar: Calendar,
+    stretch: Window,
+    commit: Commit,
+) -> tuple[Written, ...]:
+    """Replace the windows of several tables in one transaction, each as `replace_windows` does."""
+    windows = {naive_utc(window.start): window for window in calendar.windows(stretch)}
+    if not windows:
+        raise LakeError(f"{stretch} ends before the first partition, {calendar.start.isoformat()}")
+    bounds = min(windows), naive_utc(max(window.end for window in windows.values()))
+    staged = {f"staged_{number}": each for number, each in enumerate(replacements)}
+
+    def work(transaction: duckdb.DuckDBPyConnection) -> tuple[Written, ...]:
+        snapshot = lake.snapshot(transaction)
+        evolved = [evolve(transaction, each.table) for each in replacements]
+        outcomes = [_replace(transaction, each, name, bounds) for name, each in staged.items()]
+        # Snapshots are numbered one by one, and a commit that would not be the next one fails.
+        wrote = any(evolved) or any(changed for _, changed in outcomes)
+        return tuple(
+            Written(
+                snapshot=snapshot + 1 if wrote else snapshot,
+                rows={window: rows.get(start, 0) for start, window in windows.items()},
+                changed=frozenset(windows[start] for start in changed & windows.keys()),
+            )
+            for rows, changed in outcomes
+        )
+
+    try:
+        for name, each in staged.items():
+            _stage(cursor, each, name, windows, bounds)
+        return lake.transact(cursor, commit, work)
+    finally:
+        for name in staged:
+            cursor.execute(f"DROP TABLE IF EXISTS temp.{name}")
+
+
+def _stage(
+    cursor: duckdb.DuckDBPyConnection,
+    replacement: Replacement,
+    staged: str,
+    starts: Collection[datetime],
+    bounds: tuple[datetime, datetime],
+) -> None:
+    # The calendar decides the window of a row, not SQL: one truth also where clocks change.
+    table, time = replacement.table, quote(replacement.time)
+    columns = ", ".join(
+        f"CAST(q.{quote(c)} AS {t}) AS {quote(c)}" for c, t in table.columns.items()
+    )
+    # A time without an offset becomes an instant in the session's zone before it is compared.
+    instant = f"timezone('UTC', CAST(q.{time} AS TIMESTAMPTZ))"
+    cursor.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE {staged} AS
+        SELECT
+            CASE WHEN {instant} < ? THEN w.{WINDOW_START} END AS {WINDOW_START}, {columns}
+        FROM ({replacement.query}) q
+        ASOF LEFT JOIN (SELECT unnest(?::TIMESTAMP[]) AS {WINDOW_START}) w
+        ON {instant} >= w.{WINDOW_START}
+        """,
+        [bounds[1], list(starts)],
+    )
+    outside = cursor.execute(
+        f"SELECT count(*) FROM temp.{staged} WHERE {WINDOW_START} IS NULL"
+    ).fetchone()
+    if outside and outside[0]:
+        raise LakeError(
+            f"{table.schema}.{table.name}: {outside[0]} rows have a {replacement.time} outside "
+            f"[{bounds[0].isoformat()}Z, {bounds[1].isoformat()}Z)"
+        )
+    _refuse_duplicates(cursor, table, staged)
+
+
+def _refuse_duplicates(cursor: duckdb.DuckDBPyConnection, table: Table, staged: str) -> None:
+    names = ", ".join(quote(c) for c in table.order)
+    twice = cursor.execute(
+        f"SELECT {names}, count(*) FROM temp.{staged} GROUP BY {WINDOW_START}, {names} "
+        f"HAVING count(*) > 1 ORDER BY {names} LIMIT 1"
+    ).fetchone()
+    if twice:
+        row = ", ".join(f"{c} {v}" for c, v in zip(table.order, twice[:-1], strict=True))
+        raise DuplicateRows(
+            f"{table.schema}.{table.name}: {twice[-1]} rows with {row}; there may be one: "
+            "group by these columns in the query, or pick one row with QUALIFY row_number() … = 1"
+        )
+
+
+def _replace(
+    transaction: duckdb.DuckDBPyConnection,
+    replacement: Replacement,
+    staged: str,
+    bounds: tuple[datetime, datetime],
+) -> tuple[dict[datetime, int], set[datetime]]:
+    """Swap in the windows that differ; the number of rows by window, and what was swapped."""
+    table = replacement.table
+    within = f"{WINDOW_START} >= {_moment(bounds[0])} AND {WINDOW_START} < {_moment(bounds[1])}"
+    before = _prints(transaction, table, f"{table.sql} WHERE {within} AND {replacement.scope}")
+    after = _prints(transaction, table, f"temp.{staged}")
+    changed = {s for s in before.keys() | after.keys() if before.get(s) != after.get(s)}
+    # Each statement on a table of the lake searches the catalog for files, the dearest part of
+    # replacing a small window, so a window that was empty before is not deleted from.
+    if gone := changed & before.keys():
+        transaction.execute(
+            f"DELETE FROM {table.sql} WHERE {_among(gone, before)} AND {replacement.scope}"
+        )
+    if come := changed & after.keys():
+        names = ", ".join(quote(c) for c in (WINDOW_START, *table.columns))
+        order = ", ".join(quote(c) for c in (WINDOW_START, *table.order))
+        transaction.execute(
+            f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM temp.{staged} "
+            f"WHERE {_among(come, after)} ORDER BY {order}"
+        )
+    return {start: print_[0] for start, print_ in after.items()}, changed
+
+
+def _prints(
+    cursor: duckdb.DuckDBPyConnection, table: Table, rows: str
+) -> dict[datetime, tuple[int, int]]:
+    """Row count and fingerprint by window; multisets of rows with equal ones are the same rows."""
+    compared = ", ".join(quote(c) for c in table.columns if c not in table.stamps)
+    # Hashed twice, because the sum of DuckDB's row hashes alone, which combines those of the
+    # columns by XOR, stays the same more easily when two rows swap a value.
+    found = cursor.execute(
+        f"SELECT {WINDOW_START}, count(*), sum(hash(hash({compared}))::HUGEINT) "
+        f"FROM {rows} GROUP BY 1"
+    ).fetchall()
+    return {start: (count, total) for start, count, total in found}
+
+
+def _among(starts: Set[datetime], present: Collection[datetime]) -> str:
+    """SQL that holds, of the windows that are present, for some; its bounds prune files."""
+    first, last = min(starts), max(starts)
+    where = f"{WINDOW_START} >= {_moment(first)} AND {WINDOW_START} <= {_moment(last)}"
+    if all(start in starts for start in present if first <= start <= last):
+        return where
+    return f"{where} AND {WINDOW_START} IN ({', '.join(_moment(start) for start in starts)})"
+
+
+def _moment(naive: datetime) -> str:
+    return f"TIMESTAMP {literal(str(naive))}"

@@ -1,0 +1,98 @@
+"""Tables of the lake: created when first written to, widened when a declaration gains columns."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from ml_platform.errors import LakeError
+from ml_platform.spec.queries import quote
+from ml_platform.storage.lake import Commit, Lake
+
+WINDOW_START = "window_start"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a use case: where it is, what it holds, and how its rows are ordered."""
+
+    schema: str
+    name: str
+    columns: Mapping[str, str]
+    """Names and DuckDB types, without `window_start`."""
+    order: tuple[str, ...]
+    """Columns by which the rows of a window are sorted; together they name a row."""
+    stamps: tuple[str, ...] = ()
+    """Columns that say when and from what a row was made: alone they do not make it a new row."""
+
+    @property
+    def sql(self) -> str:
+        return f"lake.{quote(self.schema)}.{quote(self.name)}"
+
+
+def naive_utc(moment: datetime) -> datetime:
+    """The form in which `window_start` is stored."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def ensure_table(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    table: Table,
+    commit: Commit,
+    partitioned: bool = True,
+) -> None:
+    """Create the table, or add the columns it lacks; LakeError where a column's type changed."""
+    if _missing(cursor, table, partitioned):
+        lake.transact(cursor, commit, lambda t: evolve(t, table, partitioned))
+
+
+def evolve(transaction: duckdb.DuckDBPyConnection, table: Table, partitioned: bool = True) -> bool:
+    """As `ensure_table`, within a transaction; whether anything had to be done."""
+    missing = _missing(transaction, table, partitioned)
+    if missing.keys() == _wanted(table, partitioned).keys():
+        columns = ", ".join(f"{quote(name)} {kind}" for name, kind in missing.items())
+        transaction.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{quote(table.schema)}")
+        transaction.execute(f"CREATE TABLE {table.sql} ({columns})")
+        if partitioned:
+            transaction.execute(f"ALTER TABLE {table.sql} SET PARTITIONED BY ({WINDOW_START})")
+    else:
+        for name, kind in missing.items():
+            transaction.execute(f"ALTER TABLE {table.sql} ADD COLUMN {quote(name)} {kind}")
+    return bool(missing)
+
+
+def _wanted(table: Table, partitioned: bool) -> dict[str, str]:
+    return {**({WINDOW_START: "TIMESTAMP"} if partitioned else {}), **table.columns}
+
+
+def _missing(cursor: duckdb.DuckDBPyConnection, table: Table, partitioned: bool) -> dict[str, str]:
+    """Columns that are declared and not stored, in order; LakeError where a type changed."""
+    wanted = _wanted(table, partitioned)
+    stored = dict(
+        cursor.execute(
+            """SELECT lower(column_name), data_type FROM duckdb_columns()
+            WHERE database_name = 'lake' AND schema_name = ? AND table_name = ?""",
+            [table.schema, table.name],
+        ).fetchall()
+    )
+    known = {name: kind for name, kind in wanted.items() if name.lower() in stored}
+    for (name, kind), now in zip(known.items(), _canonical(cursor, known.values()), strict=True):
+        if now != stored[name.lower()]:
+            raise LakeError(
+                f"{table.schema}.{table.name}: column '{name}' is stored as "
+                f"{stored[name.lower()]}, now it would be {kind}; give it another name, or cast it "
+                "back in the query"
+            )
+    return {name: kind for name, kind in wanted.items() if name not in known}
+
+
+def _canonical(cursor: duckdb.DuckDBPyConnection, kinds: Collection[str]) -> tuple[str, ...]:
+    """DuckDB's own names of types, INTEGER for INT."""
+    if not kinds:
+        return ()
+    row = cursor.execute(
+        f"SELECT {', '.join(f'typeof(CAST(NULL AS {kind}))' for kind in kinds)}"
+    ).fetchone()
+    return row or ()

@@ -1,0 +1,86 @@
+"""Writers of one lake take turns, and start again where another one was faster all the same."""
+
+import fcntl
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+
+from ml_platform.errors import CommitConflict
+
+T = TypeVar("T")
+
+# What DuckLake, SQLite and PostgreSQL say when another writer was faster. PostgreSQL is asked to
+# speak English (LC_MESSAGES) when it is attached, since DuckLake only passes its text on.
+LOST_RACE = (
+    "database is locked",
+    "conflict",
+    "exceeded the maximum retry count",
+    "could not serialize",
+    "deadlock detected",
+    "unique constraint",
+    "duplicate key value",
+    "already exists",
+)
+FIRST_WAIT_SECONDS = 0.02
+LONGEST_WAIT_SECONDS = 0.5
+LOOK_AGAIN_SECONDS = 0.005
+LONGEST_TURN_SECONDS = 60.0
+
+
+def lost_race(error: duckdb.Error) -> bool:
+    """Whether a transaction failed only because another one came first."""
+    text = str(error).lower()
+    return any(sign in text for sign in LOST_RACE)
+
+
+def retried(attempt: Callable[[], T], retries: int, what: str) -> T:
+    """Call `attempt` until it loses no race; CommitConflict after `retries` more attempts.
+
+    Errors that trying again cannot mend are raised at once.
+    """
+    wait = FIRST_WAIT_SECONDS
+    for left in range(retries, -1, -1):
+        try:
+            return attempt()
+        except duckdb.Error as error:
+            if not lost_race(error):
+                raise
+            if not left:
+                raise CommitConflict(
+                    f"{what}: other writers came first {retries + 1} times: {error}"
+                ) from error
+        # Full jitter: writers that collided once spread out instead of colliding again.
+        time.sleep(random.uniform(0, wait))
+        wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+@contextmanager
+def turn(lock: Path | None) -> Iterator[None]:
+    """Wait until no other process or thread of this machine is in its turn; None waits for no one.
+
+    The operating system ends the turn of a process that dies.
+    """
+    if lock is None:
+        yield
+        return
+    with lock.open("a") as file:
+        # The turn saves work that would be lost to another writer; it is not what keeps the lake
+        # whole. So a process that hangs in its turn delays the others and does not stop them.
+        until = time.monotonic() + LONGEST_TURN_SECONDS
+        while not _taken(file.fileno()) and time.monotonic() < until:
+            time.sleep(LOOK_AGAIN_SECONDS)
+        yield
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,142 @@
+"""The estimator that a use case's Python file builds, checked before it is fitted."""
+
+import hashlib
+import inspect
+import linecache
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+from ml_platform.errors import Location, SpecError
+from ml_platform.spec.use_case import UseCase
+
+SEED = 0
+
+
+def build_estimator(use_case: UseCase) -> Any:
+    """Call `model.build`; returns an unfitted estimator, repeatable where it can be seeded.
+
+    The module stands alone: its functions and classes travel inside the pickled model, so that
+    loading one needs none of the use case's files. Every `random_state` left at None is set.
+    Raises SpecError, with the line of the function, where it yields anything else.
+    """
+    file = use_case.folder / use_case.model_file
+    function = use_case.model.build.partition(":")[2]
+    module = load_module(use_case.name, file)
+    build = getattr(module, function, None)
+    if not callable(build):
+        raise SpecError(Location(file, 1), "", f"there is no function '{function}'")
+    where = Location(file, _line_of(build))
+    try:
+        estimator = build()
+    except Exception as error:
+        # A use case's own code can fail in any way.
+        line = _line_within(error, str(module.__file__))
+        problem = f"{function}() raised {type(error).__name__}: {error}"
+        raise SpecError(Location(file, line or where.line), "", problem) from error
+    if unfit := _problem_of(estimator, use_case.label.task):
+        raise SpecError(where, "", f"{function}() {unfit}")
+    return seeded(estimator)
+
+
+def load_module(use_case: str, file: Path) -> types.ModuleType:
+    """Run a Python file as a module of its own; the same text is run only once.
+
+    Its name, and all that is pickled of it, depend on its text alone: not on where the folder is,
+    so that the same model is made of the same bytes on another machine.
+    """
+    import cloudpickle
+
+    source = file.read_text(encoding="utf-8")
+    name = f"{use_case}_{file.stem}_{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = types.ModuleType(name)
+    shown = f"{use_case}/{file.name}"
+    module.__file__ = shown
+    # Tracebacks find the text here, since no file has the name shown.
+    linecache.cache[shown] = (len(source), None, source.splitlines(keepends=True), shown)
+    sys.modules[name] = module
+    try:
+        exec(compile(source, shown, "exec"), module.__dict__)
+    except Exception as error:
+        # A use case's own code can fail in any way.
+        del sys.modules[name]
+        where = Location(file, getattr(error, "lineno", None) or _line_within(error, shown))
+        raise SpecError(where, "", f"{type(error).__name__}: {error}") from error
+    cloudpickle.register_pickle_by_value(module)
+    for declared in vars(module).values():
+        if inspect.isclass(declared) and declared.__module__ == name:
+            _name_for_pickling(declared)
+    return module
+
+
+def seeded(estimator: Any) -> Any:
+    """The estimator with every `random_state` that was left at None set to the same seed."""
+    unset = {
+        name: SEED
+        for name, value in estimator.get_params(deep=True).items()
+        if name.rpartition("__")[2] == "random_state" and value is None
+    }
+    return estimator.set_params(**unset) if unset else estimator
+
+
+def _problem_of(estimator: Any, task: str) -> str | None:
+    from sklearn.base import clone
+
+    kind = "Regressor" if task == "regression" else "Classifier"
+    instead = f"; end it with, for example, `return HistGradientBoosting{kind}()`"
+    if estimator is None:
+        return f"returned nothing{instead}"
+    if inspect.isclass(estimator):
+        return f"returned the class {estimator.__name__}; return `{estimator.__name__}()`"
+    called = type(estimator).__name__
+    needed = "predict" if task == "regression" else "predict_proba"
+    for method in ("fit", "get_params", "set_params", needed):
+        if not hasattr(estimator, method):
+            why = f"; a {task} label needs it" if method == needed else ""
+            return f"returned a {called}, which has no {method}(){why}{instead}"
+    if _is_fitted(estimator):
+        return f"returned a {called} that is fitted already; return it unfitted"
+    try:
+        clone(estimator)
+    except (TypeError, RuntimeError, ValueError) as error:
+        return f"returned a {called} that scikit-learn cannot clone: {error}"
+    return None
+
+
+def _is_fitted(estimator: Any) -> bool:
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    try:
+        check_is_fitted(estimator)
+    except (NotFittedError, TypeError):
+        return False
+    # Estimators without anything to fit always count as fitted.
+    return bool([name for name in vars(estimator) if name.endswith("_") and name[0] != "_"])
+
+
+def _name_for_pickling(declared: type) -> None:
+    # cloudpickle gives a class that it pickles by value a random identity, and with it every
+    # pickle of the model other bytes. There is no public way to choose it.
+    from cloudpickle.cloudpickle import _lookup_class_or_track
+
+    name = f"{declared.__module__}.{declared.__qualname__}"
+    _lookup_class_or_track(hashlib.sha256(name.encode()).hexdigest()[:32], declared)
+
+
+def _line_of(build: Any) -> int | None:
+    code = getattr(inspect.unwrap(build), "__code__", None)
+    return code.co_firstlineno if code else None
+
+
+def _line_within(error: BaseException, file: str) -> int | None:
+    lines = []
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    return lines[-1] if lines else None

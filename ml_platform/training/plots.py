@@ -1,0 +1,115 @@
+"""Pictures of how good a model is, as PNG bytes for MLflow and the Dagster UI."""
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ml_platform.spec.use_case import Task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE_INCHES = (5.0, 4.0)
+DOTS_PER_INCH = 80
+SHOWN_COLUMNS = 20
+SHOWN_POINTS = 5_000
+BINS = 10
+
+
+def draw(
+    task: Task, label: NDArray[Any], prediction: pd.DataFrame, importances: Mapping[str, float]
+) -> dict[str, bytes]:
+    """The pictures of a task, by name.
+
+    label: shape (n,), as estimators are given it; prediction: the prediction columns of the same
+    n rows; importances: by column, in units of the loss.
+    """
+    match task:
+        case "binary":
+            plots = _draw_binary(label, prediction["probability"].to_numpy())
+        case "multiclass":
+            plots = {"confusion": _draw_confusion(label, prediction["predicted"].to_numpy())}
+        case "regression":
+            plots = _draw_numbers(label, prediction["predicted"].to_numpy())
+    return {**plots, "importances": _draw_importances(importances)}
+
+
+def _draw_binary(label: NDArray[Any], probability: NDArray[Any]) -> dict[str, bytes]:
+    from sklearn.calibration import calibration_curve
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    roc = _Picture("ROC curve", "false positive rate", "true positive rate")
+    wrong, right, _ = roc_curve(label, probability)
+    roc.axes.plot(wrong, right)
+    roc.axes.plot([0, 1], [0, 1], "--", color="grey")
+    ranking = _Picture("Precision and recall", "recall", "precision")
+    precision, recall, _ = precision_recall_curve(label, probability)
+    ranking.axes.plot(recall, precision)
+    ranking.axes.axhline(float(np.mean(label)), linestyle="--", color="grey")
+    calibration = _Picture("Calibration", "mean probability", "share of positives")
+    share, mean = calibration_curve(label, probability, n_bins=BINS, strategy="quantile")
+    calibration.axes.plot(mean, share, "o-")
+    calibration.axes.plot([0, 1], [0, 1], "--", color="grey")
+    return {
+        "roc": roc.png(),
+        "precision_recall": ranking.png(),
+        "calibration": calibration.png(),
+    }
+
+
+def _draw_confusion(label: NDArray[Any], predicted: NDArray[Any]) -> bytes:
+    from sklearn.metrics import confusion_matrix
+
+    classes = sorted({*label.tolist(), *predicted.tolist()})
+    counts = confusion_matrix(label, predicted, labels=classes)
+    picture = _Picture("Confusion, rows by label", "predicted", "label")
+    picture.axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues")
+    if len(classes) <= SHOWN_COLUMNS:
+        picture.axes.set_xticks(range(len(classes)), classes, rotation=90)
+        picture.axes.set_yticks(range(len(classes)), classes)
+    if len(classes) <= BINS:
+        for (row, column), count in np.ndenumerate(counts):
+            picture.axes.text(column, row, str(count), ha="center", va="center")
+    return picture.png()
+
+
+def _draw_numbers(label: NDArray[Any], predicted: NDArray[Any]) -> dict[str, bytes]:
+    step = max(1, -(-len(label) // SHOWN_POINTS))
+    fit = _Picture("Predicted and actual", "predicted", "actual")
+    fit.axes.plot(predicted[::step], label[::step], ".", markersize=2)
+    ends = [float(predicted.min()), float(predicted.max())]
+    fit.axes.plot(ends, ends, "--", color="grey")
+    residuals = _Picture("Residuals", "predicted - actual", "rows")
+    residuals.axes.hist(predicted - label, bins=40)
+    return {"predicted_vs_actual": fit.png(), "residuals": residuals.png()}
+
+
+def _draw_importances(importances: Mapping[str, float]) -> bytes:
+    top = sorted(importances.items(), key=lambda item: item[1])[-SHOWN_COLUMNS:]
+    picture = _Picture("Permutation importance", "rise of the loss when shuffled", "", left=0.42)
+    picture.axes.barh([name for name, _ in top], [value for _, value in top])
+    picture.axes.tick_params(axis="y", labelsize=7)
+    return picture.png()
+
+
+class _Picture:
+    """One figure with one pair of axes; not pyplot, which keeps state between threads."""
+
+    def __init__(self, title: str, x: str, y: str, left: float = 0.14) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self._figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH)
+        FigureCanvasAgg(self._figure)
+        # Margins by hand: matplotlib's layouts draw everything twice to find them.
+        self.axes: Axes = self._figure.add_axes((left, 0.14, 0.96 - left, 0.76))
+        self.axes.set(title=title, xlabel=x, ylabel=y)
+
+    def png(self) -> bytes:
+        buffer = io.BytesIO()
+        self._figure.savefig(buffer, format="png")
+        return buffer.getvalue()

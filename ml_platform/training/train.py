@@ -1,0 +1,186 @@
+"""Train one model version at a cutoff: only what was known before it is used."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from ml_platform.errors import ModelRefused, TrainingFailed
+from ml_platform.metrics import measure
+from ml_platform.registry import Registry, TrainedModel, predict
+from ml_platform.registry.prediction import POSITIVE
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Commit, Lake
+from ml_platform.training.estimator import SEED, build_estimator
+from ml_platform.training.importances import measure_importances
+from ml_platform.training.plots import draw
+from ml_platform.training.provenance import describe_code, describe_parameters, fingerprint
+from ml_platform.training.training_set import TrainingSet, collect, targets
+
+HOLDOUT = "holdout_"
+"""Prefix of what was measured on rows that the model was not fitted on."""
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """One training run, or the earlier one that it would have repeated."""
+
+    version: int
+    is_new: bool
+    """False where the same inputs had made this version before."""
+    cutoff: datetime
+    snapshot: int
+    trained_from: datetime
+    trained_until: datetime
+    rows: Mapping[str, int]
+    """Labelled rows, `fitted` and `holdout`."""
+    metrics: Mapping[str, float]
+    """Metrics of the holdout, prefixed `holdout_`; row counts and seconds."""
+    importances: Mapping[str, float]
+    """How much the loss of the holdout rises when a column is shuffled."""
+    plots: Mapping[str, bytes]
+    """PNG images by name."""
+    digest: str
+    """SHA-256 of the pickled estimator."""
+    run_id: str
+    """MLflow run."""
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A fitted estimator, as `predict` wants it."""
+
+    estimator: Any
+    columns: Mapping[str, str]
+    classes: tuple[str, ...]
+
+
+def train(
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    cutoff: datetime,
+    commit: Commit,
+    *,
+    tags: Mapping[str, str],
+) -> TrainingReport:
+    """Fit an estimator on what was known before a cutoff, judge it on the holdout, register it.
+
+    The version that is judged is the one that is registered: it is not fitted again on the
+    holdout. The same code and data at the same cutoff give the same version, which is not made
+    again. Raises TrainingFailed or SpecError.
+    """
+    if cutoff.tzinfo is None:
+        raise ValueError(f"cutoff {cutoff.isoformat()} needs a time zone")
+    cutoff = cutoff.astimezone(use_case.calendar.timezone)
+    threads = registry.settings.threads
+    with lake.cursor(use_case.timezone) as cursor:
+        # Fixed before anything is read: what is written from now on does not count.
+        snapshot = lake.snapshot(cursor)
+        data = collect(cursor, lake, use_case, cutoff, snapshot)
+    inputs = fingerprint(use_case, cutoff.isoformat(), data.digest, threads)
+    version, plots = registry.find(use_case, inputs), None
+    if version is None:
+        trained = _trained(use_case, data, threads, inputs)
+        described = {
+            **describe_code(use_case.folder),
+            "run_id": commit.run_id,
+            "threads": str(threads),
+            "training_data.sha256": data.digest,
+            **tags,
+        }
+        version, plots = registry.register(use_case, trained, tags=described), trained.plots
+    model = registry.load(use_case, version)
+    return TrainingReport(
+        version=version,
+        is_new=plots is not None,
+        cutoff=model.cutoff,
+        snapshot=model.snapshot,
+        trained_from=model.trained_from,
+        trained_until=model.trained_until,
+        rows={"fitted": len(data.fitted), "holdout": len(data.holdout)},
+        metrics=model.metrics,
+        importances=model.importances,
+        plots=registry.plots(use_case, version) if plots is None else plots,
+        digest=model.digest,
+        run_id=model.run_id,
+    )
+
+
+def fit(use_case: UseCase, rows: pd.DataFrame) -> _Fit:
+    """Fit the use case's estimator on labelled rows; TrainingFailed where it cannot be."""
+    estimator = build_estimator(use_case)
+    columns = use_case.model_columns
+    target = targets(use_case.label.task, rows["label"])
+    try:
+        estimator.fit(rows[list(columns)], target)
+    except Exception as error:
+        # A use case's own code can fail in any way.
+        raise TrainingFailed(
+            f"{use_case.name}: {type(estimator).__name__}.fit of {len(rows)} rows and "
+            f"{len(columns)} columns failed: {type(error).__name__}: {error}"
+        ) from error
+    if use_case.label.task == "regression":
+        return _Fit(estimator, columns, ())
+    classes = getattr(estimator, "classes_", None)
+    if classes is None:
+        raise TrainingFailed(
+            f"{use_case.name}: {type(estimator).__name__} has no classes_ after fit, so the "
+            "columns of its predict_proba have no names; set it in fit, as scikit-learn asks"
+        )
+    names = tuple(str(name) for name in classes)
+    if use_case.label.task == "binary" and POSITIVE not in names:
+        raise TrainingFailed(
+            f"{use_case.name}: {type(estimator).__name__} has classes_ {names} after it was fitted "
+            "on 0 and 1; it should keep them"
+        )
+    return _Fit(estimator, columns, names)
+
+
+def _trained(use_case: UseCase, data: TrainingSet, threads: int, inputs: str) -> TrainedModel:
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    task, settings = use_case.label.task, use_case.monitoring
+    # Sums over threads are rounded in another order when their number differs.
+    with threadpool_limits(limits=threads):
+        started = time.perf_counter()
+        fitted = fit(use_case, data.fitted)
+        seconds = time.perf_counter() - started
+        sample = data.fitted.sample(
+            min(len(data.fitted), settings.reference_rows), random_state=SEED
+        ).sort_index()
+        label = targets(task, data.holdout["label"])
+        try:
+            prediction = predict(use_case, fitted, data.holdout)
+            sampled = predict(use_case, fitted, sample)
+        except ModelRefused as error:
+            raise TrainingFailed(str(error)) from error
+        inputs_of_holdout = data.holdout[list(fitted.columns)]
+        importances = measure_importances(
+            fitted.estimator, fitted.classes, inputs_of_holdout, label
+        )
+    measured = measure(task, data.holdout["label"], prediction)
+    reference = sample[[*fitted.columns, "label"]].join(sampled).reset_index(drop=True)
+    return TrainedModel(
+        estimator=fitted.estimator,
+        columns=fitted.columns,
+        classes=fitted.classes,
+        cutoff=data.cutoff,
+        snapshot=data.snapshot,
+        trained_from=data.trained_from,
+        trained_until=data.trained_until,
+        fingerprint=inputs,
+        metrics={
+            **{HOLDOUT + name: value for name, value in measured.items()},
+            "rows_fitted": float(len(data.fitted)),
+            "rows_holdout": float(len(data.holdout)),
+            "fit_seconds": seconds,
+        },
+        importances=importances,
+        reference=reference,
+        plots=draw(task, label, prediction, importances),
+        parameters=describe_parameters(use_case, fitted.estimator, threads),
+    )

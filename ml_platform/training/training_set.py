@@ -1,0 +1,137 @@
+"""The labelled examples before a cutoff: which are fitted on, which judge."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ml_platform.errors import TableNotFound, TrainingFailed
+from ml_platform.features import assemble
+from ml_platform.spec.use_case import Task, UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Labelled rows of `[trained_from, cutoff)`; each part is ordered by event time."""
+
+    snapshot: int
+    trained_from: datetime
+    trained_until: datetime
+    """End of what is fitted on, start of the holdout."""
+    cutoff: datetime
+    fitted: pd.DataFrame
+    holdout: pd.DataFrame
+    digest: str
+    """Digest of both parts: columns, types and every value."""
+
+
+def collect(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    cutoff: datetime,
+    snapshot: int,
+) -> TrainingSet:
+    """What was known before a cutoff, cut in two by the use case's holdout.
+
+    Fitted are the examples before the holdout whose label was known when it began: a label that
+    became known later tells of the holdout itself. Raises TrainingFailed where there is too little.
+    """
+    calendar = use_case.calendar
+    begin = max(
+        use_case.model.window.before(cutoff, calendar.timezone),
+        calendar.start,
+        key=lambda moment: moment.astimezone(UTC),
+    )
+    until = use_case.model.holdout.before(cutoff, calendar.timezone)
+    if until.astimezone(UTC) <= begin.astimezone(UTC):
+        raise TrainingFailed(
+            f"{use_case.name} at cutoff {cutoff.isoformat()}: nothing is left to fit on between "
+            f"the first window ({calendar.start.isoformat()}) and the holdout of "
+            f"{use_case.model.holdout} before the cutoff; take a later cutoff"
+        )
+    frame = labelled(cursor, lake, use_case, Window(begin, cutoff), cutoff, snapshot)
+    in_fit = (frame["event_time"] < until) & (frame["label_known_at"] < until)
+    fitted = frame[in_fit].reset_index(drop=True)
+    holdout = frame[frame["event_time"] >= until].reset_index(drop=True)
+    _require(use_case, cutoff, "to fit on", Window(begin, until), fitted)
+    _require(use_case, cutoff, "to judge on", Window(until, cutoff), holdout)
+    return TrainingSet(snapshot, begin, until, cutoff, fitted, holdout, digest_of(fitted, holdout))
+
+
+def labelled(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    stretch: Window,
+    known_by: datetime,
+    snapshot: int,
+) -> pd.DataFrame:
+    """The examples of a stretch whose label was known by then; TrainingFailed without tables."""
+    try:
+        return assemble(cursor, lake, use_case, stretch, snapshot, labels_known_by=known_by)
+    except TableNotFound as error:
+        raise TrainingFailed(f"{use_case.name} cannot be trained yet: {error}") from error
+
+
+def targets(task: Task, label: "pd.Series[Any]") -> NDArray[Any]:
+    """Labels as estimators are given them: 0 and 1, class names, or float64; shape (n,).
+
+    >>> targets("binary", pd.Series([True, False])).tolist()
+    [1, 0]
+    """
+    match task:
+        case "binary":
+            flags = label.astype(np.int64).to_numpy()
+            if not np.isin(flags, (0, 1)).all():
+                shown = sorted(set(flags.tolist()))[:5]
+                raise TrainingFailed(f"a binary label is true or false, or 0 or 1; found {shown}")
+            return flags
+        case "multiclass":
+            return label.astype(str).to_numpy(dtype=object)
+        case "regression":
+            values = label.astype(np.float64).to_numpy()
+            if not np.isfinite(values).all():
+                raise TrainingFailed(
+                    "a label of a regression is a finite number; filter the others"
+                )
+            return values
+
+
+def digest_of(*frames: pd.DataFrame) -> str:
+    """SHA-256 of columns, types and values, in hexadecimal digits."""
+    total = hashlib.sha256()
+    for frame in frames:
+        total.update(repr([(name, str(kind)) for name, kind in frame.dtypes.items()]).encode())
+        total.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return total.hexdigest()
+
+
+def _require(
+    use_case: UseCase, cutoff: datetime, purpose: str, stretch: Window, rows: pd.DataFrame
+) -> None:
+    here = (
+        f"{use_case.name} at cutoff {cutoff.isoformat()}: "
+        f"{len(rows)} labelled rows {purpose} in {stretch}"
+    )
+    if len(rows) < use_case.model.min_rows:
+        raise TrainingFailed(
+            f"{here}, model.min_rows is {use_case.model.min_rows}; take a later cutoff, or check "
+            "that labels have been computed"
+        )
+    if use_case.label.task == "regression":
+        targets("regression", rows["label"])
+        return
+    classes = np.unique(targets(use_case.label.task, rows["label"]))
+    if len(classes) < 2:
+        raise TrainingFailed(
+            f"{here}, all with label {classes[0]}; a classifier needs two classes, so take a "
+            "longer model.window or model.holdout"
+        )

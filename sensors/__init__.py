@@ -1,0 +1,1 @@
+"""Sensors: what arrives is ingested, what drifts is retrained."""

@@ -1,0 +1,201 @@
+import warnings
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml_platform.monitoring.columns import MonitoredColumn, Readings, microseconds
+from ml_platform.monitoring.distances import QuantileSteps
+from ml_platform.monitoring.scores import ColumnDrift, Trail, measure_drift
+from ml_platform.spec.use_case import Drift
+
+DAY = timedelta(days=1)
+START = datetime(2024, 1, 1, tzinfo=UTC)
+COLUMNS = {
+    "delay": True,
+    "gappy": True,
+    "few_values": True,
+    "same_constant": True,
+    "other_constant": True,
+    "infinite": True,
+    "carrier": False,
+    "one_class": False,
+    "gappy_class": False,
+}
+
+
+def frame(rows: int, shift: float, seed: int) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    delay = random.normal(shift, 2, rows)
+    classes = np.array(["AA", "B6", "DL", "only later"], dtype=object)
+    weights = [0.5, 0.3, 0.2, 0] if shift == 0 else [0.3, 0.3, 0.3, 0.1]
+    return pd.DataFrame(
+        {
+            "delay": delay,
+            "gappy": np.where(random.random(rows) < 0.2, np.nan, delay**3),
+            "few_values": random.integers(0, 5 + int(4 * shift), rows).astype(float),
+            "same_constant": 3.0,
+            "other_constant": 1.0 + shift,
+            "infinite": np.where(random.random(rows) < 0.01, np.inf, delay),
+            "carrier": random.choice(classes, rows, p=weights),
+            "one_class": np.full(rows, "x", dtype=object),
+            "gappy_class": np.where(
+                random.random(rows) < 0.3, None, random.choice(classes, rows, p=weights)
+            ),
+        }
+    )
+
+
+def readings(current: pd.DataFrame, a_day: int) -> dict[str, Readings]:
+    times = np.array([microseconds(START + (i // a_day) * DAY) for i in range(len(current))])
+    return {name: Readings(times, column(name).values(current[name])) for name in current.columns}
+
+
+def column(name: str) -> MonitoredColumn:
+    return MonitoredColumn(name, "feature", COLUMNS.get(name, True))
+
+
+def scores(
+    reference: pd.DataFrame, current: pd.DataFrame, drift: Drift | None = None, *, days: int = 4
+) -> list[dict[str, ColumnDrift]]:
+    a_day = -(-len(current) // 4)
+    trails = [Trail(START + (i - days) * DAY, START + i * DAY, 1) for i in range(1, 5)]
+    names = list(dict.fromkeys([*reference.columns, *current.columns]))
+    found = measure_drift(
+        [column(name) for name in names],
+        readings(current, a_day),
+        {1: reference},
+        trails,
+        drift or Drift(min_rows=1),
+    )
+    return [{one.column: one for one in row} for row in found]
+
+
+def evidently_scores(
+    reference: pd.DataFrame, current: pd.DataFrame, drift: Drift
+) -> dict[str, float]:
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    definition = DataDefinition(
+        numerical_columns=[name for name, numeric in COLUMNS.items() if numeric],
+        categorical_columns=[name for name, numeric in COLUMNS.items() if not numeric],
+    )
+    preset = DataDriftPreset(
+        num_method=drift.method, cat_method="psi" if drift.method == "psi" else "jensenshannon"
+    )
+    # Its widgets fail on infinities in a column without nulls.
+    reference, current = (each.replace([np.inf, -np.inf], np.nan) for each in (reference, current))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # histograms of constant columns
+        report = Report([preset]).run(
+            Dataset.from_pandas(current, data_definition=definition),
+            Dataset.from_pandas(reference, data_definition=definition),
+        )
+    values = [metric for metric in report.dict()["metrics"] if "column" in metric["config"]]
+    return {metric["config"]["column"]: float(metric["value"]) for metric in values}
+
+
+@pytest.mark.parametrize("method", ["wasserstein", "psi", "jensenshannon", "ks"])
+def test_scores_equal_evidentlys_own_report(method):
+    drift = Drift(method=method, min_rows=1)
+    reference, current = frame(1500, 0, seed=1), frame(2400, 0.7, seed=2)
+
+    rows = scores(reference, current, drift, days=2)
+
+    for day, ours in enumerate(rows, start=1):
+        trail = current.iloc[max(0, day - 2) * 600 : day * 600]
+        theirs = evidently_scores(reference, trail, drift)
+        assert {name: ours[name].score for name in COLUMNS} == pytest.approx(theirs, abs=1e-9)
+        assert {one.status for one in ours.values()} == {"scored"}
+
+
+def test_a_window_that_moved_scores_the_same_bits_as_a_window_alone():
+    reference, current = frame(500, 0, seed=1), frame(800, 0.7, seed=2)
+    moved = scores(reference, current, days=2)[-1]
+    alone = measure_drift(
+        [column(name) for name in COLUMNS], readings(current, 200), {1: reference},
+        [Trail(START + 2 * DAY, START + 4 * DAY, 1)], Drift(min_rows=1),
+    )[0]  # fmt: skip
+    assert alone == list(moved.values())
+
+
+def test_equal_constants_have_not_drifted_and_different_ones_have():
+    reference = pd.DataFrame({"a": [3.0] * 9, "b": [3.0] * 9})
+    row = scores(reference, pd.DataFrame({"a": [3.0] * 8, "b": [4.0] * 8}))[-1]
+    assert (row["a"].score, row["a"].drifted, row["a"].status) == (0.0, False, "scored")
+    assert (row["b"].score, row["b"].drifted) == (1000.0, True)
+
+
+def test_a_column_without_values_has_drifted_and_has_no_score():
+    row = scores(pd.DataFrame({"a": [1.0, 2.0]}), pd.DataFrame({"a": [np.nan] * 8}))[-1]["a"]
+    assert (row.status, row.drifted, row.score, row.null_share) == ("all null", True, None, 1.0)
+
+
+def test_a_column_that_is_gone_has_drifted():
+    row = scores(pd.DataFrame({"a": [1.0], "gone": [2.0]}), pd.DataFrame({"a": [1.0] * 8}))[-1]
+    gone = row["gone"]
+    assert (gone.status, gone.drifted, gone.score, gone.current_rows) == ("absent", True, None, 0)
+
+
+def test_a_column_that_the_reference_lacks_is_not_judged():
+    reference = pd.DataFrame({"a": [1.0, 2.0], "empty": [np.nan, np.nan]})
+    row = scores(reference, pd.DataFrame({"a": [1.0] * 8, "empty": 1.0, "new": 1.0}))[-1]
+    for name in ("empty", "new"):
+        assert (row[name].status, row[name].drifted, row[name].score) == (
+            "no reference",
+            None,
+            None,
+        )
+
+
+def test_too_few_rows_are_not_judged():
+    row = scores(pd.DataFrame({"a": [1.0, 2.0]}), pd.DataFrame({"a": [9.0] * 8}), Drift(min_rows=9))
+    assert (row[-1]["a"].status, row[-1]["a"].drifted) == ("too few rows", None)
+    assert (row[-1]["a"].score, row[-1]["a"].current_rows) == (None, 8)
+
+
+def test_new_categories_are_counted_and_scored():
+    reference = pd.DataFrame({"carrier": ["AA", "B6"] * 4})
+    row = scores(reference, pd.DataFrame({"carrier": ["AA", "B6", "new", "newer"] * 2}))[-1]
+    assert row["carrier"].new_categories == 2
+    both, one_sided = 0.25 * np.log(0.25 / 0.375), 0.25 * np.log(2)
+    divergence = (2 * 0.5 * np.log(0.5 / 0.375) + 2 * both + 2 * one_sided) / 2
+    assert row["carrier"].score == pytest.approx(np.sqrt(divergence))
+    assert row["carrier"].drifted is True
+
+
+def test_infinities_count_as_missing():
+    row = scores(pd.DataFrame({"a": [1.0, np.inf]}), pd.DataFrame({"a": [1.0, -np.inf] * 4}))[-1]
+    assert (row["a"].score, row["a"].null_share) == (0.0, 0.5)
+
+
+def test_a_class_is_the_same_whatever_type_it_was_stored_in():
+    label = MonitoredColumn("label", "label", numeric=False)
+    same = [[True, False, None], [1, 0, None], [1.0, 0.0, None]]
+    texts = [label.values(pd.Series(values, dtype=object)).tolist() for values in same]
+    assert texts == [["1.0", "0.0", None]] * 3
+    assert label.values(pd.Series([1.0, 0.0, np.nan])).tolist() == ["1.0", "0.0", None]
+    assert label.values(pd.Series(["late", None])).tolist() == ["late", None]
+
+
+def test_labels_count_from_when_they_are_known():
+    times = np.array([microseconds(START)] * 3)
+    known = np.array([microseconds(START + k * DAY) for k in (0, 1, 2)])
+    label = MonitoredColumn("label", "label", numeric=True)
+    trails = [Trail(START, START + k * DAY, 1) for k in (1, 2, 3)]
+    rows = measure_drift(
+        [label], {"label": Readings(times, pd.Series([1.0, 2.0, 3.0]), known)},
+        {1: pd.DataFrame({"label": [1.0]})}, trails, Drift(min_rows=1),
+    )  # fmt: skip
+    assert [row[0].current_rows for row in rows] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 3), (3, 2), (4, 4), (7, 1), (6, 9)])
+def test_quantile_steps_cover_one_without_gaps(n, m):
+    steps = QuantileSteps.of(n, m)
+    assert steps.width.sum() == pytest.approx(1)
+    for index, size in ((steps.reference, n), (steps.current, m)):
+        weights = np.bincount(index, weights=steps.width, minlength=size)
+        assert weights == pytest.approx(np.full(size, 1 / size))

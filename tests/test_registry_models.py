@@ -1,0 +1,186 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from ml_platform.errors import ModelNotFound, ModelRefused
+from ml_platform.registry import Registry, TrainedModel, predict
+from tests.trips_use_case import at, settings, write_folder
+
+ROWS = pd.DataFrame({"distance": [1.0, 2.0, 3.0, 4.0], "label": [False, False, True, True]}).assign(
+    probability=[0.1, 0.2, 0.8, 0.9]
+)
+
+
+def trained(**changes) -> TrainedModel:
+    estimator = LogisticRegression().fit(ROWS[["distance"]], ROWS["label"].astype(int))
+    fields = {
+        "estimator": estimator,
+        "columns": {"distance": "DOUBLE"},
+        "classes": ("0", "1"),
+        "cutoff": at(20),
+        "snapshot": 7,
+        "trained_from": at(1),
+        "trained_until": at(15),
+        "fingerprint": "abc",
+        "metrics": {"holdout_roc_auc": 0.1 + 0.2, "rows_fitted": 4.0},
+        "importances": {"distance": 0.5},
+        "reference": ROWS,
+        "plots": {"roc": b"\x89PNG"},
+        "parameters": {"estimator.C": "1.0"},
+    }
+    return TrainedModel(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("registry")
+
+
+@pytest.fixture(scope="module")
+def use_case(root):
+    return write_folder(root, "binary")
+
+
+@pytest.fixture(scope="module")
+def registry(root):
+    return Registry(settings(root))
+
+
+@pytest.fixture(scope="module")
+def version(registry, use_case):
+    return registry.register(use_case, trained(), tags={"git.dirty": "false"})
+
+
+def changed_copy(registry, use_case, file, content):
+    version = registry.register(use_case, trained(fingerprint=file), tags={})
+    source = registry._client.get_model_version(use_case.name, str(version)).source
+    Path(source.removeprefix("file://"), file).write_bytes(content)
+    return version
+
+
+def test_a_version_comes_back_as_it_was_registered(registry, root, use_case, version):
+    for model in (
+        registry.load(use_case, version),
+        Registry(settings(root)).load(use_case, version),
+    ):
+        given = trained()
+        for name in ("cutoff", "snapshot", "trained_from", "trained_until", "classes", "columns"):
+            assert getattr(model, name) == getattr(given, name)
+        assert model.metrics == given.metrics
+        assert model.importances == given.importances
+        assert (model.use_case, model.version) == ("trips", version)
+        pd.testing.assert_frame_equal(model.reference, ROWS)
+        expected = given.estimator.predict_proba(ROWS[["distance"]])[:, 1]
+        assert predict(use_case, model, ROWS)["probability"].tolist() == expected.tolist()
+
+
+def test_a_version_is_loaded_once(registry, use_case, version):
+    assert registry.load(use_case, version) is registry.load(use_case, version)
+
+
+def test_a_version_that_does_not_exist_is_not_found(registry, use_case):
+    with pytest.raises(ModelNotFound, match="trips has no model version 999"):
+        registry.load(use_case, 999)
+
+
+@pytest.mark.parametrize("file", ["model.pkl", "reference.parquet", "model_version.json"])
+def test_a_file_that_was_changed_is_refused_before_it_is_read(registry, use_case, file):
+    version = changed_copy(registry, use_case, file, b"cos\nabort\n(tR.")
+    with pytest.raises(ModelRefused, match=f"trips version {version}: {file} has digest"):
+        registry.load(use_case, version)
+
+
+def test_a_version_that_was_registered_by_others_is_refused(registry, use_case, version):
+    client = registry._client
+    source = client.get_model_version(use_case.name, str(version)).source
+    other = client.create_model_version(use_case.name, source)
+    with pytest.raises(ModelRefused, match="none was recorded"):
+        registry.load(use_case, int(other.version))
+
+
+def test_a_version_is_found_by_what_it_was_made_from(registry, use_case, version):
+    assert registry.find(use_case, "abc") == version
+    assert registry.find(use_case, "other") is None
+
+
+def test_what_it_was_made_from_is_recorded(registry, use_case, version):
+    tags = registry.tags(use_case, version)
+    assert tags["git.dirty"] == "false"
+    assert tags["code_version"] == use_case.code_version
+    assert tags["snapshot"] == "7"
+    assert registry.plots(use_case, version) == {"roc": b"\x89PNG"}
+    client = registry._client
+    run = client.get_run(registry.load(use_case, version).run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"estimator.C": "1.0"}
+    assert run.data.metrics == trained().metrics
+    stored = {item.path for item in client.list_artifacts(run.info.run_id, "use_case")}
+    assert stored == {
+        f"use_case/{name}"
+        for name in ("features", "labels.sql", "model.py", "resolved.json", "use_case.yaml")
+    }
+    local = Path(client.download_artifacts(run.info.run_id, "use_case"))
+    assert json.loads((local / "resolved.json").read_text())["model"]["holdout"] == "5d"
+    assert "distance / 60" in (local / "features" / "pace.sql").read_text()
+
+
+def test_mlflow_can_load_it_with_its_signature_and_example(registry, root, use_case, version):
+    registry.set_alias(use_case, "champion", version)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(settings(root).tracking_uri)
+    try:
+        model = mlflow.pyfunc.load_model("models:/trips@champion")
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert model.metadata.get_input_schema().input_names() == ["distance"]
+    assert model.input_example.shape == (4, 1)
+    expected = trained().estimator.predict_proba(ROWS[["distance"]])
+    assert np.array_equal(model.predict(ROWS[["distance"]]), expected)
+
+
+def test_a_registration_that_fails_leaves_a_failed_run_and_no_version(registry, use_case):
+    with pytest.raises(TypeError):
+        registry.register(use_case, trained(metrics={"rows": object()}, fingerprint="x"), tags={})
+    assert registry.find(use_case, "x") is None
+    experiment = registry._client.get_experiment_by_name("trips").experiment_id
+    newest = registry._client.search_runs([experiment], max_results=1)[0]
+    assert newest.info.status == "FAILED"
+
+
+def test_mlflow_has_no_active_run_and_leaves_the_working_directory_alone(version):
+    assert mlflow.active_run() is None
+    assert not Path("mlruns").exists()
+    assert not Path("mlflow.db").exists()
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from ml_platform.registry.tracking import ensure_registered_model, experiment_id, open_client
+from ml_platform.settings import Settings
+settings = Settings(data=Path(sys.argv[1]))
+client = open_client(settings)
+ensure_registered_model(client, "trips", "")
+print(experiment_id(client, settings, "trips"))
+"""
+
+
+def test_processes_that_open_a_new_registry_side_by_side_share_one(tmp_path):
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN, str(tmp_path)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    ended = [(*process.communicate(timeout=120), process.returncode) for process in started]
+    assert [code for *_, code in ended] == [0, 0, 0], ended
+    assert len({out.strip() for out, *_ in ended}) == 1

@@ -1,0 +1,113 @@
+from datetime import UTC, timedelta
+
+import pytest
+
+from ml_platform.errors import NoChampion
+from ml_platform.registry import (
+    Promotion,
+    champion_at,
+    history,
+    partitions_written_by,
+    record,
+)
+from ml_platform.storage import Lake, Table, replace_windows
+from tests.trips_use_case import COMMIT, at, days, settings, write_folder
+
+
+def promotion(version, day, decided=1, decision="promoted"):
+    return Promotion(version, at(day), at(1) + timedelta(hours=decided), "ada", decision, "why")
+
+
+@pytest.fixture
+def world(tmp_path):
+    lake = Lake(settings(tmp_path))
+    yield lake, write_folder(tmp_path, "binary")
+    lake.close()
+
+
+def test_the_latest_effective_promotion_serves():
+    decisions = [promotion(1, 5), promotion(2, 10)]
+    assert [champion_at(decisions, at(day)) for day in (5, 9, 10, 20)] == [1, 1, 2, 2]
+
+
+def test_before_the_first_promotion_there_is_no_champion():
+    with pytest.raises(NoChampion, match="no promotion is effective at 2024-03-04"):
+        champion_at([promotion(1, 5)], at(4))
+    with pytest.raises(NoChampion):
+        champion_at([], at(4))
+
+
+def test_a_refused_version_never_serves():
+    decisions = [promotion(1, 5), promotion(2, 10, decision="refused")]
+    assert champion_at(decisions, at(20)) == 1
+
+
+def test_of_two_promotions_from_one_moment_the_later_decision_counts():
+    decisions = [promotion(2, 5, decided=3), promotion(1, 5, decided=2)]
+    assert champion_at(decisions, at(5)) == 2
+
+
+def test_a_promotion_decided_later_for_an_earlier_time_leaves_later_times_alone():
+    decisions = [promotion(1, 10, decided=1), promotion(2, 5, decided=2)]
+    assert [champion_at(decisions, at(day)) for day in (7, 10)] == [2, 1]
+
+
+def test_a_rollback_ends_the_promotions_before_it_and_not_those_after():
+    decisions = [
+        promotion(1, 5, decided=1),
+        promotion(2, 10, decided=2),
+        promotion(3, 15, decided=3),
+        promotion(1, 8, decided=4, decision="rolled back"),
+        promotion(4, 20, decided=5),
+    ]
+    assert [champion_at(decisions, at(day)) for day in (7, 12, 17, 20)] == [1, 1, 1, 4]
+
+
+def test_decisions_come_back_as_they_were_recorded(world):
+    lake, use_case = world
+    assert history(lake, use_case) == []
+    first = Promotion(
+        1, at(5), at(6, 7), "ada", "promoted", "it's better", {"champion_roc_auc": 0.5, "rows": 9.0}
+    )
+    second = Promotion(2, at(4), at(6, 8), "run 'x'", "refused", "worse")
+    record(lake, use_case, first, COMMIT)
+    record(lake, use_case, second, COMMIT)
+    found = history(lake, use_case)
+    assert found == [first, second]
+    assert found[0].effective_from.tzinfo is UTC
+
+
+def test_a_version_is_decided_about_once_and_rolled_back_to_often(world):
+    lake, use_case = world
+    record(lake, use_case, promotion(1, 5), COMMIT)
+    record(lake, use_case, promotion(1, 6, decided=2, decision="refused"), COMMIT)
+    for decided in (3, 4):
+        record(lake, use_case, promotion(1, 7, decided, "rolled back"), COMMIT)
+    assert [p.decision for p in history(lake, use_case)] == [
+        "promoted",
+        "rolled back",
+        "rolled back",
+    ]
+
+
+def test_the_partitions_of_a_version_are_those_its_predictions_are_in(world):
+    lake, use_case = world
+    assert partitions_written_by(lake, use_case, 2, at(1)) == []
+    columns = {"trip": "BIGINT", "event_time": "TIMESTAMPTZ", "model_version": "INTEGER"}
+    table = Table(use_case.name, "predictions", columns, ("event_time",))
+    # The night of 10 March is an hour short in New York.
+    rows = [(1, at(8, 23), 1), (2, at(9), 2), (3, at(10, 23), 2), (4, at(11), 1), (5, at(12), 2)]
+    values = ", ".join(f"({t}, TIMESTAMPTZ '{e.isoformat()}', {v})" for t, e, v in rows)
+    query = f"SELECT * FROM (VALUES {values}) t(trip, event_time, model_version)"
+    with lake.cursor(use_case.timezone) as cursor:
+        replace_windows(
+            lake, cursor, table, query,
+            time="event_time", calendar=use_case.calendar, stretch=days(8, 12), commit=COMMIT,
+        )  # fmt: skip
+    found = partitions_written_by(lake, use_case, 2, at(9, 12))
+    assert [use_case.calendar.key(window) for window in found] == [
+        "2024-03-09",
+        "2024-03-10",
+        "2024-03-12",
+    ]
+    assert len(partitions_written_by(lake, use_case, 2, at(10))) == 2

@@ -1,0 +1,194 @@
+"""Windows of event time, held against Dagster's own partitions."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml_platform.spec.duration import UNITS, Duration
+from ml_platform.spec.windows import Cadence, Calendar, Window
+
+# Clocks that change in spring and autumn, north and south, at midnight, and never.
+ZONES = [
+    "UTC", "Europe/Berlin", "America/New_York", "Australia/Sydney", "America/Sao_Paulo",
+    "America/Havana", "Asia/Kolkata",
+]  # fmt: skip
+DEFINITIONS = {
+    Cadence.hourly: dg.HourlyPartitionsDefinition,
+    Cadence.daily: dg.DailyPartitionsDefinition,
+    Cadence.weekly: dg.WeeklyPartitionsDefinition,
+    Cadence.monthly: dg.MonthlyPartitionsDefinition,
+}
+# Around both clock changes of a year, in New York, in Berlin and where they fall on midnight.
+STRETCHES = {
+    Cadence.hourly: [
+        (date(2018, 11, 1), date(2018, 11, 8)),
+        (date(2024, 3, 7), date(2024, 4, 9)),
+        (date(2024, 10, 24), date(2024, 11, 5)),
+    ],
+    Cadence.daily: [(date(2018, 2, 1), date(2018, 12, 1)), (date(2024, 2, 1), date(2024, 12, 1))],
+    Cadence.weekly: [(date(2018, 1, 1), date(2020, 1, 1)), (date(2024, 2, 1), date(2025, 2, 1))],
+    Cadence.monthly: [(date(2018, 1, 1), date(2020, 1, 1)), (date(2024, 2, 1), date(2025, 2, 1))],
+}
+
+calendars = st.builds(
+    Calendar.of,
+    st.sampled_from(Cadence),
+    st.dates(date(2015, 1, 1), date(2026, 1, 1)),
+    st.sampled_from(ZONES),
+)
+durations = st.builds(Duration, st.integers(0, 40), st.sampled_from(sorted(UNITS)))
+
+
+def moments_after(calendar: Calendar, days: int = 400) -> st.SearchStrategy[datetime]:
+    return st.timedeltas(timedelta(), timedelta(days=days)).map(
+        lambda later: calendar.start.astimezone(UTC) + later
+    )
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("cadence", Cadence)
+def test_keys_and_windows_are_those_of_dagster(cadence: Cadence, zone: str):
+    for first, last in STRETCHES[cadence]:
+        pattern = "%Y-%m-%d-%H:%M" if cadence is Cadence.hourly else "%Y-%m-%d"
+        definition = DEFINITIONS[cadence](start_date=f"{first:{pattern}}", timezone=zone)
+        now = datetime(last.year, last.month, last.day, tzinfo=ZoneInfo(zone))
+        calendar = Calendar.of(cadence, first, zone)
+        windows = [w for w in calendar.windows(Window(calendar.start, now)) if w.end <= now]
+
+        keys = definition.get_partition_keys(current_time=now)
+
+        assert [calendar.key(window) for window in windows] == keys
+        for key, window in zip(keys, windows, strict=True):
+            theirs = definition.time_window_for_partition_key(key)
+            ours = (window.start.timestamp(), window.end.timestamp())
+            assert ours == (theirs.start.timestamp(), theirs.end.timestamp())
+
+
+@given(st.data())
+def test_windows_tile_event_time_without_gap_or_overlap(data: st.DataObject):
+    calendar = data.draw(calendars)
+    start = data.draw(moments_after(calendar))
+    length = data.draw(st.timedeltas(timedelta(minutes=1), timedelta(days=30)))
+
+    windows = list(calendar.windows(Window(start, start + length)))
+
+    assert start in windows[0]
+    assert start + length - timedelta(microseconds=1) in windows[-1]
+    for window, following in zip(windows, windows[1:], strict=False):
+        assert window.end.timestamp() == following.start.timestamp()
+        assert window.start not in following
+
+
+@given(st.data())
+def test_a_moment_lies_in_the_one_window_that_its_key_names(data: st.DataObject):
+    calendar = data.draw(calendars)
+    moment = data.draw(moments_after(calendar))
+
+    window = calendar.window_at(moment)
+
+    assert moment in window
+    assert calendar.window(calendar.key(window)) == window
+    assert [w for w in calendar.windows(window) if moment in w] == [window]
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_steps_before_reach_exactly_as_far_as_the_duration(data: st.DataObject):
+    calendar, duration = data.draw(calendars), data.draw(durations)
+
+    steps = calendar.steps_before(duration)
+
+    reached = [
+        windows_between(calendar, duration.before(window.start, calendar.timezone), window.start)
+        for window in sampled(calendar)
+    ]
+    assert max(reached) == steps
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_steps_after_reach_exactly_as_far_as_the_duration(data: st.DataObject):
+    calendar, duration = data.draw(calendars), data.draw(durations)
+
+    steps = calendar.steps_after(duration)
+
+    reached = [
+        windows_between(calendar, window.end, duration.after(window.end, calendar.timezone))
+        for window in sampled(calendar)
+    ]
+    assert max(reached) == steps
+
+
+def sampled(calendar: Calendar) -> list[Window]:
+    """All windows of five years, of hourly ones those of a few hours a day."""
+    until = calendar.start + timedelta(days=5 * 366)
+    if calendar.cadence is not Cadence.hourly:
+        return list(calendar.windows(Window(calendar.start, until)))
+    days = range(0, 5 * 366)
+    hours = (0, 2, 13)
+    return [
+        calendar.window_at(calendar.start + timedelta(days=day, hours=hour))
+        for day in days
+        for hour in hours
+    ]
+
+
+def windows_between(calendar: Calendar, start: datetime, end: datetime) -> int:
+    """How many windows `[start, end)` touches, counted one by one."""
+    counted, moment = 0, calendar.window_at(start).start
+    while moment.astimezone(UTC) < end.astimezone(UTC):
+        counted, moment = counted + 1, calendar.window_at(moment).end
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("cadence", "key", "said"),
+    [
+        (Cadence.daily, "2024-13-01", "'2024-13-01' is no daily partition; they look like"),
+        (Cadence.daily, "2023-12-31", "the first one '2024-01-01'"),
+        (Cadence.weekly, "2024-01-08", "the window there is '2024-01-07'"),
+        (Cadence.monthly, "2024-02-02", "the window there is '2024-02-01'"),
+        (Cadence.hourly, "2024-01-01", "they look like '2024-01-01-00:00'"),
+    ],
+)
+def test_a_key_of_no_partition_is_refused_with_one_that_exists(
+    cadence: Cadence, key: str, said: str
+):
+    with pytest.raises(ValueError, match=said):
+        Calendar.of(cadence, date(2024, 1, 1), "UTC").window(key)
+
+
+def test_the_hour_that_clocks_repeat_has_two_names():
+    calendar = Calendar.of(Cadence.hourly, date(2024, 11, 1), "America/New_York")
+    first = calendar.window("2024-11-03-01:00")
+    second = calendar.window("2024-11-03-01:00-0500")
+
+    assert second.start.timestamp() - first.start.timestamp() == 3600
+
+
+def test_a_day_before_midnight_is_midnight_also_where_clocks_change():
+    zone = ZoneInfo("Europe/Berlin")
+    monday = datetime(2024, 4, 1, tzinfo=zone)
+
+    assert Duration.parse("1d").before(monday, zone) == datetime(2024, 3, 31, tzinfo=zone)
+    assert Duration.parse("24h").before(monday, zone) == datetime(2024, 3, 30, 23, tzinfo=zone)
+    assert Duration.parse("1mo").before(monday, zone) == datetime(2024, 3, 1, tzinfo=zone)
+    assert Duration.parse("1mo").after(datetime(2024, 1, 31, tzinfo=zone), zone).day == 29
+
+
+@pytest.mark.parametrize("text", ["", "7", "d", "-1d", "1y", "1.5h", "100000mo"])
+def test_what_is_no_duration_is_refused(text: str):
+    with pytest.raises(ValueError, match="is no duration; write 90m|longer than a century"):
+        Duration.parse(text)
+
+
+def test_a_window_needs_zones_and_an_order():
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    with pytest.raises(ValueError, match="ends after it starts"):
+        Window(start, start)
+    with pytest.raises(ValueError, match="need a time zone"):
+        Window(start.replace(tzinfo=None), start)

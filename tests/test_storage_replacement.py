@@ -1,0 +1,354 @@
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from ml_platform.errors import DuplicateRows, LakeError, TableNotFound
+from ml_platform.settings import Settings
+from ml_platform.spec.windows import Cadence, Calendar, Window
+from ml_platform.storage import (
+    Commit,
+    Lake,
+    Replacement,
+    Table,
+    Written,
+    replace_together,
+    replace_windows,
+)
+from ml_platform.storage.tables import ensure_table
+
+DAYS = Calendar.of(Cadence.daily, date(2013, 1, 1), "America/New_York")
+TABLE = Table(
+    "uc",
+    "flights",
+    {"flight": "BIGINT", "left_at": "TIMESTAMPTZ", "delay": "DOUBLE", "made_at": "TIMESTAMPTZ"},
+    order=("left_at", "flight"),
+    stamps=("made_at",),
+)
+COMMIT = Commit("run-7", "abc123", "ingest flights", {"partition": "2013-01-01"})
+Row = tuple[int, str, float | None]
+
+
+@pytest.fixture(scope="module")
+def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    lake = Lake(Settings(data=tmp_path_factory.mktemp("lake")))
+    yield lake
+    lake.close()
+
+
+@pytest.fixture
+def lake(shared_lake: Lake) -> Iterator[Lake]:
+    # Attaching costs more than most of these tests, emptying the lake does not.
+    yield shared_lake
+    with shared_lake.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS lake.uc CASCADE")
+
+
+def day(key: str, until: str | None = None) -> Window:
+    return Window(DAYS.window(key).start, DAYS.window(until or key).end)
+
+
+def rows_sql(rows: Sequence[Row], made_at: str = "2020-01-01") -> str:
+    values = ", ".join(
+        f"({f}::BIGINT, TIMESTAMPTZ '{at}', {'NULL' if d is None else d}::DOUBLE)"
+        for f, at, d in rows
+    )
+    empty = "(NULL::BIGINT, NULL::TIMESTAMPTZ, NULL::DOUBLE)"
+    return (
+        f"SELECT *, TIMESTAMPTZ '{made_at}' AS made_at FROM (VALUES {values or empty}) "
+        f"v(flight, left_at, delay) {'' if rows else 'WHERE false'}"
+    )
+
+
+def write(
+    lake: Lake, stretch: Window, rows: Sequence[Row], table: Table = TABLE, **options: str
+) -> Written:
+    with lake.cursor("America/New_York") as cursor:
+        return replace_windows(
+            lake,
+            cursor,
+            table,
+            options.get("query") or rows_sql(rows, **options),
+            time="left_at",
+            calendar=DAYS,
+            stretch=stretch,
+            commit=COMMIT,
+        )
+
+
+def read(lake: Lake, columns: str = "flight, delay", snapshot: int | None = None) -> list[tuple]:
+    with lake.cursor("America/New_York") as cursor:
+        table = lake.relation(cursor, "uc", "flights", snapshot)
+        return cursor.execute(f"SELECT {columns} FROM {table} ORDER BY left_at, flight").fetchall()
+
+
+def files(lake: Lake) -> set[str]:
+    with lake.cursor() as cursor:
+        found = cursor.execute("FROM ducklake_list_files('lake', 'flights', schema => 'uc')")
+        return {row[0] for row in found.fetchall()}
+
+
+def newest(lake: Lake) -> int:
+    with lake.cursor() as cursor:
+        return lake.snapshot(cursor)
+
+
+NEW_YEAR: list[Row] = [(1, "2013-01-01 08:00", 5.0), (2, "2013-01-01 09:00", None)]
+
+
+def test_a_written_window_is_read_back_and_counted(lake):
+    written = write(lake, day("2013-01-01", "2013-01-02"), NEW_YEAR)
+    assert read(lake) == [(1, 5.0), (2, None)]
+    assert written.rows == {day("2013-01-01"): 2, day("2013-01-02"): 0}
+    assert written.changed == {day("2013-01-01")}
+    assert written.snapshot == newest(lake)
+
+
+def test_replacing_leaves_the_windows_outside_the_stretch_alone(lake):
+    write(lake, day("2013-01-01", "2013-01-02"), [*NEW_YEAR, (3, "2013-01-02 00:00", 1.0)])
+    write(lake, day("2013-01-01"), [(4, "2013-01-01 23:59", 2.0)])
+    assert read(lake) == [(4, 2.0), (3, 1.0)]
+
+
+def test_the_same_rows_again_write_no_file_and_no_snapshot(lake):
+    first = write(lake, day("2013-01-01"), NEW_YEAR)
+    before = files(lake)
+    second = write(lake, day("2013-01-01"), NEW_YEAR[::-1], made_at="2021-01-01")
+    assert (second.rows, second.changed) == (first.rows, frozenset())
+    assert second.snapshot == first.snapshot == newest(lake)
+    assert files(lake) == before
+
+
+def test_in_a_range_only_the_windows_that_differ_are_rewritten(lake):
+    keys = [f"2013-01-0{n}" for n in range(1, 8)]
+    rows: list[Row] = [(n, f"{key} 08:00", 0.0) for n, key in enumerate(keys)]
+    write(lake, day(keys[0], keys[-1]), rows)
+    before = files(lake)
+    # Two windows change with an unchanged one between them, one goes, one row is NULL now.
+    rows[1] = (1, f"{keys[1]} 08:00", 9.0)
+    rows[3] = (3, f"{keys[3]} 08:00", None)
+    del rows[5]
+    written = write(lake, day(keys[0], keys[-1]), rows)
+    assert written.changed == {day(keys[1]), day(keys[3]), day(keys[5])}
+    assert read(lake) == [(0, 0.0), (1, 9.0), (2, 0.0), (3, None), (4, 0.0), (6, 0.0)]
+    assert len(files(lake) & before) == 4
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param([(1, 1.0), (2, 2.0)], [(1, 2.0), (2, 1.0)], id="two rows swap a value"),
+        pytest.param([(1, None)], [(1, 0.0)], id="NULL becomes 0"),
+        pytest.param([(1, 0.0), (2, None)], [(1, None), (2, 0.0)], id="NULL moves"),
+        pytest.param([(1, 1.0)], [(1, 1.0), (2, 1.0)], id="a row more"),
+        pytest.param([(1, 1.0), (2, 1.0)], [(1, 1.0)], id="a row less"),
+        pytest.param([(1, 1.0)], [(1, 1.0000000000000002)], id="the last bit"),
+        pytest.param([(1, 1.0)], [], id="none left"),
+    ],
+)
+def test_every_difference_is_written(lake, before, after):
+    at = "2013-01-01 08:00"
+    write(lake, day("2013-01-01"), [(flight, at, delay) for flight, delay in before])
+    written = write(lake, day("2013-01-01"), [(flight, at, delay) for flight, delay in after])
+    assert written.changed == {day("2013-01-01")}
+    assert read(lake) == after
+
+
+def test_old_snapshots_stay_as_they_were(lake):
+    first = write(lake, day("2013-01-01"), NEW_YEAR)
+    second = write(lake, day("2013-01-01"), [(9, "2013-01-01 10:00", 1.5)])
+    assert read(lake, snapshot=first.snapshot) == [(1, 5.0), (2, None)]
+    assert read(lake, snapshot=second.snapshot) == read(lake) == [(9, 1.5)]
+
+
+def test_rows_are_stored_in_order(lake):
+    rows = [(n, f"2013-01-01 {n:02d}:00", float(n)) for n in range(23, -1, -1)]
+    write(lake, day("2013-01-01"), rows)
+    (file,) = files(lake)
+    with lake.cursor() as cursor:
+        stored = cursor.execute("SELECT flight FROM read_parquet(?)", [file]).fetchall()
+    assert stored == [(n,) for n in range(24)]
+
+
+def test_a_snapshot_names_the_run_the_code_and_what_it_was_for(lake):
+    written = write(lake, day("2013-01-01"), NEW_YEAR)
+    with lake.cursor() as cursor:
+        row = cursor.execute(
+            """SELECT author, commit_message, commit_extra_info->>'$.run_id',
+            commit_extra_info->>'$.code_version', commit_extra_info->>'$.partition'
+            FROM lake.snapshots() WHERE snapshot_id = ?""",
+            [written.snapshot],
+        ).fetchone()
+    assert row == ("run run-7, code abc123", "ingest flights", "run-7", "abc123", "2013-01-01")
+
+
+@pytest.mark.parametrize("at", ["2012-12-31 23:59:59", "2013-01-02 00:00:00", None])
+def test_a_row_outside_the_stretch_is_refused_and_nothing_is_written(lake, at):
+    write(lake, day("2013-01-01"), NEW_YEAR)
+    late = "NULL::TIMESTAMPTZ" if at is None else f"TIMESTAMPTZ '{at}'"
+    query = f"{rows_sql(NEW_YEAR[:1])} UNION ALL SELECT 7, {late}, 1.0, now()"
+    with pytest.raises(LakeError, match=r"uc\.flights: 1 rows have a left_at outside \[2013-01-01"):
+        write(lake, day("2013-01-01"), [], query=query)
+    assert read(lake) == [(1, 5.0), (2, None)]
+
+
+def test_two_rows_of_one_key_are_refused_by_name(lake):
+    with pytest.raises(
+        DuplicateRows, match=r"uc\.flights: 2 rows with left_at 2013-01-01 08.*flight 1"
+    ):
+        write(lake, day("2013-01-01"), [NEW_YEAR[0], (1, "2013-01-01 08:00", 6.0)])
+
+
+def test_one_key_may_come_back_in_another_window_as_it_may_in_another_run(lake):
+    table = Table("uc", "flights", TABLE.columns, order=("flight",), stamps=("made_at",))
+    write(
+        lake,
+        day("2013-01-01", "2013-01-02"),
+        [(1, "2013-01-01 08:00", 1.0), (1, "2013-01-02 08:00", 2.0)],
+        table=table,
+    )
+    assert read(lake) == [(1, 1.0), (1, 2.0)]
+
+
+def test_a_column_more_is_added_and_old_rows_lack_it(lake):
+    write(lake, day("2013-01-01", "2013-01-02"), [*NEW_YEAR, (3, "2013-01-02 01:00", 3.0)])
+    wider = Table("uc", "flights", {**TABLE.columns, "gate": "VARCHAR"}, TABLE.order)
+    query = f"SELECT *, 'B' || flight AS gate FROM ({rows_sql(NEW_YEAR)})"
+    written = write(lake, day("2013-01-01"), [], table=wider, query=query)
+    assert written.snapshot == newest(lake)
+    assert read(lake, "flight, gate") == [(1, "B1"), (2, "B2"), (3, None)]
+
+
+def test_a_column_more_without_any_value_is_readable_at_the_snapshot_of_its_write(lake):
+    write(lake, day("2013-01-01"), NEW_YEAR)
+    wider = Table("uc", "flights", {**TABLE.columns, "gate": "VARCHAR"}, TABLE.order)
+    query = f"SELECT *, NULL::VARCHAR AS gate FROM ({rows_sql(NEW_YEAR)})"
+    written = write(lake, day("2013-01-01"), [], table=wider, query=query)
+    assert written.changed == frozenset()
+    assert read(lake, "gate", written.snapshot) == [(None,), (None,)]
+
+
+def test_a_column_of_another_type_is_refused_with_both_types(lake):
+    write(lake, day("2013-01-01"), NEW_YEAR)
+    other = Table("uc", "flights", {**TABLE.columns, "delay": "INTEGER"}, TABLE.order)
+    with pytest.raises(LakeError, match=r"'delay' is stored as DOUBLE, now it would be INTEGER"):
+        write(lake, day("2013-01-01"), NEW_YEAR, table=other)
+
+
+def test_a_type_and_a_name_may_be_spelled_otherwise(lake):
+    write(lake, day("2013-01-01"), NEW_YEAR)
+    columns = {"FLIGHT": "int8", "left_at": "timestamp with time zone", "delay": "float8"}
+    write(lake, day("2013-01-01"), NEW_YEAR, table=Table("uc", "flights", columns, TABLE.order))
+    assert read(lake) == [(1, 5.0), (2, None)]
+
+
+def test_what_was_never_written_is_not_found(lake):
+    for snapshot in (None, 0, 99_999):
+        with pytest.raises(TableNotFound, match=r"uc/flights first"):
+            read(lake, snapshot=snapshot)
+    first = newest(lake)
+    write(lake, day("2013-01-01"), NEW_YEAR)
+    with pytest.raises(TableNotFound, match=rf"uc\.flights at snapshot {first}; materialise"):
+        read(lake, snapshot=first)
+
+
+def test_a_stretch_before_the_first_partition_is_refused(lake):
+    start = datetime(2012, 5, 1, tzinfo=UTC)
+    with pytest.raises(LakeError, match="ends before the first partition, 2013-01-01"):
+        write(lake, Window(start, start + timedelta(days=1)), [])
+
+
+def test_a_query_that_fails_leaves_nothing_behind(lake):
+    write(lake, day("2013-01-01"), NEW_YEAR)
+    before = newest(lake)
+    with pytest.raises(Exception, match="Conversion Error"):
+        write(
+            lake,
+            day("2013-01-01"),
+            [],
+            query=f"SELECT 'x' AS flight, * EXCLUDE (flight) FROM ({rows_sql(NEW_YEAR)})",
+        )
+    assert newest(lake) == before
+    assert read(lake) == [(1, 5.0), (2, None)]
+
+
+def test_tables_replaced_together_share_a_snapshot_or_fail_together(lake):
+    good, bad = (Table("uc", name, TABLE.columns, TABLE.order) for name in ("good", "bad"))
+
+    def both(rows: Sequence[Row], refused: Sequence[Row]) -> tuple[Written, ...]:
+        with lake.cursor("America/New_York") as cursor:
+            pair = [
+                Replacement(good, rows_sql(rows), "left_at"),
+                Replacement(bad, rows_sql(refused), "left_at"),
+            ]
+            return replace_together(
+                lake, cursor, pair, calendar=DAYS, stretch=day("2013-01-01"), commit=COMMIT
+            )
+
+    first, second = both(NEW_YEAR[:1], NEW_YEAR[1:])
+    assert first.snapshot == second.snapshot == newest(lake)
+    with pytest.raises(DuplicateRows):
+        both(NEW_YEAR, [NEW_YEAR[0], NEW_YEAR[0]])
+    assert newest(lake) == first.snapshot
+
+
+def test_a_shared_table_is_replaced_only_where_told(lake):
+    table = Table("uc", "flights", {**TABLE.columns, "source": "VARCHAR"}, ("source", "flight"))
+
+    def put(source: str, rows: Sequence[Row]) -> None:
+        query = f"SELECT *, $${source}$$ AS source FROM ({rows_sql(rows)})"
+        replacement = Replacement(table, query, "left_at", only={"source": source})
+        with lake.cursor("America/New_York") as cursor:
+            replace_together(
+                lake, cursor, [replacement], calendar=DAYS, stretch=day("2013-01-01"), commit=COMMIT
+            )
+
+    put("it's", NEW_YEAR[:1])
+    put("b", NEW_YEAR[1:])
+    put("it's", [])
+    assert read(lake, "source, flight") == [("b", 2)]
+
+
+def test_two_writers_who_both_saw_an_empty_window_do_not_both_fill_it(lake):
+    # The second transaction reads, then waits until the first has committed, then writes.
+    with lake.cursor() as cursor:
+        ensure_table(lake, cursor, TABLE, COMMIT)
+    attempts = []
+
+    def fill_if_empty(transaction):
+        attempts.append(None)
+        (count,) = transaction.execute("SELECT count(*) FROM lake.uc.flights").fetchone()
+        if len(attempts) == 1:
+            # Without the queue of writers: another machine does not stand in it.
+            with lake.cursor() as other:
+                lake._transact_once(other, COMMIT, fill_if_empty)
+        if not count:
+            transaction.execute(
+                "INSERT INTO lake.uc.flights (window_start, flight) VALUES ('2013-01-01', 1)"
+            )
+
+    with lake.cursor() as cursor:
+        lake.transact(cursor, COMMIT, fill_if_empty)
+        assert cursor.execute("SELECT count(*) FROM lake.uc.flights").fetchone() == (1,)
+    assert len(attempts) == 3
+
+
+def test_threads_share_one_lake(lake):
+    failures = []
+
+    def one(number: int) -> None:
+        try:
+            key = f"2013-01-0{number}"
+            written = write(lake, day(key), [(number, f"{key} 08:00", float(number))])
+            assert read(lake, "flight", written.snapshot).count((number,)) == 1
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert read(lake) == [(number, float(number)) for number in range(1, 9)]

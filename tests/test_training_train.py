@@ -1,0 +1,258 @@
+import os
+import subprocess
+import sys
+from datetime import UTC, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from threadpoolctl import threadpool_info
+
+from ml_platform.errors import TrainingFailed
+from ml_platform.features import assemble
+from ml_platform.metrics import measure
+from ml_platform.registry import Registry, predict
+from ml_platform.spec.use_case import METRICS
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+from ml_platform.training import train
+from ml_platform.training.training_set import collect
+from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
+
+CUTOFF = at(25)
+PLOTS = {
+    "binary": {"roc", "precision_recall", "calibration", "importances"},
+    "multiclass": {"confusion", "importances"},
+    "regression": {"predicted_vs_actual", "residuals", "importances"},
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("training")
+
+
+@pytest.fixture(scope="module")
+def lake(root):
+    lake = Lake(settings(root))
+    yield lake
+    lake.close()
+
+
+@pytest.fixture(scope="module")
+def registry(root):
+    return Registry(settings(root))
+
+
+@pytest.fixture(scope="module")
+def cases(root, lake):
+    cases = {task: write_folder(root, task, name=task) for task in PLOTS}
+    for use_case in cases.values():
+        land(lake, use_case, trips(1, 28), days(1, 28))
+    return cases
+
+
+@pytest.fixture(scope="module")
+def reports(lake, registry, cases):
+    return {
+        task: train(lake, registry, use_case, CUTOFF, COMMIT, tags={"reason": "test"})
+        for task, use_case in cases.items()
+    }
+
+
+@pytest.mark.parametrize("task", PLOTS)
+def test_every_task_is_trained_judged_and_drawn(cases, reports, registry, task):
+    report = reports[task]
+    assert report.version == 1
+    assert report.is_new
+    assert {f"holdout_{name}" for name in METRICS[task]} <= report.metrics.keys()
+    assert set(report.plots) == PLOTS[task]
+    assert all(image.startswith(b"\x89PNG") for image in report.plots.values())
+    assert list(report.importances) == list(cases[task].model_columns)
+    assert registry.tags(cases[task], 1)["reason"] == "test"
+
+
+def test_what_was_learned_is_better_than_chance(reports):
+    assert reports["binary"].metrics["holdout_roc_auc"] > 0.85
+    assert reports["multiclass"].metrics["holdout_accuracy"] > 0.6
+    assert reports["regression"].metrics["holdout_r2"] > 0.5
+    assert reports["regression"].importances["city"] > 0.5
+
+
+def test_the_model_is_judged_by_the_predict_path_on_rows_it_was_not_fitted_on(
+    lake, registry, cases, reports
+):
+    use_case, report = cases["binary"], reports["binary"]
+    assert (report.trained_from, report.trained_until) == (at(5), at(20))
+    with lake.cursor(use_case.timezone) as cursor:
+        rows = assemble(
+            cursor, lake, use_case, Window(at(20), CUTOFF), report.snapshot, labels_known_by=CUTOFF
+        )
+    assert report.rows["holdout"] == len(rows)
+    model = registry.load(use_case, report.version)
+    found = measure("binary", rows["label"], predict(use_case, model, rows))
+    assert {f"holdout_{name}": value for name, value in found.items()}.items() <= (
+        report.metrics.items()
+    )
+
+
+def test_a_row_is_fitted_on_only_if_its_label_was_known_when_the_holdout_began(lake, cases):
+    use_case = cases["binary"]
+    with lake.cursor(use_case.timezone) as cursor:
+        data = collect(cursor, lake, use_case, CUTOFF, lake.snapshot(cursor))
+    # Labels are known six hours after the trip began.
+    assert data.fitted["event_time"].max() < at(20) - timedelta(hours=6)
+    assert data.holdout["event_time"].max() < CUTOFF - timedelta(hours=6)
+    assert data.holdout["event_time"].min() == at(20)
+
+
+def test_the_window_begins_no_earlier_than_the_first_partition(lake, cases):
+    with lake.cursor() as cursor:
+        data = collect(cursor, lake, cases["binary"], at(15), lake.snapshot(cursor))
+    assert data.trained_from == at(1)
+
+
+@pytest.mark.parametrize("task", PLOTS)
+def test_the_reference_is_a_sample_of_the_fitted_rows_by_time(lake, registry, cases, reports, task):
+    use_case = cases[task]
+    model = registry.load(use_case, reports[task].version)
+    reference = model.reference
+    columns = [*use_case.model_columns, "label", *use_case.prediction_columns]
+    assert list(reference.columns) == columns
+    assert len(reference) == 200
+    again = predict(use_case, model, reference)
+    pd.testing.assert_frame_equal(again, reference[list(again)])
+
+
+def test_training_again_from_the_same_inputs_returns_the_version(lake, registry, cases, reports):
+    again = train(
+        lake, registry, cases["binary"], CUTOFF.astimezone(UTC), COMMIT, tags={"reason": "again"}
+    )
+    first = reports["binary"]
+    assert not again.is_new
+    for name in ("version", "digest", "metrics", "plots", "snapshot", "rows", "importances"):
+        assert getattr(again, name) == getattr(first, name)
+
+
+def test_other_data_or_another_cutoff_gives_another_version(tmp_path, root, registry):
+    lake = Lake(settings(tmp_path))
+    use_case = write_folder(tmp_path, "binary", name="changing")
+    rows = trips(1, 28)
+    land(lake, use_case, rows, days(1, 28))
+    versions = [train(lake, registry, use_case, CUTOFF, COMMIT, tags={}).version]
+    # A correction of a row after the cutoff changes nothing, one before it does.
+    late = rows["started_at"] >= CUTOFF
+    land(lake, use_case, rows.assign(delay=rows["delay"].where(~late, 99.0)), days(1, 28))
+    versions += [train(lake, registry, use_case, CUTOFF, COMMIT, tags={}).version]
+    early = rows["trip"] == rows["trip"][500]
+    land(lake, use_case, rows.assign(delay=rows["delay"].where(~early, 99.0)), days(1, 28))
+    versions += [train(lake, registry, use_case, CUTOFF, COMMIT, tags={}).version]
+    versions += [train(lake, registry, use_case, at(26), COMMIT, tags={}).version]
+    lake.close()
+    assert versions == [1, 1, 2, 3]
+
+
+AGAIN = """
+import sys
+from datetime import datetime
+from pathlib import Path
+from ml_platform.registry import Registry
+from ml_platform.settings import Settings
+from ml_platform.spec.loading import load_use_case
+from ml_platform.storage import Commit, Lake
+from ml_platform.training import train
+data, mlflow, folder, cutoff = sys.argv[1:]
+settings = Settings(data=Path(data), mlflow_tracking_uri=mlflow)
+report = train(
+    Lake(settings), Registry(settings), load_use_case(Path(folder)),
+    datetime.fromisoformat(cutoff), Commit("other", "0"), tags={},
+)
+print(report.is_new, report.digest, report.plots.keys() and report.metrics["holdout_log_loss"])
+"""
+
+
+def test_another_process_with_another_hash_seed_makes_the_same_model_to_the_bit(
+    root, lake, cases, reports, tmp_path
+):
+    # From a copy of the folder, into a registry of its own.
+    use_case = write_folder(tmp_path, "binary", name="binary")
+    assert use_case.code_version == cases["binary"].code_version
+    command = [
+        sys.executable, "-c", AGAIN, str(settings(root).data), f"sqlite:///{tmp_path}/mlflow.db",
+        str(use_case.folder), CUTOFF.isoformat(),
+    ]  # fmt: skip
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "12345",
+        "ML_PLATFORM_MLFLOW_ARTIFACTS": str(tmp_path / "artifacts"),
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = reports["binary"]
+    assert done.stdout.split() == [
+        "True",
+        expected.digest,
+        str(expected.metrics["holdout_log_loss"]),
+    ]
+
+
+def failing(lake, registry, root, name, cutoff, model=None, rows=None):
+    use_case = write_folder(root, "binary", model, name=name)
+    if rows is not None:
+        land(lake, use_case, rows, days(1, 28))
+    with pytest.raises(TrainingFailed) as caught:
+        train(lake, registry, use_case, cutoff, COMMIT, tags={})
+    return str(caught.value)
+
+
+def test_too_little_to_train_on_is_said_with_figures(lake, registry, root):
+    assert "nothing has been written to nothing.trips" in failing(
+        lake, registry, root, "nothing", CUTOFF
+    )
+    early = failing(lake, registry, root, "early", at(4), rows=trips(1, 28))
+    assert "nothing is left to fit on" in early
+    few = failing(lake, registry, root, "few", CUTOFF, rows=trips(1, 28, a_day=2))
+    assert "29 labelled rows to fit on" in few
+    assert "min_rows is 50" in few
+    rows = trips(1, 28)
+    late = rows.assign(delay=np.where(rows["started_at"] >= at(20), 99.0, rows["delay"]))
+    one = failing(lake, registry, root, "one", CUTOFF, rows=late)
+    assert "rows to judge on" in one
+    assert "all with label 1" in one
+
+
+def test_an_estimator_that_fails_is_said(lake, registry, root):
+    text = """\
+from sklearn.linear_model import LogisticRegression
+
+
+def build():
+    return LogisticRegression()
+"""
+    found = failing(lake, registry, root, "broken", CUTOFF, text, trips(1, 28))
+    assert "LogisticRegression.fit of " in found
+    assert "could not convert string to float" in found
+
+
+def test_fitting_uses_the_threads_of_the_settings_and_gives_them_back(lake, registry, root):
+    text = """\
+from sklearn.dummy import DummyClassifier
+from threadpoolctl import threadpool_info
+
+
+class Counting(DummyClassifier):
+    def fit(self, X, y):
+        self.threads_ = sorted({pool["num_threads"] for pool in threadpool_info()})
+        return super().fit(X, y)
+
+
+def build():
+    return Counting(strategy="prior")
+"""
+    use_case = write_folder(root, "binary", text, name="counting")
+    land(lake, use_case, trips(1, 28), days(1, 28))
+    before = threadpool_info()
+    report = train(lake, registry, use_case, CUTOFF, COMMIT, tags={})
+    model = registry.load(use_case, report.version)
+    assert model.estimator.threads_ == [registry.settings.threads]
+    assert threadpool_info() == before
