@@ -20,6 +20,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 
+# Idle OpenMP threads sleep instead of spinning: on a busy machine spinning makes fits many times
+# slower than one thread alone.
+export OMP_WAIT_POLICY := PASSIVE
+
 .PHONY: help
 help:
 	@echo 'make install    create .venv with the locked dependencies'

@@ -10,7 +10,6 @@ from assets.training import build_training
 from ml_platform.errors import SpecErrors
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_cases
-from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, RegistryResource
 from sensors.landing import build_landing_sensor
 from sensors.retraining import build_retraining
@@ -39,7 +38,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
 
 
 def _broken(name: str, errors: SpecErrors) -> dg.AssetSpec:
-    lines = "\n".join(f"- `{error}`" for error in errors.errors)
+    lines = "\n".join(f"- {error}" for error in errors.errors)
     return dg.AssetSpec(
         dg.AssetKey([name.replace("/", "_"), "is_broken"]),
         group_name="broken_use_cases",

@@ -15,9 +15,9 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluation,
     AssetCheckEvaluationTargetMaterializationData,
 )
+from dagster._core.definitions.data_version import CODE_VERSION_TAG
 from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
-from dagster._core.storage.tags import CODE_VERSION_TAG
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def checked(
 ) -> Iterator[Any]:
     """Record a check's outcome for each partition, and then for the run as a whole.
 
-    Comes after `materialized`, since each outcome names the materialisation that it judges.
+    Comes after `materialized`, since each outcome names the materialisation that it judges. Every
+    run records one, also where no partition could be judged: Dagster asks for it.
     """
     failed = {key: verdict for key, verdict in verdicts.items() if not verdict.passed}
     if len(verdicts) > 1:
@@ -76,7 +77,9 @@ def checked(
     yield dg.AssetCheckResult(
         check_name=name,
         passed=not failed,
-        severity=max((v.severity for v in failed.values()), key=_weight, default=dg.AssetCheckSeverity.WARN),
+        severity=max(
+            (v.severity for v in failed.values()), key=_weight, default=dg.AssetCheckSeverity.WARN
+        ),
         description=described[0].description if described else "nothing to judge",
         metadata={
             **(described[0].metadata if described else {}),
@@ -94,12 +97,12 @@ def _each_partition(
     ids = storage.get_latest_storage_id_by_partition(
         context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(verdicts)
     )
-    now = context.instance.get_run_record_by_id(context.run_id)
+    now = context.instance.get_run_record_by_id(context.run.run_id)
     timestamp = now.update_timestamp.timestamp() if now else 0.0
     for key, verdict in verdicts.items():
         target = (
             AssetCheckEvaluationTargetMaterializationData(
-                storage_id=ids[key], run_id=context.run_id, timestamp=timestamp
+                storage_id=ids[key], run_id=context.run.run_id, timestamp=timestamp
             )
             if key in ids
             else None

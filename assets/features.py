@@ -47,12 +47,16 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
     key = asset_key(use_case, table.name)
     version = digest(declared.query, declared.model_dump(mode="json"))
     text = declared.description or f"Features of {', '.join(declared.entity)}."
-    reach = f"Looks back {declared.lookback}; joined to examples while not older than {declared.ttl}."
+    reach = (
+        f"Looks back {declared.lookback}; joined to examples while not older than {declared.ttl}."
+    )
     mapping = looking_back(use_case, declared.lookback)
 
     @dg.asset(
         key=key,
-        deps=[dg.AssetDep(asset_key(use_case, s), partition_mapping=mapping) for s in declared.reads],
+        deps=[
+            dg.AssetDep(asset_key(use_case, s), partition_mapping=mapping) for s in declared.reads
+        ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
         code_version=version,
@@ -69,7 +73,7 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
         **common(use_case, "ducklake", "sql"),
     )
     def view_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        commit = Commit(context.run_id, version, f"{use_case.name}/{table.name}")
+        commit = Commit(context.run.run_id, version, f"{use_case.name}/{table.name}")
         written = compute_features(lake.lake, use_case, view, stretch_of(context, use_case), commit)
         yield from materialized(context, *row_counts(use_case, written, "its sources have no rows"))
         judged = _spread([window for window, rows in written.rows.items() if rows])
@@ -77,8 +81,7 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
             use_case.calendar.key(window): _leak_verdict(lake.lake, use_case, view, window)
             for window in judged
         }
-        if verdicts:
-            yield from checked(context, NO_LEAK, verdicts)
+        yield from checked(context, NO_LEAK, verdicts)
 
     return view_asset
 
@@ -105,7 +108,7 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         **common(use_case, "ducklake", "sql"),
     )
     def labels_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        commit = Commit(context.run_id, version, f"{use_case.name}/labels")
+        commit = Commit(context.run.run_id, version, f"{use_case.name}/labels")
         written = compute_labels(lake.lake, use_case, stretch_of(context, use_case), commit)
         yield from materialized(context, *row_counts(use_case, written, "no label has arrived yet"))
 
@@ -140,6 +143,7 @@ def _leak_verdict(lake: Lake, use_case: UseCase, view: str, window: Window) -> V
     moments = ", ".join(moment.isoformat() for moment in report.cuts)
     return Verdict(
         passed=report.problem is None,
-        description=report.problem or f"{report.rows_compared} rows came out the same without the future",
+        description=report.problem
+        or f"{report.rows_compared} rows came out the same without the future",
         metadata={"rows compared": report.rows_compared, "cut at": moments},
     )

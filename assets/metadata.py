@@ -55,4 +55,6 @@ def common(use_case: UseCase, *kinds: str) -> dict[str, Any]:
         "group_name": use_case.name,
         "owners": list(use_case.owners),
         "kinds": set(kinds),
+        # Tables are written by the platform itself; there is nothing for an IO manager to store.
+        "dagster_type": dg.Nothing,
     }

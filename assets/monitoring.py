@@ -81,7 +81,7 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     def drift_report(
         context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
     ) -> Iterator[Any]:
-        commit = Commit(context.run_id, version, f"{use_case.name}/drift_report")
+        commit = Commit(context.run.run_id, version, f"{use_case.name}/drift_report")
         stretch = stretch_of(context, use_case)
         run = report_drift(lake.lake, registry.registry, use_case, stretch, commit)
         _draw_newest_failures(context, lake, registry, use_case, run)
@@ -95,8 +95,7 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
             use_case.calendar.key(window): _drift_verdict(drift, links[window])
             for window, drift in run.windows.items()
         }
-        if verdicts:
-            yield from checked(context, NO_DRIFT, verdicts)
+        yield from checked(context, NO_DRIFT, verdicts)
 
     return drift_report
 
@@ -135,7 +134,7 @@ def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefini
         **common(use_case, "ducklake"),
     )
     def performance(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        commit = Commit(context.run_id, version, f"{use_case.name}/performance_report")
+        commit = Commit(context.run.run_id, version, f"{use_case.name}/performance_report")
         stretch = stretch_of(context, use_case)
         run = report_performance(lake.lake, use_case, stretch, commit, now=datetime.now(UTC))
         rows = {
@@ -148,8 +147,7 @@ def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefini
             for window, found in run.windows.items()
             if found.passed is not None
         }
-        if verdicts:
-            yield from checked(context, WITHIN_BOUNDS, verdicts)
+        yield from checked(context, WITHIN_BOUNDS, verdicts)
 
     return performance
 
@@ -194,13 +192,21 @@ def _score_table(drift: WindowDrift) -> dg.MetadataValue:
         for c in ordered
     ]
     return dg.MetadataValue.md(
-        "\n".join(["| column | kind | method | score | status |", "| --- | --- | --- | --- | --- |", *lines])
+        "\n".join(
+            [
+                "| column | kind | method | score | status |",
+                "| --- | --- | --- | --- | --- |",
+                *lines,
+            ]
+        )
     )
 
 
 def _drift_verdict(drift: WindowDrift, link: str) -> Verdict:
     if drift.share is None:
-        return Verdict(True, "too few rows to judge any column", severity=dg.AssetCheckSeverity.WARN)
+        return Verdict(
+            True, "too few rows to judge any column", severity=dg.AssetCheckSeverity.WARN
+        )
     said = f"{len(drift.drifted)} of {drift.judged} columns drifted"
     return Verdict(
         passed=not drift.failed,
@@ -236,7 +242,9 @@ def _performance_verdict(use_case: UseCase, found: Performance) -> Verdict:
 def _bounds(use_case: UseCase) -> str:
     spec = use_case.monitoring.performance
     named = [("at least", spec.min), ("at most", spec.max)]
-    return " and ".join(f"{word} {bound}" for word, bound in named if bound is not None) or "none set"
+    return (
+        " and ".join(f"{word} {bound}" for word, bound in named if bound is not None) or "none set"
+    )
 
 
 def _reasons(use_case: UseCase, skipped: Mapping[Window, str]) -> dict[str, str]:

@@ -39,7 +39,7 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
     def predictions(
         context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
     ) -> Iterator[Any]:
-        commit = Commit(context.run_id, version, f"{use_case.name}/predictions")
+        commit = Commit(context.run.run_id, version, f"{use_case.name}/predictions")
         stretch = stretch_of(context, use_case)
         report = score(lake.lake, registry.registry, use_case, stretch, commit)
         report.raise_if_empty()
@@ -83,4 +83,6 @@ def _lineage(use_case: UseCase) -> dict[str, Any]:
     keys = {c: ((use_case.examples.source, c),) for c in use_case.examples.entity}
     event_time = use_case.sources[use_case.examples.source].event_time
     keys["event_time"] = ((use_case.examples.source, event_time),)
-    return column_lineage(use_case, {**keys, **dict.fromkeys(use_case.prediction_columns, features)})
+    return column_lineage(
+        use_case, {**keys, **dict.fromkeys(use_case.prediction_columns, features)}
+    )

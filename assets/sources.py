@@ -27,7 +27,10 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
     source = use_case.sources[name]
     key = asset_key(use_case, name)
     version = digest(source.model_dump(mode="json"), use_case.timezone)
-    text = source.description or f"Records of {name} as they landed, one row for each `{', '.join(source.key)}`."
+    text = (
+        source.description
+        or f"Records of {name} as they landed, one row for each `{', '.join(source.key)}`."
+    )
     known = f"Known from `{source.known_at_sql}`. Rows that break the contract are in `quarantine`."
 
     @dg.asset(
@@ -45,7 +48,7 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         **common(use_case, "ducklake", source.file_format),
     )
     def source_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        commit = Commit(context.run_id, version, f"{use_case.name}/{name}")
+        commit = Commit(context.run.run_id, version, f"{use_case.name}/{name}")
         report = ingest(lake.lake, use_case, name, stretch_of(context, use_case), commit)
         keys = {use_case.calendar.key(window): counts for window, counts in report.windows.items()}
         rows = {
@@ -60,9 +63,8 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         }
         skipped = {k: "nothing has landed for it" for k in keys if k not in rows}
         yield from materialized(context, rows, skipped)
-        if rows:
-            yield from checked(context, COMPLETE, {"all": _completeness(report)})
-            yield from checked(context, READABLE, {"all": _readability(report)})
+        yield from checked(context, COMPLETE, {"all": _completeness(report)})
+        yield from checked(context, READABLE, {"all": _readability(report)})
 
     return source_asset
 
@@ -88,6 +90,10 @@ def _readability(report: IngestReport) -> Verdict:
         metadata={
             "files read": report.files,
             "files refused": len(refused),
-            **({"columns ignored": ", ".join(report.ignored_columns)} if report.ignored_columns else {}),
+            **(
+                {"columns ignored": ", ".join(report.ignored_columns)}
+                if report.ignored_columns
+                else {}
+            ),
         },
     )

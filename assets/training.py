@@ -29,7 +29,9 @@ def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=asset_key(use_case, "model"),
-        deps=[dg.AssetDep(asset_key(use_case, table), partition_mapping=mapping) for table in inputs],
+        deps=[
+            dg.AssetDep(asset_key(use_case, table), partition_mapping=mapping) for table in inputs
+        ],
         partitions_def=partitions_of(use_case),
         # A cutoff is one training; only those that were trained on are materialised.
         backfill_policy=dg.BackfillPolicy.multi_run(1),
@@ -46,7 +48,7 @@ def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     def model(
         context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
     ) -> Iterator[Any]:
-        commit = Commit(context.run_id, use_case.code_version, f"{use_case.name}/model")
+        commit = Commit(context.run.run_id, use_case.code_version, f"{use_case.name}/model")
         reports = {
             key: train(
                 lake.lake,
@@ -54,11 +56,13 @@ def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
                 use_case,
                 use_case.calendar.window(key).start,
                 commit,
-                tags=registry.tags(context.run_id),
+                tags=registry.tags(context.run.run_id),
             )
             for key in context.partition_keys
         }
-        yield from materialized(context, {key: _described(report) for key, report in reports.items()})
+        yield from materialized(
+            context, {key: _described(report) for key, report in reports.items()}
+        )
 
     return model
 
@@ -82,7 +86,7 @@ def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
     def promotions(
         context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
     ) -> Iterator[Any]:
-        commit = Commit(context.run_id, use_case.code_version, f"{use_case.name}/promotions")
+        commit = Commit(context.run.run_id, use_case.code_version, f"{use_case.name}/promotions")
         decisions = {}
         for key in context.partition_keys:
             cutoff = use_case.calendar.window(key).start

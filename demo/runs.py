@@ -37,6 +37,7 @@ class Runs:
             instance=self.instance,
             asset_selection=[dg.AssetKey([self.use_case.name, table]) for table in tables],
             tags={RANGE_START: keys[0], RANGE_END: keys[-1]},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )
         if not result.success:
@@ -44,9 +45,7 @@ class Runs:
         return True
 
     def _missing(self, table: str, keys: Sequence[str]) -> bool:
-        there = self.instance.get_materialized_partitions(
-            dg.AssetKey([self.use_case.name, table])
-        )
+        there = self.instance.get_materialized_partitions(dg.AssetKey([self.use_case.name, table]))
         return not there.issuperset(keys)
 
 

@@ -89,7 +89,11 @@ def _draw(
 
     zone = use_case.calendar.timezone
     metric = use_case.model.metric
-    drift = [(r.window.start, len(r.drifted) / r.judged) for r in stored_drift(lake, use_case) if r.judged]
+    drift = [
+        (r.window.start, len(r.drifted) / r.judged)
+        for r in stored_drift(lake, use_case)
+        if r.judged
+    ]
     figure = Figure(figsize=(10, 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     upper.plot(daily["window_at"], daily["value"], ".", color="tab:blue", alpha=0.35, label="a day")
@@ -99,7 +103,9 @@ def _draw(
     if bound is not None:
         upper.axhline(bound, color="tab:red", linewidth=0.8, label=f"bound {bound}")
     upper.set_ylabel(metric)
-    lower.fill_between([d for d, _ in drift], [s for _, s in drift], step="mid", color="tab:orange", alpha=0.6)
+    lower.fill_between(
+        [d for d, _ in drift], [s for _, s in drift], step="mid", color="tab:orange", alpha=0.6
+    )
     lower.axhline(use_case.monitoring.drift.share, color="tab:red", linewidth=0.8)
     lower.set_ylabel("share of columns\ndrifted, 28 days")
     for decision in decisions:
@@ -113,5 +119,8 @@ def _draw(
         )  # fmt: skip
     upper.legend(loc="lower right", fontsize=8, ncols=3)
     upper.set_xlim(year.start.astimezone(UTC), year.end.astimezone(UTC))
-    upper.set_title(f"{use_case.name} in {year.start.astimezone(zone):%Y}: each day scored by the champion of that day", fontsize=10)
+    upper.set_title(
+        f"{use_case.name} in {year.start.astimezone(zone):%Y}: each day scored by the champion of that day",
+        fontsize=10,
+    )
     figure.savefig(file, dpi=130)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     """Threads of model fitting; part of what makes a training run repeatable to the bit."""
     commit_retries: Annotated[int, Field(ge=0)] = 30
     """How often a lake transaction that lost against another writer is tried again."""
+
+    @field_validator("extensions", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
     @cached_property
     def root(self) -> Path:

@@ -26,9 +26,7 @@ def _selection(use_case: UseCase) -> dg.AssetSelection:
     return dg.AssetSelection.assets([use_case.name, "model"], [use_case.name, "promotions"])
 
 
-def _build_sensor(
-    use_case: UseCase, cause: Literal["drift", "performance"]
-) -> dg.SensorDefinition:
+def _build_sensor(use_case: UseCase, cause: Literal["drift", "performance"]) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{use_case.name}_{cause}_retraining",
         target=_selection(use_case),

@@ -128,6 +128,18 @@ def test_predictions_that_were_never_made_are_not_judged(case):
     assert columns["distance"].current_rows == 120
 
 
+def test_drift_is_reported_before_anything_was_predicted_or_labelled(case):
+    with case.lake.cursor(case.use_case.timezone) as cursor:
+        before = cursor.execute(
+            "SELECT min(snapshot_id) FROM lake.snapshots() WHERE len(map_keys(changes)) > 0 "
+            "AND list_contains(map_values(changes)[1], 'trips.pace_features')"
+        ).fetchone()[0]
+        stretch = Window(at(22), at(25))
+        readings = read_columns(cursor, case.lake, case.use_case, stretch, before)
+    assert len(readings["distance"].times) == 120
+    assert [len(readings[name].times) for name in ("probability", "label")] == [0, 0]
+
+
 def test_a_column_that_the_champion_was_trained_with_and_is_gone_has_drifted(case):
     model = case.registry.load(case.use_case, case.version)
     examples = case.use_case.examples.model_copy(update={"request": {"city": "VARCHAR"}})

@@ -155,6 +155,46 @@ def test_every_difference_is_written(lake, before, after):
     assert read(lake) == after
 
 
+COMPUTED = Table("uc", "flights", TABLE.columns, TABLE.order, TABLE.stamps, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("delay", [0.1 + 0.2, 0.3 * (1 + 1e-10), -0.0])
+def test_the_last_bits_of_a_computed_float_make_no_new_row(lake, delay):
+    at = "2013-01-01 08:00"
+    before = 0.3 if delay else 0.0
+    first = write(lake, day("2013-01-01"), [(1, at, before), (2, at, None)], table=COMPUTED)
+    again = write(lake, day("2013-01-01"), [(1, at, delay), (2, at, None)], table=COMPUTED)
+    assert (again.changed, again.snapshot) == (frozenset(), first.snapshot)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("0.3", "0.3000001"),
+        ("0.0", "1e-300"),
+        ("1.0", "NULL"),
+        ("NULL", "1.0"),
+        ("1.0", "'inf'"),
+        ("'inf'", "'-inf'"),
+        ("'nan'", "1.0"),
+        ("1.0", "'nan'"),
+    ],
+)
+def test_more_than_the_last_bits_of_a_computed_float_is_written(lake, before, after):
+    def query(delay: str) -> str:
+        return f"SELECT * REPLACE ({delay}::DOUBLE AS delay) FROM ({rows_sql(NEW_YEAR[:1])})"
+
+    write(lake, day("2013-01-01"), [], table=COMPUTED, query=query(before))
+    written = write(lake, day("2013-01-01"), [], table=COMPUTED, query=query(after))
+    assert written.changed == {day("2013-01-01")}
+
+
+def test_another_key_is_another_row_however_close_the_floats_are(lake):
+    write(lake, day("2013-01-01"), NEW_YEAR, table=COMPUTED)
+    other = [(3, at, delay) for _, at, delay in NEW_YEAR]
+    assert write(lake, day("2013-01-01"), other, table=COMPUTED).changed == {day("2013-01-01")}
+
+
 def test_old_snapshots_stay_as_they_were(lake):
     first = write(lake, day("2013-01-01"), NEW_YEAR)
     second = write(lake, day("2013-01-01"), [(9, "2013-01-01 10:00", 1.5)])

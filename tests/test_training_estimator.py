@@ -1,3 +1,4 @@
+import hashlib
 import sys
 import traceback
 
@@ -118,6 +119,9 @@ def build():
     use_case = write_folder(tmp_path, "binary", text)
     pickled = cloudpickle.dumps(build_estimator(use_case))
     name = load_module(use_case.name, use_case.folder / "model.py").__name__
+    # cloudpickle's own identity of a class is random, and with it every pickle.
+    identity = hashlib.sha256(f"{name}.Even".encode()).hexdigest()[:32]
+    assert identity.encode() in pickled
     # As in another process: the module is not there, and neither is what cloudpickle tracks of it.
     del sys.modules[name]
     assert isinstance(cloudpickle.loads(pickled), BaseEstimator)

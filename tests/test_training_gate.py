@@ -1,9 +1,12 @@
-import numpy as np
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from ml_platform.errors import ModelNotFound
-from ml_platform.registry import Registry, champion_at, history, rollback
-from ml_platform.spec.use_case import Model
+from ml_platform.registry import Promotion, Registry, champion_at, history, rollback
+from ml_platform.spec.use_case import Model, UseCase
 from ml_platform.storage import Lake
 from ml_platform.training import decide, train
 from tests.trips_use_case import COMMIT, MODEL, at, days, land, settings, trips, write_folder
@@ -17,130 +20,128 @@ def build():
 """
 
 
+GOOD = MODEL.format(kind="Classifier")
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return tmp_path_factory.mktemp("gate")
 
 
+@dataclass(frozen=True)
+class World:
+    lake: Lake
+    registry: Registry
+    root: Path
+
+    def use_case(self, model: str, **changes: Any) -> UseCase:
+        declared = write_folder(self.root, "binary", model)
+        changed = Model.model_validate({**declared.model.model_dump(), **changes})
+        return declared.model_copy(update={"model": changed})
+
+    def challenge(self, day: int, use_case: UseCase) -> Promotion:
+        version = train(self.lake, self.registry, use_case, at(day), COMMIT, tags={}).version
+        return decide(self.lake, self.registry, use_case, version, COMMIT, decided_by="ada")
+
+    @property
+    def alias(self) -> int:
+        entry = self.registry._client.get_model_version_by_alias("trips", "champion")
+        return int(entry.version)
+
+
 @pytest.fixture(scope="module")
 def world(root):
-    """A lake and a registry with versions 1 (good), 2 (constant), 3 (good), by cutoff."""
-    lake, registry = Lake(settings(root)), Registry(settings(root))
-    good = write_folder(root, "binary")
-    land(lake, good, trips(1, 30), days(1, 30))
-    train(lake, registry, good, at(20), COMMIT, tags={})
-    train(lake, registry, write_folder(root, "binary", CONSTANT), at(24), COMMIT, tags={})
-    good = write_folder(root, "binary", MODEL.format(kind="Classifier"))
-    train(lake, registry, good, at(28), COMMIT, tags={})
-    yield lake, registry, good
+    lake = Lake(settings(root))
+    world = World(lake, Registry(settings(root)), root)
+    land(lake, world.use_case(GOOD), trips(1, 30), days(1, 30))
+    yield world
     lake.close()
 
 
 @pytest.fixture(scope="module")
 def decisions(world):
-    lake, registry, use_case = world
-    return [decide(lake, registry, use_case, v, COMMIT, decided_by="ada") for v in (1, 2, 3)]
-
-
-def alias(world):
-    _, registry, use_case = world
-    return int(registry._client.get_model_version_by_alias(use_case.name, "champion").version)
+    """What is decided about six versions, one after the other."""
+    return [
+        world.challenge(18, world.use_case(CONSTANT)),
+        world.challenge(20, world.use_case(GOOD, min_improvement=0.6)),
+        world.challenge(22, world.use_case(GOOD, metric="log_loss")),
+        world.challenge(24, world.use_case(CONSTANT)),
+        world.challenge(26, world.use_case(GOOD, min_improvement=-0.1)),
+    ]
 
 
 def test_the_first_model_is_promoted_from_its_cutoff_on(decisions):
     first = decisions[0]
-    assert (first.decision, first.effective_from, first.decided_by) == ("promoted", at(20), "ada")
-    assert first.reason.startswith("first model, roc_auc 0.")
+    assert (first.decision, first.effective_from, first.decided_by) == ("promoted", at(18), "ada")
+    assert first.reason == "first model, roc_auc 0.5000"
     assert first.figures["rows"] > 100
     assert "champion_roc_auc" not in first.figures
 
 
-def test_a_worse_challenger_is_refused_with_the_figures_of_both(decisions):
+def test_a_gain_below_the_least_improvement_is_refused(decisions):
     second = decisions[1]
     assert second.decision == "refused"
-    assert second.figures["challenger_roc_auc"] == 0.5
-    assert second.figures["champion_roc_auc"] > 0.85
-    assert second.figures["champion_version"] == 1
-    assert second.figures["improvement"] < 0
-    assert "roc_auc 0.5000 against 0." in second.reason
+    assert 0.3 < second.figures["improvement"] < 0.6
+    assert second.reason.endswith("needed +0.6000")
 
 
-def test_a_challenger_that_is_as_good_as_needed_is_promoted(world, decisions):
+def test_where_less_is_better_less_wins(decisions):
     third = decisions[2]
-    gain = third.figures["challenger_roc_auc"] - third.figures["champion_roc_auc"]
-    assert third.figures["improvement"] == gain
-    assert (third.decision == "promoted") == (gain >= 0)
+    ours, theirs = (third.figures[f"{role}_log_loss"] for role in ("challenger", "champion"))
+    assert third.decision == "promoted"
+    assert third.figures["improvement"] == theirs - ours > 0
+
+
+def test_a_worse_challenger_is_refused_with_the_figures_of_both(decisions):
+    fourth = decisions[3]
+    assert fourth.decision == "refused"
+    assert fourth.figures["challenger_roc_auc"] == 0.5
+    assert fourth.figures["champion_roc_auc"] > 0.85
+    assert fourth.figures["champion_version"] == 3
+    assert "roc_auc 0.5000 against 0." in fourth.reason
+
+
+def test_a_challenger_that_is_as_good_as_needed_is_promoted(decisions):
+    fifth = decisions[4]
+    assert fifth.decision == "promoted"
+    assert fifth.figures["improvement"] >= -0.1
 
 
 def test_deciding_again_returns_the_decision_that_was_made(world, decisions):
-    lake, registry, use_case = world
-    again = [decide(lake, registry, use_case, v, COMMIT, decided_by="eve") for v in (1, 2, 3)]
+    use_case = world.use_case(GOOD)
+    again = [
+        decide(world.lake, world.registry, use_case, made.version, COMMIT, decided_by="eve")
+        for made in decisions
+    ]
     assert again == decisions
-    assert len(history(lake, use_case)) == 3
+    assert history(world.lake, use_case) == decisions
 
 
 def test_a_version_that_does_not_exist_cannot_be_decided_about(world):
-    lake, registry, use_case = world
     with pytest.raises(ModelNotFound):
-        decide(lake, registry, use_case, 99, COMMIT, decided_by="ada")
+        decide(world.lake, world.registry, world.use_case(GOOD), 99, COMMIT, decided_by="ada")
 
 
 def test_a_champion_serves_until_the_next_one_and_a_rollback_takes_it_back(world, decisions):
-    lake, registry, use_case = world
-    promoted = [p for p in decisions if p.serves]
-    assert alias(world) == promoted[-1].version
-    made = rollback(lake, registry, use_case, 2, at(22), "ada", "trying", COMMIT)
-    found = history(lake, use_case)
-    assert found[-1] == made
-    assert [champion_at(found, at(day)) for day in (21, 22, 30)] == [1, 2, 2]
-    assert alias(world) == 2
+    use_case = world.use_case(GOOD)
+    assert world.alias == 5
+    made = rollback(world.lake, world.registry, use_case, 3, at(25), "ada", "five is odd", COMMIT)
+    found = history(world.lake, use_case)
+    assert found == [*decisions, made]
+    assert [champion_at(found, at(day)) for day in (18, 21, 22, 25, 30)] == [1, 1, 3, 3, 3]
+    assert world.alias == 3
     with pytest.raises(ModelNotFound):
-        rollback(lake, registry, use_case, 99, at(22), "ada", "no such", COMMIT)
+        rollback(world.lake, world.registry, use_case, 99, at(22), "ada", "no such", COMMIT)
 
 
-def variant(world, root, name, **changes):
-    """Another use case on data of its own, with a constant champion and a good challenger."""
-    lake, registry, _ = world
-    use_case = write_folder(root, "binary", CONSTANT, name=name)
-    land(lake, use_case, trips(1, 30), days(1, 30))
-    first = train(lake, registry, use_case, at(20), COMMIT, tags={}).version
-    decide(lake, registry, use_case, first, COMMIT, decided_by="ada")
-    good = write_folder(root, "binary", MODEL.format(kind="Classifier"), name=name)
-    model = Model.model_validate({**good.model.model_dump(), **changes})
-    return good.model_copy(update={"model": model})
-
-
-def test_a_gain_below_the_least_improvement_is_refused(world, root):
-    lake, registry, _ = world
-    use_case = variant(world, root, "strict", min_improvement=0.6)
-    version = train(lake, registry, use_case, at(25), COMMIT, tags={}).version
-    found = decide(lake, registry, use_case, version, COMMIT, decided_by="ada")
-    assert found.decision == "refused"
-    assert 0.3 < found.figures["improvement"] < 0.6
-
-
-def test_where_less_is_better_less_wins(world, root):
-    lake, registry, _ = world
-    use_case = variant(world, root, "losses", metric="log_loss")
-    version = train(lake, registry, use_case, at(25), COMMIT, tags={}).version
-    found = decide(lake, registry, use_case, version, COMMIT, decided_by="ada")
-    assert found.decision == "promoted"
-    assert found.figures["challenger_log_loss"] < found.figures["champion_log_loss"]
-    assert found.figures["improvement"] == pytest.approx(
-        found.figures["champion_log_loss"] - found.figures["challenger_log_loss"]
-    )
-    assert np.isfinite(list(found.figures.values())).all()
-
-
-def test_a_champion_that_needs_a_feature_that_is_gone_is_replaced(world, root):
-    lake, registry, _ = world
-    use_case = variant(world, root, "narrowed")
+def test_a_champion_that_needs_a_feature_that_is_gone_is_replaced(world, decisions):
+    use_case = world.use_case(GOOD)
     view = use_case.features["pace"].model_copy(update={"features": {"speed": "DOUBLE"}})
-    with lake.cursor() as cursor:
-        cursor.execute("ALTER TABLE lake.narrowed.pace_features RENAME pace TO speed")
+    with world.lake.cursor() as cursor:
+        cursor.execute("ALTER TABLE lake.trips.pace_features RENAME pace TO speed")
     narrowed = use_case.model_copy(update={"features": {"pace": view}})
-    version = train(lake, registry, narrowed, at(25), COMMIT, tags={}).version
-    found = decide(lake, registry, narrowed, version, COMMIT, decided_by="ada")
+    found = world.challenge(28, narrowed)
     assert found.decision == "promoted"
-    assert "champion 1 cannot score today's features" in found.reason
+    assert "cannot score today's features" in found.reason
     assert "'pace__pace'" in found.reason
+    assert "champion_roc_auc" not in found.figures

@@ -51,8 +51,8 @@ def _rows(
     try:
         relation = lake.relation(cursor, use_case.name, table, snapshot)
     except TableNotFound:
-        empty = {name: pd.Series(dtype=object) for name in names}
-        return pd.DataFrame(empty).astype({n: "datetime64[us, UTC]" for n in names if "_" in n})
+        types = {"event_time": "datetime64[us, UTC]", "known_at": "datetime64[us, UTC]"}
+        return pd.DataFrame({n: pd.Series(dtype=types.get(n, "object")) for n in names})
     selected = ", ".join(quote(name) for name in names)
     labelled = "AND label IS NOT NULL" if table == "labels" else ""
     return cursor.execute(

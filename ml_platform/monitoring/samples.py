@@ -98,9 +98,9 @@ class MovingCounts(Moving):
     def __init__(self, readings: Readings) -> None:
         super().__init__(readings)
         self._codes, categories = pd.factorize(readings.values, use_na_sentinel=True)
-        self._categories = pd.Index(categories)
+        self._categories = pd.Index(categories, dtype=object)
         self._counts: Integers = np.zeros(len(categories), dtype=np.int64)
-        self._references: dict[Reference, Integers] = {}
+        self._references: dict[Reference, tuple[Integers, Integers]] = {}
 
     @property
     def count(self) -> int:
@@ -116,12 +116,15 @@ class MovingCounts(Moving):
     def beside(self, reference: Reference) -> tuple[Integers, Integers]:
         """Counts of the reference and of the window, by the categories of both."""
         if reference not in self._references:
-            named = reference.counts.index
-            both = self._categories.append(named[~named.isin(self._categories)])
+            # Sorted, so that sums over categories are the same bits whatever range is computed.
+            both = self._categories.union(reference.counts.index).sort_values()
             counts = reference.counts.reindex(both, fill_value=0)
-            self._references[reference] = np.asarray(counts, dtype=np.int64)
-        before = self._references[reference]
-        return before, np.pad(self._counts, (0, len(before) - len(self._counts)))
+            places = both.get_indexer(self._categories)
+            self._references[reference] = np.asarray(counts, dtype=np.int64), places
+        before, places = self._references[reference]
+        now = np.zeros_like(before)
+        now[places] = self._counts
+        return before, now
 
 
 def _deleted(ordered: Floats, leaving: Floats) -> Floats:

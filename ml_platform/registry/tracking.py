@@ -1,11 +1,13 @@
 """MLflow's client, opened without touching MLflow's global state."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_platform.settings import Settings
-from ml_platform.storage.turns import turn
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,14 +22,11 @@ def open_client(settings: Settings) -> "MlflowClient":
     # A bar for each of the few small files of a version would drown every log.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = settings.tracking_uri
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    if uri.startswith(SQLITE):
-        database = Path(uri.removeprefix(SQLITE))
-        database.parent.mkdir(parents=True, exist_ok=True)
-        # The first call of each store creates its tables; processes that do so side by side crash.
-        with turn(database.with_name(database.name + ".lock")):
-            client.search_experiments(max_results=1)
-            client.search_registered_models(max_results=1)
+    alone = _alone(Path(uri.removeprefix(SQLITE))) if uri.startswith(SQLITE) else nullcontext()
+    with alone:
+        # Tables are created as soon as there is a client, those of the registry by its first call.
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_registered_models(max_results=1)
     return client
 
 
@@ -63,3 +62,13 @@ def ensure_registered_model(client: "MlflowClient", name: str, description: str)
         except MlflowException as lost:
             if lost.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+@contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    # Processes that create MLflow's tables side by side crash each other, so this waits however
+    # long the first one takes. The operating system lets go of the lock when its holder dies.
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(database.name + ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

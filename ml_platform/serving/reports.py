@@ -44,7 +44,7 @@ class PageNotFound(Exception):
 
 
 class ReportServer:
-    """The pages, without any HTTP."""
+    """The pages, without any HTTP; use cases are read once, when it is made."""
 
     def __init__(self, settings: Settings) -> None:
         self._lake = Lake(settings)
@@ -165,9 +165,8 @@ def _table(use_case: UseCase, reports: list[StoredDrift]) -> str:
     for report in reversed(reports):
         key = use_case.calendar.key(report.window)
         largest = "" if report.largest_score is None else f"{report.largest_score:.3f}"
-        failed = report.judged and report.drifted
         share = f"{len(report.drifted)} of {report.judged}" if report.judged else "not judged"
-        columns = escape(", ".join(report.drifted)) if failed else ""
+        columns = escape(", ".join(report.drifted))
         rows.append(
             f'<tr><td><a href="/{use_case.name}/drift/{quote(key, safe="")}.html">{escape(key)}</a>'
             f"</td><td>{share}</td><td>{largest}</td><td>{report.version}</td><td>{columns}</td>"

@@ -1,11 +1,14 @@
 """Landing files become rows of sources; what breaks the contract goes to quarantine."""
 
+from ml_platform.sources.arrivals import Arrivals, arrivals
 from ml_platform.sources.ingest import IngestReport, WindowCounts, ingest
 from ml_platform.sources.tables import landings_table, quarantine_table, source_table
 
 __all__ = [
+    "Arrivals",
     "IngestReport",
     "WindowCounts",
+    "arrivals",
     "ingest",
     "landings_table",
     "quarantine_table",

@@ -1,6 +1,6 @@
 """From landing files to judged rows, each in its window."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -36,7 +36,7 @@ def number_files(
     cursor: duckdb.DuckDBPyConnection,
     present: Sequence[LandingFile],
     index: LandingIndex,
-    stored: frozenset[str],
+    stored: Set[str],
 ) -> None:
     """Number all files that rows may come from in `temp.__files`, the oldest first.
 
@@ -180,7 +180,7 @@ def _place(cursor: duckdb.DuckDBPyConnection, calendar: Calendar) -> None:
     # What is before the first window counts there; where no time can be read, the first readable
     # row of the file decides.
     cursor.execute(
-        f"""CREATE OR REPLACE TEMP VIEW __placed AS
+        f"""CREATE OR REPLACE TEMP TABLE __placed AS
         SELECT j.*, s.window_start FROM temp.__judged j ASOF LEFT JOIN temp.__starts s
         ON timezone('UTC', CASE WHEN j.__event IS NOT NULL THEN greatest(j.__event, {begins}) END)
             >= s.window_start"""

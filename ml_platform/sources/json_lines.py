@@ -1,6 +1,6 @@
 """JSON lines: one object a line; blank lines are none."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import duckdb
@@ -23,15 +23,20 @@ IS_OBJECT = "CASE WHEN json_valid({0}) THEN json_type({0}) = 'OBJECT' END"
 
 def read_json_lines(reading: Reading, files: list[LandingFile]) -> Iterator[Batch]:
     """Every line of the files, once."""
-    yield from reading.halving(files, partial(_read, reading), partial(_read_alone, reading))
+    lines = {file: scan.lines for file, scan in reading.scan(files).items()}
+    read = partial(_read, reading, lines)
+    yield from reading.halving(list(lines), read, partial(_read_alone, reading))
 
 
-def _read(reading: Reading, files: list[LandingFile]) -> Iterator[Batch]:
+def _read(
+    reading: Reading, lines: Mapping[LandingFile, int], files: list[LandingFile]
+) -> Iterator[Batch]:
     reading.load_lines(
         f"""SELECT * FROM read_csv({path_list(files)}, columns = {{'__line': 'VARCHAR'}},
         auto_detect = false, header = false, delim = '', quote = '', escape = '',
         strict_mode = false, nullstr = {literal(NO_NULL)}, max_line_size = {LONGEST_LINE_BYTES},
-        store_rejects = true, filename = '__path', hive_partitioning = false)""",
+        ignore_errors = true, filename = '__path', hive_partitioning = false)""",
+        {file: lines[file] for file in files},
         sound=IS_OBJECT.format("__line"),
     )
     keys = _keys(reading, "temp.__raw", "__path")

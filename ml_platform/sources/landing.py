@@ -32,6 +32,10 @@ class LandingFile:
     """Changes with the file, and with what its source declares."""
 
     @property
+    def is_remote(self) -> bool:
+        return "://" in self.path
+
+    @property
     def is_gzip(self) -> bool:
         return self.path.lower().endswith(".gz")
 
@@ -174,6 +178,11 @@ def chunks(files: Sequence[LandingFile], most_bytes: int) -> list[list[LandingFi
         parts[-1].append(file)
         size += file.size
     return parts
+
+
+def exact_path(file: LandingFile) -> str:
+    """A path that DuckDB does not read as a glob."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in file.path)
 
 
 def first_line(error: Exception) -> str:

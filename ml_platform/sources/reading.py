@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from ml_platform.errors import FileRefused
 from ml_platform.sources import salvage
-from ml_platform.sources.landing import LandingFile, first_line
+from ml_platform.sources.landing import LandingFile, exact_path
+from ml_platform.sources.scan import Scan, opened, scan
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import Source
 
@@ -66,6 +67,16 @@ class Reading:
         self.ignored.update(dict.fromkeys(extra))
         return True
 
+    def scan(self, files: Sequence[LandingFile]) -> dict[LandingFile, Scan]:
+        """Look into text files; those that cannot be opened are refused."""
+        scans = {}
+        for file in files:
+            try:
+                scans[file] = scan(self.cursor, file)
+            except ValueError as error:
+                self.refuse(file, str(error))
+        return scans
+
     def halving(self, files: list[LandingFile], read: Read, alone: ReadAlone) -> Iterator[Batch]:
         """Read files by one statement where that works.
 
@@ -92,19 +103,19 @@ class Reading:
             if file.path in rejected:
                 yield from alone(file, None)
 
-    def load_lines(self, query: str, sound: str = "true") -> None:
-        """Load a `read_csv` with stored rejects into `temp.__raw`, without files that have any.
+    def load_lines(self, query: str, rows: Mapping[LandingFile, int], sound: str = "true") -> None:
+        """Load a `read_csv` that ignores errors into `temp.__raw`.
 
-        sound: SQL that is true of each row of a file without broken lines.
+        rows: how many every file has. A file that comes out with fewer, or with a row of which
+        `sound` is not true, is left out and read alone afterwards.
         """
-        for table in ("reject_errors", "reject_scans"):
-            self.cursor.execute(f"DROP TABLE IF EXISTS temp.{table}")
         self.cursor.execute(f"CREATE OR REPLACE TEMP TABLE __raw AS {query}")
-        self.cursor.execute(
-            f"""INSERT INTO temp.__rejected
-            SELECT file_path FROM reject_errors JOIN reject_scans USING (scan_id, file_id)
-            UNION SELECT __path FROM temp.__raw WHERE ({sound}) IS NOT TRUE"""
-        )
+        counts = self.cursor.execute(
+            f"SELECT __path, count(*) FILTER ({sound}) FROM temp.__raw GROUP BY __path"
+        ).fetchall()
+        found = dict(counts)
+        rejected = [file.path for file, count in rows.items() if found.get(file.path, 0) != count]
+        self.cursor.execute("INSERT INTO temp.__rejected SELECT unnest(?::VARCHAR[])", [rejected])
         self.cursor.execute(
             "DELETE FROM temp.__raw WHERE __path IN (SELECT __path FROM temp.__rejected)"
         )
@@ -118,14 +129,8 @@ class Reading:
     ) -> bool:
         """Load the records of one broken file into `temp.__salvaged`; False where it is refused."""
         try:
-            row = self.cursor.execute(
-                "SELECT content FROM read_blob(?)", [exact_path(file)]
-            ).fetchone()
-            content: bytes = row[0] if row else b""
-            found = list(records(salvage.unzip(content) if file.is_gzip else content))
-        except duckdb.Error as error:
-            self.refuse(file, f"cannot be read: {first_line(error)}")
-            return False
+            with opened(self.cursor, file) as stream:
+                found = list(records(stream.read()))
         except ValueError as error:
             self.refuse(file, str(error))
             return False
@@ -173,11 +178,6 @@ def json_object(columns: Sequence[str]) -> str:
 def or_text(record: str) -> str:
     """SQL of a salvaged row as JSON text: its record, or the line that is none."""
     return f"CASE WHEN __problem IS NULL THEN {record} ELSE json_object('text', __text) END"
-
-
-def exact_path(file: LandingFile) -> str:
-    """A path that DuckDB does not read as a glob."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in file.path)
 
 
 def path_list(files: Sequence[LandingFile]) -> str:

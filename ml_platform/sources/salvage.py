@@ -5,8 +5,6 @@ costs its own line, not all that follow.
 """
 
 import csv
-import gzip
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,14 +22,6 @@ class Record:
     values: tuple[str, ...] | None = None
     problem: str | None = None
     """Why the line is no record; then it has no values."""
-
-
-def unzip(content: bytes) -> bytes:
-    """What a gzip file holds; ValueError where it is damaged or cut off."""
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"cannot be unzipped: {error}") from error
 
 
 def csv_records(content: bytes, columns: int) -> Iterator[Record]:

@@ -7,9 +7,8 @@ from ml_platform.storage import Table
 def source_table(use_case: UseCase, source: str) -> Table:
     """Rows of one source that keep its contract, each with the file and row it came from.
 
-    `_row` counts from 1: rows of a Parquet file, lines of a text file (the header of a CSV file is
-    line 1). In a text file without a broken line, blank lines and line breaks inside quotes do not
-    count.
+    `_row` counts from 1: rows of a Parquet file, lines of a text file (where a record begins; the
+    header of a CSV file is line 1).
     """
     declared = use_case.sources[source]
     return Table(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from ml_platform.spec.duration import Duration
+from ml_platform.spec.queries import quote
 from ml_platform.spec.values import (
     end_of_time,
     longer_than_nothing,
@@ -116,9 +117,7 @@ class Source(Declared):
 
     @property
     def known_at_sql(self) -> str:
-        if self.known_at is None and "known_at" in self.columns:
-            return "known_at"
-        return self.known_at or self.event_time
+        return self.known_at or quote(self.event_time)
 
 
 class FeatureView(Declared):

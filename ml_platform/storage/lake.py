@@ -63,7 +63,7 @@ class Lake:
         """A connection of its own to the lake; times without an offset are in `timezone`."""
         cursor = self._attached().cursor()
         try:
-            cursor.execute(f"SET TimeZone = {literal(timezone)}")
+            cursor.execute(f"SET TimeZone = {literal(timezone)}; SET enable_progress_bar = false")
             yield cursor
         finally:
             cursor.close()
@@ -95,9 +95,10 @@ class Lake:
         cursor.execute("BEGIN")
         try:
             result = work(cursor)
+            # Literals: DuckDB imports pandas, over a second, for the first parameter of a process.
             cursor.execute(
-                "CALL lake.set_commit_message(?, ?, extra_info => ?)",
-                [commit.author, commit.message, commit.extra_info],
+                f"CALL lake.set_commit_message({literal(commit.author)}, "
+                f"{literal(commit.message)}, extra_info => {literal(commit.extra_info)})"
             )
             cursor.execute("COMMIT")
         except BaseException:
@@ -117,9 +118,8 @@ class Lake:
     def tables(self, cursor: duckdb.DuckDBPyConnection, schema: str) -> frozenset[str]:
         """Tables that have been written to."""
         rows = cursor.execute(
-            """SELECT table_name FROM duckdb_tables()
-            WHERE database_name = 'lake' AND schema_name = ?""",
-            [schema],
+            f"""SELECT table_name FROM duckdb_tables()
+            WHERE database_name = 'lake' AND schema_name = {literal(schema)}"""
         ).fetchall()
         return frozenset(name for (name,) in rows)
 
@@ -193,7 +193,9 @@ class Lake:
             database.close()
             if lost_race(error):
                 raise
-            raise LakeError(f"the lake's {kind} catalog cannot be opened: {error}") from error
+            # The connection string, which DuckDB repeats, may hold a password.
+            said = str(error).replace(self.settings.catalog_uri.partition(":")[2], "…")
+            raise LakeError(f"the lake's {kind} catalog cannot be opened: {said}") from None
         except BaseException:
             database.close()
             raise

@@ -9,6 +9,7 @@ import duckdb
 from ml_platform.errors import DuplicateRows, LakeError
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.windows import Calendar, Window
+from ml_platform.storage.comparison import window_prints, windows_apart
 from ml_platform.storage.lake import Commit, Lake
 from ml_platform.storage.tables import WINDOW_START, Table, evolve, naive_utc
 
@@ -119,16 +120,16 @@ def _stage(
     )
     # A time without an offset becomes an instant in the session's zone before it is compared.
     instant = f"timezone('UTC', CAST(q.{time} AS TIMESTAMPTZ))"
+    window = f"CASE WHEN {instant} < {_moment(bounds[1])} THEN w.{WINDOW_START} END"
+    listed = ", ".join(literal(str(start)) for start in starts)
     cursor.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE {staged} AS
-        SELECT
-            CASE WHEN {instant} < ? THEN w.{WINDOW_START} END AS {WINDOW_START}, {columns}
+        SELECT {window} AS {WINDOW_START}, {columns}
         FROM ({replacement.query}) q
-        ASOF LEFT JOIN (SELECT unnest(?::TIMESTAMP[]) AS {WINDOW_START}) w
+        ASOF LEFT JOIN (SELECT unnest([{listed}]::TIMESTAMP[]) AS {WINDOW_START}) w
         ON {instant} >= w.{WINDOW_START}
-        """,
-        [bounds[1], list(starts)],
+        """
     )
     outside = cursor.execute(
         f"SELECT count(*) FROM temp.{staged} WHERE {WINDOW_START} IS NULL"
@@ -164,9 +165,15 @@ def _replace(
     """Swap in the windows that differ; the number of rows by window, and what was swapped."""
     table = replacement.table
     within = f"{WINDOW_START} >= {_moment(bounds[0])} AND {WINDOW_START} < {_moment(bounds[1])}"
-    before = _prints(transaction, table, f"{table.sql} WHERE {within} AND {replacement.scope}")
-    after = _prints(transaction, table, f"temp.{staged}")
+    before = window_prints(
+        transaction, table, f"{table.sql} WHERE {within} AND {replacement.scope}"
+    )
+    after = window_prints(transaction, table, f"temp.{staged}")
     changed = {s for s in before.keys() | after.keys() if before.get(s) != after.get(s)}
+    if table.tolerance and (doubted := changed & before.keys() & after.keys()):
+        stored = f"{table.sql} WHERE {_among(doubted, before)} AND {replacement.scope}"
+        computed = f"temp.{staged} WHERE {_among(doubted, after)}"
+        changed -= doubted - windows_apart(transaction, table, stored, computed)
     # Each statement on a table of the lake searches the catalog for files, the dearest part of
     # replacing a small window, so a window that was empty before is not deleted from.
     if gone := changed & before.keys():
@@ -181,20 +188,6 @@ def _replace(
             f"WHERE {_among(come, after)} ORDER BY {order}"
         )
     return {start: print_[0] for start, print_ in after.items()}, changed
-
-
-def _prints(
-    cursor: duckdb.DuckDBPyConnection, table: Table, rows: str
-) -> dict[datetime, tuple[int, int]]:
-    """Row count and fingerprint by window; multisets of rows with equal ones are the same rows."""
-    compared = ", ".join(quote(c) for c in table.columns if c not in table.stamps)
-    # Hashed twice, because the sum of DuckDB's row hashes alone, which combines those of the
-    # columns by XOR, stays the same more easily when two rows swap a value.
-    found = cursor.execute(
-        f"SELECT {WINDOW_START}, count(*), sum(hash(hash({compared}))::HUGEINT) "
-        f"FROM {rows} GROUP BY 1"
-    ).fetchall()
-    return {start: (count, total) for start, count, total in found}
 
 
 def _among(starts: Set[datetime], present: Collection[datetime]) -> str:

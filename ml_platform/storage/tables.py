@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from ml_platform.errors import LakeError
-from ml_platform.spec.queries import quote
+from ml_platform.spec.queries import literal, quote
 from ml_platform.storage.lake import Commit, Lake
 
 WINDOW_START = "window_start"
@@ -25,6 +25,11 @@ class Table:
     """Columns by which the rows of a window are sorted; together they name a row."""
     stamps: tuple[str, ...] = ()
     """Columns that say when and from what a row was made: alone they do not make it a new row."""
+    tolerance: float = 0.0
+    """Relative difference up to which two floating-point numbers make no new row.
+
+    For computed tables: DuckDB's threads add floats in another order each time.
+    """
 
     @property
     def sql(self) -> str:
@@ -72,9 +77,9 @@ def _missing(cursor: duckdb.DuckDBPyConnection, table: Table, partitioned: bool)
     wanted = _wanted(table, partitioned)
     stored = dict(
         cursor.execute(
-            """SELECT lower(column_name), data_type FROM duckdb_columns()
-            WHERE database_name = 'lake' AND schema_name = ? AND table_name = ?""",
-            [table.schema, table.name],
+            f"""SELECT lower(column_name), data_type FROM duckdb_columns()
+            WHERE database_name = 'lake' AND schema_name = {literal(table.schema)}
+            AND table_name = {literal(table.name)}"""
         ).fetchall()
     )
     known = {name: kind for name, kind in wanted.items() if name.lower() in stored}

@@ -28,7 +28,8 @@ LOST_RACE = (
 )
 FIRST_WAIT_SECONDS = 0.02
 LONGEST_WAIT_SECONDS = 0.5
-LOOK_AGAIN_SECONDS = 0.005
+FIRST_LOOK_AGAIN_SECONDS = 0.002
+LONGEST_LOOK_AGAIN_SECONDS = 0.05
 LONGEST_TURN_SECONDS = 60.0
 
 
@@ -73,8 +74,10 @@ def turn(lock: Path | None) -> Iterator[None]:
         # The turn saves work that would be lost to another writer; it is not what keeps the lake
         # whole. So a process that hangs in its turn delays the others and does not stop them.
         until = time.monotonic() + LONGEST_TURN_SECONDS
+        wait = FIRST_LOOK_AGAIN_SECONDS
         while not _taken(file.fileno()) and time.monotonic() < until:
-            time.sleep(LOOK_AGAIN_SECONDS)
+            time.sleep(random.uniform(0, wait))
+            wait = min(2 * wait, LONGEST_LOOK_AGAIN_SECONDS)
         yield
 
 

@@ -5,7 +5,7 @@ known AS (
         destination,
         known_at,
         count(*) AS flights,
-        count(*) FILTER (status <> 'arrived' OR arrival_delay >= 15) AS late,
+        count(*) FILTER (status <> 'arrived' OR arrival_delay > 15) AS late,
         count(arrival_delay) AS arrived,
         sum(least(arrival_delay, 180)) AS arrival_delay
     FROM outcomes

@@ -1,0 +1,6 @@
+"""A working use case from one file of a plain table."""
+
+from ml_platform.spec.scaffold.folder import Scaffolded, scaffold
+from ml_platform.spec.scaffold.guessing import Guess, Overrides
+
+__all__ = ["Guess", "Overrides", "Scaffolded", "scaffold"]

@@ -1,0 +1,171 @@
+"""What a new use case will look like: names, lengths and columns, all derived from a guess."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from ml_platform.spec.checks import IN_EXAMPLES
+from ml_platform.spec.scaffold.guessing import Guess
+from ml_platform.spec.scaffold.profile import Profile
+from ml_platform.spec.windows import Cadence, Calendar
+
+WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off"})
+RESERVED_WORDS = frozenset(
+    {
+        "all", "and", "as", "asc", "case", "desc", "end", "from", "group", "in", "is", "not",
+        "null", "on", "or", "order", "select", "table", "then", "to", "user", "using", "when",
+        "where", "with",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Lengths of time that suit a cadence: its unit, and how much of it is a lot."""
+
+    unit: str
+    interval: str
+    hours: int
+    recent: int
+    """Windows that the label's history looks back."""
+    longest: int
+    """Windows of training at most."""
+    watched: int
+    """Windows that a drift report trails."""
+    cooldown: int
+    schedule: str
+
+
+PACES = {
+    Cadence.hourly: Pace("h", "1 hour", 1, 24, 24 * 28, 24, 12, "0 3 * * *"),
+    Cadence.daily: Pace("d", "1 day", 24, 28, 365, 28, 14, "0 5 1 * *"),
+    Cadence.weekly: Pace("w", "7 days", 168, 8, 156, 8, 4, "0 5 1 * *"),
+    Cadence.monthly: Pace("mo", "1 month", 744, 6, 60, 6, 3, "0 5 1 1,4,7,10 *"),
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Lengths of a model and its monitoring, in windows, and how many rows they ask for."""
+
+    window: int
+    holdout: int
+    recent: int
+    watched: int
+    min_rows: int
+
+    @classmethod
+    def of(cls, guess: Guess) -> "Sizes":
+        """Half of the history to train on, so that the other half can be a backtest."""
+        pace, rhythm = PACES[guess.rhythm.cadence], guess.rhythm
+        window = max(6, min(pace.longest, rhythm.windows // 2))
+        # Labels of the last window before a cutoff are not known yet, so one is not enough.
+        holdout = max(2, window // 5, -(-60 // max(1, rhythm.rows)) + 1)
+        holdout = min(holdout, window // 2)
+        judged = rhythm.rows * (holdout - 1)
+        return cls(
+            window=window,
+            holdout=holdout,
+            recent=max(1, min(pace.recent, rhythm.windows // 4)),
+            watched=max(1, min(pace.watched, rhythm.windows // 4)),
+            min_rows=max(2, min(50, judged // 2)),
+        )
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One new use case: its name, its file, what was guessed."""
+
+    name: str
+    profile: Profile
+    guess: Guess
+    timezone: str
+
+    @property
+    def pace(self) -> Pace:
+        return PACES[self.guess.rhythm.cadence]
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes.of(self.guess)
+
+    @property
+    def entity(self) -> tuple[str, ...]:
+        """What names an example, beside its event time."""
+        names = tuple(name for name in self.guess.key if name != self.guess.event_time)
+        return names or self.guess.key
+
+    @property
+    def view(self) -> str:
+        return f"{slug(self.guess.group)}_history"[:40]
+
+    @property
+    def group_is_column(self) -> bool:
+        return self.guess.group in self.profile.columns
+
+    @property
+    def group_sql(self) -> str:
+        """The group as a select item."""
+        if self.group_is_column:
+            return identifier(self.guess.group)
+        part = self.guess.group.removesuffix("_of_event")
+        function = {"hour": "hour", "weekday": "isodow", "month": "month"}[part]
+        return f"{function}({identifier(self.guess.event_time)}) AS {self.guess.group}"
+
+    @property
+    def label(self) -> str:
+        """The label's name, fit for a comment."""
+        return one_line(self.guess.label)
+
+    @property
+    def group(self) -> str:
+        """The group's name, fit for a comment."""
+        return one_line(self.guess.group)
+
+    @property
+    def files(self) -> str:
+        """Glob of the files below the landing folder."""
+        name = self.profile.file.name
+        zipped = ".gz" if name.lower().endswith(".gz") else ""
+        return f"records/*{Path(name.removesuffix(zipped)).suffix}{zipped}"
+
+    @property
+    def start(self) -> date:
+        """The day on which the first window begins."""
+        calendar = Calendar.of(self.guess.rhythm.cadence, date(1970, 1, 1), self.timezone)
+        return calendar.window_at(self.guess.first.replace(tzinfo=calendar.timezone)).start
+
+    def span(self, windows: int) -> str:
+        """A duration of so many windows."""
+        return f"{windows}{self.pace.unit}"
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        wanted = {*self.guess.key, self.guess.event_time, *self.guess.columns}
+        return tuple(name for name in self.profile.columns if name in wanted)
+
+    @property
+    def outcome_columns(self) -> tuple[str, ...]:
+        group = {self.guess.group} if self.group_is_column else set()
+        wanted = {*self.guess.key, self.guess.event_time, self.guess.label, *group}
+        return tuple(name for name in self.profile.columns if name in wanted)
+
+    @property
+    def request(self) -> list[str]:
+        """Select items of what the model is given of the row itself."""
+        items = [] if self.group_is_column else [self.group_sql]
+        taken = {*self.entity, *IN_EXAMPLES, self.guess.group}
+        for name in self.guess.columns:
+            plain = slug(name)
+            if name in {*self.entity, *IN_EXAMPLES}:
+                plain = f"{plain}_input"
+            while plain in taken and plain != name:
+                plain = f"{plain}_"
+            taken.add(plain)
+            items.append(name if identifier(name) == plain else f"{identifier(name)} AS {plain}")
+        return items
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks, which would end a comment."""
+    return " ".join(text.split())

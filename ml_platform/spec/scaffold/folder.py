@@ -1,0 +1,94 @@
+"""A working use case, written from one file of a plain table."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_platform.errors import Location, SpecError
+from ml_platform.settings import Settings
+from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.scaffold.draft import Draft, slug
+from ml_platform.spec.scaffold.guessing import Guess, Overrides, guess
+from ml_platform.spec.scaffold.profile import Profile
+from ml_platform.spec.scaffold.templates import (
+    labels_text,
+    model_text,
+    readme_text,
+    spec_text,
+    view_text,
+)
+from ml_platform.spec.values import time_zone
+
+SOURCE = "records"
+
+
+@dataclass(frozen=True)
+class Scaffolded:
+    """What was written, and why it is as it is."""
+
+    folder: Path
+    landed: str
+    """Where the file is now, or where it has to be put."""
+    is_landed: bool
+    guess: Guess
+
+
+def scaffold(settings: Settings, name: str, file: Path, said: Overrides) -> Scaffolded:
+    """Write `use_cases/<name>` from a file, and land the file for it.
+
+    Raises SpecError, and writes nothing, where the name is taken or no name, or where the file
+    cannot be read or leaves something unguessed.
+    """
+    folder = settings.use_cases / name
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", name):
+        problem = f"'{name}' should be lower case letters, digits and underscores"
+        raise SpecError(Location(folder), "", f"{problem}, such as '{slug(name)}'")
+    if folder.exists():
+        raise SpecError(Location(folder), "", "is there already; remove it, or take another name")
+    try:
+        time_zone(said.timezone)
+    except ValueError as error:
+        raise SpecError(Location(file), "--timezone", str(error)) from None
+    profile = Profile(file, said.timezone)
+    try:
+        draft = Draft(name, profile, guess(profile, said), said.timezone)
+        _write(folder, draft)
+    finally:
+        profile.close()
+    landed = f"{settings.landing_uri.rstrip('/')}/{name}/{SOURCE}/{file.name}"
+    return Scaffolded(folder, landed, _land(file, landed), draft.guess)
+
+
+def _write(folder: Path, draft: Draft) -> None:
+    texts: Mapping[str, str] = {
+        "use_case.yaml": spec_text(draft),
+        f"features/{draft.view}.sql": view_text(draft),
+        "labels.sql": labels_text(draft),
+        "model.py": model_text(draft),
+        "README.md": readme_text(draft),
+    }
+    # Written beside and moved in one step: a use case is there whole, or not at all.
+    beside = folder.with_name(f".{folder.name}")
+    try:
+        for name, text in texts.items():
+            path = beside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        load_use_case(beside)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _land(file: Path, landed: str) -> bool:
+    if "://" in landed:
+        return False
+    target = Path(landed)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A new name first: what watches the folder never sees half a file.
+    partial = target.with_name(f".{target.name}")
+    shutil.copyfile(file, partial)
+    partial.rename(target)
+    return True
