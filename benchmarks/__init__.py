@@ -1,0 +1,1 @@
+"""What the platform costs and what it gains, measured beside the alternatives in the same run."""

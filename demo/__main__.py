@@ -1,20 +1,15 @@
 """`make demo`: the year in order, then a summary, a picture, and what to type next."""
 
+import resource
 import sys
 import time
-import warnings
+from pathlib import Path
 
-# Said by Dagster of interfaces that may still change, on every start; the lock pins them.
-warnings.filterwarnings("ignore", module="dagster.*")
+from rich.console import Console
 
-import resource  # noqa: E402 - after the filter, which has to be there when Dagster is imported
-from pathlib import Path  # noqa: E402
-
-from rich.console import Console  # noqa: E402
-
-from demo.runs import RunFailed  # noqa: E402
-from demo.walk import walk  # noqa: E402
-from ml_platform.errors import PlatformError  # noqa: E402
+from demo.runs import RunFailed
+from demo.walk import walk
+from ml_platform.errors import PlatformError
 
 
 def main() -> int:

@@ -1,10 +1,13 @@
 """What a new use case will look like: names, lengths and columns, all derived from a guess."""
 
+import json
+import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from ml_platform.spec.checks import IN_EXAMPLES
+from ml_platform.spec.queries import quote
 from ml_platform.spec.scaffold.guessing import Guess
 from ml_platform.spec.scaffold.profile import Profile
 from ml_platform.spec.windows import Cadence, Calendar
@@ -164,6 +167,24 @@ class Draft:
             taken.add(plain)
             items.append(name if identifier(name) == plain else f"{identifier(name)} AS {plain}")
         return items
+
+
+def slug(name: str) -> str:
+    """A name that needs no quotes."""
+    text = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
+    return text if text and not text[0].isdigit() and text not in RESERVED_WORDS else f"c_{text}"
+
+
+def identifier(name: str) -> str:
+    """A column in SQL, quoted where it has to be."""
+    return name if slug(name) == name else quote(name)
+
+
+def scalar(text: str) -> str:
+    """A text in YAML, quoted where it has to be."""
+    if re.fullmatch(r"[A-Za-z_][\w ()/+.]*\w", text, flags=re.ASCII) and text.lower() not in WORDS:
+        return text
+    return json.dumps(text, ensure_ascii=False)
 
 
 def one_line(text: str) -> str:

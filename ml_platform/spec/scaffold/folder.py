@@ -70,7 +70,8 @@ def _write(folder: Path, draft: Draft) -> None:
         "README.md": readme_text(draft),
     }
     # Written beside and moved in one step: a use case is there whole, or not at all.
-    beside = folder.with_name(f".{folder.name}")
+    hidden = folder.with_name(f".{folder.name}")
+    beside = hidden / folder.name
     try:
         for name, text in texts.items():
             path = beside / name
@@ -79,7 +80,7 @@ def _write(folder: Path, draft: Draft) -> None:
         load_use_case(beside)
         beside.rename(folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _land(file: Path, landed: str) -> bool:

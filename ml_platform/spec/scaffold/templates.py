@@ -16,6 +16,7 @@ def spec_text(draft: Draft) -> str:
     group = scalar(guess.group)
     time = scalar(guess.event_time)
     files = scalar(draft.files)
+    cadence = guess.rhythm.cadence
     left_out = "".join(f"#   {one_line(name)}: {why}\n" for name, why in guess.left_out.items())
     left_out = f"# Not given to the model:\n{left_out}" if left_out else ""
     request = "".join(f"    - {scalar(item)}\n" for item in draft.request)
@@ -25,8 +26,8 @@ def spec_text(draft: Draft) -> str:
 description: {scalar(f"What will {draft.label} be?")}
 owners: []  # who answers for it: an e-mail address, or team:name
 
-# {guess.rhythm.cadence.capitalize()}: {reasons["cadence"]}.
-partitions: {{cadence: {guess.rhythm.cadence}, start: {draft.start:%Y-%m-%d}, timezone: {draft.timezone}}}
+# {cadence.capitalize()}: {reasons["cadence"]}.
+partitions: {{cadence: {cadence}, start: {draft.start:%Y-%m-%d}, timezone: {draft.timezone}}}
 
 # One file lands, two sources read it: what is known when a row happens, and what only time tells.
 sources:
@@ -52,8 +53,8 @@ features:
     lookback: {draft.span(sizes.recent + 2)}  # as much history, and until it is known
     ttl: {draft.span(sizes.recent)}
 
-# ASSUMED: all these are known at {one_line(guess.event_time)}. A column that is filled in later tells the
-# model what it could not know: take it out.
+# ASSUMED: all these are known at {one_line(guess.event_time)}. A column that is filled in later
+# tells the model what it could not know: take it out.
 {left_out}\
 examples:
   source: records

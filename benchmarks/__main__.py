@@ -1,0 +1,88 @@
+"""`make bench`: every benchmark in turn, or the one that is named.
+
+Each runs in a process of its own, with clean memory. All of them together write
+docs/benchmarks.md.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.report import show, write_page
+from benchmarks.result import Result
+
+NAMES = (
+    "lake_partitions",
+    "loading",
+    "year_backfill",
+    "scoring",
+    "point_in_time",
+    "drift",
+    "demo",
+    "model_quality",
+)
+SHARED = Path("data/benchmarks")
+PAGE = Path("docs/benchmarks.md")
+
+
+def main() -> int:
+    """Run what is asked for; the exit status is 1 where a benchmark could not be run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="*", choices=[[], *NAMES], help="all by default")
+    parser.add_argument("--days", type=int, help="only the first days of the year (a quick look)")
+    asked = parser.parse_args()
+    console = Console()
+    results: dict[str, Result] = {}
+    failed = False
+    started = time.perf_counter()
+    for name in asked.name or NAMES:
+        console.print(f"[bold]{name}[/] …")
+        result = _run(name, asked.days)
+        if result is None:
+            failed = True
+            console.print(f"[bold red]error:[/] {name} ended without a result, see above")
+            continue
+        results[name] = result
+        show(console, result)
+    if not asked.name and asked.days is None and results:
+        write_page(PAGE, results, time.perf_counter() - started)
+        console.print(f"Written to {PAGE}")
+    return int(failed)
+
+
+def _run(name: str, days: int | None) -> Result | None:
+    SHARED.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}_", dir=SHARED)).resolve()
+    result = folder / "result.json"
+    asked = [name, str(folder), str(SHARED.resolve()), str(result), str(days or "all")]
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.one", *asked], env=_environment(), check=False
+        )
+        return Result.read(result) if result.exists() else None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without settings of a deployment, and without telemetry."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ML_PLATFORM_", "DAGSTER_"))}
+    return {
+        **kept,
+        # Threads that spin while they wait would take the processor from those that work.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

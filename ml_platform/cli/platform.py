@@ -1,0 +1,110 @@
+"""What every command works with: settings, use cases, lake and registry."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+
+from pydantic import ValidationError
+
+from ml_platform.errors import PlatformError
+from ml_platform.registry import Registry
+from ml_platform.settings import Settings
+from ml_platform.spec.loading import Loaded, load_use_cases
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake
+
+BETWEEN = "..."
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One deployment, opened as far as a command needs it."""
+
+    settings: Settings
+
+    @cached_property
+    def lake(self) -> Lake:
+        return Lake(self.settings)
+
+    @cached_property
+    def registry(self) -> Registry:
+        return Registry(self.settings)
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        return load_use_cases(self.settings.use_cases)
+
+    @cached_property
+    def run_id(self) -> str:
+        """What the lake's snapshots say of this invocation."""
+        return f"cli-{uuid.uuid4().hex[:8]}"
+
+    @property
+    def person(self) -> str:
+        """Who is at the keyboard, as far as the environment tells."""
+        return os.environ.get("USER") or os.environ.get("USERNAME") or "command line"
+
+    def commit(self, use_case: UseCase, table: str) -> Commit:
+        """The commit of a command that writes a table."""
+        return Commit(self.run_id, use_case.code_version, f"{use_case.name}/{table}")
+
+
+@contextmanager
+def opened() -> Iterator[Platform]:
+    """The platform of the environment's settings, closed at the end."""
+    platform = Platform(read_settings())
+    try:
+        yield platform
+    finally:
+        platform.lake.close()
+
+
+def read_settings() -> Settings:
+    """Settings from the environment; PlatformError names the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = f"ML_PLATFORM_{'_'.join(str(part) for part in first['loc'])}".upper()
+        raise PlatformError(f"{variable}={first['input']}: {first['msg']}") from None
+
+
+def stretch_of(use_case: UseCase, partition: str | None, stretch: str | None) -> Window:
+    """The windows that `--partition K` or `--range A...B` names, B included; else all up to now.
+
+    Raises PlatformError where there is no such partition.
+    """
+    if partition and stretch:
+        raise PlatformError("--partition and --range exclude each other; give one of them")
+    if partition:
+        return _window(use_case, partition)
+    if stretch:
+        first, between, last = stretch.partition(BETWEEN)
+        if not between:
+            raise PlatformError(f"--range {stretch}: write first{BETWEEN}last")
+        begin, end = _window(use_case, first).start, _window(use_case, last).end
+        if end.astimezone(UTC) <= begin.astimezone(UTC):
+            raise PlatformError(f"--range {stretch}: the first partition is after the last")
+        return Window(begin, end)
+    calendar, now = use_case.calendar, datetime.now(UTC)
+    end = use_case.partitions.closes_at or calendar.window_at(now).end
+    if end.astimezone(UTC) <= calendar.start.astimezone(UTC):
+        raise PlatformError(f"{use_case.name} has no partitions before {calendar.start}")
+    return Window(calendar.start, end)
+
+
+def moment_of(use_case: UseCase, key: str) -> datetime:
+    """Start of the partition of a key."""
+    return _window(use_case, key).start
+
+
+def _window(use_case: UseCase, key: str) -> Window:
+    try:
+        return use_case.calendar.window(key)
+    except ValueError as error:
+        raise PlatformError(f"{use_case.name}: {error}") from None
