@@ -20,9 +20,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-# Idle OpenMP threads sleep instead of spinning: on a busy machine spinning makes fits many times
-# slower than one thread alone.
-export OMP_WAIT_POLICY := PASSIVE
+# Events of a range of partitions are stored together; resources/event_log.py says why.
+export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 
 .PHONY: help
 help:
@@ -71,9 +70,9 @@ $(STAMP): $(BIN)/python requirements/dev.txt requirements/uv.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(DAGSTER_HOME)/dagster.yaml:
+$(DAGSTER_HOME)/dagster.yaml: deploy/dagster.yaml
 	@mkdir -p "$(@D)"
-	@printf 'telemetry:\n  enabled: false\n' > "$@"
+	@cp deploy/dagster.yaml "$@"
 
 .PHONY: demo
 demo: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
@@ -81,6 +80,7 @@ demo: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 
 .PHONY: dev
 dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
+	@$(BIN)/ml-platform reports & reports=$$!; trap 'kill $$reports' EXIT INT TERM; \
 	$(BIN)/dg dev --host 127.0.0.1 --port 3000
 
 # loadscope keeps a module's tests in one process, so its expensive fixtures are built once.

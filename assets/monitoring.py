@@ -37,10 +37,6 @@ from resources import LakeResource, RegistryResource
 NO_DRIFT = "no_drift"
 WITHIN_BOUNDS = "performance_within_bounds"
 
-# A page takes seconds to draw. A range draws the newest failures; the others are drawn when their
-# link is followed.
-PAGES_DRAWN = 1
-
 
 def build_monitoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets of a use case's drift and performance reports."""
@@ -84,7 +80,7 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         commit = Commit(context.run.run_id, version, f"{use_case.name}/drift_report")
         stretch = stretch_of(context, use_case)
         run = report_drift(lake.lake, registry.registry, use_case, stretch, commit)
-        _draw_newest_failures(context, lake, registry, use_case, run)
+        _draw_failure(context, lake, registry, use_case, run)
         links = {window: report_url(settings, use_case, window) for window in run.windows}
         rows = {
             use_case.calendar.key(window): _drift_metadata(drift, links[window], run.snapshot)
@@ -152,22 +148,24 @@ def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefini
     return performance
 
 
-def _draw_newest_failures(
+def _draw_failure(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
     registry: RegistryResource,
     use_case: UseCase,
     run: DriftRun,
 ) -> None:
+    # A page takes seconds: a range leaves it to whoever follows the link of a partition.
     failed = [window for window, drift in run.windows.items() if drift.failed]
-    for window in failed[-PAGES_DRAWN:]:
-        try:
-            path = render_drift_html(lake.lake, registry.registry, use_case, window)
-        except PlatformError as error:
-            # The scores are what counts; they are stored, and the page can be drawn later.
-            context.log.error(f"no page for {use_case.calendar.key(window)}: {error}")
-        else:
-            context.log.info(f"drew {path}")
+    if not failed or len(context.partition_keys) > 1:
+        return
+    try:
+        path = render_drift_html(lake.lake, registry.registry, use_case, failed[0])
+    except PlatformError as error:
+        # The scores are what counts; they are stored, and the page can be drawn later.
+        context.log.error(f"no page for {context.partition_key}: {error}")
+    else:
+        context.log.info(f"drew {path}")
 
 
 def _drift_metadata(drift: WindowDrift, link: str, snapshot: int) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""One benchmark in a process of its own: `python -m benchmarks.one NAME FOLDER SHARED RESULT DAYS`."""
+"""One benchmark in a process of its own.
+
+`python -m benchmarks.one NAME FOLDER SHARED RESULT DAYS`
+"""
 
 import importlib
 import sys

@@ -50,6 +50,8 @@ class Result:
     title: str
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
+    grid: tuple[tuple[str, ...], ...] = ()
+    """A further table, its headings first."""
 
     def write(self, file: Path) -> None:
         file.write_text(json.dumps(asdict(self)), encoding="utf-8")
@@ -58,7 +60,8 @@ class Result:
     def read(cls, file: Path) -> "Result":
         values = json.loads(file.read_text(encoding="utf-8"))
         lines = tuple(Line(**line) for line in values["lines"])
-        return cls(values["title"], lines, tuple(values["notes"]))
+        grid = tuple(tuple(row) for row in values["grid"])
+        return cls(values["title"], lines, tuple(values["notes"]), grid)
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,9 @@ def _prepare(settings: Settings, use_case: UseCase, stretch: Window) -> int:
     land_flights(landing, [day for day in flight_days() if day < until])
     lake, registry = Lake(settings), Registry(settings)
     try:
+        recorded = Window(stretch.start, stretch.end + LABELS_ARRIVE)
         for source in use_case.sources:
-            ingest(lake, use_case, source, Window(stretch.start, stretch.end + LABELS_ARRIVE), COMMIT)
+            ingest(lake, use_case, source, recorded, COMMIT)
         for view in use_case.features:
             compute_features(lake, use_case, view, stretch, COMMIT)
         compute_labels(lake, use_case, stretch, COMMIT)

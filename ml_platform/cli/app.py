@@ -49,7 +49,7 @@ def new(
     from ml_platform.cli.platform import read_settings
     from ml_platform.spec.scaffold import Overrides, scaffold
 
-    said = Overrides.of(event_time, label, key or (), task, cadence, timezone)
+    said = Overrides(event_time, label, tuple(key or ()), task, cadence, timezone)
     printing.show_scaffold(name, scaffold(read_settings(), name, file, said))
 
 
@@ -67,11 +67,11 @@ def ingest(use_case: UseCaseName, partition: Partition = None, range_: Range = N
     """Read what has landed into the sources; rows that break a contract go to quarantine."""
     from ml_platform import sources
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.cli.platform import landing_stretch_of, opened
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
-        stretch = stretch_of(case, partition, range_)
+        stretch = landing_stretch_of(case, partition, range_)
         for source in case.sources:
             commit = platform.commit(case, source)
             report = sources.ingest(platform.lake, case, source, stretch, commit)
@@ -88,7 +88,7 @@ def features(use_case: UseCaseName, partition: Partition = None, range_: Range =
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
-        stretch = stretch_of(case, partition, range_)
+        stretch = stretch_of(platform, case, partition, range_)
         for view in case.features:
             commit = platform.commit(case, feature_table(view))
             written = compute_features(platform.lake, case, view, stretch, commit)
@@ -104,7 +104,7 @@ def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = N
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
-        stretch = stretch_of(case, partition, range_)
+        stretch = stretch_of(platform, case, partition, range_)
         written = compute_labels(platform.lake, case, stretch, platform.commit(case, "labels"))
         printing.show_written("labels", written)
 
@@ -155,7 +155,7 @@ def rollback(
     """Let an earlier version serve again, and say which predictions have to be made again."""
     from ml_platform import registry
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import moment_of, opened
+    from ml_platform.cli.platform import moment_of, opened, stale_windows
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
@@ -164,7 +164,7 @@ def rollback(
             platform.person, reason, platform.commit(case, "promotions"),
         )  # fmt: skip
         printing.show_promotions(case, [promotion])
-        printing.show_stale(case, registry.stale_windows(platform.lake, case, promotion))
+        printing.show_stale(case, stale_windows(platform, case, promotion))
 
 
 @app.command()
@@ -176,7 +176,7 @@ def score(use_case: UseCaseName, partition: Partition = None, range_: Range = No
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
-        stretch = stretch_of(case, partition, range_)
+        stretch = stretch_of(platform, case, partition, range_)
         commit = platform.commit(case, "predictions")
         report = scoring.score(platform.lake, platform.registry, case, stretch, commit)
         report.raise_if_empty()
@@ -192,7 +192,7 @@ def drift(use_case: UseCaseName, partition: Partition = None, range_: Range = No
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
-        stretch = stretch_of(case, partition, range_)
+        stretch = stretch_of(platform, case, partition, range_)
         commit = platform.commit(case, "drift_report")
         run = report_drift(platform.lake, platform.registry, case, stretch, commit)
         printing.show_drift(case, run)
@@ -209,7 +209,7 @@ def performance(use_case: UseCaseName, partition: Partition = None, range_: Rang
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
-        stretch = stretch_of(case, partition, range_)
+        stretch = stretch_of(platform, case, partition, range_)
         commit = platform.commit(case, "performance_report")
         run = report_performance(platform.lake, case, stretch, commit, now=datetime.now(UTC))
         printing.show_performance(case, run)
@@ -239,7 +239,7 @@ def reproduce(
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
-        window = stretch_of(case, partition, None)
+        window = stretch_of(platform, case, partition, None)
         printing.show_reproduction(
             case, scoring.reproduce(platform.lake, platform.registry, case, window)
         )

@@ -10,13 +10,14 @@ from functools import cached_property
 
 from pydantic import ValidationError
 
-from ml_platform.errors import PlatformError
-from ml_platform.registry import Registry
+from ml_platform.errors import EmptyPartition, PlatformError
+from ml_platform.registry import Promotion, Registry, history, partitions_written_by
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import Loaded, load_use_cases
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
+from ml_platform.storage.tables import WINDOW_START
 
 BETWEEN = "..."
 
@@ -74,11 +75,29 @@ def read_settings() -> Settings:
         raise PlatformError(f"{variable}={first['input']}: {first['msg']}") from None
 
 
-def stretch_of(use_case: UseCase, partition: str | None, stretch: str | None) -> Window:
-    """The windows that `--partition K` or `--range A...B` names, B included; else all up to now.
+def stretch_of(
+    platform: Platform, use_case: UseCase, partition: str | None, stretch: str | None
+) -> Window:
+    """The windows that `--partition K` or `--range A...B` names, B included.
 
-    Raises PlatformError where there is no such partition.
+    Where neither is given, all from the first window on to the last that has examples. Raises
+    PlatformError where there is no such partition.
     """
+    return _named(use_case, partition, stretch) or _with_examples(platform, use_case)
+
+
+def landing_stretch_of(use_case: UseCase, partition: str | None, stretch: str | None) -> Window:
+    """As `stretch_of`; where neither is given all windows up to now, whatever has landed."""
+    if named := _named(use_case, partition, stretch):
+        return named
+    calendar, now = use_case.calendar, datetime.now(UTC)
+    end = use_case.partitions.closes_at or calendar.window_at(now).end
+    if end.astimezone(UTC) <= calendar.start.astimezone(UTC):
+        raise PlatformError(f"{use_case.name} has no partitions before {calendar.start}")
+    return Window(calendar.start, end)
+
+
+def _named(use_case: UseCase, partition: str | None, stretch: str | None) -> Window | None:
     if partition and stretch:
         raise PlatformError("--partition and --range exclude each other; give one of them")
     if partition:
@@ -91,16 +110,36 @@ def stretch_of(use_case: UseCase, partition: str | None, stretch: str | None) ->
         if end.astimezone(UTC) <= begin.astimezone(UTC):
             raise PlatformError(f"--range {stretch}: the first partition is after the last")
         return Window(begin, end)
-    calendar, now = use_case.calendar, datetime.now(UTC)
-    end = use_case.partitions.closes_at or calendar.window_at(now).end
-    if end.astimezone(UTC) <= calendar.start.astimezone(UTC):
-        raise PlatformError(f"{use_case.name} has no partitions before {calendar.start}")
-    return Window(calendar.start, end)
+    return None
+
+
+def stale_windows(platform: Platform, use_case: UseCase, promotion: Promotion) -> list[Window]:
+    """Windows that other versions predicted, from where on a promotion is effective; in order."""
+    others = {p.version for p in history(platform.lake, use_case)} - {promotion.version}
+    found = {
+        window
+        for version in others
+        for window in partitions_written_by(
+            platform.lake, use_case, version, promotion.effective_from
+        )
+    }
+    return sorted(found, key=lambda window: window.start.astimezone(UTC))
 
 
 def moment_of(use_case: UseCase, key: str) -> datetime:
     """Start of the partition of a key."""
     return _window(use_case, key).start
+
+
+def _with_examples(platform: Platform, use_case: UseCase) -> Window:
+    source = use_case.examples.source
+    with platform.lake.cursor() as cursor:
+        table = platform.lake.relation(cursor, use_case.name, source)
+        row = cursor.execute(f"SELECT max({WINDOW_START}) FROM {table}").fetchone()
+    if row is None or row[0] is None:
+        raise EmptyPartition(f"{use_case.name}/{source} has no rows; ingest some first")
+    calendar = use_case.calendar
+    return Window(calendar.start, calendar.window_at(row[0].replace(tzinfo=UTC)).end)
 
 
 def _window(use_case: UseCase, key: str) -> Window:

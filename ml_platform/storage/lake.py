@@ -208,6 +208,8 @@ class Lake:
         options = [
             f"DATA_PATH {literal(self.settings.lake_files_uri)}",
             "DATA_INLINING_ROW_LIMIT 0",
+            # The setting says where the files are now: a data folder can be moved or copied.
+            "OVERRIDE_DATA_PATH true",
         ]
         if kind == "sqlite":
             options += ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 1000"]

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
+from typing import Literal
 
 from ml_platform.spec.checks import IN_EXAMPLES
 from ml_platform.spec.queries import quote
@@ -34,7 +35,7 @@ class Overrides:
     label: str | None = None
     key: tuple[str, ...] = ()
     task: Task | None = None
-    cadence: Cadence | None = None
+    cadence: Literal["hourly", "daily", "weekly", "monthly"] | None = None
     timezone: str = "UTC"
 
 
@@ -83,7 +84,9 @@ def guess(profile: Profile, said: Overrides) -> Guess:
     key, reasons["key"] = guess_key(profile, said.key, event_time, said.label)
     label, reasons["label"] = guess_label(profile, said.label, event_time, key)
     task, classes, reasons["task"] = guess_task(profile, said.task, label)
-    rhythm, reasons["cadence"] = guess_rhythm(profile, said.cadence, event_time)
+    rhythm, reasons["cadence"] = guess_rhythm(
+        profile, Cadence(said.cadence) if said.cadence else None, event_time
+    )
     columns, left_out = choose_inputs(profile, event_time, label, key, task)
     group, reasons["group"] = choose_group(profile, event_time, key, columns, rhythm.cadence)
     first, last = profile.span(event_time)

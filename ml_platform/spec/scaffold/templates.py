@@ -105,7 +105,6 @@ known AS (
 SELECT
     {group},
     known_at AS event_time,
-    sum(times) OVER recent AS times_known,
 {_indented(features, 4)}
 FROM known
 WINDOW recent AS (

@@ -1,0 +1,88 @@
+"""The point-in-time join by Feast on its DuckDB offline store; runs in Feast's own environment.
+
+Speaks like `benchmarks.joins`, and imports nothing of this repository.
+"""
+
+import json
+import resource
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+from feast import Entity, FeatureStore, FeatureView, FileSource, RepoConfig
+from feast.value_type import ValueType
+
+Task = dict[str, Any]
+
+
+def main(file: str) -> None:
+    """Answer until standard input ends or `finish` is read."""
+    task: Task = json.loads(Path(file).read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        store = _store(task, Path(folder))
+        joined = pd.DataFrame()
+        for line in sys.stdin:
+            if line.strip() == "finish":
+                break
+            started = perf_counter()
+            joined = _join(store, task)
+            _answer(seconds=perf_counter() - started)
+        # Read before anything is counted, which takes memory too.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        names = [f"{view['name']}__{f}" for view in task["views"] for f in view["features"]]
+        filled = int(joined[names].notna().to_numpy().sum())
+        _answer(peak_mib=peak, rows=len(joined), filled=filled)
+
+
+def _answer(**values: float) -> None:
+    print("answer " + json.dumps(values), flush=True)
+
+
+def _store(task: Task, folder: Path) -> FeatureStore:
+    """A feature store with the task's views, applied; what that takes is not timed."""
+    config = RepoConfig(
+        project="benchmark",
+        provider="local",
+        registry=str(folder / "registry.db"),
+        offline_store={"type": "duckdb"},
+        online_store=None,
+        entity_key_serialization_version=3,
+    )
+    store = FeatureStore(config=config)
+    entities = {
+        key: Entity(name=key, join_keys=[key], value_type=ValueType.STRING)
+        for view in task["views"]
+        for key in view["entity"]
+    }
+    views = [
+        FeatureView(
+            name=view["name"],
+            entities=[entities[key] for key in view["entity"]],
+            ttl=timedelta(seconds=view["ttl_seconds"]),
+            source=FileSource(
+                name=f"{view['name']}_file",
+                path=str(Path(task["folder"], f"{view['name']}.parquet")),
+                timestamp_field="event_time",
+            ),
+        )
+        for view in task["views"]
+    ]
+    store.apply([*entities.values(), *views])
+    return store
+
+
+def _join(store: FeatureStore, task: Task) -> pd.DataFrame:
+    examples = pd.read_parquet(Path(task["folder"], "examples.parquet"))
+    examples = examples.rename(columns={"event_time": "event_timestamp"})
+    references = [f"{view['name']}:{f}" for view in task["views"] for f in view["features"]]
+    return store.get_historical_features(
+        entity_df=examples, features=references, full_feature_names=True
+    ).to_df()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,59 @@
+"""What starting costs: importing the library, loading definitions of one and of fifty use cases."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import partial
+
+from benchmarks.result import Bench, Line, Result, interleave
+from benchmarks.year import USE_CASE
+
+USE_CASES = 50
+REPETITIONS = 5
+IMPORTS = {
+    "bare": "pass",
+    "library": "import ml_platform",
+    "use case": "from ml_platform.spec.loading import load_use_cases; import pathlib; "
+    "load_use_cases(pathlib.Path('use_cases'))",
+    "dagster": "import dagster",
+}
+
+
+def run(bench: Bench) -> Result:
+    """Time processes that import and load, against the bare interpreter and Dagster alone."""
+    folder = bench.folder / "use_cases"
+    for number in range(USE_CASES):
+        shutil.copytree(USE_CASE, folder / f"copy_{number}")
+    actions = {name: partial(_python, code, {}) for name, code in IMPORTS.items()}
+    actions["one"] = partial(_python, "import definitions", {})
+    actions["many"] = partial(_python, "import definitions", {"ML_PLATFORM_USE_CASES": str(folder)})
+    seconds = interleave(actions, REPETITIONS)
+    return _result({name: 1000 * value for name, value in seconds.items()})
+
+
+def _python(code: str, settings: Mapping[str, str]) -> None:
+    environment = {**os.environ, **settings}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, check=True)
+
+
+def _result(ms: Mapping[str, float]) -> Result:
+    each = (ms["many"] - ms["one"]) / (USE_CASES - 1)
+    bare = ms["bare"]
+    lines = (
+        _line("import ml_platform, against a bare interpreter", ms["library"], bare),
+        _line("import and load a use case, against a bare interpreter", ms["use case"], bare),
+        _line("definitions of 1 use case, against importing dagster", ms["one"], ms["dagster"]),
+        _line(f"definitions of {USE_CASES} use cases, against 1", ms["many"], ms["one"]),
+    )
+    notes = (
+        f"Whole processes. Less the bare interpreter: import ml_platform "
+        f"{ms['library'] - bare:.0f} ms, import dagster {ms['dagster'] - bare:.0f} ms.",
+        f"A use case more costs {each:.0f} ms; {USE_CASES} of them are copies of one folder.",
+    )
+    return Result("Loading", lines, notes)
+
+
+def _line(what: str, ours: float, other: float) -> Line:
+    return Line(what, f"{ours:.0f} ms", f"{other:.0f} ms", ours / other)

@@ -1,0 +1,47 @@
+"""Everything that can be found out about use cases without data."""
+
+from ml_platform.cli.printing import console
+from ml_platform.errors import PlatformError, SpecError
+from ml_platform.settings import Settings
+from ml_platform.spec.loading import load_use_cases
+from ml_platform.spec.use_case import UseCase
+
+
+def check(settings: Settings, name: str | None) -> None:
+    """Say of each use case, or of one, that it is sound or what is wrong with it.
+
+    Raises PlatformError with all mistakes.
+    """
+    loaded = load_use_cases(settings.use_cases)
+    if name is not None:
+        chosen = [loaded.require(name)]
+    else:
+        chosen = list(loaded.use_cases.values())
+        if not chosen and not loaded.broken:
+            raise PlatformError(
+                f"{settings.use_cases}: no use case is here; write one with `ml-platform new`"
+            )
+    problems = [] if name else [str(errors) for errors in loaded.broken.values()]
+    for use_case in chosen:
+        if problem := _build(use_case):
+            problems.append(str(problem))
+        else:
+            _show(use_case)
+    if problems:
+        raise PlatformError("\n".join(problems))
+
+
+def _build(use_case: UseCase) -> SpecError | None:
+    from ml_platform.training import build_estimator
+
+    try:
+        build_estimator(use_case)
+    except SpecError as error:
+        return error
+    return None
+
+
+def _show(case: UseCase) -> None:
+    counts = f"{len(case.sources)} sources, {len(case.features)} feature views"
+    what = f"{case.partitions.cadence}, {case.label.task}, {len(case.model_columns)} model columns"
+    console().print(f"{case.name}: ok ({counts}, {what})", highlight=False)

@@ -1,0 +1,189 @@
+"""Results of commands, as tables for people."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ml_platform.monitoring import DriftRun, PerformanceRun
+    from ml_platform.registry import Promotion
+    from ml_platform.scoring import Reproduction, ScoreReport
+    from ml_platform.sources import IngestReport
+    from ml_platform.spec.scaffold import Scaffolded
+    from ml_platform.spec.use_case import UseCase
+    from ml_platform.spec.windows import Window
+    from ml_platform.storage import Written
+    from ml_platform.training import TrainingReport
+
+MOST_ROWS = 40
+
+
+def console() -> Console:
+    """Standard output; lines keep their length where nobody looks."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=160)
+
+
+def show_scaffold(name: str, made: "Scaffolded") -> None:
+    """What was guessed and why, and what to do next."""
+    guess = made.guess
+    rows = [
+        ("event time", guess.event_time, guess.reasons["event_time"]),
+        ("key", ", ".join(guess.key), guess.reasons["key"]),
+        ("label", guess.label, guess.reasons["label"]),
+        ("task", guess.task, guess.reasons["task"]),
+        ("cadence", guess.rhythm.cadence, guess.reasons["cadence"]),
+        ("history by", guess.group, guess.reasons["group"]),
+    ]
+    _table(("guessed", "", "why"), rows)
+    _line(f"wrote {made.folder}; read its README.md first, it says what was assumed")
+    landed = "landed" if made.is_landed else "put the file at"
+    _line(f"{landed} {made.landed}")
+    commands = ("ingest", "features", "labels")
+    _line("next: " + "; ".join(f"ml-platform {command} {name}" for command in commands))
+
+
+def show_ingest(case: "UseCase", source: str, report: "IngestReport") -> None:
+    """Rows of one source, and the files that could not be read."""
+    counts = report.windows.values()
+    landed, ingested = sum(c.landed for c in counts), sum(c.ingested for c in counts)
+    changed = sum(c.changed for c in counts)
+    _line(
+        f"{source}: {landed} rows landed in {report.files} files, {ingested} ingested, "
+        f"{landed - ingested} quarantined; {changed} partitions changed"
+    )
+    if report.ignored_columns:
+        _line(f"{source}: not declared, so ignored: {', '.join(report.ignored_columns)}")
+    for refused in report.refused:
+        _line(f"{source}: refused {refused}")
+
+
+def show_written(table: str, written: "Written") -> None:
+    """How much a table holds of a stretch now."""
+    filled = sum(rows > 0 for rows in written.rows.values())
+    _line(
+        f"{table}: {sum(written.rows.values())} rows in {filled} of {len(written.rows)} "
+        f"partitions; {len(written.changed)} changed"
+    )
+
+
+def show_training(case: "UseCase", report: "TrainingReport") -> None:
+    """A model version and how it did on its holdout."""
+    key = case.calendar.key(case.calendar.window_at(report.cutoff))
+    known = "trained" if report.is_new else "was trained before"
+    _line(f"version {report.version} of {case.name} {known}, cutoff {key}")
+    _table(("metric", "value"), [(name, f"{v:.6g}") for name, v in report.metrics.items()])
+    _line(f"next: ml-platform promote {case.name} {report.version}")
+
+
+def show_promotions(case: "UseCase", promotions: Iterable["Promotion"]) -> None:
+    """Decisions, in the order in which they were made."""
+    zone = case.calendar.timezone
+    rows = [
+        (
+            str(p.version),
+            p.decision,
+            case.calendar.key(case.calendar.window_at(p.effective_from)),
+            f"{p.decided_at.astimezone(zone):%Y-%m-%d %H:%M}",
+            p.decided_by,
+            p.reason,
+        )
+        for p in promotions
+    ]
+    if rows:
+        _table(("version", "decision", "from", "decided", "by", "why"), rows)
+    else:
+        _line(f"nothing was decided about {case.name} yet")
+
+
+def show_stale(case: "UseCase", windows: Iterable["Window"]) -> None:
+    """Partitions that another version predicted, and how to predict them again."""
+    keys = [case.calendar.key(window) for window in windows]
+    if keys:
+        stretch = f"{keys[0]}...{keys[-1]}"
+        _line(f"{len(keys)} partitions carry predictions of other versions")
+        _line(f"next: ml-platform score {case.name} --range {stretch}")
+    else:
+        _line("no prediction has to be made again")
+
+
+def show_scores(case: "UseCase", report: "ScoreReport") -> None:
+    """What was predicted, by which versions."""
+    if report.written:
+        show_written("predictions", report.written)
+        versions = ", ".join(str(version) for version in sorted(set(report.versions.values())))
+        _line(f"by version {versions}")
+    _show_skipped(case, report.skipped)
+
+
+def show_drift(case: "UseCase", run: "DriftRun") -> None:
+    """The drift report of each window."""
+    rows = [
+        (
+            case.calendar.key(window),
+            str(found.version),
+            f"{len(found.drifted)} of {found.judged}",
+            "failed" if found.failed else "ok" if found.judged else "too few rows",
+            ", ".join(found.drifted),
+        )
+        for window, found in run.windows.items()
+    ]
+    _table(("partition", "version", "drifted", "", "columns"), rows)
+    _show_skipped(case, run.skipped)
+
+
+def show_performance(case: "UseCase", run: "PerformanceRun") -> None:
+    """The performance report of each window."""
+    metric = case.model.metric
+    verdicts = {True: "ok", False: "failed", None: ""}
+    rows = [
+        (
+            case.calendar.key(window),
+            f"{found.labelled} of {found.rows}",
+            f"{found.metrics[metric]:.4f}" if metric in found.metrics else found.status,
+            verdicts[found.passed],
+        )
+        for window, found in run.windows.items()
+    ]
+    _table(("partition", "labelled", metric, ""), rows)
+    _show_skipped(case, run.skipped)
+
+
+def show_reproduction(case: "UseCase", again: "Reproduction") -> None:
+    """Whether stored predictions came back bit for bit."""
+    same = again.rows - again.different
+    _line(
+        f"{case.calendar.key(again.window)}: {same} of {again.rows} predictions of version "
+        f"{again.version} at snapshot {again.snapshot} came back to the bit"
+    )
+
+
+def _show_skipped(case: "UseCase", skipped: Mapping["Window", str]) -> None:
+    reasons: dict[str, list[str]] = {}
+    for window in sorted(skipped, key=lambda window: window.start.astimezone(UTC)):
+        key, text = case.calendar.key(window), skipped[window]
+        # Reasons name their window; without its name those of many windows are the same.
+        for name in (str(window), window.start.isoformat(), key):
+            text = text.replace(f" at {name}", "").replace(f" in {name}", "").replace(name, "it")
+        reasons.setdefault(text, []).append(key)
+    for text, keys in reasons.items():
+        stretch = keys[0] if len(keys) == 1 else f"{keys[0]}...{keys[-1]}"
+        _line(f"skipped {len(keys)} partitions ({stretch}): {text}")
+
+
+def _table(header: Iterable[str], rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows[-MOST_ROWS:]:
+        table.add_row(*(escape(cell) for cell in row))
+    if rows:
+        console().print(table)
+    if len(rows) > MOST_ROWS:
+        _line(f"the last {MOST_ROWS} of {len(rows)} partitions")
+
+
+def _line(text: str) -> None:
+    console().print(escape(text), soft_wrap=True)

@@ -1,0 +1,375 @@
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml_platform.errors import PlatformError, SpecError
+from ml_platform.features import check_leak, compute_features, compute_labels
+from ml_platform.monitoring import report_drift, report_performance
+from ml_platform.registry import Registry
+from ml_platform.scoring import reproduce, score
+from ml_platform.settings import Settings
+from ml_platform.sources import ingest
+from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.scaffold import Overrides, scaffold
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake
+from ml_platform.training import decide, train
+
+COMMIT = Commit("test", "0")
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def power(folder: Path) -> Path:
+    """A reading a minute for three days: hourly windows, regression."""
+    dice, rows = np.random.default_rng(0), 3 * 24 * 60
+    warm = 10 + 8 * np.sin(np.arange(rows) / 1440 * 2 * np.pi) + dice.normal(0, 1, rows)
+    zone = dice.choice(["north", "south", "east"], rows)
+    humidity = dice.uniform(20, 90, rows).round(1)
+    humidity[::97] = np.nan
+    table = pd.DataFrame(
+        {
+            "measured_at": pd.date_range("2024-03-29", periods=rows, freq="min"),
+            "zone": zone,
+            "temperature": warm.round(2),
+            "humidity": humidity,
+            "load": (50 + 3 * warm + 5 * (zone == "north") + dice.normal(0, 3, rows)).round(2),
+        }
+    )
+    file = folder / "power.csv"
+    table.to_csv(file, index=False)
+    return file
+
+
+def tickets(folder: Path) -> Path:
+    """80 tickets a day for 45 days: daily windows, binary, names that need quotes."""
+    dice, rows = np.random.default_rng(1), 45 * 80
+    plan, calls = dice.choice(["basic", "plus", "pro"], rows), dice.poisson(3, rows)
+    chance = 1 / (1 + np.exp(-(calls - 3.0) - (plan == "basic")))
+    seconds = np.sort(dice.integers(0, 45 * 86_400, rows))
+    table = pd.DataFrame(
+        {
+            "ticket_id": np.arange(rows) + 1,
+            "created_at": pd.Timestamp("2024-01-01") + pd.to_timedelta(seconds, "s"),
+            "resolved_at": pd.Timestamp("2024-01-03") + pd.to_timedelta(seconds, "s"),
+            "plan": plan,
+            "calls": calls,
+            "Monthly Charge": dice.normal(40, 10, rows).round(2),
+            "verdict": np.where(dice.random(rows) < chance, "escalate", "close"),
+        }
+    )
+    file = folder / "tickets.jsonl"
+    table.to_json(file, orient="records", lines=True, date_format="iso")
+    return file
+
+
+def orders(folder: Path) -> Path:
+    """60 shops for 30 months: monthly windows, multiclass, a key of two columns."""
+    dice, rows = np.random.default_rng(2), 30 * 60
+    size = dice.normal(size=rows)
+    kind = np.where(size < -0.6, "small", np.where(size > 0.6, "large", "medium"))
+    kind = np.where(dice.random(rows) < 0.1, dice.choice(["small", "medium", "large"], rows), kind)
+    months = np.repeat(pd.date_range("2020-01-01", periods=30, freq="MS", tz="UTC"), 60)
+    table = pd.DataFrame(
+        {
+            "shop": [f"shop{number:02d}" for number in range(60)] * 30,
+            "date": months + pd.to_timedelta(dice.integers(0, 27, rows), "D"),
+            "size": size.round(3),
+            "region": dice.choice(["a", "b"], rows),
+            "class": kind,
+        }
+    )
+    file = folder / "orders.parquet"
+    table.to_parquet(file)
+    return file
+
+
+@dataclass(frozen=True)
+class Deployment:
+    settings: Settings
+    lake: Lake
+    registry: Registry
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    folder = tmp_path_factory.mktemp("deployment")
+    settings = Settings(data=folder / "data", use_cases=folder / "use_cases")
+    lake = Lake(settings)
+    yield Deployment(settings, lake, Registry(settings))
+    lake.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "task", "cadence", "key", "columns", "group"),
+    [
+        (power, "regression", "hourly", ("measured_at",),
+         ["zone", "temperature", "humidity"], "zone"),
+        (tickets, "binary", "daily", ("ticket_id",),
+         ["plan", "calls", "Monthly Charge"], "plan"),
+        (orders, "multiclass", "monthly", ("shop", "date"),
+         ["shop", "size", "region"], "shop"),
+    ],
+)  # fmt: skip
+def test_a_plain_table_is_guessed_right(
+    settings: Settings, tmp_path: Path, make, task, cadence, key, columns, group
+):
+    settings = settings.model_copy(update={"use_cases": tmp_path / "use_cases"})
+
+    guess = scaffold(settings, "guessed", make(tmp_path), Overrides()).guess
+
+    assert (guess.task, guess.rhythm.cadence, guess.key) == (task, cadence, key)
+    assert (list(guess.columns), guess.group) == (columns, group)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "cutoff", "metric", "at_least"),
+    [
+        (power, "2024-03-30-18:00", "holdout_r2", 0.5),
+        (tickets, "2024-01-28", "holdout_roc_auc", 0.65),
+        (orders, "2021-10-01", "holdout_accuracy", 0.7),
+    ],
+)
+def test_what_is_scaffolded_runs_unedited_from_landing_to_performance(
+    deployment: Deployment, tmp_path: Path, make, cutoff: str, metric: str, at_least: float
+):
+    lake, registry = deployment.lake, deployment.registry
+    file = make(tmp_path)
+    made = scaffold(deployment.settings, file.stem, file, Overrides())
+    use_case = load_use_case(made.folder)
+    calendar = use_case.calendar
+    everything = Window(calendar.start, calendar.window_at(last(made.guess.last, use_case)).end)
+    rows = row_count(file)
+
+    for source in use_case.sources:
+        counts = ingest(lake, use_case, source, everything, COMMIT).windows.values()
+        assert sum(c.ingested for c in counts) == rows
+    (view,) = use_case.features
+    features = compute_features(lake, use_case, view, everything, COMMIT)
+    assert sum(features.rows.values()) > rows / 2
+    *_, latest = (window for window, count in features.rows.items() if count)
+    assert check_leak(lake, use_case, view, latest).problem is None
+    assert sum(compute_labels(lake, use_case, everything, COMMIT).rows.values()) == rows
+
+    moment = calendar.window(cutoff).start
+    report = train(lake, registry, use_case, moment, COMMIT, tags={})
+    assert report.metrics[metric] > at_least
+    promotion = decide(lake, registry, use_case, report.version, COMMIT, decided_by="test")
+    assert promotion.decision == "promoted"
+
+    served = Window(moment, everything.end)
+    scored = score(lake, registry, use_case, served, COMMIT)
+    assert set(scored.versions.values()) == {report.version}
+    window = calendar.window_at(moment)
+    assert reproduce(lake, registry, use_case, window).is_exact
+    drift = report_drift(lake, registry, use_case, served, COMMIT)
+    assert all(found.judged for found in drift.windows.values())
+    performance = report_performance(lake, use_case, served, COMMIT, now=NOW)
+    assert not performance.skipped
+    assert {found.status for found in performance.windows.values()} == {"ok"}
+
+
+def last(moment: datetime, use_case: UseCase) -> datetime:
+    return moment.replace(tzinfo=use_case.calendar.timezone)
+
+
+def row_count(file: Path) -> int:
+    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    read = readers.get(file.suffix, lambda path: pd.read_json(path, lines=True))
+    return len(read(file))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where files are scaffolded from."""
+
+    settings: Settings
+    folder: Path
+
+    def write(self, text: str, name: str = "table.csv") -> Path:
+        file = self.folder / name
+        file.write_text(text)
+        return file
+
+    def guess(self, file: Path, **said):
+        return scaffold(self.settings, "example", file, Overrides(**said)).guess
+
+    def refusal(self, file: Path, name: str = "example", **said) -> str:
+        with pytest.raises(SpecError) as caught:
+            scaffold(self.settings, name, file, Overrides(**said))
+        return str(caught.value).replace(f"{self.folder}/", "")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(Settings(data=tmp_path / "data", use_cases=tmp_path / "use_cases"), tmp_path)
+
+
+def table(rows: int = 2000, **columns: str) -> str:
+    """A CSV text, a row an hour; `{n}` in a column is the number of the row."""
+    lines = [",".join(("time", *columns))]
+    for n in range(rows):
+        moment = datetime.fromtimestamp(1.7e9 - 1.7e9 % 3600 + 3600 * n, UTC)
+        values = (eval(f"f'{value}'", {"n": n}) for value in columns.values())
+        lines.append(",".join((f"{moment:%Y-%m-%d %H:%M:%S}", *values)))
+    return "\n".join(lines) + "\n"
+
+
+def test_the_label_is_never_among_the_columns_and_known_a_window_later(bench: Bench):
+    made = scaffold(bench.settings, "example", power(bench.folder), Overrides())
+    use_case = load_use_case(made.folder)
+
+    assert "load" not in use_case.sources["records"].columns
+    assert use_case.sources["outcomes"].known_at == "measured_at + INTERVAL 1 hour"
+    assert str(use_case.label.horizon) == "1h"
+
+
+def test_every_guess_can_be_overridden(bench: Bench):
+    guess = bench.guess(
+        power(bench.folder),
+        label="temperature",
+        key=("measured_at", "zone"),
+        cadence="daily",
+        task="regression",
+        timezone="Europe/Berlin",
+    )
+
+    assert (guess.label, guess.key) == ("temperature", ("measured_at", "zone"))
+    assert guess.rhythm.cadence == "daily"
+    assert set(guess.reasons.values()) >= {"you said so"}
+    text = (bench.folder / "use_cases" / "example" / "use_case.yaml").read_text()
+    assert "partitions: {cadence: daily, start: 2024-03-29, timezone: Europe/Berlin}" in text
+
+
+def test_a_column_that_tells_the_label_is_left_out_and_said_so(bench: Bench):
+    file = bench.write(
+        table(label="{n % 7 * n % 11}", double="{2 * (n % 7 * n % 11)}", x="{n % 9}")
+    )
+
+    guess = bench.guess(file, task="regression")
+
+    assert guess.columns == ("x",)
+    assert guess.left_out == {"double": "tells label exactly, so it was hardly known before"}
+
+
+def test_a_time_that_lies_after_the_event_is_left_out(bench: Bench):
+    guess = bench.guess(tickets(bench.folder))
+
+    assert guess.event_time == "created_at"
+    assert guess.left_out["resolved_at"] == "lies after the event, so it was not known yet"
+
+
+def test_a_series_without_groups_keeps_history_by_the_hour(bench: Bench):
+    guess = bench.guess(bench.write(table(sales="{(n % 24) * 3 + n % 7}.5")))
+
+    assert guess.group == "hour_of_event"
+    assert guess.rhythm.cadence == "weekly"
+    use_case = load_use_case(bench.folder / "use_cases" / "example")
+    assert list(use_case.model_columns) == [
+        "hour_of_event",
+        "hour_of_event_history__mean_known",
+        "hour_of_event_history__last_known",
+    ]
+
+
+def test_column_names_that_are_no_names_are_quoted_everywhere(bench: Bench):
+    columns = {"Station Id": "s{n % 5}", "order": "{n % 9}", "é-1": "{n % 3}", "label": "{n % 2}"}
+
+    guess = bench.guess(bench.write(table(**columns)))
+
+    assert guess.group == "Station Id"
+    use_case = load_use_case(bench.folder / "use_cases" / "example")
+    assert list(use_case.model_columns)[:3] == ["station_id", "c_order", "c_1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "refusal"),
+    [
+        ("a,b\n1,31/12/2024\n", {},
+         "table.csv --event-time: none of the columns holds times like 2024-01-31 15:00; there "
+         "are a ('1'), b ('31/12/2024')"),
+        (table(sales="{n}"), {"event_time": "tim"},
+         "table.csv --event-time: no column 'tim'. Did you mean 'time'?"),
+        (table(sales="{n}"), {"event_time": "sales"},
+         "table.csv --event-time: 'sales' holds no times but '0'; write them like "
+         "2024-01-31 15:00"),
+        (table(sales="{n}"), {"label": "sale"},
+         "table.csv --label: no column 'sale'. Did you mean 'sales'?"),
+        (table(sales="{n}"), {"label": "time"},
+         "table.csv --label: 'time' is the event time or part of the key"),
+        (table(), {}, "table.csv --label: nothing is left to predict beside time"),
+        (table(sales="1"), {"label": "sales"},
+         "table.csv --label: 'sales' is always the same; there is nothing to learn"),
+        (table(label="t{n}", x="{n % 5}"), {},
+         "table.csv --label: 'label' has 2000 different values, too many for classes; name "
+         "another column"),
+        (table(label="t{n % 3}"), {"task": "regression"},
+         "table.csv --task: 'label' is VARCHAR; regression needs numbers"),
+        (table(label="t{n % 3}"), {"task": "binary"},
+         "table.csv --task: 'label' has 3 different values; binary needs two"),
+        (table(label="{n % 2}", x="{n % 5}"), {"key": ("x",)},
+         "table.csv --key: x: several rows have the same; name more columns"),
+        (table(5, label="{n % 2}"), {},
+         "table.csv --cadence: from 2023-11-14 22:00:00 to 2023-11-15 02:00:00 there are less "
+         "than 12 hours; more history is needed to learn from"),
+        ("time,x,label\n" + "2024-01-01 00:00,1.5,2.5\n" * 30, {},
+         "table.csv --key: nothing tells the rows apart; add a column that numbers them, or name "
+         "several"),
+        ("time;label\n2024-01-01;1\n", {},
+         "table.csv: is separated by semicolons; write it with commas"),
+        ("time,label\n", {}, "table.csv: has no rows; a guess needs some"),
+        (table(sales="{n}"), {"timezone": "Berlin"},
+         "table.csv --timezone: no time zone 'Berlin'; they look like 'Europe/Berlin'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_guessed_is_refused_with_what_would_help(
+    bench: Bench, text: str, said: dict[str, object], refusal: str
+):
+    assert bench.refusal(bench.write(text), **said) == refusal
+    assert not (bench.folder / "use_cases" / "example").exists()
+    assert not (bench.folder / "data").exists()
+
+
+def test_an_existing_use_case_is_never_overwritten(bench: Bench):
+    file = bench.write(table(sales="{n}"))
+    (bench.folder / "use_cases" / "example").mkdir(parents=True)
+
+    assert bench.refusal(file) == (
+        "use_cases/example: is there already; remove it, or take another name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "suggested"), [("My Case", "my_case"), ("2day", "c_2day"), ("../up", "up")]
+)
+def test_a_name_that_is_none_is_refused(bench: Bench, name: str, suggested: str):
+    assert f"such as '{suggested}'" in bench.refusal(bench.write(table(sales="{n}")), name)
+
+
+def test_a_file_that_is_not_there_or_not_known_is_refused(bench: Bench):
+    bench.write("", "tables.csv")
+
+    assert bench.refusal(bench.folder / "table.csv") == (
+        "table.csv: there is no such file; there are tables.csv"
+    )
+    assert "'.xlsx' is no format that can be read" in bench.refusal(bench.write("", "table.xlsx"))
+
+
+def test_with_a_remote_landing_the_file_is_left_to_the_person(bench: Bench):
+    settings = bench.settings.model_copy(update={"landing": "s3://bucket/landing"})
+
+    made = scaffold(settings, "example", power(bench.folder), Overrides())
+
+    assert not made.is_landed
+    assert made.landed == "s3://bucket/landing/example/records/power.csv"
+
+
+def test_refusals_are_errors_of_the_platform(bench: Bench):
+    with pytest.raises(PlatformError):
+        scaffold(bench.settings, "example", bench.folder / "none.csv", Overrides())
