@@ -29,6 +29,7 @@ NAMES = (
     "model_quality",
 )
 SHARED = Path("data/benchmarks")
+FEWEST_DAYS = 14
 PAGE = Path("docs/benchmarks.md")
 
 
@@ -38,6 +39,8 @@ def main() -> int:
     parser.add_argument("name", nargs="*", choices=[[], *NAMES], help="all by default")
     parser.add_argument("--days", type=int, help="only the first days of the year (a quick look)")
     asked = parser.parse_args()
+    if asked.days is not None and asked.days < FEWEST_DAYS:
+        parser.error(f"--days is at least {FEWEST_DAYS}, or there is nothing to train on")
     console = Console()
     results: dict[str, Result] = {}
     failed = False

@@ -50,7 +50,7 @@ def histories(draw: st.DrawFn) -> tuple[Calendar, list[tuple[Window, dict[tuple,
         stretch = Window(windows[first].start, windows[last].end)
         begin = stretch.start.astimezone(UTC)
         seconds = int((stretch.end.astimezone(UTC) - begin).total_seconds())
-        edges = [0, seconds - 1]
+        edges = [0, seconds // 2, seconds - 1]
         moments = st.one_of(st.sampled_from(edges), st.integers(0, seconds - 1)).map(
             lambda s, begin=begin: begin + timedelta(seconds=s)
         )

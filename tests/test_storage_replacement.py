@@ -233,6 +233,31 @@ def test_a_row_outside_the_stretch_is_refused_and_nothing_is_written(lake, at):
     assert read(lake) == [(1, 5.0), (2, None)]
 
 
+def test_both_hours_that_the_clocks_repeat_can_be_the_last_of_a_stretch(lake):
+    hours = Calendar.of(Cadence.hourly, date(2013, 11, 3), "America/New_York")
+    windows = [hours.window_at(datetime(2013, 11, 3, utc, 30, tzinfo=UTC)) for utc in (4, 5, 6)]
+    for until in windows:
+        stretch = Window(windows[0].start, until.end)
+        rows = [
+            (n, f"{window.start.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00", 1.0)
+            for n, window in enumerate(windows)
+            if window.start in stretch
+        ]
+        with lake.cursor("America/New_York") as cursor:
+            written = replace_windows(
+                lake,
+                cursor,
+                TABLE,
+                rows_sql(rows),
+                time="left_at",
+                calendar=hours,
+                stretch=stretch,
+                commit=COMMIT,
+            )
+        assert list(written.rows.values()) == [1] * len(rows)
+        assert read(lake) == [(n, 1.0) for n in range(len(rows))]
+
+
 def test_two_rows_of_one_key_are_refused_by_name(lake):
     with pytest.raises(
         DuplicateRows, match=r"uc\.flights: 2 rows with left_at 2013-01-01 08.*flight 1"

@@ -13,14 +13,22 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+ENVIRONMENT = {
+    # A bar for each of the few small files of a version would drown every log.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # OpenMP threads that wait for each other spin by default: where other processes keep the cores
+    # busy, fitting takes twenty times as long. It is read when scikit-learn is first imported,
+    # which happens after a registry has been opened.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 
 
 def open_client(settings: Settings) -> "MlflowClient":
     """A client of the tracking store and the model registry; creates their database if need be."""
     from mlflow import MlflowClient
 
-    # A bar for each of the few small files of a version would drown every log.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     uri = settings.tracking_uri
     alone = _alone(Path(uri.removeprefix(SQLITE))) if uri.startswith(SQLITE) else nullcontext()
     with alone:

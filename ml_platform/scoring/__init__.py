@@ -2,5 +2,14 @@
 
 from ml_platform.scoring.batch import ScoreReport, predictions_table, score
 from ml_platform.scoring.reproduce import Reproduction, reproduce
+from ml_platform.scoring.trace import Trace, trace
 
-__all__ = ["Reproduction", "ScoreReport", "predictions_table", "reproduce", "score"]
+__all__ = [
+    "Reproduction",
+    "ScoreReport",
+    "Trace",
+    "predictions_table",
+    "reproduce",
+    "score",
+    "trace",
+]

@@ -79,7 +79,7 @@ def replace_together(
     windows = {naive_utc(window.start): window for window in calendar.windows(stretch)}
     if not windows:
         raise LakeError(f"{stretch} ends before the first partition, {calendar.start.isoformat()}")
-    bounds = min(windows), naive_utc(max(window.end for window in windows.values()))
+    bounds = min(windows), max(naive_utc(window.end) for window in windows.values())
     staged = {f"staged_{number}": each for number, each in enumerate(replacements)}
 
     def work(transaction: duckdb.DuckDBPyConnection) -> tuple[Written, ...]:

@@ -28,7 +28,7 @@ def measure_importances(
     drawn = np.sort(random.permutation(len(rows))[:SAMPLED_ROWS])
     sample, label = rows.iloc[drawn], target[drawn]
     orders = [random.permutation(len(sample)) for _ in range(REPEATS)]
-    # One call a column for all repeats, on one thread: so few rows cost threads more than they gain.
+    # One call a column for all repeats, on one thread: for so few rows, more do not pay.
     repeated, labels = pd.concat([sample] * REPEATS, ignore_index=True), np.tile(label, REPEATS)
     importances: dict[str, float] = {}
     with threadpool_limits(limits=1):

@@ -144,7 +144,9 @@ def guess_label(
         and column.distinct > 1
     ]
     if not options:
-        problem = f"nothing is left to predict beside {', '.join((event_time, *key))}"
+        problem = (
+            f"nothing is left to predict beside {', '.join(dict.fromkeys((event_time, *key)))}"
+        )
         raise profile.refusal("--label", problem)
     best = min(options, key=lambda column: _rank(column.name, LABEL_NAMES))
     if _rank(best.name, LABEL_NAMES) < len(LABEL_NAMES):

@@ -143,6 +143,7 @@ class Profile:
         if self.format == "csv":
             self._check_separator()
             self._load_texts(reader)
+        self._read_texts_as_times()
 
     def _check_separator(self) -> None:
         (name, *more) = self._types
@@ -162,6 +163,19 @@ class Profile:
             )
             if failed:
                 self._types[name] = "VARCHAR"
+                self._database.execute(f"ALTER TABLE file ALTER {quote(name)} TYPE VARCHAR")
+
+    def _read_texts_as_times(self) -> None:
+        table = "texts" if self.format == "csv" else "file"
+        for name in [name for name, kind in self._types.items() if kind == "VARCHAR"]:
+            column = quote(name)
+            (texts, times) = self.row(
+                f"""SELECT count({column}), count(TRY_CAST({column} AS TIMESTAMPTZ)) FILTER
+                (regexp_matches({column}::VARCHAR, '^\\d{{4}}-\\d\\d-\\d\\d')) FROM {table}"""
+            )
+            if texts and texts == times:
+                self._types[name] = "TIMESTAMP WITH TIME ZONE"
+                self._database.execute(f"ALTER TABLE file ALTER {column} TYPE TIMESTAMPTZ")
 
     def _column(self, name: str) -> Column:
         column = quote(name)

@@ -1,0 +1,179 @@
+"""Where one prediction came from: features, source rows, model, training data, commit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import duckdb
+
+from ml_platform.errors import EmptyPartition
+from ml_platform.features import inside_sql, instant, windows_sql
+from ml_platform.registry import Registry
+from ml_platform.spec.queries import quote
+from ml_platform.spec.use_case import UseCase, feature_table
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """Rows of a source that a feature row could be computed from."""
+
+    source: str
+    count: int
+    origins: tuple[tuple[str, int], ...]
+    """File and row of the latest of them."""
+
+
+@dataclass(frozen=True)
+class FeatureOrigin:
+    """The feature row that was joined, None where none was fresh enough, and what it came from."""
+
+    view: str
+    row: Row | None
+    sources: tuple[SourceRows, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One prediction and everything that it was made of."""
+
+    prediction: Row
+    features: tuple[FeatureOrigin, ...]
+    model: Mapping[str, str]
+    """What the registry recorded: cutoff, snapshot of the training data, commit, lock digest."""
+
+
+def trace(
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    entity: Mapping[str, str],
+    *,
+    origins: int = 5,
+) -> Trace:
+    """Follow the latest prediction for an entity back to its source rows.
+
+    entity: key column → value, all key columns of the examples. origins: how many source rows are
+    named for each source. Raises EmptyPartition where nothing was predicted for it.
+    """
+    with lake.cursor(use_case.timezone) as cursor:
+        prediction = _prediction(cursor, lake, use_case, entity)
+        example = _example(cursor, lake, use_case, entity, prediction)
+        features = tuple(
+            _feature(cursor, lake, use_case, view, example, prediction["snapshot"], origins)
+            for view in use_case.model_views
+        )
+    version = int(prediction["model_version"])
+    return Trace(prediction, features, registry.tags(use_case, version))
+
+
+def _prediction(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, entity: Mapping[str, str]
+) -> Row:
+    relation = lake.relation(cursor, use_case.name, "predictions")
+    names = use_case.examples.entity
+    where = " AND ".join(f"{quote(name)}::VARCHAR = ?" for name in names)
+    values = [str(entity[name]) for name in names]
+    row = _first(cursor, f"FROM {relation} WHERE {where} ORDER BY event_time DESC", values)
+    if row is None:
+        said = ", ".join(f"{name}={entity[name]}" for name in names)
+        raise EmptyPartition(f"{use_case.name} has no prediction for {said}")
+    return row
+
+
+def _example(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    entity: Mapping[str, str],
+    prediction: Row,
+) -> Row:
+    examples = use_case.examples
+    event_time = use_case.sources[examples.source].event_time
+    relation = lake.relation(cursor, use_case.name, examples.source, prediction["snapshot"])
+    items = ", ".join(("*", *(item for item in examples.columns if " " in item)))
+    where = " AND ".join(f"{quote(name)}::VARCHAR = ?" for name in examples.entity)
+    row = _first(
+        cursor,
+        f"SELECT {items} FROM {relation} WHERE {where} AND {quote(event_time)} = ?",
+        [*(str(entity[name]) for name in examples.entity), prediction["event_time"]],
+    )
+    assert row is not None, "a snapshot holds the examples that were scored at it"
+    return {**row, "event_time": prediction["event_time"]}
+
+
+def _feature(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    view: str,
+    example: Row,
+    snapshot: int,
+    origins: int,
+) -> FeatureOrigin:
+    declared = use_case.features[view]
+    zone = use_case.calendar.timezone
+    at: datetime = example["event_time"]
+    reach = Window(declared.ttl.before(at, zone), use_case.calendar.window_at(at).end)
+    relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
+    where = " AND ".join(f"{quote(name)} = ?" for name in declared.entity)
+    values = [example[name] for name in declared.entity]
+    row = _first(
+        cursor,
+        f"FROM {relation} WHERE {where} AND {windows_sql(use_case, reach)} AND event_time <= ? "
+        "ORDER BY event_time DESC",
+        [*values, at],
+    )
+    if row is None or (at - row["event_time"]).total_seconds() > declared.ttl.seconds:
+        return FeatureOrigin(view, None)
+    seen: datetime = row["event_time"]
+    window = use_case.calendar.window_at(seen)
+    shown = Window(declared.lookback.before(window.start, zone), window.end)
+    rows = tuple(
+        _source_rows(
+            cursor, lake, use_case, source, shown, seen, snapshot,
+            {name: example[name] for name in declared.entity}, origins,
+        )
+        for source in declared.reads
+    )  # fmt: skip
+    return FeatureOrigin(view, row, rows)
+
+
+def _source_rows(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    source: str,
+    shown: Window,
+    known_by: datetime,
+    snapshot: int,
+    entity: Row,
+    most: int,
+) -> SourceRows:
+    declared = use_case.sources[source]
+    shared = {name: value for name, value in entity.items() if name in declared.columns}
+    relation = lake.relation(cursor, use_case.name, source, snapshot)
+    conditions = [
+        windows_sql(use_case, shown),
+        inside_sql(shown, declared.event_time),
+        f"known_at <= {instant(known_by)}",
+        *(f"{quote(name)} = ?" for name in shared),
+    ]
+    rows = cursor.execute(
+        f"SELECT _file, _row, count(*) OVER () FROM {relation} WHERE {' AND '.join(conditions)} "
+        f"ORDER BY known_at DESC, _file, _row LIMIT {most:d}",
+        list(shared.values()),
+    ).fetchall()
+    count = int(rows[0][2]) if rows else 0
+    return SourceRows(source, count, tuple((file, number) for file, number, _ in rows))
+
+
+def _first(cursor: duckdb.DuckDBPyConnection, query: str, values: list[Any]) -> Row | None:
+    row = cursor.execute(f"{query} LIMIT 1", values).fetchone()
+    if row is None:
+        return None
+    return dict(zip((column[0] for column in cursor.description), row, strict=True))

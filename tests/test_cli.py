@@ -1,0 +1,152 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from plain_tables import power
+
+from ml_platform.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in a deployment of its own: exit code, output, errors."""
+    monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(tmp_path / "use_cases"))
+    monkeypatch.setenv("ML_PLATFORM_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("USER", "ada")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ml-platform", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err.replace(f"{tmp_path}/", "")
+
+    return run
+
+
+def test_help_loads_nothing_that_is_heavy():
+    heavy = ["duckdb", "pandas", "pydantic", "sklearn", "mlflow", "ml_platform.spec"]
+    script = (
+        "import sys; sys.argv = ['ml-platform', '--help']\n"
+        "from ml_platform.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print('loaded', [name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert "loaded []" in done.stdout
+    assert "rollback" in done.stdout
+
+
+def test_check_says_of_each_use_case_that_it_is_sound_or_what_is_wrong(run: Run, tmp_path: Path):
+    run("new", "power", "--from", str(power(tmp_path)))
+    broken = tmp_path / "use_cases" / "broken"
+    broken.mkdir()
+    (broken / "use_case.yaml").write_text("description: x\npartitons: {}\n")
+
+    code, said, errors = run("check")
+
+    assert code == 1
+    assert said.startswith("power: ok (2 sources, 1 feature views, hourly, regression, 5 model")
+    assert errors.splitlines()[0] == (
+        "error: use_cases/broken/use_case.yaml:1 sources: is missing; add `sources: …`"
+    )
+    assert errors.splitlines()[-1] == (
+        "error: use_cases/broken/use_case.yaml:2 partitons: unknown key. Did you mean 'partitions'?"
+    )
+    assert run("check", "power")[0] == 0
+
+
+def test_check_calls_the_model_function(run: Run, tmp_path: Path):
+    run("new", "power", "--from", str(power(tmp_path)))
+    (tmp_path / "use_cases" / "power" / "model.py").write_text("def build():\n    return 5\n")
+
+    code, _, errors = run("check", "power")
+
+    assert code == 1
+    assert errors.startswith("error: use_cases/power/model.py:1: build() returned a int")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["check", "pwer"], "pwer: no use case 'pwer'. Did you mean 'power'?"),
+        (["ingest", "power", "--partition", "2024-03-29"],
+         "power: '2024-03-29' is no hourly partition; they look like '2024-03-29-00:00'"),
+        (["ingest", "power", "--range", "2024-03-29-00:00"],
+         "--range 2024-03-29-00:00: write first...last"),
+        (["ingest", "power", "--range", "2024-03-29-01:00...2024-03-29-00:00"],
+         "--range 2024-03-29-01:00...2024-03-29-00:00: the first partition is after the last"),
+        (["ingest", "power", "--range", "a...b", "--partition", "c"],
+         "--partition and --range exclude each other; give one of them"),
+        (["features", "power"],
+         "nothing has been written to power.records; materialise power/records first"),
+        (["new", "power", "--from", "none.csv"],
+         "use_cases/power: is there already; remove it, or take another name"),
+        (["promote", "power", "3"],
+         "power has no model version 3; train one"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_is_a_line_and_never_a_traceback(
+    run: Run, tmp_path: Path, arguments: list[str], error: str
+):
+    run("new", "power", "--from", str(power(tmp_path)))
+
+    code, _, errors = run(*arguments)
+
+    assert code == 1
+    assert errors.splitlines()[-1].startswith(f"error: {error}")
+
+
+def test_without_a_use_case_check_says_how_to_make_one(run: Run):
+    assert run("check")[2] == (
+        "error: use_cases: no use case is here; write one with `ml-platform new`\n"
+    )
+
+
+def test_a_wrong_setting_is_named(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ML_PLATFORM_THREADS", "many")
+
+    assert run("check")[2].startswith("error: ML_PLATFORM_THREADS=many: Input should be a valid")
+
+
+@pytest.mark.slow
+def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
+    first, later = "2024-03-30-12:00", "2024-03-31-12:00"
+    assert "load   " in run("new", "power", "--from", str(power(tmp_path)))[1]
+    assert "records: 4320 rows landed in 1 files, 4320 ingested" in run("ingest", "power")[1]
+    assert "zone_history_features: 4320 rows in 72 of 72" in run("features", "power")[1]
+    assert "labels: 4320 rows in 72 of 72" in run("labels", "power")[1]
+    assert "nothing was decided" in run("history", "power")[1]
+
+    assert (
+        f"version 1 of power trained, cutoff {first}" in run("train", "power", "--cutoff", first)[1]
+    )
+    assert "promoted" in run("promote", "power", "1")[1]
+    assert "was trained before" in run("train", "power", "--cutoff", first)[1]
+    code, scored, _ = run("score", "power")
+    assert (code, scored.splitlines()[0]) == (
+        0, "predictions: 2160 rows in 36 of 36 partitions; 36 changed",
+    )  # fmt: skip
+    assert "skipped 36 partitions (2024-03-29-00:00...2024-03-30-11:00): power has no champion" in (
+        scored
+    )
+    assert "60 of 60 predictions of version 1" in run("reproduce", "power", "--partition", later)[1]
+    assert later in run("drift", "power", "--range", f"{later}...2024-03-31-14:00")[1]
+    assert "60 of 60" in run("performance", "power", "--partition", later)[1]
+
+    run("train", "power", "--cutoff", later)
+    run("promote", "power", "2")
+    run("score", "power", "--range", f"{later}...2024-03-31-23:00")
+    code, said, _ = run("rollback", "power", "1", "--from", later, "--reason", "just to see")
+    assert "rolled back" in said
+    history = run("history", "power")[1]
+    assert [line.split()[0] for line in history.splitlines()] == ["version", "1", "2", "1"]
+    assert "ada" in history
