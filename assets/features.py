@@ -31,8 +31,10 @@ from resources import LakeResource
 
 NO_LEAK = "no_leak"
 
-# A range is checked in a few of its partitions: a query that leaks does so in every one.
+# A range is checked in a few of its partitions, each at fewer moments: a query that leaks does so
+# in every one.
 PARTITIONS_CHECKED = 3
+CUTS_ALONE, CUTS_IN_A_RANGE = 4, 2
 
 
 def build_features(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
@@ -77,8 +79,9 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
         written = compute_features(lake.lake, use_case, view, stretch_of(context, use_case), commit)
         yield from materialized(context, *row_counts(use_case, written, "its sources have no rows"))
         judged = _spread([window for window, rows in written.rows.items() if rows])
+        cuts = CUTS_ALONE if len(written.rows) == 1 else CUTS_IN_A_RANGE
         verdicts = {
-            use_case.calendar.key(window): _leak_verdict(lake.lake, use_case, view, window)
+            use_case.calendar.key(window): _leak_verdict(lake.lake, use_case, view, window, cuts)
             for window in judged
         }
         yield from checked(context, NO_LEAK, verdicts)
@@ -135,9 +138,9 @@ def _spread(windows: list[Window]) -> list[Window]:
     return [windows[last * i // (PARTITIONS_CHECKED - 1)] for i in range(PARTITIONS_CHECKED)]
 
 
-def _leak_verdict(lake: Lake, use_case: UseCase, view: str, window: Window) -> Verdict:
+def _leak_verdict(lake: Lake, use_case: UseCase, view: str, window: Window, cuts: int) -> Verdict:
     try:
-        report: LeakReport = check_leak(lake, use_case, view, window)
+        report: LeakReport = check_leak(lake, use_case, view, window, cuts)
     except EmptyPartition as error:
         return Verdict(True, str(error))
     moments = ", ".join(moment.isoformat() for moment in report.cuts)

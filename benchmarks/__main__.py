@@ -30,6 +30,7 @@ NAMES = (
 )
 SHARED = Path("data/benchmarks")
 FEWEST_DAYS = 14
+WIDTH = 110
 PAGE = Path("docs/benchmarks.md")
 
 
@@ -41,7 +42,7 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.days is not None and asked.days < FEWEST_DAYS:
         parser.error(f"--days is at least {FEWEST_DAYS}, or there is nothing to train on")
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     results: dict[str, Result] = {}
     failed = False
     started = time.perf_counter()

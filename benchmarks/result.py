@@ -35,7 +35,7 @@ class Line:
     @property
     def cells(self) -> tuple[str, ...]:
         """The line as texts: what, ours, other, ratio, limit, verdict."""
-        ratio = "" if self.ratio is None else f"{self.ratio:.3g}"
+        ratio = "" if self.ratio is None else f"{self.ratio:#.3g}".rstrip(".")
         limit = "" if self.limit is None else f"{'≥' if self.at_least else '≤'} {self.limit:g}"
         return self.what, self.ours, self.other, ratio, limit, self.verdict
 

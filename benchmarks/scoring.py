@@ -12,7 +12,7 @@ from ml_platform.scoring import score
 from ml_platform.scoring.batch import split_by_window
 from ml_platform.storage import Lake
 
-REPETITIONS = 4
+REPETITIONS = 3
 LIMIT = 0.8
 
 

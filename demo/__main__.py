@@ -22,9 +22,13 @@ def main() -> int:
         console.print(f"[bold red]error:[/] {error}", highlight=False)
         return 1
     seconds = time.perf_counter() - started
-    gibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # In kibibytes: the largest of this process and those that it waited for.
+    largest = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     summary.show(console)
-    console.print(f"\n{seconds:.0f} seconds, {gibibytes:.2f} GiB at most.")
+    console.print(f"\n{seconds:.0f} seconds, {largest / 2**20:.2f} GiB in the largest process.")
     console.print("Next: [bold]make dev[/], then http://127.0.0.1:3000 shows it all with lineage.")
     return 0
 

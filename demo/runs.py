@@ -1,14 +1,21 @@
-"""Runs of the real Dagster definitions, in this process, recorded where the UI finds them."""
+"""Runs of the real Dagster definitions, in two processes, recorded where the UI finds them."""
 
+import logging
 from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import dagster as dg
 
-from definitions import defs
+from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 
+PROCESSES = 2
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 
@@ -18,24 +25,65 @@ class RunFailed(Exception):
 
 
 class Runs:
-    """Materialises partitions of one use case, and leaves alone what is there already."""
+    """Materialises partitions of one use case, and leaves alone what is there already.
+
+    Runs in one process are one after the other, so there are two of them.
+    """
 
     def __init__(self, use_case: UseCase, home: Path) -> None:
         self.use_case = use_case
-        home.mkdir(parents=True, exist_ok=True)
+        self._home = home
+        # Creates Dagster's databases, before two processes would both try to.
+        dg.DagsterInstance.from_config(str(home)).dispose()
+        self._pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
+
+    def __enter__(self) -> Self:
+        # What takes seconds to import is imported while the files land.
+        for _ in range(PROCESSES):
+            self._pool.submit(_location, self.use_case.folder, self._home)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def materialize(self, tables: Sequence[str], stretch: Window) -> "Future[bool]":
+        """Start a run of the tables' partitions of a stretch, unless all of them are there.
+
+        The future's result is whether anything was missing; it raises RunFailed.
+        """
+        keys = [self.use_case.calendar.key(w) for w in self.use_case.calendar.windows(stretch)]
+        return self._pool.submit(_materialize, self.use_case.folder, self._home, tables, keys)
+
+
+@cache
+def _location(folder: Path, home: Path) -> "_Location":
+    return _Location(folder, home)
+
+
+class _Location:
+    """The definitions and the instance of one worker process."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        from definitions import defs
+
+        # The progress bars of the parent say what happens; failures come back as RunFailed.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        self.use_case = load_use_case(folder)
         self.instance = dg.DagsterInstance.from_config(str(home))
         self._job = defs.resolve_implicit_global_asset_job_def()
 
-    def materialize(self, tables: Sequence[str], stretch: Window, again: bool = False) -> bool:
-        """Materialise the tables' partitions of a stretch in one run; False if nothing was missing."""
-        keys = [self.use_case.calendar.key(w) for w in self.use_case.calendar.windows(stretch)]
-        if not again:
-            tables = [table for table in tables if self._missing(table, keys)]
-        if not tables:
+    def materialize(self, tables: Sequence[str], keys: Sequence[str]) -> bool:
+        missing = [table for table in tables if not self._there(table).issuperset(keys)]
+        if not missing:
             return False
         result = self._job.execute_in_process(
             instance=self.instance,
-            asset_selection=[dg.AssetKey([self.use_case.name, table]) for table in tables],
+            asset_selection=[self._key(table) for table in missing],
             tags={RANGE_START: keys[0], RANGE_END: keys[-1]},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
@@ -44,9 +92,15 @@ class Runs:
             raise RunFailed(_reason(result))
         return True
 
-    def _missing(self, table: str, keys: Sequence[str]) -> bool:
-        there = self.instance.get_materialized_partitions(dg.AssetKey([self.use_case.name, table]))
-        return not there.issuperset(keys)
+    def _there(self, table: str) -> set[str]:
+        return self.instance.get_materialized_partitions(self._key(table))
+
+    def _key(self, table: str) -> dg.AssetKey:
+        return dg.AssetKey([self.use_case.name, table])
+
+
+def _materialize(folder: Path, home: Path, tables: Sequence[str], keys: Sequence[str]) -> bool:
+    return _location(folder, home).materialize(tables, keys)
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:

@@ -1,7 +1,6 @@
 """The walk through the year: land, ingest, features, then month by month as if live."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,13 +33,11 @@ def walk(console: Console, folder: Path) -> Summary:
     """Walk through the year of one use case; what is there already is left as it is."""
     settings = Settings()
     use_case = load_use_case(folder)
-    runs = Runs(use_case, settings.root / "dagster")
     end = use_case.partitions.closes_at
     assert end is not None
     year = Window(use_case.calendar.start, end)
-    days = len(list(use_case.calendar.windows(year)))
-    with _progress(console) as progress:
-        _land(progress, settings, use_case, days)
+    with _progress(console) as progress, Runs(use_case, settings.root / "dagster") as runs:
+        _land(progress, settings, use_case, year)
         _tables(progress, runs, "ingest", list(use_case.sources), year)
         views = [feature_table(view) for view in use_case.features]
         _tables(progress, runs, "features and labels", [*views, "labels"], year)
@@ -52,7 +49,8 @@ def walk(console: Console, folder: Path) -> Summary:
         lake.close()
 
 
-def _land(progress: Progress, settings: Settings, use_case: UseCase, days: int) -> None:
+def _land(progress: Progress, settings: Settings, use_case: UseCase, year: Window) -> None:
+    days = len(list(use_case.calendar.windows(year)))
     task = progress.add_task("land files, day by day", total=days)
     folder = Path(settings.landing_uri) / use_case.name
     land_flights(folder, progress=lambda _: progress.advance(task))
@@ -61,31 +59,32 @@ def _land(progress: Progress, settings: Settings, use_case: UseCase, days: int) 
 
 def _tables(progress: Progress, runs: Runs, title: str, tables: list[str], year: Window) -> None:
     task = progress.add_task(title, total=len(tables))
-    for table in tables:
-        with _step(progress, task, f"{title}: {table}"):
-            runs.materialize([table], year)
-    progress.update(task, description=title)
+    started = [_watched(progress, task, runs.materialize([table], year)) for table in tables]
+    for future in started:
+        future.result()
 
 
 def _months(progress: Progress, runs: Runs, use_case: UseCase, year: Window) -> None:
     earliest = Window(year.start + FIRST_MODEL_AFTER, year.end)
     cutoffs = list(scheduled_cutoffs(use_case, earliest))
-    task = progress.add_task("months, as if live", total=len(cutoffs))
     ends = [cutoff.start for cutoff in cutoffs[1:]] + [year.end]
+    training = progress.add_task("train and decide, month by month", total=len(cutoffs))
+    serving = progress.add_task("predict, drift, performance", total=len(cutoffs))
+    served = []
     for cutoff, until in zip(cutoffs, ends, strict=True):
-        month = f"{cutoff.start:%B}"
-        with _step(progress, task, f"{month}: train, decide, predict, drift, performance"):
-            runs.materialize(["model", "promotions"], cutoff)
-            served = Window(cutoff.start, until)
-            runs.materialize(["predictions", "drift_report", "performance_report"], served)
-    progress.update(task, description="months, as if live")
+        # Each decision waits for the one before it: that names the champion it challenges.
+        decided = runs.materialize(["model", "promotions"], cutoff)
+        _watched(progress, training, decided).result()
+        tables = ["predictions", "drift_report", "performance_report"]
+        month = runs.materialize(tables, Window(cutoff.start, until))
+        served.append(_watched(progress, serving, month))
+    for future in served:
+        future.result()
 
 
-@contextmanager
-def _step(progress: Progress, task: TaskID, description: str) -> Iterator[None]:
-    progress.update(task, description=description)
-    yield
-    progress.advance(task)
+def _watched(progress: Progress, task: TaskID, future: "Future[bool]") -> "Future[bool]":
+    future.add_done_callback(lambda _: progress.advance(task))
+    return future
 
 
 def _progress(console: Console) -> Progress:

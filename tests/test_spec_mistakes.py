@@ -215,7 +215,7 @@ YAML_MISTAKES = [
      "error at its end"),
     ("- weight > 0", "- sum(weight) > 0",
      "parcels/use_case.yaml:15 sources.orders.rules: sees one row at a time; no "
-     "aggregates, no windows"),
+     "aggregates, windows or subqueries"),
     ("    rules:\n      - weight > 0", "    rules: weight > 0",
      "parcels/use_case.yaml:14 sources.orders.rules: 'weight > 0' should be a list, "
      "such as [weight > 0]"),
@@ -227,8 +227,9 @@ YAML_MISTAKES = [
      "INTERVAL; it should be a time, such as TIMESTAMPTZ"),
     ("known_at: delivered_at + interval 1 hour", "known_at: max(delivered_at)",
      "parcels/use_case.yaml:19 sources.deliveries.known_at: sees one row at a time; "
-     "no aggregates, no windows"),
-    ("known_at: delivered_at + interval 1 hour", "known_at: delivered_at + interval 1 fortnight",
+     "no aggregates, windows or subqueries"),
+    ("known_at: delivered_at + interval 1 hour",
+     "known_at: delivered_at + interval 1 fortnight",
      "parcels/use_case.yaml:19 sources.deliveries.known_at: 'delivered_at + interval "
      "1 fortnight' is not SQL: syntax error at or near \"fortnight\""),
     ("features:\n  carrier:", "features:\n  carriers:",
@@ -292,13 +293,13 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:35 examples.columns: '5' should be text; quote it: '5'"),
     ("    - weight\n", "    - count(*)\n",
      "parcels/use_case.yaml:35 examples.columns: sees one row at a time; no "
-     "aggregates, no windows"),
+     "aggregates, windows or subqueries"),
     ("    - weight\n", "    - lag(weight) over () AS x\n",
      "parcels/use_case.yaml:35 examples.columns: sees one row at a time; no "
-     "aggregates, no windows"),
+     "aggregates, windows or subqueries"),
     ("- weight > 0", "- lag(weight) over () > 0",
      "parcels/use_case.yaml:15 sources.orders.rules: sees one row at a time; no "
-     "aggregates, no windows"),
+     "aggregates, windows or subqueries"),
     ("label: {sql: labels.sql, task: binary", "label: {sql: label.sql, task: binary",
      "parcels/use_case.yaml:37 label.sql: there is no file 'label.sql' in parcels. "
      "Did you mean 'labels.sql'?"),
@@ -344,8 +345,8 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:40 model.window: '0d' should be longer than nothing, such "
      "as 7d"),
     ("schedule: 0 5 1 * *", "schedule: monthly",
-     "parcels/use_case.yaml:42 model.schedule: 'monthly' is no cron expression (Wrong "
-     "number of fields); '0 5 1 * *' is 5:00 on the first of each month"),
+     "parcels/use_case.yaml:42 model.schedule: 'monthly' is no cron expression (not "
+     "five fields); '0 5 1 * *' is 5:00 on the first of each month"),
     ("schedule: 0 5 1 * *", "schedule: 0 25 1 * *",
      "parcels/use_case.yaml:42 model.schedule: '0 25 1 * *' is no cron expression "
      "(Bad hour); '0 5 1 * *' is 5:00 on the first of each month"),
@@ -384,6 +385,33 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:46: not YAML: it contains itself"),
     ("retrain:\n  sustained: 3 of 5\n", "retain: {}\n",
      "parcels/use_case.yaml:46 retain: unknown key. Did you mean 'retrain'?"),
+    ("timezone: Europe/Berlin", "timezone: localtime",
+     "parcels/use_case.yaml:3 partitions.timezone: DuckDB has no zone 'localtime'; "
+     "take one such as 'Europe/Berlin'"),
+    ("start: 2024-01-01", "start: 2024-01-01, end: 2023-01-01",
+     "parcels/use_case.yaml:3 partitions.end: '2023-01-01' leaves not one window "
+     "after '2024-01-01'; take a later one, or none"),
+    ("weight: DOUBLE", "Weight: DOUBLE\n      weight: DOUBLE",
+     "parcels/use_case.yaml:13 sources.orders.columns.Weight: 'Weight' is there in "
+     "another spelling too; DuckDB tells no case apart"),
+    ("- weight > 0", "- (SELECT max(weight) FROM orders) > 0",
+     "parcels/use_case.yaml:15 sources.orders.rules: sees one row at a time; no "
+     "aggregates, windows or subqueries"),
+    ("- weight > 0", "- weight > 0 -- of course",
+     "parcels/use_case.yaml:15 sources.orders.rules: 'weight > 0 -- of course' is not "
+     "SQL: syntax error at end of input"),
+    ("known_at: delivered_at + interval 1 hour", "known_at: now()",
+     "parcels/use_case.yaml:19 sources.deliveries.known_at: \"now\" is another value "
+     "each time; take it from a column"),
+    ("    - weight\n", "    - '*'\n",
+     "parcels/use_case.yaml:35 examples.columns: 'order_id' is taken; name it "
+     "otherwise, such as 'order_id_input'"),
+    ("sql: labels.sql", "sql: /etc/hostname",
+     "parcels/use_case.yaml:37 label.sql: '/etc/hostname' is not in the folder of the "
+     "use case; move it there"),
+    ("schedule: 0 5 1 * *", "schedule: '@daily'",
+     "parcels/use_case.yaml:42 model.schedule: '@daily' is no cron expression (not "
+     "five fields); '0 5 1 * *' is 5:00 on the first of each month"),
 ]
 
 FILE_MISTAKES = [
@@ -449,7 +477,8 @@ FILE_MISTAKES = [
      "parcels/features/carrier.sql:8: this is INSERT; there should be one SELECT"),
     ("features/carrier.sql", "FROM deliveries", "FROM 'deliveries/*.csv'",
      "parcels/features/carrier.sql:5: a query reads sources only; declare the file as one"),
-    ("features/carrier.sql", None, "SELECT 'dhl' AS carrier, now() AS event_time, 1 AS one",
+    ("features/carrier.sql", None,
+     "SELECT 'dhl' AS carrier, '2024-01-01'::TIMESTAMPTZ AS event_time, 1 AS one",
      "parcels/features/carrier.sql:1: it reads none of the sources: orders, deliveries"),
     ("labels.sql", ",\n    known_at\nFROM", "\nFROM",
      "parcels/labels.sql:1: the query yields no column 'known_at'; add the time from "
@@ -473,6 +502,9 @@ FILE_MISTAKES = [
      "is: make"),
     ("model.py", None, "\u0000",
      "parcels/model.py: not Python: source code string cannot contain null bytes"),
+    ("labels.sql", "    known_at\nFROM", "    current_timestamp AS known_at\nFROM",
+     "parcels/labels.sql:5: \"current_timestamp\" is another value each time; take it "
+     "from a column"),
 ]
 # fmt: on
 

@@ -98,7 +98,7 @@ def test_a_moment_lies_in_the_one_window_that_its_key_names(data: st.DataObject)
 
 
 @given(calendars, durations)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 def test_steps_reach_exactly_as_far_as_the_duration(calendar: Calendar, duration: Duration):
     zone, windows = calendar.timezone, windows_of_five_years(calendar)
     reached = (

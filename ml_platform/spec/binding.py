@@ -43,7 +43,13 @@ def bind(use_case: UseCase, mistakes: Mistakes) -> UseCase:
 
     Each stage stops where the next would only repeat its mistakes.
     """
-    checker = QueryChecker(use_case.timezone)
+    try:
+        checker = QueryChecker(use_case.timezone)
+    except duckdb.Error:
+        problem = f"DuckDB has no zone '{use_case.timezone}'; take one such as 'Europe/Berlin'"
+        mistakes.add(("partitions", "timezone"), problem)
+        mistakes.stop()
+        raise
     try:
         binder = _Binder(use_case, checker, mistakes)
         for name in use_case.sources:
@@ -74,6 +80,8 @@ class _Binder:
         if len(self.mistakes) > found:
             return
         self._try((*path, "columns"), self.checker.create, name, source.columns)
+        if len(self.mistakes) > found:
+            return
         times = {"event_time": quote(source.event_time), "known_at": source.known_at_sql}
         for key, expression in times.items():
             kind = self._try((*path, key), self.checker.type_of, name, expression)
@@ -97,7 +105,9 @@ class _Binder:
                 if column in IN_EXAMPLES | {*examples.entity, *request}:
                     problem = f"'{column}' is taken; name it otherwise, such as '{column}_input'"
                     self.mistakes.add(path, problem)
-            request |= found
+                    break
+            else:
+                request |= found
         return examples.model_copy(update={"request": request})
 
     def bind_view(self, name: str, known: dict[str, str]) -> FeatureView:
@@ -137,6 +147,9 @@ class _Binder:
 
     def _bind_file(self, path: PathInDocument, name: str) -> _Query | None:
         file = self.use_case.folder / name
+        if not file.resolve().is_relative_to(self.use_case.folder.resolve()):
+            self.mistakes.add(path, f"'{name}' is not in the folder of the use case; move it there")
+            return None
         if not file.is_file():
             near = suggest(file.name, sorted(other.name for other in file.parent.glob("*.sql")))
             problem = f"there is no file '{name}' in {self.use_case.folder}{near or '; write it'}"

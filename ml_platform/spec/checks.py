@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterable
+from datetime import UTC
 
 from cronsim import CronSim, CronSimError
 
@@ -15,6 +16,7 @@ from ml_platform.spec.yaml_text import PathInDocument
 STAMPS = frozenset({"window_start", "model_version", "snapshot", "scored_at", "label_known_at"})
 IN_SOURCES = frozenset({"window_start", "_file", "_row"})
 IN_EXAMPLES = STAMPS | {"event_time", "label", "known_at", "probability", "predicted"}
+CRON_FIELDS = 5
 SCHEMAS = frozenset({"main", "temp", "system", "information_schema", "pg_catalog"})
 
 
@@ -47,6 +49,12 @@ def _check_source(path: PathInDocument, source: Source, mistakes: Mistakes) -> N
     for column in IN_SOURCES & source.columns.keys():
         problem = f"'{column}' is a column of the platform; rename it in the files"
         mistakes.add((*path, "columns", column), problem)
+    lowered = [column.lower() for column in source.columns]
+    for column in source.columns:
+        if lowered.count(column.lower()) > 1:
+            problem = f"'{column}' is there in another spelling too; DuckDB tells no case apart"
+            mistakes.add((*path, "columns", column), problem)
+            break
     if "known_at" in source.columns and source.known_at != "known_at":
         problem = "is about a column of that name; write `known_at: known_at`"
         mistakes.add((*path, "known_at"), problem)
@@ -82,8 +90,14 @@ def _check_times(case: UseCase, mistakes: Mistakes) -> None:
     if case.partitions.cadence is Cadence.hourly and not case.calendar.changes_by_whole_hours():
         problem = f"the clocks of '{zone}' change by less than an hourly window; use UTC"
         mistakes.add(("partitions", "timezone"), problem)
+    closes = case.partitions.closes_at
+    if closes and closes.astimezone(UTC) <= start.astimezone(UTC):
+        problem = f"'{case.partitions.end}' leaves not one window after '{case.partitions.start}'"
+        mistakes.add(("partitions", "end"), f"{problem}; take a later one, or none")
     if model.schedule is not None:
         try:
+            if len(model.schedule.split()) != CRON_FIELDS:
+                raise CronSimError("not five fields")
             CronSim(model.schedule, start)
         except CronSimError as error:
             example = "'0 5 1 * *' is 5:00 on the first of each month"

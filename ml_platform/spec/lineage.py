@@ -20,20 +20,21 @@ def column_sources(
     >>> column_sources("SELECT a, max(b) AS m FROM s GROUP BY a", {"s": {"a": "INT", "b": "INT"}})
     {'a': (('s', 'a'),), 'm': (('s', 'b'),)}
     """
-    schema = {name: {**columns, "known_at": "TIMESTAMPTZ"} for name, columns in sources.items()}
+    schema: dict[str, object] = {
+        name: {**columns, "known_at": "TIMESTAMPTZ"} for name, columns in sources.items()
+    }
     try:
         tree = qualify(sqlglot.parse_one(query, dialect="duckdb"), schema=schema, dialect="duckdb")
-        names = tree.named_selects
-        return {name: _leaves(name, tree, schema) for name in names}
+        if not isinstance(tree, exp.Query):
+            return {}
+        return {name: _leaves(name, tree, schema) for name in tree.named_selects}
     except SqlglotError:
         return {}
 
 
-def _leaves(
-    name: str, tree: exp.Expression, schema: Mapping[str, Mapping[str, str]]
-) -> tuple[tuple[str, str], ...]:
+def _leaves(name: str, tree: exp.Query, schema: dict[str, object]) -> tuple[tuple[str, str], ...]:
     found = set()
-    for node in lineage(name, tree, schema=dict(schema), dialect="duckdb").walk():
+    for node in lineage(name, tree, schema=schema, dialect="duckdb").walk():
         if isinstance(node.expression, exp.Table) and node.expression.name in schema:
             found.add((node.expression.name, node.name.split(".")[-1].strip('"')))
     return tuple(sorted(found))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import duckdb
 
-from ml_platform.spec.values import unknown
+from ml_platform.spec.values import is_close, unknown
 
 NUMERIC_TYPES = frozenset(
     {
@@ -18,7 +18,16 @@ NUMERIC_TYPES = frozenset(
     }
 )  # fmt: skip
 COMMON_TYPES = ("VARCHAR", *sorted(NUMERIC_TYPES), "DECIMAL", "TIME", "TIMESTAMP", "TIMESTAMPTZ")
-ONE_ROW = "sees one row at a time; no aggregates, no windows"
+# Their results change from one computation to the next.
+MOVING = frozenset(
+    {
+        "now", "today", "current_date", "current_time", "current_timestamp", "localtime",
+        "localtimestamp", "current_localtime", "current_localtimestamp", "get_current_time",
+        "get_current_timestamp", "transaction_timestamp", "random", "uuid", "uuidv4", "uuidv7",
+        "gen_random_uuid", "nextval",
+    }
+)  # fmt: skip
+ONE_ROW = "sees one row at a time; no aggregates, windows or subqueries"
 TIME_TYPES = ("TIMESTAMP WITH TIME ZONE",)
 TIMELIKE_TYPES = (*TIME_TYPES, "TIMESTAMP", "DATE")
 
@@ -56,20 +65,23 @@ class QueryChecker:
 
     def type_named(self, kind: str) -> str:
         """What DuckDB calls a type that somebody wrote."""
-        return self.columns(f"SELECT CAST(NULL AS {kind}\n) AS it")["it"]
+        return self.columns(f"SELECT CAST(NULL AS {kind}) AS it")["it"]
 
     def create(self, name: str, columns: Mapping[str, str]) -> None:
         """Make one source's empty table, with the `known_at` that the platform adds."""
-        columns = {"known_at": "TIMESTAMPTZ", **columns}
+        columns = {**columns, "known_at": columns.get("known_at", "TIMESTAMPTZ")}
         named = ", ".join(f"{quote(column)} {kind}" for column, kind in columns.items())
         self._connection.execute(f"CREATE TABLE {quote(name)} ({named})")
         self._sources.append(name)
 
     def type_of(self, source: str, expression: str) -> str:
         """Type of an expression over one row of a source."""
-        kind = self.columns(f"SELECT ({expression}\n) AS it FROM {quote(source)}")["it"]
+        # On one line, as it is when rows are ingested: a comment would swallow the rest there.
+        query = f"SELECT ({expression}) AS it FROM {quote(source)}"
+        kind = self.columns(query)["it"]
+        self._refuse_other_rows(query)
         try:
-            self._describe(f"SELECT 1 FROM {quote(source)} WHERE ({expression}\n) IS NULL")
+            self._describe(f"SELECT 1 FROM {quote(source)} WHERE ({expression}) IS NULL")
         except duckdb.BinderException as error:
             # Conditions may hold neither aggregates nor windows, so one that binds only outside
             # of a condition has one of them.
@@ -78,16 +90,14 @@ class QueryChecker:
 
     def items(self, source: str, item: str) -> dict[str, str]:
         """Names and types of a select item over one row of a source."""
-        query = f"SELECT {item}\nFROM {quote(source)}"
+        query = f"SELECT {item} FROM {quote(source)}"
         rows = self._describe(query)
-        row = self._connection.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+        self._refuse_other_rows(query)
         try:
             # With a column beside it, DuckDB refuses what would aggregate the rows to one.
-            self._describe(f"SELECT known_at, {item}\nFROM {quote(source)}")
+            self._describe(f"SELECT known_at, {item} FROM {quote(source)}")
         except duckdb.BinderException as error:
             raise duckdb.BinderException(ONE_ROW) from error
-        if row and '"class":"WINDOW"' in row[0]:
-            raise duckdb.BinderException(ONE_ROW)
         return dict(rows)
 
     def columns(self, query: str) -> dict[str, str]:
@@ -102,15 +112,25 @@ class QueryChecker:
     def reads(self, query: str) -> tuple[str, ...]:
         """Sources that a query names."""
         # Not DuckDB's get_table_names, which binds the query and refuses some that it would run.
-        row = self._connection.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
-        tables = set(
-            re.findall(r'"type":"BASE_TABLE".*?"table_name":"([^"]*)"', row[0] if row else "")
-        )
+        pattern = r'"type":"BASE_TABLE".*?"table_name":"([^"]*)"'
+        tables = set(re.findall(pattern, self._tree(query)))
         return tuple(name for name in self._sources if name in tables)
 
     def _describe(self, query: str) -> list[tuple[str, str]]:
         rows = self._connection.execute(f"DESCRIBE {query}").fetchall()
+        pattern = r'"(?:function_name|column_names)":(?:\[)?"([^"]*)"'
+        if moving := sorted(MOVING & set(re.findall(pattern, self._tree(query)))):
+            problem = f'"{moving[0]}" is another value each time; take it from a column'
+            raise duckdb.BinderException(problem)
         return [(name, kind) for name, kind, *_ in rows]
+
+    def _refuse_other_rows(self, query: str) -> None:
+        if re.search(r'"class":"(WINDOW|SUBQUERY)"', self._tree(query)):
+            raise duckdb.BinderException(ONE_ROW)
+
+    def _tree(self, query: str) -> str:
+        row = self._connection.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+        return str(row[0]) if row else ""
 
 
 def only_select(text: str) -> str:
@@ -163,7 +183,8 @@ def _missing(text: str, sources: Iterable[str]) -> str | None:
     if match := re.search(r"Type with name (\S+) does not exist", text):
         return unknown("type", match[1], COMMON_TYPES)
     if match := re.search(r"Function with name (\S+) does not exist", text):
-        return unknown("function", match[1], re.findall(r'Did you mean "([^"]+)"', text))
+        near = [n for n in re.findall(r'Did you mean "([^"]+)"', text) if is_close(match[1], n)]
+        return unknown("function", match[1], near)
     return None
 
 

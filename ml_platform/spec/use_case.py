@@ -88,7 +88,7 @@ class Source(Declared):
     """Glob below the landing folder of the use case, an absolute one, or a URL."""
     event_time: str
     """Column that says when it happened; without an offset, a time of the use case's zone."""
-    known_at: str | None = None
+    known_at: Text | None = None
     """SQL over the row: from when on the row could be known. By default its event time."""
     key: Entity
     """Columns that name a row; a later row of the same key corrects the earlier one."""

@@ -11,6 +11,7 @@ from ml_platform.spec.duration import Duration
 # Dagster refuses assets with any other owner.
 EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 EARLIEST_YEAR = 1900
+LATEST_YEAR = 2200
 
 
 def suggest(name: str, options: Iterable[str]) -> str:
@@ -24,6 +25,11 @@ def suggest(name: str, options: Iterable[str]) -> str:
         return ""
     listed = ", ".join(options[:12]) + (", …" if len(options) > 12 else "")
     return f". There {'is' if len(options) == 1 else 'are'}: {listed}"
+
+
+def is_close(name: str, option: str) -> bool:
+    """Whether one is a slip of the pen from the other."""
+    return bool(difflib.get_close_matches(name.lower(), [option.lower()], 1, cutoff=0.6))
 
 
 def unknown(kind: str, name: str, options: Iterable[str]) -> str:
@@ -40,8 +46,8 @@ def start_of_time(value: object) -> date | datetime:
             raise ValueError(f"'{value}' is no date; write 2013-01-31") from None
     if not isinstance(value, date):
         raise ValueError(f"'{value}' is no date; write 2013-01-31")
-    if value.year < EARLIEST_YEAR:
-        raise ValueError(f"'{value}' is before {EARLIEST_YEAR}")
+    if not EARLIEST_YEAR <= value.year <= LATEST_YEAR:
+        raise ValueError(f"'{value}' is not between {EARLIEST_YEAR} and {LATEST_YEAR}")
     return value
 
 
@@ -55,9 +61,9 @@ def time_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        zones = sorted(available_timezones())
-        near = difflib.get_close_matches(name, zones, 1, cutoff=0.88)
-        hint = f". Did you mean '{near[0]}'?" if near else "; they look like 'Europe/Berlin'"
+        zones = {zone.lower(): zone for zone in available_timezones()}
+        near = difflib.get_close_matches(name.lower(), zones, 1, cutoff=0.88)
+        hint = f". Did you mean '{zones[near[0]]}'?" if near else "; they look like 'Europe/Berlin'"
         raise ValueError(f"no time zone '{name}'{hint}") from None
     return name
 
