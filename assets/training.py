@@ -103,7 +103,6 @@ def _described(report: TrainingReport) -> dict[str, Any]:
     pictures = "\n\n".join(_inline(name, image) for name, image in report.plots.items())
     return {
         "model version": report.version,
-        **{f"rows {part}": count for part, count in report.rows.items()},
         **_numbers(report.metrics),
         "snapshot": report.snapshot,
         "digest": report.digest,

@@ -11,7 +11,7 @@ from benchmarks.result import Bench, Line, Result, interleave
 from benchmarks.year import USE_CASE
 
 USE_CASES = 50
-REPETITIONS = 3
+REPETITIONS = 2
 IMPORTS = {
     "bare": "pass",
     "library": "import ml_platform",
