@@ -11,6 +11,7 @@ from ml_platform.storage import Table
 
 
 def asset_key(use_case: UseCase, table: str) -> dg.AssetKey:
+    """`<use case>/<table>`."""
     return dg.AssetKey([use_case.name, table])
 
 

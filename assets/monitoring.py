@@ -48,7 +48,7 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     key = asset_key(use_case, "drift_report")
     partitions = partitions_of(use_case)
     version = digest(spec.model_dump(mode="json"))
-    watched = ["predictions", *(feature_table(v) for v in use_case.features), "labels"]
+    watched = ["predictions", *(feature_table(v) for v in use_case.model_views), "labels"]
     mapping = trailing(use_case, spec.window)
 
     @dg.asset(
@@ -185,7 +185,7 @@ def _drift_metadata(drift: WindowDrift, link: str, snapshot: int) -> dict[str, A
 def _score_table(drift: WindowDrift) -> dg.MetadataValue:
     ordered = sorted(drift.columns, key=lambda c: -1.0 if c.score is None else -c.score)
     lines = [
-        f"| {'**' if c.drifted else ''}{c.column}{'**' if c.drifted else ''} | {c.kind} | {c.method} "
+        f"| {f'**{c.column}**' if c.drifted else c.column} | {c.kind} | {c.method} "
         f"| {'' if c.score is None else f'{c.score:.3f}'} | {c.status} |"
         for c in ordered
     ]

@@ -67,9 +67,9 @@ def inputs_of(use_case: UseCase) -> list[dg.AssetDep]:
     features = [
         dg.AssetDep(
             asset_key(use_case, feature_table(view)),
-            partition_mapping=looking_back(use_case, use_case.features[view].ttl),
+            partition_mapping=looking_back(use_case, use_case.model_views[view].ttl),
         )
-        for view in use_case.features
+        for view in use_case.model_views
     ]
     return [examples, *features]
 
@@ -77,7 +77,7 @@ def inputs_of(use_case: UseCase) -> list[dg.AssetDep]:
 def _lineage(use_case: UseCase) -> dict[str, Any]:
     features = tuple(
         (feature_table(view), feature)
-        for view, declared in use_case.features.items()
+        for view, declared in use_case.model_views.items()
         for feature in declared.features
     )
     keys = {c: ((use_case.examples.source, c),) for c in use_case.examples.entity}

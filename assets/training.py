@@ -24,7 +24,7 @@ def build_training(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefin
 
 def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     spec = use_case.model
-    inputs = [use_case.examples.source, "labels", *(feature_table(v) for v in use_case.features)]
+    inputs = [use_case.examples.source, "labels", *(feature_table(v) for v in use_case.model_views)]
     mapping = before_cutoff(use_case, spec.window)
 
     @dg.asset(
@@ -77,8 +77,9 @@ def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.multi_run(1),
         code_version=use_case.code_version,
         description=(
-            f"The promotion gate: champion and challenger scored on the same labelled rows that the "
-            f"challenger has not seen, compared by `{metric}`. Promoted or refused, the figures are kept."
+            f"The promotion gate: champion and challenger scored on the same labelled rows that "
+            f"the challenger has not seen, compared by `{metric}`. Promoted or refused, the "
+            "figures are kept."
         ),
         output_required=False,
         **common(use_case, "ducklake", "mlflow"),

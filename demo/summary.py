@@ -120,7 +120,8 @@ def _draw(
     upper.legend(loc="lower right", fontsize=8, ncols=3)
     upper.set_xlim(year.start.astimezone(UTC), year.end.astimezone(UTC))
     upper.set_title(
-        f"{use_case.name} in {year.start.astimezone(zone):%Y}: each day scored by the champion of that day",
+        f"{use_case.name} in {year.start.astimezone(zone):%Y}: "
+        "each day scored by the champion of that day",
         fontsize=10,
     )
     figure.savefig(file, dpi=130)

@@ -21,11 +21,11 @@ class Settings(BaseSettings):
     data: Path = Path("data")
     """Folder of everything the embedded default writes."""
     catalog: str | None = None
-    """DuckLake catalog, `sqlite:<file>` or `postgres:<connection string>`; by default SQLite in `data`."""
+    """DuckLake catalog: `sqlite:<file>` or `postgres:<connection>`; by default SQLite in `data`."""
     lake_files: str | None = None
     """Folder or URL (`s3://`, `az://`) of the lake's Parquet files; by default in `data`."""
     encrypted: bool = False
-    """Encrypt the data files; keys are kept in the catalog. Decided when the lake is first opened."""
+    """Encrypt data files, keys are in the catalog. Decided when the lake is first opened."""
     landing: str | None = None
     """Folder or URL below which `<use case>/<files>` land; by default in `data`."""
     extensions: Annotated[tuple[str, ...], NoDecode] = ()

@@ -44,7 +44,7 @@ def build_landing_sensor(use_case: UseCase) -> dg.SensorDefinition:
                 found[source] = arrivals(lake.lake, use_case, source, since, commit)
             except LandingError as error:
                 context.log.info(str(error))
-        # Not the newest of them: what landed for one source while another was looked at comes next time.
+        # Not the newest: what lands for one source while another is looked at comes next time.
         seen = min((a.snapshot for a in found.values()), default=since)
         serving = any(promotion.serves for promotion in history(lake.lake, use_case))
         tables = [name for name in downstream if serving or name not in downstream[-3:]]

@@ -160,7 +160,8 @@ def test_drift_has_a_status_for_each_partition(walked: Location) -> None:
 
 def test_a_model_shows_its_plots_in_the_ui(walked: Location) -> None:
     record = walked.instance.get_latest_materialization_event(dg.AssetKey(["trips", "model"]))
-    assert record is not None and record.asset_materialization is not None
+    assert record is not None
+    assert record.asset_materialization is not None
     metadata = record.asset_materialization.metadata
     assert "data:image/png;base64," in str(metadata["plots"].value)
     assert metadata["model version"].value == 1

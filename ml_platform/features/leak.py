@@ -6,11 +6,13 @@ moments up to t has to stay as it is; where it does not, the feature looked into
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import duckdb
+import pandas as pd
 
 from ml_platform.errors import EmptyPartition, LeakFound
-from ml_platform.features.views import Sight, instant, view_sql, windows_sql
+from ml_platform.features.views import Sight, view_sql, windows_sql
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
@@ -44,91 +46,82 @@ def check_leak(
     cuts: how many moments of the window are tried, spread over its rows, the last row included.
     Raises EmptyPartition where the window has no rows.
     """
+    keys = ["event_time", *use_case.features[view].entity]
     with lake.cursor(use_case.timezone) as cursor:
         snapshot = lake.snapshot(cursor)
         relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
-        stored = f"(FROM {relation} WHERE {windows_sql(use_case, window)})"
-        moments = _moments(cursor, stored, cuts)
-        if not moments:
+        stored = _read(cursor, f"FROM {relation} WHERE {windows_sql(use_case, window)}", keys)
+        if stored.empty:
             raise EmptyPartition(f"{use_case.name}/{feature_table(view)} has no rows in {window}")
+        moments = _moments(stored, cuts)
         compared = 0
         for moment in moments:
-            rows, difference = _compare(
-                lake, cursor, use_case, view, stored, Sight(window, snapshot, moment)
-            )
-            compared += rows
-            if difference:
+            kept = stored[stored["event_time"] <= moment]
+            compared += len(kept)
+            sight = Sight(window, snapshot, moment)
+            if difference := _difference(lake, cursor, use_case, view, kept, sight):
                 # With everything shown the same rows must come back; else the range is to blame.
-                _, unhidden = _compare(
-                    lake, cursor, use_case, view, stored, Sight(window, snapshot), moment
+                unhidden = _difference(
+                    lake, cursor, use_case, view, stored, Sight(window, snapshot)
                 )
                 problem = _explain(use_case, view, window, moment, difference, bool(unhidden))
                 return LeakReport(view, window, moments, compared, problem)
         return LeakReport(view, window, moments, compared, None)
 
 
-def _moments(cursor: duckdb.DuckDBPyConnection, stored: str, cuts: int) -> tuple[datetime, ...]:
-    shares = [(i + 1) / cuts for i in range(cuts)]
-    row = cursor.execute(f"SELECT quantile_disc(event_time, {shares}) FROM {stored}").fetchone()
-    return tuple(dict.fromkeys(row[0])) if row and row[0] else ()
+def _moments(stored: pd.DataFrame, cuts: int) -> tuple[datetime, ...]:
+    last = len(stored) - 1
+    rows = [last * (i + 1) // cuts for i in range(cuts)]
+    times = [stored["event_time"].iloc[row].to_pydatetime() for row in rows]
+    return tuple(dict.fromkeys(times))
 
 
-def _compare(
+def _read(cursor: duckdb.DuckDBPyConnection, query: str, keys: list[str]) -> pd.DataFrame:
+    order = ", ".join(quote(key) for key in keys)
+    rows: pd.DataFrame = cursor.execute(f"{query} ORDER BY {order}").to_arrow_table().to_pandas()
+    return rows
+
+
+def _difference(
     lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     view: str,
-    stored: str,
+    stored: pd.DataFrame,
     sight: Sight,
-    until: datetime | None = None,
-) -> tuple[int, str]:
+) -> str:
     declared = use_case.features[view]
-    moment = until or sight.known_by
-    assert moment is not None
-    again = view_sql(lake, cursor, use_case, view, sight)
-    keys = ", ".join(quote(c) for c in (*declared.entity, "event_time"))
-    same = " AND ".join(_same(quote(c), kind) for c, kind in declared.features.items())
-    pairs = ", ".join(
-        f"'{c.replace(chr(39), chr(39) * 2)}: stored ' || coalesce(s.{quote(c)}::VARCHAR, 'null') || ', without the "
-        f"future ' || coalesce(a.{quote(c)}::VARCHAR, 'null')"
-        for c in declared.features
-    )
-    differing = f"""
-        SELECT {keys}, s.here IS NULL AS is_new, a.here IS NULL AS is_gone,
-            list_filter([{pairs}], x -> x IS NOT NULL) AS texts,
-            [{", ".join(f"NOT ({_same(quote(c), k)})" for c, k in declared.features.items())}] AS marks
-        FROM (SELECT true AS here, * FROM {stored} WHERE event_time <= {instant(moment)}) s
-        FULL JOIN (SELECT true AS here, * FROM ({again}) WHERE event_time <= {instant(moment)}) a
-        USING ({keys})
-        WHERE s.here IS NULL OR a.here IS NULL OR NOT ({same})
-        ORDER BY event_time DESC LIMIT 1
-    """
-    row = cursor.execute(differing).fetchone()
-    count = cursor.execute(
-        f"SELECT count(*) FROM {stored} WHERE event_time <= {instant(moment)}"
-    ).fetchone()
-    compared = int(count[0]) if count else 0
-    if row is None:
-        return compared, ""
-    width = len(declared.entity)
-    entity = ", ".join(f"{c}={v}" for c, v in zip(declared.entity, row[:width], strict=True))
-    at, is_new, is_gone, texts, marks = row[width:]
-    where = f"{entity} at {at.isoformat()}"
-    if is_new or is_gone:
-        return compared, f"{where}: the row {'appears' if is_new else 'is gone'}"
-    changed = "; ".join(text for text, mark in zip(texts, marks, strict=True) if mark)
-    return compared, f"{where}: {changed}"
+    keys = ["event_time", *declared.entity]
+    query = view_sql(lake, cursor, use_case, view, sight)
+    again = _read(cursor, f"SELECT * FROM ({query})", keys)
+    if sight.known_by is not None:
+        again = again[again["event_time"] <= sight.known_by]
+    both = stored.merge(again, on=keys, how="outer", suffixes=("", "_again"), indicator="_side")
+    for side, said in ("right_only", "the row appears"), ("left_only", "the row is gone"):
+        if (both["_side"] == side).any():
+            return f"{_named(both[both['_side'] == side].iloc[-1], keys)}: {said}"
+    for feature in declared.features:
+        one, other = both[feature], both[f"{feature}_again"]
+        if not (same := _same(one, other)).all():
+            row = both[~same].iloc[-1]
+            return (
+                f"{_named(row, keys)}: {feature}: stored {row[feature]}, "
+                f"without the future {row[f'{feature}_again']}"
+            )
+    return ""
 
 
-def _same(column: str, kind: str) -> str:
-    stored, again = f"s.{column}", f"a.{column}"
-    equal = f"{stored} IS NOT DISTINCT FROM {again}"
-    if kind not in {"DOUBLE", "FLOAT"}:
-        return f"({equal})"
-    close = (
-        f"abs({stored} - {again}) <= {RELATIVE_TOLERANCE} * greatest(abs({stored}), abs({again}))"
-    )
-    return f"({equal} OR coalesce({close}, false))"
+def _same(one: "pd.Series[Any]", other: "pd.Series[Any]") -> "pd.Series[bool]":
+    neither = one.isna() & other.isna()
+    if pd.api.types.is_float_dtype(one) and pd.api.types.is_float_dtype(other):
+        larger = one.abs().where(one.abs() >= other.abs(), other.abs())
+        return neither | (one == other) | ((one - other).abs() <= RELATIVE_TOLERANCE * larger)
+    return neither | (one == other)
+
+
+def _named(row: "pd.Series[Any]", keys: list[str]) -> str:
+    at, *entity = keys
+    return f"{', '.join(f'{key}={row[key]}' for key in entity)} at {row[at].isoformat()}"
 
 
 def _explain(

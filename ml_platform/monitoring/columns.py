@@ -45,7 +45,11 @@ class MonitoredColumn:
             return numbers.where(np.isfinite(numbers))
         if pd.api.types.infer_dtype(column, skipna=True) in {"boolean", "integer", "floating"}:
             column = column.astype(np.float64)
-        return column.astype(str).astype(object).where(column.notna(), None)
+        texts = [
+            str(value) if known else None
+            for value, known in zip(column, column.notna(), strict=True)
+        ]
+        return pd.Series(texts, index=column.index, dtype=object)
 
 
 def monitored_columns(use_case: UseCase) -> tuple[MonitoredColumn, ...]:

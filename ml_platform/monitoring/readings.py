@@ -68,4 +68,5 @@ def _readings(columns: Sequence[MonitoredColumn], rows: pd.DataFrame) -> dict[st
 
 
 def _microseconds(times: "pd.Series[Any]") -> NDArray[np.int64]:
-    return pd.DatetimeIndex(times).as_unit("us").asi8
+    instants = times.dt.tz_convert("UTC").dt.tz_localize(None)
+    return instants.to_numpy("datetime64[us]").astype(np.int64)

@@ -110,8 +110,9 @@ def _stamped(
     # linear algebra may round differently when it is given other rows along with it.
     predictions = predict(use_case, model, rows)
     named = rows[[*use_case.examples.entity, "event_time"]]
-    stamps = {"model_version": model.version, "snapshot": snapshot, "scored_at": datetime.now(UTC)}
-    return pd.concat([named, predictions], axis=1).assign(**stamps)
+    return pd.concat([named, predictions], axis=1).assign(
+        model_version=model.version, snapshot=snapshot, scored_at=datetime.now(UTC)
+    )
 
 
 def _write(

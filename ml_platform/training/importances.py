@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from ml_platform.training.estimator import SEED
 
-SAMPLED_ROWS = 1_000
-REPEATS = 3
+SAMPLED_ROWS = 500
+REPEATS = 2
 SMALLEST_PROBABILITY = 1e-15
 
 
@@ -19,7 +19,7 @@ def measure_importances(
     """Permutation importance by column: how much the loss rises when the column is shuffled.
 
     The loss is the log loss in nats for classifiers, the mean absolute error for regressions.
-    rows: n rows of the model's columns, of which at most 1,000 are drawn; target: shape (n,).
+    rows: n rows of the model's columns, of which at most 500 are drawn; target: shape (n,).
     Works for any estimator. Source: Breiman 2001.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
