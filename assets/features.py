@@ -68,7 +68,7 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
             dg.AssetCheckSpec(
                 NO_LEAK,
                 asset=key,
-                description="The same values come out when rows that were not known yet are hidden.",
+                description="The same values come out when rows not known yet are hidden.",
             )
         ],
         output_required=False,

@@ -69,4 +69,5 @@ def _readings(columns: Sequence[MonitoredColumn], rows: pd.DataFrame) -> dict[st
 
 def _microseconds(times: "pd.Series[Any]") -> NDArray[np.int64]:
     instants = times.dt.tz_convert("UTC").dt.tz_localize(None)
-    return instants.to_numpy("datetime64[us]").astype(np.int64)
+    since_1970: NDArray[np.int64] = instants.to_numpy("datetime64[us]").astype(np.int64)
+    return since_1970

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster import EventLogEntry
+
+from resources.event_log import BatchingSqliteEventLogStorage
+
+PARTITIONS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
+RANGE = {
+    "dagster/asset_partition_range_start": "2024-01-01",
+    "dagster/asset_partition_range_end": "2024-01-31",
+}
+
+
+@dg.asset(
+    partitions_def=PARTITIONS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    dagster_type=dg.Nothing,
+)
+def table(context: dg.AssetExecutionContext):
+    for day, key in enumerate(context.partition_keys):
+        context.add_asset_metadata({"rows": day}, partition_key=key)
+    yield dg.MaterializeResult()
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterInstance:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    (tmp_path / "dagster.yaml").write_text(
+        f"""
+telemetry: {{enabled: false}}
+event_log_storage:
+  module: resources.event_log
+  class: BatchingSqliteEventLogStorage
+  config: {{base_dir: {tmp_path}}}
+"""
+    )
+    return dg.DagsterInstance.from_config(str(tmp_path))
+
+
+def materialize(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    job = dg.Definitions([table]).resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(instance=instance, tags=RANGE)
+
+
+def test_a_range_is_recorded_partition_by_partition(instance: dg.DagsterInstance) -> None:
+    assert materialize(instance).success
+    records = instance.fetch_materializations(table.key, limit=100).records
+    rows = {
+        r.partition_key: r.asset_materialization.metadata["rows"].value
+        for r in records
+        if r.asset_materialization
+    }
+    assert rows == {key: day for day, key in enumerate(PARTITIONS.get_partition_keys())}
+
+
+def test_the_events_of_a_batch_are_stored_together_or_not_at_all(
+    instance: dg.DagsterInstance,
+) -> None:
+    run_id = materialize(instance).run_id
+    storage = instance.event_log_storage
+    assert isinstance(storage, BatchingSqliteEventLogStorage)
+    entries = [r.event_log_entry for r in storage.get_records_for_run(run_id).records]
+    broken: list[EventLogEntry] = [*entries[:3], "no event"]  # type: ignore[list-item]
+    before = len(storage.get_records_for_run(run_id).records)
+    with pytest.raises(Exception, match="no event"):
+        storage.store_event_batch(broken)
+    assert len(storage.get_records_for_run(run_id).records) == before
+    storage.store_event_batch(entries[:3])
+    assert len(storage.get_records_for_run(run_id).records) == before + 3
