@@ -33,7 +33,7 @@ NO_LEAK = "no_leak"
 
 # A range is checked in a few of its partitions, each at fewer moments: a query that leaks does so
 # in every one.
-PARTITIONS_CHECKED = 3
+PARTITIONS_CHECKED = 2
 CUTS_ALONE, CUTS_IN_A_RANGE = 4, 2
 
 

@@ -4,12 +4,14 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import dagster as dg
+from dagster._core.instance.ref import InstanceRef
 
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
@@ -34,7 +36,7 @@ class Runs:
         self.use_case = use_case
         self._home = home
         # Creates Dagster's databases, before two processes would both try to.
-        dg.DagsterInstance.from_config(str(home)).dispose()
+        open_instance(home).dispose()
         self._pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
 
     def __enter__(self) -> Self:
@@ -60,6 +62,16 @@ class Runs:
         return self._pool.submit(_materialize, self.use_case.folder, self._home, tables, keys)
 
 
+def open_instance(home: Path) -> dg.DagsterInstance:
+    """The instance of a folder, without capturing output: that takes four processes a run."""
+    silent = {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+    ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": silent})
+    return dg.DagsterInstance.from_ref(ref)
+
+
 @cache
 def _location(folder: Path, home: Path) -> "_Location":
     return _Location(folder, home)
@@ -71,10 +83,13 @@ class _Location:
     def __init__(self, folder: Path, home: Path) -> None:
         from definitions import defs
 
+        # While the files land there is time for what the first training would wait for.
+        import_module("mlflow")
+        import_module("sklearn.ensemble")
         # The progress bars of the parent say what happens; failures come back as RunFailed.
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         self.use_case = load_use_case(folder)
-        self.instance = dg.DagsterInstance.from_config(str(home))
+        self.instance = open_instance(home)
         self._job = defs.resolve_implicit_global_asset_job_def()
 
     def materialize(self, tables: Sequence[str], keys: Sequence[str]) -> bool:
