@@ -16,8 +16,9 @@ def build() -> Pipeline:
     # Delays come in bad days, so that the rows of a window tell far less than their number
     # suggests: large leaves, small trees and random columns keep the days from being learned.
     classifier = HistGradientBoostingClassifier(
-        learning_rate=0.05,
-        max_iter=150,
+        learning_rate=0.075,
+        max_iter=100,
+        max_bins=63,
         max_leaf_nodes=15,
         min_samples_leaf=300,
         max_features=0.2,
