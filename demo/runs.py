@@ -35,14 +35,15 @@ class Runs:
     def __init__(self, use_case: UseCase, home: Path) -> None:
         self.use_case = use_case
         self._home = home
-        # Creates Dagster's databases, before two processes would both try to.
-        open_instance(home).dispose()
+        # Opened here first: two processes would both try to create Dagster's databases.
+        self._instance = open_instance(home)
         self._pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
 
     def __enter__(self) -> Self:
-        # What takes seconds to import is imported while the files land.
-        for _ in range(PROCESSES):
-            self._pool.submit(_location, self.use_case.folder, self._home)
+        if not self._there("performance_report"):
+            # What takes seconds to import is imported while the files land.
+            for _ in range(PROCESSES):
+                self._pool.submit(_location, self.use_case.folder, self._home)
         return self
 
     def __exit__(
@@ -52,14 +53,22 @@ class Runs:
         trace: TracebackType | None,
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._instance.dispose()
 
-    def materialize(self, tables: Sequence[str], stretch: Window) -> "Future[bool]":
-        """Start a run of the tables' partitions of a stretch, unless all of them are there.
-
-        The future's result is whether anything was missing; it raises RunFailed.
-        """
+    def materialize(self, tables: Sequence[str], stretch: Window) -> "Future[None]":
+        """Start a run of those tables that lack partitions of a stretch; it may raise RunFailed."""
         keys = [self.use_case.calendar.key(w) for w in self.use_case.calendar.windows(stretch)]
-        return self._pool.submit(_materialize, self.use_case.folder, self._home, tables, keys)
+        # A stretch is one run, so some partitions of it are all that have rows.
+        missing = [table for table in tables if self._there(table).isdisjoint(keys)]
+        if missing:
+            return self._pool.submit(_materialize, self.use_case.folder, self._home, missing, keys)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def _there(self, table: str) -> set[str]:
+        key = dg.AssetKey([self.use_case.name, table])
+        return self._instance.get_materialized_partitions(key)
 
 
 def open_instance(home: Path) -> dg.DagsterInstance:
@@ -92,30 +101,20 @@ class _Location:
         self.instance = open_instance(home)
         self._job = defs.resolve_implicit_global_asset_job_def()
 
-    def materialize(self, tables: Sequence[str], keys: Sequence[str]) -> bool:
-        missing = [table for table in tables if not self._there(table).issuperset(keys)]
-        if not missing:
-            return False
+    def materialize(self, tables: Sequence[str], keys: Sequence[str]) -> None:
         result = self._job.execute_in_process(
             instance=self.instance,
-            asset_selection=[self._key(table) for table in missing],
+            asset_selection=[dg.AssetKey([self.use_case.name, table]) for table in tables],
             tags={RANGE_START: keys[0], RANGE_END: keys[-1]},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )
         if not result.success:
             raise RunFailed(_reason(result))
-        return True
-
-    def _there(self, table: str) -> set[str]:
-        return self.instance.get_materialized_partitions(self._key(table))
-
-    def _key(self, table: str) -> dg.AssetKey:
-        return dg.AssetKey([self.use_case.name, table])
 
 
-def _materialize(folder: Path, home: Path, tables: Sequence[str], keys: Sequence[str]) -> bool:
-    return _location(folder, home).materialize(tables, keys)
+def _materialize(folder: Path, home: Path, tables: Sequence[str], keys: Sequence[str]) -> None:
+    _location(folder, home).materialize(tables, keys)
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:

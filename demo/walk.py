@@ -82,7 +82,7 @@ def _months(progress: Progress, runs: Runs, use_case: UseCase, year: Window) -> 
         future.result()
 
 
-def _watched(progress: Progress, task: TaskID, future: "Future[bool]") -> "Future[bool]":
+def _watched(progress: Progress, task: TaskID, future: "Future[None]") -> "Future[None]":
     future.add_done_callback(lambda _: progress.advance(task))
     return future
 
