@@ -246,6 +246,22 @@ def reproduce(
 
 
 @app.command()
+def trace(
+    use_case: UseCaseName,
+    entity: Annotated[list[str], typer.Argument(help="Key of the example, such as order=17.")],
+) -> None:
+    """Follow the latest prediction for an example to features, source rows, model and commit."""
+    from ml_platform import scoring
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import entity_of, opened
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        keys = entity_of(case, entity)
+        printing.show_trace(scoring.trace(platform.lake, platform.registry, case, keys))
+
+
+@app.command()
 def reports(port: Annotated[int, typer.Option(min=0, max=65535)] = 3001) -> None:
     """Serve the pages of drift reports until interrupted."""
     from ml_platform.cli.platform import read_settings

@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -129,6 +129,18 @@ def stale_windows(platform: Platform, use_case: UseCase, promotion: Promotion) -
 def moment_of(use_case: UseCase, key: str) -> datetime:
     """Start of the partition of a key."""
     return _window(use_case, key).start
+
+
+def entity_of(use_case: UseCase, pairs: Sequence[str]) -> dict[str, str]:
+    """Key columns and values from `column=value` texts; one value will do for a single column."""
+    names = use_case.examples.entity
+    if len(pairs) == len(names) == 1 and "=" not in pairs[0]:
+        return {names[0]: pairs[0]}
+    found = dict(pair.partition("=")[::2] for pair in pairs)
+    if found.keys() != set(names):
+        wanted = " ".join(f"{name}=…" for name in names)
+        raise EmptyPartition(f"{use_case.name}: an example is named by {wanted}")
+    return found
 
 
 def _with_examples(platform: Platform, use_case: UseCase) -> Window:

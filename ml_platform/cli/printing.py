@@ -11,7 +11,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from ml_platform.monitoring import DriftRun, PerformanceRun
     from ml_platform.registry import Promotion
-    from ml_platform.scoring import Reproduction, ScoreReport
+    from ml_platform.scoring import Reproduction, ScoreReport, Trace
     from ml_platform.sources import IngestReport
     from ml_platform.spec.scaffold import Scaffolded
     from ml_platform.spec.use_case import UseCase
@@ -160,6 +160,22 @@ def show_reproduction(case: "UseCase", again: "Reproduction") -> None:
         f"{case.calendar.key(again.window)}: {same} of {again.rows} predictions of version "
         f"{again.version} at snapshot {again.snapshot} came back to the bit"
     )
+
+
+def show_trace(found: "Trace") -> None:
+    """One prediction, the feature rows and source rows behind it, and its model."""
+    _table(("prediction", ""), [(k, str(v)) for k, v in found.prediction.items()])
+    rows = []
+    for feature in found.features:
+        at = str(feature.row["event_time"]) if feature.row else "none was fresh enough"
+        sources = [
+            f"{s.count} rows of {s.source}, latest {s.origins[0][0]}:{s.origins[0][1]}"
+            for s in feature.sources
+            if s.origins
+        ]
+        rows.append((feature.view, at, "; ".join(sources)))
+    _table(("feature view", "row of", "could be computed from"), rows)
+    _table(("model", ""), sorted(found.model.items()))
 
 
 def _show_skipped(case: "UseCase", skipped: Mapping["Window", str]) -> None:
