@@ -140,7 +140,7 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     )
     assert "60 of 60 predictions of version 1" in run("reproduce", "power", "--partition", later)[1]
     code, traced, _ = run("trace", "power", "2024-03-31 12:00:00+00")
-    assert (code, "rows of outcomes, latest outcomes/power.csv:" in traced) == (0, True), traced
+    assert (code, "rows of outcomes, latest records/power.csv:" in traced) == (0, True), traced
     assert later in run("drift", "power", "--range", f"{later}...2024-03-31-14:00")[1]
     assert "60 of 60" in run("performance", "power", "--partition", later)[1]
 
