@@ -113,7 +113,7 @@ def _check(year: Year, lake: Lake, stretch: Window) -> None:
     windows = list(year.use_case.calendar.windows(stretch))
     for view in year.use_case.features:
         # The weather of the last day of the year is missing.
-        for window in (windows[0], windows[-2]):
+        for window in dict.fromkeys((windows[0], windows[-2:][0])):
             check_leak(lake, year.use_case, view, window, cuts=2)
 
 
