@@ -19,7 +19,7 @@ REPETITIONS = 2
 LIMIT = 1.3
 MONITORING = ("predictions", "drift_report", "performance_report")
 CHECKS = "checks"
-LEAK_CHECKED = 3
+LEAK_CHECKED = 2
 """Windows of a range that a feature asset checks for leaks."""
 
 
@@ -130,8 +130,8 @@ def _result(year: Year, dagster: Clock, direct: Clock) -> Result:
     notes = (
         f"Features, predictions, drift and performance of {year.days} partitions: one range run in "
         "this process on a Dagster instance of its own (SQLite), from the request to its end.",
-        f"Beside their tables the assets check {LEAK_CHECKED} windows of each view for leaks and "
-        f"draw Evidently's page of the newest failure; called directly these take "
+        f"Beside their tables the assets check {LEAK_CHECKED} windows of each view for leaks; "
+        "called directly these checks take "
         f"{direct.median(CHECKS):.1f} s.",
     )
     return Result("A year's backfill by Dagster, against direct calls", tuple(lines), notes)
