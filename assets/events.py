@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-# Two things for which Dagster has no public name; tests/test_assets_events.py fails when they move.
+# Names that Dagster keeps to itself; tests/test_assets.py fails when they move.
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluation,
     AssetCheckEvaluationTargetMaterializationData,

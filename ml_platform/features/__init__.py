@@ -1,6 +1,6 @@
 """Feature views, the point-in-time join, and the frame that estimators are given."""
 
-from ml_platform.features.frame import assemble, join_sql
+from ml_platform.features.frame import assemble, join_sql, split_by_window
 from ml_platform.features.leak import LeakReport, check_leak
 from ml_platform.features.views import (
     compute_features,
@@ -25,5 +25,6 @@ __all__ = [
     "instant",
     "join_sql",
     "labels_table",
+    "split_by_window",
     "windows_sql",
 ]

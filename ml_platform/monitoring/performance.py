@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ml_platform.errors import EmptyPartition, LabelsNotArrived, PlatformError, TableNotFound
-from ml_platform.features import inside_sql, windows_sql
+from ml_platform.features import inside_sql, split_by_window, windows_sql
 from ml_platform.metrics import measure
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import METRICS, UseCase
@@ -106,7 +106,7 @@ def report_performance(
         found: dict[Window, Performance] = {}
         skipped: dict[Window, PlatformError] = {}
         rows: list[Row] = []
-        for window, part in _split(frame, windows):
+        for window, part in split_by_window(frame, windows):
             first = kept.get(window.start.astimezone(UTC), [])
             try:
                 current = _measured(use_case, window, part, now)
@@ -167,14 +167,6 @@ def _stored_first(
     for row in stored.to_pylist():
         first.setdefault(row["window_at"].astimezone(UTC), []).append(row)
     return first
-
-
-def _split(frame: pd.DataFrame, windows: list[Window]) -> Iterator[tuple[Window, pd.DataFrame]]:
-    times = frame["event_time"]
-    for window in windows:
-        bounds = [pd.Timestamp(window.start), pd.Timestamp(window.end)]
-        first, last = (int(times.searchsorted(bound)) for bound in bounds)
-        yield window, frame.iloc[first:last]
 
 
 def _measured(use_case: UseCase, window: Window, rows: pd.DataFrame, by: datetime) -> Performance:

@@ -1,6 +1,6 @@
 """Score a stretch of examples, each window with the champion of that window."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -8,7 +8,7 @@ import duckdb
 import pandas as pd
 
 from ml_platform.errors import EmptyPartition, NoChampion
-from ml_platform.features import assemble, entity_types
+from ml_platform.features import assemble, entity_types, split_by_window
 from ml_platform.registry import ModelVersion, Promotion, Registry, champion_at, history, predict
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -77,17 +77,6 @@ def score(
     skipped |= {window: f"{use_case.name} has no examples in {window}" for window in empty}
     versions = {window: version for window, version in champions.items() if window not in empty}
     return ScoreReport(written, versions, skipped)
-
-
-def split_by_window(
-    frame: pd.DataFrame, windows: list[Window]
-) -> Iterator[tuple[Window, pd.DataFrame]]:
-    """The rows of each window; the frame is ordered by `event_time`, the windows by start."""
-    times = frame["event_time"]
-    for window in windows:
-        first = times.searchsorted(pd.Timestamp(window.start), side="left")
-        last = times.searchsorted(pd.Timestamp(window.end), side="left")
-        yield window, frame.iloc[first:last]
 
 
 def _champions(
