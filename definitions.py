@@ -15,10 +15,12 @@ from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, RegistryResource
-from sensors.landing import build_landing_sensor
-from sensors.retraining import build_retraining
+from sensors.landing import build_landing
+from sensors.retraining import build_retraining, build_retraining_schedule
 
-BUILDERS = (build_sources, build_features, build_training, build_scoring, build_monitoring)
+ASSETS = (build_sources, build_features, build_training, build_scoring, build_monitoring)
+SENSORS = (build_landing, build_retraining)
+SCHEDULES = (build_retraining_schedule,)
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
@@ -38,14 +40,13 @@ def _build(
 ) -> dg.Definitions:
     return dg.Definitions(
         assets=[
-            *(asset for case in use_cases for build in BUILDERS for asset in build(case, settings)),
+            *(asset for case in use_cases for build in ASSETS for asset in build(case, settings)),
             *(_broken(name, errors) for name, errors in broken.items()),
         ],
-        sensors=[
-            *(build_landing_sensor(case) for case in use_cases),
-            *(sensor for case in use_cases for sensor in build_retraining(case)[0]),
+        sensors=[each for case in use_cases for build in SENSORS for each in build(case, settings)],
+        schedules=[
+            each for case in use_cases for build in SCHEDULES for each in build(case, settings)
         ],
-        schedules=[schedule for case in use_cases for schedule in build_retraining(case)[1]],
         resources={"lake": LakeResource(), "registry": RegistryResource()},
     )
 

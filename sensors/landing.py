@@ -8,18 +8,20 @@ import dagster as dg
 
 from ml_platform.errors import LandingError
 from ml_platform.registry import history
+from ml_platform.settings import Settings
 from ml_platform.sources import Arrivals, arrivals
 from ml_platform.spec.use_case import UseCase, digest, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit
 from resources import LakeResource
+from sensors.status import sensor_status
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 
 
-def build_landing_sensor(use_case: UseCase) -> dg.SensorDefinition:
-    """Runs for the partitions that new or corrected files of a use case have rows for."""
+def build_landing(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
+    """The sensor that starts runs for partitions that new or corrected files have rows for."""
     downstream = [
         *(feature_table(view) for view in use_case.features),
         "labels",
@@ -33,6 +35,7 @@ def build_landing_sensor(use_case: UseCase) -> dg.SensorDefinition:
         name=f"{use_case.name}_landing",
         target=dg.AssetSelection.assets(*([use_case.name, name] for name in names)),
         minimum_interval_seconds=30,
+        default_status=sensor_status(settings),
         description="Ingests what lands, then computes features, labels, predictions and reports.",
     )
     def sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
@@ -60,7 +63,7 @@ def build_landing_sensor(use_case: UseCase) -> dg.SensorDefinition:
             cursor=None if seen is None else str(seen),
         )
 
-    return sensor
+    return [sensor]
 
 
 def contiguous(windows: Sequence[Window]) -> Iterator[tuple[Window, Window]]:

@@ -7,30 +7,37 @@ import dagster as dg
 
 from ml_platform.monitoring import window_verdicts
 from ml_platform.replay import retraining_due
+from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase, digest
 from resources import LakeResource, RegistryResource
+from sensors.status import schedule_status, sensor_status
 
 CAUSES: tuple[Literal["drift", "performance"], ...] = ("drift", "performance")
 
 
-def build_retraining(
-    use_case: UseCase,
-) -> tuple[list[dg.SensorDefinition], list[dg.ScheduleDefinition]]:
-    """What trains challengers of a use case without anybody asking."""
-    sensors = [_build_sensor(use_case, c) for c in CAUSES if c in use_case.retrain.on]
+def build_retraining(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
+    """The sensors that train challengers of a use case because of what was seen."""
+    return [_build_sensor(use_case, c, settings) for c in CAUSES if c in use_case.retrain.on]
+
+
+def build_retraining_schedule(use_case: UseCase, settings: Settings) -> list[dg.ScheduleDefinition]:
+    """The schedule that trains challengers regularly, where the use case asks for one."""
     scheduled = "schedule" in use_case.retrain.on and use_case.model.schedule
-    return sensors, [_build_schedule(use_case)] if scheduled else []
+    return [_build_schedule(use_case, settings)] if scheduled else []
 
 
 def _selection(use_case: UseCase) -> dg.AssetSelection:
     return dg.AssetSelection.assets([use_case.name, "model"], [use_case.name, "promotions"])
 
 
-def _build_sensor(use_case: UseCase, cause: Literal["drift", "performance"]) -> dg.SensorDefinition:
+def _build_sensor(
+    use_case: UseCase, cause: Literal["drift", "performance"], settings: Settings
+) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{use_case.name}_{cause}_retraining",
         target=_selection(use_case),
         minimum_interval_seconds=60,
+        default_status=sensor_status(settings),
         description=(
             f"Trains a challenger when {cause} fails in {use_case.retrain.sustained} partitions, "
             f"at most once in {use_case.retrain.cooldown}."
@@ -54,11 +61,12 @@ def _build_sensor(use_case: UseCase, cause: Literal["drift", "performance"]) -> 
     return sensor
 
 
-def _build_schedule(use_case: UseCase) -> dg.ScheduleDefinition:
+def _build_schedule(use_case: UseCase, settings: Settings) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=f"{use_case.name}_retraining",
         cron_schedule=str(use_case.model.schedule),
         execution_timezone=use_case.timezone,
+        default_status=schedule_status(settings),
         target=_selection(use_case),
         description="Trains a challenger at the start of the partition in which it fires.",
     )

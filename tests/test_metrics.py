@@ -6,7 +6,7 @@ import pytest
 
 from ml_platform.errors import EmptySample, LabelsNotArrived, ModelRefused
 from ml_platform.metrics import measure, measure_calibration
-from ml_platform.spec.use_case import METRICS
+from ml_platform.spec.declared import METRICS
 
 
 def probability(*values: float) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 from ml_platform.monitoring.columns import MonitoredColumn, Readings, microseconds
 from ml_platform.monitoring.distances import QuantileSteps
 from ml_platform.monitoring.scores import ColumnDrift, Trail, measure_drift
-from ml_platform.spec.use_case import Drift
+from ml_platform.spec.watching import Drift
 
 DAY = timedelta(days=1)
 START = datetime(2024, 1, 1, tzinfo=UTC)

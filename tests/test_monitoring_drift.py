@@ -24,7 +24,8 @@ from ml_platform.monitoring.columns import (
 )
 from ml_platform.monitoring.readings import read_columns
 from ml_platform.scoring import score
-from ml_platform.spec.use_case import Drift, Monitoring, Partitions
+from ml_platform.spec.inputs import Partitions
+from ml_platform.spec.watching import Drift, Monitoring
 from ml_platform.spec.windows import Duration, Window
 from ml_platform.storage import Lake
 

@@ -9,7 +9,7 @@ from ml_platform.errors import EmptyPartition, LabelsNotArrived
 from ml_platform.metrics import measure
 from ml_platform.monitoring import performance_table, report_performance
 from ml_platform.scoring import score
-from ml_platform.spec.use_case import Monitoring, Performance
+from ml_platform.spec.watching import Monitoring, Performance
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 

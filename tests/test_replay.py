@@ -4,7 +4,8 @@ import pytest
 import trips_use_case as trips
 
 from ml_platform.replay import retraining_due, scheduled_cutoffs
-from ml_platform.spec.use_case import Retrain, UseCase
+from ml_platform.spec.modelling import Retrain
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 
 

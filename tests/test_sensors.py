@@ -11,7 +11,7 @@ from ml_platform.sources import ingest
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 from resources import LakeResource
-from sensors.landing import RANGE_END, RANGE_START, build_landing_sensor, contiguous
+from sensors.landing import RANGE_END, RANGE_START, build_landing, contiguous
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def land(first: int, last: int, seed: int = 0) -> None:
 
 
 def evaluate(use_case: UseCase, cursor: str | None) -> dg.SensorResult:
-    sensor = build_landing_sensor(use_case)
+    (sensor,) = build_landing(use_case, Settings())
     with dg.build_sensor_context(
         cursor=cursor, sensor_name=sensor.name, resources={"lake": LakeResource()}
     ) as context:

@@ -6,7 +6,8 @@ import pytest
 
 from ml_platform.errors import ModelNotFound
 from ml_platform.registry import Promotion, Registry, champion_at, history, rollback
-from ml_platform.spec.use_case import Model, UseCase
+from ml_platform.spec.modelling import Model
+from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 from ml_platform.training import decide, train
 from tests.trips_use_case import COMMIT, MODEL, at, days, land, settings, trips, write_folder

@@ -13,7 +13,7 @@ from ml_platform.errors import TrainingFailed
 from ml_platform.features import assemble
 from ml_platform.metrics import measure
 from ml_platform.registry import Registry, predict
-from ml_platform.spec.use_case import METRICS
+from ml_platform.spec.declared import METRICS
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform.training import train

@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_platform.spec.queries import is_numeric
-from ml_platform.spec.use_case import Drift, UseCase
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.watching import Drift
 
 Kind = Literal["request", "feature", "prediction", "label"]
 

@@ -17,8 +17,9 @@ import pyarrow as pa
 from ml_platform.errors import EmptyPartition, LabelsNotArrived, PlatformError, TableNotFound
 from ml_platform.features import inside_sql, split_by_window, windows_sql
 from ml_platform.metrics import measure
+from ml_platform.spec.declared import METRICS
 from ml_platform.spec.queries import quote
-from ml_platform.spec.use_case import METRICS, UseCase
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, Table, replace_windows
 from ml_platform.storage.tables import WINDOW_START

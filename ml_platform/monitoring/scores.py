@@ -22,7 +22,7 @@ from ml_platform.monitoring.distances import (
     measure_wasserstein,
 )
 from ml_platform.monitoring.samples import MovingCounts, MovingOrder, Reference
-from ml_platform.spec.use_case import Drift
+from ml_platform.spec.watching import Drift
 
 Status = Literal["scored", "too few rows", "all null", "absent", "no reference"]
 

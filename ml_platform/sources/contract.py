@@ -6,8 +6,8 @@ from datetime import datetime
 import duckdb
 
 from ml_platform.sources.reading import Batch
+from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal, quote
-from ml_platform.spec.use_case import Source
 
 LAST_MOMENT = "TIMESTAMPTZ '9999-01-01 00:00:00+00'"
 """From here on Python has no calendar any more."""

@@ -8,8 +8,9 @@ import duckdb
 
 from ml_platform.sources.intake import row_record
 from ml_platform.sources.tables import quarantine_table, source_table
+from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal, quote
-from ml_platform.spec.use_case import Source, UseCase
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START, naive_utc

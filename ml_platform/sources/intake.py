@@ -14,8 +14,9 @@ from ml_platform.sources.json_lines import read_json_lines
 from ml_platform.sources.landing import LandingFile, LandingIndex
 from ml_platform.sources.parquet_files import read_parquet_files
 from ml_platform.sources.reading import Batch, Reading
+from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal, quote
-from ml_platform.spec.use_case import Source, UseCase
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Calendar, Window
 from ml_platform.storage.tables import naive_utc
 

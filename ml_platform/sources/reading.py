@@ -11,8 +11,8 @@ from ml_platform.errors import FileRefused
 from ml_platform.sources import salvage
 from ml_platform.sources.landing import LandingFile, exact_path
 from ml_platform.sources.scan import Scan, opened, scan
+from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal
-from ml_platform.spec.use_case import Source
 
 NO_NULL = "\x01"
 """DuckDB needs some text that means null; nobody writes this one."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import duckdb
 
 from ml_platform.spec.checks import IN_EXAMPLES, STAMPS
+from ml_platform.spec.inputs import Examples, FeatureView, Label
 from ml_platform.spec.mistakes import Mistakes
 from ml_platform.spec.queries import (
     TIME_TYPES,
@@ -20,7 +21,7 @@ from ml_platform.spec.queries import (
     only_select,
     quote,
 )
-from ml_platform.spec.use_case import Examples, FeatureView, Label, UseCase
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.values import suggest, unknown
 from ml_platform.spec.yaml_text import PathInDocument
 

@@ -6,8 +6,10 @@ from datetime import UTC
 
 from cronsim import CronSim, CronSimError
 
+from ml_platform.spec.declared import METRICS
+from ml_platform.spec.inputs import Source
 from ml_platform.spec.mistakes import Mistakes
-from ml_platform.spec.use_case import METRICS, RESERVED_TABLES, Source, UseCase, feature_table
+from ml_platform.spec.use_case import RESERVED_TABLES, UseCase, feature_table
 from ml_platform.spec.values import suggest, unknown
 from ml_platform.spec.windows import Cadence
 from ml_platform.spec.yaml_text import PathInDocument

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from ml_platform.errors import Location, SpecError, SpecErrors
 from ml_platform.spec.binding import bind
 from ml_platform.spec.checks import check
+from ml_platform.spec.declared import FILLED_IN
 from ml_platform.spec.mistakes import Mistakes, spec_errors
-from ml_platform.spec.use_case import FILLED_IN, UseCase
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.values import unknown
 from ml_platform.spec.yaml_text import YamlText
 

@@ -18,7 +18,8 @@ from ml_platform.registry import (
     record,
 )
 from ml_platform.registry.promotions import Decision
-from ml_platform.spec.use_case import LARGER_IS_BETTER, UseCase
+from ml_platform.spec.declared import LARGER_IS_BETTER
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.training.training_set import labelled

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml_platform.spec.use_case import Task
+from ml_platform.spec.declared import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

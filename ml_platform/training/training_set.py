@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ml_platform.errors import TableNotFound, TrainingFailed
 from ml_platform.features import assemble
-from ml_platform.spec.use_case import Task, UseCase
+from ml_platform.spec.declared import Task
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 

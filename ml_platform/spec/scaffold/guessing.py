@@ -7,10 +7,10 @@ from itertools import combinations
 from typing import Literal
 
 from ml_platform.spec.checks import IN_EXAMPLES
+from ml_platform.spec.declared import Task
 from ml_platform.spec.queries import quote
 from ml_platform.spec.scaffold.inputs import choose_group, choose_inputs, is_id
 from ml_platform.spec.scaffold.profile import Profile
-from ml_platform.spec.use_case import Task
 from ml_platform.spec.values import unknown
 from ml_platform.spec.windows import Cadence
 

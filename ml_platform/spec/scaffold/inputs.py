@@ -3,9 +3,9 @@
 import re
 
 from ml_platform.spec.checks import IN_SOURCES
+from ml_platform.spec.declared import Task
 from ml_platform.spec.queries import quote
 from ml_platform.spec.scaffold.profile import Column, Profile
-from ml_platform.spec.use_case import Task
 from ml_platform.spec.windows import Cadence
 
 UNNAMEABLE = IN_SOURCES | {"known_at"}

@@ -8,8 +8,8 @@ from pathlib import Path
 import duckdb
 
 from ml_platform.errors import Location, SpecError
+from ml_platform.spec.declared import Task
 from ml_platform.spec.queries import is_numeric, literal, quote
-from ml_platform.spec.use_case import Task
 
 NULLS = "['', 'NA']"
 READERS = {

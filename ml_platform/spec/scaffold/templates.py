@@ -1,8 +1,8 @@
 """Texts of a new use case's files."""
 
+from ml_platform.spec.declared import Metric, Task
 from ml_platform.spec.queries import literal
 from ml_platform.spec.scaffold.draft import Draft, identifier, one_line, scalar, slug
-from ml_platform.spec.use_case import Metric, Task
 
 METRIC: dict[Task, Metric] = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "mae"}
 MOST_SHARES = 6

@@ -1,0 +1,11 @@
+"""Arguments and options that subcommands share."""
+
+from typing import Annotated
+
+import typer
+
+UseCaseName = Annotated[str, typer.Argument(metavar="USE_CASE", help="Name of a use case.")]
+Partition = Annotated[str | None, typer.Option("--partition", help="One partition, by its key.")]
+Range = Annotated[
+    str | None, typer.Option("--range", help="Partitions from first...last, both included.")
+]

@@ -1,0 +1,38 @@
+"""Commands that write and check declarations of use cases."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+PANEL = "Declare"
+commands = typer.Typer()
+
+
+@commands.command(rich_help_panel=PANEL)
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the use case.")],
+    file: Annotated[Path, typer.Option("--from", help="CSV, Parquet or JSON lines file.")],
+    label: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
+    event_time: Annotated[str | None, typer.Option(help="Column that says when.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="Column that tells rows apart.")] = None,
+    task: Literal["binary", "multiclass", "regression"] | None = None,
+    cadence: Literal["hourly", "daily", "weekly", "monthly"] | None = None,
+    timezone: Annotated[str, typer.Option(help="Zone of times without an offset.")] = "UTC",
+) -> None:
+    """Write a use case that works, guessed from a file; options say what is not to be guessed."""
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import read_settings
+    from ml_platform.spec.scaffold import Overrides, scaffold
+
+    said = Overrides(event_time, label, tuple(key or ()), task, cadence, timezone)
+    printing.show_scaffold(name, scaffold(read_settings(), name, file, said))
+
+
+@commands.command(rich_help_panel=PANEL)
+def check(name: Annotated[str | None, typer.Argument(metavar="[USE_CASE]")] = None) -> None:
+    """Load use cases and build their estimators; say everything that is wrong with them."""
+    from ml_platform.cli import checking
+    from ml_platform.cli.platform import read_settings
+
+    checking.check(read_settings(), name)

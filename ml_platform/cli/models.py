@@ -1,0 +1,114 @@
+"""Commands about model versions: train them, let them serve, explain what they did."""
+
+from typing import Annotated
+
+import typer
+
+from ml_platform.cli.arguments import UseCaseName
+
+PANEL = "Models"
+commands = typer.Typer()
+
+
+@commands.command(rich_help_panel=PANEL)
+def train(
+    use_case: UseCaseName,
+    cutoff: Annotated[str, typer.Option(help="Partition at whose start the known world ends.")],
+) -> None:
+    """Train a model version on what was known before a cutoff; it does not serve yet."""
+    from ml_platform import training
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import moment_of, opened
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        tags = {"trained_by": platform.person}
+        report = training.train(
+            platform.lake, platform.registry, case, moment_of(case, cutoff),
+            platform.commit(case, "model"), tags=tags,
+        )  # fmt: skip
+        printing.show_training(case, report)
+
+
+@commands.command(rich_help_panel=PANEL)
+def promote(use_case: UseCaseName, version: Annotated[int, typer.Argument(min=1)]) -> None:
+    """Let the promotion gate decide whether a version serves from its cutoff on."""
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened
+    from ml_platform.training import decide
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        commit = platform.commit(case, "promotions")
+        promotion = decide(
+            platform.lake, platform.registry, case, version, commit, decided_by=platform.person
+        )
+        printing.show_promotions(case, [promotion])
+
+
+@commands.command(rich_help_panel=PANEL)
+def rollback(
+    use_case: UseCaseName,
+    version: Annotated[int, typer.Argument(min=1, help="Version that is to serve again.")],
+    since: Annotated[str, typer.Option("--from", help="Partition from which on it serves.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the history.")],
+) -> None:
+    """Let an earlier version serve again, and say which predictions have to be made again."""
+    from ml_platform import registry
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import moment_of, opened, stale_windows
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        promotion = registry.rollback(
+            platform.lake, platform.registry, case, version, moment_of(case, since),
+            platform.person, reason, platform.commit(case, "promotions"),
+        )  # fmt: skip
+        printing.show_promotions(case, [promotion])
+        printing.show_stale(case, stale_windows(platform, case, promotion))
+
+
+@commands.command(rich_help_panel=PANEL)
+def history(use_case: UseCaseName) -> None:
+    """Show which version served from when on, and why."""
+    from ml_platform import registry
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        printing.show_promotions(case, registry.history(platform.lake, case))
+
+
+@commands.command(rich_help_panel=PANEL)
+def reproduce(
+    use_case: UseCaseName,
+    partition: Annotated[str, typer.Option(help="Partition whose predictions are recomputed.")],
+) -> None:
+    """Score a partition again from what it was made of, and compare to the bit."""
+    from ml_platform import scoring
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened, stretch_of
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        window = stretch_of(platform, case, partition, None)
+        printing.show_reproduction(
+            case, scoring.reproduce(platform.lake, platform.registry, case, window)
+        )
+
+
+@commands.command(rich_help_panel=PANEL)
+def trace(
+    use_case: UseCaseName,
+    entity: Annotated[list[str], typer.Argument(help="Key of the example, such as order=17.")],
+) -> None:
+    """Follow the latest prediction for an example to features, source rows, model and commit."""
+    from ml_platform import scoring
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import entity_of, opened
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        keys = entity_of(case, entity)
+        printing.show_trace(scoring.trace(platform.lake, platform.registry, case, keys))

@@ -1,0 +1,18 @@
+"""Commands that serve until they are interrupted."""
+
+from typing import Annotated
+
+import typer
+
+PANEL = "Servers"
+commands = typer.Typer()
+
+
+@commands.command(rich_help_panel=PANEL)
+def reports(port: Annotated[int, typer.Option(min=0, max=65535)] = 3001) -> None:
+    """Serve the pages of drift reports until interrupted."""
+    from ml_platform.cli.platform import read_settings
+    from ml_platform.serving.reports import serve_reports
+
+    typer.echo(f"http://127.0.0.1:{port}")
+    serve_reports(read_settings(), port)

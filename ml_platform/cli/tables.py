@@ -1,0 +1,103 @@
+"""Commands that compute the tables of a stretch, each one call into the library."""
+
+import typer
+
+from ml_platform.cli.arguments import Partition, Range, UseCaseName
+
+PANEL = "Tables"
+commands = typer.Typer()
+
+
+@commands.command(rich_help_panel=PANEL)
+def ingest(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
+    """Read what has landed into the sources; rows that break a contract go to quarantine."""
+    from ml_platform import sources
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import landing_stretch_of, opened
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        stretch = landing_stretch_of(case, partition, range_)
+        for source in case.sources:
+            commit = platform.commit(case, source)
+            report = sources.ingest(platform.lake, case, source, stretch, commit)
+            printing.show_ingest(case, source, report)
+
+
+@commands.command(rich_help_panel=PANEL)
+def features(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
+    """Compute the tables of all feature views."""
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.features import compute_features
+    from ml_platform.spec.use_case import feature_table
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        stretch = stretch_of(platform, case, partition, range_)
+        for view in case.features:
+            commit = platform.commit(case, feature_table(view))
+            written = compute_features(platform.lake, case, view, stretch, commit)
+            printing.show_written(feature_table(view), written)
+
+
+@commands.command(rich_help_panel=PANEL)
+def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
+    """Compute the labels that are known by now."""
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.features import compute_labels
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        stretch = stretch_of(platform, case, partition, range_)
+        written = compute_labels(platform.lake, case, stretch, platform.commit(case, "labels"))
+        printing.show_written("labels", written)
+
+
+@commands.command(rich_help_panel=PANEL)
+def score(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
+    """Predict with the champion of each partition."""
+    from ml_platform import scoring
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened, stretch_of
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        stretch = stretch_of(platform, case, partition, range_)
+        commit = platform.commit(case, "predictions")
+        report = scoring.score(platform.lake, platform.registry, case, stretch, commit)
+        report.raise_if_empty()
+        printing.show_scores(case, report)
+
+
+@commands.command(rich_help_panel=PANEL)
+def drift(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
+    """Compare what the champion is given with what it was trained on."""
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.monitoring import report_drift
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        stretch = stretch_of(platform, case, partition, range_)
+        commit = platform.commit(case, "drift_report")
+        run = report_drift(platform.lake, platform.registry, case, stretch, commit)
+        printing.show_drift(case, run)
+
+
+@commands.command(rich_help_panel=PANEL)
+def performance(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
+    """Compare predictions with the labels that have arrived."""
+    from datetime import UTC, datetime
+
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.monitoring import report_performance
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        stretch = stretch_of(platform, case, partition, range_)
+        commit = platform.commit(case, "performance_report")
+        run = report_performance(platform.lake, case, stretch, commit, now=datetime.now(UTC))
+        printing.show_performance(case, run)

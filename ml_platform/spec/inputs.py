@@ -1,0 +1,115 @@
+"""What a use case declares of its data: partitions, sources, feature views, examples, labels."""
+
+from datetime import date, datetime
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from ml_platform.spec.declared import FILLED_IN, Declared, Entity, Names, Task, Text
+from ml_platform.spec.duration import Duration
+from ml_platform.spec.queries import quote
+from ml_platform.spec.values import end_of_time, start_of_time, time_zone
+from ml_platform.spec.windows import Cadence, Calendar
+
+
+class Partitions(Declared):
+    """The windows of event time that every table of the use case is cut into."""
+
+    cadence: Cadence
+    start: Annotated[date | datetime, BeforeValidator(start_of_time)]
+    """First moment of event time; rows before it are quarantined."""
+    end: Annotated[date | datetime | None, BeforeValidator(end_of_time)] = None
+    """Moment before which the last window ends, for histories that are over; by default open."""
+    timezone: Annotated[str, AfterValidator(time_zone)] = "UTC"
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        return Calendar.of(self.cadence, self.start, self.timezone)
+
+    @property
+    def closes_at(self) -> datetime | None:
+        """Start of the first window that is not part of the history any more."""
+        if self.end is None:
+            return None
+        return Calendar.of(self.cadence, self.end, self.timezone).start
+
+
+class Source(Declared):
+    """A table of raw records that land as files; the contract that each row has to keep."""
+
+    files: Text
+    """Glob below the landing folder of the use case, an absolute one, or a URL."""
+    event_time: str
+    """Column that says when it happened; without an offset, a time of the use case's zone."""
+    known_at: Text | None = None
+    """SQL over the row: from when on the row could be known. By default its event time."""
+    key: Entity
+    """Columns that name a row; a later row of the same key corrects the earlier one."""
+    columns: Annotated[dict[Text, str], Field(min_length=1)]
+    """Column names and DuckDB types. All of them must be in every file."""
+    required: Names = ()
+    """Columns besides key and event time that must not be null."""
+    rules: tuple[str, ...] = ()
+    """SQL predicates over the row. A row for which one is false is quarantined."""
+    null_values: tuple[str, ...] = ("", "NA")
+    """Texts in CSV files that mean null."""
+    late: Literal["merge", "replace"] = "merge"
+    """What a later file for a window does: correct single rows by key, or replace the window."""
+    format: Literal["csv", "parquet", "jsonl"] | None = None
+    description: str = ""
+
+    @property
+    def file_format(self) -> str:
+        """How files are read; by the glob's ending where it is not given."""
+        if self.format:
+            return self.format
+        name = self.files.lower().removesuffix(".gz")
+        if name.endswith((".parquet", ".pq")):
+            return "parquet"
+        return "jsonl" if name.endswith((".jsonl", ".ndjson", ".json")) else "csv"
+
+    @property
+    def known_at_sql(self) -> str:
+        return self.known_at or quote(self.event_time)
+
+
+class FeatureView(Declared):
+    """A SQL query that yields features per entity and event time."""
+
+    entity: Entity
+    lookback: Duration
+    """How far before a window's start the query looks at source rows."""
+    ttl: Duration
+    """How old a feature row may be when it is joined to an example."""
+    sql: str | None = None
+    """File of the query; by default features/<name>.sql."""
+    description: str = ""
+    query: str = Field(default="", exclude=True, validation_alias=FILLED_IN)
+    """Text of the query. Filled in by the loader, as is what follows."""
+    features: dict[str, str] = Field(default={}, exclude=True, validation_alias=FILLED_IN)
+    """Feature names and DuckDB types that the query yields."""
+    reads: tuple[str, ...] = Field(default=(), exclude=True, validation_alias=FILLED_IN)
+    """Sources that the query reads."""
+
+
+class Examples(Declared):
+    """The rows to predict: those of one source, with the columns known at request time."""
+
+    source: str
+    entity: Entity
+    columns: tuple[Text, ...] = ()
+    """SQL select items over the source row: `carrier`, `hour(scheduled_at) AS hour`."""
+    request: dict[str, str] = Field(default={}, exclude=True, validation_alias=FILLED_IN)
+    """Names and types of those columns. Filled in by the loader."""
+
+
+class Label(Declared):
+    """What is predicted."""
+
+    sql: str = "labels.sql"
+    task: Task
+    horizon: Duration = Duration(0, "d")
+    """How long after a window's end its last label is known; so far the query looks ahead."""
+    query: str = Field(default="", exclude=True, validation_alias=FILLED_IN)
+    reads: tuple[str, ...] = Field(default=(), exclude=True, validation_alias=FILLED_IN)

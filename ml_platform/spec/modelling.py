@@ -1,0 +1,50 @@
+"""What a use case declares of its models: how they are made, promoted and replaced."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from ml_platform.spec.declared import Declared, Length, Metric, Names
+from ml_platform.spec.duration import Duration
+from ml_platform.spec.values import n_of_m
+
+
+class Model(Declared):
+    """How a model version is made and judged."""
+
+    build: Annotated[str, Field(pattern=r"^\w+:\w+$")] = "model:build"
+    """`file:function`; the function returns an unfitted scikit-learn compatible estimator."""
+    features: Names | None = None
+    """Feature views that the model is given; by default all of them."""
+    window: Length = Duration(60, "d")
+    """Length of the training set, back from the cutoff."""
+    holdout: Length = Duration(7, "d")
+    """Last stretch before the cutoff: not trained on, it judges champion and challenger."""
+    schedule: str | None = None
+    """Cron expression of the cutoffs that are trained on regularly."""
+    metric: Metric
+    """What the promotion gate compares."""
+    min_improvement: float = 0.0
+    """How much better than the champion a challenger has to be."""
+    min_rows: Annotated[int, Field(ge=2)] = 50
+    """Fewest labelled rows that may be fitted or judged on."""
+
+
+class Retrain(Declared):
+    """When a challenger is trained without anybody asking."""
+
+    on: tuple[Literal["drift", "performance", "schedule"], ...] = ("schedule",)
+    sustained: Annotated[str, AfterValidator(n_of_m)] = "3 of 5"
+    """In how many of the latest windows drift or poor performance has to show."""
+    cooldown: Duration = Duration(14, "d")
+    approval: Literal["none"] = "none"
+
+    @field_validator("on", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def n_of_m(self) -> tuple[int, int]:
+        n, m = self.sustained.split(" of ")
+        return int(n), int(m)

@@ -1,0 +1,40 @@
+"""What a use case declares to be watched once its model serves."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ml_platform.spec.declared import Declared, Length
+from ml_platform.spec.duration import Duration
+
+
+class Drift(Declared):
+    """When a column counts as drifted, and when a window does."""
+
+    method: Literal["wasserstein", "psi", "jensenshannon", "ks"] = "wasserstein"
+    """For numeric columns; categorical ones use psi where that is chosen, else Jensen-Shannon."""
+    threshold: Annotated[float, Field(gt=0)] = 0.3
+    share: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Share of drifted columns from which on the check of the window fails."""
+    min_rows: Annotated[int, Field(ge=1)] = 200
+    """Below this many rows in the window no column is judged."""
+    categorical_threshold: Annotated[float, Field(gt=0)] = 0.1
+
+
+class Performance(Declared):
+    """Bounds of the model's metric on labelled predictions."""
+
+    min: float | None = None
+    max: float | None = None
+    min_rows: Annotated[int, Field(ge=1)] = 30
+    """Below this many labelled rows in a window nothing is measured."""
+
+
+class Monitoring(Declared):
+    """What is watched once predictions are made."""
+
+    window: Length = Duration(28, "d")
+    drift: Drift = Drift()
+    performance: Performance = Performance()
+    reference_rows: Annotated[int, Field(ge=100)] = 10_000
+    """Rows of the training set that a model version keeps to compare with."""
