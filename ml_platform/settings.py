@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     reports_url: str = "http://127.0.0.1:3001"
     """Where the report server that `make dev` starts is reached."""
     automation: bool = False
-    """Whether sensors, schedules and automation are on from the start, without a click in the UI."""
+    """Whether sensors, schedules and automation are on from the start, without clicks in the UI."""
     max_partitions_per_run: Annotated[int, Field(ge=1)] | None = None
     """Longest stretch of partitions one Dagster run takes; no limit by default."""
     threads: Annotated[int, Field(ge=1)] = 2
