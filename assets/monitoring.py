@@ -245,5 +245,5 @@ def _bounds(use_case: UseCase) -> str:
     )
 
 
-def _reasons(use_case: UseCase, skipped: Mapping[Window, str]) -> dict[str, str]:
-    return {use_case.calendar.key(window): reason for window, reason in skipped.items()}
+def _reasons(use_case: UseCase, skipped: Mapping[Window, PlatformError]) -> dict[str, str]:
+    return {use_case.calendar.key(window): str(error) for window, error in skipped.items()}

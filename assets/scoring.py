@@ -52,7 +52,7 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
             }
             for window, number in report.versions.items()
         }
-        skipped = {use_case.calendar.key(w): reason for w, reason in report.skipped.items()}
+        skipped = {use_case.calendar.key(w): str(error) for w, error in report.skipped.items()}
         yield from materialized(context, rows, skipped)
 
     return [predictions]

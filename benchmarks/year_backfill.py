@@ -14,6 +14,7 @@ from ml_platform.scoring import score
 from ml_platform.spec.use_case import feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from resources import range_tags
 
 REPETITIONS = 2
 LIMIT = 1.3
@@ -76,10 +77,7 @@ def _backfill(
     return job.execute_in_process(
         instance=instance,
         asset_selection=[dg.AssetKey([year.use_case.name, table]) for table in _tables(year)],
-        tags={
-            "dagster/asset_partition_range_start": keys[0],
-            "dagster/asset_partition_range_end": keys[-1],
-        },
+        tags=range_tags(keys),
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
 

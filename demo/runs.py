@@ -16,10 +16,9 @@ from dagster._core.instance.ref import InstanceRef
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
+from resources import range_tags
 
 PROCESSES = 2
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
 
 
 class RunFailed(Exception):
@@ -105,7 +104,7 @@ class _Location:
         result = self._job.execute_in_process(
             instance=self.instance,
             asset_selection=[dg.AssetKey([self.use_case.name, table]) for table in tables],
-            tags={RANGE_START: keys[0], RANGE_END: keys[-1]},
+            tags=range_tags(keys),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )

@@ -1,6 +1,7 @@
 """Dagster resources around the platform's own objects."""
 
 from resources.lake import LakeResource
+from resources.ranges import RANGE_END, RANGE_START, range_tags
 from resources.registry import RegistryResource
 
-__all__ = ["LakeResource", "RegistryResource"]
+__all__ = ["RANGE_END", "RANGE_START", "LakeResource", "RegistryResource", "range_tags"]

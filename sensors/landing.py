@@ -13,11 +13,8 @@ from ml_platform.sources import Arrivals, arrivals
 from ml_platform.spec.use_case import UseCase, digest, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit
-from resources import LakeResource
+from resources import LakeResource, range_tags
 from sensors.status import sensor_status
-
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
 
 
 def build_landing(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
@@ -81,13 +78,13 @@ def contiguous(windows: Sequence[Window]) -> Iterator[tuple[Window, Window]]:
 def _request(
     use_case: UseCase, tables: Sequence[str], stretch: tuple[Window, Window], seen: int | None
 ) -> dg.RunRequest:
-    first, last = (use_case.calendar.key(window) for window in stretch)
+    keys = [use_case.calendar.key(window) for window in stretch]
     # What has landed is part of the run key: with the partition alone, a correction of the same
     # day would be taken for the run that was there before.
     return dg.RunRequest(
-        run_key=f"{first}-{last}-{digest(seen)}",
+        run_key=f"{keys[0]}-{keys[-1]}-{digest(seen)}",
         asset_selection=[dg.AssetKey([use_case.name, table]) for table in tables],
-        tags={RANGE_START: first, RANGE_END: last},
+        tags=range_tags(keys),
     )
 
 

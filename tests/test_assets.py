@@ -13,6 +13,7 @@ from assets.monitoring import NO_DRIFT
 from definitions import build_definitions
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
+from resources import range_tags
 
 FIRST, LAST = 1, 28
 CUTOFF = "2024-03-21"
@@ -34,10 +35,7 @@ class Location:
         return job.execute_in_process(
             instance=self.instance,
             asset_selection=[dg.AssetKey(["trips", table]) for table in tables],
-            tags={
-                "dagster/asset_partition_range_start": first,
-                "dagster/asset_partition_range_end": last or first,
-            },
+            tags=range_tags([first, last or first]),
             raise_on_error=False,
         )
 
@@ -187,7 +185,7 @@ def test_a_partition_that_cannot_be_computed_fails_with_the_reason(walked: Locat
     result = walked.run(["predictions"], "2024-03-05")
     assert not result.success
     (failure,) = [e for e in result.all_events if e.is_step_failure]
-    assert "no champion yet" in failure.step_failure_data.error.cause.message
+    assert "no promotion is effective" in failure.step_failure_data.error.cause.message
 
 
 def test_a_planted_leak_fails_the_check_of_its_view(tmp_path: Path) -> None:

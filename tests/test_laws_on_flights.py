@@ -210,7 +210,7 @@ def test_a_day_is_predicted_by_the_champion_of_that_day(flights: Flights, tmp_pa
 def test_what_cannot_be_computed_is_an_error_and_no_number(flights: Flights) -> None:
     early = flights.day("2013-03-05")
     report = score(flights.lake, flights.registry, flights.use_case, early, COMMIT)
-    with pytest.raises(NoChampion, match="no champion yet"):
+    with pytest.raises(NoChampion, match="no promotion is effective"):
         report.raise_if_empty()
     later = flights.day("2013-06-01")
     report = score(flights.lake, flights.registry, flights.use_case, later, COMMIT)

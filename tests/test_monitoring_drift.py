@@ -87,13 +87,13 @@ def test_a_shift_drifts_the_columns_it_reaches_and_fails_the_window(case):
 def test_windows_before_the_first_promotion_are_skipped_with_a_reason(case):
     run = report(case, 20, 23)
     assert list(run.windows) == [window(22), window(23)]
-    assert "no promotion is effective" in run.skipped[window(20)]
+    assert "no promotion is effective" in str(run.skipped[window(20)])
 
 
 def test_windows_without_rows_are_skipped_with_a_reason(case):
     run = report(case, 30, 34)
     assert list(run.windows) == [window(30), window(31), window(32)]
-    assert "no rows that trail up" in run.skipped[window(33)]
+    assert "no rows that trail up" in str(run.skipped[window(33)])
     assert {c.status for c in run.windows[window(32)].columns} == {"too few rows"}
     assert run.windows[window(32)].share is None
     assert run.windows[window(32)].largest_score is None

@@ -6,6 +6,7 @@ from ml_platform.errors import NoChampion
 from ml_platform.registry import (
     Promotion,
     champion_at,
+    champions_of,
     history,
     partitions_written_by,
     record,
@@ -75,6 +76,19 @@ def test_decisions_come_back_as_they_were_recorded(world):
     found = history(lake, use_case)
     assert found == [first, second]
     assert found[0].effective_from.tzinfo is UTC
+
+
+def test_each_window_has_its_champion_or_the_error_that_says_why_not(world):
+    lake, use_case = world
+    record(lake, use_case, promotion(1, 12), COMMIT)
+    record(lake, use_case, promotion(2, 13), COMMIT)
+    champions, lacking = champions_of(lake, use_case, days(11, 14))
+    assert [(window.start, version) for window, version in champions.items()] == [
+        (at(12), 1), (at(13), 2), (at(14), 2),
+    ]  # fmt: skip
+    assert [window.start for window in lacking] == [at(11)]
+    with pytest.raises(NoChampion, match="trips: no promotion is effective at 2024-03-11"):
+        raise next(iter(lacking.values()))
 
 
 def test_a_version_is_decided_about_once_and_rolled_back_to_often(world):

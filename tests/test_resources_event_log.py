@@ -4,13 +4,10 @@ import dagster as dg
 import pytest
 from dagster import EventLogEntry
 
+from resources import range_tags
 from resources.event_log import BatchingSqliteEventLogStorage
 
 PARTITIONS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
-RANGE = {
-    "dagster/asset_partition_range_start": "2024-01-01",
-    "dagster/asset_partition_range_end": "2024-01-31",
-}
 
 
 @dg.asset(
@@ -41,7 +38,9 @@ event_log_storage:
 
 def materialize(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
     job = dg.Definitions([table]).resolve_implicit_global_asset_job_def()
-    return job.execute_in_process(instance=instance, tags=RANGE)
+    return job.execute_in_process(
+        instance=instance, tags=range_tags(PARTITIONS.get_partition_keys())
+    )
 
 
 def test_a_range_is_recorded_partition_by_partition(instance: dg.DagsterInstance) -> None:

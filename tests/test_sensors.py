@@ -10,8 +10,8 @@ from ml_platform.settings import Settings
 from ml_platform.sources import ingest
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
-from resources import LakeResource
-from sensors.landing import RANGE_END, RANGE_START, build_landing, contiguous
+from resources import RANGE_END, RANGE_START, LakeResource
+from sensors.landing import build_landing, contiguous
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from ml_platform.errors import PlatformError
     from ml_platform.monitoring import DriftRun, PerformanceRun
     from ml_platform.registry import Promotion
     from ml_platform.scoring import Reproduction, ScoreReport, Trace
@@ -178,10 +179,10 @@ def show_trace(found: "Trace") -> None:
     _table(("model", ""), sorted(found.model.items()))
 
 
-def _show_skipped(case: "UseCase", skipped: Mapping["Window", str]) -> None:
+def _show_skipped(case: "UseCase", skipped: Mapping["Window", "PlatformError"]) -> None:
     reasons: dict[str, list[str]] = {}
     for window in sorted(skipped, key=lambda window: window.start.astimezone(UTC)):
-        key, text = case.calendar.key(window), skipped[window]
+        key, text = case.calendar.key(window), str(skipped[window])
         # Reasons name their window; without its name those of many windows are the same.
         for name in (str(window), window.start.isoformat(), key):
             text = text.replace(f" at {name}", "").replace(f" in {name}", "").replace(name, "it")

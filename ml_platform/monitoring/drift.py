@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 import duckdb
 import pyarrow as pa
 
-from ml_platform.errors import EmptyPartition, NoChampion, TableNotFound
+from ml_platform.errors import EmptyPartition, PlatformError, TableNotFound
 from ml_platform.monitoring.columns import monitored_columns, vanished_columns
 from ml_platform.monitoring.readings import read_columns
 from ml_platform.monitoring.scores import ColumnDrift, Trail, measure_drift
-from ml_platform.registry import ModelVersion, Registry, champion_at, history
+from ml_platform.registry import ModelVersion, Registry, champions_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, Table, replace_windows
@@ -61,7 +61,7 @@ class WindowDrift:
     @property
     def failed(self) -> bool:
         """Whether the share of drifted columns reached the limit."""
-        return bool(self.drifted) and self.share is not None and self.share >= self.limit
+        return is_failure(len(self.drifted), self.judged, self.limit)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DriftRun:
     snapshot: int
     """Snapshot after the reports were written."""
     windows: Mapping[Window, WindowDrift] = field(default_factory=dict)
-    skipped: Mapping[Window, str] = field(default_factory=dict)
+    skipped: Mapping[Window, PlatformError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,11 @@ def report_drift(
     reference no value; a column that vanished, or lost all its values, has drifted.
     Raises TableNotFound where the examples or a feature table lack, ModelNotFound, ModelRefused.
     """
-    champions, skipped = _champions(lake, use_case, stretch)
+    champions, lacking = champions_of(lake, use_case, stretch)
     with lake.cursor(use_case.timezone) as cursor:
         snapshot = lake.snapshot(cursor)
         models = {v: registry.load(use_case, v) for v in sorted(set(champions.values()))}
         found = judge_windows(cursor, lake, use_case, champions, models, snapshot)
-        for window in champions.keys() - found.keys():
-            skipped[window] = f"{use_case.name} has no rows that trail up to the end of {window}"
         cursor.register("drift_rows", _rows(use_case, found, snapshot))
         try:
             written = replace_windows(
@@ -138,7 +136,17 @@ def report_drift(
             )  # fmt: skip
         finally:
             cursor.unregister("drift_rows")
-    return DriftRun(written.snapshot, found, skipped)
+    empty = {
+        window: EmptyPartition(f"{use_case.name} has no rows that trail up to the end of {window}")
+        for window in champions
+        if window not in found
+    }
+    return DriftRun(written.snapshot, found, {**lacking, **empty})
+
+
+def is_failure(drifted: int, judged: int, limit: float) -> bool:
+    """Whether a report fails: the share of drifted columns reached the limit, and one drifted."""
+    return drifted > 0 and drifted / judged >= limit
 
 
 def judge_windows(
@@ -203,20 +211,6 @@ def stored_drift(lake: Lake, use_case: UseCase, window: Window | None = None) ->
         StoredDrift(_window(use_case, start), version, snapshot, judged, tuple(drifted), largest)
         for start, version, snapshot, judged, drifted, largest in rows
     ]
-
-
-def _champions(
-    lake: Lake, use_case: UseCase, stretch: Window
-) -> tuple[dict[Window, int], dict[Window, str]]:
-    promotions = history(lake, use_case)
-    champions: dict[Window, int] = {}
-    skipped: dict[Window, str] = {}
-    for window in use_case.calendar.windows(stretch):
-        try:
-            champions[window] = champion_at(promotions, window.start)
-        except NoChampion as error:
-            skipped[window] = f"{use_case.name}: {error}"
-    return champions, skipped
 
 
 def _of_this_version(columns: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:

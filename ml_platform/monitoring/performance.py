@@ -63,7 +63,7 @@ class PerformanceRun:
     """Snapshot after the reports were written."""
     windows: Mapping[Window, Performance] = field(default_factory=dict)
     """The current revision of each window."""
-    skipped: Mapping[Window, str] = field(default_factory=dict)
+    skipped: Mapping[Window, PlatformError] = field(default_factory=dict)
 
 
 def performance_table(use_case: UseCase) -> Table:
@@ -131,7 +131,7 @@ def report_performance(
             )  # fmt: skip
         finally:
             cursor.unregister("performance_rows")
-    return PerformanceRun(written.snapshot, found, {w: str(e) for w, e in skipped.items()})
+    return PerformanceRun(written.snapshot, found, skipped)
 
 
 def _labelled_predictions(

@@ -4,7 +4,7 @@ from datetime import UTC
 from typing import Literal
 
 from ml_platform.errors import TableNotFound
-from ml_platform.monitoring.drift import stored_drift
+from ml_platform.monitoring.drift import is_failure, stored_drift
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -19,7 +19,7 @@ def window_verdicts(
         return _performance(lake, use_case)
     limit = use_case.monitoring.drift.share
     return [
-        (report.window, not report.drifted or len(report.drifted) / report.judged < limit)
+        (report.window, not is_failure(len(report.drifted), report.judged, limit))
         for report in stored_drift(lake, use_case)
         if report.judged
     ]

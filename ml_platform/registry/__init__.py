@@ -5,6 +5,7 @@ from ml_platform.registry.prediction import Fitted, predict
 from ml_platform.registry.promotions import (
     Promotion,
     champion_at,
+    champions_of,
     history,
     partitions_written_by,
     point_alias,
@@ -21,6 +22,7 @@ __all__ = [
     "Registry",
     "TrainedModel",
     "champion_at",
+    "champions_of",
     "history",
     "partitions_written_by",
     "point_alias",

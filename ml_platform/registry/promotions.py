@@ -142,6 +142,24 @@ def champion_at(decisions: Sequence[Promotion], moment: datetime) -> int:
     return decisions[max(effective)[-1]].version
 
 
+def champions_of(
+    lake: Lake, use_case: UseCase, stretch: Window
+) -> tuple[dict[Window, int], dict[Window, NoChampion]]:
+    """The champion of each window of a stretch; windows that have none have the error instead.
+
+    A window's champion is the version that serves when the window begins. Both in order of time.
+    """
+    decisions = history(lake, use_case)
+    champions: dict[Window, int] = {}
+    lacking: dict[Window, NoChampion] = {}
+    for window in use_case.calendar.windows(stretch):
+        try:
+            champions[window] = champion_at(decisions, window.start)
+        except NoChampion as error:
+            lacking[window] = NoChampion(f"{use_case.name}: {error}")
+    return champions, lacking
+
+
 def _ends(rollback: Promotion, promotion: Promotion) -> bool:
     return (
         rollback.decided_at > promotion.decided_at

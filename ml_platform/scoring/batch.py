@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import duckdb
 import pandas as pd
 
-from ml_platform.errors import EmptyPartition, NoChampion
+from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import assemble, entity_types, split_by_window
-from ml_platform.registry import ModelVersion, Promotion, Registry, champion_at, history, predict
+from ml_platform.registry import ModelVersion, Registry, champions_of, predict
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, Table, Written, replace_windows
@@ -21,15 +21,15 @@ class ScoreReport:
 
     written: Written | None
     versions: Mapping[Window, int] = field(default_factory=dict)
-    skipped: Mapping[Window, str] = field(default_factory=dict)
+    skipped: Mapping[Window, PlatformError] = field(default_factory=dict)
 
     def raise_if_empty(self) -> None:
-        """Raise NoChampion or EmptyPartition where not one window could be scored."""
-        if self.versions:
-            return
-        reasons = list(dict.fromkeys(self.skipped.values()))
-        kind = NoChampion if any("champion" in reason for reason in reasons) else EmptyPartition
-        raise kind("; ".join(reasons))
+        """Where not one window could be scored, raise what the first one lacks.
+
+        That is NoChampion or EmptyPartition.
+        """
+        if not self.versions:
+            raise next(iter(self.skipped.values()))
 
 
 def predictions_table(use_case: UseCase) -> Table:
@@ -58,38 +58,27 @@ def score(
     The champion of a window is the one whose promotion was effective when the window began.
     Windows before the first promotion, and windows without examples, are skipped with a reason.
     """
-    promotions = history(lake, use_case)
-    windows = list(use_case.calendar.windows(stretch))
-    champions, skipped = _champions(use_case, promotions, windows)
+    champions, lacking = champions_of(lake, use_case, stretch)
     if not champions:
-        return ScoreReport(None, skipped=skipped)
-    scored_stretch = Window(min(champions, key=_start).start, max(champions, key=_start).end)
+        return ScoreReport(None, skipped=lacking)
+    windows = list(champions)
+    scored_stretch = Window(windows[0].start, windows[-1].end)
     with lake.cursor(use_case.timezone) as cursor:
         snapshot = lake.snapshot(cursor)
         frame = assemble(cursor, lake, use_case, scored_stretch, snapshot)
         parts = [
             _stamped(use_case, registry.load(use_case, champions[window]), rows, snapshot)
-            for window, rows in split_by_window(frame, list(champions))
+            for window, rows in split_by_window(frame, windows)
             if len(rows)
         ]
         written = _write(lake, cursor, use_case, parts, frame, scored_stretch, commit)
-    empty = {window for window in champions if not written.rows.get(window)}
-    skipped |= {window: f"{use_case.name} has no examples in {window}" for window in empty}
+    empty = {
+        window: EmptyPartition(f"{use_case.name} has no examples in {window}")
+        for window in champions
+        if not written.rows.get(window)
+    }
     versions = {window: version for window, version in champions.items() if window not in empty}
-    return ScoreReport(written, versions, skipped)
-
-
-def _champions(
-    use_case: UseCase, promotions: list[Promotion], windows: list[Window]
-) -> tuple[dict[Window, int], dict[Window, str]]:
-    champions: dict[Window, int] = {}
-    skipped: dict[Window, str] = {}
-    for window in windows:
-        try:
-            champions[window] = champion_at(promotions, window.start)
-        except NoChampion:
-            skipped[window] = f"{use_case.name} has no champion yet at {window.start.isoformat()}"
-    return champions, skipped
+    return ScoreReport(written, versions, {**lacking, **empty})
 
 
 def _stamped(
@@ -123,7 +112,3 @@ def _write(
         )  # fmt: skip
     finally:
         cursor.unregister("scored")
-
-
-def _start(window: Window) -> datetime:
-    return window.start.astimezone(UTC)
