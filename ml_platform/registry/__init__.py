@@ -13,6 +13,7 @@ from ml_platform.registry.promotions import (
     record,
     rollback,
 )
+from ml_platform.registry.row_wise import is_row_wise
 from ml_platform.registry.versions import ModelVersion, TrainedModel
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "champion_at",
     "champions_of",
     "history",
+    "is_row_wise",
     "partitions_written_by",
     "point_alias",
     "predict",
