@@ -13,7 +13,7 @@ from ml_platform.features.frame import examples_sql
 from ml_platform.spec.use_case import UseCase, feature_table
 
 LIMIT = 1.2
-SIZES = {1: 5, 4: 2, 16: 2}
+SIZES = {1: 3, 4: 2, 16: 1}
 """Repetitions by how many times the rows of the year are taken."""
 FEW_VIEWS = ("carrier", "origin", "weather")
 """Views of the comparison that grows, enough for copies of their keys."""

@@ -12,6 +12,9 @@ from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 
+NUMBER = '"number of the example"'
+"""What tells the examples of one query apart; a column that nobody else calls so."""
+
 
 def assemble(
     cursor: duckdb.DuckDBPyConnection,
@@ -56,27 +59,23 @@ def join_sql(
     *,
     labels_known_by: datetime | None = None,
 ) -> str:
-    """The SELECT behind `assemble`."""
+    """The query behind `assemble`."""
     entity = [quote(column) for column in use_case.examples.entity]
     selected = [f"e.{column}" for column in entity] + ["e.event_time"]
     selected += [
         _as_model_input(f"e.{quote(c)}", t, c) for c, t in use_case.examples.request.items()
     ]
+    examples = examples_sql(cursor, lake, use_case, stretch, snapshot)
+    named = [f"e AS MATERIALIZED (SELECT *, row_number() OVER () AS {NUMBER} FROM ({examples}))"]
     joins = []
     for index, (view, declared) in enumerate(use_case.model_views.items()):
+        # An ASOF join sorts all the columns that it carries, so each one carries keys only.
         alias = f"f{index}"
-        table = _feature_rows(cursor, lake, use_case, view, stretch, snapshot)
-        on = " AND ".join(f"e.{quote(c)} = {alias}.{quote(c)}" for c in declared.entity)
-        # ASOF needs '>=': what happens at the same instant counts as known.
-        joins.append(
-            f"ASOF LEFT JOIN {table} {alias} ON {on} AND e.event_time >= {alias}.event_time"
-        )
-        fresh = (
-            f"epoch_us(e.event_time) - epoch_us({alias}.event_time) <= "
-            f"{declared.ttl.seconds * 1_000_000}"
-        )
+        matched = _matched_sql(cursor, lake, use_case, view, stretch, snapshot)
+        named.append(f"{alias} AS ({matched})")
+        joins.append(f"LEFT JOIN {alias} ON e.{NUMBER} = {alias}.{NUMBER}")
         selected += [
-            _as_model_input(f"CASE WHEN {fresh} THEN {alias}.{quote(c)} END", t, f"{view}__{c}")
+            _as_model_input(f"{alias}.{quote(c)}", t, f"{view}__{c}")
             for c, t in declared.features.items()
         ]
     if labels_known_by is not None:
@@ -88,8 +87,10 @@ def join_sql(
         )
         selected += ["l.label", "l.known_at AS label_known_at"]
     order = ", ".join(f"e.{c}" for c in ("event_time", *entity))
-    examples = examples_sql(cursor, lake, use_case, stretch, snapshot)
-    return f"SELECT {', '.join(selected)} FROM ({examples}) e {' '.join(joins)} ORDER BY {order}"
+    return (
+        f"WITH {', '.join(named)} SELECT {', '.join(selected)} FROM e {' '.join(joins)} "
+        f"ORDER BY {order}"
+    )
 
 
 def examples_sql(
@@ -108,7 +109,7 @@ def examples_sql(
     )
 
 
-def _feature_rows(
+def _matched_sql(
     cursor: duckdb.DuckDBPyConnection,
     lake: Lake,
     use_case: UseCase,
@@ -116,11 +117,22 @@ def _feature_rows(
     stretch: Window,
     snapshot: int,
 ) -> str:
-    ttl = use_case.features[view].ttl
-    start = ttl.before(stretch.start, use_case.calendar.timezone)
-    reach = Window(start, stretch.end)
+    """For each row of `e` that has one, the features of a view that were known and fresh then."""
+    declared = use_case.features[view]
+    start = declared.ttl.before(stretch.start, use_case.calendar.timezone)
     relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
-    return f"(FROM {relation} WHERE {windows_sql(use_case, reach)})"
+    rows = f"(FROM {relation} WHERE {windows_sql(use_case, Window(start, stretch.end))})"
+    keys = [quote(column) for column in declared.entity]
+    on = " AND ".join(f"e.{key} = f.{key}" for key in keys)
+    features = ", ".join(f"f.{quote(column)}" for column in declared.features)
+    # ASOF needs '>=': what happens at the same instant counts as known.
+    return (
+        f"SELECT e.{NUMBER}, {features} "
+        f"FROM (SELECT {NUMBER}, event_time, {', '.join(keys)} FROM e) e "
+        f"ASOF JOIN {rows} f ON {on} AND e.event_time >= f.event_time "
+        f"WHERE epoch_us(e.event_time) - epoch_us(f.event_time) <= "
+        f"{declared.ttl.seconds * 1_000_000}"
+    )
 
 
 def _as_model_input(expression: str, kind: str, name: str) -> str:

@@ -14,6 +14,7 @@ from ml_platform.registry.promotions import (
     record,
     rollback,
 )
+from ml_platform.registry.row_wise import is_row_wise
 from ml_platform.registry.versions import ModelVersion, TrainedModel
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "champion_at",
     "champions_of",
     "history",
+    "is_row_wise",
     "latest_decision",
     "partitions_written_by",
     "point_alias",

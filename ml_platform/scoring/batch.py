@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import assemble, entity_types, split_by_window
-from ml_platform.registry import ModelVersion, Registry, champions_of, predict
+from ml_platform.registry import ModelVersion, Registry, champions_of, is_row_wise, predict
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, Table, Written, replace_windows
@@ -66,12 +69,8 @@ def score(
     with lake.cursor(use_case.timezone) as cursor:
         snapshot = lake.snapshot(cursor)
         frame = assemble(cursor, lake, use_case, scored_stretch, snapshot)
-        parts = [
-            _stamped(use_case, registry.load(use_case, champions[window]), rows, snapshot)
-            for window, rows in split_by_window(frame, windows)
-            if len(rows)
-        ]
-        written = _write(lake, cursor, use_case, parts, frame, scored_stretch, commit)
+        scored = stamped(registry, use_case, frame, champions, snapshot)
+        written = _write(lake, cursor, use_case, scored, scored_stretch, commit)
     empty = {
         window: EmptyPartition(f"{use_case.name} has no examples in {window}")
         for window in champions
@@ -81,29 +80,63 @@ def score(
     return ScoreReport(written, versions, {**lacking, **empty})
 
 
-def _stamped(
-    use_case: UseCase, model: ModelVersion, rows: pd.DataFrame, snapshot: int
+def stamped(
+    registry: Registry,
+    use_case: UseCase,
+    frame: pd.DataFrame,
+    champions: Mapping[Window, int],
+    snapshot: int,
 ) -> pd.DataFrame:
-    # One call a window, also in a long range: a prediction is recomputed with its window, and
-    # linear algebra may round differently when it is given other rows along with it.
-    predictions = predict(use_case, model, rows)
-    named = rows[[*use_case.examples.entity, "event_time"]]
-    return pd.concat([named, predictions], axis=1).assign(
-        model_version=model.version, snapshot=snapshot, scored_at=datetime.now(UTC)
+    """Rows of the prediction table for an assembled frame, each predicted by its window's champion.
+
+    champions: windows in order of time, with the version that predicts them.
+    """
+    parts = [(champions[w], rows) for w, rows in split_by_window(frame, list(champions))]
+    predictions = [
+        _predicted(use_case, registry.load(use_case, version), frame, [rows for _, rows in run])
+        for version, run in groupby((part for part in parts if len(part[1])), key=itemgetter(0))
+    ]
+    if not predictions:
+        columns = list(predictions_table(use_case).columns)
+        return frame.head(0).reindex(columns=columns)
+    versions = [np.full(len(rows), version, dtype=np.int32) for version, rows in parts]
+    predicted = pd.concat(predictions)
+    named = frame.loc[predicted.index, [*use_case.examples.entity, "event_time"]]
+    return pd.concat([named, predicted], axis=1).assign(
+        model_version=np.concatenate(versions), snapshot=snapshot, scored_at=datetime.now(UTC)
     )
+
+
+def _predicted(
+    use_case: UseCase, model: ModelVersion, frame: pd.DataFrame, windows: list[pd.DataFrame]
+) -> pd.DataFrame:
+    """Predictions of adjacent windows, each with the bits that it has when it is predicted alone.
+
+    frame: the rows of these windows and of others; windows: none is empty.
+    """
+    if len(windows) > 1 and is_row_wise(model.estimator):
+        together = predict(use_case, model, frame.loc[windows[0].index[0] : windows[-1].index[-1]])
+        # What is known of an estimator's code is believed where these two confirm it.
+        smallest, largest = min(windows, key=len), max(windows, key=len)
+        if all(
+            predict(use_case, model, rows).equals(together.loc[rows.index])
+            for rows in (smallest, largest)
+        ):
+            return together
+    # Otherwise one call a window, also in a long range: linear algebra may round differently when
+    # it is given other rows along with it.
+    return pd.concat([predict(use_case, model, rows) for rows in windows])
 
 
 def _write(
     lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
-    parts: list[pd.DataFrame],
-    frame: pd.DataFrame,
+    scored: pd.DataFrame,
     stretch: Window,
     commit: Commit,
 ) -> Written:
     table = predictions_table(use_case)
-    scored = pd.concat(parts) if parts else frame.head(0).reindex(columns=list(table.columns))
     cursor.register("scored", scored)
     try:
         return replace_windows(
