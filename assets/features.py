@@ -14,6 +14,7 @@ from assets.partitions import (
     partitions_of,
     stretch_of,
 )
+from ml_platform.backfill import computing
 from ml_platform.errors import EmptyPartition
 from ml_platform.features import (
     LeakReport,
@@ -24,9 +25,10 @@ from ml_platform.features import (
     labels_table,
 )
 from ml_platform.settings import Settings
-from ml_platform.spec.use_case import UseCase, digest
+from ml_platform.spec.tables import code_version
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Commit, Lake, Written
+from ml_platform.storage import Lake, Written
 from resources import LakeResource
 
 NO_LEAK = "no_leak"
@@ -47,7 +49,6 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
     declared = use_case.features[view]
     table = feature_view_table(use_case, view)
     key = asset_key(use_case, table.name)
-    version = digest(declared.query, declared.model_dump(mode="json"))
     text = declared.description or f"Features of {', '.join(declared.entity)}."
     reach = (
         f"Looks back {declared.lookback}; joined to examples while not older than {declared.ttl}."
@@ -61,7 +62,7 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
         ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
-        code_version=version,
+        code_version=code_version(use_case, table.name),
         description=described(f"{text}\n\n{reach}", declared.query),
         metadata={**table_metadata(table), **lineage_of_query(use_case, declared.query)},
         check_specs=[
@@ -75,8 +76,10 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
         **common(use_case, "ducklake", "sql"),
     )
     def view_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        commit = Commit(context.run.run_id, version, f"{use_case.name}/{table.name}")
-        written = compute_features(lake.lake, use_case, view, stretch_of(context, use_case), commit)
+        stretch = stretch_of(context, use_case)
+        run_id = context.run.run_id
+        with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+            written = compute_features(lake.lake, use_case, view, stretch, commit)
         yield from materialized(context, *row_counts(use_case, written, "its sources have no rows"))
         judged = _spread([window for window, rows in written.rows.items() if rows])
         cuts = CUTS_ALONE if len(written.rows) == 1 else CUTS_IN_A_RANGE
@@ -92,7 +95,6 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
 def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     label = use_case.label
     table = labels_table(use_case)
-    version = digest(label.query, label.model_dump(mode="json"))
     mapping = looking_ahead(use_case, label.horizon)
 
     @dg.asset(
@@ -100,7 +102,7 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         deps=[dg.AssetDep(asset_key(use_case, s), partition_mapping=mapping) for s in label.reads],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
-        code_version=version,
+        code_version=code_version(use_case, table.name),
         description=described(
             f"What became of each example ({label.task}), and from when on it was known. "
             f"The last label of a partition arrives up to {label.horizon} after its end.",
@@ -111,8 +113,10 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         **common(use_case, "ducklake", "sql"),
     )
     def labels_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        commit = Commit(context.run.run_id, version, f"{use_case.name}/labels")
-        written = compute_labels(lake.lake, use_case, stretch_of(context, use_case), commit)
+        stretch = stretch_of(context, use_case)
+        run_id = context.run.run_id
+        with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+            written = compute_labels(lake.lake, use_case, stretch, commit)
         yield from materialized(context, *row_counts(use_case, written, "no label has arrived yet"))
 
     return labels_asset

@@ -15,6 +15,7 @@ from assets.partitions import (
     stretch_of,
     trailing,
 )
+from ml_platform.backfill import computing
 from ml_platform.errors import PlatformError
 from ml_platform.monitoring import (
     DriftRun,
@@ -29,9 +30,9 @@ from ml_platform.monitoring import (
     report_url,
 )
 from ml_platform.settings import Settings
-from ml_platform.spec.use_case import UseCase, digest, feature_table
+from ml_platform.spec.tables import code_version
+from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Duration, Window
-from ml_platform.storage import Commit
 from resources import LakeResource, RegistryResource
 
 NO_DRIFT = "no_drift"
@@ -47,7 +48,6 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     spec = use_case.monitoring
     key = asset_key(use_case, "drift_report")
     partitions = partitions_of(use_case)
-    version = digest(spec.model_dump(mode="json"))
     watched = ["predictions", *(feature_table(v) for v in use_case.model_views), "labels"]
     mapping = trailing(use_case, spec.window)
 
@@ -56,7 +56,7 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         deps=[dg.AssetDep(asset_key(use_case, t), partition_mapping=mapping) for t in watched],
         partitions_def=partitions,
         backfill_policy=backfill_policy(settings),
-        code_version=version,
+        code_version=code_version(use_case, "drift_report"),
         description=(
             f"Features, predictions and labels of the {spec.window} that trail up to each "
             "partition's end, against what its champion was trained on: a score for each column. "
@@ -77,9 +77,10 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     def drift_report(
         context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
     ) -> Iterator[Any]:
-        commit = Commit(context.run.run_id, version, f"{use_case.name}/drift_report")
         stretch = stretch_of(context, use_case)
-        run = report_drift(lake.lake, registry.registry, use_case, stretch, commit)
+        run_id = context.run.run_id
+        with computing(lake.lake, use_case, "drift_report", stretch, run_id) as commit:
+            run = report_drift(lake.lake, registry.registry, use_case, stretch, commit)
         _draw_failure(context, lake, registry, use_case, run)
         links = {window: report_url(settings, use_case, window) for window in run.windows}
         rows = {
@@ -97,11 +98,9 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
 
 
 def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
-    spec = use_case.monitoring.performance
     metric = use_case.model.metric
     key = asset_key(use_case, "performance_report")
     partitions = partitions_of(use_case)
-    version = digest(spec.model_dump(mode="json"), metric)
     mapping = looking_back(use_case, Duration(0, "d"))
 
     @dg.asset(
@@ -112,7 +111,7 @@ def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefini
         ],
         partitions_def=partitions,
         backfill_policy=backfill_policy(settings),
-        code_version=version,
+        code_version=code_version(use_case, "performance_report"),
         description=(
             "Predictions against the labels that have arrived: what was reported first, and what "
             "is known now."
@@ -130,9 +129,10 @@ def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefini
         **common(use_case, "ducklake"),
     )
     def performance(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        commit = Commit(context.run.run_id, version, f"{use_case.name}/performance_report")
         stretch = stretch_of(context, use_case)
-        run = report_performance(lake.lake, use_case, stretch, commit, now=datetime.now(UTC))
+        run_id = context.run.run_id
+        with computing(lake.lake, use_case, "performance_report", stretch, run_id) as commit:
+            run = report_performance(lake.lake, use_case, stretch, commit, now=datetime.now(UTC))
         rows = {
             use_case.calendar.key(window): _performance_metadata(found, run)
             for window, found in run.windows.items()

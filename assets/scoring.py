@@ -8,25 +8,25 @@ import dagster as dg
 from assets.events import materialized
 from assets.metadata import asset_key, column_lineage, common, table_metadata
 from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
+from ml_platform.backfill import computing
 from ml_platform.scoring import predictions_table, score
 from ml_platform.settings import Settings
-from ml_platform.spec.use_case import UseCase, digest, feature_table
+from ml_platform.spec.tables import code_version
+from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Duration
-from ml_platform.storage import Commit
 from resources import LakeResource, RegistryResource
 
 
 def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
     """The asset of a use case's predictions."""
     table = predictions_table(use_case)
-    version = digest(use_case.examples.model_dump(mode="json"), use_case.prediction_columns)
 
     @dg.asset(
         key=asset_key(use_case, table.name),
         deps=[*inputs_of(use_case), asset_key(use_case, "promotions")],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
-        code_version=version,
+        code_version=code_version(use_case, table.name),
         description=(
             "Every example scored by the champion of its window: the version whose promotion was "
             "effective when the window began, so a backfill of history is a leak-free backtest.\n\n"
@@ -39,9 +39,10 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
     def predictions(
         context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
     ) -> Iterator[Any]:
-        commit = Commit(context.run.run_id, version, f"{use_case.name}/predictions")
         stretch = stretch_of(context, use_case)
-        report = score(lake.lake, registry.registry, use_case, stretch, commit)
+        run_id = context.run.run_id
+        with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+            report = score(lake.lake, registry.registry, use_case, stretch, commit)
         report.raise_if_empty()
         assert report.written is not None
         rows = {

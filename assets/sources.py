@@ -8,10 +8,11 @@ import dagster as dg
 from assets.events import Verdict, checked, materialized
 from assets.metadata import asset_key, common, described, table_metadata
 from assets.partitions import backfill_policy, partitions_of, stretch_of
+from ml_platform.backfill import computing
 from ml_platform.settings import Settings
 from ml_platform.sources import IngestReport, ingest, source_table
-from ml_platform.spec.use_case import UseCase, digest
-from ml_platform.storage import Commit
+from ml_platform.spec.tables import code_version
+from ml_platform.spec.use_case import UseCase
 from resources import LakeResource
 
 COMPLETE = "landed_is_ingested_or_quarantined"
@@ -26,7 +27,6 @@ def build_sources(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
 def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinition:
     source = use_case.sources[name]
     key = asset_key(use_case, name)
-    version = digest(source.model_dump(mode="json"), use_case.timezone)
     text = (
         source.description
         or f"Records of {name} as they landed, one row for each `{', '.join(source.key)}`."
@@ -37,7 +37,7 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         key=key,
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
-        code_version=version,
+        code_version=code_version(use_case, name),
         description=described(f"{text}\n\nLands as `{source.files}`. {known}"),
         metadata=table_metadata(source_table(use_case, name)),
         check_specs=[
@@ -48,8 +48,10 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         **common(use_case, "ducklake", source.file_format),
     )
     def source_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        commit = Commit(context.run.run_id, version, f"{use_case.name}/{name}")
-        report = ingest(lake.lake, use_case, name, stretch_of(context, use_case), commit)
+        stretch = stretch_of(context, use_case)
+        run_id = context.run.run_id
+        with computing(lake.lake, use_case, name, stretch, run_id) as commit:
+            report = ingest(lake.lake, use_case, name, stretch, commit)
         keys = {use_case.calendar.key(window): counts for window, counts in report.windows.items()}
         rows = {
             k: {

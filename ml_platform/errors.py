@@ -18,7 +18,10 @@ PlatformError
 ├── TrainingFailed       the estimator or its training set cannot be used
 ├── ModelNotFound        no such model version
 ├── NoChampion           no promotion is effective at this event time
-└── ModelRefused         an artifact is not what the registry recorded
+├── ModelRefused         an artifact is not what the registry recorded
+└── OrchestratorError    Dagster failed
+    ├── OrchestratorAway nothing answers where Dagster should be
+    └── LaunchRefused    Dagster would not start a run
 
 Errors know nothing of HTTP, gRPC or Dagster.
 """
@@ -128,3 +131,26 @@ class NoChampion(PlatformError):
 
 class ModelRefused(PlatformError):
     """An artifact is not what the registry recorded when it was registered."""
+
+
+class OrchestratorError(PlatformError):
+    """Dagster failed, or knows nothing of what it was asked for."""
+
+
+class OrchestratorAway(OrchestratorError):
+    """Nothing answers where Dagster should be."""
+
+    def __init__(self, url: str, problem: str) -> None:
+        self.url = url
+        super().__init__(
+            f"Dagster does not answer at {url} ({problem}); start it with `make dev`, or say where "
+            "it is with ML_PLATFORM_DAGSTER_URL"
+        )
+
+
+class LaunchRefused(OrchestratorError):
+    """Dagster would not start what it was asked to, in its own words."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"Dagster did not start {what}: {reason}")

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Where new experiments keep artifacts; by default in `data`."""
     reports_url: str = "http://127.0.0.1:3001"
     """Where the report server that `make dev` starts is reached."""
+    dagster_url: str = "http://127.0.0.1:3000"
+    """Where Dagster's web server is reached."""
     automation: bool = False
     """Whether sensors, schedules and automation are on from the start, without clicks in the UI."""
     max_partitions_per_run: Annotated[int, Field(ge=1)] | None = None

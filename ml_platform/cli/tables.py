@@ -12,6 +12,7 @@ commands = typer.Typer()
 def ingest(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
     """Read what has landed into the sources; rows that break a contract go to quarantine."""
     from ml_platform import sources
+    from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import landing_stretch_of, opened
 
@@ -19,14 +20,15 @@ def ingest(use_case: UseCaseName, partition: Partition = None, range_: Range = N
         case = platform.loaded.require(use_case)
         stretch = landing_stretch_of(case, partition, range_)
         for source in case.sources:
-            commit = platform.commit(case, source)
-            report = sources.ingest(platform.lake, case, source, stretch, commit)
+            with computing(platform.lake, case, source, stretch, platform.run_id) as commit:
+                report = sources.ingest(platform.lake, case, source, stretch, commit)
             printing.show_ingest(case, source, report)
 
 
 @commands.command(rich_help_panel=PANEL)
 def features(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
     """Compute the tables of all feature views."""
+    from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened, stretch_of
     from ml_platform.features import compute_features
@@ -36,14 +38,16 @@ def features(use_case: UseCaseName, partition: Partition = None, range_: Range =
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
         for view in case.features:
-            commit = platform.commit(case, feature_table(view))
-            written = compute_features(platform.lake, case, view, stretch, commit)
-            printing.show_written(feature_table(view), written)
+            table = feature_table(view)
+            with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
+                written = compute_features(platform.lake, case, view, stretch, commit)
+            printing.show_written(table, written)
 
 
 @commands.command(rich_help_panel=PANEL)
 def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
     """Compute the labels that are known by now."""
+    from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened, stretch_of
     from ml_platform.features import compute_labels
@@ -51,7 +55,8 @@ def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = N
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
-        written = compute_labels(platform.lake, case, stretch, platform.commit(case, "labels"))
+        with computing(platform.lake, case, "labels", stretch, platform.run_id) as commit:
+            written = compute_labels(platform.lake, case, stretch, commit)
         printing.show_written("labels", written)
 
 
@@ -59,14 +64,15 @@ def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = N
 def score(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
     """Predict with the champion of each partition."""
     from ml_platform import scoring
+    from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened, stretch_of
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
-        commit = platform.commit(case, "predictions")
-        report = scoring.score(platform.lake, platform.registry, case, stretch, commit)
+        with computing(platform.lake, case, "predictions", stretch, platform.run_id) as commit:
+            report = scoring.score(platform.lake, platform.registry, case, stretch, commit)
         report.raise_if_empty()
         printing.show_scores(case, report)
 
@@ -74,6 +80,7 @@ def score(use_case: UseCaseName, partition: Partition = None, range_: Range = No
 @commands.command(rich_help_panel=PANEL)
 def drift(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
     """Compare what the champion is given with what it was trained on."""
+    from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened, stretch_of
     from ml_platform.monitoring import report_drift
@@ -81,8 +88,8 @@ def drift(use_case: UseCaseName, partition: Partition = None, range_: Range = No
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
-        commit = platform.commit(case, "drift_report")
-        run = report_drift(platform.lake, platform.registry, case, stretch, commit)
+        with computing(platform.lake, case, "drift_report", stretch, platform.run_id) as commit:
+            run = report_drift(platform.lake, platform.registry, case, stretch, commit)
         printing.show_drift(case, run)
 
 
@@ -91,6 +98,7 @@ def performance(use_case: UseCaseName, partition: Partition = None, range_: Rang
     """Compare predictions with the labels that have arrived."""
     from datetime import UTC, datetime
 
+    from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened, stretch_of
     from ml_platform.monitoring import report_performance
@@ -98,6 +106,7 @@ def performance(use_case: UseCaseName, partition: Partition = None, range_: Rang
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
-        commit = platform.commit(case, "performance_report")
-        run = report_performance(platform.lake, case, stretch, commit, now=datetime.now(UTC))
+        table, now = "performance_report", datetime.now(UTC)
+        with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
+            run = report_performance(platform.lake, case, stretch, commit, now=now)
         printing.show_performance(case, run)

@@ -1,0 +1,61 @@
+"""One computation of one table, so that the lake knows afterwards what has been seen to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ml_platform.backfill.evidence import BEGUN_AT, note
+from ml_platform.backfill.states import Standing, judge
+from ml_platform.errors import EmptyPartition, LabelsNotArrived, NoChampion, TableNotFound
+from ml_platform.spec.tables import code_version
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake
+from ml_platform.storage.tables import naive_utc
+
+NOTHING_TO_COMPUTE = (EmptyPartition, LabelsNotArrived, NoChampion, TableNotFound)
+
+
+@contextmanager
+def computing(
+    lake: Lake, use_case: UseCase, table: str, stretch: Window, run_id: str
+) -> Iterator[Commit]:
+    """Yields the commit with which a stretch of a table is to be written.
+
+    Windows that the body leaves as they were, because they come out the same or empty, or because
+    it raises that there is nothing to compute, are noted as computed. A failure is not noted.
+    """
+    with lake.cursor() as cursor:
+        begun_at = lake.snapshot(cursor)
+    commit = Commit(
+        run_id,
+        code_version(use_case, table),
+        f"{use_case.name}/{table}",
+        extra={BEGUN_AT: str(begun_at)},
+    )
+    try:
+        yield commit
+    except NOTHING_TO_COMPUTE as error:
+        _settle(lake, use_case, table, stretch, commit, begun_at, str(error))
+        raise
+    _settle(lake, use_case, table, stretch, commit, begun_at, "it came out without rows")
+
+
+def _settle(
+    lake: Lake,
+    use_case: UseCase,
+    table: str,
+    stretch: Window,
+    commit: Commit,
+    begun_at: int,
+    reason: str,
+) -> None:
+    states = judge(lake, use_case, stretch, [table])[table]
+    unsettled = {
+        naive_utc(window.start): reason
+        for window, state in states.items()
+        # What changed while it was computed is not seen to by noting that it was.
+        if state.standing in {Standing.missing, Standing.stale} and state.inputs_at <= begun_at
+    }
+    if unsettled:
+        with lake.cursor() as cursor:
+            note(lake, cursor, use_case, table, begun_at, unsettled, commit)

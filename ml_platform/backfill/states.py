@@ -1,0 +1,201 @@
+"""Which partitions are missing, failed, stale or fresh, and why.
+
+The lake decides: it knows by which code a window was last computed, and what has changed since.
+An upstream window that was written again without a change has not changed. What only Dagster knows,
+that a run failed, is handed in.
+"""
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from ml_platform.backfill.evidence import Evidence, Made, gather, last_change, versions
+from ml_platform.errors import NoChampion
+from ml_platform.registry import Promotion, champion_at, history
+from ml_platform.spec.tables import Reads, code_versions, reads_of, tables_of
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+from ml_platform.storage.tables import naive_utc
+
+BY_CHAMPION = {"predictions": "model_version", "drift_report": "reference_version"}
+"""Tables that the champion of a window makes, and the column that says which it was."""
+
+
+class Standing(StrEnum):
+    """Whether a partition has to be computed."""
+
+    fresh = "fresh"
+    empty = "empty"
+    """There is nothing to compute: no input, no champion, or it came out without rows."""
+    missing = "missing"
+    stale = "stale"
+    failed = "failed"
+    """It has to be computed, and the last run that tried failed."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where one partition stands."""
+
+    standing: Standing
+    why: str = ""
+    inputs_at: int = 0
+    """Snapshot of the latest change in what it is computed from."""
+
+    @property
+    def is_due(self) -> bool:
+        return self.standing in {Standing.missing, Standing.stale, Standing.failed}
+
+
+States = Mapping[str, Mapping[Window, State]]
+"""By table and window, both in order."""
+
+
+def judge(
+    lake: Lake,
+    use_case: UseCase,
+    stretch: Window,
+    tables: Collection[str] | None = None,
+    failed: Mapping[str, Collection[Window]] | None = None,
+) -> States:
+    """The state of every partition of a stretch; of all tables unless some are named.
+
+    failed: windows whose latest run failed, by table.
+    """
+    windows = list(use_case.calendar.windows(stretch))
+    asked = [table for table in tables_of(use_case) if tables is None or table in tables]
+    known = _look(lake, use_case, asked)
+    found = {}
+    for table in asked:
+        judge_one = _Judge(known, table)
+        lost = set((failed or {}).get(table, ()))
+        found[table] = {window: _failed(judge_one(window), window in lost) for window in windows}
+    return found
+
+
+@dataclass(frozen=True)
+class _Known:
+    use_case: UseCase
+    evidence: Evidence
+    codes: Mapping[str, str]
+    promotions: Sequence[Promotion]
+    promotions_at: int
+    versions: Mapping[str, Mapping[datetime, int]]
+
+
+def _look(lake: Lake, use_case: UseCase, asked: Sequence[str]) -> _Known:
+    needed = {*asked, *(read.table for table in asked for read in reads_of(use_case, table))}
+    by_champion = {table: BY_CHAMPION[table] for table in asked if table in BY_CHAMPION}
+    with lake.cursor() as cursor:
+        return _Known(
+            use_case,
+            gather(lake, cursor, use_case, needed),
+            code_versions(use_case),
+            history(lake, use_case) if by_champion else (),
+            last_change(cursor, use_case, "promotions") if by_champion else 0,
+            {t: versions(cursor, use_case, t, column) for t, column in by_champion.items()},
+        )
+
+
+class _Judge:
+    """Judges the windows of one table."""
+
+    def __init__(self, known: _Known, table: str) -> None:
+        self.known = known
+        self.table = table
+        self.made = known.evidence.get(table, {})
+        self.upstream = [_Upstream(read, known) for read in reads_of(known.use_case, table)]
+
+    def __call__(self, window: Window) -> State:
+        made = self.made.get(naive_utc(window.start))
+        changes = [(each.latest(window), each.read.table) for each in self.upstream]
+        inputs_at, newest = max(changes, default=(0, ""))
+        if nothing := self._nothing_to_compute(window, made):
+            return State(Standing.empty, nothing, inputs_at)
+        if made is None:
+            return State(Standing.missing, "never computed", inputs_at)
+        outdated = f"{newest} has changed since" if inputs_at > made.begun_at else None
+        if made.code_version not in {None, self.known.codes[self.table]}:
+            outdated = "made by older code"
+        if outdated := outdated or self._other_champion(window, made):
+            return State(Standing.stale, outdated, inputs_at)
+        if not made.has_rows:
+            return State(Standing.empty, made.reason or "it came out without rows", inputs_at)
+        return State(Standing.fresh, "", inputs_at)
+
+    def _nothing_to_compute(self, window: Window, made: Made | None) -> str | None:
+        # A window that holds rows is judged by what it was made from, whatever has gone since.
+        if made is not None and made.has_rows:
+            return None
+        if not self.upstream:
+            return None if made else "nothing has landed"
+        required = [each for each in self.upstream if each.read.required]
+        if lacking := [each for each in required if not each.has_rows(window)]:
+            return f"{lacking[0].read.table} has no rows"
+        if not required and not any(each.has_rows(window) for each in self.upstream):
+            return f"{', '.join(each.read.table for each in self.upstream)} has no rows"
+        if self.table in BY_CHAMPION and self._champion(window) is None:
+            return "no champion yet"
+        return None
+
+    def _other_champion(self, window: Window, made: Made) -> str | None:
+        if self.table not in BY_CHAMPION:
+            return None
+        champion = self._champion(window)
+        by = self.known.versions[self.table].get(naive_utc(window.start))
+        if by is not None and champion is not None and by != champion:
+            return f"made by version {by}, version {champion} serves"
+        if by is None and champion is not None and self.known.promotions_at > made.begun_at:
+            return "there was another champion"
+        return None
+
+    def _champion(self, window: Window) -> int | None:
+        try:
+            return champion_at(self.known.promotions, window.start)
+        except NoChampion:
+            return None
+
+
+class _Upstream:
+    """The windows of one table that another table reads."""
+
+    def __init__(self, read: Reads, known: _Known) -> None:
+        self.read = read
+        self.calendar = known.use_case.calendar
+        made = sorted(known.evidence.get(read.table, {}).items())
+        self.starts = [start for start, _ in made]
+        self.made = [each for _, each in made]
+
+    def latest(self, window: Window) -> int:
+        return max((made.changed_at for made in self._within(window)), default=0)
+
+    def has_rows(self, window: Window) -> bool:
+        return any(made.has_rows for made in self._within(window))
+
+    def _within(self, window: Window) -> Sequence[Made]:
+        stretch = self.read.stretch(window)
+        first = naive_utc(self.calendar.window_at(stretch.start).start)
+        low = bisect_left(self.starts, first)
+        return self.made[low : bisect_left(self.starts, naive_utc(stretch.end))]
+
+
+def due(states: Mapping[Window, State]) -> list[Window]:
+    """The windows that have to be computed, in order of time."""
+    return [window for window, state in states.items() if state.is_due]
+
+
+def counts(states: Iterable[State]) -> dict[Standing, int]:
+    """How many partitions stand where."""
+    found = dict.fromkeys(Standing, 0)
+    for state in states:
+        found[state.standing] += 1
+    return found
+
+
+def _failed(state: State, lost: bool) -> State:
+    if lost and state.is_due:
+        return State(Standing.failed, f"its last run failed; {state.why}", state.inputs_at)
+    return state

@@ -1,0 +1,209 @@
+"""What the platform asks of Dagster: launch, look, end."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from ml_platform.errors import LaunchRefused, OrchestratorError
+from ml_platform.orchestrator import queries
+from ml_platform.orchestrator.connection import Connection
+from ml_platform.orchestrator.records import (
+    RANGE_END,
+    RANGE_START,
+    Backfill,
+    Partitions,
+    Run,
+    RunStatus,
+    table_of_step,
+)
+
+ASSET_JOB = "__ASSET_JOB"
+
+
+class Orchestrator:
+    """Dagster's web server at one address.
+
+    Tables are named `<use case>/<table>`, partitions by their keys. Every method raises
+    OrchestratorAway where nothing answers, and OrchestratorError where Dagster fails.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.connection = Connection(url)
+
+    @property
+    def url(self) -> str:
+        return self.connection.url
+
+    def post(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The data of any GraphQL query."""
+        return self.connection.post(query, variables)
+
+    def link(self, run_id: str) -> str:
+        """Where a person sees a run."""
+        return f"{self.url}/runs/{run_id}"
+
+    def launch_range(
+        self, tables: Sequence[str], first: str, last: str, tags: Mapping[str, str]
+    ) -> Run:
+        """One run of all partitions from first to last of all tables, without the daemon.
+
+        Raises LaunchRefused with Dagster's words: no such asset, no code location, read-only.
+        """
+        selector = {**self._repository(tables), "assetSelection": [_key(t) for t in tables]}
+        labels = {**tags, RANGE_START: first, RANGE_END: last}
+        params = {
+            "selector": {**selector, "pipelineName": ASSET_JOB},
+            "runConfigData": {},
+            "executionMetadata": {"tags": _tags(labels)},
+        }
+        said = self.post(queries.LAUNCH, {"params": params})["launchRun"]
+        if said["__typename"] != "LaunchRunSuccess":
+            raise LaunchRefused(f"a run of {', '.join(tables)}", _reason(said))
+        return Run.read(said["run"])
+
+    def launch_backfill(
+        self, tables: Sequence[str], first: str, last: str, title: str, tags: Mapping[str, str]
+    ) -> str:
+        """A backfill of all partitions from first to last that the daemon carries out; its id."""
+        within = {"range": {"start": first, "end": last}}
+        params = {
+            "partitionsByAssets": [{"assetKey": _key(t), "partitions": within} for t in tables],
+            "title": title,
+            "tags": _tags(tags),
+        }
+        said = self.post(queries.LAUNCH_BACKFILL, {"params": params})["launchPartitionBackfill"]
+        if said["__typename"] != "LaunchBackfillSuccess":
+            raise LaunchRefused(f"a backfill of {', '.join(tables)}", _reason(said))
+        return str(said["backfillId"])
+
+    def runs(
+        self,
+        tags: Mapping[str, str] | None = None,
+        statuses: Iterable[RunStatus] = (),
+        limit: int | None = None,
+    ) -> list[Run]:
+        """Runs that carry all of the tags and have one of the statuses, newest first."""
+        asked: dict[str, Any] = {}
+        if tags:
+            asked["tags"] = _tags(tags)
+        if statuses := list(statuses):
+            asked["statuses"] = [status.value for status in statuses]
+        said = self.post(queries.RUNS, {"filter": asked, "limit": limit})["runsOrError"]
+        return [Run.read(each) for each in _known(said, "Runs")["results"]]
+
+    def run(self, run_id: str) -> Run:
+        """One run, with its steps and the number of its materialisations."""
+        said = self.post(queries.RUN_BY_ID, {"id": run_id})["runOrError"]
+        return Run.read(_known(said, "Run"))
+
+    def failures(self, run_id: str) -> tuple[str, ...]:
+        """Why a run failed: the cause in each failed step, or else what ended the run."""
+        events: list[Mapping[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            asked = {"id": run_id, "cursor": cursor}
+            said = _known(self.post(queries.FAILURES, asked)["logsForRun"], "EventConnection")
+            events += said["events"]
+            if not said["hasMore"]:
+                break
+            cursor = said["cursor"]
+        steps = tuple(
+            f"{table_of_step(event['stepKey'])}: {_cause(event['error'])}"
+            for event in events
+            if event["__typename"] == "ExecutionStepFailureEvent"
+        )
+        return steps or tuple(
+            _cause(event["error"]) if event["error"] else event["message"]
+            for event in events
+            if event["__typename"] == "RunFailureEvent"
+        )
+
+    def backfill(self, backfill_id: str) -> Backfill:
+        """How far a backfill of the daemon is."""
+        answer = self.post(queries.BACKFILL, {"id": backfill_id})["partitionBackfillOrError"]
+        said = _known(answer, "PartitionBackfill")
+        data = said["assetBackfillData"] or {}
+        counts = [each for each in data.get("assetBackfillStatuses", ()) if each]
+        return Backfill(
+            id=said["id"],
+            status=said["status"],
+            targeted=sum(each["numPartitionsTargeted"] for each in counts),
+            materialized=sum(each["numPartitionsMaterialized"] for each in counts),
+            failed=sum(each["numPartitionsFailed"] for each in counts),
+            run_ids=tuple(run["runId"] for run in said["runs"]),
+            error=(said["error"] or {}).get("message"),
+        )
+
+    def partitions(self, tables: Sequence[str]) -> dict[str, Partitions]:
+        """What Dagster knows of each table's partitions; tables it does not know are left out."""
+        nodes = self.post(queries.PARTITIONS, {"keys": [_key(t) for t in tables]})["assetNodes"]
+        found = {}
+        for node in nodes:
+            ranges = node["assetPartitionStatuses"].get("ranges", ())
+            by_status: dict[str, list[tuple[str, str]]] = {}
+            for each in ranges:
+                by_status.setdefault(each["status"], []).append((each["startKey"], each["endKey"]))
+            found["/".join(node["assetKey"]["path"])] = Partitions(
+                **{status.lower(): tuple(pairs) for status, pairs in by_status.items()}
+            )
+        return found
+
+    def terminate(self, run_id: str) -> None:
+        """End a run; what it has committed stays."""
+        _known(self.post(queries.TERMINATE, {"id": run_id})["terminateRun"], "TerminateRunSuccess")
+
+    def cancel_backfill(self, backfill_id: str) -> None:
+        """End a backfill of the daemon, and its runs."""
+        said = self.post(queries.CANCEL_BACKFILL, {"id": backfill_id})["cancelPartitionBackfill"]
+        _known(said, "CancelBackfillSuccess")
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _repository(self, tables: Sequence[str]) -> dict[str, str]:
+        nodes = self.post(queries.ASSETS, {"keys": [_key(t) for t in tables]})["assetNodes"]
+        known = {"/".join(node["assetKey"]["path"]): node for node in nodes}
+        unknown = [table for table in tables if table not in known]
+        if unknown or not tables:
+            raise LaunchRefused(
+                f"a run of {', '.join(tables) or 'nothing'}",
+                f"Dagster at {self.url} knows no asset {', '.join(unknown)}; is its code location "
+                "loaded, and does it serve the same use cases?",
+            )
+        repository = known[tables[0]]["repository"]
+        return {
+            "repositoryName": repository["name"],
+            "repositoryLocationName": repository["location"]["name"],
+        }
+
+
+def _key(table: str) -> dict[str, list[str]]:
+    return {"path": table.split("/")}
+
+
+def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in tags.items()]
+
+
+def _known(said: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
+    if said["__typename"] != wanted:
+        raise OrchestratorError(_reason(said))
+    return said
+
+
+def _reason(said: Mapping[str, Any]) -> str:
+    listed = "; ".join(error["message"] for error in said.get("errors", ()))
+    return str(said.get("message") or listed or said["__typename"]).strip()
+
+
+def _cause(error: Mapping[str, Any] | None) -> str:
+    if error is None:
+        return "failed"
+    # Dagster wraps what a step raised; the cause is what it was.
+    said = error["causes"][0]["message"] if error["causes"] else error["message"]
+    return str(said).strip()

@@ -1,0 +1,125 @@
+"""The GraphQL of Dagster 1.13 that the client speaks."""
+
+FAILURE = "__typename ... on Error { message }"
+
+RUN = "runId status tags { key value } assetSelection { path } creationTime endTime"
+
+RUNS = f"""
+query Runs($filter: RunsFilter, $limit: Int) {{
+  runsOrError(filter: $filter, limit: $limit) {{
+    {FAILURE}
+    ... on Runs {{ results {{ {RUN} }} }}
+  }}
+}}
+"""
+
+RUN_BY_ID = f"""
+query RunById($id: ID!) {{
+  runOrError(runId: $id) {{
+    {FAILURE}
+    ... on Run {{
+      {RUN}
+      stats {{ ... on RunStatsSnapshot {{ materializations }} }}
+      stepStats {{ stepKey status }}
+    }}
+  }}
+}}
+"""
+
+FAILURES = f"""
+query Failures($id: ID!, $cursor: String) {{
+  logsForRun(runId: $id, afterCursor: $cursor, limit: 1000) {{
+    {FAILURE}
+    ... on EventConnection {{
+      cursor hasMore
+      events {{
+        __typename
+        ... on ExecutionStepFailureEvent {{
+          stepKey error {{ message causes {{ message }} }}
+        }}
+        ... on RunFailureEvent {{ message error {{ message causes {{ message }} }} }}
+      }}
+    }}
+  }}
+}}
+"""
+
+ASSETS = """
+query Assets($keys: [AssetKeyInput!]) {
+  assetNodes(assetKeys: $keys) {
+    assetKey { path }
+    jobNames
+    repository { name location { name } }
+  }
+}
+"""
+
+PARTITIONS = """
+query Partitions($keys: [AssetKeyInput!]) {
+  assetNodes(assetKeys: $keys) {
+    assetKey { path }
+    assetPartitionStatuses {
+      __typename
+      ... on TimePartitionStatuses { ranges { startKey endKey status } }
+    }
+  }
+}
+"""
+
+LAUNCH = f"""
+mutation Launch($params: ExecutionParams!) {{
+  launchRun(executionParams: $params) {{
+    {FAILURE}
+    ... on LaunchRunSuccess {{ run {{ {RUN} }} }}
+    ... on RunConfigValidationInvalid {{ errors {{ message }} }}
+  }}
+}}
+"""
+
+LAUNCH_BACKFILL = f"""
+mutation LaunchBackfill($params: LaunchBackfillParams!) {{
+  launchPartitionBackfill(backfillParams: $params) {{
+    {FAILURE}
+    ... on LaunchBackfillSuccess {{ backfillId }}
+  }}
+}}
+"""
+
+BACKFILL = f"""
+query BackfillById($id: String!) {{
+  partitionBackfillOrError(backfillId: $id) {{
+    {FAILURE}
+    ... on PartitionBackfill {{
+      id status
+      error {{ message }}
+      runs {{ runId }}
+      assetBackfillData {{
+        assetBackfillStatuses {{
+          ... on AssetPartitionsStatusCounts {{
+            numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed
+          }}
+        }}
+      }}
+    }}
+  }}
+}}
+"""
+
+TERMINATE = f"""
+mutation Terminate($id: String!) {{
+  terminateRun(runId: $id) {{
+    {FAILURE}
+    ... on TerminateRunSuccess {{ run {{ runId }} }}
+    ... on TerminateRunFailure {{ message }}
+  }}
+}}
+"""
+
+CANCEL_BACKFILL = f"""
+mutation CancelBackfill($id: String!) {{
+  cancelPartitionBackfill(backfillId: $id) {{
+    {FAILURE}
+    ... on CancelBackfillSuccess {{ backfillId }}
+  }}
+}}
+"""

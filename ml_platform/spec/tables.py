@@ -1,0 +1,110 @@
+"""The tables of a use case: what each is computed from, and by which version of the code."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ml_platform.spec.duration import Duration
+from ml_platform.spec.use_case import UseCase, digest, feature_table
+from ml_platform.spec.windows import Window
+
+MONITORING = ("drift_report", "performance_report")
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a window of a table is computed from: another table, over a stretch of event time."""
+
+    table: str
+    stretch: Callable[[Window], Window]
+    """The stretch of that table that a window sees."""
+    required: bool = False
+    """Whether nothing can be computed while that stretch has no rows."""
+
+
+def computed_tables(use_case: UseCase) -> tuple[str, ...]:
+    """Tables that are computed from others, each after those that it reads."""
+    return (*map(feature_table, use_case.features), "labels", "predictions", *MONITORING)
+
+
+def tables_of(use_case: UseCase) -> tuple[str, ...]:
+    """All tables with windows, each after those that it reads."""
+    return (*use_case.sources, *computed_tables(use_case))
+
+
+def reads_of(use_case: UseCase, table: str) -> tuple[Reads, ...]:
+    """What a table's windows are computed from; the champion of predictions is not a table."""
+    if table in use_case.sources:
+        return ()
+    for view, declared in use_case.features.items():
+        if table == feature_table(view):
+            return tuple(Reads(s, _looking(use_case, declared.lookback)) for s in declared.reads)
+    same = _looking(use_case, Duration(0, "d"))
+    features = {feature_table(v): declared.ttl for v, declared in use_case.model_views.items()}
+    match table:
+        case "labels":
+            ahead = _ahead(use_case, use_case.label.horizon)
+            return tuple(Reads(source, ahead) for source in use_case.label.reads)
+        case "predictions":
+            fresh = (Reads(name, _looking(use_case, ttl)) for name, ttl in features.items())
+            return (Reads(use_case.examples.source, same, required=True), *fresh)
+        case "drift_report":
+            trail = _trailing(use_case, use_case.monitoring.window)
+            watched = (Reads(name, trail) for name in (*features, "labels"))
+            return (Reads("predictions", trail, required=True), *watched)
+        case "performance_report":
+            return tuple(Reads(name, same, required=True) for name in ("predictions", "labels"))
+    raise KeyError(table)
+
+
+def downstream_of(use_case: UseCase, tables: Iterable[str]) -> tuple[str, ...]:
+    """The tables themselves and everything computed from them, in order."""
+    found = set(tables)
+    for table in tables_of(use_case):
+        if any(read.table in found for read in reads_of(use_case, table)):
+            found.add(table)
+    return tuple(table for table in tables_of(use_case) if table in found)
+
+
+def code_version(use_case: UseCase, table: str) -> str:
+    """Digest of what is declared of one table: another one means that it has to be made again."""
+    return digest(*_declared(use_case, table))
+
+
+def code_versions(use_case: UseCase) -> Mapping[str, str]:
+    """The code version of every table with windows."""
+    return {table: code_version(use_case, table) for table in tables_of(use_case)}
+
+
+def _declared(use_case: UseCase, table: str) -> tuple[Any, ...]:
+    monitoring = use_case.monitoring
+    if table in use_case.sources:
+        return use_case.sources[table].model_dump(mode="json"), use_case.timezone
+    for view, declared in use_case.features.items():
+        if table == feature_table(view):
+            return declared.query, declared.model_dump(mode="json")
+    match table:
+        case "labels":
+            return use_case.label.query, use_case.label.model_dump(mode="json")
+        case "predictions":
+            return use_case.examples.model_dump(mode="json"), use_case.prediction_columns
+        case "drift_report":
+            return (monitoring.model_dump(mode="json"),)
+        case "performance_report":
+            return monitoring.performance.model_dump(mode="json"), use_case.model.metric
+    raise KeyError(table)
+
+
+def _looking(use_case: UseCase, back: Duration) -> Callable[[Window], Window]:
+    zone = use_case.calendar.timezone
+    return lambda window: Window(back.before(window.start, zone), window.end)
+
+
+def _ahead(use_case: UseCase, ahead: Duration) -> Callable[[Window], Window]:
+    zone = use_case.calendar.timezone
+    return lambda window: Window(window.start, ahead.after(window.end, zone))
+
+
+def _trailing(use_case: UseCase, length: Duration) -> Callable[[Window], Window]:
+    zone = use_case.calendar.timezone
+    return lambda window: Window(length.before(window.end, zone), window.end)

@@ -1,0 +1,110 @@
+"""The real Dagster servers on a small use case, for the tests that need them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import trips_use_case as trips
+
+from ml_platform.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+UP_WITHIN_SECONDS = 180
+DOWN_WITHIN_SECONDS = 60
+
+
+def project(root: Path, first: int, last: int, **variables: str) -> dict[str, str]:
+    """A project of its own below `root`, as the environment of its processes.
+
+    A use case, `trips`, landing files for the days of March 2024 from first to last, a Dagster
+    home. variables: more settings, by the names of their environment variables.
+    """
+    trips.write_folder(root / "use_cases", "binary")
+    data = root / "data"
+    land_trips(data, first, last)
+    home = data / "dagster"
+    home.mkdir(parents=True)
+    shutil.copy(ROOT / "deploy" / "dagster.yaml", home)
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "ML_PLATFORM_DATA": str(data),
+        "ML_PLATFORM_USE_CASES": str(root / "use_cases"),
+        "DAGSTER_HOME": str(home),
+        "DAGSTER_EVENT_BATCH_SIZE": "1000",
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        **variables,
+    }
+
+
+def land_trips(data: Path, first: int, last: int, seed: int = 0) -> None:
+    """One landing file for each day; another seed corrects the days that have one."""
+    folder = Path(Settings(data=data).landing_uri) / "trips"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = trips.trips(first, last, seed=seed)
+    for day, part in rows.groupby(rows["started_at"].dt.strftime("%Y-%m-%d")):
+        part.to_csv(folder / f"{day}.csv", index=False)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def start(command: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """A process that can be stopped by SIGTERM; what it says goes to a file."""
+    # Background jobs of a shell ignore SIGINT, and Dagster hands that on to SIGTERM.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                command, cwd=ROOT, env=dict(environment), stdout=output, stderr=subprocess.STDOUT
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(DOWN_WITHIN_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def dagster_dev(environment: Mapping[str, str]) -> Iterator[str]:
+    """`dg dev`: web server, daemon and code server; yields the address once it answers."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    log = Path(environment["DAGSTER_HOME"]) / "dev.log"
+    server = start(["dg", "dev", "--host", "127.0.0.1", "--port", str(port)], environment, log)
+    try:
+        deadline = time.monotonic() + UP_WITHIN_SECONDS
+        while not _answers(url):
+            said = log.read_text(errors="replace")[-3000:]
+            assert server.poll() is None, f"dg dev ended: {said}"
+            assert time.monotonic() < deadline, f"dg dev does not answer: {said}"
+            time.sleep(0.5)
+        yield url
+    finally:
+        stop(server)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/server_info", timeout=5):
+            return True
+    except (URLError, OSError):
+        return False

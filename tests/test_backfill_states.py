@@ -1,0 +1,170 @@
+"""Which partitions have to be computed: missing, failed, stale by code, by data, by champion."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import kept_models
+import pytest
+import trips_use_case as trips
+
+from ml_platform.backfill import Standing, computing, judge
+from ml_platform.errors import NoChampion
+from ml_platform.features import compute_features, compute_labels
+from ml_platform.scoring import score
+from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake, Table, replace_windows
+
+WEEK = trips.days(1, 7)
+
+
+@pytest.fixture
+def use_case(tmp_path: Path) -> UseCase:
+    return trips.write_folder(tmp_path / "use_cases", "binary")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Iterator[Lake]:
+    found = Lake(trips.settings(tmp_path))
+    yield found
+    found.close()
+
+
+def ingest(lake: Lake, use_case: UseCase, first: int, last: int, seed: int = 0) -> None:
+    rows = trips.trips(first, last, seed=seed)
+    columns = {**use_case.sources["trips"].columns, "known_at": "TIMESTAMPTZ"}
+    table = Table("trips", "trips", columns, ("started_at", "trip"))
+    stretch = trips.days(first, last)
+    with (
+        lake.cursor(use_case.timezone) as cursor,
+        computing(lake, use_case, "trips", stretch, "test") as commit,
+    ):
+        cursor.register("landed", rows.assign(known_at=rows["started_at"]))
+        replace_windows(
+            lake, cursor, table, "FROM landed",
+            time="started_at", calendar=use_case.calendar, stretch=stretch, commit=commit,
+        )  # fmt: skip
+
+
+def featured(lake: Lake, use_case: UseCase, stretch: Window = WEEK) -> None:
+    with computing(lake, use_case, "pace_features", stretch, "test") as commit:
+        compute_features(lake, use_case, "pace", stretch, commit)
+
+
+def standings(
+    lake: Lake, use_case: UseCase, table: str = "pace_features", failed: tuple[int, ...] = ()
+) -> str:
+    """One letter for each day of the week: fresh, empty, missing, stale, X for failed."""
+    lost = {table: [use_case.calendar.window_at(trips.at(day)) for day in failed]}
+    states = judge(lake, use_case, WEEK, [table], lost)[table]
+    letters = {**{s: s.value[0] for s in Standing}, Standing.failed: "X", Standing.empty: "-"}
+    return "".join(letters[state.standing] for state in states.values())
+
+
+def why(lake: Lake, use_case: UseCase, day: int, table: str = "pace_features") -> str:
+    window = use_case.calendar.window_at(trips.at(day))
+    return judge(lake, use_case, window, [table])[table][window].why
+
+
+def snapshot(lake: Lake) -> int:
+    with lake.cursor() as cursor:
+        return lake.snapshot(cursor)
+
+
+def test_what_has_inputs_and_was_never_computed_is_missing(lake: Lake, use_case: UseCase) -> None:
+    assert standings(lake, use_case) == "-------"
+    ingest(lake, use_case, 2, 4)
+    # The fifth day sees the fourth by its lookback.
+    assert standings(lake, use_case) == "-mmmm--"
+    assert why(lake, use_case, 6) == "trips has no rows"
+
+
+def test_what_was_computed_is_fresh_also_where_it_came_out_empty(
+    lake: Lake, use_case: UseCase
+) -> None:
+    ingest(lake, use_case, 2, 4)
+    featured(lake, use_case)
+    assert standings(lake, use_case) == "-fff---"
+    assert why(lake, use_case, 5) == "it came out without rows"
+
+
+def test_a_corrected_day_makes_exactly_what_sees_it_stale(lake: Lake, use_case: UseCase) -> None:
+    ingest(lake, use_case, 1, 7)
+    featured(lake, use_case)
+    ingest(lake, use_case, 3, 3, seed=1)
+    assert standings(lake, use_case) == "ffssfff"
+    assert why(lake, use_case, 4) == "trips has changed since"
+    featured(lake, use_case, trips.days(3, 4))
+    assert standings(lake, use_case) == "fffffff"
+
+
+def test_an_upstream_that_is_written_again_without_a_change_makes_nothing_stale(
+    lake: Lake, use_case: UseCase
+) -> None:
+    ingest(lake, use_case, 1, 7)
+    featured(lake, use_case)
+    ingest(lake, use_case, 1, 7)
+    assert standings(lake, use_case) == "fffffff"
+
+
+def test_other_code_makes_stale_and_computing_again_settles_it_also_without_a_change(
+    lake: Lake, use_case: UseCase
+) -> None:
+    ingest(lake, use_case, 1, 7)
+    featured(lake, use_case)
+    query = use_case.folder / "features" / "pace.sql"
+    query.write_text(query.read_text() + "-- the same, in other words\n")
+    changed = load_use_case(use_case.folder)
+    assert standings(lake, changed) == "sssssss"
+    assert why(lake, changed, 3) == "made by older code"
+    featured(lake, changed, trips.days(1, 3))
+    assert standings(lake, changed) == "fffssss"
+    before = snapshot(lake)
+    featured(lake, changed, trips.days(1, 3))
+    assert snapshot(lake) == before
+
+
+def test_a_correction_that_changes_no_feature_is_seen_to_once(
+    lake: Lake, use_case: UseCase
+) -> None:
+    ingest(lake, use_case, 1, 7)
+    featured(lake, use_case)
+    ingest(lake, use_case, 3, 3, seed=1)
+    featured(lake, use_case)
+    assert standings(lake, use_case) == "fffffff"
+
+
+def test_a_failed_run_shows_only_where_something_is_due(lake: Lake, use_case: UseCase) -> None:
+    ingest(lake, use_case, 1, 4)
+    featured(lake, use_case, trips.days(1, 2))
+    assert standings(lake, use_case, failed=(2, 3)) == "ffXmm--"
+
+
+def scored(lake: Lake, use_case: UseCase, models: kept_models.KeptModels) -> None:
+    with computing(lake, use_case, "predictions", WEEK, "test") as commit:
+        score(lake, models, use_case, WEEK, commit).raise_if_empty()
+
+
+def test_predictions_wait_for_a_champion_and_follow_it(lake: Lake, use_case: UseCase) -> None:
+    models = kept_models.KeptModels()
+    ingest(lake, use_case, 1, 7)
+    featured(lake, use_case)
+    with computing(lake, use_case, "labels", WEEK, "test") as commit:
+        compute_labels(lake, use_case, WEEK, commit)
+    assert standings(lake, use_case, "predictions") == "-------"
+    assert why(lake, use_case, 3, "predictions") == "no champion yet"
+    with pytest.raises(NoChampion):
+        scored(lake, use_case, models)
+
+    one, other = (models.train(lake, use_case, trips.days(1, 7)) for _ in range(2))
+    kept_models.promote(lake, use_case, one, trips.at(3))
+    assert standings(lake, use_case, "predictions") == "--mmmmm"
+    scored(lake, use_case, models)
+    assert standings(lake, use_case, "predictions") == "--fffff"
+
+    kept_models.promote(lake, use_case, other, trips.at(6))
+    assert standings(lake, use_case, "predictions") == "--fffss"
+    assert why(lake, use_case, 6, "predictions") == "made by version 1, version 2 serves"
+    scored(lake, use_case, models)
+    assert standings(lake, use_case, "predictions") == "--fffff"

@@ -1,0 +1,133 @@
+"""The client of Dagster's GraphQL against a real web server, daemon and code server."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TypeVar
+
+import dagster_servers as servers
+import pytest
+
+from ml_platform.errors import LaunchRefused, OrchestratorAway, OrchestratorError
+from ml_platform.orchestrator import Orchestrator, Run, RunStatus
+
+T = TypeVar("T")
+
+TAGS = {"ml_platform/backfill": "trips"}
+MARCH = ("2024-03-01", "2024-03-03")
+
+
+@pytest.fixture(scope="module")
+def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orchestrator]:
+    environment = servers.project(tmp_path_factory.mktemp("orchestrator"), 1, 3)
+    with servers.dagster_dev(environment) as url, Orchestrator(url) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def ended(dagster: Orchestrator) -> Run:
+    tables = ["trips/trips", "trips/pace_features"]
+    return wait(dagster, dagster.launch_range(tables, *MARCH, TAGS).id)
+
+
+def wait(dagster: Orchestrator, run_id: str, seconds: float = 180) -> Run:
+    return until(lambda: dagster.run(run_id), lambda run: run.status.is_over, seconds)
+
+
+def until(ask: Callable[[], T], enough: Callable[[T], bool], seconds: float = 180) -> T:
+    deadline = time.monotonic() + seconds
+    while not enough(answer := ask()):
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.5)
+    return answer
+
+
+@pytest.mark.slow
+def test_a_range_of_two_tables_is_one_run(dagster: Orchestrator, ended: Run) -> None:
+    assert ended.status is RunStatus.success
+    assert ended.partitions == MARCH
+    assert set(ended.tables) == {"trips/trips", "trips/pace_features"}
+    assert ended.materialized == 6
+    assert {table: step.value for table, step in ended.steps.items()} == {
+        "trips/trips": "SUCCESS",
+        "trips/pace_features": "SUCCESS",
+    }
+    assert dagster.partitions(["trips/trips"])["trips/trips"].materialized == (MARCH,)
+
+
+@pytest.mark.slow
+def test_runs_are_found_by_tag_and_status(dagster: Orchestrator, ended: Run) -> None:
+    assert [run.id for run in dagster.runs(TAGS, [RunStatus.success])] == [ended.id]
+    assert dagster.runs(TAGS, [RunStatus.failure]) == []
+    assert dagster.runs({"ml_platform/backfill": "another"}) == []
+
+
+@pytest.mark.slow
+def test_a_failed_run_says_why_and_which_partitions(dagster: Orchestrator, ended: Run) -> None:
+    run = wait(dagster, dagster.launch_range(["trips/predictions"], *MARCH, {}).id)
+    assert run.status is RunStatus.failure
+    (why,) = dagster.failures(run.id)
+    assert why.startswith("trips/predictions: ml_platform.errors.")
+    assert dagster.partitions(["trips/predictions"])["trips/predictions"].failed == (MARCH,)
+
+
+@pytest.mark.slow
+def test_the_daemon_carries_out_a_backfill(dagster: Orchestrator, ended: Run) -> None:
+    found = dagster.launch_backfill(["trips/labels"], *MARCH, "labels", TAGS)
+    backfill = until(lambda: dagster.backfill(found), lambda b: b.is_over)
+    assert backfill.succeeded
+    assert (backfill.targeted, backfill.materialized, backfill.failed) == (3, 3, 0)
+    assert len(backfill.run_ids) == 1
+
+
+@pytest.mark.slow
+def test_a_run_can_be_ended(dagster: Orchestrator, ended: Run) -> None:
+    run = dagster.launch_range(["trips/labels"], *MARCH, {})
+    dagster.terminate(run.id)
+    assert wait(dagster, run.id).status is RunStatus.canceled
+
+
+@pytest.mark.slow
+def test_refusals_are_in_dagsters_words(dagster: Orchestrator) -> None:
+    with pytest.raises(LaunchRefused, match="knows no asset trips/nowhere"):
+        dagster.launch_range(["trips/nowhere"], *MARCH, {})
+    with pytest.raises(LaunchRefused, match="does not match format"):
+        dagster.launch_range(["trips/trips"], "March", "April", {})
+    with pytest.raises(OrchestratorError, match="could not be found"):
+        dagster.run("no such run")
+    with pytest.raises(OrchestratorError, match="Cannot query field 'weather'"):
+        dagster.post("{ weather }")
+
+
+def test_where_nothing_listens_the_error_says_what_to_do() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    with Orchestrator(url) as dagster, pytest.raises(OrchestratorAway) as error:
+        dagster.runs()
+    assert str(error.value).startswith(f"Dagster does not answer at {url} (")
+    assert "`make dev`" in str(error.value)
+    assert "ML_PLATFORM_DAGSTER_URL" in str(error.value)
+
+
+def test_another_server_is_not_taken_for_dagster() -> None:
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(404)
+            self.end_headers()
+            self.wfile.write(b"not here")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        with Orchestrator(url) as dagster, pytest.raises(OrchestratorAway, match="HTTP 404"):
+            dagster.runs()
+    finally:
+        server.shutdown()
+        server.server_close()
