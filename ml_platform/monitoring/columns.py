@@ -33,7 +33,8 @@ class MonitoredColumn:
         return "psi" if drift.method == "psi" else "jensenshannon"
 
     def threshold(self, drift: Drift) -> float:
-        return drift.threshold if self.numeric else drift.categorical_threshold
+        general = drift.threshold if self.numeric else drift.categorical_threshold
+        return drift.thresholds.get(self.name, general)
 
     def values(self, column: "pd.Series[Any]") -> "pd.Series[Any]":
         """The column as it is compared: numbers as finite float64 or NaN, others as text or None.
@@ -54,23 +55,19 @@ class MonitoredColumn:
 
 
 def monitored_columns(use_case: UseCase) -> tuple[MonitoredColumn, ...]:
-    """Request columns, features, the prediction and the label, in this order.
-
-    The probabilities of a multiclass prediction are no column of their own: the predicted class is
-    compared.
-    """
-    features = use_case.model_columns.keys() - use_case.examples.request.keys()
-    columns = [
-        MonitoredColumn(name, "feature" if name in features else "request", is_numeric(kind))
-        for name, kind in use_case.model_columns.items()
-    ]
-    columns += [
-        MonitoredColumn(name, "prediction", is_numeric(kind))
-        for name, kind in use_case.prediction_columns.items()
-        if not kind.startswith("MAP")
-    ]
-    columns.append(MonitoredColumn("label", "label", use_case.label.task == "regression"))
-    return tuple(columns)
+    """Request columns, features, the prediction and the label, in this order."""
+    label = "DOUBLE" if use_case.label.task == "regression" else "VARCHAR"
+    types = {**use_case.model_columns, **use_case.prediction_columns, "label": label}
+    kinds: dict[str, Kind] = {
+        **dict.fromkeys(use_case.model_columns, "feature"),
+        **dict.fromkeys(use_case.examples.request, "request"),
+        **dict.fromkeys(use_case.prediction_columns, "prediction"),
+        "label": "label",
+    }
+    return tuple(
+        MonitoredColumn(name, kinds[name], is_numeric(types[name]))
+        for name in use_case.watched_columns
+    )
 
 
 def vanished_columns(

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from ml_platform.spec.checks import IN_EXAMPLES, STAMPS
+from ml_platform.spec.checks import IN_EXAMPLES, STAMPS, check_watched
 from ml_platform.spec.inputs import Examples, FeatureView, Label
 from ml_platform.spec.mistakes import Mistakes
 from ml_platform.spec.queries import (
@@ -64,7 +64,9 @@ def bind(use_case: UseCase, mistakes: Mistakes) -> UseCase:
     finally:
         checker.close()
     mistakes.stop()
-    return use_case.model_copy(update={"examples": examples, "features": features, "label": label})
+    bound = use_case.model_copy(update={"examples": examples, "features": features, "label": label})
+    check_watched(bound, mistakes)
+    return bound
 
 
 class _Binder:
