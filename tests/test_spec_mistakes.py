@@ -380,7 +380,7 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:46 monitoring.performance.bounds.roc_auc: 'roc_auc' is the "
      "model's metric, which `min` and `max` bound already; keep one of both"),
     ("  window: 28d\n", "  window: 28d\n  drift: {thresholds: {price: 0.5}}\n",
-     "parcels/use_case.yaml:46 monitoring.drift.thresholds.price: no column 'price''. There "
+     "parcels/use_case.yaml:46 monitoring.drift.thresholds.price: no column 'price'. There "
      "are: weight, carrier, carrier__seconds, probability, label"),
     ("  window: 28d\n", "  window: 28d\n  drift: {thresholds: {weight: 0}}\n",
      "parcels/use_case.yaml:46 monitoring.drift.thresholds.weight: '0' should be more "
