@@ -64,7 +64,13 @@ def bind(use_case: UseCase, mistakes: Mistakes) -> UseCase:
     finally:
         checker.close()
     mistakes.stop()
-    return use_case.model_copy(update={"examples": examples, "features": features, "label": label})
+    bound = use_case.model_copy(update={"examples": examples, "features": features, "label": label})
+    for index, column in enumerate(bound.gate.segments):
+        if column not in bound.model_columns:
+            problem = unknown("model column", column, bound.model_columns)
+            mistakes.add(("gate", "segments", index), problem)
+    mistakes.stop()
+    return bound
 
 
 class _Binder:

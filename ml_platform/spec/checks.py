@@ -29,6 +29,7 @@ def check(use_case: UseCase, mistakes: Mistakes) -> None:
         _check_source(("sources", name), source, mistakes)
     _check_examples(use_case, mistakes)
     _check_model(use_case, mistakes)
+    _check_gate(use_case, mistakes)
     _check_times(use_case, mistakes)
     _check_function(use_case, mistakes)
     mistakes.stop()
@@ -85,6 +86,20 @@ def _check_model(case: UseCase, mistakes: Mistakes) -> None:
         mistakes.add(("model", "metric"), problem + suggest(case.model.metric, metrics))
     if not case.examples.columns and not case.model_views:
         mistakes.add(("examples",), "the model is given nothing; add `columns:`, or features")
+
+
+def _check_gate(case: UseCase, mistakes: Mistakes) -> None:
+    metrics = METRICS[case.label.task]
+    for metric in case.gate.guards:
+        if metric == case.model.metric:
+            problem = f"'{metric}' is what the gate compares anyway; use min_improvement"
+            mistakes.add(("gate", "guards", metric), problem)
+        elif metric not in metrics:
+            problem = f"'{metric}' does not measure a {case.label.task} label"
+            mistakes.add(("gate", "guards", metric), problem + suggest(metric, metrics))
+    if case.gate.segments and case.gate.segment_tolerance is None:
+        problem = f"need `segment_tolerance: …`, how much worse {case.model.metric} may be in one"
+        mistakes.add(("gate", "segments"), problem)
 
 
 def _check_times(case: UseCase, mistakes: Mistakes) -> None:
