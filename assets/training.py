@@ -99,9 +99,10 @@ def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
         for key in context.partition_keys:
             cutoff = use_case.calendar.window(key).start
             version = registry.registry.trained_at(use_case, cutoff)
-            decisions[key] = decide(
+            decided = decide(
                 lake.lake, registry.registry, use_case, version, commit, decided_by="promotion gate"
             )
+            decisions[key] = decided.promotion
         why = reasons_shown(context.run.tags)
         yield from materialized(context, {k: {**_decided(d), **why} for k, d in decisions.items()})
 

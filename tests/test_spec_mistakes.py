@@ -336,8 +336,31 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:40 model.min_rows: 'many' should be a whole number"),
     ("  metric: roc_auc\n", "  metric: roc_auc\n  min_rows: 1\n",
      "parcels/use_case.yaml:40 model.min_rows: '1' should be at least 2"),
-    ("  metric: roc_auc\n", "  metric: roc_auc\n  min_improvement: .nan\n",
-     "parcels/use_case.yaml:40 model.min_improvement: 'nan' should be a number"),
+    ("monitoring:\n", "gate: {min_improvement: .nan}\nmonitoring:\n",
+     "parcels/use_case.yaml:44 gate.min_improvement: 'nan' should be a number"),
+    ("monitoring:\n", "gate: {confidence: 95}\nmonitoring:\n",
+     "parcels/use_case.yaml:44 gate.confidence: '95' should be less than 1"),
+    ("monitoring:\n", "gate: {confidence: 0.05}\nmonitoring:\n",
+     "parcels/use_case.yaml:44 gate.confidence: '0.05' should be at least 0.5"),
+    ("monitoring:\n", "gate: {guards: {mae: 1}}\nmonitoring:\n",
+     "parcels/use_case.yaml:44 gate.guards.mae: 'mae' does not measure a binary label. "
+     "There are: roc_auc, average_precision, log_loss, brier, calibration_error"),
+    ("monitoring:\n", "gate: {guards: {logloss: 1}}\nmonitoring:\n",
+     "parcels/use_case.yaml:44 gate.guards.logloss: 'logloss' should be one of roc_auc, "
+     "average_precision, log_loss, brier, calibration_error, mae, rmse, r2, bias, accuracy, "
+     "macro_f1. Did you mean 'log_loss'?"),
+    ("monitoring:\n", "gate: {guards: {brier: -1}}\nmonitoring:\n",
+     "parcels/use_case.yaml:44 gate.guards.brier: '-1' should be at least 0"),
+    ("monitoring:\n", "gate: {guards: {roc_auc: 0.1}}\nmonitoring:\n",
+     "parcels/use_case.yaml:44 gate.guards.roc_auc: 'roc_auc' is what the gate compares "
+     "anyway; use min_improvement"),
+    ("monitoring:\n",
+     "gate: {segments: [carier], segment_tolerance: 0.1}\nmonitoring:\n",
+     "parcels/use_case.yaml:44 gate.segments: no model column 'carier'. Did you mean "
+     "'carrier'?"),
+    ("monitoring:\n", "gate: {segments: [carrier]}\nmonitoring:\n",
+     "parcels/use_case.yaml:44 gate.segments: need `segment_tolerance: …`, how much worse "
+     "roc_auc may be in one"),
     ("  window: 60d\n", "  window: 5d\n",
      "parcels/use_case.yaml:41 model.holdout: '7d' leaves nothing to train on of a "
      "window of '5d'; shorten it"),
@@ -403,7 +426,7 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:47 retrain.on: 'dirft' should be one of drift, "
      "performance, schedule. Did you mean 'drift'?"),
     ("  sustained: 3 of 5", "  approval: yes",
-     "parcels/use_case.yaml:47 retrain.approval: 'yes' should be one of none"),
+     "parcels/use_case.yaml:47 retrain.approval: 'yes' should be one of none, required"),
     ("retrain:\n  sustained: 3 of 5\n", "retrain:\n",
      "parcels/use_case.yaml:46 retrain: nothing is here; this should be a mapping "
      "with keys such as on, sustained, cooldown, columns"),

@@ -40,10 +40,10 @@ def promote(use_case: UseCaseName, version: Annotated[int, typer.Argument(min=1)
     with opened() as platform:
         case = platform.loaded.require(use_case)
         commit = platform.commit(case, "promotions")
-        promotion = decide(
+        decided = decide(
             platform.lake, platform.registry, case, version, commit, decided_by=platform.person
         )
-        printing.show_promotions(case, [promotion])
+        printing.show_promotions(case, [decided.promotion])
 
 
 @commands.command(rich_help_panel=PANEL)

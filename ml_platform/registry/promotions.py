@@ -17,16 +17,17 @@ from ml_platform.storage.tables import WINDOW_START, ensure_table, naive_utc
 CHAMPION = "champion"
 """MLflow alias of the version that serves now."""
 
-Decision = Literal["promoted", "refused", "rolled back"]
+Decision = Literal["promoted", "refused", "waiting", "rolled back"]
+"""A version that is `waiting` passed the gate and waits for a person, whose answer follows."""
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """One decision about one version; a refusal is a decision too."""
+    """One decision about one version; that it is refused, or waits for a person, is one too."""
 
     version: int
     effective_from: datetime
-    """Event time from which on the version serves, unless it was refused."""
+    """Event time from which on the version serves, if it does."""
     decided_at: datetime
     decided_by: str
     decision: Decision
@@ -36,7 +37,7 @@ class Promotion:
 
     @property
     def serves(self) -> bool:
-        return self.decision != "refused"
+        return self.decision in {"promoted", "rolled back"}
 
 
 def promotions_table(use_case: UseCase) -> Table:
@@ -57,10 +58,11 @@ def promotions_table(use_case: UseCase) -> Table:
     )
 
 
-def record(lake: Lake, use_case: UseCase, promotion: Promotion, commit: Commit) -> None:
-    """Append one decision, in one transaction.
+def record(lake: Lake, use_case: UseCase, promotion: Promotion, commit: Commit) -> bool:
+    """Append one decision, in one transaction; whether it was appended.
 
-    A version is promoted or refused once: where that has been decided, nothing is added.
+    A version is decided about once, and once more where it was found to wait: of two who answer
+    at the same time the second finds it answered. A rollback is always appended.
     """
     table = promotions_table(use_case)
     values = [
@@ -77,17 +79,20 @@ def record(lake: Lake, use_case: UseCase, promotion: Promotion, commit: Commit) 
         f"INSERT INTO {table.sql} ({', '.join(table.columns)}) "
         "VALUES (?, ?, ?, ?, ?, ?, map(?::VARCHAR[], ?::DOUBLE[]))"
     )
+    made = f"SELECT decision FROM {table.sql} WHERE version = ? AND decision <> 'rolled back'"
 
-    made = f"SELECT 1 FROM {table.sql} WHERE version = ? AND decision <> 'rolled back'"
-
-    def work(cursor: duckdb.DuckDBPyConnection) -> None:
-        by_rollback = promotion.decision == "rolled back"
-        if by_rollback or not cursor.execute(made, [promotion.version]).fetchone():
-            cursor.execute(insert, values)
+    def work(cursor: duckdb.DuckDBPyConnection) -> bool:
+        decided = [row[0] for row in cursor.execute(made, [promotion.version]).fetchall()]
+        # Sorted out here, in the transaction: what was read before it may be out of date.
+        is_answer = decided == ["waiting"] and promotion.decision != "waiting"
+        if promotion.decision != "rolled back" and decided and not is_answer:
+            return False
+        cursor.execute(insert, values)
+        return True
 
     with lake.cursor(use_case.timezone) as cursor:
         ensure_table(lake, cursor, table, commit, partitioned=False)
-        lake.transact(cursor, commit, work)
+        return lake.transact(cursor, commit, work)
 
 
 def history(lake: Lake, use_case: UseCase) -> list[Promotion]:
@@ -114,6 +119,12 @@ def history(lake: Lake, use_case: UseCase) -> list[Promotion]:
         )
         for version, effective_from, decided_at, decided_by, decision, reason, names, values in rows
     ]
+
+
+def latest_decision(decisions: Sequence[Promotion], version: int) -> Promotion | None:
+    """What was decided about a version last, rollbacks to it aside; None where nothing was."""
+    about = [p for p in decisions if p.version == version and p.decision != "rolled back"]
+    return about[-1] if about else None
 
 
 def champion_at(decisions: Sequence[Promotion], moment: datetime) -> int:

@@ -65,6 +65,10 @@ def bind(use_case: UseCase, mistakes: Mistakes) -> UseCase:
         checker.close()
     mistakes.stop()
     bound = use_case.model_copy(update={"examples": examples, "features": features, "label": label})
+    for index, column in enumerate(bound.gate.segments):
+        if column not in bound.model_columns:
+            problem = unknown("model column", column, bound.model_columns)
+            mistakes.add(("gate", "segments", index), problem)
     check_watched(bound, mistakes)
     return bound
 

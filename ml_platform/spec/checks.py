@@ -30,6 +30,7 @@ def check(use_case: UseCase, mistakes: Mistakes) -> None:
     _check_examples(use_case, mistakes)
     _check_model(use_case, mistakes)
     _check_metrics(use_case, mistakes)
+    _check_gate(use_case, mistakes)
     _check_times(use_case, mistakes)
     _check_function(use_case, mistakes)
     mistakes.stop()
@@ -117,6 +118,18 @@ def _check_metric(case: UseCase, path: PathInDocument, metric: str, mistakes: Mi
     if metric not in metrics:
         problem = f"'{metric}' does not measure a {case.label.task} label"
         mistakes.add(path, problem + suggest(metric, metrics))
+
+
+def _check_gate(case: UseCase, mistakes: Mistakes) -> None:
+    for metric in case.gate.guards:
+        path = ("gate", "guards", metric)
+        _check_metric(case, path, metric, mistakes)
+        if metric == case.model.metric:
+            problem = f"'{metric}' is what the gate compares anyway; use min_improvement"
+            mistakes.add(path, problem)
+    if case.gate.segments and case.gate.segment_tolerance is None:
+        problem = f"need `segment_tolerance: …`, how much worse {case.model.metric} may be in one"
+        mistakes.add(("gate", "segments"), problem)
 
 
 def _check_times(case: UseCase, mistakes: Mistakes) -> None:

@@ -18,6 +18,7 @@ MESSAGES = {
     "too_short": "should not be empty",
     "greater_than": "{shown} should be more than {gt:g}",
     "greater_than_equal": "{shown} should be at least {ge:g}",
+    "less_than": "{shown} should be less than {lt:g}",
     "less_than_equal": "{shown} should be at most {le:g}",
     "int_type": NOT_WHOLE,
     "int_parsing": NOT_WHOLE,

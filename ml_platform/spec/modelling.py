@@ -24,10 +24,25 @@ class Model(Declared):
     """Cron expression of the cutoffs that are trained on regularly."""
     metric: Metric
     """What the promotion gate compares."""
-    min_improvement: float = 0.0
-    """How much better than the champion a challenger has to be."""
     min_rows: Annotated[int, Field(ge=2)] = 50
     """Fewest labelled rows that may be fitted or judged on."""
+
+
+class Gate(Declared):
+    """What a challenger has to show before it replaces the champion."""
+
+    min_improvement: float = 0.0
+    """How much better `model.metric` has to be, in its unit; negative lets an equal one pass."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """How sure, one-sided, it has to be that the improvement is more than that."""
+    guards: dict[Metric, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """Other metrics, and how much worse each may be at most, in its unit."""
+    segments: Names = ()
+    """Model columns; each group of rows with one value of a column is compared by itself."""
+    segment_tolerance: Annotated[float, Field(ge=0)] | None = None
+    """How much worse `model.metric` may be in a segment, in its unit; needed with `segments`."""
+    segment_min_rows: Annotated[int, Field(ge=2)] = 500
+    """Smaller segments are not compared: their figures are noise."""
 
 
 class Retrain(Declared):
@@ -44,7 +59,8 @@ class Retrain(Declared):
     """Metrics whose bounds count; by default all that have some."""
     window: Length | None = None
     """Length of the training set of such a challenger; by default `model.window`."""
-    approval: Literal["none"] = "none"
+    approval: Literal["none", "required"] = "none"
+    """Whether a challenger that passes the gate waits for a person."""
 
     @field_validator("on", mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from ml_platform.spec.declared import FILLED_IN, Declared, Name, Text
 from ml_platform.spec.inputs import Examples, FeatureView, Label, Partitions, Source
-from ml_platform.spec.modelling import Model, Retrain
+from ml_platform.spec.modelling import Gate, Model, Retrain
 from ml_platform.spec.values import owner
 from ml_platform.spec.watching import Monitoring
 from ml_platform.spec.windows import Calendar
@@ -37,6 +37,7 @@ class UseCase(Declared):
     examples: Examples
     label: Label
     model: Model
+    gate: Gate = Gate()
     monitoring: Monitoring = Monitoring()
     retrain: Retrain = Retrain()
 

@@ -1,7 +1,18 @@
 """Train model versions, and decide which of them serve."""
 
 from ml_platform.training.estimator import build_estimator
-from ml_platform.training.gate import decide
+from ml_platform.training.gate import Decided, decide
 from ml_platform.training.train import TrainingReport, train
+from ml_platform.training.verdict import Segment, Verdict, judge, judged_stretch
 
-__all__ = ["TrainingReport", "build_estimator", "decide", "train"]
+__all__ = [
+    "Decided",
+    "Segment",
+    "TrainingReport",
+    "Verdict",
+    "build_estimator",
+    "decide",
+    "judge",
+    "judged_stretch",
+    "train",
+]

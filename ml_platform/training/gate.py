@@ -1,35 +1,37 @@
-"""The promotion gate: a challenger replaces the champion if it is better on the same rows."""
+"""The promotion gate: read what a challenger is judged on, decide, and keep the decision."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pandas as pd
 
-from ml_platform.errors import EmptySample, FeatureError, NoChampion
-from ml_platform.metrics import measure
+from ml_platform.errors import NoChampion
 from ml_platform.registry import (
     ModelVersion,
     Promotion,
     Registry,
     champion_at,
     history,
+    latest_decision,
     point_alias,
-    predict,
     record,
 )
-from ml_platform.registry.promotions import Decision
-from ml_platform.spec.declared import LARGER_IS_BETTER
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.training.training_set import labelled
+from ml_platform.training.verdict import Verdict, judge, judged_stretch
+from ml_platform.training.verdict_picture import draw_verdict
 
 
 @dataclass(frozen=True)
-class _Verdict:
-    decision: Decision
-    reason: str
-    figures: dict[str, float]
+class Decided:
+    """A decision, and what it rests on where it was made by this call."""
+
+    promotion: Promotion
+    verdict: Verdict | None = None
+    """None where the version had been decided about before."""
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """PNG images by name; none where nothing was compared."""
 
 
 def decide(
@@ -40,88 +42,47 @@ def decide(
     commit: Commit,
     *,
     decided_by: str,
-) -> Promotion:
+) -> Decided:
     """Promote a version from its cutoff on, or refuse it, and record why.
 
-    Champion and challenger predict the labelled rows of the challenger's holdout, at the snapshot
-    that it was trained at; neither was fitted on them. The challenger is promoted if the use
-    case's metric is better by `model.min_improvement` at least, or if there is no champion at its
-    cutoff. A version is decided about once: asking again returns the decision.
+    Champion and challenger predict the same labelled rows, at the snapshot that the challenger was
+    trained at; neither was fitted on them. What is asked of the challenger says `judge`. Where
+    `retrain.approval` is required, one that passes waits for a person instead of being promoted.
+    A version is decided about once: asking again returns the decision.
     """
     decisions = history(lake, use_case)
-    if made := _made(decisions, version):
+    if made := latest_decision(decisions, version):
         point_alias(lake, registry, use_case)
-        return made
+        return Decided(made)
     challenger = registry.load(use_case, version)
     try:
         champion = registry.load(use_case, champion_at(decisions, challenger.cutoff))
     except NoChampion:
         champion = None
-    verdict = _compare(use_case, challenger, champion, _judged_on(lake, use_case, challenger))
+    verdict = judge(use_case, challenger, champion, _rows(lake, use_case, challenger, champion))
+    waits = verdict.decision == "promoted" and use_case.retrain.approval == "required"
     promotion = Promotion(
         version=version,
         effective_from=challenger.cutoff,
         decided_at=datetime.now(UTC),
         decided_by=decided_by,
-        decision=verdict.decision,
+        decision="waiting" if waits else verdict.decision,
         reason=verdict.reason,
         figures=verdict.figures,
     )
-    record(lake, use_case, promotion, commit)
+    if record(lake, use_case, promotion, commit):
+        point_alias(lake, registry, use_case)
+        return Decided(promotion, verdict, draw_verdict(use_case, verdict))
+    # Another process has decided in the meantime; its decision is the one that counts.
     point_alias(lake, registry, use_case)
-    # Another process may have decided in the meantime; then its decision is the one that counts.
-    return _made(history(lake, use_case), version) or promotion
+    return Decided(latest_decision(history(lake, use_case), version) or promotion)
 
 
-def _made(decisions: list[Promotion], version: int) -> Promotion | None:
-    return next(
-        (p for p in decisions if p.version == version and p.decision != "rolled back"), None
-    )
-
-
-def _judged_on(lake: Lake, use_case: UseCase, challenger: ModelVersion) -> pd.DataFrame:
-    holdout = Window(challenger.trained_until, challenger.cutoff)
+def _rows(
+    lake: Lake, use_case: UseCase, challenger: ModelVersion, champion: ModelVersion | None
+) -> pd.DataFrame:
+    stretch = judged_stretch(challenger, champion)
+    if stretch is None:
+        return pd.DataFrame()
     with lake.cursor(use_case.timezone) as cursor:
-        return labelled(cursor, lake, use_case, holdout, challenger.cutoff, challenger.snapshot)
-
-
-def _compare(
-    use_case: UseCase,
-    challenger: ModelVersion,
-    champion: ModelVersion | None,
-    rows: pd.DataFrame,
-) -> _Verdict:
-    metric = use_case.model.metric
-    figures = {"rows": float(len(rows)), **_figures(use_case, "challenger", challenger, rows)}
-    ours = figures[f"challenger_{metric}"]
-    if champion is None:
-        return _Verdict("promoted", f"first model, {metric} {ours:.4f}", figures)
-    figures["champion_version"] = float(champion.version)
-    try:
-        figures |= _figures(use_case, "champion", champion, rows)
-    except FeatureError as error:
-        reason = f"champion {champion.version} cannot score today's features: {error}"
-        return _Verdict("promoted", reason, figures)
-    theirs = figures[f"champion_{metric}"]
-    gain = ours - theirs if metric in LARGER_IS_BETTER else theirs - ours
-    if metric == "bias":
-        gain = abs(theirs) - abs(ours)
-    figures["improvement"] = gain
-    decision: Decision = "promoted" if gain >= use_case.model.min_improvement else "refused"
-    reason = (
-        f"{metric} {ours:.4f} against {theirs:.4f} of champion {champion.version} on "
-        f"{len(rows)} rows: improvement {gain:+.4f}, needed {use_case.model.min_improvement:+.4f}"
-    )
-    return _Verdict(decision, reason, figures)
-
-
-def _figures(
-    use_case: UseCase, role: str, model: ModelVersion, rows: pd.DataFrame
-) -> dict[str, float]:
-    measured = measure(use_case.label.task, rows["label"], predict(use_case, model, rows))
-    if use_case.model.metric not in measured:
-        raise EmptySample(
-            f"{use_case.name}: {use_case.model.metric} is not defined on the {len(rows)} rows "
-            "of the holdout, whose labels are all the same; take a longer model.holdout"
-        )
-    return {f"{role}_{name}": value for name, value in measured.items()}
+        return labelled(cursor, lake, use_case, stretch, challenger.cutoff, challenger.snapshot)

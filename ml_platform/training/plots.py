@@ -42,15 +42,15 @@ def _draw_binary(label: NDArray[Any], probability: NDArray[Any]) -> dict[str, by
     from sklearn.calibration import calibration_curve
     from sklearn.metrics import precision_recall_curve, roc_curve
 
-    roc = _Picture("ROC curve", "false positive rate", "true positive rate")
+    roc = Picture("ROC curve", "false positive rate", "true positive rate")
     wrong, right, _ = roc_curve(label, probability)
     roc.axes.plot(wrong, right)
     roc.axes.plot([0, 1], [0, 1], "--", color="grey")
-    ranking = _Picture("Precision and recall", "recall", "precision")
+    ranking = Picture("Precision and recall", "recall", "precision")
     precision, recall, _ = precision_recall_curve(label, probability)
     ranking.axes.plot(recall, precision)
     ranking.axes.axhline(float(np.mean(label)), linestyle="--", color="grey")
-    calibration = _Picture("Calibration", "mean probability", "share of positives")
+    calibration = Picture("Calibration", "mean probability", "share of positives")
     share, mean = calibration_curve(label, probability, n_bins=BINS, strategy="quantile")
     calibration.axes.plot(mean, share, "o-")
     calibration.axes.plot([0, 1], [0, 1], "--", color="grey")
@@ -66,7 +66,7 @@ def _draw_confusion(label: NDArray[Any], predicted: NDArray[Any]) -> bytes:
 
     classes = sorted({*label.tolist(), *predicted.tolist()})
     counts = confusion_matrix(label, predicted, labels=classes)
-    picture = _Picture("Confusion, rows by label", "predicted", "label")
+    picture = Picture("Confusion, rows by label", "predicted", "label")
     picture.axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues")
     if len(classes) <= SHOWN_COLUMNS:
         picture.axes.set_xticks(range(len(classes)), classes, rotation=90)
@@ -79,24 +79,24 @@ def _draw_confusion(label: NDArray[Any], predicted: NDArray[Any]) -> bytes:
 
 def _draw_numbers(label: NDArray[Any], predicted: NDArray[Any]) -> dict[str, bytes]:
     step = max(1, -(-len(label) // SHOWN_POINTS))
-    fit = _Picture("Predicted and actual", "predicted", "actual")
+    fit = Picture("Predicted and actual", "predicted", "actual")
     fit.axes.plot(predicted[::step], label[::step], ".", markersize=2)
     ends = [float(predicted.min()), float(predicted.max())]
     fit.axes.plot(ends, ends, "--", color="grey")
-    residuals = _Picture("Residuals", "predicted - actual", "rows")
+    residuals = Picture("Residuals", "predicted - actual", "rows")
     residuals.axes.hist(predicted - label, bins=40)
     return {"predicted_vs_actual": fit.png(), "residuals": residuals.png()}
 
 
 def _draw_importances(importances: Mapping[str, float]) -> bytes:
     top = sorted(importances.items(), key=lambda item: item[1])[-SHOWN_COLUMNS:]
-    picture = _Picture("Permutation importance", "rise of the loss when shuffled", "", left=0.42)
+    picture = Picture("Permutation importance", "rise of the loss when shuffled", "", left=0.42)
     picture.axes.barh([name for name, _ in top], [value for _, value in top])
     picture.axes.tick_params(axis="y", labelsize=7)
     return picture.png()
 
 
-class _Picture:
+class Picture:
     """One figure with one pair of axes; not pyplot, which keeps state between threads."""
 
     def __init__(self, title: str, x: str, y: str, left: float = 0.14) -> None:
