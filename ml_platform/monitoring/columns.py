@@ -95,14 +95,34 @@ class Readings:
     """As `MonitoredColumn.values` makes them; shape (n,)."""
     known: NDArray[np.int64] | None = None
     """From when on each value was known, where that is later than its event time."""
+    replaced: NDArray[np.int64] | None = None
+    """From when on another value was known in its place, where there are such."""
 
     def between(self, since: datetime, until: datetime) -> "pd.Series[Any]":
         """Values with an event time in `[since, until)` that were known by its end."""
         first, last = np.searchsorted(self.times, [microseconds(since), microseconds(until)])
-        values = self.values.iloc[first:last]
-        if self.known is not None:
-            values = values[self.known[first:last] < microseconds(until)]
-        return values.reset_index(drop=True)
+        held = self.held(int(first), int(last), microseconds(until))
+        return self.values.iloc[held].reset_index(drop=True)
+
+    def held(self, first: int, last: int, until: int) -> slice | NDArray[np.int64]:
+        """Those of rows `[first, last)` whose value was known before a moment, and still held."""
+        if self.known is None:
+            return slice(first, last)
+        holds = self.known[first:last] < until
+        if self.replaced is not None:
+            holds &= self.replaced[first:last] >= until
+        return first + np.flatnonzero(holds)
+
+    def part(self, since: datetime, until: datetime) -> "Readings":
+        """The rows of a stretch of event time."""
+        first, last = np.searchsorted(self.times, [microseconds(since), microseconds(until)])
+        rows = slice(int(first), int(last))
+        return Readings(
+            self.times[rows],
+            self.values.iloc[rows],
+            None if self.known is None else self.known[rows],
+            None if self.replaced is None else self.replaced[rows],
+        )
 
 
 def current_frame(

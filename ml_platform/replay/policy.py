@@ -79,16 +79,9 @@ def retraining_due(use_case: UseCase, seen: Seen) -> Trigger | None:
     one set of failing windows is never answered twice. The cutoff is the end of the newest window
     with predictions, and at least `retrain.cooldown` after the last one.
     """
-    if seen.newest is None:
+    if seen.newest is None or is_resting(use_case, seen.newest, seen.last_cutoff):
         return None
-    calendar, closes = use_case.calendar, use_case.partitions.closes_at
-    cutoff = calendar.window_at(seen.newest.end)
-    if closes is not None and _utc(cutoff.start) >= _utc(closes):
-        return None
-    if seen.last_cutoff is not None:
-        rested = use_case.retrain.cooldown.after(seen.last_cutoff, calendar.timezone)
-        if _utc(cutoff.start) < _utc(rested) or _utc(cutoff.start) <= _utc(seen.last_cutoff):
-            return None
+    calendar = use_case.calendar
     found: dict[Cause, list[str]] = {}
     reasons = []
     for cause in CAUSES:
@@ -102,7 +95,22 @@ def retraining_due(use_case: UseCase, seen: Seen) -> Trigger | None:
     if not found:
         return None
     windows = sorted({key for failed in found.values() for key in failed})
+    cutoff = calendar.window_at(seen.newest.end)
     return Trigger(cutoff, tuple(found), tuple(windows), "; ".join(reasons))
+
+
+def is_resting(use_case: UseCase, newest: Window, last_cutoff: datetime | None) -> bool:
+    """Whether no cutoff may follow yet, whatever failed, or none any more.
+
+    The next cutoff would be the end of the newest window with predictions.
+    """
+    cutoff, closes = _utc(newest.end), use_case.partitions.closes_at
+    if closes is not None and cutoff >= _utc(closes):
+        return True
+    if last_cutoff is None:
+        return False
+    rested = use_case.retrain.cooldown.after(last_cutoff, use_case.calendar.timezone)
+    return cutoff < _utc(rested) or cutoff <= _utc(last_cutoff)
 
 
 def _recent(use_case: UseCase, seen: Seen, cause: Cause) -> Sequence[tuple[Window, bool]]:
