@@ -98,7 +98,6 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
 
 
 def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
-    metric = use_case.model.metric
     key = asset_key(use_case, "performance_report")
     partitions = partitions_of(use_case)
     mapping = looking_back(use_case, Duration(0, "d"))
@@ -122,7 +121,7 @@ def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefini
                 WITHIN_BOUNDS,
                 asset=key,
                 partitions_def=partitions,
-                description=f"`{metric}` keeps its bounds ({_bounds(use_case)}).",
+                description=_bounds(use_case),
             )
         ],
         output_required=False,
@@ -227,22 +226,26 @@ def _performance_metadata(found: Performance, run: PerformanceRun) -> dict[str, 
 
 
 def _performance_verdict(use_case: UseCase, found: Performance) -> Verdict:
-    metric = use_case.model.metric
-    value = found.metrics[metric]
+    bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
+    said = [
+        f"{metric} {found.metrics[metric]:.4f}{'' if kept else ' fails'} ({bounds[metric]})"
+        for metric, kept in found.kept.items()
+    ]
     return Verdict(
         passed=bool(found.passed),
-        description=f"{metric} {value:.4f} on {found.labelled} labelled rows ({_bounds(use_case)})",
-        metadata={metric: value, "labelled": found.labelled},
+        description=f"{', '.join(said)} on {found.labelled} labelled rows",
+        metadata={
+            **{metric: found.metrics[metric] for metric in found.kept},
+            "labelled": found.labelled,
+        },
         severity=dg.AssetCheckSeverity.WARN,
     )
 
 
 def _bounds(use_case: UseCase) -> str:
-    spec = use_case.monitoring.performance
-    named = [("at least", spec.min), ("at most", spec.max)]
-    return (
-        " and ".join(f"{word} {bound}" for word, bound in named if bound is not None) or "none set"
-    )
+    bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
+    said = ", ".join(f"`{metric}` {each}" for metric, each in bounds.items())
+    return f"Within bounds: {said}." if said else "No bounds are set."
 
 
 def _reasons(use_case: UseCase, skipped: Mapping[Window, PlatformError]) -> dict[str, str]:

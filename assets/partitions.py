@@ -14,8 +14,13 @@ DEFINITIONS = {
 }
 
 
-def partitions_of(use_case: UseCase) -> dg.TimeWindowPartitionsDefinition:
-    """The partitions of every table of a use case."""
+def cutoffs_of(use_case: UseCase) -> dg.TimeWindowPartitionsDefinition:
+    """The cutoffs of a use case, starts of its partitions: there as soon as one has begun."""
+    return partitions_of(use_case, begun=1)
+
+
+def partitions_of(use_case: UseCase, *, begun: int = 0) -> dg.TimeWindowPartitionsDefinition:
+    """The partitions of every table of a use case: those that are over, and so many more."""
     kind, form = DEFINITIONS[use_case.partitions.cadence]
     calendar = use_case.calendar
     end = use_case.partitions.closes_at
@@ -23,6 +28,7 @@ def partitions_of(use_case: UseCase) -> dg.TimeWindowPartitionsDefinition:
         start_date=calendar.start.strftime(form),
         end_date=end.strftime(form) if end else None,
         timezone=use_case.timezone,
+        end_offset=begun,
     )
 
 

@@ -8,13 +8,14 @@ import dagster as dg
 
 from assets.events import materialized
 from assets.metadata import asset_key, common, described
-from assets.partitions import before_cutoff, partitions_of
+from assets.partitions import before_cutoff, cutoffs_of
 from ml_platform.registry import Promotion
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.storage import Commit
 from ml_platform.training import TrainingReport, decide, train
 from resources import LakeResource, RegistryResource
+from resources.reasons import reasons_in, reasons_shown, training_window
 
 
 def build_training(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
@@ -25,14 +26,15 @@ def build_training(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefin
 def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     spec = use_case.model
     inputs = [use_case.examples.source, "labels", *(feature_table(v) for v in use_case.model_views)]
-    mapping = before_cutoff(use_case, spec.window)
+    longest = max(spec.window, use_case.retrain.window or spec.window, key=lambda d: d.seconds)
+    mapping = before_cutoff(use_case, longest)
 
     @dg.asset(
         key=asset_key(use_case, "model"),
         deps=[
             dg.AssetDep(asset_key(use_case, table), partition_mapping=mapping) for table in inputs
         ],
-        partitions_def=partitions_of(use_case),
+        partitions_def=cutoffs_of(use_case),
         # A cutoff is one training; only those that were trained on are materialised.
         backfill_policy=dg.BackfillPolicy.multi_run(1),
         code_version=use_case.code_version,
@@ -56,12 +58,17 @@ def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
                 use_case,
                 use_case.calendar.window(key).start,
                 commit,
-                tags=registry.tags(context.run.run_id),
+                tags={**registry.tags(context.run.run_id), **reasons_in(context.run.tags)},
+                window=training_window(context.run.tags),
             )
             for key in context.partition_keys
         }
         yield from materialized(
-            context, {key: _described(report) for key, report in reports.items()}
+            context,
+            {
+                key: {**_described(report), **reasons_shown(context.run.tags)}
+                for key, report in reports.items()
+            },
         )
 
     return model
@@ -73,7 +80,7 @@ def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
     @dg.asset(
         key=asset_key(use_case, "promotions"),
         deps=[asset_key(use_case, "model")],
-        partitions_def=partitions_of(use_case),
+        partitions_def=cutoffs_of(use_case),
         backfill_policy=dg.BackfillPolicy.multi_run(1),
         code_version=use_case.code_version,
         description=(
@@ -96,7 +103,8 @@ def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
                 lake.lake, registry.registry, use_case, version, commit, decided_by="promotion gate"
             )
             decisions[key] = decided.promotion
-        yield from materialized(context, {k: _decided(d) for k, d in decisions.items()})
+        why = reasons_shown(context.run.tags)
+        yield from materialized(context, {k: {**_decided(d), **why} for k, d in decisions.items()})
 
     return promotions
 

@@ -1,23 +1,23 @@
 """Retraining by schedule, and when drift or poor performance is sustained."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import dagster as dg
 
-from ml_platform.monitoring import window_verdicts
-from ml_platform.replay import retraining_due
+from ml_platform.replay import observe, retraining_due
+from ml_platform.replay.policy import CAUSES
 from ml_platform.settings import Settings
-from ml_platform.spec.use_case import UseCase, digest
+from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, RegistryResource
+from resources.reasons import tags_of_schedule, tags_of_trigger
+from sensors.running import training_under_way
 from sensors.status import schedule_status, sensor_status
-
-CAUSES: tuple[Literal["drift", "performance"], ...] = ("drift", "performance")
 
 
 def build_retraining(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
-    """The sensors that train challengers of a use case because of what was seen."""
-    return [_build_sensor(use_case, c, settings) for c in CAUSES if c in use_case.retrain.on]
+    """The sensor that trains challengers of a use case because of what was seen."""
+    causes = [cause for cause in CAUSES if cause in use_case.retrain.on]
+    return [_build_sensor(use_case, causes, settings)] if causes else []
 
 
 def build_retraining_schedule(use_case: UseCase, settings: Settings) -> list[dg.ScheduleDefinition]:
@@ -31,31 +31,34 @@ def _selection(use_case: UseCase) -> dg.AssetSelection:
 
 
 def _build_sensor(
-    use_case: UseCase, cause: Literal["drift", "performance"], settings: Settings
+    use_case: UseCase, causes: Sequence[str], settings: Settings
 ) -> dg.SensorDefinition:
+    # One sensor for both causes: Dagster keeps run keys by sensor, so that two of them, asked
+    # before the run of the first exists, would start two trainings for one set of failures.
     @dg.sensor(
-        name=f"{use_case.name}_{cause}_retraining",
+        name=f"{use_case.name}_retraining_sensor",
         target=_selection(use_case),
         minimum_interval_seconds=60,
         default_status=sensor_status(settings),
         description=(
-            f"Trains a challenger when {cause} fails in {use_case.retrain.sustained} partitions, "
-            f"at most once in {use_case.retrain.cooldown}."
+            f"Trains a challenger when {' or '.join(causes)} fails in "
+            f"{use_case.retrain.sustained} partitions, {use_case.retrain.cooldown} after the last "
+            "cutoff at the earliest, and never while a training is queued or running."
         ),
     )
-    def sensor(lake: LakeResource, registry: RegistryResource) -> dg.RunRequest | dg.SkipReason:
-        verdicts = window_verdicts(lake.lake, use_case, cause)
-        trained = registry.registry.last_cutoff(use_case)
-        trigger = retraining_due(use_case, cause, verdicts, trained)
+    def sensor(
+        context: dg.SensorEvaluationContext, lake: LakeResource, registry: RegistryResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        # Looked at before the registry: a run that ends in between has left its version there.
+        if run := training_under_way(context.instance, use_case):
+            return dg.SkipReason(f"run {run.run_id} trains {use_case.name} ({run.status.value})")
+        trigger = retraining_due(use_case, observe(lake.lake, registry.registry, use_case))
         if trigger is None:
-            return dg.SkipReason(f"{cause} does not call for a challenger")
-        key = use_case.calendar.key(trigger.cutoff)
-        # The cause is in the run key: asked again about the same failures Dagster starts no second
-        # run, and other failures that lead to the same cutoff are not taken for these.
+            return dg.SkipReason(f"neither {' nor '.join(causes)} calls for a challenger")
         return dg.RunRequest(
-            run_key=f"{key}-{digest(trigger.reason)}",
-            partition_key=key,
-            tags={"ml_platform/cause": cause, "ml_platform/reason": trigger.reason},
+            run_key=trigger.key,
+            partition_key=use_case.calendar.key(trigger.cutoff),
+            tags=tags_of_trigger(use_case, trigger),
         )
 
     return sensor
@@ -75,6 +78,7 @@ def _build_schedule(use_case: UseCase, settings: Settings) -> dg.ScheduleDefinit
         end = use_case.partitions.closes_at
         if end is not None and window.start >= end:
             return dg.SkipReason(f"the last partition of {use_case.name} ends at {end.isoformat()}")
-        return [dg.RunRequest(partition_key=use_case.calendar.key(window))]
+        key = use_case.calendar.key(window)
+        return [dg.RunRequest(partition_key=key, tags=tags_of_schedule(use_case))]
 
     return schedule

@@ -114,10 +114,10 @@ def test_scores_equal_evidentlys_own_report(method):
 def test_a_window_that_moved_scores_the_same_bits_as_a_window_alone():
     reference, current = frame(500, 0, seed=1), frame(800, 0.7, seed=2)
     moved = scores(reference, current, days=2)[-1]
-    alone = measure_drift(
+    (alone,) = measure_drift(
         [column(name) for name in COLUMNS], readings(current, 200), {1: reference},
         [Trail(START + 2 * DAY, START + 4 * DAY, 1)], Drift(min_rows=1),
-    )[0]  # fmt: skip
+    )  # fmt: skip
     assert alone == list(moved.values())
 
 
@@ -190,6 +190,23 @@ def test_labels_count_from_when_they_are_known():
         {1: pd.DataFrame({"label": [1.0]})}, trails, Drift(min_rows=1),
     )  # fmt: skip
     assert [row[0].current_rows for row in rows] == [1, 2, 3]
+
+
+def test_a_value_that_was_corrected_counts_until_its_correction_was_known():
+    day = int(DAY.total_seconds()) * 1_000_000
+    start = int(START.timestamp()) * 1_000_000
+    times = np.array([start, start])
+    known, replaced = times + np.array([0, 2 * day]), times + np.array([2 * day, 10 * day])
+    label = MonitoredColumn("label", "label", numeric=True)
+    corrected = Readings(times, pd.Series([1.0, 5.0]), known, replaced)
+    trails = [Trail(START, START + k * DAY, 1) for k in (1, 2, 3)]
+    rows = measure_drift(
+        [label], {"label": corrected}, {1: pd.DataFrame({"label": [1.0]})}, trails,
+        Drift(min_rows=1),
+    )  # fmt: skip
+    found = [(row[0].current_rows, row[0].score) for row in rows]
+    assert found == [(1, 0.0), (1, 0.0), (1, 4.0 / 0.001)]
+    assert corrected.between(START, START + 3 * DAY).tolist() == [5.0]
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 3), (3, 2), (4, 4), (7, 1), (6, 9)])

@@ -1,9 +1,12 @@
+from datetime import date
 from pathlib import Path
 
 import pytest
 import trips_use_case as trips
 
-from ml_platform.replay import retraining_due, scheduled_cutoffs
+from ml_platform.monitoring import Cause
+from ml_platform.replay import Seen, Trigger, retraining_due, scheduled_cutoffs
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.modelling import Retrain
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -25,8 +28,18 @@ def verdicts(use_case: UseCase, passed: str) -> list[tuple[Window, bool]]:
     ]
 
 
+def due(
+    use_case: UseCase, passed: str, last_cutoff: int | None = None, cause: Cause = "drift"
+) -> Trigger | None:
+    """What is decided at the end of the last day of `passed`; last_cutoff: a day of March."""
+    found = verdicts(use_case, passed)
+    newest = found[-1][0] if found else None
+    cutoff = None if last_cutoff is None else trips.at(last_cutoff)
+    return retraining_due(use_case, Seen(newest, cutoff, {cause: found}))
+
+
 @pytest.mark.parametrize(
-    ("passed", "due"),
+    ("passed", "is_due"),
     [
         ("..xxx", True),
         ("xxx..", False),  # over again
@@ -36,26 +49,57 @@ def verdicts(use_case: UseCase, passed: str) -> list[tuple[Window, bool]]:
         ("", False),
     ],
 )
-def test_failures_have_to_be_sustained(use_case: UseCase, passed: str, due: bool) -> None:
-    trigger = retraining_due(use_case, "drift", verdicts(use_case, passed), None)
-    assert (trigger is not None) == due
+def test_failures_have_to_be_sustained(use_case: UseCase, passed: str, is_due: bool) -> None:
+    assert (due(use_case, passed) is not None) == is_due
 
 
-def test_the_cutoff_is_the_window_after_the_newest_failure(use_case: UseCase) -> None:
-    trigger = retraining_due(use_case, "drift", verdicts(use_case, "xxxx"), None)
+def test_the_cutoff_is_the_end_of_the_newest_window_with_predictions(use_case: UseCase) -> None:
+    late = Seen(use_case.calendar.window("2024-03-06"), None, {"drift": verdicts(use_case, "xxxx")})
+    trigger = retraining_due(use_case, late)
     assert trigger is not None
-    assert use_case.calendar.key(trigger.cutoff) == "2024-03-05"
-    assert "2024-03-04" in trigger.reason
+    assert use_case.calendar.key(trigger.cutoff) == "2024-03-07"
+    assert trigger.failed == ("2024-03-01", "2024-03-02", "2024-03-03", "2024-03-04")
+    assert trigger.reason == f"drift failed in 4 of 4 partitions: {', '.join(trigger.failed)}"
 
 
-def test_a_cooldown_keeps_challengers_apart(use_case: UseCase) -> None:
-    failing = verdicts(use_case, "x" * 20)
-    assert retraining_due(use_case, "drift", failing, trips.at(8)) is None
-    assert retraining_due(use_case, "drift", failing, trips.at(7)) is not None
+def test_a_cooldown_counts_from_the_last_cutoff(use_case: UseCase) -> None:
+    assert due(use_case, "x" * 20, last_cutoff=8) is None
+    assert due(use_case, "x" * 20, last_cutoff=7) is not None
+
+
+def test_what_failed_before_the_last_cutoff_has_been_answered(use_case: UseCase) -> None:
+    eager = use_case.retrain.model_copy(update={"cooldown": Duration(0, "d")})
+    use_case = use_case.model_copy(update={"retrain": eager})
+    assert due(use_case, "xxx") is not None
+    assert due(use_case, "xxxx", last_cutoff=4) is None
+    assert due(use_case, "xxxxx", last_cutoff=4) is None
+    again = due(use_case, "xxxxxx", last_cutoff=4)
+    assert again is not None
+    assert again.failed == ("2024-03-04", "2024-03-05", "2024-03-06")
+
+
+def test_both_causes_are_one_trigger_with_one_key(use_case: UseCase) -> None:
+    both = use_case.retrain.model_copy(update={"on": ("drift", "performance")})
+    use_case = use_case.model_copy(update={"retrain": both})
+    found = verdicts(use_case, "..xxx")
+    newest = found[-1][0]
+    triggers = [
+        retraining_due(use_case, Seen(newest, None, dict.fromkeys(causes, found)))
+        for causes in (("drift",), ("performance",), ("drift", "performance"))
+    ]
+    assert [t and t.cause for t in triggers] == ["drift", "performance", "drift+performance"]
+    assert len({t and t.key for t in triggers}) == 1
 
 
 def test_a_cause_that_is_not_listed_never_retrains(use_case: UseCase) -> None:
-    assert retraining_due(use_case, "performance", verdicts(use_case, "xxxxx"), None) is None
+    assert due(use_case, "xxxxx", cause="performance") is None
+
+
+def test_nothing_is_trained_after_the_end_of_a_history(use_case: UseCase) -> None:
+    closed = use_case.partitions.model_copy(update={"end": date(2024, 3, 6)})
+    assert due(use_case, "..xx") is None
+    assert due(use_case, ".xxx") is not None
+    assert due(use_case.model_copy(update={"partitions": closed}), "..xxx") is None
 
 
 def test_a_schedule_names_the_windows_in_which_it_fires(use_case: UseCase) -> None:

@@ -390,7 +390,33 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:46 monitoring.drift.threshold: 'low' should be a number"),
     ("  window: 28d\n", "  window: 28d\n  performance: 0.65\n",
      "parcels/use_case.yaml:46 monitoring.performance: '0.65' should be a mapping "
-     "with keys such as min, max, min_rows"),
+     "with keys such as min, max, bounds, min_rows"),
+    ("  window: 28d\n", "  window: 28d\n  performance: {bounds: {mae: {max: 3}}}\n",
+     "parcels/use_case.yaml:46 monitoring.performance.bounds.mae: 'mae' does not measure "
+     "a binary label. There are: roc_auc, average_precision, log_loss, brier, "
+     "calibration_error"),
+    ("  window: 28d\n", "  window: 28d\n  performance: {bounds: {brier: {}}}\n",
+     "parcels/use_case.yaml:46 monitoring.performance.bounds.brier: bounds nothing; give "
+     "it `min: …` or `max: …`"),
+    ("  window: 28d\n",
+     "  window: 28d\n  performance: {min: 0.6, bounds: {roc_auc: {min: 0.7}}}\n",
+     "parcels/use_case.yaml:46 monitoring.performance.bounds.roc_auc: 'roc_auc' is the "
+     "model's metric, which `min` and `max` bound already; keep one of both"),
+    ("  window: 28d\n", "  window: 28d\n  drift: {thresholds: {price: 0.5}}\n",
+     "parcels/use_case.yaml:46 monitoring.drift.thresholds.price: no column 'price'. There "
+     "are: weight, carrier, carrier__seconds, probability, label"),
+    ("  window: 28d\n", "  window: 28d\n  drift: {thresholds: {weight: 0}}\n",
+     "parcels/use_case.yaml:46 monitoring.drift.thresholds.weight: '0' should be more "
+     "than 0"),
+    ("  sustained: 3 of 5", "  columns: [probabilty]",
+     "parcels/use_case.yaml:47 retrain.columns: no column 'probabilty'. Did you mean "
+     "'probability'?"),
+    ("  sustained: 3 of 5", "  metrics: [brier]",
+     "parcels/use_case.yaml:47 retrain.metrics: 'brier' has no bounds in "
+     "monitoring.performance"),
+    ("  sustained: 3 of 5", "  window: 7d",
+     "parcels/use_case.yaml:47 retrain.window: '7d' is no longer than the holdout of "
+     "'7d', so that nothing is left to train on"),
     ("3 of 5", "3/5",
      "parcels/use_case.yaml:47 retrain.sustained: '3/5' should read like '3 of 5'"),
     ("3 of 5", "6 of 5",
@@ -403,7 +429,7 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:47 retrain.approval: 'yes' should be one of none, required"),
     ("retrain:\n  sustained: 3 of 5\n", "retrain:\n",
      "parcels/use_case.yaml:46 retrain: nothing is here; this should be a mapping "
-     "with keys such as on, sustained, cooldown, approval"),
+     "with keys such as on, sustained, cooldown, columns"),
     ("retrain:\n  sustained: 3 of 5\n", "retrain: &again\n  on: *again\n",
      "parcels/use_case.yaml:46: not YAML: it contains itself"),
     ("retrain:\n  sustained: 3 of 5\n", "retain: {}\n",

@@ -16,9 +16,10 @@ from ml_platform.monitoring.performance import (
     report_performance,
 )
 from ml_platform.monitoring.scores import ColumnDrift
-from ml_platform.monitoring.verdicts import window_verdicts
+from ml_platform.monitoring.verdicts import Cause, window_verdicts
 
 __all__ = [
+    "Cause",
     "ColumnDrift",
     "DriftRun",
     "Performance",

@@ -33,7 +33,8 @@ class MonitoredColumn:
         return "psi" if drift.method == "psi" else "jensenshannon"
 
     def threshold(self, drift: Drift) -> float:
-        return drift.threshold if self.numeric else drift.categorical_threshold
+        general = drift.threshold if self.numeric else drift.categorical_threshold
+        return drift.thresholds.get(self.name, general)
 
     def values(self, column: "pd.Series[Any]") -> "pd.Series[Any]":
         """The column as it is compared: numbers as finite float64 or NaN, others as text or None.
@@ -54,23 +55,19 @@ class MonitoredColumn:
 
 
 def monitored_columns(use_case: UseCase) -> tuple[MonitoredColumn, ...]:
-    """Request columns, features, the prediction and the label, in this order.
-
-    The probabilities of a multiclass prediction are no column of their own: the predicted class is
-    compared.
-    """
-    features = use_case.model_columns.keys() - use_case.examples.request.keys()
-    columns = [
-        MonitoredColumn(name, "feature" if name in features else "request", is_numeric(kind))
-        for name, kind in use_case.model_columns.items()
-    ]
-    columns += [
-        MonitoredColumn(name, "prediction", is_numeric(kind))
-        for name, kind in use_case.prediction_columns.items()
-        if not kind.startswith("MAP")
-    ]
-    columns.append(MonitoredColumn("label", "label", use_case.label.task == "regression"))
-    return tuple(columns)
+    """Request columns, features, the prediction and the label, in this order."""
+    label = "DOUBLE" if use_case.label.task == "regression" else "VARCHAR"
+    types = {**use_case.model_columns, **use_case.prediction_columns, "label": label}
+    kinds: dict[str, Kind] = {
+        **dict.fromkeys(use_case.model_columns, "feature"),
+        **dict.fromkeys(use_case.examples.request, "request"),
+        **dict.fromkeys(use_case.prediction_columns, "prediction"),
+        "label": "label",
+    }
+    return tuple(
+        MonitoredColumn(name, kinds[name], is_numeric(types[name]))
+        for name in use_case.watched_columns
+    )
 
 
 def vanished_columns(
@@ -98,14 +95,34 @@ class Readings:
     """As `MonitoredColumn.values` makes them; shape (n,)."""
     known: NDArray[np.int64] | None = None
     """From when on each value was known, where that is later than its event time."""
+    replaced: NDArray[np.int64] | None = None
+    """From when on another value was known in its place, where there are such."""
 
     def between(self, since: datetime, until: datetime) -> "pd.Series[Any]":
         """Values with an event time in `[since, until)` that were known by its end."""
         first, last = np.searchsorted(self.times, [microseconds(since), microseconds(until)])
-        values = self.values.iloc[first:last]
-        if self.known is not None:
-            values = values[self.known[first:last] < microseconds(until)]
-        return values.reset_index(drop=True)
+        held = self.held(int(first), int(last), microseconds(until))
+        return self.values.iloc[held].reset_index(drop=True)
+
+    def held(self, first: int, last: int, until: int) -> slice | NDArray[np.int64]:
+        """Those of rows `[first, last)` whose value was known before a moment, and still held."""
+        if self.known is None:
+            return slice(first, last)
+        holds = self.known[first:last] < until
+        if self.replaced is not None:
+            holds &= self.replaced[first:last] >= until
+        return first + np.flatnonzero(holds)
+
+    def part(self, since: datetime, until: datetime) -> "Readings":
+        """The rows of a stretch of event time."""
+        first, last = np.searchsorted(self.times, [microseconds(since), microseconds(until)])
+        rows = slice(int(first), int(last))
+        return Readings(
+            self.times[rows],
+            self.values.iloc[rows],
+            None if self.known is None else self.known[rows],
+            None if self.replaced is None else self.replaced[rows],
+        )
 
 
 def current_frame(

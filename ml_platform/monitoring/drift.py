@@ -6,7 +6,7 @@ made them, and the labels known by that end. They are held against the reference
 version that was champion when the window began.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from ml_platform.errors import EmptyPartition, PlatformError, TableNotFound
-from ml_platform.monitoring.columns import monitored_columns, vanished_columns
+from ml_platform.monitoring.columns import Readings, monitored_columns, vanished_columns
 from ml_platform.monitoring.readings import read_columns
 from ml_platform.monitoring.scores import ColumnDrift, Trail, measure_drift
 from ml_platform.registry import ModelVersion, Registry, champions_of
@@ -163,20 +163,33 @@ def judge_windows(
     trails = [trail(use_case, window, version) for window, version in champions.items()]
     stretch = Window(min(t.since for t in trails), max(t.until for t in trails))
     readings = read_columns(cursor, lake, use_case, stretch, snapshot)
+    judged = judge_readings(use_case, readings, champions, models)
+    return {window: drift for window, drift in judged if drift is not None}
+
+
+def judge_readings(
+    use_case: UseCase,
+    readings: Mapping[str, Readings],
+    champions: Mapping[Window, int],
+    models: Mapping[int, ModelVersion],
+) -> Iterator[tuple[Window, WindowDrift | None]]:
+    """Judge windows, each as it is asked for; None where no row trails up to one's end.
+
+    readings: every monitored column over the trails of all windows.
+    """
     gone = [c for model in models.values() for c in vanished_columns(use_case, model.columns)]
-    drift = use_case.monitoring.drift
+    limit = use_case.monitoring.drift.share
     results = measure_drift(
         list(dict.fromkeys((*monitored_columns(use_case), *gone))),
         readings,
         {version: model.reference for version, model in models.items()},
-        trails,
-        drift,
+        [trail(use_case, window, version) for window, version in champions.items()],
+        use_case.monitoring.drift,
     )
-    return {
-        window: WindowDrift(version, _of_this_version(columns), drift.share)
-        for (window, version), columns in zip(champions.items(), results, strict=True)
-        if any(column.current_rows for column in columns)
-    }
+    for (window, version), columns in zip(champions.items(), results, strict=True):
+        there = any(column.current_rows for column in columns)
+        found = WindowDrift(version, _of_this_version(columns), limit) if there else None
+        yield window, found
 
 
 def trail(use_case: UseCase, window: Window, version: int) -> Trail:

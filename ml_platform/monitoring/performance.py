@@ -42,8 +42,13 @@ class Performance:
     """Only labels known before this moment count."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Empty where labels were too few; without those that are undefined on these rows."""
-    passed: bool | None = None
-    """Whether the model's metric is within its bounds; None where one of these lacks."""
+    kept: Mapping[str, bool] = field(default_factory=dict)
+    """Whether each metric that has bounds and a value keeps them."""
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether all bounds are kept; None where no metric that has some has a value."""
+        return all(self.kept.values()) if self.kept else None
 
     @property
     def status(self) -> Literal["ok", "too few labels"]:
@@ -118,7 +123,7 @@ def report_performance(
             found[window] = current
             due = use_case.label.horizon.after(window.end, use_case.calendar.timezone)
             if not _is_final(first, due):
-                then = _measured_then(use_case, part, min(now, due), current)
+                then = measure_window(use_case, part, min(now, due), current)
                 first = list(_rows(use_case, window, "first", then, snapshot))
             rows += [*first, *_rows(use_case, window, "current", current, snapshot)]
         if len(windows) == 1 and skipped:
@@ -177,7 +182,7 @@ def _measured(use_case: UseCase, window: Window, rows: pd.DataFrame, by: datetim
             f"{use_case.name} has no predictions for {key}; materialise "
             f"{use_case.name}/predictions for it first"
         )
-    measured = _measured_then(use_case, rows, by, None)
+    measured = measure_window(use_case, rows, by)
     if not measured.labelled:
         raise LabelsNotArrived(
             f"{use_case.name}: none of the {len(rows)} predictions for {key} has a label known "
@@ -186,31 +191,29 @@ def _measured(use_case: UseCase, window: Window, rows: pd.DataFrame, by: datetim
     return measured
 
 
-def _measured_then(
-    use_case: UseCase, rows: pd.DataFrame, by: datetime, other: Performance | None
+def measure_window(
+    use_case: UseCase, rows: pd.DataFrame, by: datetime, other: Performance | None = None
 ) -> Performance:
+    """How good the predictions of a window are, by the labels known before a moment.
+
+    rows: prediction columns, `model_version`, and `label` and `known_at` where there is a label.
+    other: an earlier result of the same rows, whose figures hold where no label came in between.
+    """
     known = rows[rows["label"].notna() & (rows["known_at"] < pd.Timestamp(by))]
     metrics: Mapping[str, float] = {}
     if other is not None and other.labelled == len(known):
         metrics = other.metrics
     elif len(known) >= use_case.monitoring.performance.min_rows:
         metrics = measure(use_case.label.task, known["label"], known)
+    bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
     return Performance(
         rows=len(rows),
         labelled=len(known),
         versions=tuple(int(version) for version in sorted(rows["model_version"].unique())),
         labels_known_by=by,
         metrics=metrics,
-        passed=_is_within_bounds(use_case, metrics.get(use_case.model.metric)),
+        kept={name: each.hold(metrics[name]) for name, each in bounds.items() if name in metrics},
     )
-
-
-def _is_within_bounds(use_case: UseCase, value: float | None) -> bool | None:
-    bounds = use_case.monitoring.performance
-    if value is None or (bounds.min is None and bounds.max is None):
-        return None
-    above = bounds.min is None or value >= bounds.min
-    return above and (bounds.max is None or value <= bounds.max)
 
 
 def _is_final(first: list[Row], due: datetime) -> bool:
@@ -229,7 +232,7 @@ def _rows(
             "metric": metric,
             "value": value,
             "status": "undefined" if undefined else said.status,
-            "passed": said.passed if metric == use_case.model.metric else None,
+            "passed": said.kept.get(metric),
             "rows": said.rows,
             "labelled": said.labelled,
             "coverage": said.coverage,

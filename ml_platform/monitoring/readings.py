@@ -27,7 +27,7 @@ def read_columns(
     """
     columns = monitored_columns(use_case)
     examples = assemble(cursor, lake, use_case, stretch, snapshot)
-    found = _readings([c for c in columns if c.kind in {"request", "feature"}], examples)
+    found = readings_of([c for c in columns if c.kind in {"request", "feature"}], examples)
     predicted = [c for c in columns if c.kind == "prediction"]
     for table, chosen, others in (
         ("predictions", predicted, ()),
@@ -35,7 +35,7 @@ def read_columns(
     ):
         names = [*(c.name for c in chosen), "event_time", *others]
         rows = _rows(cursor, lake, use_case, table, names, stretch, snapshot)
-        found |= _readings(chosen, rows)
+        found |= readings_of(chosen, rows)
     return found
 
 
@@ -61,13 +61,19 @@ def _rows(
     ).fetch_df()
 
 
-def _readings(columns: Sequence[MonitoredColumn], rows: pd.DataFrame) -> dict[str, Readings]:
-    times = _microseconds(rows["event_time"])
-    known = _microseconds(rows["known_at"]) if "known_at" in rows else None
-    return {c.name: Readings(times, c.values(rows[c.name]), known) for c in columns}
+def readings_of(columns: Sequence[MonitoredColumn], rows: pd.DataFrame) -> dict[str, Readings]:
+    """Columns of a frame by name; `known_at`, and `replaced_at` beside it, say when they held.
+
+    rows: `event_time` in ascending order, and the columns.
+    """
+    times = epoch_microseconds(rows["event_time"])
+    known = epoch_microseconds(rows["known_at"]) if "known_at" in rows else None
+    replaced = epoch_microseconds(rows["replaced_at"]) if "replaced_at" in rows else None
+    return {c.name: Readings(times, c.values(rows[c.name]), known, replaced) for c in columns}
 
 
-def _microseconds(times: "pd.Series[Any]") -> NDArray[np.int64]:
+def epoch_microseconds(times: "pd.Series[Any]") -> NDArray[np.int64]:
+    """Aware times as microseconds since 1970; a missing one is later than any other."""
     instants = times.dt.tz_convert("UTC").dt.tz_localize(None)
     since_1970: NDArray[np.int64] = instants.to_numpy("datetime64[us]").astype(np.int64)
-    return since_1970
+    return np.where(times.isna(), np.iinfo(np.int64).max, since_1970)

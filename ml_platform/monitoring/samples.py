@@ -44,17 +44,12 @@ class Moving:
     """A window that moves over readings; holds the rows of `[first, last)`."""
 
     def __init__(self, readings: Readings) -> None:
-        self._times, self._known = readings.times, readings.known
+        self._readings, self._times = readings, readings.times
         self._first = self._last = 0
 
     def _rows(self, since: int, until: int) -> tuple[int, int]:
         first, last = np.searchsorted(self._times, [since, until])
         return int(first), int(last)
-
-    def _known_by(self, first: int, last: int, until: int) -> slice | Integers:
-        if self._known is None:
-            return slice(first, last)
-        return first + np.flatnonzero(self._known[first:last] < until)
 
 
 class MovingOrder(Moving):
@@ -73,7 +68,7 @@ class MovingOrder(Moving):
         """Go to the window of a time span; returns its number of rows."""
         first, last = self._rows(since, until)
         moves_on = self._first <= first < self._last <= last
-        if self._known is None and moves_on:
+        if self._readings.known is None and moves_on:
             leaving, arriving = (
                 self._present(slice(self._first, first)),
                 self._present(slice(self._last, last)),
@@ -81,7 +76,7 @@ class MovingOrder(Moving):
             self.ordered = _inserted(_deleted(self.ordered, leaving), arriving)
             rows = last - first
         else:
-            chosen = self._known_by(first, last, until)
+            chosen = self._readings.held(first, last, until)
             self.ordered = self._present(chosen)
             rows = len(self._values[chosen])
         self._first, self._last = first, last
@@ -108,7 +103,7 @@ class MovingCounts(Moving):
 
     def move(self, since: int, until: int) -> int:
         """Go to the window of a time span; returns its number of rows."""
-        codes = self._codes[self._known_by(*self._rows(since, until), until)]
+        codes = self._codes[self._readings.held(*self._rows(since, until), until)]
         counts = np.bincount(codes[codes >= 0], minlength=len(self._categories))
         self._counts = counts.astype(np.int64)
         return len(codes)

@@ -4,7 +4,7 @@ Neighbouring windows share most of their rows, so a column is kept sorted (or co
 window moves: the day that leaves is taken out, the day that arrives is put in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -63,18 +63,17 @@ def measure_drift(
     references: Mapping[int, pd.DataFrame],
     trails: Sequence[Trail],
     drift: Drift,
-) -> list[list[ColumnDrift]]:
+) -> Iterator[list[ColumnDrift]]:
     """Judge every column in every trail, given in order of time; results in the given orders.
 
-    Columns without readings are absent. references: reference samples by version.
+    Each trail is judged as its result is asked for. Columns without readings are absent.
+    references: reference samples by version.
     """
     judges = [_Judge(c, readings.get(c.name), references, drift) for c in columns]
-    results = []
     for trail in trails:
         # Columns of the same number of values share their steps.
         steps: dict[tuple[int, int], QuantileSteps] = {}
-        results.append([judge.judge(trail, steps) for judge in judges])
-    return results
+        yield [judge.judge(trail, steps) for judge in judges]
 
 
 class _Judge:

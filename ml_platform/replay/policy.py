@@ -1,14 +1,32 @@
-"""When a challenger is due: by the clock, or because what is watched keeps failing."""
+"""When a challenger is due: by the clock, or because what is watched keeps failing.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+Pure: the live sensor asks with what the lake and the registry say now, a replay with what they
+would have said then.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 from cronsim import CronSim
 
-from ml_platform.spec.use_case import UseCase
+from ml_platform.monitoring import Cause
+from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.windows import Window
+
+CAUSES: tuple[Cause, ...] = ("drift", "performance")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a use case at one moment."""
+
+    newest: Window | None
+    """The newest window that has predictions."""
+    last_cutoff: datetime | None
+    """The latest cutoff that a version was trained at, whatever became of it."""
+    verdicts: Mapping[Cause, Sequence[tuple[Window, bool]]] = field(default_factory=dict)
+    """(window, passed) in order of time; windows that could not be judged are left out."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +35,20 @@ class Trigger:
 
     cutoff: Window
     """The window at whose start the training set ends."""
+    causes: tuple[Cause, ...]
+    failed: tuple[str, ...]
+    """Keys of the windows whose failure it answers, in order."""
     reason: str
+
+    @property
+    def cause(self) -> str:
+        """The causes in one word."""
+        return "+".join(self.causes)
+
+    @property
+    def key(self) -> str:
+        """The same for the same failing windows, whichever cause and whenever it is asked."""
+        return digest(self.failed)
 
 
 def scheduled_cutoffs(use_case: UseCase, stretch: Window) -> Iterator[Window]:
@@ -39,31 +70,60 @@ def scheduled_cutoffs(use_case: UseCase, stretch: Window) -> Iterator[Window]:
         previous = window
 
 
-def retraining_due(
-    use_case: UseCase,
-    cause: Literal["drift", "performance"],
-    verdicts: Sequence[tuple[Window, bool]],
-    last_cutoff: datetime | None,
-) -> Trigger | None:
+def retraining_due(use_case: UseCase, seen: Seen) -> Trigger | None:
     """Whether failing windows call for a challenger, and at which cutoff.
 
-    verdicts: (window, passed) in order of time; windows that could not be judged are left out.
-    Due when n of the last m judged windows failed, `retrain.sustained`, the newest of them too,
-    and the last cutoff is at least `retrain.cooldown` before the one this would train at.
+    A cause of `retrain.on` calls for one when n of its last m judged windows failed,
+    `retrain.sustained`, the newest of them too. Only windows from the last cutoff on count: what
+    failed before it has been answered by the version trained there, also if that was refused. So
+    one set of failing windows is never answered twice. The cutoff is the end of the newest window
+    with predictions, and at least `retrain.cooldown` after the last one.
     """
-    if cause not in use_case.retrain.on or not verdicts:
+    if seen.newest is None or is_resting(use_case, seen.newest, seen.last_cutoff):
         return None
-    needed, of = use_case.retrain.n_of_m
-    recent = verdicts[-of:]
-    failed = [window for window, passed in recent if not passed]
-    newest, newest_passed = recent[-1]
-    if newest_passed or len(failed) < needed:
+    calendar = use_case.calendar
+    found: dict[Cause, list[str]] = {}
+    reasons = []
+    for cause in CAUSES:
+        recent = _recent(use_case, seen, cause)
+        failed = [calendar.key(window) for window, passed in recent if not passed]
+        if failed and not recent[-1][1] and len(failed) >= use_case.retrain.n_of_m[0]:
+            found[cause] = failed
+            reasons.append(
+                f"{cause} failed in {len(failed)} of {len(recent)} partitions: {', '.join(failed)}"
+            )
+    if not found:
         return None
-    cutoff = use_case.calendar.window_at(newest.end)
-    zone = use_case.calendar.timezone
-    if last_cutoff is not None and last_cutoff.astimezone(UTC) > use_case.retrain.cooldown.before(
-        cutoff.start, zone
-    ).astimezone(UTC):
-        return None
-    names = ", ".join(use_case.calendar.key(window) for window in failed)
-    return Trigger(cutoff, f"{cause} failed in {len(failed)} of {len(recent)} partitions: {names}")
+    windows = sorted({key for failed in found.values() for key in failed})
+    cutoff = calendar.window_at(seen.newest.end)
+    return Trigger(cutoff, tuple(found), tuple(windows), "; ".join(reasons))
+
+
+def is_resting(use_case: UseCase, newest: Window, last_cutoff: datetime | None) -> bool:
+    """Whether no cutoff may follow yet, whatever failed, or none any more.
+
+    The next cutoff would be the end of the newest window with predictions.
+    """
+    cutoff, closes = _utc(newest.end), use_case.partitions.closes_at
+    if closes is not None and cutoff >= _utc(closes):
+        return True
+    if last_cutoff is None:
+        return False
+    rested = use_case.retrain.cooldown.after(last_cutoff, use_case.calendar.timezone)
+    return cutoff < _utc(rested) or cutoff <= _utc(last_cutoff)
+
+
+def _recent(use_case: UseCase, seen: Seen, cause: Cause) -> Sequence[tuple[Window, bool]]:
+    if cause not in use_case.retrain.on:
+        return ()
+    verdicts = seen.verdicts.get(cause, ())
+    if seen.last_cutoff is not None:
+        answered = _utc(seen.last_cutoff)
+        verdicts = [
+            (window, passed) for window, passed in verdicts if _utc(window.start) >= answered
+        ]
+    return verdicts[-use_case.retrain.n_of_m[1] :]
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)

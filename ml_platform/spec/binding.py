@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from ml_platform.spec.checks import IN_EXAMPLES, STAMPS
+from ml_platform.spec.checks import IN_EXAMPLES, STAMPS, check_watched
 from ml_platform.spec.inputs import Examples, FeatureView, Label
 from ml_platform.spec.mistakes import Mistakes
 from ml_platform.spec.queries import (
@@ -69,7 +69,7 @@ def bind(use_case: UseCase, mistakes: Mistakes) -> UseCase:
         if column not in bound.model_columns:
             problem = unknown("model column", column, bound.model_columns)
             mistakes.add(("gate", "segments", index), problem)
-    mistakes.stop()
+    check_watched(bound, mistakes)
     return bound
 
 

@@ -29,9 +29,21 @@ def check(use_case: UseCase, mistakes: Mistakes) -> None:
         _check_source(("sources", name), source, mistakes)
     _check_examples(use_case, mistakes)
     _check_model(use_case, mistakes)
+    _check_metrics(use_case, mistakes)
     _check_gate(use_case, mistakes)
     _check_times(use_case, mistakes)
     _check_function(use_case, mistakes)
+    mistakes.stop()
+
+
+def check_watched(use_case: UseCase, mistakes: Mistakes) -> None:
+    """Columns that are named to be watched exist, now that it is known what queries yield."""
+    columns = use_case.watched_columns
+    for index, column in enumerate(use_case.retrain.columns or ()):
+        _known(("retrain", "columns", index), [column], columns, mistakes)
+    for column in use_case.monitoring.drift.thresholds:
+        path = ("monitoring", "drift", "thresholds", column)
+        _known(path, [column], columns, mistakes)
     mistakes.stop()
 
 
@@ -80,23 +92,41 @@ def _check_model(case: UseCase, mistakes: Mistakes) -> None:
         if view not in case.features:
             problem = unknown("feature view", view, case.features)
             mistakes.add(("model", "features", index), problem)
-    metrics = METRICS[case.label.task]
-    if case.model.metric not in metrics:
-        problem = f"'{case.model.metric}' does not measure a {case.label.task} label"
-        mistakes.add(("model", "metric"), problem + suggest(case.model.metric, metrics))
+    _check_metric(case, ("model", "metric"), case.model.metric, mistakes)
     if not case.examples.columns and not case.model_views:
         mistakes.add(("examples",), "the model is given nothing; add `columns:`, or features")
 
 
-def _check_gate(case: UseCase, mistakes: Mistakes) -> None:
+def _check_metrics(case: UseCase, mistakes: Mistakes) -> None:
+    performance, path = case.monitoring.performance, ("monitoring", "performance", "bounds")
+    for metric, bounds in performance.bounds.items():
+        _check_metric(case, (*path, metric), metric, mistakes)
+        if not str(bounds):
+            mistakes.add((*path, metric), "bounds nothing; give it `min: …` or `max: …`")
+        if metric == case.model.metric and (performance.min, performance.max) != (None, None):
+            problem = f"'{metric}' is the model's metric, which `min` and `max` bound already"
+            mistakes.add((*path, metric), f"{problem}; keep one of both")
+    bounded = performance.bounds_by(case.model.metric)
+    for index, metric in enumerate(case.retrain.metrics or ()):
+        if metric not in bounded:
+            problem = f"'{metric}' has no bounds in monitoring.performance"
+            mistakes.add(("retrain", "metrics", index), problem + suggest(metric, bounded))
+
+
+def _check_metric(case: UseCase, path: PathInDocument, metric: str, mistakes: Mistakes) -> None:
     metrics = METRICS[case.label.task]
+    if metric not in metrics:
+        problem = f"'{metric}' does not measure a {case.label.task} label"
+        mistakes.add(path, problem + suggest(metric, metrics))
+
+
+def _check_gate(case: UseCase, mistakes: Mistakes) -> None:
     for metric in case.gate.guards:
+        path = ("gate", "guards", metric)
+        _check_metric(case, path, metric, mistakes)
         if metric == case.model.metric:
             problem = f"'{metric}' is what the gate compares anyway; use min_improvement"
-            mistakes.add(("gate", "guards", metric), problem)
-        elif metric not in metrics:
-            problem = f"'{metric}' does not measure a {case.label.task} label"
-            mistakes.add(("gate", "guards", metric), problem + suggest(metric, metrics))
+            mistakes.add(path, problem)
     if case.gate.segments and case.gate.segment_tolerance is None:
         problem = f"need `segment_tolerance: …`, how much worse {case.model.metric} may be in one"
         mistakes.add(("gate", "segments"), problem)
@@ -123,6 +153,10 @@ def _check_times(case: UseCase, mistakes: Mistakes) -> None:
     if model.window.before(start, zone) >= model.holdout.before(start, zone):
         problem = f"'{model.holdout}' leaves nothing to train on of a window of '{model.window}'"
         mistakes.add(("model", "holdout"), f"{problem}; shorten it")
+    window = case.retrain.window
+    if window and window.before(start, zone) >= model.holdout.before(start, zone):
+        problem = f"'{window}' is no longer than the holdout of '{model.holdout}'"
+        mistakes.add(("retrain", "window"), f"{problem}, so that nothing is left to train on")
 
 
 def _check_function(case: UseCase, mistakes: Mistakes) -> None:

@@ -52,6 +52,13 @@ class Retrain(Declared):
     sustained: Annotated[str, AfterValidator(n_of_m)] = "3 of 5"
     """In how many of the latest windows drift or poor performance has to show."""
     cooldown: Duration = Duration(14, "d")
+    """How long after a cutoff none follows because of drift or poor performance."""
+    columns: Names | None = None
+    """Columns, predictions among them, whose drift counts; by default all that are watched."""
+    metrics: Names | None = None
+    """Metrics whose bounds count; by default all that have some."""
+    window: Length | None = None
+    """Length of the training set of such a challenger; by default `model.window`."""
     approval: Literal["none", "required"] = "none"
     """Whether a challenger that passes the gate waits for a person."""
 

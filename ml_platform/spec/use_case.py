@@ -76,6 +76,16 @@ class UseCase(Declared):
         }
         return {**self.examples.request, **features}
 
+    @property
+    def watched_columns(self) -> tuple[str, ...]:
+        """What is watched for drift: request columns, features, the prediction, the label.
+
+        The probabilities of a multiclass prediction are no column of their own: the predicted
+        class is compared.
+        """
+        predicted = [n for n, kind in self.prediction_columns.items() if not kind.startswith("MAP")]
+        return (*self.model_columns, *predicted, "label")
+
     @cached_property
     def code_version(self) -> str:
         """Digest of everything the folder declares: spec, queries and model source."""

@@ -14,6 +14,8 @@ class Drift(Declared):
     method: Literal["wasserstein", "psi", "jensenshannon", "ks"] = "wasserstein"
     """For numeric columns; categorical ones use psi where that is chosen, else Jensen-Shannon."""
     threshold: Annotated[float, Field(gt=0)] = 0.3
+    thresholds: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Thresholds of single columns, whatever their type."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Share of drifted columns from which on the check of the window fails."""
     min_rows: Annotated[int, Field(ge=1)] = 200
@@ -21,13 +23,35 @@ class Drift(Declared):
     categorical_threshold: Annotated[float, Field(gt=0)] = 0.1
 
 
-class Performance(Declared):
-    """Bounds of the model's metric on labelled predictions."""
+class Bounds(Declared):
+    """Between what a metric has to be; one of both may be left out."""
 
     min: float | None = None
     max: float | None = None
+
+    def hold(self, value: float) -> bool:
+        """Whether a value keeps them."""
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+    def __str__(self) -> str:
+        named = [("at least", self.min), ("at most", self.max)]
+        return " and ".join(f"{word} {bound}" for word, bound in named if bound is not None)
+
+
+class Performance(Declared):
+    """Bounds of metrics on labelled predictions; `min` and `max` bound the model's metric."""
+
+    min: float | None = None
+    max: float | None = None
+    bounds: dict[str, Bounds] = Field(default_factory=dict)
+    """Bounds of other metrics, by name."""
     min_rows: Annotated[int, Field(ge=1)] = 30
     """Below this many labelled rows in a window nothing is measured."""
+
+    def bounds_by(self, metric: str) -> dict[str, Bounds]:
+        """Bounds by name of every metric that has some; metric: that of the model."""
+        own = Bounds(min=self.min, max=self.max)
+        return {**({metric: own} if str(own) else {}), **self.bounds}
 
 
 class Monitoring(Declared):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from ml_platform.errors import ModelRefused, TrainingFailed
 from ml_platform.metrics import measure
 from ml_platform.registry import Registry, TrainedModel, predict
 from ml_platform.registry.prediction import POSITIVE
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
 from ml_platform.training.estimator import SEED, build_estimator
@@ -50,12 +51,16 @@ class TrainingReport:
 
 
 @dataclass(frozen=True)
-class _Fit:
+class Fit:
     """A fitted estimator, as `predict` wants it."""
 
     estimator: Any
     columns: Mapping[str, str]
     classes: tuple[str, ...]
+    reference: pd.DataFrame
+    """Sample of the fitted rows by time: model columns, `label`, prediction columns."""
+    seconds: float
+    """What fitting took."""
 
 
 def train(
@@ -66,8 +71,11 @@ def train(
     commit: Commit,
     *,
     tags: Mapping[str, str],
+    window: Duration | None = None,
 ) -> TrainingReport:
     """Fit an estimator on what was known before a cutoff, judge it on the holdout, register it.
+
+    window: length of the training set, by default `model.window`.
 
     The version that is judged is the one that is registered: it is not fitted again on the
     holdout. The same code and data at the same cutoff give the same version, which is not made
@@ -80,7 +88,7 @@ def train(
     with lake.cursor(use_case.timezone) as cursor:
         # Fixed before anything is read: what is written from now on does not count.
         snapshot = lake.snapshot(cursor)
-        data = collect(cursor, lake, use_case, cutoff, snapshot)
+        data = collect(cursor, lake, use_case, cutoff, snapshot, window)
     inputs = fingerprint(use_case, cutoff.isoformat(), data.digest, threads)
     version, plots = registry.find(use_case, inputs), None
     if version is None:
@@ -110,8 +118,28 @@ def train(
     )
 
 
-def fit(use_case: UseCase, rows: pd.DataFrame) -> _Fit:
-    """Fit the use case's estimator on labelled rows; TrainingFailed where it cannot be."""
+def fit(use_case: UseCase, data: TrainingSet, threads: int) -> Fit:
+    """Fit the use case's estimator on a training set, without registering anything.
+
+    threads: how many it may use. Raises TrainingFailed where it cannot be fitted.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    # Sums over threads are rounded in another order when their number differs.
+    with threadpool_limits(limits=threads):
+        started = time.perf_counter()
+        bare = fit_estimator(use_case, data.fitted)
+        seconds = time.perf_counter() - started
+        sample = data.fitted.sample(
+            min(len(data.fitted), use_case.monitoring.reference_rows), random_state=SEED
+        ).sort_index()
+        sampled = _predicted(use_case, bare, sample)
+    reference = sample[[*bare.columns, "label"]].join(sampled).reset_index(drop=True)
+    return replace(bare, reference=reference, seconds=seconds)
+
+
+def fit_estimator(use_case: UseCase, rows: pd.DataFrame) -> Fit:
+    """Fit the use case's estimator on labelled rows; it has no reference sample yet."""
     estimator = build_estimator(use_case)
     columns = use_case.model_columns
     target = targets(use_case.label.task, rows["label"])
@@ -123,8 +151,12 @@ def fit(use_case: UseCase, rows: pd.DataFrame) -> _Fit:
             f"{use_case.name}: {type(estimator).__name__}.fit of {len(rows)} rows and "
             f"{len(columns)} columns failed: {type(error).__name__}: {error}"
         ) from error
+    return Fit(estimator, columns, _classes(use_case, estimator), rows.head(0), 0.0)
+
+
+def _classes(use_case: UseCase, estimator: Any) -> tuple[str, ...]:
     if use_case.label.task == "regression":
-        return _Fit(estimator, columns, ())
+        return ()
     classes = getattr(estimator, "classes_", None)
     if classes is None:
         raise TrainingFailed(
@@ -137,33 +169,22 @@ def fit(use_case: UseCase, rows: pd.DataFrame) -> _Fit:
             f"{use_case.name}: {type(estimator).__name__} has classes_ {names} after it was fitted "
             "on 0 and 1; it should keep them"
         )
-    return _Fit(estimator, columns, names)
+    return names
 
 
 def _trained(use_case: UseCase, data: TrainingSet, threads: int, inputs: str) -> TrainedModel:
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
-    task, settings = use_case.label.task, use_case.monitoring
-    # Sums over threads are rounded in another order when their number differs.
+    task = use_case.label.task
+    fitted = fit(use_case, data, threads)
+    label = targets(task, data.holdout["label"])
     with threadpool_limits(limits=threads):
-        started = time.perf_counter()
-        fitted = fit(use_case, data.fitted)
-        seconds = time.perf_counter() - started
-        sample = data.fitted.sample(
-            min(len(data.fitted), settings.reference_rows), random_state=SEED
-        ).sort_index()
-        label = targets(task, data.holdout["label"])
-        try:
-            prediction = predict(use_case, fitted, data.holdout)
-            sampled = predict(use_case, fitted, sample)
-        except ModelRefused as error:
-            raise TrainingFailed(str(error)) from error
+        prediction = _predicted(use_case, fitted, data.holdout)
         inputs_of_holdout = data.holdout[list(fitted.columns)]
         importances = measure_importances(
             fitted.estimator, fitted.classes, inputs_of_holdout, label
         )
     measured = measure(task, data.holdout["label"], prediction)
-    reference = sample[[*fitted.columns, "label"]].join(sampled).reset_index(drop=True)
     return TrainedModel(
         estimator=fitted.estimator,
         columns=fitted.columns,
@@ -177,10 +198,17 @@ def _trained(use_case: UseCase, data: TrainingSet, threads: int, inputs: str) ->
             **{HOLDOUT + name: value for name, value in measured.items()},
             "rows_fitted": float(len(data.fitted)),
             "rows_holdout": float(len(data.holdout)),
-            "fit_seconds": seconds,
+            "fit_seconds": fitted.seconds,
         },
         importances=importances,
-        reference=reference,
+        reference=fitted.reference,
         plots=draw(task, label, prediction, importances),
         parameters=describe_parameters(use_case, fitted.estimator, threads),
     )
+
+
+def _predicted(use_case: UseCase, fitted: Fit, rows: pd.DataFrame) -> pd.DataFrame:
+    try:
+        return predict(use_case, fitted, rows)
+    except ModelRefused as error:
+        raise TrainingFailed(str(error)) from error

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import duckdb
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ml_platform.errors import TableNotFound, TrainingFailed
 from ml_platform.features import assemble
 from ml_platform.spec.declared import Task
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -29,8 +31,11 @@ class TrainingSet:
     cutoff: datetime
     fitted: pd.DataFrame
     holdout: pd.DataFrame
-    digest: str
-    """Digest of both parts: columns, types and every value."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of both parts: columns, types and every value."""
+        return digest_of(self.fitted, self.holdout)
 
 
 def collect(
@@ -39,15 +44,23 @@ def collect(
     use_case: UseCase,
     cutoff: datetime,
     snapshot: int,
+    window: Duration | None = None,
 ) -> TrainingSet:
     """What was known before a cutoff, cut in two by the use case's holdout.
 
-    Fitted are the examples before the holdout whose label was known when it began: a label that
-    became known later tells of the holdout itself. Raises TrainingFailed where there is too little.
+    window: how far it reaches back; by default `model.window`. Raises TrainingFailed where there
+    is too little.
     """
+    stretch = training_stretch(use_case, cutoff, window)
+    frame = labelled(cursor, lake, use_case, stretch, cutoff, snapshot)
+    return cut(use_case, frame, stretch, snapshot)
+
+
+def training_stretch(use_case: UseCase, cutoff: datetime, window: Duration | None = None) -> Window:
+    """From where to where a training set reaches; TrainingFailed where the holdout is all of it."""
     calendar = use_case.calendar
     begin = max(
-        use_case.model.window.before(cutoff, calendar.timezone),
+        (window or use_case.model.window).before(cutoff, calendar.timezone),
         calendar.start,
         key=lambda moment: moment.astimezone(UTC),
     )
@@ -58,13 +71,24 @@ def collect(
             f"the first window ({calendar.start.isoformat()}) and the holdout of "
             f"{use_case.model.holdout} before the cutoff; take a later cutoff"
         )
-    frame = labelled(cursor, lake, use_case, Window(begin, cutoff), cutoff, snapshot)
+    return Window(begin, cutoff)
+
+
+def cut(use_case: UseCase, frame: pd.DataFrame, stretch: Window, snapshot: int) -> TrainingSet:
+    """Cut the labelled examples of a stretch in what is fitted on and what judges.
+
+    frame: as `labelled` gives it, labels known by the stretch's end. Fitted are the examples before
+    the holdout whose label was known when it began: a label that became known later tells of the
+    holdout itself. Raises TrainingFailed where there is too little of either.
+    """
+    begin, cutoff = stretch.start, stretch.end
+    until = use_case.model.holdout.before(cutoff, use_case.calendar.timezone)
     in_fit = (frame["event_time"] < until) & (frame["label_known_at"] < until)
     fitted = frame[in_fit].reset_index(drop=True)
     holdout = frame[frame["event_time"] >= until].reset_index(drop=True)
     _require(use_case, cutoff, "to fit on", Window(begin, until), fitted)
     _require(use_case, cutoff, "to judge on", Window(until, cutoff), holdout)
-    return TrainingSet(snapshot, begin, until, cutoff, fitted, holdout, digest_of(fitted, holdout))
+    return TrainingSet(snapshot, begin, until, cutoff, fitted, holdout)
 
 
 def labelled(

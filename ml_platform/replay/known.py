@@ -1,0 +1,178 @@
+"""What was known when: examples, features and labels of a stretch, read once at one snapshot.
+
+Every policy of a replay looks at the same rows; each decision sees those that were known then.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ml_platform.features import assemble, windows_sql
+from ml_platform.monitoring.columns import Readings, microseconds, monitored_columns
+from ml_platform.monitoring.readings import epoch_microseconds, readings_of
+from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Known:
+    """The rows of a stretch and when each of their labels was known."""
+
+    use_case: UseCase
+    snapshot: int
+    examples: pd.DataFrame
+    """As `assemble` gives them: entity, `event_time`, model columns; in order of time."""
+    labels: pd.DataFrame
+    """`position` of the example, `event_time`, `label`, `known_at`, and `replaced_at` where another
+    label took its place; in order of position, then of becoming known."""
+
+    @classmethod
+    def read(cls, lake: Lake, use_case: UseCase, stretch: Window) -> "Known":
+        """Read a stretch at the newest snapshot; raises TableNotFound where a table lacks."""
+        with lake.cursor(use_case.timezone) as cursor:
+            snapshot = lake.snapshot(cursor)
+            examples = assemble(cursor, lake, use_case, stretch, snapshot)
+            keys = examples[[*use_case.examples.entity, "event_time"]]
+            cursor.register("examples", keys.assign(position=np.arange(len(keys))))
+            try:
+                labels = _read_labels(cursor, lake, use_case, stretch, snapshot)
+            finally:
+                cursor.unregister("examples")
+        return cls(use_case, snapshot, examples, labels)
+
+    def positions(self, stretch: Window) -> slice:
+        """Which examples lie in a stretch."""
+        bounds = [microseconds(stretch.start), microseconds(stretch.end)]
+        first, last = np.searchsorted(self._times, bounds)
+        return slice(int(first), int(last))
+
+    def labelled(self, stretch: Window, known_by: datetime) -> pd.DataFrame:
+        """The examples of a stretch with the labels known before a moment.
+
+        The same frame as `assemble` gives with `labels_known_by`, had it been asked then.
+        """
+        labels = self._labels_at(stretch, known_by)
+        rows = self.examples.iloc[labels["position"].to_numpy()].reset_index(drop=True)
+        return rows.assign(label=labels["label"], label_known_at=labels["known_at"])
+
+    def beside(self, predictions: pd.DataFrame, window: Window, known_by: datetime) -> pd.DataFrame:
+        """Predictions of a window's examples with `label` and `known_at` where known before then.
+
+        predictions: one row for each example of the window, in their order.
+        """
+        labels = self._labels_at(window, known_by)
+        places = labels["position"].to_numpy() - self.positions(window).start
+        label = np.full(len(predictions), None, dtype=object)
+        label[places] = labels["label"].to_numpy()
+        known = pd.Series(pd.NaT, index=range(len(predictions)), dtype=labels["known_at"].dtype)
+        known.iloc[places] = labels["known_at"].to_numpy()
+        return predictions.reset_index(drop=True).assign(label=label, known_at=known)
+
+    def revision(self, window: Window, moment: datetime) -> int:
+        """A number that changes whenever what is known of a window's labels does."""
+        return int(np.searchsorted(self._changes(window), microseconds(moment)))
+
+    @cached_property
+    def readings(self) -> Mapping[str, Readings]:
+        """Request columns, features and the label, as drift compares them."""
+        columns = monitored_columns(self.use_case)
+        given = [column for column in columns if column.kind in {"request", "feature"}]
+        label = [column for column in columns if column.kind == "label"]
+        return {**readings_of(given, self.examples), **readings_of(label, self.labels)}
+
+    def _labels_at(self, stretch: Window, moment: datetime) -> pd.DataFrame:
+        rows, at = self._label_rows(stretch), microseconds(moment)
+        holds = (self._known[rows] < at) & (self._replaced[rows] >= at)
+        return self.labels.iloc[rows][holds].reset_index(drop=True)
+
+    def _changes(self, window: Window) -> Integers:
+        rows = self._label_rows(window)
+        return np.unique(np.concatenate((self._known[rows], self._replaced[rows])))
+
+    def _label_rows(self, stretch: Window) -> slice:
+        examples = self.positions(stretch)
+        first, last = np.searchsorted(self._positions, [examples.start, examples.stop])
+        return slice(int(first), int(last))
+
+    @cached_property
+    def _times(self) -> Integers:
+        return epoch_microseconds(self.examples["event_time"])
+
+    @cached_property
+    def _positions(self) -> Integers:
+        return self.labels["position"].to_numpy(dtype=np.int64)
+
+    @cached_property
+    def _known(self) -> Integers:
+        return epoch_microseconds(self.labels["known_at"])
+
+    @cached_property
+    def _replaced(self) -> Integers:
+        return epoch_microseconds(self.labels["replaced_at"])
+
+
+def _read_labels(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+) -> pd.DataFrame:
+    keys = ", ".join(quote(c) for c in (*use_case.examples.entity, "event_time"))
+    current = lake.relation(cursor, use_case.name, "labels", snapshot)
+    where = f"{windows_sql(use_case, stretch)} AND label IS NOT NULL"
+    # A label that was corrected later was known until then: rows that the same code had written
+    # before tell it. What other code wrote may have been another label altogether.
+    earlier = ""
+    if written := _snapshots_of_this_code(cursor, use_case, snapshot):
+        inserted = (
+            f"ducklake_table_insertions('lake', {literal(use_case.name)}, 'labels', "
+            f"{min(written):d}, {snapshot:d})"
+        )
+        chosen = ", ".join(str(number) for number in written)
+        earlier = (
+            f"UNION ALL SELECT {keys}, label, known_at, snapshot_id AS written FROM {inserted} "
+            f"WHERE {where} AND snapshot_id IN ({chosen})"
+        )
+    newest = "max(known_at) FILTER (written IS NULL) OVER (PARTITION BY position)"
+    table: pd.DataFrame = (
+        cursor.execute(
+            f"""WITH versions AS (
+                SELECT {keys}, label, known_at, NULL AS written FROM {current} WHERE {where}
+                {earlier}
+            ), placed AS (
+                SELECT position, event_time, label, known_at, written, {newest} AS last_known
+                FROM versions JOIN examples USING ({keys})
+            ), told AS (
+                SELECT * FROM placed WHERE written IS NULL OR known_at < last_known
+                QUALIFY row_number() OVER (
+                    PARTITION BY position, known_at ORDER BY written DESC NULLS FIRST
+                ) = 1
+            )
+            SELECT position, event_time, label, known_at,
+            lead(known_at) OVER (PARTITION BY position ORDER BY known_at) AS replaced_at
+            FROM told ORDER BY position, known_at"""
+        )
+        .to_arrow_table()
+        .to_pandas()
+    )
+    return table
+
+
+def _snapshots_of_this_code(
+    cursor: duckdb.DuckDBPyConnection, use_case: UseCase, snapshot: int
+) -> Sequence[int]:
+    """Snapshots that changed labels, written by the code that wrote them last; in order."""
+    message = literal(f"{use_case.name}/labels")
+    rows: list[tuple[int, Any]] = cursor.execute(
+        f"""SELECT snapshot_id, regexp_extract(author, 'code (\\S+)', 1) FROM lake.snapshots()
+        WHERE commit_message = {message} AND snapshot_id <= {snapshot:d} ORDER BY 1"""
+    ).fetchall()
+    return [number for number, code in rows if code == rows[-1][1]]
