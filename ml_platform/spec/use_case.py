@@ -18,7 +18,7 @@ from ml_platform.spec.windows import Calendar
 RESERVED_TABLES = frozenset(
     {
         "landings", "quarantine", "labels", "model", "promotions",
-        "predictions", "drift_report", "performance_report",
+        "predictions", "drift_report", "performance_report", "alerts", "alert_deliveries",
     }
 )  # fmt: skip
 
