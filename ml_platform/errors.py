@@ -18,7 +18,8 @@ PlatformError
 ├── TrainingFailed       the estimator or its training set cannot be used
 ├── ModelNotFound        no such model version
 ├── NoChampion           no promotion is effective at this event time
-└── ModelRefused         an artifact is not what the registry recorded
+├── ModelRefused         an artifact is not what the registry recorded
+└── AlertsMisconfigured  there is no channel where the setting says that there are
 
 Errors know nothing of HTTP, gRPC or Dagster.
 """
@@ -128,3 +129,7 @@ class NoChampion(PlatformError):
 
 class ModelRefused(PlatformError):
     """An artifact is not what the registry recorded when it was registered."""
+
+
+class AlertsMisconfigured(PlatformError):
+    """No channel can be made of what the setting `alerts` says."""

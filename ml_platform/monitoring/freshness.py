@@ -98,9 +98,7 @@ def _of_table(
     return Freshness(table, newest, missing, due, _is_over(use_case, now))
 
 
-def _due_windows(
-    use_case: UseCase, table: str, since: datetime, now: datetime
-) -> Iterator[Window]:
+def _due_windows(use_case: UseCase, table: str, since: datetime, now: datetime) -> Iterator[Window]:
     end = min(now, use_case.partitions.closes_at or now, key=lambda moment: moment.astimezone(UTC))
     if end.astimezone(UTC) <= since.astimezone(UTC):
         return

@@ -17,7 +17,7 @@ from ml_platform.storage.tables import WINDOW_START, ensure_table, naive_utc
 CHAMPION = "champion"
 """MLflow alias of the version that serves now."""
 
-Decision = Literal["promoted", "refused", "rolled back"]
+Decision = Literal["promoted", "refused", "waiting", "rolled back"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Promotion:
 
     @property
     def serves(self) -> bool:
-        return self.decision != "refused"
+        return self.decision in {"promoted", "rolled back"}
 
 
 def promotions_table(use_case: UseCase) -> Table:
