@@ -18,6 +18,7 @@ from sensors.status import sensor_status
 FIRST_LOOK_BACK = timedelta(days=1)
 OVERLAP = timedelta(seconds=5)
 MOST_RUNS = 50
+PLATFORM_ERRORS = "ml_platform.errors."
 
 
 def build_alerts(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
@@ -36,7 +37,7 @@ def build_alerts(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinit
         now = datetime.now(UTC)
         since = datetime.fromtimestamp(float(context.cursor), UTC) if context.cursor else None
         records = _failed(context.instance, since or now - FIRST_LOOK_BACK)
-        runs = [_described(context.instance, r) for r in records if _is_of(r.dagster_run, use_case)]
+        runs = [run for r in records if (run := _described(context.instance, r, use_case))]
         told = tell(
             lake.lake,
             use_case,
@@ -49,8 +50,8 @@ def build_alerts(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinit
             context.log.warning(problem)
         # Runs that end within one tick may be stored out of order, so a little is looked at twice;
         # a run that has been told is not told again.
-        newest = max((r.update_timestamp.timestamp() for r in records), default=None)
-        cursor = context.cursor if newest is None else str(newest - OVERLAP.total_seconds())
+        newest = max((_ended(r) for r in records), default=None)
+        cursor = str((newest - OVERLAP).timestamp()) if newest else context.cursor
         return dg.SensorResult(skip_reason=dg.SkipReason(str(told)), cursor=cursor)
 
     return [sensor]
@@ -65,18 +66,20 @@ def _failed(instance: dg.DagsterInstance, since: datetime) -> Sequence[dg.RunRec
     )
 
 
-def _is_of(run: dg.DagsterRun, use_case: UseCase) -> bool:
-    if run.tags.get(WILL_RETRY_TAG) == "true":
-        return False
-    keys = run.asset_selection or ()
-    named = run.job_name.startswith(f"{use_case.name}_")
-    return named or any(key.path[0] == use_case.name for key in keys)
+def _ended(record: dg.RunRecord) -> datetime:
+    return record.update_timestamp.replace(tzinfo=UTC)
 
 
-def _described(instance: dg.DagsterInstance, record: dg.RunRecord) -> FailedRun:
-    run = record.dagster_run
-    tables = sorted(key.path[-1] for key in run.asset_selection or ())
-    tags = run.tags
+def _described(
+    instance: dg.DagsterInstance, record: dg.RunRecord, use_case: UseCase
+) -> FailedRun | None:
+    """What failed, or None where that is no matter of this use case or is tried again by itself."""
+    run, tags = record.dagster_run, record.dagster_run.tags
+    keys = run.asset_selection or _planned(instance, run.run_id)
+    tables = sorted(key.path[-1] for key in keys if key.path[0] == use_case.name)
+    is_job_of_it = not keys and run.job_name.startswith(f"{use_case.name}_")
+    if not (tables or is_job_of_it) or tags.get(WILL_RETRY_TAG) == "true":
+        return None
     first, last = (tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
     partitions = tags.get("dagster/partition") or " to ".join(
         dict.fromkeys(key for key in (first, last) if key)
@@ -86,9 +89,17 @@ def _described(instance: dg.DagsterInstance, record: dg.RunRecord) -> FailedRun:
         run_id=run.run_id,
         what=f"{what} ({partitions})" if partitions else what,
         error=_error(instance, run.run_id),
-        failed_at=record.update_timestamp.replace(tzinfo=UTC),
+        failed_at=_ended(record),
         tried=int(tags.get("dagster/retry_number", "0")) + 1,
     )
+
+
+def _planned(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
+    planned = instance.get_records_for_run(
+        run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, limit=MOST_RUNS
+    )
+    events = [record.event_log_entry.dagster_event for record in planned.records]
+    return {event.asset_key for event in events if event and event.asset_key}
 
 
 def _error(instance: dg.DagsterInstance, run_id: str) -> str:
@@ -100,7 +111,10 @@ def _error(instance: dg.DagsterInstance, run_id: str) -> str:
             while error is not None and error.cause is not None:
                 error = error.cause
             if error is not None:
-                return str(error.message)
+                # The platform's own errors are sentences; of others the class says something too.
+                return (
+                    str(error.message).strip().removeprefix(f"{PLATFORM_ERRORS}{error.cls_name}: ")
+                )
             if event and event.message:
                 return str(event.message)
     return ""

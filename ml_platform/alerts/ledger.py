@@ -143,9 +143,10 @@ class Ledger:
         """Add rows, within a transaction."""
         for table, rows in ((self.alerts, entries), (self.deliveries, tuple(deliveries))):
             if rows:
+                names = ", ".join(quote(column) for column in table.columns)
                 marks = ", ".join("?" for _ in table.columns)
                 transaction.executemany(
-                    f"INSERT INTO {table.sql} ({', '.join(map(quote, table.columns))}) VALUES ({marks})",
+                    f"INSERT INTO {table.sql} ({names}) VALUES ({marks})",
                     [astuple(row) for row in rows],
                 )
 

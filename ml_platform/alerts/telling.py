@@ -1,6 +1,7 @@
 """One turn of the alerts: look, note what is new, bring it to the channels."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from itertools import groupby
 import duckdb
 
 from ml_platform.alerts.channels import Channels
-from ml_platform.alerts.condition import Found
+from ml_platform.alerts.condition import Found, counted
 from ml_platform.alerts.ledger import Delivery, Entry, Ledger
 from ml_platform.alerts.plan import Plan, Sending, failed, make_plan, put_off, sent
 from ml_platform.spec.use_case import UseCase
@@ -32,14 +33,17 @@ class Told:
     """Channels that could not be used, or did not take a message; it is tried again."""
 
     def __str__(self) -> str:
-        begun = sum(entry.state == "raised" for entry in self.entries)
-        ended = sum(entry.state == "cleared" for entry in self.entries)
-        events = sum(entry.state == "told" for entry in self.entries)
-        return (
-            f"{begun} conditions began, {ended} ended, {events} events; {self.sent} messages sent"
-            if self.entries or self.sent
-            else "nothing new to tell"
-        )
+        words = {
+            "raised": "condition",
+            "cleared": "all-clear",
+            "told": "event",
+            "past": "old event",
+        }
+        states: Counter[str] = Counter(entry.state for entry in self.entries)
+        news = [counted(states[state], word) for state, word in words.items() if states[state]]
+        if not news and not self.sent:
+            return "nothing new to tell"
+        return f"{', '.join(news) or 'nothing new'}; sent: {counted(self.sent, 'message')}"
 
 
 def tell(
@@ -82,7 +86,7 @@ def tell(
         if steps:
             lake.transact(cursor, commit, lambda t: ledger.append(t, deliveries=steps))
     names = {channel.id: channel.name for channel in usable}
-    refused = [f"{names[d.channel]}: {d.said}" for d in steps if d.step == "failed"]
+    refused = sorted(f"{names[d.channel]}: {d.said}" for d in steps if d.step == "failed")
     arrived = sum(delivery.step == "sent" for delivery in steps)
     return Told(plan.entries, arrived, (*channels.problems, *refused))
 
