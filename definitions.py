@@ -15,11 +15,12 @@ from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, RegistryResource
+from sensors.alerts import build_alerts
 from sensors.landing import build_landing
 from sensors.retraining import build_retraining, build_retraining_schedule
 
 ASSETS = (build_sources, build_features, build_training, build_scoring, build_monitoring)
-SENSORS = (build_landing, build_retraining)
+SENSORS = (build_landing, build_retraining, build_alerts)
 SCHEDULES = (build_retraining_schedule,)
 
 

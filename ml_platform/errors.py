@@ -19,6 +19,7 @@ PlatformError
 ├── ModelNotFound        no such model version
 ├── NoChampion           no promotion is effective at this event time
 ├── ModelRefused         an artifact is not what the registry recorded
+├── AlertsMisconfigured  there is no channel where the setting says that there are
 └── OrchestratorError    Dagster failed
     ├── OrchestratorAway nothing answers where Dagster should be
     └── LaunchRefused    Dagster would not start a run
@@ -154,3 +155,7 @@ class LaunchRefused(OrchestratorError):
     def __init__(self, what: str, reason: str) -> None:
         self.reason = reason
         super().__init__(f"Dagster did not start {what}: {reason}")
+
+
+class AlertsMisconfigured(PlatformError):
+    """No channel can be made of what the setting `alerts` says."""

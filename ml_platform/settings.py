@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """Where the report server that `make dev` starts is reached."""
     dagster_url: str = "http://127.0.0.1:3000"
     """Where Dagster's web server is reached."""
+    alerts: SecretStr | None = None
+    """Apprise addresses, comma separated, or the path of an Apprise configuration file."""
     automation: bool = False
     """Whether sensors, schedules and automation are on from the start, without clicks in the UI."""
     max_partitions_per_run: Annotated[int, Field(ge=1)] | None = None

@@ -54,11 +54,21 @@ class Performance(Declared):
         return {**({metric: own} if str(own) else {}), **self.bounds}
 
 
+class Quarantine(Declared):
+    """How much of what lands may break its contract."""
+
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of a partition's landed rows above which its quarantine is an alert."""
+
+
 class Monitoring(Declared):
     """What is watched once predictions are made."""
 
     window: Length = Duration(28, "d")
     drift: Drift = Drift()
     performance: Performance = Performance()
+    quarantine: Quarantine = Quarantine()
+    freshness: Duration | None = None
+    """How long after its window's end a partition may lack; by default what the cadence allows."""
     reference_rows: Annotated[int, Field(ge=100)] = 10_000
     """Rows of the training set that a model version keeps to compare with."""

@@ -1,0 +1,21 @@
+"""What people are told: conditions while they last, events once, each on the channels it is for."""
+
+from ml_platform.alerts.channels import Channel, Channels, Message
+from ml_platform.alerts.condition import Condition, Found
+from ml_platform.alerts.failures import FailedRun
+from ml_platform.alerts.finding import find_conditions
+from ml_platform.alerts.ledger import Ledger
+from ml_platform.alerts.telling import Told, tell
+
+__all__ = [
+    "Channel",
+    "Channels",
+    "Condition",
+    "FailedRun",
+    "Found",
+    "Ledger",
+    "Message",
+    "Told",
+    "find_conditions",
+    "tell",
+]

@@ -1,0 +1,73 @@
+"""What the promotion history tells: promotions, refusals, rollbacks, versions that wait."""
+
+from collections.abc import Sequence
+
+from ml_platform.alerts.condition import Condition, Found, Kind, asset_url, clock
+from ml_platform.registry import Promotion
+from ml_platform.registry.promotions import Decision
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import UseCase
+
+KINDS: dict[Decision, Kind] = {
+    "promoted": "promotion",
+    "refused": "refused",
+    "rolled back": "rollback",
+    "waiting": "approval",
+}
+
+
+def find_decided(settings: Settings, use_case: UseCase, decisions: Sequence[Promotion]) -> Found:
+    """Every decision as an event, and for each version that still waits a condition."""
+    answers = {p.version: p for p in decisions if p.decision in {"promoted", "refused"}}
+    conditions = [
+        _decided(settings, use_case, p)
+        for p in decisions
+        if p.decision != "waiting" or p.version not in answers
+    ]
+    notes = {
+        f"approval/{p.version}": f"Version {p.version} was {p.decision} by {p.decided_by}: "
+        f"{p.reason.rstrip('.')}."
+        for p in answers.values()
+    }
+    return Found(tuple(conditions), notes)
+
+
+def open_approvals(decisions: Sequence[Promotion]) -> list[Promotion]:
+    """Versions that passed the gate and still wait for a person, the oldest first."""
+    answered = {p.version for p in decisions if p.decision in {"promoted", "refused"}}
+    return [p for p in decisions if p.decision == "waiting" and p.version not in answered]
+
+
+def _decided(settings: Settings, use_case: UseCase, p: Promotion) -> Condition:
+    name, calendar = use_case.name, use_case.calendar
+    window = calendar.window_at(p.effective_from)
+    start = calendar.key(window)
+    match p.decision:
+        case "promoted":
+            title = f"Version {p.version} of {name} was promoted"
+            done = f"version {p.version} serves from partition {start} on."
+        case "refused":
+            title = f"Version {p.version} of {name} was refused"
+            done = f"the champion stays; the figures of version {p.version} are kept."
+        case "rolled back":
+            title = f"{name} was rolled back to version {p.version}"
+            done = f"version {p.version} serves from partition {start} on."
+        case "waiting":
+            title = f"Version {p.version} of {name} waits for your approval"
+            done = (
+                f"it passed the gate and does not serve yet. Let it serve with "
+                f"`ml-platform approve {name} {p.version}`, or "
+                f"`ml-platform reject {name} {p.version} --reason …`."
+            )
+    moment = f"@{p.decided_at:%Y-%m-%dT%H:%M:%S.%f}"
+    return Condition(
+        use_case=name,
+        kind=KINDS[p.decision],
+        subject=f"{p.version}" + ("" if p.decision == "waiting" else moment),
+        title=title,
+        what=f"Decided by {p.decided_by}: {p.reason.rstrip('.')}.",
+        since=p.decided_at,
+        since_text=clock(p.decided_at, calendar.timezone),
+        done=done,
+        link=asset_url(settings, use_case, "promotions", window),
+    )

@@ -1,0 +1,47 @@
+"""Runs that failed, as whoever runs them hands them in: the lake knows nothing of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ml_platform.alerts.condition import Condition, Found, clock, run_url
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import UseCase
+
+LONGEST_ERROR = 500
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run of a use case that failed and is not tried again by itself."""
+
+    run_id: str
+    what: str
+    """Tables and partitions, or the name of the job."""
+    error: str
+    """Why, in the words of the first step that failed."""
+    failed_at: datetime
+    tried: int = 1
+    """How often, with the runs that it is a retry of."""
+
+
+def find_failures(settings: Settings, use_case: UseCase, runs: Sequence[FailedRun]) -> Found:
+    """Each failed run as an event."""
+    return Found(tuple(_failed(settings, use_case, run) for run in runs))
+
+
+def _failed(settings: Settings, use_case: UseCase, run: FailedRun) -> Condition:
+    error = run.error.strip()
+    short = error if len(error) <= LONGEST_ERROR else f"{error[:LONGEST_ERROR]} …"
+    tries = f"tried {run.tried} times" if run.tried > 1 else "nothing"
+    return Condition(
+        use_case=use_case.name,
+        kind="failed_run",
+        subject=run.run_id,
+        title=f"A run of {use_case.name} failed: {run.what}",
+        what=short or "The run ended without an error message.",
+        since=run.failed_at,
+        since_text=clock(run.failed_at, use_case.calendar.timezone),
+        done=f"{tries}; look at the run, and run it again from there.",
+        link=run_url(settings, run.run_id),
+    )

@@ -1,0 +1,32 @@
+"""Everything there is to tell about a use case, derived from the state of the lake."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from ml_platform.alerts.condition import Found
+from ml_platform.alerts.decided import find_decided
+from ml_platform.alerts.failures import FailedRun, find_failures
+from ml_platform.alerts.reported import find_drift, find_performance
+from ml_platform.alerts.tables import find_late, find_quarantine
+from ml_platform.registry import history
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Lake
+
+
+def find_conditions(
+    lake: Lake, use_case: UseCase, now: datetime, failed_runs: Sequence[FailedRun] = ()
+) -> Found:
+    """Conditions that hold now and events that have happened, told or not."""
+    decisions = history(lake, use_case)
+    parts = (
+        find_drift(lake, use_case, decisions),
+        find_performance(lake, use_case, decisions),
+        find_quarantine(lake, use_case),
+        find_late(lake, use_case, now),
+        find_decided(lake.settings, use_case, decisions),
+        find_failures(lake.settings, use_case, failed_runs),
+    )
+    notes: dict[str, str] = {}
+    for part in parts:
+        notes |= part.notes
+    return Found(tuple(c for part in parts for c in part.conditions), notes)

@@ -1,0 +1,198 @@
+"""What has been told, and where it has arrived: two tables that only grow.
+
+`alerts` has a row for each condition that began or ended and for each event; rows that are told
+together share a message. `alert_deliveries` has a row for each step of bringing a message to a
+channel. A step is taken in a transaction before anything is sent, so that of two processes that
+are about to send the same only one does.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import duckdb
+
+from ml_platform.alerts.condition import Kind, Severity
+from ml_platform.errors import TableNotFound
+from ml_platform.spec.queries import quote
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Commit, Lake, Table
+from ml_platform.storage.tables import ensure_table
+
+State = Literal["raised", "cleared", "told", "past"]
+"""`past` is an event that was over long before it was seen: noted, not told."""
+Step = Literal["due", "claimed", "failed", "sent", "expired"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A condition that began or ended, or an event."""
+
+    number: int
+    """Counts the entries of a use case."""
+    message: str
+    key: str
+    kind: Kind
+    severity: Severity
+    state: State
+    title: str
+    body: str
+    link: str
+    since: datetime
+    seen_at: datetime
+    """By the clock."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How far one message has come on its way to one channel."""
+
+    message: str
+    channel: str
+    step: Step
+    count: int
+    """Counts the steps of this delivery."""
+    attempts: int
+    """How often sending it has failed."""
+    taken_at: datetime
+    """When this step was taken."""
+    next_at: datetime
+    """Before this moment nobody else tries."""
+    first_at: datetime
+    """When the message came up."""
+    said: str
+    """Why the last attempt failed."""
+
+
+@dataclass(frozen=True)
+class LedgerState:
+    """The ledger as one transaction sees it."""
+
+    last_number: int
+    open: Mapping[str, Entry]
+    """By key, the entry that began each condition that lasts."""
+    told: frozenset[str]
+    """Keys of events."""
+    pending: tuple[Delivery, ...]
+    """Deliveries that have not come to an end, the newest step of each."""
+    entries: Mapping[str, tuple[Entry, ...]]
+    """By message, the entries of pending deliveries."""
+
+
+class Ledger:
+    """The alerts of one use case."""
+
+    def __init__(self, lake: Lake, use_case: UseCase) -> None:
+        self.lake = lake
+        self.use_case = use_case
+        self.alerts = alerts_table(use_case)
+        self.deliveries = deliveries_table(use_case)
+
+    def ensure(self, cursor: duckdb.DuckDBPyConnection, commit: Commit) -> None:
+        """Create the tables where they are not there yet."""
+        for table in (self.alerts, self.deliveries):
+            ensure_table(self.lake, cursor, table, commit, partitioned=False)
+
+    def read(self, cursor: duckdb.DuckDBPyConnection) -> LedgerState:
+        """The state now; in a transaction, as of its start."""
+        try:
+            for table in (self.alerts, self.deliveries):
+                self.lake.relation(cursor, table.schema, table.name)
+        except TableNotFound:
+            return LedgerState(0, {}, frozenset(), (), {})
+        lasting = self._entries(
+            cursor,
+            """WHERE state IN ('raised', 'cleared')
+            QUALIFY number = max(number) OVER (PARTITION BY key)""",
+        )
+        rows = cursor.execute(f"SELECT key FROM {self.alerts.sql} WHERE state IN ('told', 'past')")
+        told = frozenset(key for (key,) in rows.fetchall())
+        counted = cursor.execute(f"SELECT coalesce(max(number), 0) FROM {self.alerts.sql}")
+        (last,) = counted.fetchone() or (0,)
+        pending = tuple(
+            delivery for delivery in self.latest(cursor) if delivery.step not in {"sent", "expired"}
+        )
+        messages = {delivery.message for delivery in pending}
+        entries: dict[str, tuple[Entry, ...]] = {}
+        if messages:
+            for entry in self._entries(
+                cursor, "WHERE message IN (SELECT unnest($1::VARCHAR[]))", [sorted(messages)]
+            ):
+                entries[entry.message] = (*entries.get(entry.message, ()), entry)
+        return LedgerState(
+            last, {e.key: e for e in lasting if e.state == "raised"}, told, pending, entries
+        )
+
+    def latest(self, cursor: duckdb.DuckDBPyConnection) -> list[Delivery]:
+        """The newest step of every delivery, the oldest message first."""
+        names = ", ".join(_select(column) for column in DELIVERY_COLUMNS)
+        rows = cursor.execute(
+            f"""SELECT {names} FROM {self.deliveries.sql}
+            QUALIFY row_number() OVER (PARTITION BY message, channel ORDER BY count DESC) = 1
+            ORDER BY first_at, message, channel"""
+        ).fetchall()
+        return [Delivery(*(_aware(value) for value in row)) for row in rows]
+
+    def append(
+        self,
+        transaction: duckdb.DuckDBPyConnection,
+        entries: Sequence[Entry] = (),
+        deliveries: Iterable[Delivery] = (),
+    ) -> None:
+        """Add rows, within a transaction."""
+        for table, rows in ((self.alerts, entries), (self.deliveries, tuple(deliveries))):
+            if rows:
+                names = ", ".join(quote(column) for column in table.columns)
+                marks = ", ".join("?" for _ in table.columns)
+                transaction.executemany(
+                    f"INSERT INTO {table.sql} ({names}) VALUES ({marks})",
+                    [astuple(row) for row in rows],
+                )
+
+    def _entries(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        where: str,
+        parameters: Sequence[object] = (),
+    ) -> list[Entry]:
+        names = ", ".join(_select(column) for column in ENTRY_COLUMNS)
+        rows = cursor.execute(
+            f"SELECT {names} FROM {self.alerts.sql} {where} ORDER BY number", parameters
+        ).fetchall()
+        return [Entry(*(_aware(value) for value in row)) for row in rows]
+
+
+TIMES = frozenset({"since", "seen_at", "taken_at", "next_at", "first_at"})
+ENTRY_COLUMNS = tuple(field.name for field in fields(Entry))
+DELIVERY_COLUMNS = tuple(field.name for field in fields(Delivery))
+
+
+def alerts_table(use_case: UseCase) -> Table:
+    """Conditions that began or ended, and events; it has no windows."""
+    return Table(use_case.name, "alerts", _columns(ENTRY_COLUMNS), order=("number",))
+
+
+def deliveries_table(use_case: UseCase) -> Table:
+    """Steps of bringing messages to channels; it has no windows."""
+    return Table(
+        use_case.name,
+        "alert_deliveries",
+        _columns(DELIVERY_COLUMNS),
+        order=("message", "channel", "count"),
+    )
+
+
+def _columns(names: Sequence[str]) -> dict[str, str]:
+    numbers = {"number": "BIGINT", "count": "INTEGER", "attempts": "INTEGER"}
+    return {
+        name: "TIMESTAMPTZ" if name in TIMES else numbers.get(name, "VARCHAR") for name in names
+    }
+
+
+def _select(column: str) -> str:
+    return f"timezone('UTC', {quote(column)})" if column in TIMES else quote(column)
+
+
+def _aware(value: Any) -> Any:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value

@@ -1,0 +1,205 @@
+"""What to note and what to send next: a function of the ledger and of what there is to tell."""
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+from ml_platform.alerts.channels import Channel, Message
+from ml_platform.alerts.condition import Condition, Found, clock
+from ml_platform.alerts.ledger import Delivery, Entry, LedgerState
+from ml_platform.alerts.message import MOST_APART, write_message
+
+Told = TypeVar("Told", Condition, Entry)
+
+LEASE = timedelta(minutes=2)
+"""So long nobody else sends what one process is about to send; longer than a channel may take."""
+FIRST_RETRY = timedelta(minutes=1)
+LONGEST_RETRY = timedelta(hours=1)
+EXPIRES_AFTER = timedelta(hours=24)
+LATEST_NEWS = timedelta(days=7)
+"""An event that is older when it is first seen is history, not news."""
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A message that this process has claimed to send to a channel."""
+
+    delivery: Delivery
+    channel: Channel
+    message: Message
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows to append to the ledger, and what to send once they are there."""
+
+    entries: tuple[Entry, ...]
+    deliveries: tuple[Delivery, ...]
+    sendings: tuple[Sending, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.deliveries)
+
+
+def make_plan(
+    use_case: str,
+    zone: ZoneInfo,
+    state: LedgerState,
+    found: Found,
+    channels: Sequence[Channel],
+    now: datetime,
+) -> Plan:
+    """Begin and end conditions, note events, claim what is due to be sent."""
+    entries = tuple(_entries(zone, state, found, now))
+    told = [entry for entry in entries if entry.state != "past"]
+    by_message = {**state.entries, **_by_message(told)}
+    messages = {name: write_message(use_case, rows) for name, rows in by_message.items()}
+    begun = [
+        Delivery(name, channel.id, "due", 0, 0, now, now, now, "")
+        for name in _by_message(told)
+        for channel in channels
+        if channel.wants(messages[name])
+    ]
+    expired = [d for d in state.pending if d.first_at + EXPIRES_AFTER <= now]
+    waiting = [d for d in state.pending if d not in expired] + begun
+    known = {channel.id: channel for channel in channels}
+    claimed = {
+        (d.message, d.channel): replace(
+            d, step="claimed", count=d.count + 1, taken_at=now, next_at=now + LEASE
+        )
+        for d in waiting
+        if d.channel in known and d.next_at <= now and not _comes_later(d, waiting, by_message)
+    }
+    return Plan(
+        entries,
+        (
+            *(replace(d, step="expired", count=d.count + 1, taken_at=now) for d in expired),
+            *(d for d in begun if (d.message, d.channel) not in claimed),
+            *claimed.values(),
+        ),
+        tuple(
+            Sending(d, known[d.channel], messages[d.message])
+            # What has failed least comes first: a message that a channel never takes cannot keep
+            # the others from it.
+            for d in sorted(claimed.values(), key=lambda d: (d.attempts, d.first_at))
+        ),
+    )
+
+
+def sent(delivery: Delivery, now: datetime) -> Delivery:
+    """The step after a message has arrived."""
+    return replace(delivery, step="sent", count=delivery.count + 1, taken_at=now, said="")
+
+
+def failed(delivery: Delivery, said: str, now: datetime) -> Delivery:
+    """The step after a message did not arrive: it is tried again, less and less often."""
+    wait = min(FIRST_RETRY * 2**delivery.attempts, LONGEST_RETRY)
+    return replace(
+        delivery,
+        step="failed",
+        count=delivery.count + 1,
+        attempts=delivery.attempts + 1,
+        taken_at=now,
+        next_at=now + wait,
+        said=said,
+    )
+
+
+def put_off(delivery: Delivery, until: datetime, now: datetime) -> Delivery:
+    """The step after a channel was found dead before this message's turn came."""
+    return replace(delivery, step="due", count=delivery.count + 1, taken_at=now, next_at=until)
+
+
+def _entries(zone: ZoneInfo, state: LedgerState, found: Found, now: datetime) -> Iterator[Entry]:
+    lasting = {c.key: c for c in found.conditions if c.lasts}
+    raised = [c for key, c in lasting.items() if key not in state.open]
+    events = [c for c in found.conditions if not c.lasts and c.key not in state.told]
+    news = [c for c in events if c.since > now - LATEST_NEWS]
+    past = [c for c in events if c not in news]
+    over = [entry for key, entry in state.open.items() if key not in lasting]
+    number = state.last_number
+    for group in _told_together([*raised, *news]):
+        message = _new_id()
+        for condition in group:
+            number += 1
+            yield _entry(number, message, condition, now)
+    for ended in _told_together(over):
+        message = _new_id()
+        for entry in ended:
+            number += 1
+            yield _cleared(number, message, entry, found.notes.get(entry.key, ""), zone, now)
+    for condition in past:
+        number += 1
+        yield replace(_entry(number, "", condition, now), state="past")
+
+
+def _entry(number: int, message: str, condition: Condition, now: datetime) -> Entry:
+    return Entry(
+        number=number,
+        message=message,
+        key=condition.key,
+        kind=condition.kind,
+        severity=condition.severity,
+        state="raised" if condition.lasts else "told",
+        title=condition.title,
+        body=condition.body,
+        link=condition.link,
+        since=condition.since,
+        seen_at=now,
+    )
+
+
+def _cleared(
+    number: int, message: str, begun: Entry, note: str, zone: ZoneInfo, now: datetime
+) -> Entry:
+    lasted = f"Told at {clock(begun.seen_at, zone)}, over at {clock(now, zone)}."
+    return replace(
+        begun,
+        number=number,
+        message=message,
+        state="cleared",
+        title=f"All clear: {begun.title}",
+        body=f"{note}\n{lasted}".strip(),
+        seen_at=now,
+    )
+
+
+def _told_together(items: Iterable[Told]) -> Iterator[list[Told]]:
+    ordered = sorted(items, key=lambda item: item.kind)
+    for _, same in groupby(ordered, key=lambda item: item.kind):
+        group = list(same)
+        if len(group) > MOST_APART:
+            yield group
+        else:
+            yield from ([item] for item in group)
+
+
+def _by_message(entries: Iterable[Entry]) -> dict[str, tuple[Entry, ...]]:
+    found: dict[str, tuple[Entry, ...]] = {}
+    for entry in entries:
+        found[entry.message] = (*found.get(entry.message, ()), entry)
+    return found
+
+
+def _comes_later(
+    delivery: Delivery,
+    waiting: Sequence[Delivery],
+    entries: dict[str, tuple[Entry, ...]],
+) -> bool:
+    """Whether something about the same condition is still on its way to the same channel."""
+    keys = {entry.key for entry in entries[delivery.message]}
+    return any(
+        other.channel == delivery.channel
+        and other.message != delivery.message
+        and entries[other.message][0].number < entries[delivery.message][0].number
+        and keys & {entry.key for entry in entries[other.message]}
+        for other in waiting
+    )
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:12]
