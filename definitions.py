@@ -7,6 +7,7 @@ import dagster as dg
 
 from assets.features import build_features
 from assets.monitoring import build_monitoring
+from assets.rollback import build_rollback_job
 from assets.scoring import build_scoring
 from assets.sources import build_sources
 from assets.training import build_training
@@ -18,9 +19,11 @@ from resources import LakeResource, RegistryResource
 from sensors.alerts import build_alerts
 from sensors.landing import build_landing
 from sensors.retraining import build_retraining, build_retraining_schedule
+from sensors.rollback import build_rollback
 
 ASSETS = (build_sources, build_features, build_training, build_scoring, build_monitoring)
-SENSORS = (build_landing, build_retraining, build_alerts)
+JOBS = (build_rollback_job,)
+SENSORS = (build_landing, build_retraining, build_rollback, build_alerts)
 SCHEDULES = (build_retraining_schedule,)
 
 
@@ -44,6 +47,7 @@ def _build(
             *(asset for case in use_cases for build in ASSETS for asset in build(case, settings)),
             *(_broken(name, errors) for name, errors in broken.items()),
         ],
+        jobs=[each for case in use_cases for build in JOBS for each in build(case, settings)],
         sensors=[each for case in use_cases for build in SENSORS for each in build(case, settings)],
         schedules=[
             each for case in use_cases for build in SCHEDULES for each in build(case, settings)

@@ -61,6 +61,23 @@ def materialized(
     yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
 
+def withheld(
+    context: dg.AssetExecutionContext, by_partition: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Any]:
+    """Record materialisations as `materialized` does, but let nothing after them in the run go on.
+
+    There is no output, so the steps that need it are skipped, and the run does not fail.
+    """
+    version = context.assets_def.code_versions_by_key.get(context.asset_key)
+    for key, metadata in by_partition.items():
+        yield dg.AssetMaterialization(
+            context.asset_key,
+            partition=key,
+            metadata=metadata,
+            tags={CODE_VERSION_TAG: version} if version else None,
+        )
+
+
 def checked(
     context: dg.AssetExecutionContext, name: str, verdicts: Mapping[str, Verdict]
 ) -> Iterator[Any]:

@@ -6,16 +6,17 @@ from typing import Any
 
 import dagster as dg
 
-from assets.events import materialized
+from assets.events import Verdict, checked, materialized, withheld
 from assets.metadata import asset_key, common, described
 from assets.partitions import before_cutoff, cutoffs_of
-from ml_platform.registry import Promotion
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.storage import Commit
-from ml_platform.training import TrainingReport, decide, train
+from ml_platform.training import Decided, TrainingReport, decide, train
 from resources import LakeResource, RegistryResource
 from resources.reasons import reasons_in, reasons_shown, training_window
+
+CHALLENGER_IS_BETTER = "challenger_is_better"
 
 
 def build_training(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
@@ -75,19 +76,35 @@ def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
 
 
 def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
-    metric = use_case.model.metric
+    metric, gate = use_case.model.metric, use_case.gate
+    key = asset_key(use_case, "promotions")
+    partitions = cutoffs_of(use_case)
 
     @dg.asset(
-        key=asset_key(use_case, "promotions"),
+        key=key,
         deps=[asset_key(use_case, "model")],
-        partitions_def=cutoffs_of(use_case),
+        partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(1),
         code_version=use_case.code_version,
         description=(
             f"The promotion gate: champion and challenger scored on the same labelled rows that "
-            f"the challenger has not seen, compared by `{metric}`. Promoted or refused, the "
-            "figures are kept."
+            f"neither was fitted on, compared by `{metric}`. Promoted, refused, or left to a "
+            "person to approve, the figures are kept."
         ),
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHALLENGER_IS_BETTER,
+                asset=key,
+                partitions_def=partitions,
+                blocking=True,
+                description=(
+                    f"`{metric}` is better by more than {gate.min_improvement:g} with "
+                    f"{gate.confidence:.0%} confidence, and nothing that is guarded is worse than "
+                    "allowed. A refusal is an answer: it stops what comes after it in the run, "
+                    "and the run does not fail."
+                ),
+            )
+        ],
         output_required=False,
         **common(use_case, "ducklake", "mlflow"),
     )
@@ -95,16 +112,19 @@ def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
     ) -> Iterator[Any]:
         commit = Commit(context.run.run_id, use_case.code_version, f"{use_case.name}/promotions")
-        decisions = {}
+        decisions: dict[str, Decided] = {}
         for key in context.partition_keys:
             cutoff = use_case.calendar.window(key).start
             version = registry.registry.trained_at(use_case, cutoff)
-            decided = decide(
+            decisions[key] = decide(
                 lake.lake, registry.registry, use_case, version, commit, decided_by="promotion gate"
             )
-            decisions[key] = decided.promotion
         why = reasons_shown(context.run.tags)
-        yield from materialized(context, {k: {**_decided(d), **why} for k, d in decisions.items()})
+        rows = {key: {**_decided(decided), **why} for key, decided in decisions.items()}
+        refused = all(each.promotion.decision == "refused" for each in decisions.values())
+        yield from (withheld if refused else materialized)(context, rows)
+        verdicts = {key: _gate_verdict(decided) for key, decided in decisions.items()}
+        yield from checked(context, CHALLENGER_IS_BETTER, verdicts)
 
     return promotions
 
@@ -120,13 +140,28 @@ def _described(report: TrainingReport) -> dict[str, Any]:
     }
 
 
-def _decided(promotion: Promotion) -> dict[str, Any]:
+def _decided(decided: Decided) -> dict[str, Any]:
+    promotion = decided.promotion
+    pictures = "\n\n".join(_inline(name, image) for name, image in decided.pictures.items())
     return {
         "decision": promotion.decision,
         "model version": promotion.version,
         "reason": promotion.reason,
+        **({"comparison": dg.MetadataValue.md(pictures)} if pictures else {}),
         **_numbers(promotion.figures),
     }
+
+
+def _gate_verdict(decided: Decided) -> Verdict:
+    promotion = decided.promotion
+    waits = "waits for a person, see `ml-platform approvals`: "
+    return Verdict(
+        passed=promotion.decision != "refused",
+        description=f"{waits if promotion.decision == 'waiting' else ''}{promotion.reason}",
+        metadata={"decision": promotion.decision, "model version": promotion.version},
+        # An error would fail the run, and with it raise the alarms of a failure.
+        severity=dg.AssetCheckSeverity.WARN,
+    )
 
 
 def _numbers(figures: Mapping[str, float]) -> dict[str, float]:

@@ -18,6 +18,8 @@ PlatformError
 ├── TrainingFailed       the estimator or its training set cannot be used
 ├── ModelNotFound        no such model version
 ├── NoChampion           no promotion is effective at this event time
+├── AnswerRefused        the version does not wait for a person, or not any more
+├── RollbackRefused      the version cannot serve from then on
 ├── ModelRefused         an artifact is not what the registry recorded
 ├── AlertsMisconfigured  there is no channel where the setting says that there are
 └── OrchestratorError    Dagster failed
@@ -128,6 +130,14 @@ class ModelNotFound(PlatformError):
 
 class NoChampion(PlatformError):
     """No promotion is effective at this event time."""
+
+
+class AnswerRefused(PlatformError):
+    """A person's answer about a version that does not wait for one, or not any more."""
+
+
+class RollbackRefused(PlatformError):
+    """A version cannot be rolled back to, or not from that moment on."""
 
 
 class ModelRefused(PlatformError):

@@ -1,4 +1,4 @@
-"""Commands about model versions: train them, let them serve, explain what they did."""
+"""Commands about model versions: train them, explain what they did."""
 
 from typing import Annotated
 
@@ -28,56 +28,6 @@ def train(
             platform.commit(case, "model"), tags=tags,
         )  # fmt: skip
         printing.show_training(case, report)
-
-
-@commands.command(rich_help_panel=PANEL)
-def promote(use_case: UseCaseName, version: Annotated[int, typer.Argument(min=1)]) -> None:
-    """Let the promotion gate decide whether a version serves from its cutoff on."""
-    from ml_platform.cli import printing
-    from ml_platform.cli.platform import opened
-    from ml_platform.training import decide
-
-    with opened() as platform:
-        case = platform.loaded.require(use_case)
-        commit = platform.commit(case, "promotions")
-        decided = decide(
-            platform.lake, platform.registry, case, version, commit, decided_by=platform.person
-        )
-        printing.show_promotions(case, [decided.promotion])
-
-
-@commands.command(rich_help_panel=PANEL)
-def rollback(
-    use_case: UseCaseName,
-    version: Annotated[int, typer.Argument(min=1, help="Version that is to serve again.")],
-    since: Annotated[str, typer.Option("--from", help="Partition from which on it serves.")],
-    reason: Annotated[str, typer.Option(help="Why; kept in the history.")],
-) -> None:
-    """Let an earlier version serve again, and say which predictions have to be made again."""
-    from ml_platform import registry
-    from ml_platform.cli import printing
-    from ml_platform.cli.platform import moment_of, opened, stale_windows
-
-    with opened() as platform:
-        case = platform.loaded.require(use_case)
-        promotion = registry.rollback(
-            platform.lake, platform.registry, case, version, moment_of(case, since),
-            platform.person, reason, platform.commit(case, "promotions"),
-        )  # fmt: skip
-        printing.show_promotions(case, [promotion])
-        printing.show_stale(case, stale_windows(platform, case, promotion))
-
-
-@commands.command(rich_help_panel=PANEL)
-def history(use_case: UseCaseName) -> None:
-    """Show which version served from when on, and why."""
-    from ml_platform import registry
-    from ml_platform.cli import printing
-    from ml_platform.cli.platform import opened
-
-    with opened() as platform:
-        case = platform.loaded.require(use_case)
-        printing.show_promotions(case, registry.history(platform.lake, case))
 
 
 @commands.command(rich_help_panel=PANEL)

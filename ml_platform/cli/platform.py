@@ -11,7 +11,7 @@ from functools import cached_property
 from pydantic import ValidationError
 
 from ml_platform.errors import EmptyPartition, PlatformError
-from ml_platform.registry import Promotion, Registry, history, partitions_written_by
+from ml_platform.registry import Registry
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import Loaded, load_use_cases
 from ml_platform.spec.use_case import UseCase
@@ -111,19 +111,6 @@ def _named(use_case: UseCase, partition: str | None, stretch: str | None) -> Win
             raise PlatformError(f"--range {stretch}: the first partition is after the last")
         return Window(begin, end)
     return None
-
-
-def stale_windows(platform: Platform, use_case: UseCase, promotion: Promotion) -> list[Window]:
-    """Windows that other versions predicted, from where on a promotion is effective; in order."""
-    others = {p.version for p in history(platform.lake, use_case)} - {promotion.version}
-    found = {
-        window
-        for version in others
-        for window in partitions_written_by(
-            platform.lake, use_case, version, promotion.effective_from
-        )
-    }
-    return sorted(found, key=lambda window: window.start.astimezone(UTC))
 
 
 def moment_of(use_case: UseCase, key: str) -> datetime:

@@ -101,17 +101,6 @@ def show_promotions(case: "UseCase", promotions: Iterable["Promotion"]) -> None:
         _line(f"nothing was decided about {case.name} yet")
 
 
-def show_stale(case: "UseCase", windows: Iterable["Window"]) -> None:
-    """Partitions that another version predicted, and how to predict them again."""
-    keys = [case.calendar.key(window) for window in windows]
-    if keys:
-        stretch = f"{keys[0]}...{keys[-1]}"
-        _line(f"{len(keys)} partitions carry predictions of other versions")
-        _line(f"next: ml-platform score {case.name} --range {stretch}")
-    else:
-        _line("no prediction has to be made again")
-
-
 def show_scores(case: "UseCase", report: "ScoreReport") -> None:
     """What was predicted, by which versions."""
     if report.written:

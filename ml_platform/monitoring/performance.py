@@ -2,7 +2,8 @@
 
 A window is reported twice. `first` is what could be said when the window was first due: with the
 labels known by its end and the label's horizon, or by the report if that was earlier. Once it
-holds numbers, or the horizon has passed, it stays as it is. `current` counts every label known now.
+holds numbers, or the horizon has passed, it stays as it is, unless another version's predictions
+have taken the place of those that it measured. `current` counts every label known now.
 """
 
 from collections.abc import Iterator, Mapping
@@ -122,7 +123,7 @@ def report_performance(
                 continue
             found[window] = current
             due = use_case.label.horizon.after(window.end, use_case.calendar.timezone)
-            if not _is_final(first, due):
+            if not _is_final(first, due) or _is_of_others(first, current):
                 then = measure_window(use_case, part, min(now, due), current)
                 first = list(_rows(use_case, window, "first", then, snapshot))
             rows += [*first, *_rows(use_case, window, "current", current, snapshot)]
@@ -218,6 +219,11 @@ def measure_window(
 
 def _is_final(first: list[Row], due: datetime) -> bool:
     return any(row["value"] is not None or row["labels_known_by"] >= due for row in first)
+
+
+def _is_of_others(first: list[Row], current: Performance) -> bool:
+    """Whether predictions of other versions have taken the place of those that were measured."""
+    return any(tuple(row["model_versions"]) != current.versions for row in first)
 
 
 def _rows(

@@ -1,5 +1,6 @@
 """Model versions, which of them serves when, and the one way to predict with them."""
 
+from ml_platform.registry.approvals import answer, waiting
 from ml_platform.registry.models import Registry
 from ml_platform.registry.prediction import Fitted, predict
 from ml_platform.registry.promotions import (
@@ -8,12 +9,11 @@ from ml_platform.registry.promotions import (
     champions_of,
     history,
     latest_decision,
-    partitions_written_by,
     point_alias,
     promotions_table,
     record,
-    rollback,
 )
+from ml_platform.registry.reigns import Reign, reigns
 from ml_platform.registry.row_wise import is_row_wise
 from ml_platform.registry.versions import ModelVersion, TrainedModel
 
@@ -22,16 +22,18 @@ __all__ = [
     "ModelVersion",
     "Promotion",
     "Registry",
+    "Reign",
     "TrainedModel",
+    "answer",
     "champion_at",
     "champions_of",
     "history",
     "is_row_wise",
     "latest_decision",
-    "partitions_written_by",
     "point_alias",
     "predict",
     "promotions_table",
     "record",
-    "rollback",
+    "reigns",
+    "waiting",
 ]

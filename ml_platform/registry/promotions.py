@@ -12,7 +12,7 @@ from ml_platform.registry.models import Registry
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, Table
-from ml_platform.storage.tables import WINDOW_START, ensure_table, naive_utc
+from ml_platform.storage.tables import ensure_table
 
 CHAMPION = "champion"
 """MLflow alias of the version that serves now."""
@@ -58,11 +58,19 @@ def promotions_table(use_case: UseCase) -> Table:
     )
 
 
-def record(lake: Lake, use_case: UseCase, promotion: Promotion, commit: Commit) -> bool:
+def record(
+    lake: Lake,
+    use_case: UseCase,
+    promotion: Promotion,
+    commit: Commit,
+    *,
+    seen: int | None = None,
+) -> bool:
     """Append one decision, in one transaction; whether it was appended.
 
     A version is decided about once, and once more where it was found to wait: of two who answer
-    at the same time the second finds it answered. A rollback is always appended.
+    at the same time the second finds it answered. Rolled back is often.
+    seen: how many decisions this one takes into account; nothing is appended where there are more.
     """
     table = promotions_table(use_case)
     values = [
@@ -83,9 +91,11 @@ def record(lake: Lake, use_case: UseCase, promotion: Promotion, commit: Commit) 
 
     def work(cursor: duckdb.DuckDBPyConnection) -> bool:
         decided = [row[0] for row in cursor.execute(made, [promotion.version]).fetchall()]
-        # Sorted out here, in the transaction: what was read before it may be out of date.
+        # Looked at here, in the transaction: what was read before it may be out of date.
         is_answer = decided == ["waiting"] and promotion.decision != "waiting"
         if promotion.decision != "rolled back" and decided and not is_answer:
+            return False
+        if seen is not None and cursor.execute(f"FROM {table.sql}").fetchall()[seen:]:
             return False
         cursor.execute(insert, values)
         return True
@@ -184,50 +194,3 @@ def point_alias(lake: Lake, registry: Registry, use_case: UseCase) -> None:
     if serving:
         newest = max(p.effective_from for p in serving)
         registry.set_alias(use_case, CHAMPION, champion_at(serving, newest))
-
-
-def rollback(
-    lake: Lake,
-    registry: Registry,
-    use_case: UseCase,
-    to_version: int,
-    effective_from: datetime,
-    decided_by: str,
-    reason: str,
-    commit: Commit,
-) -> Promotion:
-    """Let an earlier version serve again from a moment of event time on.
-
-    What other versions predicted from then on stays until it is materialised again; see
-    `partitions_written_by`. Raises ModelNotFound where there is no such version.
-    """
-    registry.load(use_case, to_version)
-    promotion = Promotion(
-        version=to_version,
-        effective_from=effective_from,
-        decided_at=datetime.now(UTC),
-        decided_by=decided_by,
-        decision="rolled back",
-        reason=reason,
-    )
-    record(lake, use_case, promotion, commit)
-    point_alias(lake, registry, use_case)
-    return promotion
-
-
-def partitions_written_by(
-    lake: Lake, use_case: UseCase, version: int, since: datetime
-) -> list[Window]:
-    """Windows from `since` on whose predictions carry a version, in order."""
-    first = use_case.calendar.window_at(since).start
-    with lake.cursor() as cursor:
-        try:
-            table = lake.relation(cursor, use_case.name, "predictions")
-        except TableNotFound:
-            return []
-        rows = cursor.execute(
-            f"""SELECT DISTINCT {WINDOW_START} FROM {table}
-            WHERE model_version = ? AND {WINDOW_START} >= ? ORDER BY 1""",
-            [version, naive_utc(first)],
-        ).fetchall()
-    return [use_case.calendar.window_at(start.replace(tzinfo=UTC)) for (start,) in rows]

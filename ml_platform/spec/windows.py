@@ -4,7 +4,7 @@ A window is half open, `[start, end)`, and its bounds are instants; its key is t
 gives the same partition.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -83,6 +83,19 @@ class Calendar:
             end = _next(start, self.cadence)
             yield Window(start, end)
             start = end
+
+    def stretches(self, windows: Iterable[Window]) -> Iterator[Window]:
+        """Unbroken stretches that windows make up, in order of time."""
+        stretch: Window | None = None
+        for window in sorted(windows, key=lambda window: _utc(window.start)):
+            if stretch and _utc(stretch.end) == _utc(window.start):
+                stretch = Window(stretch.start, window.end)
+            else:
+                if stretch:
+                    yield stretch
+                stretch = window
+        if stretch:
+            yield stretch
 
     def key(self, window: Window) -> str:
         """Name of the partition, as Dagster writes it."""

@@ -1,0 +1,149 @@
+"""Commands about which version serves: the gate, a person's answer, rollback, the history."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ml_platform.cli.arguments import UseCaseName
+
+if TYPE_CHECKING:
+    from ml_platform.cli.platform import Platform
+    from ml_platform.rollback import Plan
+    from ml_platform.spec.use_case import UseCase
+
+PANEL = "Decisions"
+commands = typer.Typer()
+
+Version = Annotated[int, typer.Argument(min=1, help="Number of a model version.")]
+Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
+
+
+@commands.command(rich_help_panel=PANEL)
+def promote(use_case: UseCaseName, version: Version) -> None:
+    """Let the promotion gate decide whether a version serves from its cutoff on."""
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened
+    from ml_platform.training import decide
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        commit = platform.commit(case, "promotions")
+        decided = decide(
+            platform.lake, platform.registry, case, version, commit, decided_by=platform.person
+        )
+        printing.show_promotions(case, [decided.promotion])
+
+
+@commands.command(rich_help_panel=PANEL)
+def approvals(
+    use_case: Annotated[str | None, typer.Argument(metavar="[USE_CASE]")] = None,
+) -> None:
+    """Show the challengers that passed the gate and wait for a person, with their figures."""
+    from ml_platform import registry
+    from ml_platform.cli import decision_tables
+    from ml_platform.cli.platform import opened
+
+    with opened() as platform:
+        loaded = platform.loaded
+        cases = [loaded.require(use_case)] if use_case else list(loaded.use_cases.values())
+        for case in cases:
+            open_ones = registry.waiting(platform.lake, case)
+            for promotion in open_ones:
+                decision_tables.show_comparison(case, promotion)
+            if not open_ones:
+                decision_tables.show_none_waits(case)
+
+
+@commands.command(rich_help_panel=PANEL)
+def approve(use_case: UseCaseName, version: Version, reason: Reason) -> None:
+    """Let a challenger that waits serve."""
+    _answer(use_case, version, approve=True, reason=reason)
+
+
+@commands.command(rich_help_panel=PANEL)
+def reject(use_case: UseCaseName, version: Version, reason: Reason) -> None:
+    """Refuse a challenger that waits."""
+    _answer(use_case, version, approve=False, reason=reason)
+
+
+def _answer(use_case: str, version: int, *, approve: bool, reason: str) -> None:
+    from ml_platform import registry
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        given = registry.answer(
+            platform.lake, platform.registry, case, version, approve=approve,
+            decided_by=platform.person, reason=reason, commit=platform.commit(case, "promotions"),
+        )  # fmt: skip
+        printing.show_promotions(case, [given])
+
+
+@commands.command(rich_help_panel=PANEL)
+def rollback(
+    use_case: UseCaseName,
+    reason: Reason,
+    to: Annotated[
+        int | None, typer.Option(min=1, help="Version; by default the champion before this one.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--from", help="Partition; by default the first that this one serves."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    here: Annotated[
+        bool, typer.Option("--here", help="Make the partitions again here, without Dagster.")
+    ] = False,
+) -> None:
+    """Let an earlier version serve again; shows first which partitions are made again."""
+    from ml_platform.cli import decision_tables, printing
+    from ml_platform.cli.platform import moment_of, opened
+    from ml_platform.rollback import plan_rollback, roll_back
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        plan = plan_rollback(
+            platform.lake, platform.registry, case, decided_by=platform.person, reason=reason,
+            to=to, since=moment_of(case, since) if since else None,
+        )  # fmt: skip
+        decision_tables.show_plan(case, plan)
+        if not yes:
+            typer.confirm("Roll back?", abort=True)
+        commit = platform.commit(case, "promotions")
+        made = roll_back(platform.lake, platform.registry, case, plan, commit)
+        printing.show_promotions(case, [made])
+        if here:
+            _remake(platform, case, plan)
+        else:
+            decision_tables.show_next(case, plan)
+
+
+@commands.command(rich_help_panel=PANEL)
+def history(use_case: UseCaseName) -> None:
+    """Show which version served from when on, and why."""
+    from ml_platform import registry
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        printing.show_promotions(case, registry.history(platform.lake, case))
+
+
+def _remake(platform: "Platform", case: "UseCase", plan: "Plan") -> None:
+    from ml_platform.cli import printing
+    from ml_platform.cli.decision_tables import progress_of
+    from ml_platform.rollback import remake
+
+    commits = {name: platform.commit(case, name) for name, _ in plan.affected.tables}
+    with progress_of(case, plan) as told:
+        remade = remake(
+            platform.lake, platform.registry, case, plan.affected, commits, progress=told
+        )
+    for scored in remade.predictions:
+        printing.show_scores(case, scored)
+    for drift in remade.drift_report:
+        printing.show_drift(case, drift)
+    for performance in remade.performance_report:
+        printing.show_performance(case, performance)

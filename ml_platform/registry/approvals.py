@@ -1,0 +1,105 @@
+"""Challengers that passed the gate and wait for a person, and the person's answer."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from ml_platform.errors import AnswerRefused, TableNotFound
+from ml_platform.registry.models import Registry
+from ml_platform.registry.promotions import (
+    Promotion,
+    history,
+    latest_decision,
+    point_alias,
+    record,
+)
+from ml_platform.registry.reigns import reigns
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Commit, Lake
+from ml_platform.storage.tables import WINDOW_START, naive_utc
+
+
+def waiting(lake: Lake, use_case: UseCase) -> list[Promotion]:
+    """What waits for a person, with the figures of the comparison, oldest first."""
+    decisions = history(lake, use_case)
+    asked = [p for p in decisions if p.decision == "waiting"]
+    return [p for p in asked if latest_decision(decisions, p.version) == p]
+
+
+def answer(
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    version: int,
+    *,
+    approve: bool,
+    decided_by: str,
+    reason: str,
+    commit: Commit,
+) -> Promotion:
+    """Promote or refuse a version that waits; the answer is a row of its own in the history.
+
+    An approved version serves from its cutoff on, or, where predictions have been made since, from
+    the first partition after them: they were right to be the old champion's, and stay.
+    Raises AnswerRefused where the version does not wait, somebody answered first, or the champion
+    is not the one that it was compared with.
+    """
+    decisions = history(lake, use_case)
+    asked = latest_decision(decisions, version)
+    if asked is None or asked.decision != "waiting":
+        raise AnswerRefused(_why_not(lake, use_case, version, asked))
+    if approve:
+        _require_same_champion(use_case, decisions, asked)
+    given = replace(
+        asked,
+        effective_from=_first_unpredicted(lake, use_case, asked.effective_from),
+        decided_at=datetime.now(UTC),
+        decided_by=decided_by,
+        decision="promoted" if approve else "refused",
+        reason=reason,
+    )
+    if not record(lake, use_case, given, commit, seen=len(decisions)):
+        latest = latest_decision(history(lake, use_case), version)
+        raise AnswerRefused(_why_not(lake, use_case, version, latest))
+    point_alias(lake, registry, use_case)
+    return given
+
+
+def _why_not(lake: Lake, use_case: UseCase, version: int, latest: Promotion | None) -> str:
+    numbers = [str(p.version) for p in waiting(lake, use_case)]
+    open_ones = f"what waits: {', '.join(numbers)}" if numbers else "nothing waits"
+    if latest is None:
+        return f"nothing was decided about version {version} of {use_case.name}; {open_ones}"
+    if latest.decision == "waiting":
+        return f"{use_case.name}: another decision was made in the meantime; look, and answer again"
+    return (
+        f"version {version} of {use_case.name} was {latest.decision} by {latest.decided_by} on "
+        f"{latest.decided_at:%Y-%m-%d %H:%M} UTC, because: {latest.reason}; {open_ones}"
+    )
+
+
+def _require_same_champion(use_case: UseCase, decisions: list[Promotion], asked: Promotion) -> None:
+    compared = asked.figures.get("champion_version")
+    serving = reigns(decisions)[-1:]
+    if [compared] != ([float(serving[0].version)] if serving else [None]):
+        was = f"champion {compared:.0f}" if compared else "no champion"
+        raise AnswerRefused(
+            f"version {asked.version} of {use_case.name} was compared with {was}, "
+            f"version {serving[0].version} serves now; reject it, and train a new challenger"
+            if serving
+            else f"version {asked.version} of {use_case.name} was compared with {was}, none serves"
+        )
+
+
+def _first_unpredicted(lake: Lake, use_case: UseCase, cutoff: datetime) -> datetime:
+    with lake.cursor() as cursor:
+        try:
+            table = lake.relation(cursor, use_case.name, "predictions")
+        except TableNotFound:
+            return cutoff
+        row = cursor.execute(
+            f"SELECT max({WINDOW_START}) FROM {table} WHERE {WINDOW_START} >= ?",
+            [naive_utc(cutoff)],
+        ).fetchone()
+    if row is None or row[0] is None:
+        return cutoff
+    return use_case.calendar.window_at(row[0].replace(tzinfo=UTC)).end

@@ -1,0 +1,33 @@
+"""Who served when: the promotion history as stretches of event time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ml_platform.registry.promotions import Promotion, champion_at
+
+
+@dataclass(frozen=True)
+class Reign:
+    """A version that serves from a moment of event time on, until the next one does."""
+
+    version: int
+    since: datetime
+
+
+def reigns(decisions: Sequence[Promotion]) -> list[Reign]:
+    """Every champion of a history in order of event time; the last one serves now.
+
+    >>> at = [datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2, 3)]
+    >>> found = [Promotion(v, t, t, "gate", "promoted", "") for v, t in zip((1, 2), at)]
+    >>> back = Promotion(1, at[1], at[2], "ada", "rolled back", "")
+    >>> [reign.version for reign in reigns(found)], [r.version for r in reigns([*found, back])]
+    ([1, 2], [1])
+    """
+    moments = sorted({p.effective_from.astimezone(UTC) for p in decisions if p.serves})
+    found: list[Reign] = []
+    for moment in moments:
+        version = champion_at(decisions, moment)
+        if not found or found[-1].version != version:
+            found.append(Reign(version, moment))
+    return found

@@ -1,0 +1,112 @@
+"""A rollback as it is shown before it is done, and the doing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ml_platform.errors import RollbackRefused
+from ml_platform.registry import (
+    Promotion,
+    Registry,
+    Reign,
+    champion_at,
+    history,
+    point_alias,
+    record,
+    reigns,
+)
+from ml_platform.rollback.affected import Affected, affected_by
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Commit, Lake
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a rollback would do; it holds as long as no other decision is made."""
+
+    promotion: Promotion
+    """The row to be: version, from when on, by whom and why."""
+    replaced: tuple[int, ...]
+    """Versions that stop serving, from the one that served first on."""
+    affected: Affected
+    decisions: int
+    """How many decisions had been made."""
+
+
+def plan_rollback(
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    *,
+    decided_by: str,
+    reason: str,
+    to: int | None = None,
+    since: datetime | None = None,
+) -> Plan:
+    """What letting an earlier version serve again would change.
+
+    to: by default the champion before the present one; since: by default the start of the first
+    partition that the present one serves.
+    Raises ModelNotFound, or RollbackRefused where the version never served, has seen what comes
+    after that moment, or serves already.
+    """
+    decisions = history(lake, use_case)
+    served = reigns(decisions)
+    version, moment = _chosen(use_case, served, to, since)
+    model = registry.load(use_case, version)
+    if version not in {p.version for p in decisions if p.serves}:
+        raise RollbackRefused(f"version {version} of {use_case.name} never served")
+    if moment.astimezone(UTC) < model.cutoff.astimezone(UTC):
+        raise RollbackRefused(
+            f"version {version} of {use_case.name} was trained on what was known before "
+            f"{model.cutoff.isoformat()}; it cannot serve from {moment.isoformat()} on"
+        )
+    replaced = _replaced(decisions, served, version, moment)
+    promotion = Promotion(version, moment, datetime.now(UTC), decided_by, "rolled back", reason)
+    affected = affected_by(lake, use_case, [*decisions, promotion], moment)
+    # Where an earlier rollback was interrupted there is still something to make again.
+    if not replaced and not affected:
+        raise RollbackRefused(
+            f"version {version} of {use_case.name} serves from {moment.isoformat()} on already"
+        )
+    return Plan(promotion, replaced, affected, len(decisions))
+
+
+def roll_back(
+    lake: Lake, registry: Registry, use_case: UseCase, plan: Plan, commit: Commit
+) -> Promotion:
+    """Append the rollback to the history and point the alias back.
+
+    What is stored stays until it is made again, as `plan.affected` says. Raises RollbackRefused
+    where another decision was made since the plan: it may have changed what there is to do.
+    """
+    if not record(lake, use_case, plan.promotion, commit, seen=plan.decisions):
+        raise RollbackRefused(
+            f"{use_case.name}: another decision was made in the meantime; look, and roll back again"
+        )
+    point_alias(lake, registry, use_case)
+    return plan.promotion
+
+
+def _chosen(
+    use_case: UseCase, served: Sequence[Reign], to: int | None, since: datetime | None
+) -> tuple[int, datetime]:
+    if not served:
+        raise RollbackRefused(f"{use_case.name} has no champion to roll back from")
+    if to is None and len(served) == 1:
+        raise RollbackRefused(
+            f"version {served[0].version} of {use_case.name} is the first that serves; name the "
+            "version to roll back to"
+        )
+    moment = served[-1].since if since is None else since
+    aligned = use_case.calendar.window_at(moment).start
+    return served[-2].version if to is None else to, aligned
+
+
+def _replaced(
+    decisions: Sequence[Promotion], served: Sequence[Reign], version: int, moment: datetime
+) -> tuple[int, ...]:
+    at = moment.astimezone(UTC)
+    later = [reign.version for reign in served if reign.since > at]
+    first = [champion_at(decisions, at)] if served[0].since <= at else []
+    return tuple(dict.fromkeys(v for v in [*first, *later] if v != version))

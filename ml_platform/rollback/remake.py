@@ -1,0 +1,63 @@
+"""Make partitions again in this process, in the order in which they depend on each other."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ml_platform.monitoring import DriftRun, PerformanceRun, report_drift, report_performance
+from ml_platform.registry import Registry
+from ml_platform.rollback.affected import Affected, Step
+from ml_platform.scoring import ScoreReport, score
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Commit, Lake
+
+
+@dataclass(frozen=True)
+class Remade:
+    """What came of each table, stretch by stretch."""
+
+    predictions: tuple[ScoreReport, ...] = ()
+    drift_report: tuple[DriftRun, ...] = ()
+    performance_report: tuple[PerformanceRun, ...] = ()
+
+
+@dataclass
+class _Results:
+    predictions: list[ScoreReport] = field(default_factory=list)
+    drift_report: list[DriftRun] = field(default_factory=list)
+    performance_report: list[PerformanceRun] = field(default_factory=list)
+
+
+def remake(
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    affected: Affected,
+    commits: Mapping[str, Commit],
+    *,
+    progress: Callable[[Step], None] = lambda step: None,
+) -> Remade:
+    """Make exactly the affected partitions again; `progress` is told of each stretch when done.
+
+    commits: by table. Raises whatever scoring or reporting raises; what was done until then stays,
+    and `affected_by` then finds the rest.
+    """
+    results = _Results()
+    for step in (step for phase in affected.steps(use_case) for step in phase):
+        for table in step.tables:
+            commit = commits[table]
+            if table == "predictions":
+                results.predictions.append(score(lake, registry, use_case, step.stretch, commit))
+            elif table == "drift_report":
+                results.drift_report.append(
+                    report_drift(lake, registry, use_case, step.stretch, commit)
+                )
+            else:
+                now = datetime.now(UTC)
+                results.performance_report.append(
+                    report_performance(lake, use_case, step.stretch, commit, now=now)
+                )
+        progress(step)
+    return Remade(
+        tuple(results.predictions), tuple(results.drift_report), tuple(results.performance_report)
+    )
