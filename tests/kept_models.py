@@ -27,11 +27,15 @@ class ByDistance:
 class KeptModels:
     def __init__(self) -> None:
         self.versions: dict[int, ModelVersion] = {}
+        self.aliases: dict[str, int] = {}
 
     def load(self, use_case: UseCase, version: int) -> ModelVersion:
         if version not in self.versions:
             raise ModelNotFound(f"{use_case.name} has no version {version}")
         return self.versions[version]
+
+    def set_alias(self, use_case: UseCase, alias: str, version: int) -> None:
+        self.aliases[alias] = version
 
     def train(self, lake: Lake, use_case: UseCase, stretch: Window) -> int:
         """Keep a version whose reference are the labelled rows of a stretch."""

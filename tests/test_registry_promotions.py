@@ -8,10 +8,9 @@ from ml_platform.registry import (
     champion_at,
     champions_of,
     history,
-    partitions_written_by,
     record,
 )
-from ml_platform.storage import Lake, Table, replace_windows
+from ml_platform.storage import Lake
 from tests.trips_use_case import COMMIT, at, days, settings, write_folder
 
 
@@ -102,26 +101,3 @@ def test_a_version_is_decided_about_once_and_rolled_back_to_often(world):
         "rolled back",
         "rolled back",
     ]
-
-
-def test_the_partitions_of_a_version_are_those_its_predictions_are_in(world):
-    lake, use_case = world
-    assert partitions_written_by(lake, use_case, 2, at(1)) == []
-    columns = {"trip": "BIGINT", "event_time": "TIMESTAMPTZ", "model_version": "INTEGER"}
-    table = Table(use_case.name, "predictions", columns, ("event_time",))
-    # The night of 10 March is an hour short in New York.
-    rows = [(1, at(8, 23), 1), (2, at(9), 2), (3, at(10, 23), 2), (4, at(11), 1), (5, at(12), 2)]
-    values = ", ".join(f"({t}, TIMESTAMPTZ '{e.isoformat()}', {v})" for t, e, v in rows)
-    query = f"SELECT * FROM (VALUES {values}) t(trip, event_time, model_version)"
-    with lake.cursor(use_case.timezone) as cursor:
-        replace_windows(
-            lake, cursor, table, query,
-            time="event_time", calendar=use_case.calendar, stretch=days(8, 12), commit=COMMIT,
-        )  # fmt: skip
-    found = partitions_written_by(lake, use_case, 2, at(9, 12))
-    assert [use_case.calendar.key(window) for window in found] == [
-        "2024-03-09",
-        "2024-03-10",
-        "2024-03-12",
-    ]
-    assert len(partitions_written_by(lake, use_case, 2, at(10))) == 2

@@ -1,7 +1,6 @@
 """What the promotion gate says of models whose quality is known, with no lake."""
 
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -51,15 +50,13 @@ def asked(use_case: UseCase, metric: str = "roc_auc", **gate: Any) -> UseCase:
     return use_case.model_copy(update={"model": model, "gate": Gate.model_validate(gate)})
 
 
-def version(
-    number: int, estimator: Any, until: datetime = at(15), cutoff: datetime = at(20)
-) -> ModelVersion:
-    """A version that was fitted on what is before `until`."""
+def version(number: int, estimator: Any, until: int = 15, cutoff: int = 20) -> ModelVersion:
+    """A version that was fitted on the days before `until`."""
     return ModelVersion(
-        use_case="trips", version=number, run_id="", cutoff=cutoff, snapshot=1,
+        use_case="trips", version=number, run_id="", cutoff=at(cutoff), snapshot=1,
         estimator=estimator, digest="", metrics={}, reference=pd.DataFrame(),
         classes=("0", "1"), columns={"city": "VARCHAR", "distance": "DOUBLE"},
-        trained_from=at(1), trained_until=until,
+        trained_from=at(1), trained_until=at(until),
     )  # fmt: skip
 
 
@@ -158,7 +155,7 @@ def test_rows_without_a_value_are_a_segment_too(use_case):
 
 
 def test_rows_that_the_champion_was_fitted_on_do_not_count(use_case):
-    later = version(1, ByDistance(2), until=at(18), cutoff=at(21))
+    later = version(1, ByDistance(2), until=18, cutoff=21)
     challenger = version(2, ByDistance(0))
     assert judged_stretch(challenger, later) == Window(at(18), at(20))
     found = judge(use_case, challenger, later, rows())
@@ -166,7 +163,7 @@ def test_rows_that_the_champion_was_fitted_on_do_not_count(use_case):
 
 
 def test_where_the_champion_has_seen_it_all_the_challenger_is_refused(use_case):
-    later = version(1, ByDistance(2), until=at(20), cutoff=at(25))
+    later = version(1, ByDistance(2), until=20, cutoff=25)
     challenger = version(2, ByDistance(0))
     assert judged_stretch(challenger, later) is None
     found = judge(use_case, challenger, later, rows())
