@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -142,11 +143,61 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     assert later in run("drift", "power", "--range", f"{later}...2024-03-31-14:00")[1]
     assert "60 of 60" in run("performance", "power", "--partition", later)[1]
 
+    file = tmp_path / "use_cases" / "power" / "use_case.yaml"
+    asking = file.read_text().replace("retrain: {", "retrain: {approval: required, ")
+    file.write_text(asking + "gate: {min_improvement: -100}\n")
     run("train", "power", "--cutoff", later)
-    run("promote", "power", "2")
-    run("score", "power", "--range", f"{later}...2024-03-31-23:00")
-    code, said, _ = run("rollback", "power", "1", "--from", later, "--reason", "just to see")
-    assert "rolled back" in said
+    assert "waiting" in run("promote", "power", "2")[1]
+    code, asked, _ = run("approvals")
+    assert asked.startswith("version 2 of power, cutoff 2024-03-31-12:00, waits since ")
+    assert "metric  challenger  champion" in asked
+    code, _, error = run("approve", "power", "1", "--reason", "why not")
+    assert (code, "version 1 of power was promoted by ada" in error) == (1, True)
+    assert "promoted" in run("approve", "power", "2", "--reason", "looks good")[1]
+    assert run("reject", "power", "2", "--reason", "too late")[0] == 1
+    assert run("approvals")[1] == "power: no challenger waits for a person\n"
+
+
+@pytest.mark.slow
+def test_a_rollback_shows_what_it_makes_again_and_asks(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, later, last = "2024-03-30-12:00", "2024-03-31-12:00", "2024-03-31-23:00"
+    run("new", "power", "--from", str(power(tmp_path)))
+    with (tmp_path / "use_cases" / "power" / "use_case.yaml").open("a") as file:
+        file.write("gate: {min_improvement: -100}\n")
+    for command in ("ingest", "features", "labels"):
+        assert run(command, "power")[0] == 0
+    for version, cutoff in ((1, first), (2, later)):
+        run("train", "power", "--cutoff", cutoff)
+        assert "promoted" in run("promote", "power", str(version))[1]
+    for command in ("score", "drift", "performance"):
+        assert run(command, "power", "--range", f"{first}...{last}")[0] == 0
+    assert "60 predictions of version 2" in run("reproduce", "power", "--partition", last)[1]
+
+    shown = [
+        f"power: version 1 serves again from {later} on, instead of 2",
+        "made again          partitions  which",
+        f"predictions         12          {later}...{last}",
+        f"drift_report        12          {later}...{last}",
+        f"performance_report  12          {later}...{last}",
+    ]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    code, said, _ = run("rollback", "power", "--reason", "just to see")
+    assert (code, beginning(said)) == (1, shown)
+    assert "Roll back? [y/N]: " in said
+    assert "rolled back" not in run("history", "power")[1]
+
+    code, said, _ = run("rollback", "power", "--reason", "just to see", "--yes", "--here")
+    assert (code, beginning(said)) == (0, shown)
+    assert "predictions: 720 rows in 12 of 12 partitions" in said
+    assert "60 predictions of version 1" in run("reproduce", "power", "--partition", last)[1]
     history = run("history", "power")[1]
     assert [line.split()[0] for line in history.splitlines()] == ["version", "1", "2", "1"]
-    assert "ada" in history
+    assert "rolled back" in history
+    code, _, error = run("rollback", "power", "--reason", "again", "--to", "1", "--yes")
+    assert (code, "version 1 of power serves from" in error) == (1, True)
+
+
+def beginning(said: str) -> list[str]:
+    return [line.rstrip() for line in said.splitlines()[:5]]
