@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from ml_platform.errors import ModelNotFound
-from ml_platform.registry import Promotion, Registry, champion_at, history, rollback
+from ml_platform.registry import Promotion, Registry, champion_at, history, waiting
+from ml_platform.rollback import plan_rollback, roll_back
 from ml_platform.spec.modelling import Gate
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
@@ -129,13 +130,26 @@ def test_a_version_that_does_not_exist_cannot_be_decided_about(world):
 def test_a_champion_serves_until_the_next_one_and_a_rollback_takes_it_back(world, decisions):
     use_case = world.use_case(GOOD)
     assert world.alias == 5
-    made = rollback(world.lake, world.registry, use_case, 3, at(25), "ada", "five is odd", COMMIT)
+    place = world.lake, world.registry, use_case
+    plan = plan_rollback(*place, decided_by="ada", reason="five is odd", to=3, since=at(25))
+    assert plan.replaced == (5,)
+    made = roll_back(*place, plan, COMMIT)
     found = history(world.lake, use_case)
     assert found == [*decisions, made]
     assert [champion_at(found, at(day)) for day in (18, 21, 22, 25, 30)] == [1, 1, 3, 3, 3]
     assert world.alias == 3
     with pytest.raises(ModelNotFound):
-        rollback(world.lake, world.registry, use_case, 99, at(22), "ada", "no such", COMMIT)
+        plan_rollback(*place, decided_by="ada", reason="no such", to=99, since=at(22))
+
+
+def test_with_approval_required_one_that_passes_waits_and_does_not_serve(world, decisions):
+    use_case = world.use_case(GOOD, min_improvement=-0.2)
+    asking = use_case.retrain.model_copy(update={"approval": "required"})
+    before = world.alias
+    found = world.challenge(27, use_case.model_copy(update={"retrain": asking}))
+    assert (found.decision, found.figures["champion_version"]) == ("waiting", before)
+    assert world.alias == before
+    assert waiting(world.lake, use_case) == [found]
 
 
 def test_a_champion_that_needs_a_feature_that_is_gone_is_replaced(world, decisions):

@@ -56,7 +56,7 @@ def _decided(settings: Settings, use_case: UseCase, p: Promotion) -> Condition:
             title = f"Version {p.version} of {name} waits for your approval"
             done = (
                 f"it passed the gate and does not serve yet. Let it serve with "
-                f"`ml-platform approve {name} {p.version}`, or "
+                f"`ml-platform approve {name} {p.version} --reason …`, or "
                 f"`ml-platform reject {name} {p.version} --reason …`."
             )
     moment = f"@{p.decided_at:%Y-%m-%dT%H:%M:%S.%f}"
