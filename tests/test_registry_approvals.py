@@ -131,7 +131,7 @@ def test_nobody_can_answer_what_was_not_asked(asked: World):
 def test_a_comparison_with_a_champion_that_is_gone_cannot_be_approved(asked: World):
     asked.decided(3, 11, "waiting", champion=1)
     asked.answer(3)
-    with pytest.raises(AnswerRefused, match="compared with champion 1, version 3 serves now"):
+    with pytest.raises(AnswerRefused, match="compared with version 1, and version 3 serves now"):
         asked.answer(2)
     assert asked.answer(2, approve=False).decision == "refused"
 

@@ -47,11 +47,13 @@ def answer(
     asked = latest_decision(decisions, version)
     if asked is None or asked.decision != "waiting":
         raise AnswerRefused(_why_not(lake, use_case, version, asked))
+    since = asked.effective_from
     if approve:
         _require_same_champion(use_case, decisions, asked)
+        since = _first_unpredicted(lake, use_case, since)
     given = replace(
         asked,
-        effective_from=_first_unpredicted(lake, use_case, asked.effective_from),
+        effective_from=since,
         decided_at=datetime.now(UTC),
         decided_by=decided_by,
         decision="promoted" if approve else "refused",
@@ -79,15 +81,14 @@ def _why_not(lake: Lake, use_case: UseCase, version: int, latest: Promotion | No
 
 def _require_same_champion(use_case: UseCase, decisions: list[Promotion], asked: Promotion) -> None:
     compared = asked.figures.get("champion_version")
-    serving = reigns(decisions)[-1:]
-    if [compared] != ([float(serving[0].version)] if serving else [None]):
-        was = f"champion {compared:.0f}" if compared else "no champion"
-        raise AnswerRefused(
-            f"version {asked.version} of {use_case.name} was compared with {was}, "
-            f"version {serving[0].version} serves now; reject it, and train a new challenger"
-            if serving
-            else f"version {asked.version} of {use_case.name} was compared with {was}, none serves"
-        )
+    serving = float(served[-1].version) if (served := reigns(decisions)) else None
+    if serving == compared:
+        return
+    was, now = ("no champion" if v is None else f"version {v:.0f}" for v in (compared, serving))
+    raise AnswerRefused(
+        f"version {asked.version} of {use_case.name} was compared with {was}, and {now} serves "
+        "now; reject it, and train a new challenger"
+    )
 
 
 def _first_unpredicted(lake: Lake, use_case: UseCase, cutoff: datetime) -> datetime:

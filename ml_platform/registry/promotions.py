@@ -95,7 +95,8 @@ def record(
         is_answer = decided == ["waiting"] and promotion.decision != "waiting"
         if promotion.decision != "rolled back" and decided and not is_answer:
             return False
-        if seen is not None and cursor.execute(f"FROM {table.sql}").fetchall()[seen:]:
+        counted = cursor.execute(f"SELECT count(*) FROM {table.sql}").fetchone()
+        if seen is not None and counted and counted[0] > seen:
             return False
         cursor.execute(insert, values)
         return True
