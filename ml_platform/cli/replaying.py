@@ -61,16 +61,16 @@ def _show(case: "UseCase", comparison: "Comparison", file: Path) -> None:
 
     metric = comparison.metric
     header = (
-        "policy", f"{metric} by window", "all together", "regret", "95% of it", "trained",
-        "promoted", "refused", "seconds",
+        "policy", metric, "regret", "95% of it", "by partition", "trained", "promoted",
+        "refused", "seconds",
     )  # fmt: skip
     rows = [
         (
             standing.policy,
-            f"{standing.mean:.4f}",
-            f"{standing.together[metric]:.4f}" if metric in standing.together else "",
+            f"{standing.value:.4f}",
             f"{standing.regret:.4f}",
             "{:+.4f} to {:+.4f}".format(*standing.regret_bounds) if standing.regret else "best",
+            f"{standing.mean:.4f}",
             str(standing.trainings),
             str(standing.count("promoted")),
             str(standing.count("refused")),
@@ -84,9 +84,10 @@ def _show(case: "UseCase", comparison: "Comparison", file: Path) -> None:
         show_line(f"{standing.policy}: {', '.join(made) or 'nothing after the first model'}")
     windows = len(comparison.best.by_window)
     show_line(
-        f"{comparison.rows} labelled predictions in {windows} partitions. Regret is bounded by"
+        f"{metric} is that of {comparison.rows} labelled predictions in {windows} partitions, all "
+        "together; regret is bounded by the paired bootstrap over partitions; seconds are those of "
+        "fitting and predicting"
     )
-    show_line("the paired bootstrap over partitions; seconds are those of fitting and predicting.")
     show_line(comparison.answer)
     show_line(f"picture: {file}")
 
@@ -111,6 +112,7 @@ def _as_data(case: "UseCase", comparison: "Comparison") -> dict[str, Any]:
         "policies": [
             {
                 "policy": standing.policy,
+                "value": standing.value,
                 "mean_by_window": standing.mean,
                 "together": dict(standing.together),
                 "regret": standing.regret,

@@ -4,21 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from ml_platform.errors import LabelsNotArrived
-from ml_platform.metrics import measure
+from ml_platform.replay.outcome import Outcome
 from ml_platform.replay.versions import Versions
 from ml_platform.replay.walk import Decision, Walked
 from ml_platform.spec.declared import Metric
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.training.resampling import gain, resamples
+from ml_platform.training.resampling import gain
 
 CONFIDENCE = 0.95
-
-Floats = NDArray[np.float64]
+TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
 @dataclass(frozen=True)
@@ -30,11 +27,13 @@ class Standing:
     by_window: Mapping[Window, float]
     """The model's metric of each window that has one, by all labels known now."""
     mean: float
-    """Mean of the windows, weighted by labelled rows."""
+    """Mean of the windows, weighted by labelled rows: how well each is ranked within itself."""
     together: Mapping[str, float]
     """Every metric of all predictions of the stretch taken together."""
+    value: float
+    """The model's metric of all predictions taken together: what policies are compared by."""
     regret: float
-    """How much worse the mean is than that of the best policy, in the metric's unit."""
+    """How much worse the value is than that of the best policy, in the metric's unit."""
     regret_bounds: tuple[float, float]
     """Where the regret lies with 95% confidence, by the paired bootstrap over windows."""
     fit_seconds: float
@@ -85,7 +84,7 @@ class Comparison:
     def answer(self) -> str:
         """In plain words which policy is worth it."""
         best, cheap = self.best, self.cheapest_as_good
-        said = [f"{best.policy} did best: {self.metric} {best.mean:.4f} by window."]
+        said = [f"{best.policy} did best: {self.metric} {best.value:.4f}."]
         for standing in self.standings:
             if not standing.is_best_or_as_good:
                 said.append(f"It beats {standing.policy} by {_gap(standing)}.")
@@ -94,11 +93,11 @@ class Comparison:
             gaps = ", ".join(f"{s.policy} ({_gap(s)})" for s in others)
             said.append(f"Within noise of it: {gaps}.")
         if cheap is best:
-            said.append(f"{best.policy} is worth its {_times(best)}.")
+            said.append(f"None that is as good trains less often than its {_times(best)}.")
         else:
             said.append(
-                f"Take {cheap.policy}: as good as far as these windows can tell, with "
-                f"{_times(cheap)} instead of {best.trainings}."
+                f"The cheapest that is as good is {cheap.policy}: {_times(cheap)} against "
+                f"{best.trainings}."
             )
         return " ".join(said)
 
@@ -125,53 +124,30 @@ def compare(
             f"{use_case.name}: {metric} is not defined in any window of {stretch}; replay a "
             "stretch whose labels have arrived"
         )
-    values = np.array([[each[w].metrics[metric] for w in windows] for each in found])
+    by_window = [{w: each[w].metrics[metric] for w in windows} for each in found]
     weights = np.array([float(found[0][w].labelled) for w in windows])
-    means = values @ weights / weights.sum()
-    best = int(np.argmax(gain(metric, means, np.zeros(len(means)))))
-    standings = []
-    for place, walked in enumerate(walks):
-        regret = float(gain(metric, means[best], means[place]))
-        drawn = {made.version for made in walked.decisions if made.version is not None}
-        standings.append(
-            Standing(
-                policy=walked.policy.name,
-                decisions=walked.decisions,
-                by_window=dict(zip(windows, values[place].tolist(), strict=True)),
-                mean=float(means[place]),
-                together=_together(use_case, versions, walked),
-                regret=regret,
-                regret_bounds=_bounds(metric, values[best], values[place], weights),
-                fit_seconds=sum(versions.seconds[version] for version in drawn),
-                score_seconds=sum(
-                    versions.scoring_seconds(version, window)
-                    for window, version in walked.served.items()
-                ),
-            )
+    outcomes = [Outcome.of(versions, walked.served) for walked in walks]
+    together = [outcome.measure(use_case) for outcome in outcomes]
+    values = np.array([each[metric] for each in together])
+    best = int(np.argmax(gain(metric, values, np.zeros(len(values)))))
+    drawn = [outcome.resampled(use_case) for outcome in outcomes]
+    regrets = [np.quantile(gain(metric, drawn[best], each), TAILS).tolist() for each in drawn]
+    standings = tuple(
+        Standing(
+            policy=walked.policy.name,
+            decisions=walked.decisions,
+            by_window=by_window[place],
+            mean=float(np.average(list(by_window[place].values()), weights=weights)),
+            together=together[place],
+            value=float(values[place]),
+            regret=float(gain(metric, values[best], values[place])),
+            regret_bounds=(regrets[place][0], regrets[place][1]),
+            fit_seconds=versions.fit_seconds(made.version for made in walked.decisions),
+            score_seconds=versions.score_seconds(walked.served),
         )
-    rows = sum(found[0][window].labelled for window in found[0])
-    return Comparison(use_case.name, metric, stretch, rows, tuple(standings))
-
-
-def _together(use_case: UseCase, versions: Versions, walked: Walked) -> dict[str, float]:
-    known, now = versions.known, versions.known.last_label
-    parts = [
-        known.beside(versions.predict(version, window), window, now)
-        for window, version in walked.served.items()
-    ]
-    rows = pd.concat([part[part["label"].notna()] for part in parts if len(part)])
-    return measure(use_case.label.task, rows["label"], rows)
-
-
-def _bounds(metric: Metric, best: Floats, other: Floats, weights: Floats) -> tuple[float, float]:
-    regrets = []
-    for drawn in resamples(len(weights)):
-        total = drawn * weights
-        sums = total.sum(axis=1)
-        regrets.append(gain(metric, total @ best / sums, total @ other / sums))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(regrets), [tail, 1 - tail]).tolist()
-    return low, high
+        for place, walked in enumerate(walks)
+    )
+    return Comparison(use_case.name, metric, stretch, outcomes[0].rows, standings)
 
 
 def _gap(standing: Standing) -> str:

@@ -27,7 +27,7 @@ def draw_replay(comparison: Comparison, file: Path) -> Path:
         values = pd.Series(list(standing.by_window.values()))
         smooth = values.rolling(SMOOTHED, center=True, min_periods=SMOOTHED // 2).mean()
         upper.plot(
-            moments, smooth, color=f"C{place}", label=f"{standing.policy} {standing.mean:.4f}"
+            moments, smooth, color=f"C{place}", label=f"{standing.policy} {standing.value:.4f}"
         )
         for decision, (marker, color) in MARKS.items():
             made = [
