@@ -92,7 +92,9 @@ class Comparison:
         if others:
             gaps = ", ".join(f"{s.policy} ({_gap(s)})" for s in others)
             said.append(f"Within noise of it: {gaps}.")
-        if cheap is best:
+        if best.trainings == 0:
+            said.append("Retraining did not pay.")
+        elif cheap is best:
             said.append(f"None that is as good trains less often than its {_times(best)}.")
         else:
             said.append(
