@@ -1,6 +1,25 @@
 """When to retrain: the policy that live sensors and a replay of history share."""
 
+from ml_platform.replay.asked import Policy, default_policies
+from ml_platform.replay.comparison import Comparison, Standing
+from ml_platform.replay.picture import draw_replay
 from ml_platform.replay.policy import Seen, Trigger, retraining_due, scheduled_cutoffs
 from ml_platform.replay.present import observe
+from ml_platform.replay.replay import replay
+from ml_platform.replay.walk import Decision, Walked
 
-__all__ = ["Seen", "Trigger", "observe", "retraining_due", "scheduled_cutoffs"]
+__all__ = [
+    "Comparison",
+    "Decision",
+    "Policy",
+    "Seen",
+    "Standing",
+    "Trigger",
+    "Walked",
+    "default_policies",
+    "draw_replay",
+    "observe",
+    "replay",
+    "retraining_due",
+    "scheduled_cutoffs",
+]

@@ -5,7 +5,7 @@ Every policy of a replay looks at the same rows; each decision sees those that w
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,13 @@ class Known:
     def revision(self, window: Window, moment: datetime) -> int:
         """A number that changes whenever what is known of a window's labels does."""
         return int(np.searchsorted(self._changes(window), microseconds(moment)))
+
+    @cached_property
+    def last_label(self) -> datetime:
+        """A moment by which every label was known."""
+        latest = self.labels["known_at"].max()
+        nothing = datetime.fromtimestamp(0, UTC)
+        return nothing if pd.isna(latest) else latest.to_pydatetime() + timedelta(seconds=1)
 
     @cached_property
     def readings(self) -> Mapping[str, Readings]:

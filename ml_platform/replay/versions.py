@@ -1,6 +1,7 @@
 """Model versions of a replay: trained once each, kept in memory, never registered."""
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -27,9 +28,8 @@ class Versions:
 
     known: Known
     threads: int
-    seconds: dict[int, float] = field(default_factory=dict)
-    """What fitting each version took."""
     _versions: list[ModelVersion] = field(default_factory=list)
+    _fitting: list[float] = field(default_factory=list)
     _trained: dict[tuple[datetime, Duration], int | TrainingFailed] = field(default_factory=dict)
     _predicted: dict[tuple[int, Window], tuple[pd.DataFrame, float]] = field(default_factory=dict)
     _measured: dict[tuple[int, Window, int], Performance] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Versions:
                 trained_until=data.trained_until,
             )
         )
-        self.seconds[version] = fitted.seconds
+        self._fitting.append(fitted.seconds)
         return version
 
     def judge(self, challenger: int, champion: int | None) -> Verdict:
@@ -95,9 +95,13 @@ class Versions:
         """Prediction columns of a window's examples, with `event_time` and `model_version`."""
         return self._scored(version, window)[0]
 
-    def scoring_seconds(self, version: int, window: Window) -> float:
-        """What predicting a window took."""
-        return self._scored(version, window)[1]
+    def fit_seconds(self, versions: Iterable[int | None]) -> float:
+        """What fitting versions took, each once; None stands for a training that failed."""
+        return sum(self._fitting[version - 1] for version in set(versions) if version)
+
+    def score_seconds(self, served: Mapping[Window, int]) -> float:
+        """What predicting windows took, each by its version."""
+        return sum(self._scored(version, window)[1] for window, version in served.items())
 
     def _scored(self, version: int, window: Window) -> tuple[pd.DataFrame, float]:
         key = (version, window)

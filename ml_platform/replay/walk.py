@@ -8,7 +8,6 @@ from typing import Literal
 from ml_platform.errors import NoChampion, TrainingFailed
 from ml_platform.registry import Promotion, champion_at
 from ml_platform.replay.asked import Policy
-from ml_platform.replay.known import Known
 from ml_platform.replay.policy import Seen, is_resting, retraining_due
 from ml_platform.replay.versions import Versions
 from ml_platform.replay.watched import Watched
@@ -134,14 +133,6 @@ class _Walk:
                 Promotion(version, cutoff.start, moment, "replay", "promoted", verdict.reason)
             )
             self._watched.forget_ahead()
-
-
-def replay(
-    known: Known, policies: Sequence[Policy], stretch: Window, threads: int
-) -> tuple[Versions, list[Walked]]:
-    """Walk a stretch under each policy; what they share is trained and predicted once."""
-    versions = Versions(known, threads)
-    return versions, [walk(policy, known.use_case, versions, stretch) for policy in policies]
 
 
 def _champion(promotions: Sequence[Promotion], moment: datetime) -> int | None:

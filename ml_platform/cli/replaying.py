@@ -1,0 +1,141 @@
+"""The command that tries retraining policies out on history."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ml_platform.cli.arguments import UseCaseName
+
+if TYPE_CHECKING:
+    from ml_platform.replay import Comparison, Decision
+    from ml_platform.spec.use_case import UseCase
+    from ml_platform.spec.windows import Window
+
+PANEL = "Models"
+commands = typer.Typer()
+
+
+@commands.command(rich_help_panel=PANEL)
+def replay(
+    use_case: UseCaseName,
+    since: Annotated[str, typer.Option("--from", help="First partition, by its key.")],
+    until: Annotated[str, typer.Option("--to", help="Last partition, included.")],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="never, schedule, every:30d, drift, performance; joined by +. Repeat it."
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG to draw; by default in reports.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
+) -> None:
+    """Live through history under several retraining policies, and see which is worth it.
+
+    Nothing is written to the lake or the registry.
+    """
+    from ml_platform.cli.platform import BETWEEN, opened, stretch_of
+    from ml_platform.replay import Policy, default_policies, draw_replay
+    from ml_platform.replay import replay as replayed
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        stretch = stretch_of(platform, case, None, f"{since}{BETWEEN}{until}")
+        asked = policy or default_policies(case)
+        policies = [Policy.parse(text, case) for text in dict.fromkeys(asked)]
+        threads = platform.settings.threads
+        comparison = replayed(platform.lake, case, stretch, policies, threads=threads)
+        file = picture or platform.settings.reports / case.name / f"replay_{since}_{until}.png"
+        draw_replay(comparison, file)
+    if as_json:
+        print(json.dumps({**_as_data(case, comparison), "picture": str(file)}, indent=1))
+    else:
+        _show(case, comparison, file)
+
+
+def _show(case: "UseCase", comparison: "Comparison", file: Path) -> None:
+    from ml_platform.cli.printing import show_line, show_table
+
+    metric = comparison.metric
+    header = (
+        "policy", metric, "regret", "95% of it", "by partition", "trained", "promoted",
+        "refused", "seconds",
+    )  # fmt: skip
+    rows = [
+        (
+            standing.policy,
+            f"{standing.value:.4f}",
+            f"{standing.regret:.4f}",
+            "{:+.4f} to {:+.4f}".format(*standing.regret_bounds) if standing.regret else "best",
+            f"{standing.mean:.4f}",
+            str(standing.trainings),
+            str(standing.count("promoted")),
+            str(standing.count("refused")),
+            f"{standing.seconds:.1f}",
+        )
+        for standing in comparison.standings
+    ]
+    show_table(header, rows)
+    for standing in comparison.standings:
+        made = [_shown(case, decision) for decision in standing.decisions[1:]]
+        show_line(f"{standing.policy}: {', '.join(made) or 'nothing after the first model'}")
+    windows = len(comparison.best.by_window)
+    show_line(
+        f"{metric} is that of {comparison.rows} labelled predictions in {windows} partitions, all "
+        "together; regret is bounded by the paired bootstrap over partitions; seconds are those of "
+        "fitting and predicting"
+    )
+    show_line(comparison.answer)
+    show_line(f"picture: {file}")
+
+
+def _shown(case: "UseCase", decision: "Decision") -> str:
+    return f"{case.calendar.key(decision.cutoff)} {decision.decision} ({decision.cause})"
+
+
+def _as_data(case: "UseCase", comparison: "Comparison") -> dict[str, Any]:
+    def key(window: "Window") -> str:
+        return case.calendar.key(window)
+
+    return {
+        "use_case": comparison.use_case,
+        "metric": comparison.metric,
+        "from": comparison.stretch.start.isoformat(),
+        "until": comparison.stretch.end.isoformat(),
+        "rows": comparison.rows,
+        "answer": comparison.answer,
+        "best": comparison.best.policy,
+        "cheapest_as_good": comparison.cheapest_as_good.policy,
+        "policies": [
+            {
+                "policy": standing.policy,
+                "value": standing.value,
+                "mean_by_window": standing.mean,
+                "together": dict(standing.together),
+                "regret": standing.regret,
+                "regret_95": list(standing.regret_bounds),
+                "trainings": standing.trainings,
+                "promoted": standing.count("promoted"),
+                "refused": standing.count("refused"),
+                "failed": standing.count("failed"),
+                "fit_seconds": standing.fit_seconds,
+                "score_seconds": standing.score_seconds,
+                "decisions": [
+                    {
+                        "cutoff": key(made.cutoff),
+                        "cause": made.cause,
+                        "reason": made.reason,
+                        "decision": made.decision,
+                        "why": made.why,
+                        "figures": dict(made.figures),
+                    }
+                    for made in standing.decisions
+                ],
+                "by_window": {key(w): value for w, value in standing.by_window.items()},
+            }
+            for standing in comparison.standings
+        ],
+    }

@@ -1,0 +1,57 @@
+"""Replay a stretch of history under several policies; nothing of the platform is written to."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from ml_platform.errors import EmptyPartition
+from ml_platform.replay.asked import Policy
+from ml_platform.replay.comparison import Comparison, compare
+from ml_platform.replay.known import Known
+from ml_platform.replay.versions import Versions
+from ml_platform.replay.walk import Walked, walk
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+
+
+def replay(
+    lake: Lake,
+    use_case: UseCase,
+    stretch: Window,
+    policies: Sequence[Policy],
+    *,
+    threads: int,
+    progress: Callable[[Walked], None] = lambda _: None,
+) -> Comparison:
+    """Live through a stretch under each policy, and hold side by side what came of it.
+
+    threads: of model fitting, as the live settings have it; progress: told of each policy as it
+    is through. Models are kept in memory and nothing is written: neither tables nor registry.
+    Raises EmptyPartition, TableNotFound, TrainingFailed or LabelsNotArrived where there is too
+    little to replay.
+    """
+    known = Known.read(lake, use_case, _needed(use_case, stretch))
+    rows = known.positions(stretch)
+    if rows.start == rows.stop:
+        raise EmptyPartition(f"{use_case.name} has no examples in {stretch}; ingest some first")
+    versions = Versions(known, threads)
+    walks = []
+    for policy in policies:
+        walks.append(walk(policy, use_case, versions, stretch))
+        progress(walks[-1])
+    return compare(use_case, versions, walks, stretch)
+
+
+def _needed(use_case: UseCase, stretch: Window) -> Window:
+    """A stretch with all that its first decision looks back to."""
+    calendar = use_case.calendar
+    lengths = [use_case.model.window, use_case.monitoring.window]
+    lengths += [use_case.retrain.window] if use_case.retrain.window else []
+    earliest: datetime = min(
+        (length.before(stretch.start, calendar.timezone) for length in lengths), key=_utc
+    )
+    return Window(max(earliest, calendar.start, key=_utc), stretch.end)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
