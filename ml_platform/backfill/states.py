@@ -44,6 +44,8 @@ class State:
     why: str = ""
     inputs_at: int = 0
     """Snapshot of the latest change in what it is computed from."""
+    lacks: frozenset[str] = frozenset()
+    """Tables that need rows before it can be computed; `promotions` where there is no champion."""
 
     @property
     def is_due(self) -> bool:
@@ -113,8 +115,10 @@ class _Judge:
         made = self.made.get(naive_utc(window.start))
         changes = [(each.latest(window), each.read.table) for each in self.upstream]
         inputs_at, newest = max(changes, default=(0, ""))
-        if nothing := self._nothing_to_compute(window, made):
-            return State(Standing.empty, nothing, inputs_at)
+        if made is None or not made.has_rows:
+            lacks = self._lacks(window)
+            if lacks or (made is None and not self._has_inputs(window)):
+                return State(Standing.empty, self._why_empty(lacks), inputs_at, lacks)
         if made is None:
             return State(Standing.missing, "never computed", inputs_at)
         outdated = f"{newest} has changed since" if inputs_at > made.begun_at else None
@@ -126,20 +130,23 @@ class _Judge:
             return State(Standing.empty, made.reason or "it came out without rows", inputs_at)
         return State(Standing.fresh, "", inputs_at)
 
-    def _nothing_to_compute(self, window: Window, made: Made | None) -> str | None:
-        # A window that holds rows is judged by what it was made from, whatever has gone since.
-        if made is not None and made.has_rows:
-            return None
-        if not self.upstream:
-            return None if made else "nothing has landed"
-        required = [each for each in self.upstream if each.read.required]
-        if lacking := [each for each in required if not each.has_rows(window)]:
-            return f"{lacking[0].read.table} has no rows"
-        if not required and not any(each.has_rows(window) for each in self.upstream):
-            return f"{', '.join(each.read.table for each in self.upstream)} has no rows"
+    def _lacks(self, window: Window) -> frozenset[str]:
+        lacking = {
+            u.read.table for u in self.upstream if u.read.required and not u.has_rows(window)
+        }
         if self.table in BY_CHAMPION and self._champion(window) is None:
+            lacking.add("promotions")
+        return frozenset(lacking)
+
+    def _has_inputs(self, window: Window) -> bool:
+        return any(each.has_rows(window) for each in self.upstream)
+
+    def _why_empty(self, lacks: Collection[str]) -> str:
+        if "promotions" in lacks:
             return "no champion yet"
-        return None
+        if not self.upstream:
+            return "nothing has landed"
+        return f"{', '.join(sorted(lacks) or [u.read.table for u in self.upstream])} has no rows"
 
     def _other_champion(self, window: Window, made: Made) -> str | None:
         if self.table not in BY_CHAMPION:

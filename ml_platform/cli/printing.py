@@ -40,12 +40,12 @@ def show_scaffold(name: str, made: "Scaffolded") -> None:
         ("cadence", guess.rhythm.cadence, guess.reasons["cadence"]),
         ("history by", guess.group, guess.reasons["group"]),
     ]
-    _table(("guessed", "", "why"), rows)
-    _line(f"wrote {made.folder}; read its README.md first, it says what was assumed")
+    show_table(("guessed", "", "why"), rows)
+    show_line(f"wrote {made.folder}; read its README.md first, it says what was assumed")
     landed = "landed" if made.is_landed else "put the file at"
-    _line(f"{landed} {made.landed}")
+    show_line(f"{landed} {made.landed}")
     commands = ("ingest", "features", "labels")
-    _line("next: " + "; ".join(f"ml-platform {command} {name}" for command in commands))
+    show_line("next: " + "; ".join(f"ml-platform {command} {name}" for command in commands))
 
 
 def show_ingest(case: "UseCase", source: str, report: "IngestReport") -> None:
@@ -53,20 +53,20 @@ def show_ingest(case: "UseCase", source: str, report: "IngestReport") -> None:
     counts = report.windows.values()
     landed, ingested = sum(c.landed for c in counts), sum(c.ingested for c in counts)
     changed = sum(c.changed for c in counts)
-    _line(
+    show_line(
         f"{source}: {landed} rows landed in {report.files} files, {ingested} ingested, "
         f"{landed - ingested} quarantined; {changed} partitions changed"
     )
     if report.ignored_columns:
-        _line(f"{source}: not declared, so ignored: {', '.join(report.ignored_columns)}")
+        show_line(f"{source}: not declared, so ignored: {', '.join(report.ignored_columns)}")
     for refused in report.refused:
-        _line(f"{source}: refused {refused}")
+        show_line(f"{source}: refused {refused}")
 
 
 def show_written(table: str, written: "Written") -> None:
     """How much a table holds of a stretch now."""
     filled = sum(rows > 0 for rows in written.rows.values())
-    _line(
+    show_line(
         f"{table}: {sum(written.rows.values())} rows in {filled} of {len(written.rows)} "
         f"partitions; {len(written.changed)} changed"
     )
@@ -76,9 +76,9 @@ def show_training(case: "UseCase", report: "TrainingReport") -> None:
     """A model version and how it did on its holdout."""
     key = case.calendar.key(case.calendar.window_at(report.cutoff))
     known = "trained" if report.is_new else "was trained before"
-    _line(f"version {report.version} of {case.name} {known}, cutoff {key}")
-    _table(("metric", "value"), [(name, f"{v:.6g}") for name, v in report.metrics.items()])
-    _line(f"next: ml-platform promote {case.name} {report.version}")
+    show_line(f"version {report.version} of {case.name} {known}, cutoff {key}")
+    show_table(("metric", "value"), [(name, f"{v:.6g}") for name, v in report.metrics.items()])
+    show_line(f"next: ml-platform promote {case.name} {report.version}")
 
 
 def show_promotions(case: "UseCase", promotions: Iterable["Promotion"]) -> None:
@@ -96,9 +96,9 @@ def show_promotions(case: "UseCase", promotions: Iterable["Promotion"]) -> None:
         for p in promotions
     ]
     if rows:
-        _table(("version", "decision", "from", "decided", "by", "why"), rows)
+        show_table(("version", "decision", "from", "decided", "by", "why"), rows)
     else:
-        _line(f"nothing was decided about {case.name} yet")
+        show_line(f"nothing was decided about {case.name} yet")
 
 
 def show_stale(case: "UseCase", windows: Iterable["Window"]) -> None:
@@ -106,10 +106,10 @@ def show_stale(case: "UseCase", windows: Iterable["Window"]) -> None:
     keys = [case.calendar.key(window) for window in windows]
     if keys:
         stretch = f"{keys[0]}...{keys[-1]}"
-        _line(f"{len(keys)} partitions carry predictions of other versions")
-        _line(f"next: ml-platform score {case.name} --range {stretch}")
+        show_line(f"{len(keys)} partitions carry predictions of other versions")
+        show_line(f"next: ml-platform score {case.name} --range {stretch}")
     else:
-        _line("no prediction has to be made again")
+        show_line("no prediction has to be made again")
 
 
 def show_scores(case: "UseCase", report: "ScoreReport") -> None:
@@ -117,7 +117,7 @@ def show_scores(case: "UseCase", report: "ScoreReport") -> None:
     if report.written:
         show_written("predictions", report.written)
         versions = ", ".join(str(version) for version in sorted(set(report.versions.values())))
-        _line(f"by version {versions}")
+        show_line(f"by version {versions}")
     _show_skipped(case, report.skipped)
 
 
@@ -133,7 +133,7 @@ def show_drift(case: "UseCase", run: "DriftRun") -> None:
         )
         for window, found in run.windows.items()
     ]
-    _table(("partition", "version", "drifted", "", "columns"), rows)
+    show_table(("partition", "version", "drifted", "", "columns"), rows)
     _show_skipped(case, run.skipped)
 
 
@@ -150,14 +150,14 @@ def show_performance(case: "UseCase", run: "PerformanceRun") -> None:
         )
         for window, found in run.windows.items()
     ]
-    _table(("partition", "labelled", metric, ""), rows)
+    show_table(("partition", "labelled", metric, ""), rows)
     _show_skipped(case, run.skipped)
 
 
 def show_reproduction(case: "UseCase", again: "Reproduction") -> None:
     """Whether stored predictions came back bit for bit."""
     same = again.rows - again.different
-    _line(
+    show_line(
         f"{case.calendar.key(again.window)}: {same} of {again.rows} predictions of version "
         f"{again.version} at snapshot {again.snapshot} came back to the bit"
     )
@@ -165,7 +165,7 @@ def show_reproduction(case: "UseCase", again: "Reproduction") -> None:
 
 def show_trace(found: "Trace") -> None:
     """One prediction, the feature rows and source rows behind it, and its model."""
-    _table(("prediction", ""), [(k, str(v)) for k, v in found.prediction.items()])
+    show_table(("prediction", ""), [(k, str(v)) for k, v in found.prediction.items()])
     rows = []
     for feature in found.features:
         at = str(feature.row["event_time"]) if feature.row else "none was fresh enough"
@@ -175,8 +175,8 @@ def show_trace(found: "Trace") -> None:
             if s.origins
         ]
         rows.append((feature.view, at, "; ".join(sources)))
-    _table(("feature view", "row of", "could be computed from"), rows)
-    _table(("model", ""), sorted(found.model.items()))
+    show_table(("feature view", "row of", "could be computed from"), rows)
+    show_table(("model", ""), sorted(found.model.items()))
 
 
 def _show_skipped(case: "UseCase", skipped: Mapping["Window", "PlatformError"]) -> None:
@@ -189,18 +189,20 @@ def _show_skipped(case: "UseCase", skipped: Mapping["Window", "PlatformError"]) 
         reasons.setdefault(text, []).append(key)
     for text, keys in reasons.items():
         stretch = keys[0] if len(keys) == 1 else f"{keys[0]}...{keys[-1]}"
-        _line(f"skipped {len(keys)} partitions ({stretch}): {text}")
+        show_line(f"skipped {len(keys)} partitions ({stretch}): {text}")
 
 
-def _table(header: Iterable[str], rows: Sequence[tuple[str, ...]]) -> None:
+def show_table(header: Iterable[str], rows: Sequence[tuple[str, ...]]) -> None:
+    """Rows below their headings; the last ones where there are many."""
     table = Table(*header, box=None, pad_edge=False)
     for row in rows[-MOST_ROWS:]:
         table.add_row(*(escape(cell) for cell in row))
     if rows:
         console().print(table)
     if len(rows) > MOST_ROWS:
-        _line(f"the last {MOST_ROWS} of {len(rows)} partitions")
+        show_line(f"the last {MOST_ROWS} of {len(rows)} partitions")
 
 
-def _line(text: str) -> None:
+def show_line(text: str) -> None:
+    """One line, or what has several, as it is."""
     console().print(escape(text), soft_wrap=True)
