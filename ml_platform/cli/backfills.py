@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -15,8 +15,9 @@ from ml_platform.backfill.plan import Chunk, chunks, due_with_followers
 from ml_platform.backfill.runs import Runs
 from ml_platform.cli import printing
 from ml_platform.cli.platform import Platform, moment_of, with_examples
-from ml_platform.errors import OrchestratorAway, PlatformError
+from ml_platform.errors import LandingError, OrchestratorAway, PlatformError
 from ml_platform.orchestrator import Orchestrator
+from ml_platform.sources import arrivals
 from ml_platform.spec.tables import computed_tables, downstream_of, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -106,6 +107,7 @@ def backfill(
     use_case = platform.loaded.require(name)
     tables, stretch = asked.tables_in(use_case), asked.stretch_in(platform, use_case)
     with Orchestrator(platform.settings.dagster_url) as dagster:
+        _look_at_landing(platform, use_case, tables)
         failed = {} if how == "here" else _failed(dagster, use_case, tables)
         states = judge(platform.lake, use_case, stretch, tables, failed)
         due = due_with_followers(use_case, states, asked.every)
@@ -136,6 +138,14 @@ def end(platform: Platform, name: str) -> None:
         ended = Runs(dagster, use_case, lock, platform.person).end()
     said = ", ".join(ended) if ended else "nothing was under way"
     printing.show_line(f"ended: {said}" if ended else said)
+
+
+def _look_at_landing(platform: Platform, use_case: UseCase, tables: Collection[str]) -> None:
+    for source in use_case.sources:
+        if source in tables:
+            # Where nothing has ever landed there is nothing to ingest.
+            with suppress(LandingError):
+                arrivals(platform.lake, use_case, source, None, platform.commit(use_case, source))
 
 
 def _failed(
