@@ -30,6 +30,7 @@ How = Literal["here", "runs", "daemon"]
 CHUNK_HERE = 60
 """Windows of a transaction, where no run of Dagster holds them together."""
 PIECES_SHOWN = 3
+TABLES_NAMED = 4
 INTERRUPTED = 130
 
 
@@ -212,13 +213,17 @@ def _show(use_case: UseCase, states: States, due: Mapping[str, int], pieces: lis
         found = counts(by_window.values())
         rows.append((table, *(str(found[s] or "") for s in Standing), str(due.get(table) or "")))
     printing.show_table(("table", *Standing, "to compute"), rows)
-    shown = [f"{_named(use_case, piece)} of {', '.join(piece.tables)}" for piece in pieces]
+    shown = [f"{_named(use_case, piece)} of {_listed(piece.tables)}" for piece in pieces]
     for line in shown[:PIECES_SHOWN]:
         printing.show_line(f"in one go: {line}")
     if more := shown[PIECES_SHOWN:]:
         printing.show_line(f"and {len(more)} more, up to {more[-1]}")
     if not pieces:
         printing.show_line("nothing to compute")
+
+
+def _listed(tables: tuple[str, ...]) -> str:
+    return ", ".join(tables) if len(tables) <= TABLES_NAMED else f"{len(tables)} tables"
 
 
 def _named(use_case: UseCase, chunk: Chunk) -> str:
