@@ -18,10 +18,11 @@ from resources import LakeResource, RegistryResource
 from sensors.alerts import build_alerts
 from sensors.landing import build_landing
 from sensors.retraining import build_retraining, build_retraining_schedule
+from sensors.upkeep import build_upkeep
 
 ASSETS = (build_sources, build_features, build_training, build_scoring, build_monitoring)
 SENSORS = (build_landing, build_retraining, build_alerts)
-SCHEDULES = (build_retraining_schedule,)
+SCHEDULES = (build_retraining_schedule, build_upkeep)
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:

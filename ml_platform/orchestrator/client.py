@@ -20,7 +20,7 @@ from ml_platform.orchestrator.records import (
 ASSET_JOB = "__ASSET_JOB"
 
 # A process for each step would take longer to start than most steps to run.
-IN_PROCESS = {"execution": {"config": {"in_process": {}}}}
+IN_PROCESS: Mapping[str, Any] = {"execution": {"config": {"in_process": {}}}}
 
 
 class Orchestrator:
