@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ml_platform.backfill.plan import Chunk
-from ml_platform.errors import OrchestratorAway, RunFailed
+from ml_platform.errors import OrchestratorAway, OrchestratorError, RunFailed
 from ml_platform.orchestrator import UNDER_WAY, Backfill, Orchestrator, Run, RunStatus, StepStatus
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -103,8 +103,22 @@ class Runs:
             self.dagster.cancel_backfill(backfill_id)
         runs = [run.id for run in self.under_way()]
         for run_id in runs:
-            self.dagster.terminate(run_id)
+            self._end(run_id)
         return [*backfills, *runs]
+
+    def _end(self, run_id: str) -> None:
+        until = time.monotonic() + AWAY_SECONDS
+        while True:
+            try:
+                self.dagster.terminate(run_id)
+                return
+            except OrchestratorError:
+                # A run that is just starting cannot be ended yet, one that is over need not be.
+                if self.dagster.run(run_id).status.is_over:
+                    return
+                if time.monotonic() > until:
+                    raise
+                time.sleep(LONGEST_LOOK_SECONDS)
 
     def finished(self, run: Run, chunk: Chunk) -> int:
         """How many of a chunk's partitions a run has finished: those of the steps that are over."""
