@@ -20,11 +20,12 @@ from sensors.alerts import build_alerts
 from sensors.landing import build_landing
 from sensors.retraining import build_retraining, build_retraining_schedule
 from sensors.rollback import build_rollback
+from sensors.upkeep import build_upkeep
 
 ASSETS = (build_sources, build_features, build_training, build_scoring, build_monitoring)
 JOBS = (build_rollback_job,)
 SENSORS = (build_landing, build_retraining, build_rollback, build_alerts)
-SCHEDULES = (build_retraining_schedule,)
+SCHEDULES = (build_retraining_schedule, build_upkeep)
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:

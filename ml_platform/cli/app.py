@@ -4,7 +4,15 @@ import sys
 
 import typer
 
-from ml_platform.cli import decisions, declaring, models, replaying, servers, tables
+from ml_platform.cli import (
+    backfilling,
+    decisions,
+    declaring,
+    models,
+    replaying,
+    servers,
+    tables,
+)
 from ml_platform.errors import PlatformError
 
 app = typer.Typer(
@@ -14,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (declaring, tables, models, decisions, replaying, servers):
+for group in (declaring, tables, backfilling, models, decisions, replaying, servers):
     app.add_typer(group.commands)
 
 
