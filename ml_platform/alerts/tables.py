@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from ml_platform.alerts.condition import Condition, Found, asset_url, clock, counted
-from ml_platform.monitoring.freshness import Freshness, due_at, read_freshness
+from ml_platform.alerts.freshness import Freshness, due_at, read_freshness
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
 from ml_platform.sources.landing import landing_glob
 from ml_platform.spec.use_case import UseCase

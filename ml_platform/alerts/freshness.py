@@ -4,14 +4,15 @@ A partition is due a while after its window's end: `monitoring.freshness`, or wh
 allows. Labels complete, and with them performance can be judged, only a label horizon later.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ml_platform.errors import NoChampion, TableNotFound
-from ml_platform.registry import Promotion, champion_at, history
+from ml_platform.backfill import Standing, judge
+from ml_platform.errors import TableNotFound
 from ml_platform.spec.duration import Duration
-from ml_platform.spec.use_case import UseCase, feature_table
+from ml_platform.spec.tables import tables_of
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Cadence, Window
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START
@@ -23,7 +24,6 @@ GRACE = {
     Cadence.monthly: Duration(2, "d"),
 }
 AT_ONCE = Duration(0, "m")
-BY_CHAMPION = frozenset({"predictions", "drift_report", "performance_report"})
 
 
 @dataclass(frozen=True)
@@ -50,27 +50,30 @@ def grace(use_case: UseCase) -> Duration:
     return use_case.monitoring.freshness or GRACE[use_case.partitions.cadence]
 
 
-def watched_tables(use_case: UseCase) -> tuple[str, ...]:
-    """Every table that grows with time, in the order in which they are made."""
-    features = (feature_table(view) for view in use_case.features)
-    reports = ("labels", "predictions", "drift_report", "performance_report")
-    return (*use_case.sources, *features, *reports)
-
-
 def read_freshness(lake: Lake, use_case: UseCase, now: datetime) -> list[Freshness]:
     """How far each table of a use case has come.
 
-    Nothing is due of a use case that no row has landed for, and nothing that a champion makes of
-    windows without one.
+    Nothing is due of a use case that no row has landed for, and of no table where there is nothing
+    to compute: no input, no champion, or it came out without rows.
     """
     newest = _newest_windows(lake, use_case)
-    decisions = history(lake, use_case)
-    started = any(newest[source] for source in use_case.sources)
+    if not any(newest[source] for source in use_case.sources):
+        return [Freshness(table, None, (), None, False) for table in newest]
+    over = _is_over(use_case, now)
+    lacking = {
+        table: tuple(_due_windows(use_case, table, window, now)) for table, window in newest.items()
+    }
+    if not over:
+        lacking |= _with_something_to_compute(lake, use_case, lacking)
     return [
-        _of_table(use_case, table, newest[table], decisions if table in BY_CHAMPION else None, now)
-        if started
-        else Freshness(table, newest[table], (), None, _is_over(use_case, now))
-        for table in watched_tables(use_case)
+        Freshness(
+            table,
+            newest[table],
+            missing,
+            due_at(use_case, table, missing[0]) if missing else None,
+            over,
+        )
+        for table, missing in lacking.items()
     ]
 
 
@@ -81,24 +84,27 @@ def due_at(use_case: UseCase, table: str, window: Window) -> datetime:
     return grace(use_case).after(after.after(window.end, zone), zone)
 
 
-def _of_table(
-    use_case: UseCase,
-    table: str,
-    newest: Window | None,
-    decisions: Sequence[Promotion] | None,
-    now: datetime,
-) -> Freshness:
-    since = newest.end if newest else use_case.calendar.start
-    missing = tuple(
-        window
-        for window in _due_windows(use_case, table, since, now)
-        if decisions is None or _has_champion(decisions, window)
+def _with_something_to_compute(
+    lake: Lake, use_case: UseCase, lacking: Mapping[str, tuple[Window, ...]]
+) -> dict[str, tuple[Window, ...]]:
+    computed = {t: w for t, w in lacking.items() if w and t not in use_case.sources}
+    if not computed:
+        return {}
+    windows = sorted(
+        {window for each in computed.values() for window in each},
+        key=lambda window: window.start.astimezone(UTC),
     )
-    due = due_at(use_case, table, missing[0]) if missing else None
-    return Freshness(table, newest, missing, due, _is_over(use_case, now))
+    states = judge(lake, use_case, Window(windows[0].start, windows[-1].end), list(computed))
+    return {
+        table: tuple(w for w in each if states[table][w].standing != Standing.empty)
+        for table, each in computed.items()
+    }
 
 
-def _due_windows(use_case: UseCase, table: str, since: datetime, now: datetime) -> Iterator[Window]:
+def _due_windows(
+    use_case: UseCase, table: str, newest: Window | None, now: datetime
+) -> Iterator[Window]:
+    since = newest.end if newest else use_case.calendar.start
     end = min(now, use_case.partitions.closes_at or now, key=lambda moment: moment.astimezone(UTC))
     if end.astimezone(UTC) <= since.astimezone(UTC):
         return
@@ -106,14 +112,6 @@ def _due_windows(use_case: UseCase, table: str, since: datetime, now: datetime) 
         if due_at(use_case, table, window).astimezone(UTC) > now.astimezone(UTC):
             return
         yield window
-
-
-def _has_champion(decisions: Sequence[Promotion], window: Window) -> bool:
-    try:
-        champion_at(decisions, window.start)
-    except NoChampion:
-        return False
-    return True
 
 
 def _is_over(use_case: UseCase, now: datetime) -> bool:
@@ -124,7 +122,7 @@ def _is_over(use_case: UseCase, now: datetime) -> bool:
 def _newest_windows(lake: Lake, use_case: UseCase) -> dict[str, Window | None]:
     found: dict[str, Window | None] = {}
     with lake.cursor() as cursor:
-        for table in watched_tables(use_case):
+        for table in tables_of(use_case):
             try:
                 relation = lake.relation(cursor, use_case.name, table)
             except TableNotFound:
