@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from assets.features import build_features
+from assets.freshness import with_freshness
 from assets.monitoring import build_monitoring
 from assets.scoring import build_scoring
 from assets.sources import build_sources
@@ -41,7 +42,12 @@ def _build(
 ) -> dg.Definitions:
     return dg.Definitions(
         assets=[
-            *(asset for case in use_cases for build in ASSETS for asset in build(case, settings)),
+            *(
+                with_freshness(asset, case)
+                for case in use_cases
+                for build in ASSETS
+                for asset in build(case, settings)
+            ),
             *(_broken(name, errors) for name, errors in broken.items()),
         ],
         sensors=[each for case in use_cases for build in SENSORS for each in build(case, settings)],

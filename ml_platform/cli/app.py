@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ml_platform.cli import declaring, models, servers, tables
+from ml_platform.cli import declaring, models, servers, tables, watching
 from ml_platform.errors import PlatformError
 
 app = typer.Typer(
@@ -14,7 +14,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (declaring, tables, models, servers):
+for group in (declaring, tables, models, watching, servers):
     app.add_typer(group.commands)
 
 
