@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ml_platform.backfill import Standing, judge
+from ml_platform.backfill import Standing, State, judge
 from ml_platform.errors import TableNotFound
 from ml_platform.spec.duration import Duration
-from ml_platform.spec.tables import tables_of
+from ml_platform.spec.tables import reads_of, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Cadence, Window
 from ml_platform.storage import Lake
@@ -34,15 +34,9 @@ class Freshness:
     newest: Window | None
     """The last partition with rows; None where the table has none."""
     missing: tuple[Window, ...]
-    """Windows after the newest whose partitions are due, in order."""
-    due_at: datetime | None
-    """When the first of these was due."""
-    is_over: bool
-    """Whether the history has ended: what lacks of it then is late no more."""
-
-    @property
-    def late(self) -> bool:
-        return bool(self.missing) and not self.is_over
+    """Windows after the newest that have ended long enough ago to be there, in order."""
+    late: tuple[Window, ...]
+    """Those of them that lack because of this table: there is something to compute them from."""
 
 
 def grace(use_case: UseCase) -> Duration:
@@ -53,27 +47,20 @@ def grace(use_case: UseCase) -> Duration:
 def read_freshness(lake: Lake, use_case: UseCase, now: datetime) -> list[Freshness]:
     """How far each table of a use case has come.
 
-    Nothing is due of a use case that no row has landed for, and of no table where there is nothing
-    to compute: no input, no champion, or it came out without rows.
+    Nothing is late of a use case that no row has landed for, or whose history is over; of a table
+    nothing where it has no input, no champion, or comes out without rows, and nothing where a table
+    that it reads is late itself.
     """
     newest = _newest_windows(lake, use_case)
     if not any(newest[source] for source in use_case.sources):
-        return [Freshness(table, None, (), None, False) for table in newest]
-    over = _is_over(use_case, now)
-    lacking = {
+        return [Freshness(table, None, (), ()) for table in newest]
+    missing = {
         table: tuple(_due_windows(use_case, table, window, now)) for table, window in newest.items()
     }
-    if not over:
-        lacking |= _with_something_to_compute(lake, use_case, lacking)
+    late = {} if is_over(use_case, now) else _late(lake, use_case, missing)
     return [
-        Freshness(
-            table,
-            newest[table],
-            missing,
-            due_at(use_case, table, missing[0]) if missing else None,
-            over,
-        )
-        for table, missing in lacking.items()
+        Freshness(table, newest[table], windows, late.get(table, ()))
+        for table, windows in missing.items()
     ]
 
 
@@ -84,21 +71,28 @@ def due_at(use_case: UseCase, table: str, window: Window) -> datetime:
     return grace(use_case).after(after.after(window.end, zone), zone)
 
 
-def _with_something_to_compute(
-    lake: Lake, use_case: UseCase, lacking: Mapping[str, tuple[Window, ...]]
+def _late(
+    lake: Lake, use_case: UseCase, missing: Mapping[str, tuple[Window, ...]]
 ) -> dict[str, tuple[Window, ...]]:
-    computed = {t: w for t, w in lacking.items() if w and t not in use_case.sources}
-    if not computed:
+    windows = [window for each in missing.values() for window in each]
+    if not windows:
         return {}
-    windows = sorted(
-        {window for each in computed.values() for window in each},
-        key=lambda window: window.start.astimezone(UTC),
-    )
-    states = judge(lake, use_case, Window(windows[0].start, windows[-1].end), list(computed))
-    return {
-        table: tuple(w for w in each if states[table][w].standing != Standing.empty)
-        for table, each in computed.items()
-    }
+    first = min((window.start for window in windows), key=lambda moment: moment.astimezone(UTC))
+    last = max((window.end for window in windows), key=lambda moment: moment.astimezone(UTC))
+    computed = [t for t, lacking in missing.items() if lacking and t not in use_case.sources]
+    states = judge(lake, use_case, Window(first, last), computed) if computed else {}
+    lacking: dict[str, set[Window]] = {}
+    late: dict[str, tuple[Window, ...]] = {}
+    for table, due in missing.items():
+        has_input = [w for w in due if table not in states or _has_input(states[table][w])]
+        upstream = {w for read in reads_of(use_case, table) for w in lacking.get(read.table, ())}
+        late[table] = tuple(w for w in has_input if w not in upstream)
+        lacking[table] = set(has_input) | (upstream & set(due))
+    return late
+
+
+def _has_input(state: State) -> bool:
+    return state.standing != Standing.empty
 
 
 def _due_windows(
@@ -114,7 +108,8 @@ def _due_windows(
         yield window
 
 
-def _is_over(use_case: UseCase, now: datetime) -> bool:
+def is_over(use_case: UseCase, now: datetime) -> bool:
+    """Whether the history has ended: what lacks of it then is late no more."""
     closes = use_case.partitions.closes_at
     return closes is not None and closes.astimezone(UTC) <= now.astimezone(UTC)
 

@@ -193,7 +193,7 @@ def _tables(health: "Health") -> Iterator[str]:
     alike: dict[tuple[str, int, bool], list[str]] = {}
     for table in health.tables:
         newest = case.calendar.key(table.newest) if table.newest else "no partition"
-        alike.setdefault((newest, len(table.missing), table.late), []).append(table.table)
+        alike.setdefault((newest, len(table.missing), bool(table.late)), []).append(table.table)
     for (newest, behind, late), tables in sorted(alike.items(), reverse=True):
         gap = f" [{BAD if late else DIM}]{behind} behind{', late' if late else ''}[/]"
         named = ", ".join(tables)
@@ -202,7 +202,7 @@ def _tables(health: "Health") -> Iterator[str]:
         elif not behind and len(tables) > MOST_NAMED:
             named = f"the other {len(tables)} tables"
         yield f"{newest}{gap if behind else ''}: {named}"
-    if any(table.is_over for table in health.tables):
+    if health.is_over:
         yield f"[{DIM}]the history is over, nothing is late any more[/]"
 
 

@@ -22,6 +22,7 @@ def health_document(health: Health) -> dict[str, Any]:
         "use_case": case.name,
         "at": _moment(health.at),
         "timezone": case.timezone,
+        "is_over": health.is_over,
         "tables": {table.table: _table(case, table) for table in health.tables},
         "champion": champion
         and {
@@ -106,8 +107,7 @@ def _table(case: UseCase, table: Freshness) -> Mapping[str, Any]:
     return {
         "newest": case.calendar.key(table.newest) if table.newest else None,
         "behind": len(table.missing),
-        "late": table.late,
-        "due_at": _moment(table.due_at) if table.due_at else None,
+        "late": len(table.late),
     }
 
 

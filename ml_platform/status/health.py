@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from ml_platform.alerts import Condition, Ledger, find_conditions
 from ml_platform.alerts.decided import open_approvals
-from ml_platform.alerts.freshness import Freshness, read_freshness
+from ml_platform.alerts.freshness import Freshness, is_over, read_freshness
 from ml_platform.errors import NoChampion
 from ml_platform.monitoring.latest import Latest, latest_drift, latest_performance
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
@@ -63,6 +63,11 @@ class Health:
     """Partitions with rows that broke a contract, in order of source and time."""
     approvals: tuple[Promotion, ...]
     alerts: tuple[OpenAlert, ...]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the history has ended."""
+        return is_over(self.use_case, self.at)
 
     @property
     def too_much_quarantined(self) -> tuple[Quarantined, ...]:
