@@ -9,7 +9,7 @@ import pytest
 import trips_use_case as trips
 
 from ml_platform.alerts import Condition, FailedRun, find_conditions
-from ml_platform.alerts.freshness import read_freshness
+from ml_platform.alerts.freshness import due_at, read_freshness
 from ml_platform.features import compute_features, compute_labels
 from ml_platform.monitoring import drift_table, performance_table
 from ml_platform.registry import Promotion, record
@@ -229,7 +229,11 @@ def test_a_daily_partition_is_late_from_noon_of_the_next_day_on(
     assert condition.done.startswith("nothing can be ingested until files land: look for ")
 
 
-def test_what_is_computed_is_late_only_where_its_input_is_there(
+def in_an_hour() -> datetime:
+    return datetime.now(UTC) + timedelta(minutes=61)
+
+
+def test_what_is_computed_is_late_only_where_its_input_has_been_there_for_an_hour(
     lake: Lake, use_case: UseCase
 ) -> None:
     land_broken(lake.settings, 4, broken=0)
@@ -238,21 +242,29 @@ def test_what_is_computed_is_late_only_where_its_input_is_there(
     compute_labels(lake, use_case, trips.days(4, 4), trips.COMMIT)
     land_broken(lake.settings, 5, broken=0)
     ingest(lake, use_case, "trips", trips.days(5, 5), trips.COMMIT)
-    assert late(lake, use_case, trips.at(6, 13)) == {"pace_features": ["2024-03-05"]}
-    # Labels are complete a horizon later, and may lack for as long.
-    assert "labels" not in late(lake, use_case, trips.at(7, 11))
-    assert late(lake, use_case, trips.at(7, 12)) == {
-        "trips": ["2024-03-06"],
-        "pace_features": ["2024-03-05"],
-        "labels": ["2024-03-05"],
-    }
+    assert set(late(lake, use_case, datetime.now(UTC))) == {"trips"}
+    found = late(lake, use_case, in_an_hour())
+    assert (found["trips"][0], found["pace_features"]) == ("2024-03-06", ["2024-03-05"])
+    assert found["labels"] == ["2024-03-05"]
 
 
-def test_predictions_are_late_once_there_is_a_champion(lake: Lake, use_case: UseCase) -> None:
+def test_labels_and_performance_are_due_a_horizon_later(use_case: UseCase) -> None:
+    day = use_case.calendar.window("2024-03-05")
+    due = {table: due_at(use_case, table, day) for table in ("trips", "predictions", "labels")}
+    assert due == {
+        "trips": trips.at(6, 12), "predictions": trips.at(6, 12), "labels": trips.at(7, 12)
+    }  # fmt: skip
+
+
+def test_predictions_are_late_once_there_has_been_a_champion_for_an_hour(
+    lake: Lake, use_case: UseCase
+) -> None:
     trips.land(lake, use_case, trips.trips(1, 5), trips.days(1, 5))
-    assert late(lake, use_case, trips.at(6, 13)) == {}
+    assert set(late(lake, use_case, in_an_hour())) == {"trips"}
     decide(lake, use_case, 1, 4, "promoted")
-    assert late(lake, use_case, trips.at(6, 13)) == {"predictions": ["2024-03-04", "2024-03-05"]}
+    found = late(lake, use_case, in_an_hour())
+    assert found["predictions"] == ["2024-03-04", "2024-03-05"]
+    assert set(found) == {"trips", "predictions"}
 
 
 def test_a_use_case_may_say_how_late_is_late(lake: Lake, tmp_path: Path) -> None:

