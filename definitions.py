@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from assets.features import build_features
+from assets.freshness import with_freshness
 from assets.monitoring import build_monitoring
 from assets.rollback import build_rollback_job
 from assets.scoring import build_scoring
@@ -45,7 +46,12 @@ def _build(
 ) -> dg.Definitions:
     return dg.Definitions(
         assets=[
-            *(asset for case in use_cases for build in ASSETS for asset in build(case, settings)),
+            *(
+                with_freshness(asset, case)
+                for case in use_cases
+                for build in ASSETS
+                for asset in build(case, settings)
+            ),
             *(_broken(name, errors) for name, errors in broken.items()),
         ],
         jobs=[each for case in use_cases for build in JOBS for each in build(case, settings)],

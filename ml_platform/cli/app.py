@@ -12,6 +12,7 @@ from ml_platform.cli import (
     replaying,
     servers,
     tables,
+    watching,
 )
 from ml_platform.errors import PlatformError
 
@@ -22,7 +23,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (declaring, tables, backfilling, models, decisions, replaying, servers):
+GROUPS = (
+    declaring, tables, backfilling, models, decisions, replaying, watching, servers,
+)  # fmt: skip
+for group in GROUPS:
     app.add_typer(group.commands)
 
 
