@@ -6,12 +6,15 @@ PlatformError
 ├── LakeError
 │   ├── CommitConflict   other writers kept winning until the retries were used up
 │   └── TableNotFound    nothing has been written to this table yet
+├── OnlineStoreError     the online store cannot be reached, or refuses
+│   └── NotPublished     none of this feature view is in the online store yet
 ├── LandingError
 │   └── FileRefused      one landing file cannot be ingested
 ├── FeatureError
 │   ├── QueryFailed      a use case's SQL failed when it ran
 │   ├── DuplicateRows    two rows for one entity at one event time
-│   └── LeakFound        a feature depends on rows that were not known yet
+│   ├── LeakFound        a feature depends on rows that were not known yet
+│   └── ExampleRefused   a row to predict lacks a column, or holds a value of another type
 ├── EmptyPartition       a window without rows: nothing to compute
 ├── EmptySample          a statistic of no values
 ├── LabelsNotArrived     predictions exist, their labels are not known yet
@@ -80,6 +83,14 @@ class TableNotFound(LakeError):
     """Nothing has been written to this table yet."""
 
 
+class OnlineStoreError(PlatformError):
+    """The online store cannot be reached, or refuses."""
+
+
+class NotPublished(OnlineStoreError):
+    """None of this feature view is in the online store yet."""
+
+
 class LandingError(PlatformError):
     """The landing folder cannot be read."""
 
@@ -107,6 +118,15 @@ class DuplicateRows(FeatureError):
 
 class LeakFound(FeatureError):
     """A feature depends on rows that were not known yet."""
+
+
+class ExampleRefused(FeatureError):
+    """A row to predict lacks a column, or holds a value that is not of the column's type."""
+
+    def __init__(self, column: str, problem: str) -> None:
+        self.column = column
+        self.problem = problem
+        super().__init__(f"{column}: {problem}")
 
 
 class EmptyPartition(PlatformError):

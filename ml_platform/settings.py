@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     """More DuckDB extensions to load, comma separated: `httpfs`, `azure`."""
     secrets_sql: SecretStr | None = None
     """`CREATE SECRET` statements that DuckDB runs on opening, for object stores."""
+    online_store: str | None = None
+    """Where features are looked up online: `redis://…`; by default SQLite in `data`."""
     mlflow_tracking_uri: str | None = None
     """MLflow tracking server or database; by default SQLite in `data`."""
     mlflow_artifacts: str | None = None
@@ -72,6 +74,11 @@ class Settings(BaseSettings):
     @property
     def landing_uri(self) -> str:
         return self.landing or str(self.root / "landing")
+
+    @property
+    def online_folder(self) -> Path:
+        """Where the embedded online store keeps its files."""
+        return self.root / "online"
 
     @property
     def tracking_uri(self) -> str:

@@ -1,7 +1,16 @@
-"""Feature views, the point-in-time join, and the frame that estimators are given."""
+"""Feature views, their join with examples at a moment, and the same features looked up online."""
 
 from ml_platform.features.frame import assemble, join_sql, split_by_window
 from ml_platform.features.leak import LeakReport, check_leak
+from ml_platform.features.online import OnlineFeatures, online_features, open_online_store
+from ml_platform.features.online_store import OnlineStore
+from ml_platform.features.publishing import Published, publish, publish_views
+from ml_platform.features.requests import (
+    Requested,
+    RequestReader,
+    needed_columns,
+    request_columns,
+)
 from ml_platform.features.views import (
     compute_features,
     compute_labels,
@@ -15,6 +24,11 @@ from ml_platform.features.views import (
 
 __all__ = [
     "LeakReport",
+    "OnlineFeatures",
+    "OnlineStore",
+    "Published",
+    "RequestReader",
+    "Requested",
     "assemble",
     "check_leak",
     "compute_features",
@@ -25,6 +39,12 @@ __all__ = [
     "instant",
     "join_sql",
     "labels_table",
+    "needed_columns",
+    "online_features",
+    "open_online_store",
+    "publish",
+    "publish_views",
+    "request_columns",
     "split_by_window",
     "windows_sql",
 ]

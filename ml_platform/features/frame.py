@@ -63,7 +63,7 @@ def join_sql(
     entity = [quote(column) for column in use_case.examples.entity]
     selected = [f"e.{column}" for column in entity] + ["e.event_time"]
     selected += [
-        _as_model_input(f"e.{quote(c)}", t, c) for c, t in use_case.examples.request.items()
+        as_model_input(f"e.{quote(c)}", t, c) for c, t in use_case.examples.request.items()
     ]
     examples = examples_sql(cursor, lake, use_case, stretch, snapshot)
     named = [f"e AS MATERIALIZED (SELECT *, row_number() OVER () AS {NUMBER} FROM ({examples}))"]
@@ -75,7 +75,7 @@ def join_sql(
         named.append(f"{alias} AS ({matched})")
         joins.append(f"LEFT JOIN {alias} ON e.{NUMBER} = {alias}.{NUMBER}")
         selected += [
-            _as_model_input(f"{alias}.{quote(c)}", t, f"{view}__{c}")
+            as_model_input(f"{alias}.{quote(c)}", t, f"{view}__{c}")
             for c, t in declared.features.items()
         ]
     if labels_known_by is not None:
@@ -99,14 +99,26 @@ def examples_sql(
     """The examples of a stretch: entity, event time, join keys and request columns."""
     declared = use_case.examples
     source = use_case.sources[declared.source]
-    keys = {column for view in use_case.model_views.values() for column in view.entity}
-    plain = [c for c in source.columns if c in {*declared.entity, *keys} - declared.request.keys()]
-    items = [quote(c) for c in plain] + list(declared.columns)
     relation = lake.relation(cursor, use_case.name, declared.source, snapshot)
     return (
-        f"SELECT {quote(source.event_time)} AS event_time, {', '.join(items)} FROM {relation} "
+        f"SELECT {example_items(use_case)} FROM {relation} "
         f"WHERE {inside_sql(stretch, source.event_time)} AND {windows_sql(use_case, stretch)}"
     )
+
+
+def example_items(use_case: UseCase) -> str:
+    """What `examples_sql` selects of a row of the examples' source."""
+    declared = use_case.examples
+    source = use_case.sources[declared.source]
+    named = {*declared.entity, *join_keys(use_case)} - declared.request.keys()
+    plain = [quote(c) for c in source.columns if c in named]
+    return ", ".join((f"{quote(source.event_time)} AS event_time", *plain, *declared.columns))
+
+
+def join_keys(use_case: UseCase) -> tuple[str, ...]:
+    """Columns of examples by which features are joined to them."""
+    views = use_case.model_views.values()
+    return tuple(dict.fromkeys(column for view in views for column in view.entity))
 
 
 def _matched_sql(
@@ -135,7 +147,8 @@ def _matched_sql(
     )
 
 
-def _as_model_input(expression: str, kind: str, name: str) -> str:
+def as_model_input(expression: str, kind: str, name: str) -> str:
+    """A select item: a value as estimators are given it, a number as DOUBLE, all else as text."""
     if kind == "DATE" or kind.startswith("TIMESTAMP"):
         expression = f"epoch({expression})"
     target = "DOUBLE" if is_numeric(kind) else "VARCHAR"

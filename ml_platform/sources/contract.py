@@ -32,7 +32,7 @@ class Contract:
     def __init__(self, cursor: duckdb.DuckDBPyConnection, source: Source, begins: datetime) -> None:
         self._source = source
         self._begins = instant(begins)
-        self._types = _type_names(cursor, source.columns)
+        self._types = type_names(cursor, source.columns)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -63,16 +63,7 @@ class Contract:
             FROM (SELECT *, {raws} FROM {batch.relation})))))"""
 
     def _cast(self, column: str, raw: str) -> str:
-        kind = self._source.columns[column]
-        value = f"TRY_CAST({raw} AS {kind})"
-        if self._types[column] in WHOLE_NUMBERS:
-            # DuckDB would round 1.5 to 2.
-            number = f"TRY_CAST({raw} AS DOUBLE)"
-            return f"CASE WHEN {number} = floor({number}) THEN {value} END"
-        if self._types[column] in FLOATS:
-            # Not a number is how floats say that there is none.
-            return f"CASE WHEN NOT isnan({value}) THEN {value} END"
-        return value
+        return typed_sql(raw, self._types[column])
 
     def _reason(self, raw: Mapping[str, str], problem: str) -> str:
         source = self._source
@@ -105,10 +96,31 @@ class Contract:
         return f"CASE WHEN {problem} IS NOT NULL THEN {problem} ELSE {broken} END"
 
     def _failed(self, column: str, raw: str) -> str:
-        failed = f"{raw} IS NOT NULL AND {quote(column)} IS NULL"
-        if self._types[column] in FLOATS:
-            failed += f" AND TRY_CAST({raw} AS DOUBLE) IS NULL"
-        return failed
+        return failed_sql(raw, quote(column), self._types[column])
+
+
+def typed_sql(raw: str, kind: str) -> str:
+    """A landed value as one of its declared type; null where it is not.
+
+    kind: what DuckDB calls the type.
+    """
+    value = f"TRY_CAST({raw} AS {kind})"
+    if kind in WHOLE_NUMBERS:
+        # DuckDB would round 1.5 to 2.
+        number = f"TRY_CAST({raw} AS DOUBLE)"
+        return f"CASE WHEN {number} = floor({number}) THEN {value} END"
+    if kind in FLOATS:
+        # Not a number is how floats say that there is none.
+        return f"CASE WHEN NOT isnan({value}) THEN {value} END"
+    return value
+
+
+def failed_sql(raw: str, typed: str, kind: str) -> str:
+    """Whether a landed value is not of its type; typed: what `typed_sql` made of it."""
+    failed = f"{raw} IS NOT NULL AND {typed} IS NULL"
+    if kind in FLOATS:
+        failed += f" AND TRY_CAST({raw} AS DOUBLE) IS NULL"
+    return failed
 
 
 def instant(moment: datetime) -> str:
@@ -116,7 +128,8 @@ def instant(moment: datetime) -> str:
     return f"TIMESTAMPTZ {literal(moment.isoformat())}"
 
 
-def _type_names(cursor: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> dict[str, str]:
+def type_names(cursor: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> dict[str, str]:
+    """What DuckDB calls the types that a source declares, INTEGER for INT."""
     kinds = ", ".join(f"typeof(CAST(NULL AS {kind}))" for kind in columns.values())
     row = cursor.execute(f"SELECT {kinds}").fetchone()
     return dict(zip(columns, row or (), strict=True))

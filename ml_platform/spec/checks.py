@@ -51,6 +51,10 @@ def _check_tables(case: UseCase, mistakes: Mistakes) -> None:
     if case.name in SCHEMAS:
         mistakes.add(("name",), f"'{case.name}' is a schema of DuckDB; give it another name")
     tables = {feature_table(view) for view in case.features}
+    for view in case.features:
+        if feature_table(view) in RESERVED_TABLES:
+            problem = f"'{feature_table(view)}' is a table of the platform; rename the view"
+            mistakes.add(("features", view), problem)
     for name in case.sources:
         if name in RESERVED_TABLES or name in tables:
             problem = f"'{name}' is a table of the platform; rename it, such as '{name}_source'"

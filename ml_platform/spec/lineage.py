@@ -1,6 +1,6 @@
 """Which source columns a query's columns are computed from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import sqlglot
 from sqlglot import exp
@@ -37,6 +37,32 @@ def column_sources(
         return {name: _leaves(nodes[name], schema) for name in tree.named_selects}
     except SqlglotError:
         return {}
+
+
+def columns_read(items: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:
+    """Columns of one table that select items over it are computed from, in the table's order.
+
+    All of them where sqlglot does not know the syntax.
+
+    >>> columns_read(["b + 1 AS more", "hour(A)"], ["a", "b", "c"])
+    ('a', 'b')
+    """
+    known = list(columns)
+    query = f"SELECT {', '.join(items)} FROM it"
+    schema: dict[str, object] = {"it": dict.fromkeys(known, "VARCHAR")}
+    try:
+        tree = qualify(
+            sqlglot.parse_one(query, dialect="duckdb"),
+            schema=schema,
+            dialect="duckdb",
+            validate_qualify_columns=False,
+        )
+    except SqlglotError:
+        return tuple(known)
+    if tree.find(exp.Star):
+        return tuple(known)
+    read = {column.name.lower() for column in tree.find_all(exp.Column)}
+    return tuple(column for column in known if column.lower() in read)
 
 
 def _leaves(node: Node, schema: dict[str, object]) -> tuple[tuple[str, str], ...]:

@@ -20,7 +20,7 @@ RESERVED_TABLES = frozenset(
     {
         "landings", "quarantine", "labels", "model", "promotions",
         "predictions", "drift_report", "performance_report", "computations", "alerts",
-        "alert_deliveries",
+        "alert_deliveries", "online_features",
     }
 )  # fmt: skip
 

@@ -1,0 +1,175 @@
+"""Features looked up online: by entity and moment, equal to what the point-in-time join yields."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ml_platform.errors import ExampleRefused, PlatformError
+from ml_platform.features.frame import join_keys
+from ml_platform.features.keys import KeyTexts, entity_text
+from ml_platform.features.online_sqlite import SqliteStore
+from ml_platform.features.online_store import Found, Lookup, OnlineStore
+from ml_platform.features.views import entity_types
+from ml_platform.settings import Settings
+from ml_platform.spec.inputs import FeatureView
+from ml_platform.spec.queries import is_numeric
+from ml_platform.spec.use_case import UseCase
+
+REDIS = ("redis://", "rediss://", "unix://")
+
+
+def open_online_store(settings: Settings) -> OnlineStore:
+    """The store that the settings name.
+
+    Raises PlatformError for a setting that names none, or one whose client is not installed.
+    """
+    uri = settings.online_store
+    if uri is None:
+        return SqliteStore(settings.online_folder)
+    if not uri.startswith(REDIS):
+        # What follows the scheme may hold a password.
+        begun = uri.partition(":")[0]
+        raise PlatformError(f"setting online_store begins with '{begun}:'; it should be redis://…")
+    try:
+        # An extra: the embedded default does without the client.
+        from ml_platform.features.online_redis import RedisStore
+    except ModuleNotFoundError as error:
+        raise PlatformError("setting online_store is Redis: pip install .[redis]") from error
+    return RedisStore(uri)
+
+
+class OnlineFeatures:
+    """Looks up the features of one use case; threads may share one.
+
+    A batch is one read of the store, whatever its views; a row asked for twice is read once.
+    """
+
+    def __init__(self, store: OnlineStore, use_case: UseCase) -> None:
+        self._store = store
+        self._use_case = use_case
+        self._views = {name: _View.of(name, v) for name, v in use_case.model_views.items()}
+        self._texts = KeyTexts(entity_types(use_case, join_keys(use_case)), use_case.timezone)
+
+    def close(self) -> None:
+        """Let go of what reading keys needs; the store stays open."""
+        self._texts.close()
+
+    def columns(
+        self, keys: Mapping[str, Sequence[str | None]], moments: Sequence[int]
+    ) -> dict[str, NDArray[Any]]:
+        """Features by column, `<view>__<feature>`: float64 with NaN, text with None.
+
+        keys: texts by key column, each of the length of `moments`, which are event times in
+        microseconds since 1970 in UTC; `RequestReader.read` yields both.
+        Raises NotPublished for a view that is not in the store, OnlineStoreError where it fails.
+        """
+        # Dictionaries keep order, so a lookup's place among them is that of its answer.
+        asked: dict[str, dict[Lookup, int]] = {}
+        places: dict[str, list[int]] = {}
+        for name, view in self._views.items():
+            lookups = asked[name] = {}
+            places[name] = []
+            for *parts, moment in zip(*(keys[c] for c in view.entity), moments, strict=True):
+                entity = entity_text(parts)
+                place = -1
+                if entity is not None:
+                    place = lookups.setdefault(Lookup(entity, moment), len(lookups))
+                places[name].append(place)
+        found = self._store.read(self._use_case.name, {n: list(asked[n]) for n in asked})
+        columns: dict[str, NDArray[Any]] = {}
+        for name, view in self._views.items():
+            rows = [
+                view.row(answer, lookup.moment)
+                for answer, lookup in zip(found[name], asked[name], strict=True)
+            ]
+            # The last row is that of places without an entity, at -1.
+            rows.append(view.nothing)
+            columns |= view.columns([rows[place] for place in places[name]])
+        return columns
+
+    def frame(self, examples: pd.DataFrame) -> pd.DataFrame:
+        """Features of examples as `assemble` yields them, with the examples' index.
+
+        examples: the columns that features are joined by, in any form their types are written in,
+        and `event_time`, aware. Raises as `columns` does, ExampleRefused for what is missing.
+        """
+        missing = [c for c in (*join_keys(self._use_case), "event_time") if c not in examples]
+        if missing:
+            raise ExampleRefused(missing[0], "is missing; features are joined by it")
+        times = pd.DatetimeIndex(examples["event_time"])
+        if times.tz is None or times.hasnans:
+            raise ExampleRefused("event_time", "should be a time with a zone in every row")
+        keys = {
+            column: self._texts.of(column, examples[column].tolist())
+            for column in join_keys(self._use_case)
+        }
+        moments = times.as_unit("us").astype("int64").tolist()
+        return pd.DataFrame(self.columns(keys, moments), index=examples.index)
+
+
+def online_features(store: OnlineStore, use_case: UseCase, examples: pd.DataFrame) -> pd.DataFrame:
+    """Features of examples as known in the store, one column `<view>__<feature>` each.
+
+    As `OnlineFeatures.frame`, which is quicker for one batch after another.
+    """
+    features = OnlineFeatures(store, use_case)
+    try:
+        return features.frame(examples)
+    finally:
+        features.close()
+
+
+@dataclass(frozen=True)
+class _View:
+    """What answers of one view are turned into columns with."""
+
+    name: str
+    entity: tuple[str, ...]
+    ttl: int
+    """In microseconds."""
+    numbers: tuple[str, ...]
+    texts: tuple[str, ...]
+    order: tuple[str, ...]
+    nothing: dict[str, Any]
+    decoder: msgspec.msgpack.Decoder[dict[str, Any]]
+
+    @classmethod
+    def of(cls, name: str, view: FeatureView) -> "_View":
+        numbers = tuple(f for f, kind in view.features.items() if is_numeric(kind))
+        texts = tuple(f for f in view.features if f not in numbers)
+        return cls(
+            name=name,
+            entity=view.entity,
+            ttl=view.ttl.seconds * 1_000_000,
+            numbers=numbers,
+            texts=texts,
+            order=tuple(view.features),
+            nothing={**dict.fromkeys(numbers, np.nan), **dict.fromkeys(texts)},
+            decoder=msgspec.msgpack.Decoder(dict[str, Any]),
+        )
+
+    def row(self, answer: Found | None, moment: int) -> dict[str, Any]:
+        """Feature values of an answer, none where it is too old; the comparison of the join."""
+        if answer is None:
+            return self.nothing
+        event_time, payload = answer
+        if moment - event_time > self.ttl:
+            return self.nothing
+        # A feature that was added after the row was stored has no value, as in the lake.
+        return self.nothing | self.decoder.decode(payload)
+
+    def columns(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
+        found: dict[str, NDArray[Any]] = {}
+        if self.numbers:
+            pick = itemgetter(*self.numbers)
+            matrix = np.array([pick(row) for row in rows], dtype=np.float64)
+            found |= zip(self.numbers, matrix.reshape(len(rows), -1).T.copy(), strict=True)
+        for name in self.texts:
+            found[name] = np.array([row[name] for row in rows], dtype=object)
+        return {f"{self.name}__{feature}": found[feature] for feature in self.order}

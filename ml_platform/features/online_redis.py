@@ -1,0 +1,179 @@
+"""The online store in Redis: one sorted set an entity, scored by event time."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
+
+import redis
+from redis.client import Pipeline
+
+from ml_platform.errors import OnlineStoreError
+from ml_platform.features.online_store import (
+    Found,
+    Fresh,
+    Lookup,
+    OnlineRow,
+    not_published,
+)
+
+T = TypeVar("T")
+
+ROWS_A_COMMAND = 1000
+TIME_BYTES = 8
+
+# In one script, a batch costs one round trip and sees one state of the store.
+LATEST = """
+local found = {}
+for i, key in ipairs(KEYS) do
+  if ARGV[i] == '' then
+    found[i] = redis.call('EXISTS', key)
+  else
+    found[i] = redis.call('ZREVRANGEBYSCORE', key, ARGV[i], '-inf', 'LIMIT', 0, 1)[1] or false
+  end
+end
+return found
+"""
+
+
+class RedisStore:
+    """Features in one Redis server; not in a Redis Cluster, whose nodes have no common state.
+
+    Of a view there are a sorted set for each entity, one of all its rows (by which stretches are
+    replaced and dropped), and a mark that it was ever written to. A score holds microseconds
+    exactly up to the year 2255.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(url)
+        self._latest = self._client.register_script(LATEST)
+
+    def replace(
+        self, use_case: str, view: str, start: int, end: int, read: Callable[[int | None], Fresh]
+    ) -> None:
+        all_rows = _key(use_case, view, "rows")
+
+        def work(pipeline: Pipeline) -> None:
+            newest = _newest_outside(pipeline, all_rows, start, end)
+            stretch = (start, f"({end}")
+            gone = _members(pipeline.zrangebyscore(all_rows, *stretch))
+            fresh = read(newest)
+            ranges: list[tuple[int | str, str]] = [stretch]
+            if fresh.keep_from is not None:
+                old = ("-inf", f"({fresh.keep_from}")
+                gone += _members(pipeline.zrangebyscore(all_rows, *old))
+                ranges.append(old)
+            keys = [_entity_key(use_case, view, entity) for entity in set(map(_entity_of, gone))]
+            pipeline.multi()
+            pipeline.set(_key(use_case, view, "published"), 1)
+            for key in (all_rows, *keys):
+                for first, last in ranges:
+                    pipeline.zremrangebyscore(key, first, last)
+            _add(pipeline, use_case, view, fresh.rows)
+
+        # Watching the rows, a writer whose stretch another one changed meanwhile reads again.
+        with self._named_errors():
+            self._client.transaction(work, all_rows)
+
+    def read(
+        self, use_case: str, wanted: Mapping[str, Sequence[Lookup]]
+    ) -> dict[str, list[Found | None]]:
+        keys = [_key(use_case, view, "published") for view in wanted]
+        moments: list[int | str] = [""] * len(wanted)
+        for view, lookups in wanted.items():
+            prefix = _key(use_case, view, "entity:")
+            keys += [prefix + entity for entity, _ in lookups]
+            moments += [moment for _, moment in lookups]
+        with self._named_errors():
+            answers = iter(self._latest(keys, moments))
+        for view in wanted:
+            if not next(answers):
+                raise not_published(use_case, view)
+        return {
+            view: [
+                None if member is None else Found(_time_of(member), member[TIME_BYTES:])
+                for member in islice(answers, len(lookups))
+            ]
+            for view, lookups in wanted.items()
+        }
+
+    def newest(self, use_case: str, view: str) -> int | None:
+        with self._named_errors():
+            self._require(use_case, view)
+            last = _members(self._client.zrevrange(_key(use_case, view, "rows"), 0, 0))
+        return _time_of(last[0]) if last else None
+
+    def count(self, use_case: str, view: str) -> int:
+        with self._named_errors():
+            self._require(use_case, view)
+            return int(self._client.zcard(_key(use_case, view, "rows")))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _require(self, use_case: str, view: str) -> None:
+        if not self._client.exists(_key(use_case, view, "published")):
+            raise not_published(use_case, view)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            # Where it is, without the password that its URL may hold.
+            where = self._client.connection_pool.connection_kwargs
+            named = where.get("path") or f"{where.get('host')}:{where.get('port', 6379)}"
+            raise OnlineStoreError(f"the online store at {named}: {error}") from error
+
+
+def _key(use_case: str, view: str, what: str) -> str:
+    # Names hold no colon, so what follows can be any text.
+    return f"ml-platform:{use_case}:{view}:{what}"
+
+
+def _entity_key(use_case: str, view: str, entity: str) -> str:
+    return _key(use_case, view, f"entity:{entity}")
+
+
+def _newest_outside(pipeline: Pipeline, key: str, start: int, end: int) -> int | None:
+    for most, least in ("+inf", end), (f"({start}", "-inf"):
+        if found := _members(pipeline.zrevrangebyscore(key, most, least, start=0, num=1)):
+            return _time_of(found[0])
+    return None
+
+
+def _add(pipeline: Pipeline, use_case: str, view: str, rows: Sequence[OnlineRow]) -> None:
+    entities: dict[str, dict[bytes, int]] = defaultdict(dict)
+    for row in rows:
+        # With its time in front, a row stays apart from others of the same values.
+        entities[row.entity][_packed(row.event_time) + row.payload] = row.event_time
+    for entity, members in entities.items():
+        for some in _chunks(members.items()):
+            pipeline.zadd(_entity_key(use_case, view, entity), dict(some))
+    index = ((_packed(row.event_time) + row.entity.encode(), row.event_time) for row in rows)
+    for pairs in _chunks(index):
+        pipeline.zadd(_key(use_case, view, "rows"), dict(pairs))
+
+
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while some := list(islice(remaining, ROWS_A_COMMAND)):
+        yield some
+
+
+def _members(reply: Any) -> list[bytes]:
+    # The client's types leave open whether it decodes replies and gives scores; here, neither.
+    return list(reply)
+
+
+def _packed(time: int) -> bytes:
+    return time.to_bytes(TIME_BYTES, "big", signed=True)
+
+
+def _time_of(member: bytes) -> int:
+    return int.from_bytes(member[:TIME_BYTES], "big", signed=True)
+
+
+def _entity_of(member: bytes) -> str:
+    return member[TIME_BYTES:].decode()
