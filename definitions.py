@@ -8,6 +8,7 @@ import dagster as dg
 from assets.features import build_features
 from assets.freshness import with_freshness
 from assets.monitoring import build_monitoring
+from assets.online import build_online
 from assets.rollback import build_rollback_job
 from assets.scoring import build_scoring
 from assets.sources import build_sources
@@ -16,14 +17,21 @@ from ml_platform.errors import SpecErrors
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
-from resources import LakeResource, RegistryResource
+from resources import LakeResource, OnlineStoreResource, RegistryResource
 from sensors.alerts import build_alerts
 from sensors.landing import build_landing
 from sensors.retraining import build_retraining, build_retraining_schedule
 from sensors.rollback import build_rollback
 from sensors.upkeep import build_upkeep
 
-ASSETS = (build_sources, build_features, build_training, build_scoring, build_monitoring)
+ASSETS = (
+    build_sources,
+    build_features,
+    build_online,
+    build_training,
+    build_scoring,
+    build_monitoring,
+)
 JOBS = (build_rollback_job,)
 SENSORS = (build_landing, build_retraining, build_rollback, build_alerts)
 SCHEDULES = (build_retraining_schedule, build_upkeep)
@@ -59,7 +67,11 @@ def _build(
         schedules=[
             each for case in use_cases for build in SCHEDULES for each in build(case, settings)
         ],
-        resources={"lake": LakeResource(), "registry": RegistryResource()},
+        resources={
+            "lake": LakeResource(),
+            "online_store": OnlineStoreResource(),
+            "registry": RegistryResource(),
+        },
     )
 
 

@@ -1,10 +1,15 @@
+import shutil
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
 
@@ -46,3 +51,35 @@ def catalog_settings(
     database = f"lake_{request.module.__name__}"
     server.psql(f"CREATE DATABASE {database};")
     return Settings(data=data, catalog=f"postgres:{server.get_uri(database)}")
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server of its own; tests use what is in it apart, by names of their own."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed; apt-get install redis-server")
+    # In /tmp: the path of a socket may not be longer than 107 bytes.
+    with tempfile.TemporaryDirectory() as folder:
+        socket = Path(folder) / "redis.sock"
+        options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", folder]
+        server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+        try:
+            while not socket.exists():
+                assert server.poll() is None, "redis-server ended at once"
+                time.sleep(0.02)
+            yield f"unix://{socket}"
+        finally:
+            server.terminate()
+            server.wait(timeout=10)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def online_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OnlineStore]:
+    """An empty store of each kind."""
+    url = None if request.param == "sqlite" else request.getfixturevalue("redis_url")
+    store = open_online_store(Settings(data=tmp_path, online_store=url))
+    if url:
+        redis.Redis.from_url(url).flushall()
+    yield store
+    store.close()

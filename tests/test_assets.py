@@ -12,6 +12,7 @@ import trips_use_case as trips
 from assets.features import NO_LEAK
 from assets.monitoring import NO_DRIFT
 from definitions import build_definitions
+from ml_platform.features import open_online_store
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from resources import range_tags
@@ -86,7 +87,8 @@ def walked(location: Location) -> Location:
 def test_every_table_is_an_asset_of_the_use_case(location: Location) -> None:
     keys = {s.key.to_user_string() for s in location.definitions.resolve_all_asset_specs()}
     tables = (
-        "trips pace_features labels model promotions predictions drift_report performance_report"
+        "trips pace_features online_features labels model promotions predictions drift_report "
+        "performance_report"
     )
     assert keys == {f"trips/{table}" for table in tables.split()} | {"broken/is_broken"}
 
@@ -222,3 +224,29 @@ def test_a_setting_caps_the_partitions_of_a_run(location: Location, tmp_path: Pa
     uncapped = location.definitions.resolve_asset_graph()
     policy = uncapped.get(dg.AssetKey(["trips", "pace_features"])).backfill_policy
     assert policy == dg.BackfillPolicy.single_run()
+
+
+def test_the_newest_features_are_stored_online(walked: Location) -> None:
+    first, last = f"2024-03-{FIRST:02d}", f"2024-03-{LAST:02d}"
+    assert walked.run(["online_features"], first, last).success
+    records = walked.instance.fetch_materializations(
+        dg.AssetKey(["trips", "online_features"]), limit=LAST
+    ).records
+    found = {r.partition_key: r.asset_materialization.metadata for r in records}  # type: ignore[union-attr]
+    rows = {key: metadata["rows of pace"].value for key, metadata in found.items()}
+    # The ttl is a day: what requests of the last two days need reaches one day further back.
+    assert [day for day, count in sorted(rows.items()) if count] == [
+        "2024-03-26",
+        "2024-03-27",
+        "2024-03-28",
+    ]
+    assert rows[last] == found[last]["dagster/partition_row_count"].value == 60
+    assert found[last]["newest of pace"].value == "2024-03-29T01:38:00+00:00"
+    assert float(str(found[last]["age of pace in hours"].value)) > 0
+
+    store = open_online_store(walked.settings)
+    assert store.count("trips", "pace") == 180
+    store.close()
+    spec = walked.spec("online_features")
+    assert spec.kinds == {"sqlite"}
+    assert [dep.asset_key.to_user_string() for dep in spec.deps] == ["trips/pace_features"]

@@ -124,6 +124,8 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     assert "load   " in run("new", "power", "--from", str(power(tmp_path)))[1]
     assert "records: 4320 rows landed in 1 files, 4320 ingested" in run("ingest", "power")[1]
     assert "zone_history_features: 4260 rows in 71 of 72" in run("features", "power")[1]
+    published = run("publish", "power", "--partition", "2024-03-31-23:00")[1].splitlines()[-1]
+    assert published.split() == ["zone_history", "1200", "20", "2024-03-31", "23:59"]
     assert "labels: 4320 rows in 72 of 72" in run("labels", "power")[1]
     assert "nothing was decided" in run("history", "power")[1]
 

@@ -1,16 +1,30 @@
 """The laws of the platform, attacked on the use case that ships, around a change of clocks."""
 
+import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from demo.source_system import land_flights
 from ml_platform.errors import EmptyPartition, NoChampion
-from ml_platform.features import check_leak, compute_features, compute_labels
+from ml_platform.features import (
+    OnlineFeatures,
+    OnlineStore,
+    RequestReader,
+    assemble,
+    check_leak,
+    compute_features,
+    compute_labels,
+    needed_columns,
+    online_features,
+    publish_views,
+    request_columns,
+)
 from ml_platform.registry import Promotion, Registry, record
 from ml_platform.scoring import reproduce, score, trace
 from ml_platform.settings import Settings
@@ -228,6 +242,92 @@ def test_training_again_makes_the_same_model_to_the_bit(flights: Flights, tmp_pa
     again = train(flights.lake, other, case, cutoff, COMMIT, tags={})
     assert again.is_new
     assert again.digest == first.digest
+
+
+def as_a_client_asks(flights: Flights, key: str) -> list[dict[str, str]]:
+    """The flights of a day as they stand in the file, in the order that examples are in."""
+    file = Path(flights.lake.settings.landing_uri) / "flight_delays" / "schedule" / f"{key}.csv"
+    needed = needed_columns(flights.use_case)
+    with file.open() as lines:
+        rows = [{column: row[column] for column in needed} for row in csv.DictReader(lines)]
+    return sorted(rows, key=lambda r: (datetime.fromisoformat(r["scheduled_at"]), r["flight_id"]))
+
+
+@pytest.mark.parametrize("key", ["2013-03-15", "2013-03-16"])
+def test_features_looked_up_online_are_those_joined_offline_to_the_bit(
+    flights: Flights, online_store: OnlineStore, key: str
+) -> None:
+    case, day = flights.use_case, flights.day(key)
+    publish_views(flights.lake, online_store, case, flights.stretch("2013-03-01", "2013-03-16"))
+    with flights.lake.cursor(case.timezone) as cursor:
+        offline = assemble(cursor, flights.lake, case, day, flights.snapshot())
+    rows = as_a_client_asks(flights, key)
+
+    asked = request_columns(case, rows)
+    online = asked.join(online_features(online_store, case, asked))
+
+    assert len(offline) > 500
+    pd.testing.assert_frame_equal(online, offline, check_exact=True)
+    reader, features = RequestReader(case), OnlineFeatures(online_store, case)
+    quick = reader.read(rows)
+    inputs = {**quick.inputs, **features.columns(quick.keys, quick.moments)}
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(inputs), offline[list(case.model_columns)], check_exact=True
+    )
+    alone = [reader.read([row]) for row in rows[:50]]
+    found = pd.concat([pd.DataFrame(features.columns(r.keys, r.moments)) for r in alone])
+    joined = offline[list(found.columns)].head(50)
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), joined, check_exact=True)
+    reader.close()
+    features.close()
+
+
+def test_a_corrected_day_is_looked_up_online_as_corrected(
+    flights: Flights, online_store: OnlineStore
+) -> None:
+    case, stretch = flights.use_case, flights.stretch("2013-03-14", "2013-03-16")
+    # Of an empty store, the days before are filled too.
+    publish_views(flights.lake, online_store, case, flights.day("2013-03-15"))
+    publish_views(flights.lake, online_store, case, flights.day("2013-03-16"))
+    asked = request_columns(case, as_a_client_asks(flights, "2013-03-16"))
+    before = online_features(online_store, case, asked)
+    with flights.lake.cursor() as cursor:
+        cursor.execute(
+            "UPDATE lake.flight_delays.weather_features SET temperature = 451 "
+            "WHERE window_start >= '2013-03-16'"
+        )
+    try:
+        publish_views(flights.lake, online_store, case, flights.day("2013-03-16"))
+        after = online_features(online_store, case, asked)
+        with flights.lake.cursor(case.timezone) as cursor:
+            offline = assemble(
+                cursor, flights.lake, case, flights.day("2013-03-16"), flights.snapshot()
+            )
+    finally:
+        compute_features(flights.lake, case, "weather", stretch, COMMIT)
+    assert (before["weather__temperature"] < 451).all()
+    assert (after["weather__temperature"] == 451).sum() > 400
+    pd.testing.assert_frame_equal(after, offline[list(after.columns)], check_exact=True)
+
+
+def test_what_requests_of_the_last_two_days_need_is_kept_online(
+    flights: Flights, online_store: OnlineStore
+) -> None:
+    case, stretch = flights.use_case, flights.stretch("2013-03-01", "2013-03-16")
+    published = publish_views(flights.lake, online_store, case, stretch)
+    # A ttl counts hours: 7 days before the 15th, in which clocks went forward, it was the 7th.
+    for view, first in ("origin", "2013-03-14"), ("carrier", "2013-03-07"):
+        kept = flights.day(first).start
+        with flights.lake.cursor() as cursor:
+            (expected,) = cursor.execute(
+                f"SELECT count(*) FROM lake.flight_delays.{view}_features WHERE event_time >= ?",
+                [kept],
+            ).fetchall()[0]
+        assert online_store.count(case.name, view) == expected
+        assert sum(published[view].rows.values()) == expected
+    again = publish_views(flights.lake, online_store, case, flights.day("2013-03-02"))
+    assert sum(again["origin"].rows.values()) == 0
+    assert again["origin"].newest == published["origin"].newest
 
 
 def test_late_counts_cancelled_and_diverted_flights(flights: Flights) -> None:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pydantic import ValidationError
 
 from ml_platform.errors import EmptyPartition, PlatformError
+from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import Loaded, load_use_cases
@@ -35,6 +36,10 @@ class Platform:
     @cached_property
     def registry(self) -> Registry:
         return Registry(self.settings)
+
+    @cached_property
+    def store(self) -> OnlineStore:
+        return open_online_store(self.settings)
 
     @cached_property
     def loaded(self) -> Loaded:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from ml_platform.errors import PlatformError
+    from ml_platform.features import Published
     from ml_platform.monitoring import DriftRun, PerformanceRun
     from ml_platform.registry import Promotion
     from ml_platform.scoring import Reproduction, ScoreReport, Trace
@@ -70,6 +71,25 @@ def show_written(table: str, written: "Written") -> None:
         f"{table}: {sum(written.rows.values())} rows in {filled} of {len(written.rows)} "
         f"partitions; {len(written.changed)} changed"
     )
+
+
+def show_published(case: "UseCase", published: Mapping[str, "Published"]) -> None:
+    """What the online store was given of each feature view."""
+    rows = [
+        (
+            view,
+            str(sum(each.rows.values())),
+            str(sum(rows > 0 for rows in each.rows.values())),
+            f"{each.newest.astimezone(case.calendar.timezone):%Y-%m-%d %H:%M}"
+            if each.newest
+            else "none",
+        )
+        for view, each in published.items()
+    ]
+    if rows:
+        _table(("feature view", "rows stored", "partitions", "newest"), rows)
+    else:
+        _line(f"the model of {case.name} is given no feature view")
 
 
 def show_training(case: "UseCase", report: "TrainingReport") -> None:

@@ -45,6 +45,19 @@ def features(use_case: UseCaseName, partition: Partition = None, range_: Range =
 
 
 @commands.command(rich_help_panel=PANEL)
+def publish(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
+    """Store the newest features where they are looked up online."""
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.features import publish_views
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        stretch = stretch_of(platform, case, partition, range_)
+        printing.show_published(case, publish_views(platform.lake, platform.store, case, stretch))
+
+
+@commands.command(rich_help_panel=PANEL)
 def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
     """Compute the labels that are known by now."""
     from ml_platform.backfill import computing

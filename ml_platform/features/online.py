@@ -169,7 +169,9 @@ class _View:
         if self.numbers:
             pick = itemgetter(*self.numbers)
             matrix = np.array([pick(row) for row in rows], dtype=np.float64)
-            found |= zip(self.numbers, matrix.reshape(len(rows), -1).T.copy(), strict=True)
+            found |= zip(
+                self.numbers, matrix.reshape(len(rows), len(self.numbers)).T.copy(), strict=True
+            )
         for name in self.texts:
             found[name] = np.array([row[name] for row in rows], dtype=object)
         return {f"{self.name}__{feature}": found[feature] for feature in self.order}

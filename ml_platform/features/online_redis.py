@@ -15,6 +15,7 @@ from ml_platform.features.online_store import (
     Fresh,
     Lookup,
     OnlineRow,
+    Stored,
     not_published,
 )
 
@@ -41,7 +42,7 @@ class RedisStore:
     """Features in one Redis server; not in a Redis Cluster, whose nodes have no common state.
 
     Of a view there are a sorted set for each entity, one of all its rows (by which stretches are
-    replaced and dropped), and a mark that it was ever written to. A score holds microseconds
+    replaced and dropped), and one of the windows that were stored. A score holds microseconds
     exactly up to the year 2255.
     """
 
@@ -50,26 +51,27 @@ class RedisStore:
         self._latest = self._client.register_script(LATEST)
 
     def replace(
-        self, use_case: str, view: str, start: int, end: int, read: Callable[[int | None], Fresh]
+        self, use_case: str, view: str, start: int, end: int, read: Callable[[Stored], Fresh]
     ) -> None:
-        all_rows = _key(use_case, view, "rows")
+        all_rows, windows = _key(use_case, view, "rows"), _key(use_case, view, "windows")
 
         def work(pipeline: Pipeline) -> None:
             newest = _newest_outside(pipeline, all_rows, start, end)
-            stretch = (start, f"({end}")
-            gone = _members(pipeline.zrangebyscore(all_rows, *stretch))
-            fresh = read(newest)
-            ranges: list[tuple[int | str, str]] = [stretch]
+            stored = frozenset(map(int, _members(pipeline.zrange(windows, 0, -1))))
+            fresh = read(Stored(newest, stored))
+            ranges: list[tuple[int | str, str]] = [(fresh.start, f"({end}")]
             if fresh.keep_from is not None:
-                old = ("-inf", f"({fresh.keep_from}")
-                gone += _members(pipeline.zrangebyscore(all_rows, *old))
-                ranges.append(old)
+                ranges.append(("-inf", f"({fresh.keep_from}"))
+            gone = [m for r in ranges for m in _members(pipeline.zrangebyscore(all_rows, *r))]
             keys = [_entity_key(use_case, view, entity) for entity in set(map(_entity_of, gone))]
             pipeline.multi()
-            pipeline.set(_key(use_case, view, "published"), 1)
             for key in (all_rows, *keys):
                 for first, last in ranges:
                     pipeline.zremrangebyscore(key, first, last)
+            if fresh.windows:
+                pipeline.zadd(windows, {str(window): window for window in fresh.windows})
+            if fresh.keep_from is not None:
+                pipeline.zremrangebyscore(windows, "-inf", f"({fresh.keep_from}")
             _add(pipeline, use_case, view, fresh.rows)
 
         # Watching the rows, a writer whose stretch another one changed meanwhile reads again.
@@ -79,7 +81,7 @@ class RedisStore:
     def read(
         self, use_case: str, wanted: Mapping[str, Sequence[Lookup]]
     ) -> dict[str, list[Found | None]]:
-        keys = [_key(use_case, view, "published") for view in wanted]
+        keys = [_key(use_case, view, "windows") for view in wanted]
         moments: list[int | str] = [""] * len(wanted)
         for view, lookups in wanted.items():
             prefix = _key(use_case, view, "entity:")
@@ -113,7 +115,7 @@ class RedisStore:
         self._client.close()
 
     def _require(self, use_case: str, view: str) -> None:
-        if not self._client.exists(_key(use_case, view, "published")):
+        if not self._client.exists(_key(use_case, view, "windows")):
             raise not_published(use_case, view)
 
     @contextmanager

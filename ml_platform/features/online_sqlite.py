@@ -8,12 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ml_platform.errors import OnlineStoreError
-from ml_platform.features.online_store import Found, Fresh, Lookup, not_published
+from ml_platform.features.online_store import (
+    Found,
+    Fresh,
+    Lookup,
+    Stored,
+    not_published,
+)
 from ml_platform.spec.queries import quote
 
 BUSY_SECONDS = 60
 MAPPED_BYTES = 1 << 30
 STATEMENTS = 512
+# No view can have this name, nor that of an index, which SQLite does not tell from tables.
+WINDOWS = quote("stored windows")
 
 
 class SqliteStore:
@@ -29,7 +37,7 @@ class SqliteStore:
         self._all: list[sqlite3.Connection] = []
 
     def replace(
-        self, use_case: str, view: str, start: int, end: int, read: Callable[[int | None], Fresh]
+        self, use_case: str, view: str, start: int, end: int, read: Callable[[Stored], Fresh]
     ) -> None:
         table = quote(view)
         # The lock comes before the lake is read: the writer that reads later also writes later.
@@ -41,19 +49,32 @@ class SqliteStore:
             connection.execute(
                 f"CREATE INDEX IF NOT EXISTS {quote(f'{view} by time')} ON {table} (event_time)"
             )
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {WINDOWS} "
+                "(view TEXT, start INTEGER, PRIMARY KEY (view, start)) WITHOUT ROWID"
+            )
             (newest,) = connection.execute(
                 f"SELECT max(latest) FROM ("
                 f"SELECT max(event_time) AS latest FROM {table} WHERE event_time >= ? "
                 f"UNION ALL SELECT max(event_time) FROM {table} WHERE event_time < ?)",
                 (end, start),
             ).fetchone()
-            fresh = read(newest)
+            windows = connection.execute(f"SELECT start FROM {WINDOWS} WHERE view = ?", (view,))
+            fresh = read(Stored(newest, frozenset(start for (start,) in windows)))
             connection.execute(
-                f"DELETE FROM {table} WHERE event_time >= ? AND event_time < ?", (start, end)
+                f"DELETE FROM {table} WHERE event_time >= ? AND event_time < ?", (fresh.start, end)
             )
             connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", fresh.rows)
+            connection.executemany(
+                f"INSERT OR IGNORE INTO {WINDOWS} VALUES (?, ?)",
+                [(view, window) for window in fresh.windows],
+            )
             if fresh.keep_from is not None:
-                connection.execute(f"DELETE FROM {table} WHERE event_time < ?", (fresh.keep_from,))
+                kept = {"view": view, "kept": fresh.keep_from}
+                connection.execute(f"DELETE FROM {table} WHERE event_time < :kept", kept)
+                connection.execute(
+                    f"DELETE FROM {WINDOWS} WHERE view = :view AND start < :kept", kept
+                )
 
     def read(
         self, use_case: str, wanted: Mapping[str, Sequence[Lookup]]

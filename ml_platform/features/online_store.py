@@ -1,10 +1,11 @@
 """What an online store keeps and how it is asked: feature rows by entity, the newest ones."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ml_platform.errors import NotPublished
+from ml_platform.spec.use_case import ONLINE_FEATURES
 
 
 class OnlineRow(NamedTuple):
@@ -30,12 +31,26 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fresh:
-    """What a stretch of a view is to hold from now on."""
+class Stored:
+    """What a view holds as one of its stretches is about to be replaced."""
 
+    newest: int | None
+    """Newest event time outside of the stretch; None where there is no row."""
+    windows: frozenset[int]
+    """Starts of the windows that were stored, also of those without rows."""
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """What a view holds from `start` up to the end of the stretch from now on."""
+
+    start: int
+    """Start of the stretch, or earlier where windows before it were never stored."""
     rows: Sequence[OnlineRow]
-    keep_from: int | None
-    """Event time before which rows of the view are dropped; None drops nothing."""
+    windows: Collection[int]
+    """Starts of the windows that these are the rows of."""
+    keep_from: int | None = None
+    """Event time before which rows and windows of the view are dropped; None drops nothing."""
 
 
 class OnlineStore(Protocol):
@@ -45,13 +60,12 @@ class OnlineStore(Protocol):
     """
 
     def replace(
-        self, use_case: str, view: str, start: int, end: int, read: Callable[[int | None], Fresh]
+        self, use_case: str, view: str, start: int, end: int, read: Callable[[Stored], Fresh]
     ) -> None:
         """Make the stretch `[start, end)` of a view hold exactly what `read` says.
 
-        read: is given the newest event time outside of the stretch, None where there is none; no
-        other writer changes the view between what it returns and what is stored, so that of two
-        writers the one that read later has the last word. May be called again.
+        No other writer changes the view between what `read` is given and what is stored, so that
+        of two writers the one that read later has the last word. It may be called again.
         Readers see all of the old rows or all of the new ones, also when the writer is killed.
         """
 
@@ -77,6 +91,6 @@ def not_published(use_case: str, view: str | None = None) -> NotPublished:
     """The error for a view, or a whole use case, that no stretch was ever stored of."""
     named = f"{use_case}/{view}" if view else use_case
     return NotPublished(
-        f"no features of {named} are in the online store; materialise {use_case}/online_features, "
-        f"or run: ml-platform publish {use_case}"
+        f"no features of {named} are in the online store; materialise "
+        f"{use_case}/{ONLINE_FEATURES}, or run: ml-platform publish {use_case}"
     )

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import dropwhile
 
 import duckdb
 import msgspec
@@ -11,8 +12,8 @@ import pyarrow as pa
 
 from ml_platform.features.frame import as_model_input
 from ml_platform.features.keys import entity_text, key_sql
-from ml_platform.features.online_store import Fresh, OnlineRow, OnlineStore
-from ml_platform.features.views import inside_sql, windows_sql
+from ml_platform.features.online_store import Fresh, OnlineRow, OnlineStore, Stored
+from ml_platform.features.views import windows_sql
 from ml_platform.spec.queries import is_numeric, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
@@ -28,7 +29,7 @@ class Published:
 
     snapshot: int
     rows: Mapping[Window, int]
-    """Rows stored by window of the stretch; none for windows older than the store keeps."""
+    """Rows stored by window: those of the stretch, and windows before it that were lacking."""
     newest: datetime | None
     """Event time of the newest row that the store holds of the view now."""
 
@@ -40,36 +41,40 @@ def publish(
 
     The store keeps what features of the newest row's window and of the window before it are
     looked up from; older rows of the stretch are not stored, older rows of the view are dropped.
+    Windows up to the stretch that are kept and were never stored come along with it, so that a
+    store that was empty, or not written to for a while, lacks nothing.
     Raises TableNotFound where the view has no table yet, OnlineStoreError where the store fails.
     """
     calendar = use_case.calendar
-    first = calendar.window_at(stretch.start).start
-    snapshot, rows = 0, list[OnlineRow]()
+    asked = dict.fromkeys(calendar.windows(stretch), 0)
+    snapshot, counts = 0, Counter[Window]()
 
-    def read(newest: int | None) -> Fresh:
-        nonlocal snapshot, rows
+    def read(stored: Stored) -> Fresh:
+        nonlocal snapshot, counts
         with lake.cursor(use_case.timezone) as cursor:
             snapshot = lake.snapshot(cursor)
             relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
-            within = f"{relation} WHERE {windows_sql(use_case, stretch)} AND {inside_sql(stretch)}"
-            latest = _latest(cursor, within, newest)
-            if latest is None:
-                rows = []
-                return Fresh(rows, None)
-            keep_from = _keep_from(use_case, view, latest)
-            rows = []
-            if keep_from.astimezone(UTC) < stretch.end.astimezone(UTC):
-                begin = max(first, keep_from, key=lambda moment: moment.astimezone(UTC))
-                rows = _rows(cursor, use_case, view, relation, Window(begin, stretch.end))
-        return Fresh(rows, microseconds(keep_from))
+            newest = _newest(cursor, use_case, relation, stretch, stored)
+            if newest is None:
+                return Fresh(microseconds(stretch.start), [], [_start(w) for w in asked])
+            keep_from = _keep_from(use_case, view, newest)
+            windows = _windows(use_case, stretch, keep_from, stored)
+            rows = _rows(cursor, use_case, view, relation, windows)
+        counts = Counter(calendar.window_at(_moment(row.event_time)) for row in rows)
+        return Fresh(
+            start=_start(windows[0]) if windows else microseconds(stretch.start),
+            rows=rows,
+            windows=[_start(window) for window in windows],
+            keep_from=microseconds(keep_from),
+        )
 
-    store.replace(use_case.name, view, microseconds(first), microseconds(stretch.end), read)
-    counts = Counter(calendar.window_at(moment(row.event_time)) for row in rows)
-    newest = store.newest(use_case.name, view)
+    start, end = microseconds(stretch.start), microseconds(stretch.end)
+    store.replace(use_case.name, view, start, end, read)
+    latest = store.newest(use_case.name, view)
     return Published(
         snapshot=snapshot,
-        rows={window: counts[window] for window in calendar.windows(stretch)},
-        newest=None if newest is None else moment(newest),
+        rows={**asked, **counts},
+        newest=None if latest is None else _moment(latest),
     )
 
 
@@ -81,38 +86,76 @@ def publish_views(
 
 
 def microseconds(moment: datetime) -> int:
-    """Since 1970 in UTC."""
+    """Since 1970 in UTC, the form of times in the online store."""
     return (moment.astimezone(UTC) - EPOCH) // MICROSECOND
 
 
-def moment(microseconds: int) -> datetime:
-    """The moment, in UTC, that many microseconds after the start of 1970."""
-    return EPOCH + microseconds * MICROSECOND
+def _moment(time: int) -> datetime:
+    return EPOCH + time * MICROSECOND
 
 
-def _keep_from(use_case: UseCase, view: str, newest: int) -> datetime:
-    # A request is looked up as of its own time, which may be a while ago.
+def _start(window: Window) -> int:
+    return microseconds(window.start)
+
+
+def _newest(
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    relation: str,
+    stretch: Window,
+    stored: Stored,
+) -> datetime | None:
+    """Event time of the newest row that the view has once the stretch is stored."""
+    found = _latest(cursor, f"{relation} WHERE {windows_sql(use_case, stretch)}")
+    if found is None and stored.newest is None:
+        # The stretch is empty, and so is the store: what is before the stretch was never stored.
+        before = Window(use_case.calendar.start, stretch.end)
+        found = _latest(cursor, f"{relation} WHERE {windows_sql(use_case, before)}")
+    times = [time for time in (found, stored.newest) if time is not None]
+    return _moment(max(times)) if times else None
+
+
+def _latest(cursor: duckdb.DuckDBPyConnection, rows: str) -> int | None:
+    (found,) = cursor.execute(f"SELECT max(epoch_us(event_time)) FROM {rows}").fetchall()[0]
+    return None if found is None else int(found)
+
+
+def _keep_from(use_case: UseCase, view: str, newest: datetime) -> datetime:
+    """Start of the first window that is kept."""
+    # Requests are looked up as of their own time, which may be a while ago.
     calendar = use_case.calendar
-    window = calendar.window_at(moment(newest))
-    before = calendar.window_at(window.start.astimezone(UTC) - MICROSECOND)
-    return before.start.astimezone(UTC) - timedelta(seconds=use_case.features[view].ttl.seconds)
+    before = calendar.window_at(calendar.window_at(newest).start.astimezone(UTC) - MICROSECOND)
+    ttl = timedelta(seconds=use_case.features[view].ttl.seconds)
+    return calendar.window_at(before.start.astimezone(UTC) - ttl).start
 
 
-def _latest(cursor: duckdb.DuckDBPyConnection, rows: str, newest: int | None) -> int | None:
-    found = cursor.execute(f"SELECT max(epoch_us(event_time)) FROM {rows}").fetchall()[0][0]
-    return max((time for time in (found, newest) if time is not None), default=None)
+def _windows(
+    use_case: UseCase, stretch: Window, keep_from: datetime, stored: Stored
+) -> list[Window]:
+    """Windows to store: from the first one on that is kept, and either asked for or lacking."""
+    if keep_from.astimezone(UTC) >= stretch.end.astimezone(UTC):
+        return []
+    kept = list(use_case.calendar.windows(Window(keep_from, stretch.end)))
+    asked = microseconds(stretch.start)
+    return list(dropwhile(lambda w: _start(w) < asked and _start(w) in stored.windows, kept))
 
 
 def _rows(
-    cursor: duckdb.DuckDBPyConnection, use_case: UseCase, view: str, relation: str, stretch: Window
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    view: str,
+    relation: str,
+    windows: list[Window],
 ) -> list[OnlineRow]:
+    if not windows:
+        return []
     declared = use_case.features[view]
+    stretch = Window(windows[0].start, windows[-1].end)
     keys = [f"{key_sql(column)} AS k{number}" for number, column in enumerate(declared.entity)]
     features = [as_model_input(quote(c), kind, c) for c, kind in declared.features.items()]
     items = ", ".join((*keys, "epoch_us(event_time) AS t", *features))
     table = cursor.execute(
-        f"SELECT {items} FROM {relation} "
-        f"WHERE {windows_sql(use_case, stretch)} AND {inside_sql(stretch)}"
+        f"SELECT {items} FROM {relation} WHERE {windows_sql(use_case, stretch)}"
     ).to_arrow_table()
     return _encoded(table, len(keys), declared.features)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml_platform.errors import ExampleRefused
+from ml_platform.errors import ExampleRefused, QueryFailed
 from ml_platform.features.frame import as_model_input, example_items, join_keys
 from ml_platform.features.keys import key_sql, plain_text, read_value
 from ml_platform.sources.contract import failed_sql, type_names, typed_sql
@@ -19,6 +19,7 @@ from ml_platform.spec.queries import is_numeric, literal, quote
 from ml_platform.spec.use_case import UseCase
 
 MOMENT, FAILED, KEY = "__moment", "__failed", "__key "
+CHECKED = (FAILED, f"epoch_us(CAST(event_time AS TIMESTAMPTZ)) AS {MOMENT}")
 
 
 @dataclass(frozen=True)
@@ -71,26 +72,22 @@ class RequestReader:
 
         rows: values by source column, at least `needed_columns`; others are ignored.
         Raises ExampleRefused where a row lacks a column, an event time, or has a value that is not
-        of its column's type.
+        of its column's type, QueryFailed where a request column cannot be computed of its values.
         """
         given = self._taken(rows)
         with self._lock:
-            self._given = given
-            found = self._connection.execute("EXECUTE quick").fetchnumpy()
-        if np.any(found[FAILED]):
-            raise self._refusal(given)
-        if np.ma.is_masked(found[MOMENT]):
-            raise ExampleRefused(self._event_time, "is missing; a row to predict has an event time")
+            found: dict[str, NDArray[Any]] = self._run("quick", given).fetchnumpy()  # type: ignore[assignment]
+        self._refuse(given, found[FAILED], np.ma.getmaskarray(found[MOMENT]))
         request = self._use_case.examples.request
         return Requested(
             moments=[int(moment) for moment in found[MOMENT]],
             keys={
-                name.removeprefix(KEY): np.ma.filled(values, None).tolist()
+                name.removeprefix(KEY): _filled(values, None).tolist()
                 for name, values in found.items()
                 if name.startswith(KEY)
             },
             inputs={
-                name: np.ma.filled(found[name], np.nan if is_numeric(kind) else None)
+                name: _filled(found[name], np.nan if is_numeric(kind) else None)
                 for name, kind in request.items()
             },
         )
@@ -100,13 +97,23 @@ class RequestReader:
 
         Raises as `read` does.
         """
-        self.read(rows)
         given = self._taken(rows)
         with self._lock:
-            self._given = given
-            table = self._connection.execute("EXECUTE framed").to_arrow_table()
-        frame: pd.DataFrame = table.to_pandas()
+            table = self._run("framed", given).to_arrow_table()
+        self._refuse(given, table[FAILED].to_numpy(), table[MOMENT].is_null().to_numpy())
+        frame: pd.DataFrame = table.drop_columns([FAILED, MOMENT]).to_pandas()
         return frame
+
+    def _run(self, statement: str, given: list[list[str | None]]) -> duckdb.DuckDBPyConnection:
+        self._given = given
+        try:
+            return self._connection.execute(f"EXECUTE {statement}")
+        except (
+            duckdb.ConversionException,
+            duckdb.OutOfRangeException,
+            duckdb.InvalidInputException,
+        ) as error:
+            raise QueryFailed(f"{self._use_case.name} examples.columns: {error}") from error
 
     def _taken(self, rows: Sequence[Mapping[str, Any]]) -> list[list[str | None]]:
         taken = []
@@ -146,8 +153,7 @@ class RequestReader:
     def _quick_sql(self, examples: str) -> str:
         columns = dict.fromkeys((*self._use_case.examples.entity, *join_keys(self._use_case)))
         keys = [f"{key_sql(c)} AS {quote(KEY + c)}" for c in columns]
-        moment = f"epoch_us(CAST(event_time AS TIMESTAMPTZ)) AS {MOMENT}"
-        items = [FAILED, moment, *keys, *self._inputs()]
+        items = [*CHECKED, *keys, *self._inputs()]
         return f"SELECT {', '.join(items)} FROM {examples}"
 
     def _frame_sql(self, examples: str) -> str:
@@ -155,20 +161,36 @@ class RequestReader:
         named = {*declared.entity, *declared.request}
         keys = [quote(column) for column in join_keys(self._use_case) if column not in named]
         entity = [quote(column) for column in declared.entity]
-        items = [*entity, "event_time", *self._inputs(), *keys]
+        items = [*CHECKED, *entity, "event_time", *self._inputs(), *keys]
         return f"SELECT {', '.join(items)} FROM {examples}"
 
     def _inputs(self) -> list[str]:
         request = self._use_case.examples.request
         return [as_model_input(quote(c), kind, c) for c, kind in request.items()]
 
-    def _refusal(self, given: list[list[str | None]]) -> ExampleRefused:
-        with self._lock:
-            for values, (column, kind) in zip(given, self._types.items(), strict=True):
-                for value in filter(None, values):
-                    if not read_value(self._connection, kind, value)[1]:
-                        return ExampleRefused(column, f"'{value}' is not {kind}")
-        raise AssertionError("a row was refused whose values are all of their types")
+    def _refuse(
+        self, given: list[list[str | None]], failed: NDArray[Any], untimed: NDArray[Any]
+    ) -> None:
+        if failed.any():
+            with self._lock:
+                for values, (column, kind) in zip(given, self._types.items(), strict=True):
+                    for value in values:
+                        if value is not None and not self._is_of(kind, value):
+                            raise ExampleRefused(column, f"'{value}' is not {kind}")
+        if untimed.any():
+            raise ExampleRefused(self._event_time, "is missing; a row to predict has an event time")
+
+    def _is_of(self, kind: str, value: str) -> bool:
+        return read_value(self._connection, kind, value)[1]
+
+
+def _filled(values: NDArray[Any], missing: float | None) -> NDArray[Any]:
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    # numpy's own `filled` takes None for "the usual", which is a question mark.
+    filled: NDArray[Any] = values.data.copy()
+    filled[np.ma.getmaskarray(values)] = missing
+    return filled
 
 
 def request_columns(

@@ -42,7 +42,7 @@ def column_sources(
 def columns_read(items: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:
     """Columns of one table that select items over it are computed from, in the table's order.
 
-    All of them where sqlglot does not know the syntax.
+    All of them where a pattern chooses, or sqlglot does not know the syntax.
 
     >>> columns_read(["b + 1 AS more", "hour(A)"], ["a", "b", "c"])
     ('a', 'b')
@@ -59,7 +59,7 @@ def columns_read(items: Iterable[str], columns: Iterable[str]) -> tuple[str, ...
         )
     except SqlglotError:
         return tuple(known)
-    if tree.find(exp.Star):
+    if tree.find(exp.Star, exp.Columns):
         return tuple(known)
     read = {column.name.lower() for column in tree.find_all(exp.Column)}
     return tuple(column for column in known if column.lower() in read)

@@ -16,11 +16,12 @@ from ml_platform.spec.values import owner
 from ml_platform.spec.watching import Monitoring
 from ml_platform.spec.windows import Calendar
 
+ONLINE_FEATURES = "online_features"
 RESERVED_TABLES = frozenset(
     {
         "landings", "quarantine", "labels", "model", "promotions",
         "predictions", "drift_report", "performance_report", "computations", "alerts",
-        "alert_deliveries", "online_features",
+        "alert_deliveries", ONLINE_FEATURES,
     }
 )  # fmt: skip
 

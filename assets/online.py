@@ -1,0 +1,73 @@
+"""The newest feature rows in the store that features are looked up from online."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from assets.events import materialized
+from assets.metadata import asset_key, common
+from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
+from ml_platform.features import Published, publish_views
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase, digest, feature_table
+from ml_platform.spec.windows import Duration, Window
+from resources import LakeResource, OnlineStoreResource
+
+
+def build_online(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
+    """The asset of a use case's online features; none where the model is given no feature view."""
+    views = use_case.model_views
+    if not views:
+        return []
+    same_window = looking_back(use_case, Duration(0, "d"))
+
+    @dg.asset(
+        key=asset_key(use_case, ONLINE_FEATURES),
+        deps=[
+            dg.AssetDep(asset_key(use_case, feature_table(view)), partition_mapping=same_window)
+            for view in views
+        ],
+        partitions_def=partitions_of(use_case),
+        backfill_policy=backfill_policy(settings),
+        code_version=digest({view: declared.features for view, declared in views.items()}),
+        description=(
+            f"The newest rows of {', '.join(views)} by entity, where they are looked up to answer "
+            "a request: equal to the bit to what the point-in-time join yields.\n\n"
+            "The store keeps what requests of the newest partition and of the one before it are "
+            "looked up from. Of older partitions nothing is stored; kept ones that lack come along."
+        ),
+        output_required=False,
+        **common(use_case, "redis" if settings.online_store else "sqlite"),
+    )
+    def online_features(
+        context: dg.AssetExecutionContext, lake: LakeResource, online_store: OnlineStoreResource
+    ) -> Iterator[Any]:
+        stretch = stretch_of(context, use_case)
+        published = publish_views(lake.lake, online_store.store, use_case, stretch)
+        now = datetime.now(UTC)
+        yield from materialized(
+            context,
+            {
+                use_case.calendar.key(window): _metadata(published, window, now)
+                for window in use_case.calendar.windows(stretch)
+            },
+        )
+
+    return [online_features]
+
+
+def _metadata(published: Mapping[str, Published], window: Window, now: datetime) -> dict[str, Any]:
+    rows = {view: each.rows[window] for view, each in published.items()}
+    newest = {view: each.newest for view, each in published.items() if each.newest}
+    return {
+        "dagster/partition_row_count": sum(rows.values()),
+        "snapshot": max(each.snapshot for each in published.values()),
+        **{f"rows of {view}": count for view, count in rows.items()},
+        **{f"newest of {view}": time.isoformat() for view, time in newest.items()},
+        **{
+            f"age of {view} in hours": (now - time).total_seconds() / 3600
+            for view, time in newest.items()
+        },
+    }
