@@ -21,7 +21,7 @@ from demo.summary import Summary, summarize
 from ml_platform.replay import scheduled_cutoffs
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
-from ml_platform.spec.use_case import UseCase, feature_table
+from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 
@@ -41,6 +41,7 @@ def walk(console: Console, folder: Path) -> Summary:
         _tables(progress, runs, "ingest", list(use_case.sources), year)
         views = [feature_table(view) for view in use_case.features]
         _tables(progress, runs, "features and labels", [*views, "labels"], year)
+        _tables(progress, runs, "features online", [ONLINE_FEATURES], year)
         _months(progress, runs, use_case, year)
     lake = Lake(settings)
     try:
