@@ -162,13 +162,12 @@ def read_often(settings: Settings, ready: Connection) -> None:
     """Read all entities again and again; sends how many generations each read saw at most."""
     store = open_online_store(settings)
     lookups = [(entity, 100) for entity in ENTITIES]
-    seen, most = set[bytes | None](), 0
+    seen, most = set(latest(store, "v", *lookups)), 1
+    ready.send("reading")
     while not ready.poll():
         found = set(latest(store, "v", *lookups))
         seen |= found
         most = max(most, len(found))
-        if len(seen) == 1:
-            ready.send("reading")
     ready.send((len(seen), most))
 
 
@@ -207,10 +206,8 @@ def test_readers_in_other_processes_see_whole_stretches(
         put(online_store, "v", 0, 100, generation(number))
     for process, here in readers:
         here.send("stop")
-        while (answer := here.recv()) == "reading":
-            pass
+        seen, most = here.recv()
         process.join(timeout=30)
-        seen, most = answer
         assert seen > 1
         assert most == 1
 
