@@ -87,9 +87,9 @@ def show_published(case: "UseCase", published: Mapping[str, "Published"]) -> Non
         for view, each in published.items()
     ]
     if rows:
-        _table(("feature view", "rows stored", "partitions", "newest"), rows)
+        show_table(("feature view", "rows stored", "partitions", "newest"), rows)
     else:
-        _line(f"the model of {case.name} is given no feature view")
+        show_line(f"the model of {case.name} is given no feature view")
 
 
 def show_training(case: "UseCase", report: "TrainingReport") -> None:
