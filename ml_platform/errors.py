@@ -25,10 +25,15 @@ PlatformError
 ├── RollbackRefused      the version cannot serve from then on
 ├── ModelRefused         an artifact is not what the registry recorded
 ├── AlertsMisconfigured  there is no channel where the setting says that there are
-└── OrchestratorError    Dagster failed
-    ├── OrchestratorAway nothing answers where Dagster should be
-    ├── LaunchRefused    Dagster would not start a run
-    └── RunFailed        a run or a backfill did not come to a good end
+├── OrchestratorError    Dagster failed
+│   ├── OrchestratorAway nothing answers where Dagster should be
+│   ├── LaunchRefused    Dagster would not start a run
+│   └── RunFailed        a run or a backfill did not come to a good end
+└── RequestError         a request cannot be answered
+    ├── RequestRefused   it is not as it should be: which column, what is wrong
+    ├── NotServed        no such use case, or no such version of it, is served
+    ├── RequestTooLarge  it has more bytes or rows than are taken
+    └── Overloaded       more is asked than can be answered in time; ask again later
 
 Errors know nothing of HTTP, gRPC or Dagster.
 """
@@ -199,3 +204,31 @@ class RunFailed(OrchestratorError):
         self.reasons = reasons
         said = "".join(f"\n  {reason}" for reason in reasons)
         super().__init__(f"{what}; what it had finished stays, see {link}{said}")
+
+
+class RequestError(PlatformError):
+    """A request cannot be answered."""
+
+
+class RequestRefused(RequestError):
+    """A request is not as it should be; `column` names the culprit where it is one."""
+
+    def __init__(self, problem: str, column: str | None = None) -> None:
+        self.column = column
+        super().__init__(f"column '{column}': {problem}" if column else problem)
+
+
+class NotServed(RequestError):
+    """No such use case, or no such version of it, is served here."""
+
+
+class RequestTooLarge(RequestError):
+    """A request has more bytes or rows than are taken."""
+
+
+class Overloaded(RequestError):
+    """More is asked than can be answered in time."""
+
+    def __init__(self, problem: str, retry_after_seconds: int = 1) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(problem)

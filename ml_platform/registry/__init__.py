@@ -15,7 +15,7 @@ from ml_platform.registry.promotions import (
 )
 from ml_platform.registry.reigns import Reign, reigns
 from ml_platform.registry.row_wise import is_row_wise
-from ml_platform.registry.versions import ModelVersion, TrainedModel
+from ml_platform.registry.versions import ModelVersion, SeenColumn, TrainedModel
 
 __all__ = [
     "Fitted",
@@ -23,6 +23,7 @@ __all__ = [
     "Promotion",
     "Registry",
     "Reign",
+    "SeenColumn",
     "TrainedModel",
     "answer",
     "champion_at",

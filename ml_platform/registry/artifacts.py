@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ml_platform.errors import ModelRefused
-from ml_platform.registry.versions import TrainedModel
+from ml_platform.registry.versions import SeenColumn, TrainedModel
 from ml_platform.spec.loading import SPEC_FILE
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
@@ -133,6 +133,10 @@ def read_model(folder: Path, name: str, digests: dict[str, str]) -> dict[str, An
         "columns": facts["columns"],
         "classes": tuple(facts["classes"]),
         "metrics": facts["metrics"],
+        "seen": {
+            column: SeenColumn(missing, None if texts is None else frozenset(texts))
+            for column, (missing, texts) in facts["seen"].items()
+        },
         "importances": facts["importances"],
     }
 
@@ -161,6 +165,10 @@ def _facts(trained: TrainedModel) -> dict[str, Any]:
         "columns": dict(trained.columns),
         "classes": list(trained.classes),
         "metrics": dict(trained.metrics),
+        "seen": {
+            column: [seen.missing, None if seen.categories is None else sorted(seen.categories)]
+            for column, seen in trained.seen.items()
+        },
         "importances": dict(trained.importances),
     }
 

@@ -9,6 +9,16 @@ import pandas as pd
 
 
 @dataclass(frozen=True)
+class SeenColumn:
+    """What the fitted rows had in one column; serving refuses what a model has never met."""
+
+    missing: bool
+    """Whether a value was ever missing."""
+    categories: frozenset[str] | None = None
+    """Texts that occurred; None for numbers, and where there were too many to keep."""
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """A fitted estimator with everything that is recorded about it.
 
@@ -30,6 +40,8 @@ class TrainedModel:
     metrics: Mapping[str, float]
     reference: pd.DataFrame
     """Sample of the fitted rows by time: model columns, `label`, prediction columns."""
+    seen: Mapping[str, SeenColumn] = field(default_factory=dict)
+    """By column."""
     importances: Mapping[str, float] = field(default_factory=dict)
     """How much the loss of the holdout rises when a column is shuffled."""
     plots: Mapping[str, bytes] = field(default_factory=dict)
@@ -56,5 +68,7 @@ class ModelVersion:
     columns: Mapping[str, str]
     trained_from: datetime
     trained_until: datetime
+    seen: Mapping[str, SeenColumn] = field(default_factory=dict)
+    """By column."""
     importances: Mapping[str, float] = field(default_factory=dict)
     """How much the loss of the holdout rises when a column is shuffled."""

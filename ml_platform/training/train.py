@@ -10,7 +10,7 @@ import pandas as pd
 
 from ml_platform.errors import ModelRefused, TrainingFailed
 from ml_platform.metrics import measure
-from ml_platform.registry import Registry, TrainedModel, predict
+from ml_platform.registry import Registry, SeenColumn, TrainedModel, predict
 from ml_platform.registry.prediction import POSITIVE
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
@@ -23,6 +23,8 @@ from ml_platform.training.training_set import TrainingSet, collect, targets
 
 HOLDOUT = "holdout_"
 """Prefix of what was measured on rows that the model was not fitted on."""
+MOST_CATEGORIES = 1000
+"""Of a column with more texts than these, none is kept: it names things, it does not sort them."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ def _trained(use_case: UseCase, data: TrainingSet, threads: int, inputs: str) ->
         },
         importances=importances,
         reference=fitted.reference,
+        seen={column: _seen(data.fitted[column]) for column in fitted.columns},
         plots=draw(task, label, prediction, importances),
         parameters=describe_parameters(use_case, fitted.estimator, threads),
     )
@@ -212,3 +215,11 @@ def _predicted(use_case: UseCase, fitted: Fit, rows: pd.DataFrame) -> pd.DataFra
         return predict(use_case, fitted, rows)
     except ModelRefused as error:
         raise TrainingFailed(str(error)) from error
+
+
+def _seen(values: "pd.Series[Any]") -> SeenColumn:
+    missing = bool(values.isna().any())
+    if values.dtype != object:
+        return SeenColumn(missing)
+    texts = values.dropna().unique()
+    return SeenColumn(missing, frozenset(texts) if len(texts) <= MOST_CATEGORIES else None)
