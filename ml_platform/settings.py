@@ -94,3 +94,32 @@ class Settings(BaseSettings):
     @property
     def reports(self) -> Path:
         return self.root / "reports"
+
+
+class ServingSettings(BaseSettings):
+    """Settings of the prediction service, `ML_PLATFORM_SERVING_` and the name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ML_PLATFORM_SERVING_", frozen=True, extra="forbid"
+    )
+
+    host: str = "127.0.0.1"
+    """Address that HTTP and gRPC listen on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """HTTP port."""
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 8081
+    """gRPC port."""
+    workers: Annotated[int, Field(ge=1)] = 2
+    """Processes that answer; each one keeps every model that serves."""
+    most_bytes: Annotated[int, Field(ge=1)] = 8_000_000
+    """Largest body of a request, unpacked."""
+    most_rows: Annotated[int, Field(ge=1)] = 10_000
+    """Rows of one request."""
+    batch_rows: Annotated[int, Field(ge=1)] = 512
+    """Rows that are predicted together."""
+    waiting_rows: Annotated[int, Field(ge=1)] = 20_000
+    """Rows that may wait in one worker before requests are turned away."""
+    body_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """How long a body may take to arrive."""
+    follow_seconds: Annotated[float, Field(gt=0)] = 1.0
+    """How often the promotion history is looked at."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.registry import Registry
-from ml_platform.settings import Settings
+from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.loading import Loaded, load_use_cases
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -72,11 +72,25 @@ def opened() -> Iterator[Platform]:
 
 def read_settings() -> Settings:
     """Settings from the environment; PlatformError names the variable that is wrong."""
-    try:
+    with _named_variables("ML_PLATFORM_"):
         return Settings()
+
+
+def read_serving_settings(**chosen: int | None) -> ServingSettings:
+    """As `read_settings`, for the prediction service; what was chosen comes first."""
+    with _named_variables("ML_PLATFORM_SERVING_"):
+        return ServingSettings.model_validate(
+            {**ServingSettings().model_dump(), **{k: v for k, v in chosen.items() if v is not None}}
+        )
+
+
+@contextmanager
+def _named_variables(prefix: str) -> Iterator[None]:
+    try:
+        yield
     except ValidationError as error:
         first = error.errors()[0]
-        variable = f"ML_PLATFORM_{'_'.join(str(part) for part in first['loc'])}".upper()
+        variable = f"{prefix}{'_'.join(str(part) for part in first['loc'])}".upper()
         raise PlatformError(f"{variable}={first['input']}: {first['msg']}") from None
 
 

@@ -16,3 +16,17 @@ def reports(port: Annotated[int, typer.Option(min=0, max=65535)] = 3001) -> None
 
     typer.echo(f"http://127.0.0.1:{port}")
     serve_reports(read_settings(), port)
+
+
+@commands.command(rich_help_panel=PANEL)
+def serve(
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="HTTP port.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer.")] = None,
+) -> None:
+    """Answer prediction requests until interrupted; settings say the rest."""
+    from ml_platform.cli.platform import read_serving_settings
+    from ml_platform.serving.http import serve as serve_http
+
+    serving = read_serving_settings(port=port, workers=workers)
+    typer.echo(f"http://{serving.host}:{serving.port}")
+    serve_http(serving)

@@ -12,6 +12,7 @@ from ml_platform.spec.declared import FILLED_IN, Declared, Name, Text
 from ml_platform.spec.inputs import Examples, FeatureView, Label, Partitions, Source
 from ml_platform.spec.modelling import Gate, Model, Retrain
 from ml_platform.spec.regular import Schedules
+from ml_platform.spec.serving import Serving
 from ml_platform.spec.values import owner
 from ml_platform.spec.watching import Monitoring
 from ml_platform.spec.windows import Calendar
@@ -44,6 +45,7 @@ class UseCase(Declared):
     monitoring: Monitoring = Monitoring()
     retrain: Retrain = Retrain()
     schedules: Schedules = Schedules()
+    serving: Serving = Serving()
 
     @property
     def calendar(self) -> Calendar:

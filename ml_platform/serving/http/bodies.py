@@ -1,0 +1,78 @@
+"""Bodies of requests: read within bounds of size and time, unpacked, parsed."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from ml_platform.errors import RequestRefused, RequestTooLarge
+from ml_platform.settings import ServingSettings
+
+GZIP = 16 + zlib.MAX_WBITS
+"""As zlib is told that a gzip header comes first."""
+
+
+async def read_body(request: Request, settings: ServingSettings) -> bytes:
+    """The body, unpacked where it says that it is gzip.
+
+    Raises RequestTooLarge as soon as more than `most_bytes` have come, or would come out of what
+    was packed; RequestRefused where it does not arrive in time or cannot be unpacked.
+    """
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding not in {"identity", "gzip"}:
+        raise RequestRefused(f"content-encoding '{encoding[:40]}' is not known; send gzip or none")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > settings.most_bytes:
+        raise _too_large(settings)
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            body = await _collect(request.stream(), settings)
+    except TimeoutError:
+        raise RequestRefused(
+            f"the body did not arrive within {settings.body_seconds:g} seconds"
+        ) from None
+    except ClientDisconnect:
+        raise RequestRefused("the caller hung up before the body had arrived") from None
+    return _unpacked(body, settings) if encoding == "gzip" else body
+
+
+def parse_json(body: bytes) -> Any:
+    """Plain objects from JSON; RequestRefused where it is none."""
+    if not body.strip():
+        raise RequestRefused("the body is empty; send JSON")
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        hint = ""
+        if b"NaN" in body or b"Infinity" in body:
+            hint = "; NaN and Infinity are no JSON, send null for a value that is missing"
+        raise RequestRefused(f"the body is no JSON: {error}{hint}") from None
+
+
+async def _collect(stream: AsyncIterator[bytes], settings: ServingSettings) -> bytes:
+    body = bytearray()
+    async for part in stream:
+        body += part
+        if len(body) > settings.most_bytes:
+            raise _too_large(settings)
+    return bytes(body)
+
+
+def _unpacked(body: bytes, settings: ServingSettings) -> bytes:
+    unpacker = zlib.decompressobj(GZIP)
+    try:
+        unpacked = unpacker.decompress(body, settings.most_bytes + 1)
+    except zlib.error as error:
+        raise RequestRefused(f"the body is no gzip: {error}") from None
+    if len(unpacked) > settings.most_bytes:
+        raise _too_large(settings)
+    if not unpacker.eof:
+        raise RequestRefused("the gzip body ends too early")
+    return unpacked
+
+
+def _too_large(settings: ServingSettings) -> RequestTooLarge:
+    return RequestTooLarge(f"the body is larger than {settings.most_bytes} bytes; send it in parts")

@@ -1,0 +1,67 @@
+"""Errors as HTTP answers: problem+json, RFC 9457."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ml_platform.errors import (
+    ModelNotFound,
+    ModelRefused,
+    NotServed,
+    Overloaded,
+    PlatformError,
+    RequestRefused,
+    RequestTooLarge,
+)
+
+STATUS: Mapping[type[PlatformError], HTTPStatus] = {
+    RequestRefused: HTTPStatus.BAD_REQUEST,
+    NotServed: HTTPStatus.NOT_FOUND,
+    ModelNotFound: HTTPStatus.NOT_FOUND,
+    RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    # The rows passed every check and the model still cannot: an imputer is missing, say.
+    ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""HTTP status of an error; 500 of any other one."""
+
+
+def problem(
+    status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None, **more: str | int
+) -> Response:
+    """An answer that says what went wrong."""
+    body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+    return Response(
+        msgspec.json.encode({**body, **more}),
+        status,
+        headers,
+        media_type="application/problem+json",
+    )
+
+
+async def answer_platform_error(request: Request, error: Exception) -> Response:
+    """What a PlatformError becomes."""
+    assert isinstance(error, PlatformError)
+    status = next(
+        (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS),
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
+    headers: dict[str, str] = {}
+    more: dict[str, str | int] = {}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, RequestRefused) and error.column is not None:
+        more["column"] = error.column
+    return problem(status, str(error), headers, **more)
+
+
+async def answer_http_exception(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses: paths and methods that there are not."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    return problem(status, detail, error.headers)

@@ -1,0 +1,139 @@
+"""What callers send, checked against what the model was fitted on.
+
+Every refusal names the column at fault, whatever protocol brought it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ml_platform.errors import RequestRefused
+from ml_platform.registry import ModelVersion, SeenColumn
+from ml_platform.spec.queries import is_numeric
+from ml_platform.spec.values import suggest
+
+Values = Sequence[Any] | NDArray[Any]
+
+SHOWN = 60
+"""Longest text of a caller that is repeated in an answer."""
+LARGEST_EXACT = 2**53
+"""Beyond this, whole numbers have no float64 of their own."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Rows for one model version, column by column: float64 with NaN, or text with None."""
+
+    columns: Mapping[str, NDArray[Any]]
+    rows: int
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as `predict` wants them."""
+        return pd.DataFrame(dict(self.columns))
+
+
+def check_columns(
+    model: ModelVersion, columns: Mapping[str, Values], *, known_categories: bool = True
+) -> Inputs:
+    """Turn values by column into what a model is given.
+
+    columns: n values each; None, and NaN among numbers, stand for missing ones. Columns that the
+    model does not know are refused, since they are mostly misspelt.
+    known_categories: refuse texts that did not occur among the rows the model was fitted on.
+    Raises RequestRefused.
+    """
+    rows = _count_rows(columns)
+    for name in columns:
+        if name not in model.columns:
+            problem = f"the model has no such column{suggest(name[:SHOWN], model.columns)}"
+            raise RequestRefused(problem, name[:SHOWN])
+    checked = {}
+    for name, kind in model.columns.items():
+        if name not in columns:
+            raise RequestRefused("is missing; send null where its value is not known", name)
+        seen = model.seen[name]
+        if is_numeric(kind):
+            checked[name] = _numbers(name, columns[name], seen)
+        else:
+            checked[name] = _texts(name, columns[name], seen, known_categories)
+    return Inputs(checked, rows)
+
+
+def _count_rows(columns: Mapping[str, Values]) -> int:
+    if not columns:
+        raise RequestRefused("there are no columns; send the values that the model is given")
+    first, *_ = columns
+    rows = len(columns[first])
+    for name, values in columns.items():
+        if len(values) != rows:
+            problem = f"has {len(values)} values where '{first[:SHOWN]}' has {rows}"
+            raise RequestRefused(problem, name[:SHOWN])
+    if not rows:
+        raise RequestRefused("there are no rows; send at least one")
+    return rows
+
+
+def _numbers(name: str, values: Values, seen: SeenColumn) -> NDArray[np.float64]:
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
+        numbers = values.astype(np.float64)
+    else:
+        numbers = np.array([_number(name, row, v) for row, v in enumerate(values)], np.float64)
+    infinite = np.isinf(numbers)
+    if infinite.any():
+        row = int(infinite.argmax())
+        raise RequestRefused(f"row {row} is infinite; send a finite number or null", name)
+    if not seen.missing and (lacking := np.isnan(numbers)).any():
+        raise RequestRefused(_never_missing(int(lacking.argmax())), name)
+    return numbers
+
+
+def _number(name: str, row: int, value: Any) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool | int | float | np.number | np.bool_):
+        if isinstance(value, int) and abs(value) > LARGEST_EXACT:
+            raise RequestRefused(f"row {row} is a whole number too large to be exact", name)
+        return float(value)
+    raise RequestRefused(f"row {row} is {_shown(value)} where a number is expected", name)
+
+
+def _texts(name: str, values: Values, seen: SeenColumn, known_categories: bool) -> NDArray[Any]:
+    texts = np.empty(len(values), dtype=object)
+    for row, value in enumerate(values):
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            if not seen.missing:
+                raise RequestRefused(_never_missing(row), name)
+            continue
+        if not isinstance(value, str):
+            raise RequestRefused(f"row {row} is {_shown(value)} where text is expected", name)
+        if known_categories and seen.categories is not None and value not in seen.categories:
+            hint = suggest(value[:SHOWN], sorted(seen.categories))
+            problem = f"row {row} is {_shown(value)}, a category the model has not seen{hint}"
+            raise RequestRefused(problem, name)
+        texts[row] = value
+    return texts
+
+
+def _never_missing(row: int) -> str:
+    return f"row {row} has no value, and the model was fitted on rows that always had one"
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case str():
+            return f"the text '{value[:SHOWN]}'"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return f"the number {value}"[:SHOWN]
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+        case _:
+            return f"a {type(value).__name__}"

@@ -1,0 +1,172 @@
+"""Tensors of the Open Inference Protocol: types, shapes, and their binary form."""
+
+import math
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_platform.errors import RequestRefused
+from ml_platform.registry import ModelVersion
+from ml_platform.serving.inputs import Values
+from ml_platform.serving.service import Answer
+from ml_platform.spec.queries import is_numeric
+from ml_platform.spec.use_case import UseCase
+
+BYTES = "BYTES"
+NUMPY_TYPES = {
+    "BOOL": np.dtype("?"), "UINT8": np.dtype("<u1"), "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"), "UINT64": np.dtype("<u8"), "INT8": np.dtype("<i1"),
+    "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
+}  # fmt: skip
+LENGTH = struct.Struct("<I")
+"""What stands before each text of a binary BYTES tensor."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Values in row-major order under a name."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    values: Values
+
+
+def columns_of(tensors: Iterable[Tensor], model: ModelVersion) -> dict[str, Values]:
+    """The values of each column.
+
+    A tensor is a column by its name. A single tensor of another name and of shape [n, k] holds
+    all k columns of a model that has numbers only, in the model's order.
+    Raises RequestRefused.
+    """
+    given = list(tensors)
+    for tensor in given:
+        _check(tensor)
+    if len(given) == 1 and given[0].name not in model.columns and len(given[0].shape) == 2:
+        return _split(given[0], model)
+    columns: dict[str, Values] = {}
+    for tensor in given:
+        if tensor.name in columns:
+            raise RequestRefused("is there twice", tensor.name[:60])
+        if len(tensor.shape) != 1 and tensor.shape[1:] != (1,):
+            shape = list(tensor.shape)
+            raise RequestRefused(f"has shape {shape}, not [n] or [n, 1]", tensor.name[:60])
+        columns[tensor.name] = tensor.values
+    return columns
+
+
+def describe_inputs(model: ModelVersion) -> list[dict[str, Any]]:
+    """Metadata of the columns that a model is given."""
+    return [
+        {"name": name, "datatype": "FP64" if is_numeric(kind) else BYTES, "shape": [-1]}
+        for name, kind in model.columns.items()
+    ]
+
+
+def describe_outputs(case: UseCase, model: ModelVersion) -> list[dict[str, Any]]:
+    """Metadata of what a model yields."""
+    described: list[dict[str, Any]] = []
+    for name, kind in case.prediction_columns.items():
+        if kind.startswith("MAP"):
+            parameters = {"classes": ",".join(model.classes)}
+            shape = [-1, len(model.classes)]
+            described.append(
+                {"name": name, "datatype": "FP64", "shape": shape, "parameters": parameters}
+            )
+        else:
+            datatype = BYTES if kind == "VARCHAR" else "FP64"
+            described.append({"name": name, "datatype": datatype, "shape": [-1]})
+    return described
+
+
+def tensors_of(answer: Answer) -> Iterator[Tensor]:
+    """An answer's prediction columns; probabilities of classes are one tensor of shape [n, k]."""
+    for name, kind in answer.use_case.prediction_columns.items():
+        values = answer.columns[name]
+        if kind.startswith("MAP"):
+            classes = answer.model.classes
+            flat = [row[label] for row in values for label in classes]
+            yield Tensor(name, "FP64", (answer.rows, len(classes)), flat)
+        elif kind == "VARCHAR":
+            yield Tensor(name, BYTES, (answer.rows,), values.tolist())
+        else:
+            yield Tensor(name, "FP64", (answer.rows,), values.tolist())
+
+
+def read_binary(name: str, datatype: str, data: bytes) -> Values:
+    """Values from the binary form of a tensor; RequestRefused where it is none."""
+    if datatype == BYTES:
+        return list(_texts(name, data))
+    dtype = _dtype(name, datatype)
+    if len(data) % dtype.itemsize:
+        raise RequestRefused(f"{len(data)} bytes are no whole {datatype} values", name[:60])
+    values: NDArray[Any] = np.frombuffer(data, dtype)
+    return values
+
+
+def write_binary(tensor: Tensor) -> bytes:
+    """The binary form of a tensor."""
+    if tensor.datatype != BYTES:
+        return np.asarray(tensor.values, NUMPY_TYPES[tensor.datatype]).tobytes()
+    texts = [str(value).encode() for value in tensor.values]
+    return b"".join(LENGTH.pack(len(text)) + text for text in texts)
+
+
+def _texts(name: str, data: bytes) -> Iterator[str]:
+    place = 0
+    while place < len(data):
+        if place + LENGTH.size > len(data):
+            raise RequestRefused("its binary data ends within a length", name[:60])
+        (length,) = LENGTH.unpack_from(data, place)
+        place += LENGTH.size
+        if place + length > len(data):
+            raise RequestRefused("its binary data ends within a text", name[:60])
+        yield decode(name, data[place : place + length])
+        place += length
+
+
+def decode(name: str, text: bytes) -> str:
+    """A text of a BYTES tensor; RequestRefused where it is not UTF-8."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise RequestRefused("holds bytes that are not UTF-8", name[:60]) from None
+
+
+def _check(tensor: Tensor) -> None:
+    if tensor.datatype != BYTES:
+        _dtype(tensor.name, tensor.datatype)
+    if not 1 <= len(tensor.shape) <= 2:
+        raise RequestRefused(
+            f"has {len(tensor.shape)} dimensions; a column has one", tensor.name[:60]
+        )
+    if math.prod(tensor.shape) != len(tensor.values):
+        raise RequestRefused(
+            f"has {len(tensor.values)} values, its shape {list(tensor.shape)} asks for "
+            f"{math.prod(tensor.shape)}",
+            tensor.name[:60],
+        )
+
+
+def _split(tensor: Tensor, model: ModelVersion) -> dict[str, Values]:
+    texts = [name for name, kind in model.columns.items() if not is_numeric(kind)]
+    if texts or tensor.shape[1] != len(model.columns):
+        needed = f"one tensor for each of the {len(model.columns)} columns"
+        raise RequestRefused(f"'{tensor.name[:60]}' is no column of the model; send {needed}")
+    try:
+        table = np.asarray(tensor.values, dtype=np.float64).reshape(tensor.shape)
+    except (TypeError, ValueError):
+        raise RequestRefused("holds values that are no numbers", tensor.name[:60]) from None
+    return {name: table[:, index] for index, name in enumerate(model.columns)}
+
+
+def _dtype(name: str, datatype: str) -> "np.dtype[Any]":
+    if datatype not in NUMPY_TYPES:
+        known = ", ".join([*NUMPY_TYPES, BYTES])
+        raise RequestRefused(f"datatype '{datatype[:20]}' is not one of {known}", name[:60])
+    return NUMPY_TYPES[datatype]
