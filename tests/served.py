@@ -1,14 +1,17 @@
 """A small use case that is served: its model trained, promoted, and asked over HTTP."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvicorn
 from starlette.testclient import TestClient
 
 from ml_platform.registry import Registry
-from ml_platform.serving.http import create_app
+from ml_platform.serving.worker import create_app
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
@@ -35,10 +38,41 @@ class Deployment:
 
     @contextmanager
     def client(self, **changes: object) -> Iterator[TestClient]:
-        """A client of the running application; `changes` are settings of serving."""
-        serving = ServingSettings().model_copy(update={"follow_seconds": 0.1, **changes})
-        with TestClient(create_app(self.settings, serving), raise_server_exceptions=False) as it:
-            yield it
+        """A client of the application, without a network; `changes` are settings of serving."""
+        app = create_app(self.settings, serving_settings(**changes))
+        with TestClient(app, raise_server_exceptions=False) as client:
+            yield client
+
+    @contextmanager
+    def served(self, **changes: object) -> Iterator["Served"]:
+        """The application behind real ports of this machine."""
+        app = create_app(self.settings, serving_settings(**changes))
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the server did not come up"
+            time.sleep(0.05)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            yield Served(f"127.0.0.1:{port}", f"127.0.0.1:{app.state.grpc_port}")
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+@dataclass(frozen=True)
+class Served:
+    """Addresses of a running service."""
+
+    http: str
+    grpc: str
+
+
+def serving_settings(**changes: object) -> ServingSettings:
+    """Free ports, and promotions followed at once."""
+    quick = {"follow_seconds": 0.1, "grpc_port": 0}
+    return ServingSettings().model_copy(update={**quick, **changes})
 
 
 def deploy(root: Path, task: str = "binary", model: str | None = None) -> Deployment:

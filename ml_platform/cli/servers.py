@@ -25,8 +25,8 @@ def serve(
 ) -> None:
     """Answer prediction requests until interrupted; settings say the rest."""
     from ml_platform.cli.platform import read_serving_settings
-    from ml_platform.serving.http import serve as serve_http
+    from ml_platform.serving.worker import serve as start
 
     serving = read_serving_settings(port=port, workers=workers)
     typer.echo(f"http://{serving.host}:{serving.port}")
-    serve_http(serving)
+    start(serving)

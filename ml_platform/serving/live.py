@@ -53,6 +53,11 @@ class LiveVersions:
         """Use cases, served or not."""
         return tuple(self._live)
 
+    @property
+    def ready(self) -> bool:
+        """Whether at least one use case can be asked."""
+        return any(live.champion is not None for live in self._live.values())
+
     def of(self, name: str) -> Live:
         """What is served of a use case; NotServed where there is none of that name."""
         if name not in self._live:

@@ -1,5 +1,5 @@
 """The prediction service over HTTP."""
 
-from ml_platform.serving.http.app import create_app, serve
+from ml_platform.serving.http.app import build_app
 
-__all__ = ["create_app", "serve"]
+__all__ = ["build_app"]

@@ -6,6 +6,7 @@ its binary tensor data extension.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -47,8 +48,9 @@ class V2:
         return _json({"live": True})
 
     async def ready(self, request: Request) -> Response:
-        """Whether every use case that has a champion is served by it."""
-        return _json({"ready": True})
+        """Whether at least one use case can be asked."""
+        ready = self.service.live.ready
+        return _json({"ready": ready}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def model(self, request: Request) -> Response:
         """Names, types and shapes of what a model takes and yields."""
@@ -208,5 +210,5 @@ def _text_or_none(document: Mapping[str, Any], name: str) -> str | None:
     return value
 
 
-def _json(document: Any) -> Response:
-    return Response(msgspec.json.encode(document), media_type=JSON)
+def _json(document: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(msgspec.json.encode(document), status, media_type=JSON)

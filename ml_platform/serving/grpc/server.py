@@ -1,0 +1,179 @@
+"""The Open Inference Protocol over gRPC, around the same service as HTTP."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from ml_platform.errors import (
+    ModelNotFound,
+    ModelRefused,
+    NotServed,
+    Overloaded,
+    PlatformError,
+    RequestRefused,
+    RequestTooLarge,
+)
+from ml_platform.registry import ModelVersion
+from ml_platform.serving.grpc.messages import SERVICE, message_class, methods
+from ml_platform.serving.service import Answer, Service
+from ml_platform.serving.tensors import (
+    BYTES,
+    Tensor,
+    columns_of,
+    decode,
+    describe_inputs,
+    describe_outputs,
+    read_binary,
+    tensors_of,
+    write_binary,
+)
+
+CODES: Mapping[type[PlatformError], grpc.StatusCode] = {
+    RequestRefused: grpc.StatusCode.INVALID_ARGUMENT,
+    NotServed: grpc.StatusCode.NOT_FOUND,
+    ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ModelRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    Overloaded: grpc.StatusCode.UNAVAILABLE,
+}
+"""gRPC code of an error; INTERNAL of any other one."""
+
+CONTENTS = {
+    "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",
+    "INT32": "int_contents", "INT64": "int64_contents", "UINT8": "uint_contents",
+    "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
+    "FP32": "fp32_contents", "FP64": "fp64_contents", BYTES: "bytes_contents",
+}  # fmt: skip
+
+Handler = Callable[[Any], Awaitable[Any]]
+
+
+async def start_server(service: Service) -> tuple[grpc.aio.Server, int]:
+    """A server that listens already, and its port. Processes may share a port."""
+    settings = service.settings
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.most_bytes),
+            ("grpc.so_reuseport", 1),
+        ]
+    )
+    server.add_generic_rpc_handlers((_handlers(_Methods(service)),))
+    port = server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
+    await server.start()
+    return server, port
+
+
+class _Methods:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def ServerLive(self, request: Any) -> Any:  # noqa: N802
+        return message_class("ServerLiveResponse")(live=True)
+
+    async def ServerReady(self, request: Any) -> Any:  # noqa: N802
+        return message_class("ServerReadyResponse")(ready=self._service.live.ready)
+
+    async def ServerMetadata(self, request: Any) -> Any:  # noqa: N802
+        return message_class("ServerMetadataResponse")(name="ml-platform", version="2")
+
+    async def ModelReady(self, request: Any) -> Any:  # noqa: N802
+        self._service.live.model(request.name, request.version or None)
+        return message_class("ModelReadyResponse")(ready=True)
+
+    async def ModelMetadata(self, request: Any) -> Any:  # noqa: N802
+        model = self._service.live.model(request.name, request.version or None)
+        case = self._service.live.of(request.name).use_case
+        return message_class("ModelMetadataResponse")(
+            name=request.name,
+            versions=[str(model.version)],
+            platform="sklearn",
+            inputs=_described(describe_inputs(model)),
+            outputs=_described(describe_outputs(case, model)),
+        )
+
+    async def ModelInfer(self, request: Any) -> Any:  # noqa: N802
+        version = request.model_version or None
+        model = self._service.live.model(request.model_name, version)
+        columns = columns_of(_read_tensors(request), model)
+        answer = await self._service.predict(request.model_name, columns, version)
+        return _respond(request, answer, model)
+
+
+def _handlers(served: _Methods) -> grpc.GenericRpcHandler:
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            name: grpc.unary_unary_rpc_method_handler(
+                _answering(getattr(served, name)),
+                request_deserializer=asked.FromString,
+                response_serializer=answered.SerializeToString,
+            )
+            for name, asked, answered in methods()
+        },
+    )
+
+
+def _answering(handler: Handler) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]:
+    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await handler(request)
+        except PlatformError as error:
+            code = next(
+                (CODES[kind] for kind in type(error).__mro__ if kind in CODES),
+                grpc.StatusCode.INTERNAL,
+            )
+            await context.abort(code, str(error))
+
+    return answer
+
+
+def _read_tensors(request: Any) -> Iterator[Tensor]:
+    raw = list(request.raw_input_contents)
+    if raw and len(raw) != len(request.inputs):
+        raise RequestRefused(f"{len(raw)} raw contents for {len(request.inputs)} inputs")
+    for index, each in enumerate(request.inputs):
+        name, kind, shape = each.name, each.datatype, tuple(each.shape)
+        if any(size < 0 for size in shape):
+            raise RequestRefused(f"shape {list(shape)} has a negative size", name[:60])
+        if raw:
+            yield Tensor(name, kind, shape, read_binary(name, kind, raw[index]))
+            continue
+        if kind not in CONTENTS:
+            known = ", ".join(CONTENTS)
+            raise RequestRefused(f"datatype '{kind[:20]}' is not one of {known}", name[:60])
+        values = list(getattr(each.contents, CONTENTS[kind]))
+        if kind == BYTES:
+            values = [decode(name, text) for text in values]
+        yield Tensor(name, kind, shape, values)
+
+
+def _respond(request: Any, answer: Answer, model: ModelVersion) -> Any:
+    response = message_class("ModelInferResponse")(
+        model_name=request.model_name, model_version=str(model.version), id=request.id
+    )
+    tensors = {tensor.name: tensor for tensor in tensors_of(answer)}
+    wanted = [output.name for output in request.outputs] or list(tensors)
+    for name in wanted:
+        if name not in tensors:
+            known = ", ".join(tensors)
+            raise RequestRefused(f"there is no output '{name[:60]}'; there are: {known}")
+        tensor = tensors[name]
+        output = response.outputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
+        # Answered as it was asked: raw, which is quicker, or value by value.
+        if request.raw_input_contents:
+            response.raw_output_contents.append(write_binary(tensor))
+        else:
+            values = tensor.values
+            if tensor.datatype == BYTES:
+                values = [str(value).encode() for value in values]
+            getattr(output.contents, CONTENTS[tensor.datatype]).extend(values)
+    return response
+
+
+def _described(columns: Iterable[Mapping[str, Any]]) -> list[Any]:
+    kind = message_class("TensorMetadata")
+    return [
+        kind(name=each["name"], datatype=each["datatype"], shape=each["shape"]) for each in columns
+    ]

@@ -1,0 +1,56 @@
+"""One process that answers: the service, HTTP and gRPC around it, promotions followed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+
+from ml_platform.registry import Registry
+from ml_platform.serving.grpc import start_server
+from ml_platform.serving.http import build_app
+from ml_platform.serving.live import LiveVersions
+from ml_platform.serving.service import Service
+from ml_platform.settings import ServingSettings, Settings
+from ml_platform.spec.loading import load_use_cases
+from ml_platform.storage import Lake
+
+
+def create_app(
+    settings: Settings | None = None, serving: ServingSettings | None = None
+) -> Starlette:
+    """The service of a deployment; settings are those of the environment where none are given."""
+    settings, serving = settings or Settings(), serving or ServingSettings()
+    lake, registry = Lake(settings), Registry(settings)
+    loaded = load_use_cases(settings.use_cases)
+    service = Service(LiveVersions(lake, registry, loaded.use_cases.values()), serving)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await asyncio.to_thread(service.live.refresh)
+        grpc_server, app.state.grpc_port = await start_server(service)
+        following = asyncio.create_task(service.follow_promotions(serving.follow_seconds))
+        try:
+            yield
+        finally:
+            following.cancel()
+            await grpc_server.stop(grace=serving.body_seconds)
+            service.close()
+            lake.close()
+
+    return build_app(service, lifespan)
+
+
+def serve(serving: ServingSettings) -> None:
+    """Answer over HTTP until interrupted."""
+    import uvicorn
+
+    uvicorn.run(
+        "ml_platform.serving.worker:create_app",
+        factory=True,
+        host=serving.host,
+        port=serving.port,
+        workers=serving.workers,
+        access_log=False,
+        server_header=False,
+    )
