@@ -4,7 +4,7 @@ Every refusal names the column at fault, whatever protocol brought it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,15 +36,34 @@ class Inputs:
         """The rows as `predict` wants them."""
         return pd.DataFrame(dict(self.columns))
 
+    def cut(self, part: slice) -> "Inputs":
+        """Some of the rows."""
+        columns = {name: values[part] for name, values in self.columns.items()}
+        return Inputs(columns, len(range(self.rows)[part]))
+
+    @classmethod
+    def together(cls, several: Sequence["Inputs"]) -> "Inputs":
+        """The rows of several, in order; all have the same columns."""
+        if len(several) == 1:
+            return several[0]
+        names = several[0].columns
+        columns = {name: np.concatenate([each.columns[name] for each in several]) for name in names}
+        return cls(columns, sum(each.rows for each in several))
+
 
 def check_columns(
-    model: ModelVersion, columns: Mapping[str, Values], *, known_categories: bool = True
+    model: ModelVersion,
+    columns: Mapping[str, Values],
+    *,
+    known_categories: bool = True,
+    only: Collection[str] | None = None,
 ) -> Inputs:
     """Turn values by column into what a model is given.
 
     columns: n values each; None, and NaN among numbers, stand for missing ones. Columns that the
     model does not know are refused, since they are mostly misspelt.
     known_categories: refuse texts that did not occur among the rows the model was fitted on.
+    only: the columns of the model that are asked for; by default all of them.
     Raises RequestRefused.
     """
     rows = _count_rows(columns)
@@ -54,6 +73,8 @@ def check_columns(
             raise RequestRefused(problem, name[:SHOWN])
     checked = {}
     for name, kind in model.columns.items():
+        if only is not None and name not in only:
+            continue
         if name not in columns:
             raise RequestRefused("is missing; send null where its value is not known", name)
         seen = model.seen[name]

@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ml_platform.errors import PlatformError, RequestTooLarge
+from ml_platform.features.online_store import OnlineStore
 from ml_platform.registry import ModelVersion, predict
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.inputs import Inputs, Values, check_columns
 from ml_platform.serving.live import LiveVersions
+from ml_platform.serving.lookup import Examples, Found, Lookup
 from ml_platform.settings import ServingSettings
 from ml_platform.spec.use_case import UseCase
 
@@ -30,24 +30,29 @@ class Answer:
     columns: Columns
     """Prediction columns, n values each."""
     rows: int
+    inputs: Inputs
+    """What the model was given."""
+    found: Found | None = None
+    """Keys and event times, where rows came by key."""
 
 
 @dataclass(frozen=True)
 class _Asked:
     use_case: UseCase
     model: ModelVersion
-    inputs: Inputs
+    content: Inputs | Examples
 
 
 class Service:
     """Predicts for all use cases of a deployment; lives in one event loop."""
 
-    def __init__(self, live: LiveVersions, settings: ServingSettings) -> None:
+    def __init__(self, live: LiveVersions, store: OnlineStore, settings: ServingSettings) -> None:
         self.live, self.settings = live, settings
+        self._lookups = {name: Lookup(live.of(name).use_case, store) for name in live.names}
         # One thread: models share a core better one after the other than all at once.
         self._thread = ThreadPoolExecutor(1, "predict", initializer=_use_one_core)
-        self._batches: Batches[_Asked, Columns] = Batches(
-            _predict_together,
+        self._batches: Batches[_Asked, Answer] = Batches(
+            self._answer,
             self._thread,
             most_rows=settings.batch_rows,
             most_waiting=settings.waiting_rows,
@@ -60,6 +65,8 @@ class Service:
     def close(self) -> None:
         """Let the thread end; what waits is answered first."""
         self._thread.shutdown()
+        for lookup in self._lookups.values():
+            lookup.close()
 
     async def predict(
         self, name: str, columns: Mapping[str, Values], version: str | None = None
@@ -69,23 +76,82 @@ class Service:
         version: only this one may answer. Raises RequestError, ModelRefused.
         """
         live, model = self.live.of(name), self.live.model(name, version)
-        longest = max((len(values) for values in columns.values()), default=0)
-        if longest > self.settings.most_rows:
-            raise RequestTooLarge(
-                f"{longest} rows in one request; at most {self.settings.most_rows} are taken, so "
-                "send them in parts, or score them as a batch"
-            )
-        checks = live.use_case.serving.unknown_categories == "refuse"
-        inputs = check_columns(model, columns, known_categories=checks)
-        asked = _Asked(live.use_case, model, inputs)
-        predicted = await self._batches.submit(asked, inputs.rows)
-        return Answer(live.use_case, model, predicted, inputs.rows)
+        self._limit(max((len(values) for values in columns.values()), default=0))
+        inputs = check_columns(model, columns, known_categories=_is_strict(live.use_case))
+        return await self._batches.submit(_Asked(live.use_case, model, inputs), inputs.rows)
+
+    async def predict_examples(
+        self, name: str, rows: Sequence[Any], version: str | None = None
+    ) -> Answer:
+        """Predict rows given by key: request columns are computed, features are looked up.
+
+        rows: the columns of the examples' source that `needed_columns` names; the event time may
+        be left out and is now then. Raises as `predict` does, and OnlineStoreError.
+        """
+        live, model = self.live.of(name), self.live.model(name, version)
+        self._limit(len(rows))
+        examples = self._lookups[name].check(rows)
+        return await self._batches.submit(_Asked(live.use_case, model, examples), len(rows))
 
     async def follow_promotions(self, every_seconds: float) -> None:
         """Swap versions as they are promoted, until cancelled."""
         while True:
             await asyncio.to_thread(self.live.refresh)
             await asyncio.sleep(every_seconds)
+
+    def _limit(self, rows: int) -> None:
+        if rows > self.settings.most_rows:
+            raise RequestTooLarge(
+                f"{rows} rows in one request; at most {self.settings.most_rows} are taken, so "
+                "send them in parts, or score them as a batch"
+            )
+
+    def _answer(self, asked: Sequence[_Asked]) -> list[Answer | Exception]:
+        """Answer requests that came together, those of one version in one call of its model."""
+        alike: dict[tuple[str, int, bool], list[int]] = {}
+        for index, each in enumerate(asked):
+            by_key = isinstance(each.content, Examples)
+            alike.setdefault((each.use_case.name, each.model.version, by_key), []).append(index)
+        answers: dict[int, Answer | Exception] = {}
+        for members in alike.values():
+            answers |= zip(members, self._together([asked[i] for i in members]), strict=True)
+        return [answers[index] for index in range(len(asked))]
+
+    def _together(self, asked: Sequence[_Asked]) -> list[Answer | Exception]:
+        try:
+            return list(self._predicted(asked))
+        except PlatformError as error:
+            if len(asked) == 1:
+                return [error]
+            # One request's rows must not fail those of the others.
+            return [answer for each in asked for answer in self._together([each])]
+
+    def _predicted(self, asked: Sequence[_Asked]) -> list[Answer]:
+        case, model = asked[0].use_case, asked[0].model
+        sizes = [_rows(each.content) for each in asked]
+        inputs, found = self._completed(asked)
+        predicted = predict(case, model, inputs.frame())
+        columns = {name: predicted[name].to_numpy() for name in case.prediction_columns}
+        answers = []
+        last = 0
+        for rows in sizes:
+            part = slice(last, last + rows)
+            last += rows
+            answers.append(
+                Answer(case, model, _cut(columns, part), rows, inputs.cut(part),
+                       found.cut(part) if found else None)
+            )  # fmt: skip
+        return answers
+
+    def _completed(self, asked: Sequence[_Asked]) -> tuple[Inputs, Found | None]:
+        case, model = asked[0].use_case, asked[0].model
+        examples = [row for each in asked if isinstance(each.content, Examples)
+                    for row in each.content.rows]  # fmt: skip
+        if examples:
+            lookup = self._lookups[case.name]
+            found = lookup.complete(Examples(examples), model, _is_strict(case))
+            return found.inputs, found
+        return Inputs.together([e.content for e in asked if isinstance(e.content, Inputs)]), None
 
 
 def _use_one_core() -> None:
@@ -94,38 +160,13 @@ def _use_one_core() -> None:
     threadpool_limits(limits=1)
 
 
-def _predict_together(asked: Sequence[_Asked]) -> list[Columns | Exception]:
-    results: dict[int, Columns | Exception] = {}
-    by_version: dict[tuple[str, int], list[int]] = {}
-    for index, each in enumerate(asked):
-        by_version.setdefault((each.use_case.name, each.model.version), []).append(index)
-    for members in by_version.values():
-        results |= zip(members, _predict_alike([asked[i] for i in members]), strict=True)
-    return [results[index] for index in range(len(asked))]
+def _is_strict(use_case: UseCase) -> bool:
+    return use_case.serving.unknown_categories == "refuse"
 
 
-def _predict_alike(asked: Sequence[_Asked]) -> list[Columns | Exception]:
-    case, model = asked[0].use_case, asked[0].model
-    inputs = [each.inputs for each in asked]
-    frame = (
-        inputs[0].frame()
-        if len(asked) == 1
-        else pd.DataFrame(
-            {c: np.concatenate([each.columns[c] for each in inputs]) for c in model.columns}
-        )
-    )
-    try:
-        predicted = predict(case, model, frame)
-    except PlatformError as error:
-        if len(asked) == 1:
-            return [error]
-        # One request's rows must not fail those of the others.
-        return [result for each in asked for result in _predict_alike([each])]
-    columns = {name: predicted[name].to_numpy() for name in case.prediction_columns}
-    parts: list[Columns | Exception] = []
-    first = 0
-    for each in inputs:
-        last = first + each.rows
-        parts.append({name: values[first:last] for name, values in columns.items()})
-        first = last
-    return parts
+def _rows(content: Inputs | Examples) -> int:
+    return content.rows if isinstance(content, Inputs) else len(content.rows)
+
+
+def _cut(columns: Columns, part: slice) -> Columns:
+    return {name: values[part] for name, values in columns.items()}

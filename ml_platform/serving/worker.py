@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 
+from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
 from ml_platform.serving.grpc import start_server
 from ml_platform.serving.http import build_app
@@ -23,7 +24,9 @@ def create_app(
     settings, serving = settings or Settings(), serving or ServingSettings()
     lake, registry = Lake(settings), Registry(settings)
     loaded = load_use_cases(settings.use_cases)
-    service = Service(LiveVersions(lake, registry, loaded.use_cases.values()), serving)
+    store = open_online_store(settings)
+    live = LiveVersions(lake, registry, loaded.use_cases.values())
+    service = Service(live, store, serving)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -36,6 +39,7 @@ def create_app(
             following.cancel()
             await grpc_server.stop(grace=serving.body_seconds)
             service.close()
+            store.close()
             lake.close()
 
     return build_app(service, lifespan)

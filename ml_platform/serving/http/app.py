@@ -11,6 +11,7 @@ from starlette.types import Lifespan
 from ml_platform.errors import PlatformError
 from ml_platform.serving.http.invocations import Invocations
 from ml_platform.serving.http.openapi import describe
+from ml_platform.serving.http.plain import Plain
 from ml_platform.serving.http.problems import answer_http_exception, answer_platform_error
 from ml_platform.serving.http.v2 import V2
 from ml_platform.serving.service import Service
@@ -29,7 +30,7 @@ def build_app(service: Service, lifespan: Lifespan[Starlette]) -> Starlette:
 
 
 def _routes(service: Service) -> list[Route]:
-    v2, mlflow = V2(service), Invocations(service)
+    v2, mlflow, plain = V2(service), Invocations(service), Plain(service)
 
     async def openapi(request: Request) -> Response:
         return Response(msgspec.json.encode(describe(service.live)), media_type="application/json")
@@ -37,6 +38,7 @@ def _routes(service: Service) -> list[Route]:
     named, versioned = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
     return [
         Route("/openapi.json", openapi),
+        Route("/predict/{model}", plain.predict, methods=["POST"]),
         Route("/v2", v2.server),
         Route("/v2/health/live", v2.live),
         Route("/v2/health/ready", v2.ready),

@@ -1,0 +1,96 @@
+"""Rows by key: what the caller did not send is computed and looked up, as the batch path does."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ml_platform.errors import ExampleRefused, RequestRefused
+from ml_platform.features import OnlineFeatures, RequestReader, needed_columns
+from ml_platform.features.online_store import OnlineStore
+from ml_platform.registry import ModelVersion
+from ml_platform.serving.inputs import Inputs, check_columns
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.values import suggest
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows to predict as they came, checked for their columns only."""
+
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was made of examples."""
+
+    inputs: Inputs
+    keys: Mapping[str, Sequence[str | None]]
+    """Texts of the entity's columns, and of those that features were looked up by."""
+    moments: Sequence[int]
+    """Event times, in microseconds since 1970 in UTC."""
+
+    def cut(self, part: slice) -> "Found":
+        """Some of the rows."""
+        keys = {name: values[part] for name, values in self.keys.items()}
+        return Found(self.inputs.cut(part), keys, self.moments[part])
+
+
+class Lookup:
+    """Completes examples of one use case; threads may share one."""
+
+    def __init__(self, use_case: UseCase, store: OnlineStore) -> None:
+        self._use_case = use_case
+        self._reader = RequestReader(use_case)
+        self._features = OnlineFeatures(store, use_case)
+        self._columns = needed_columns(use_case)
+        self._event_time = use_case.sources[use_case.examples.source].event_time
+
+    def close(self) -> None:
+        self._features.close()
+        self._reader.close()
+
+    def check(self, rows: Sequence[Any]) -> Examples:
+        """Rows that have every column that is needed; without an event time it is now.
+
+        Raises RequestRefused.
+        """
+        if not rows:
+            raise RequestRefused("there are no rows; send at least one")
+        now = datetime.now(UTC).isoformat()
+        checked = []
+        for number, row in enumerate(rows):
+            if not isinstance(row, dict):
+                raise RequestRefused(f"row {number} should be an object with values by column")
+            for column in row:
+                if column not in self._columns:
+                    hint = suggest(column[:60], self._columns)
+                    raise RequestRefused(f"there is no such column{hint}", column[:60])
+            lacking = self._columns.keys() - row.keys() - {self._event_time}
+            if lacking:
+                column = next(c for c in self._columns if c in lacking)
+                raise RequestRefused(
+                    f"is missing in row {number}; send null where its value is not known", column
+                )
+            checked.append(row if row.get(self._event_time) else {**row, self._event_time: now})
+        return Examples(checked)
+
+    def complete(self, examples: Examples, model: ModelVersion, known_categories: bool) -> Found:
+        """Compute the request columns and look the features up.
+
+        Raises RequestRefused, OnlineStoreError.
+        """
+        try:
+            requested = self._reader.read(examples.rows)
+        except ExampleRefused as error:
+            raise RequestRefused(error.problem, error.column) from None
+        features = self._features.columns(requested.keys, requested.moments)
+        columns = {**requested.inputs, **features}
+        # What was looked up is what training saw: only what the caller sent can be odd.
+        sent = {name: columns[name] for name in requested.inputs if name in model.columns}
+        inputs = check_columns(model, sent, known_categories=known_categories, only=sent.keys())
+        arrays = {name: inputs.columns.get(name, columns[name]) for name in model.columns}
+        return Found(Inputs(arrays, inputs.rows), requested.keys, requested.moments)
