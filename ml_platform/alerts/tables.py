@@ -54,7 +54,8 @@ def _late(lake: Lake, use_case: UseCase, late: Freshness) -> Condition:
         where = landing_glob(lake, use_case, late.table)
         done = f"nothing can be ingested until files land: look for {where}."
     else:
-        done = f"nothing; materialise {use_case.name}/{late.table} from {calendar.key(first)} on."
+        command = f"ml-platform backfill {use_case.name} {late.table} --from {calendar.key(first)}"
+        done = f"nothing by itself so far; `{command}` computes what lacks."
     return Condition(
         use_case=use_case.name,
         kind="freshness",
