@@ -18,6 +18,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from dagster._core.definitions.data_version import CODE_VERSION_TAG
 from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+from dagster._core.events import DagsterEventBatchMetadata, generate_event_batch_id
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,17 @@ def materialized(
         yield dg.MaterializeResult()
         return
     version = context.assets_def.code_versions_by_key.get(context.asset_key)
-    for key, metadata in by_partition.items():
-        yield dg.AssetMaterialization(
+    step = context.get_step_execution_context()
+    for (key, metadata), place in zip(
+        by_partition.items(), _batched(len(by_partition)), strict=True
+    ):
+        materialization = dg.AssetMaterialization(
             context.asset_key,
             partition=key,
             metadata=metadata,
             tags={CODE_VERSION_TAG: version} if version else None,
         )
+        dg.DagsterEvent.asset_materialization(step, materialization, place)
     # The step needs an output for what comes after it in the run, but not one that records the
     # skipped partitions as materialised.
     yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
@@ -88,7 +93,7 @@ def checked(
     """
     failed = {key: verdict for key, verdict in verdicts.items() if not verdict.passed}
     if len(verdicts) > 1:
-        yield from _each_partition(context, name, verdicts)
+        _record_each(context, name, verdicts)
     newest = list(verdicts)[-1:] if not failed else list(failed)[-1:]
     described = [verdicts[key] for key in newest]
     yield dg.AssetCheckResult(
@@ -107,16 +112,17 @@ def checked(
     )
 
 
-def _each_partition(
+def _record_each(
     context: dg.AssetExecutionContext, name: str, verdicts: Mapping[str, Verdict]
-) -> Iterator[AssetCheckEvaluation]:
+) -> None:
     storage = context.instance.event_log_storage
     ids = storage.get_latest_storage_id_by_partition(
         context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(verdicts)
     )
     now = context.instance.get_run_record_by_id(context.run.run_id)
     timestamp = now.update_timestamp.timestamp() if now else 0.0
-    for key, verdict in verdicts.items():
+    step = context.get_step_execution_context()
+    for (key, verdict), place in zip(verdicts.items(), _batched(len(verdicts)), strict=True):
         target = (
             AssetCheckEvaluationTargetMaterializationData(
                 storage_id=ids[key], run_id=context.run.run_id, timestamp=timestamp
@@ -124,7 +130,7 @@ def _each_partition(
             if key in ids
             else None
         )
-        yield AssetCheckEvaluation(
+        evaluation = AssetCheckEvaluation(
             asset_key=context.asset_key,
             check_name=name,
             partition=key,
@@ -134,6 +140,20 @@ def _each_partition(
             metadata=normalize_metadata(dict(verdict.metadata)),
             target_materialization_data=target,
         )
+        said = "passed" if verdict.passed else "did not pass"
+        dg.DagsterEvent.from_step(
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+            step,
+            evaluation,
+            f"Asset check '{name}' of {key} {said}: {verdict.description}",
+            place,
+        )
+
+
+def _batched(count: int) -> Iterator[DagsterEventBatchMetadata]:
+    """Places of so many events in one batch; yielded as results, each would be stored by itself."""
+    batch = generate_event_batch_id()
+    return (DagsterEventBatchMetadata(batch, number == count) for number in range(1, count + 1))
 
 
 def _weight(severity: dg.AssetCheckSeverity) -> int:

@@ -58,18 +58,9 @@ def main() -> int:
         show(console, result)
     if asked.days is None and results:
         # A benchmark run by itself renews its own section of the page.
-        write_page(PAGE, _kept(results))
+        write_page(PAGE, NAMES, results)
         console.print(f"Written to {PAGE} after {time.perf_counter() - started:.0f} s")
     return int(failed)
-
-
-def _kept(results: dict[str, Result]) -> dict[str, Result]:
-    folder = SHARED / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, result in results.items():
-        result.write(folder / f"{name}.json")
-    files = {name: folder / f"{name}.json" for name in NAMES}
-    return {name: Result.read(file) for name, file in files.items() if file.exists()}
 
 
 def _run(name: str, days: int | None) -> Result | None:

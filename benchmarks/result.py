@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -81,16 +81,22 @@ class Clock:
     """Seconds by name, in the order of their first appearance."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    cpu_seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Of all threads of this process."""
 
     def time(self, name: str, action: Callable[[], T]) -> T:
         """Run an action, and note what it took."""
-        started = perf_counter()
+        started, cpu_started = perf_counter(), process_time()
         result = action()
         self.seconds.setdefault(name, []).append(perf_counter() - started)
+        self.cpu_seconds.setdefault(name, []).append(process_time() - cpu_started)
         return result
 
     def median(self, name: str) -> float:
         return median(self.seconds[name])
+
+    def median_cpu(self, name: str) -> float:
+        return median(self.cpu_seconds[name])
 
 
 def interleave(actions: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
