@@ -194,7 +194,8 @@ def _follow(work: Backfill, runs: Runs, report: Report, *, daemon: bool) -> None
             else:
                 for run in runs.carry_out(chunk, work.is_due):
                     link = runs.dagster.link(run.id)
-                    doing = ", ".join(run.steps) or run.status.value.lower()
+                    steps = [step.rpartition("/")[2] for step in run.steps]
+                    doing = steps[-1] if steps else run.status.value.lower()
                     report(done + runs.finished(run, chunk), f"{named} {doing}")
             done += chunk.partitions
         report(done, "")
