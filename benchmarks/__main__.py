@@ -25,6 +25,7 @@ NAMES = (
     "scoring",
     "point_in_time",
     "drift",
+    "replay",
     "demo",
     "model_quality",
 )
