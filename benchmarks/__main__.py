@@ -26,6 +26,7 @@ NAMES = (
     "scoring",
     "point_in_time",
     "drift",
+    "replay",
     "demo",
     "model_quality",
 )
