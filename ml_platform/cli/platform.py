@@ -14,6 +14,7 @@ from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import Loaded, load_use_cases
+from ml_platform.spec.tables import code_version, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
@@ -52,7 +53,9 @@ class Platform:
 
     def commit(self, use_case: UseCase, table: str) -> Commit:
         """The commit of a command that writes a table."""
-        return Commit(self.run_id, use_case.code_version, f"{use_case.name}/{table}")
+        windowed = table in tables_of(use_case)
+        version = code_version(use_case, table) if windowed else use_case.code_version
+        return Commit(self.run_id, version, f"{use_case.name}/{table}")
 
 
 @contextmanager
