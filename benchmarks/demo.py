@@ -47,13 +47,10 @@ def run(bench: Bench) -> Result:
     )
 
 
-def demo_data(bench: Bench) -> Path:
-    """The data folder of a finished demo, run now where there is none."""
+def demo_data(bench: Bench) -> Path | None:
+    """The data folder of a finished demo, if `python -m benchmarks demo` left one."""
     data = bench.shared / "demo"
-    if not (data / FINISHED).exists():
-        shutil.rmtree(data, ignore_errors=True)
-        walk(data)
-    return data
+    return data if (data / FINISHED).exists() else None
 
 
 def walk(data: Path) -> Walked:

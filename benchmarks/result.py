@@ -1,7 +1,7 @@
 """What a benchmark found: lines of figures, each beside what it is compared with."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -97,18 +97,3 @@ class Clock:
 
     def median_cpu(self, name: str) -> float:
         return median(self.cpu_seconds[name])
-
-
-def interleave(actions: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
-    """Median seconds of each action.
-
-    They take turns, so that whatever else the machine does slows all of them alike. Each runs
-    once before anything is timed.
-    """
-    for action in actions.values():
-        action()
-    clock = Clock()
-    for _ in range(repetitions):
-        for name, action in actions.items():
-            clock.time(name, action)
-    return {name: clock.median(name) for name in actions}
