@@ -15,10 +15,12 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluation,
     AssetCheckEvaluationTargetMaterializationData,
 )
-from dagster._core.definitions.data_version import CODE_VERSION_TAG
+from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
 from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.events import DagsterEventBatchMetadata, generate_event_batch_id
+
+from resources.stretches import is_propagated
 
 
 @dataclass(frozen=True)
@@ -35,34 +37,36 @@ def materialized(
     context: dg.AssetExecutionContext,
     by_partition: Mapping[str, Mapping[str, Any]],
     skipped: Mapping[str, str] | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> Iterator[Any]:
     """Record a materialisation with metadata of its own for each partition that was computed.
 
+    versions: what each partition holds, as a digest. What depends on a partition is computed again
+    only where this is another one than before.
     Partitions in `skipped` stay as they were; their reasons are logged.
     """
     for key, reason in (skipped or {}).items():
         context.log.warning(f"{key} skipped: {reason}")
-    if not by_partition:
+    if not by_partition and not is_propagated(context.run.tags):
         return
-    if not skipped:
+    if versions is None and by_partition.keys() == set(context.partition_keys):
         for key, metadata in by_partition.items():
             context.add_asset_metadata(metadata, partition_key=key)
         yield dg.MaterializeResult()
         return
     version = context.assets_def.code_versions_by_key.get(context.asset_key)
+    code = {CODE_VERSION_TAG: version} if version else {}
     step = context.get_step_execution_context()
     for (key, metadata), place in zip(
         by_partition.items(), _batched(len(by_partition)), strict=True
     ):
+        held = {DATA_VERSION_TAG: versions[key]} if versions else {}
         materialization = dg.AssetMaterialization(
-            context.asset_key,
-            partition=key,
-            metadata=metadata,
-            tags={CODE_VERSION_TAG: version} if version else None,
+            context.asset_key, partition=key, metadata=metadata, tags={**code, **held}
         )
         dg.DagsterEvent.asset_materialization(step, materialization, place)
-    # The step needs an output for what comes after it in the run, but not one that records the
-    # skipped partitions as materialised.
+    # The step needs an output for what comes after it in the run, which may have more to compute,
+    # but not one that records the other partitions of its range as materialised, or all alike.
     yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
 

@@ -20,6 +20,7 @@ from benchmarks.result import Result
 
 NAMES = (
     "lake_partitions",
+    "landing",
     "loading",
     "year_backfill",
     "backfill_daemon",

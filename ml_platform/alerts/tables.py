@@ -5,7 +5,7 @@ from datetime import datetime
 from ml_platform.alerts.condition import Condition, Found, asset_url, clock, counted
 from ml_platform.alerts.freshness import Freshness, due_at, read_freshness
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
-from ml_platform.sources.landing import landing_glob
+from ml_platform.sources.listing import landing_glob
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 

@@ -146,7 +146,8 @@ def _look_at_landing(platform: Platform, use_case: UseCase, tables: Collection[s
         if source in tables:
             # Where nothing has ever landed there is nothing to ingest.
             with suppress(LandingError):
-                arrivals(platform.lake, use_case, source, None, platform.commit(use_case, source))
+                commit = platform.commit(use_case, source)
+                arrivals(platform.lake, use_case, source, commit, datetime.now(UTC))
 
 
 def _failed(

@@ -39,7 +39,7 @@ class Platform:
 
     @cached_property
     def loaded(self) -> Loaded:
-        return load_use_cases(self.settings.use_cases)
+        return load_use_cases(self.settings.use_cases, self.settings.databases)
 
     @cached_property
     def run_id(self) -> str:
