@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from assets.features import build_features
+from assets.freshness import with_freshness
 from assets.monitoring import build_monitoring
 from assets.rollback import build_rollback_job
 from assets.scoring import build_scoring
@@ -20,11 +21,12 @@ from sensors.alerts import build_alerts
 from sensors.landing import build_landing
 from sensors.retraining import build_retraining, build_retraining_schedule
 from sensors.rollback import build_rollback
+from sensors.upkeep import build_upkeep
 
 ASSETS = (build_sources, build_features, build_training, build_scoring, build_monitoring)
 JOBS = (build_rollback_job,)
 SENSORS = (build_landing, build_retraining, build_rollback, build_alerts)
-SCHEDULES = (build_retraining_schedule,)
+SCHEDULES = (build_retraining_schedule, build_upkeep)
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
@@ -44,7 +46,12 @@ def _build(
 ) -> dg.Definitions:
     return dg.Definitions(
         assets=[
-            *(asset for case in use_cases for build in ASSETS for asset in build(case, settings)),
+            *(
+                with_freshness(asset, case)
+                for case in use_cases
+                for build in ASSETS
+                for asset in build(case, settings)
+            ),
             *(_broken(name, errors) for name, errors in broken.items()),
         ],
         jobs=[each for case in use_cases for build in JOBS for each in build(case, settings)],

@@ -22,6 +22,7 @@ NAMES = (
     "lake_partitions",
     "loading",
     "year_backfill",
+    "backfill_daemon",
     "scoring",
     "point_in_time",
     "drift",

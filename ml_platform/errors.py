@@ -24,7 +24,8 @@ PlatformError
 ├── AlertsMisconfigured  there is no channel where the setting says that there are
 └── OrchestratorError    Dagster failed
     ├── OrchestratorAway nothing answers where Dagster should be
-    └── LaunchRefused    Dagster would not start a run
+    ├── LaunchRefused    Dagster would not start a run
+    └── RunFailed        a run or a backfill did not come to a good end
 
 Errors know nothing of HTTP, gRPC or Dagster.
 """
@@ -169,3 +170,12 @@ class LaunchRefused(OrchestratorError):
 
 class AlertsMisconfigured(PlatformError):
     """No channel can be made of what the setting `alerts` says."""
+
+
+class RunFailed(OrchestratorError):
+    """A run or a backfill did not come to a good end."""
+
+    def __init__(self, what: str, reasons: tuple[str, ...], link: str) -> None:
+        self.reasons = reasons
+        said = "".join(f"\n  {reason}" for reason in reasons)
+        super().__init__(f"{what}; what it had finished stays, see {link}{said}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -109,6 +110,13 @@ def test_assets_say_what_they_are(location: Location) -> None:
         ("trips/trips", "distance")
     ]
     assert "```sql" in (spec.description or "")
+
+
+def test_tables_of_an_open_history_should_be_made_once_a_window(location: Location) -> None:
+    # A day, and the half of one that a daily partition may take to come.
+    policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36))
+    assert location.spec("predictions").freshness_policy == policy
+    assert location.spec("model").freshness_policy is None
 
 
 def test_the_code_version_follows_the_query(location: Location, tmp_path: Path) -> None:

@@ -63,8 +63,44 @@ def test_the_events_of_a_batch_are_stored_together_or_not_at_all(
     entries = [r.event_log_entry for r in storage.get_records_for_run(run_id).records]
     broken: list[EventLogEntry] = [*entries[:3], "no event"]  # type: ignore[list-item]
     before = len(storage.get_records_for_run(run_id).records)
-    with pytest.raises(Exception, match="no event"):
+    with pytest.raises(AttributeError, match="dagster_event"):
         storage.store_event_batch(broken)
     assert len(storage.get_records_for_run(run_id).records) == before
     storage.store_event_batch(entries[:3])
     assert len(storage.get_records_for_run(run_id).records) == before + 3
+
+
+def test_a_batch_leaves_what_its_events_leave_one_by_one(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    batched = seen(instance)
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "0")
+    with dg.DagsterInstance.from_config(str(other)) as one_by_one:
+        assert seen(one_by_one) == batched
+
+
+def seen(instance: dg.DagsterInstance) -> list[object]:
+    """What the UI is told about the table after a run, less what is another in every run."""
+    run_id = materialize(instance).run_id
+    storage = instance.event_log_storage
+    (asset,) = storage.get_asset_records([table.key])
+    last = asset.asset_entry.last_materialization_record
+    assert last is not None
+    ids = storage.get_latest_storage_id_by_partition(
+        table.key, dg.DagsterEventType.ASSET_MATERIALIZATION
+    )
+    tags = storage.get_latest_tags_by_partition(
+        table.key, dg.DagsterEventType.ASSET_MATERIALIZATION, ["dagster/data_version"]
+    )
+    records = storage.get_records_for_run(run_id, limit=200).records
+    return [
+        last.partition_key,
+        last.storage_id == max(ids.values()),
+        asset.asset_entry.last_run_id == run_id,
+        sorted(ids, key=lambda key: ids[key]),
+        {key: sorted(found) for key, found in tags.items()},
+        [r.event_log_entry.dagster_event_type for r in records],
+    ]

@@ -1,6 +1,6 @@
 """What people are told: conditions while they last, events once, each on the channels it is for."""
 
-from ml_platform.alerts.channels import Channel, Channels, Message
+from ml_platform.alerts.channels import Channel, Channels, Message, try_channels
 from ml_platform.alerts.condition import Condition, Found
 from ml_platform.alerts.failures import FailedRun
 from ml_platform.alerts.finding import find_conditions
@@ -18,4 +18,5 @@ __all__ = [
     "Told",
     "find_conditions",
     "tell",
+    "try_channels",
 ]

@@ -6,7 +6,7 @@ kind and its place in the configuration, and by a digest.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LONGEST_SECONDS = 30
 """After this long a channel counts as dead."""
 SHORTEST_SECRET = 3
+SEVERITY_TAGS = frozenset(get_args(Severity))
+KIND_TAGS = frozenset(get_args(Kind))
 
 Tone = Literal["info", "success", "warning", "failure"]
 TONES: dict[Severity, Tone] = {"info": "info", "warning": "warning", "critical": "failure"}
@@ -57,13 +59,16 @@ class Channel:
         A channel tagged `critical` gets what is critical, one tagged `flight_delays` what is about
         that use case, one tagged both what is both.
         """
-        severities, kinds = set(get_args(Severity)), set(get_args(Kind))
-        use_cases = self.tags - severities - kinds
         return (
-            (not use_cases or message.use_case in use_cases)
-            and (not self.tags & severities or message.severity in self.tags)
-            and (not self.tags & kinds or bool(self.tags & message.kinds))
+            (not self.use_cases or message.use_case in self.use_cases)
+            and (not self.tags & SEVERITY_TAGS or message.severity in self.tags)
+            and (not self.tags & KIND_TAGS or bool(self.tags & message.kinds))
         )
+
+    @property
+    def use_cases(self) -> frozenset[str]:
+        """Tags that are neither severities nor kinds: names of use cases."""
+        return self.tags - SEVERITY_TAGS - KIND_TAGS
 
     def send(self, message: Message) -> str | None:
         """Deliver a message; why that failed, or None where it did not."""
@@ -92,6 +97,32 @@ class Channel:
             if len(part) >= SHORTEST_SECRET:
                 text = text.replace(part, "…")
         return text
+
+
+def try_channels(
+    channels: Iterable[Channel], use_case: str | None, person: str
+) -> list[tuple[Channel, str | None]]:
+    """Send a test message to each channel; with each why it did not arrive, or None where it did.
+
+    use_case: as if about it, so that channels for other use cases are left out.
+    """
+    about = f" of {use_case}" if use_case else ""
+    return [
+        (
+            channel,
+            channel.send(
+                Message(
+                    use_case=use_case or "",
+                    kinds=frozenset(),
+                    severity="info",
+                    title=f"Test of the alerts{about}",
+                    body=f"{person} tries the channels: alerts{about} arrive here.",
+                )
+            ),
+        )
+        for channel in channels
+        if not use_case or not channel.use_cases or use_case in channel.use_cases
+    ]
 
 
 @dataclass(frozen=True)

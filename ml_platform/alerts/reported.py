@@ -6,11 +6,11 @@ from typing import Literal
 
 from ml_platform.alerts.condition import Condition, Found, asset_url, clock, counted
 from ml_platform.monitoring import report_url
-from ml_platform.monitoring.standing import (
-    Standing,
+from ml_platform.monitoring.latest import (
+    Latest,
     bounds_text,
-    drift_standing,
-    performance_standing,
+    latest_drift,
+    latest_performance,
 )
 from ml_platform.registry import Promotion
 from ml_platform.spec.use_case import UseCase
@@ -21,75 +21,72 @@ MOST_COLUMNS = 5
 
 def find_drift(lake: Lake, use_case: UseCase, decisions: Sequence[Promotion]) -> Found:
     """Drift, for as long as the newest judged partition has too many drifted columns."""
-    standing = drift_standing(lake, use_case)
-    if standing is None:
+    latest = latest_drift(lake, use_case)
+    if latest is None:
         return Found(())
     limit = use_case.monitoring.drift.share
-    count = len(standing.columns)
-    said = f"{count} of {standing.rows} columns have drifted"
-    key = use_case.calendar.key(standing.window)
-    if standing.passed:
-        note = f"{said} in partition {key}: {standing.value:.0%}, the limit is {limit:.0%}."
-        return Found(
-            (), {"drift": f"{note}\nDone: {_done(use_case, 'drift', standing, decisions)}"}
-        )
+    count = len(latest.columns)
+    said = f"{count} of {latest.rows} columns have drifted"
+    key = use_case.calendar.key(latest.window)
+    if latest.passed:
+        note = f"{said} in partition {key}: {latest.value:.0%}, the limit is {limit:.0%}."
+        return Found((), {"drift": f"{note}\nDone: {_done(use_case, 'drift', latest, decisions)}"})
     farthest = ", ".join(
         f"{c.column} {'has no values any more' if c.score is None else f'{c.score:.2f}'}"
         f"{'' if c.score is None else f' (limit {c.threshold:g})'}"
-        for c in standing.columns[:MOST_COLUMNS]
+        for c in latest.columns[:MOST_COLUMNS]
     )
-    page = report_url(lake.settings, use_case, standing.window)
+    page = report_url(lake.settings, use_case, latest.window)
     condition = Condition(
         use_case=use_case.name,
         kind="drift",
-        title=f"Drift in {use_case.name}: {count} of {standing.rows} columns, {standing.value:.0%}",
+        title=f"Drift in {use_case.name}: {count} of {latest.rows} columns, {latest.value:.0%}",
         what=(
-            f"In partition {key} {said} from what version {standing.versions[0]} was trained on: "
-            f"{standing.value:.0%}, the limit is {limit:.0%}.\n"
+            f"In partition {key} {said} from what version {latest.versions[0]} was trained on: "
+            f"{latest.value:.0%}, the limit is {limit:.0%}.\n"
             f"Farthest: {farthest}{', …' if count > MOST_COLUMNS else ''}."
         ),
-        since=standing.streak[0].start,
-        since_text=_since(use_case, standing),
-        done=_done(use_case, "drift", standing, decisions),
-        link=f"{asset_url(lake.settings, use_case, 'drift_report', standing.window)}\n{page}",
+        since=latest.streak[0].start,
+        since_text=_since(use_case, latest),
+        done=_done(use_case, "drift", latest, decisions),
+        link=f"{asset_url(lake.settings, use_case, 'drift_report', latest.window)}\n{page}",
     )
     return Found((condition,))
 
 
 def find_performance(lake: Lake, use_case: UseCase, decisions: Sequence[Promotion]) -> Found:
     """Poor performance, for as long as the metric of the newest judged partition is too poor."""
-    standing = performance_standing(lake, use_case)
-    if standing is None:
+    latest = latest_performance(lake, use_case)
+    if latest is None:
         return Found(())
     metric, bounds = use_case.model.metric, bounds_text(use_case)
-    key = use_case.calendar.key(standing.window)
+    key = use_case.calendar.key(latest.window)
     said = (
-        f"In partition {key} {metric} is {standing.value:.4f} on {standing.rows} labelled "
+        f"In partition {key} {metric} is {latest.value:.4f} on {latest.rows} labelled "
         f"predictions; it should be {bounds}."
     )
-    done = _done(use_case, "performance", standing, decisions)
-    if standing.passed:
+    done = _done(use_case, "performance", latest, decisions)
+    if latest.passed:
         return Found((), {"performance": f"{said}\nDone: {done}"})
-    versions = ", ".join(str(version) for version in standing.versions)
+    versions = ", ".join(str(version) for version in latest.versions)
     condition = Condition(
         use_case=use_case.name,
         kind="performance",
         title=(
-            f"Poor performance in {use_case.name}: {metric} {standing.value:.4f}, "
-            f"should be {bounds}"
+            f"Poor performance in {use_case.name}: {metric} {latest.value:.4f}, should be {bounds}"
         ),
         what=f"{said} Predicted by version {versions}.",
-        since=standing.streak[0].start,
-        since_text=_since(use_case, standing),
+        since=latest.streak[0].start,
+        since_text=_since(use_case, latest),
         done=done,
-        link=asset_url(lake.settings, use_case, "performance_report", standing.window),
+        link=asset_url(lake.settings, use_case, "performance_report", latest.window),
     )
     return Found((condition,))
 
 
-def _since(use_case: UseCase, standing: Standing) -> str:
-    first = standing.streak[0]
-    failed = counted(len(standing.streak), "partition")
+def _since(use_case: UseCase, latest: Latest) -> str:
+    first = latest.streak[0]
+    failed = counted(len(latest.streak), "partition")
     begins = clock(first.start, use_case.calendar.timezone)
     return f"partition {use_case.calendar.key(first)}, which begins {begins}; {failed} in a row"
 
@@ -97,10 +94,10 @@ def _since(use_case: UseCase, standing: Standing) -> str:
 def _done(
     use_case: UseCase,
     cause: Literal["drift", "performance"],
-    standing: Standing,
+    latest: Latest,
     decisions: Sequence[Promotion],
 ) -> str:
-    begun = standing.streak[0].start.astimezone(UTC)
+    begun = latest.streak[0].start.astimezone(UTC)
     since = [
         p for p in decisions
         if p.decision != "rolled back" and p.effective_from.astimezone(UTC) > begun

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from ml_platform.alerts.condition import Condition, Found, asset_url, clock, counted
-from ml_platform.monitoring.freshness import Freshness, due_at, read_freshness
+from ml_platform.alerts.freshness import Freshness, due_at, read_freshness
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
 from ml_platform.sources.landing import landing_glob
 from ml_platform.spec.use_case import UseCase
@@ -46,9 +46,9 @@ def find_quarantine(lake: Lake, use_case: UseCase) -> Found:
 
 def _late(lake: Lake, use_case: UseCase, late: Freshness) -> Condition:
     calendar, zone = use_case.calendar, use_case.calendar.timezone
-    first = late.missing[0]
+    first = late.late[0]
     due = due_at(use_case, late.table, first)
-    lacking = counted(len(late.missing), "partition")
+    lacking = counted(len(late.late), "partition")
     newest = f"the newest is {calendar.key(late.newest)}" if late.newest else "it has none yet"
     if late.table in use_case.sources:
         where = landing_glob(lake, use_case, late.table)
@@ -62,7 +62,7 @@ def _late(lake: Lake, use_case: UseCase, late: Freshness) -> Condition:
         title=f"{late.table} of {use_case.name} is {lacking} late",
         what=(
             f"Partition {calendar.key(first)} of {late.table} was due by {clock(due, zone)}; "
-            f"{newest}. {lacking} {'lacks' if len(late.missing) == 1 else 'lack'} by now."
+            f"{newest}. {lacking} {'lacks' if len(late.late) == 1 else 'lack'} by now."
         ),
         since=due,
         since_text=clock(due, zone),

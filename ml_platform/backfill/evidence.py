@@ -11,10 +11,11 @@ from datetime import datetime
 
 import duckdb
 
+from ml_platform.sources.tables import landings_table
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, Table
-from ml_platform.storage.tables import ensure_table
+from ml_platform.storage.tables import WINDOW_START, ensure_table
 
 BEGUN_AT = "begun_at"
 """Under this name a commit says at which snapshot its computation began to read."""
@@ -99,6 +100,24 @@ def versions(
         GROUP BY 1"""
     ).fetchall()
     return {start: version for start, version in rows if version is not None}
+
+
+def landed(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
+) -> dict[datetime, int]:
+    """By start of the window, the snapshot at which a landing file with rows of it was last noted.
+
+    Of files that were looked at: `ml_platform.sources.arrivals` looks.
+    """
+    table = landings_table(use_case)
+    if table.name not in lake.tables(cursor, use_case.name):
+        return {}
+    rows = cursor.execute(
+        f"""SELECT {WINDOW_START}, max(snapshot_id) FROM ducklake_table_insertions(
+            'lake', {literal(table.schema)}, {literal(table.name)}, 0, {lake.snapshot(cursor)}
+        ) WHERE source = {literal(source)} AND {WINDOW_START} IS NOT NULL GROUP BY 1"""
+    ).fetchall()
+    return dict(rows)
 
 
 def note(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from ml_platform.backfill.evidence import Evidence, Made, gather, last_change, versions
+from ml_platform.backfill.evidence import Evidence, Made, gather, landed, last_change, versions
 from ml_platform.errors import NoChampion
 from ml_platform.registry import Promotion, champion_at, history
 from ml_platform.spec.tables import Reads, code_versions, reads_of, tables_of
@@ -44,6 +44,8 @@ class State:
     why: str = ""
     inputs_at: int = 0
     """Snapshot of the latest change in what it is computed from."""
+    lacks: frozenset[str] = frozenset()
+    """Tables that need rows before it can be computed; `promotions` where there is no champion."""
 
     @property
     def is_due(self) -> bool:
@@ -84,6 +86,7 @@ class _Known:
     promotions: Sequence[Promotion]
     promotions_at: int
     versions: Mapping[str, Mapping[datetime, int]]
+    landed: Mapping[str, Mapping[datetime, int]]
 
 
 def _look(lake: Lake, use_case: UseCase, asked: Sequence[str]) -> _Known:
@@ -97,6 +100,7 @@ def _look(lake: Lake, use_case: UseCase, asked: Sequence[str]) -> _Known:
             history(lake, use_case) if by_champion else (),
             last_change(cursor, use_case, "promotions") if by_champion else 0,
             {t: versions(cursor, use_case, t, column) for t, column in by_champion.items()},
+            {t: landed(lake, cursor, use_case, t) for t in asked if t in use_case.sources},
         )
 
 
@@ -107,17 +111,21 @@ class _Judge:
         self.known = known
         self.table = table
         self.made = known.evidence.get(table, {})
+        self.landed = known.landed.get(table, {})
         self.upstream = [_Upstream(read, known) for read in reads_of(known.use_case, table)]
 
     def __call__(self, window: Window) -> State:
         made = self.made.get(naive_utc(window.start))
-        changes = [(each.latest(window), each.read.table) for each in self.upstream]
-        inputs_at, newest = max(changes, default=(0, ""))
-        if nothing := self._nothing_to_compute(window, made):
-            return State(Standing.empty, nothing, inputs_at)
+        inputs_at, newest = self._latest_input(window)
+        if made is None or not made.has_rows:
+            lacks = self._lacks(window)
+            if lacks or (made is None and not self._has_inputs(window)):
+                return State(Standing.empty, self._why_empty(lacks), inputs_at, lacks)
         if made is None:
             return State(Standing.missing, "never computed", inputs_at)
-        outdated = f"{newest} has changed since" if inputs_at > made.begun_at else None
+        # What a source was ingested from is noted in the same transaction.
+        seen = max(made.begun_at, 0 if self.upstream else made.changed_at)
+        outdated = f"{newest} has changed since" if inputs_at > seen else None
         if made.code_version not in {None, self.known.codes[self.table]}:
             outdated = "made by older code"
         if outdated := outdated or self._other_champion(window, made):
@@ -126,20 +134,30 @@ class _Judge:
             return State(Standing.empty, made.reason or "it came out without rows", inputs_at)
         return State(Standing.fresh, "", inputs_at)
 
-    def _nothing_to_compute(self, window: Window, made: Made | None) -> str | None:
-        # A window that holds rows is judged by what it was made from, whatever has gone since.
-        if made is not None and made.has_rows:
-            return None
-        if not self.upstream:
-            return None if made else "nothing has landed"
-        required = [each for each in self.upstream if each.read.required]
-        if lacking := [each for each in required if not each.has_rows(window)]:
-            return f"{lacking[0].read.table} has no rows"
-        if not required and not any(each.has_rows(window) for each in self.upstream):
-            return f"{', '.join(each.read.table for each in self.upstream)} has no rows"
+    def _lacks(self, window: Window) -> frozenset[str]:
+        lacking = {
+            u.read.table for u in self.upstream if u.read.required and not u.has_rows(window)
+        }
         if self.table in BY_CHAMPION and self._champion(window) is None:
+            lacking.add("promotions")
+        return frozenset(lacking)
+
+    def _latest_input(self, window: Window) -> tuple[int, str]:
+        if not self.upstream:
+            return self.landed.get(naive_utc(window.start), 0), "landing"
+        return max((each.latest(window), each.read.table) for each in self.upstream)
+
+    def _has_inputs(self, window: Window) -> bool:
+        if not self.upstream:
+            return naive_utc(window.start) in self.landed
+        return any(each.has_rows(window) for each in self.upstream)
+
+    def _why_empty(self, lacks: Collection[str]) -> str:
+        if "promotions" in lacks:
             return "no champion yet"
-        return None
+        if not self.upstream:
+            return "nothing has landed"
+        return f"{', '.join(sorted(lacks) or [u.read.table for u in self.upstream])} has no rows"
 
     def _other_champion(self, window: Window, made: Made) -> str | None:
         if self.table not in BY_CHAMPION:

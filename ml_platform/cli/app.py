@@ -4,7 +4,16 @@ import sys
 
 import typer
 
-from ml_platform.cli import decisions, declaring, models, replaying, servers, tables
+from ml_platform.cli import (
+    backfilling,
+    decisions,
+    declaring,
+    models,
+    replaying,
+    servers,
+    tables,
+    watching,
+)
 from ml_platform.errors import PlatformError
 
 app = typer.Typer(
@@ -14,7 +23,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (declaring, tables, models, decisions, replaying, servers):
+GROUPS = (
+    declaring, tables, backfilling, models, decisions, replaying, watching, servers,
+)  # fmt: skip
+for group in GROUPS:
     app.add_typer(group.commands)
 
 

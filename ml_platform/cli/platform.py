@@ -83,7 +83,19 @@ def stretch_of(
     Where neither is given, all from the first window on to the last that has examples. Raises
     PlatformError where there is no such partition.
     """
-    return _named(use_case, partition, stretch) or _with_examples(platform, use_case)
+    return _named(use_case, partition, stretch) or with_examples(platform, use_case)
+
+
+def with_examples(platform: Platform, use_case: UseCase) -> Window:
+    """All windows from the first one on to the last that has examples."""
+    source = use_case.examples.source
+    with platform.lake.cursor() as cursor:
+        table = platform.lake.relation(cursor, use_case.name, source)
+        row = cursor.execute(f"SELECT max({WINDOW_START}) FROM {table}").fetchone()
+    if row is None or row[0] is None:
+        raise EmptyPartition(f"{use_case.name}/{source} has no rows; ingest some first")
+    calendar = use_case.calendar
+    return Window(calendar.start, calendar.window_at(row[0].replace(tzinfo=UTC)).end)
 
 
 def landing_stretch_of(use_case: UseCase, partition: str | None, stretch: str | None) -> Window:
@@ -128,17 +140,6 @@ def entity_of(use_case: UseCase, pairs: Sequence[str]) -> dict[str, str]:
         wanted = " ".join(f"{name}=…" for name in names)
         raise EmptyPartition(f"{use_case.name}: an example is named by {wanted}")
     return found
-
-
-def _with_examples(platform: Platform, use_case: UseCase) -> Window:
-    source = use_case.examples.source
-    with platform.lake.cursor() as cursor:
-        table = platform.lake.relation(cursor, use_case.name, source)
-        row = cursor.execute(f"SELECT max({WINDOW_START}) FROM {table}").fetchone()
-    if row is None or row[0] is None:
-        raise EmptyPartition(f"{use_case.name}/{source} has no rows; ingest some first")
-    calendar = use_case.calendar
-    return Window(calendar.start, calendar.window_at(row[0].replace(tzinfo=UTC)).end)
 
 
 def _window(use_case: UseCase, key: str) -> Window:

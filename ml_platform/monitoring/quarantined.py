@@ -1,11 +1,12 @@
 """How much of what landed broke its contract, by source and partition."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
+
+import duckdb
 
 from ml_platform.errors import TableNotFound
-from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -34,34 +35,41 @@ class Quarantined:
 
 def read_quarantine(lake: Lake, use_case: UseCase) -> list[Quarantined]:
     """Partitions with rows that broke a contract, in order of source and time."""
-    found: list[Quarantined] = []
+    broken: dict[str, dict[datetime, dict[str, int]]] = {}
     with lake.cursor() as cursor:
         try:
             quarantine = lake.relation(cursor, use_case.name, "quarantine")
         except TableNotFound:
             return []
-        for source in use_case.sources:
-            rows = lake.relation(cursor, use_case.name, source)
-            broken = cursor.execute(
-                f"""WITH broken AS (
-                    SELECT {WINDOW_START}, reason, count(*) AS n FROM {quarantine}
-                    WHERE source = {literal(source)} AND {BROKEN} GROUP BY ALL),
-                ingested AS (
-                    SELECT {WINDOW_START}, count(*) AS n FROM {rows}
-                    SEMI JOIN broken USING ({WINDOW_START}) GROUP BY ALL)
-                SELECT {WINDOW_START}, sum(b.n)::BIGINT, coalesce(any_value(i.n), 0),
-                    list(b.reason ORDER BY b.n DESC, b.reason),
-                    list(b.n ORDER BY b.n DESC, b.reason)
-                FROM broken b LEFT JOIN ingested i USING ({WINDOW_START}) GROUP BY 1 ORDER BY 1"""
-            ).fetchall()
-            found += [
-                Quarantined(
-                    source,
-                    use_case.calendar.window_at(start.replace(tzinfo=UTC)),
-                    count,
-                    count + ingested,
-                    dict(zip(reasons, counts, strict=True)),
-                )
-                for start, count, ingested, reasons, counts in broken
-            ]
-    return found
+        counted = cursor.execute(
+            f"""SELECT source, {WINDOW_START}, reason, count(*) AS rows FROM {quarantine}
+            WHERE {BROKEN} GROUP BY ALL ORDER BY source, {WINDOW_START}, rows DESC, reason"""
+        ).fetchall()
+        for source, start, reason, count in counted:
+            broken.setdefault(source, {}).setdefault(start, {})[reason] = count
+        found: list[Quarantined] = []
+        # A source that the use case does not declare any more is no matter of it.
+        for source in broken.keys() & use_case.sources.keys():
+            ingested = _count_ingested(lake, cursor, use_case, source, list(broken[source]))
+            for start, reasons in broken[source].items():
+                window = use_case.calendar.window_at(start.replace(tzinfo=UTC))
+                rows = sum(reasons.values())
+                landed = rows + ingested.get(start, 0)
+                found.append(Quarantined(source, window, rows, landed, reasons))
+    return sorted(found, key=lambda each: (each.source, each.window.start.astimezone(UTC)))
+
+
+def _count_ingested(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    starts: Sequence[datetime],
+) -> dict[datetime, int]:
+    relation = lake.relation(cursor, use_case.name, source)
+    counts = cursor.execute(
+        f"""SELECT {WINDOW_START}, count(*) FROM {relation}
+        WHERE {WINDOW_START} IN (SELECT unnest(?::TIMESTAMP[])) GROUP BY 1""",
+        [list(starts)],
+    ).fetchall()
+    return dict(counts)

@@ -3,6 +3,7 @@
 from ml_platform.orchestrator.client import Orchestrator
 from ml_platform.orchestrator.connection import Connection
 from ml_platform.orchestrator.records import (
+    UNDER_WAY,
     Backfill,
     Partitions,
     Run,
@@ -11,6 +12,7 @@ from ml_platform.orchestrator.records import (
 )
 
 __all__ = [
+    "UNDER_WAY",
     "Backfill",
     "Connection",
     "Orchestrator",

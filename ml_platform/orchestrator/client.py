@@ -7,6 +7,7 @@ from ml_platform.errors import LaunchRefused, OrchestratorError
 from ml_platform.orchestrator import queries
 from ml_platform.orchestrator.connection import Connection
 from ml_platform.orchestrator.records import (
+    BACKFILL_UNDER_WAY,
     RANGE_END,
     RANGE_START,
     Backfill,
@@ -17,6 +18,9 @@ from ml_platform.orchestrator.records import (
 )
 
 ASSET_JOB = "__ASSET_JOB"
+
+# A process for each step would take longer to start than most steps to run.
+IN_PROCESS: Mapping[str, Any] = {"execution": {"config": {"in_process": {}}}}
 
 
 class Orchestrator:
@@ -44,7 +48,7 @@ class Orchestrator:
     def launch_range(
         self, tables: Sequence[str], first: str, last: str, tags: Mapping[str, str]
     ) -> Run:
-        """One run of all partitions from first to last of all tables, without the daemon.
+        """One run, in one process, of all partitions from first to last of all tables.
 
         Raises LaunchRefused with Dagster's words: no such asset, no code location, read-only.
         """
@@ -52,7 +56,7 @@ class Orchestrator:
         labels = {**tags, RANGE_START: first, RANGE_END: last}
         params = {
             "selector": {**selector, "pipelineName": ASSET_JOB},
-            "runConfigData": {},
+            "runConfigData": IN_PROCESS,
             "executionMetadata": {"tags": _tags(labels)},
         }
         said = self.post(queries.LAUNCH, {"params": params})["launchRun"]
@@ -120,18 +124,14 @@ class Orchestrator:
     def backfill(self, backfill_id: str) -> Backfill:
         """How far a backfill of the daemon is."""
         answer = self.post(queries.BACKFILL, {"id": backfill_id})["partitionBackfillOrError"]
-        said = _known(answer, "PartitionBackfill")
-        data = said["assetBackfillData"] or {}
-        counts = [each for each in data.get("assetBackfillStatuses", ()) if each]
-        return Backfill(
-            id=said["id"],
-            status=said["status"],
-            targeted=sum(each["numPartitionsTargeted"] for each in counts),
-            materialized=sum(each["numPartitionsMaterialized"] for each in counts),
-            failed=sum(each["numPartitionsFailed"] for each in counts),
-            run_ids=tuple(run["runId"] for run in said["runs"]),
-            error=(said["error"] or {}).get("message"),
-        )
+        return Backfill.read(_known(answer, "PartitionBackfill"))
+
+    def backfills(self, tags: Mapping[str, str]) -> list[Backfill]:
+        """Backfills of the daemon that are not over and carry all of the tags, newest first."""
+        asked = {"filters": {"statuses": list(BACKFILL_UNDER_WAY)}}
+        said = self.post(queries.BACKFILLS, asked)["partitionBackfillsOrError"]
+        found = [Backfill.read(each) for each in _known(said, "PartitionBackfills")["results"]]
+        return [backfill for backfill in found if tags.items() <= backfill.tags.items()]
 
     def partitions(self, tables: Sequence[str]) -> dict[str, Partitions]:
         """What Dagster knows of each table's partitions; tables it does not know are left out."""

@@ -85,22 +85,34 @@ mutation LaunchBackfill($params: LaunchBackfillParams!) {{
 }}
 """
 
+BACKFILL_FIELDS = """
+id status
+tags { key value }
+error { message }
+runs { runId }
+assetBackfillData {
+  assetBackfillStatuses {
+    ... on AssetPartitionsStatusCounts {
+      numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed
+    }
+  }
+}
+"""
+
 BACKFILL = f"""
 query BackfillById($id: String!) {{
   partitionBackfillOrError(backfillId: $id) {{
     {FAILURE}
-    ... on PartitionBackfill {{
-      id status
-      error {{ message }}
-      runs {{ runId }}
-      assetBackfillData {{
-        assetBackfillStatuses {{
-          ... on AssetPartitionsStatusCounts {{
-            numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed
-          }}
-        }}
-      }}
-    }}
+    ... on PartitionBackfill {{ {BACKFILL_FIELDS} }}
+  }}
+}}
+"""
+
+BACKFILLS = f"""
+query Backfills($filters: BulkActionsFilter) {{
+  partitionBackfillsOrError(filters: $filters) {{
+    {FAILURE}
+    ... on PartitionBackfills {{ results {{ {BACKFILL_FIELDS} }} }}
   }}
 }}
 """

@@ -42,6 +42,9 @@ class StepStatus(StrEnum):
     skipped = "SKIPPED"
 
 
+BACKFILL_UNDER_WAY = ("REQUESTED", "CANCELING", "FAILING")
+
+
 @dataclass(frozen=True)
 class Run:
     """A run as it was when it was asked for."""
@@ -99,11 +102,28 @@ class Backfill:
     materialized: int
     failed: int
     run_ids: tuple[str, ...]
+    tags: Mapping[str, str]
     error: str | None = None
+
+    @classmethod
+    def read(cls, said: Mapping[str, Any]) -> "Backfill":
+        """A backfill from GraphQL."""
+        data = said["assetBackfillData"] or {}
+        counts = [each for each in data.get("assetBackfillStatuses", ()) if each]
+        return cls(
+            id=said["id"],
+            status=said["status"],
+            targeted=sum(each["numPartitionsTargeted"] for each in counts),
+            materialized=sum(each["numPartitionsMaterialized"] for each in counts),
+            failed=sum(each["numPartitionsFailed"] for each in counts),
+            run_ids=tuple(run["runId"] for run in said["runs"]),
+            tags={tag["key"]: tag["value"] for tag in said["tags"]},
+            error=(said["error"] or {}).get("message"),
+        )
 
     @property
     def is_over(self) -> bool:
-        return self.status.startswith("COMPLETED") or self.status in {"FAILED", "CANCELED"}
+        return self.status not in BACKFILL_UNDER_WAY
 
     @property
     def succeeded(self) -> bool:

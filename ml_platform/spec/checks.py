@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterable
-from datetime import UTC
+from datetime import UTC, datetime
 
 from cronsim import CronSim, CronSimError
 
@@ -141,15 +141,14 @@ def _check_times(case: UseCase, mistakes: Mistakes) -> None:
     if closes and closes.astimezone(UTC) <= start.astimezone(UTC):
         problem = f"'{case.partitions.end}' leaves not one window after '{case.partitions.start}'"
         mistakes.add(("partitions", "end"), f"{problem}; take a later one, or none")
-    if model.schedule is not None:
-        try:
-            if len(model.schedule.split()) != CRON_FIELDS:
-                raise CronSimError("not five fields")
-            CronSim(model.schedule, start)
-        except CronSimError as error:
-            example = "'0 5 1 * *' is 5:00 on the first of each month"
-            problem = f"'{model.schedule}' is no cron expression ({error}); {example}"
-            mistakes.add(("model", "schedule"), problem)
+    schedules = case.schedules
+    for path, expression in (
+        (("model", "schedule"), model.schedule),
+        (("schedules", "scoring"), schedules.scoring),
+        (("schedules", "catch_up"), schedules.catch_up),
+    ):
+        if expression is not None:
+            _check_cron(path, expression, start, mistakes)
     if model.window.before(start, zone) >= model.holdout.before(start, zone):
         problem = f"'{model.holdout}' leaves nothing to train on of a window of '{model.window}'"
         mistakes.add(("model", "holdout"), f"{problem}; shorten it")
@@ -186,3 +185,13 @@ def _known(
     for name in names:
         if name not in columns:
             mistakes.add(path, unknown("column", name, columns))
+
+
+def _check_cron(path: PathInDocument, expression: str, start: datetime, mistakes: Mistakes) -> None:
+    try:
+        if len(expression.split()) != CRON_FIELDS:
+            raise CronSimError("not five fields")
+        CronSim(expression, start)
+    except CronSimError as error:
+        example = "'0 5 1 * *' is 5:00 on the first of each month"
+        mistakes.add(path, f"'{expression}' is no cron expression ({error}); {example}")

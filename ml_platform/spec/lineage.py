@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.lineage import lineage
+from sqlglot.lineage import Node, lineage
 from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import build_scope
 
 
 def column_sources(
@@ -27,14 +28,20 @@ def column_sources(
         tree = qualify(sqlglot.parse_one(query, dialect="duckdb"), schema=schema, dialect="duckdb")
         if not isinstance(tree, exp.Query):
             return {}
-        return {name: _leaves(name, tree, schema) for name in tree.named_selects}
+        # Qualified once and walked for all columns together: by default sqlglot does both for each.
+        nodes = lineage(
+            None, tree, schema=schema, dialect="duckdb",
+            scope=build_scope(tree), trim_selects=False, copy=False,
+        )  # fmt: skip
+        assert isinstance(nodes, dict)
+        return {name: _leaves(nodes[name], schema) for name in tree.named_selects}
     except SqlglotError:
         return {}
 
 
-def _leaves(name: str, tree: exp.Query, schema: dict[str, object]) -> tuple[tuple[str, str], ...]:
+def _leaves(node: Node, schema: dict[str, object]) -> tuple[tuple[str, str], ...]:
     found = set()
-    for node in lineage(name, tree, schema=schema, dialect="duckdb").walk():
-        if isinstance(node.expression, exp.Table) and node.expression.name in schema:
-            found.add((node.expression.name, node.name.split(".")[-1].strip('"')))
+    for each in node.walk():
+        if isinstance(each.expression, exp.Table) and each.expression.name in schema:
+            found.add((each.expression.name, each.name.split(".")[-1].strip('"')))
     return tuple(sorted(found))

@@ -89,7 +89,7 @@ def _declared(use_case: UseCase, table: str) -> tuple[Any, ...]:
         case "predictions":
             return use_case.examples.model_dump(mode="json"), use_case.prediction_columns
         case "drift_report":
-            return (monitoring.model_dump(mode="json"),)
+            return (monitoring.model_dump(mode="json", exclude={"freshness", "quarantine"}),)
         case "performance_report":
             return monitoring.performance.model_dump(mode="json"), use_case.model.metric
     raise KeyError(table)

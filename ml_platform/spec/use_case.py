@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from ml_platform.spec.declared import FILLED_IN, Declared, Name, Text
 from ml_platform.spec.inputs import Examples, FeatureView, Label, Partitions, Source
 from ml_platform.spec.modelling import Gate, Model, Retrain
+from ml_platform.spec.regular import Schedules
 from ml_platform.spec.values import owner
 from ml_platform.spec.watching import Monitoring
 from ml_platform.spec.windows import Calendar
@@ -41,6 +42,7 @@ class UseCase(Declared):
     gate: Gate = Gate()
     monitoring: Monitoring = Monitoring()
     retrain: Retrain = Retrain()
+    schedules: Schedules = Schedules()
 
     @property
     def calendar(self) -> Calendar:

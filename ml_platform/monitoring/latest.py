@@ -21,7 +21,7 @@ class ColumnScore:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Latest:
     """What the newest judged window says, and for how long it has been so."""
 
     window: Window
@@ -38,14 +38,14 @@ class Standing:
     """Drifted columns, the farthest first."""
 
 
-def drift_standing(lake: Lake, use_case: UseCase) -> Standing | None:
+def latest_drift(lake: Lake, use_case: UseCase) -> Latest | None:
     """How drift stands; None where no window could be judged yet."""
     verdicts = window_verdicts(lake, use_case, "drift")
     if not verdicts:
         return None
     window, passed = verdicts[-1]
     (report,) = stored_drift(lake, use_case, window)
-    return Standing(
+    return Latest(
         window,
         passed,
         value=len(report.drifted) / report.judged,
@@ -56,7 +56,7 @@ def drift_standing(lake: Lake, use_case: UseCase) -> Standing | None:
     )
 
 
-def performance_standing(lake: Lake, use_case: UseCase) -> Standing | None:
+def latest_performance(lake: Lake, use_case: UseCase) -> Latest | None:
     """How performance stands; None where no window could be judged yet, or no bound is set."""
     verdicts = window_verdicts(lake, use_case, "performance")
     if not verdicts:
@@ -72,7 +72,7 @@ def performance_standing(lake: Lake, use_case: UseCase) -> Standing | None:
     # A window is judged by this very metric, so there is a row with a value.
     assert row is not None
     value, labelled, versions = row
-    return Standing(window, passed, value, labelled, tuple(versions), _streak(verdicts))
+    return Latest(window, passed, value, labelled, tuple(versions), _streak(verdicts))
 
 
 def bounds_text(use_case: UseCase) -> str:

@@ -1,0 +1,49 @@
+"""Computing tables in this process, without Dagster."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from ml_platform.backfill.computing import computing
+from ml_platform.errors import EmptyPartition, LabelsNotArrived
+from ml_platform.features import compute_features, compute_labels
+from ml_platform.monitoring import report_drift, report_performance
+from ml_platform.registry import Registry
+from ml_platform.scoring import score
+from ml_platform.sources import ingest
+from ml_platform.spec.use_case import UseCase, feature_table
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake
+
+
+def compute(
+    lake: Lake, registry: Registry, use_case: UseCase, table: str, stretch: Window, run_id: str
+) -> None:
+    """Compute one table for a stretch, in one transaction.
+
+    Windows for which there is nothing to compute are left out, and noted as computed.
+    """
+    with (
+        # A single window without rows is an error to those who ask for it alone.
+        suppress(EmptyPartition, LabelsNotArrived),
+        computing(lake, use_case, table, stretch, run_id) as commit,
+    ):
+        _compute(lake, registry, use_case, table, stretch, commit)
+
+
+def _compute(
+    lake: Lake, registry: Registry, use_case: UseCase, table: str, stretch: Window, commit: Commit
+) -> None:
+    views = {feature_table(view): view for view in use_case.features}
+    if table in use_case.sources:
+        ingest(lake, use_case, table, stretch, commit)
+    elif table in views:
+        compute_features(lake, use_case, views[table], stretch, commit)
+    elif table == "labels":
+        compute_labels(lake, use_case, stretch, commit)
+    elif table == "predictions":
+        score(lake, registry, use_case, stretch, commit)
+    elif table == "drift_report":
+        report_drift(lake, registry, use_case, stretch, commit)
+    else:
+        now = datetime.now(UTC)
+        report_performance(lake, use_case, stretch, commit, now=now)

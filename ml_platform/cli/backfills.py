@@ -1,0 +1,266 @@
+"""What the backfill command does, and what it says meanwhile."""
+
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ml_platform.backfill import Standing, States, counts, judge
+from ml_platform.backfill.here import compute
+from ml_platform.backfill.plan import Chunk, chunks, due_with_followers
+from ml_platform.backfill.runs import Runs
+from ml_platform.cli import printing
+from ml_platform.cli.platform import Platform, moment_of, with_examples
+from ml_platform.errors import LandingError, OrchestratorAway, PlatformError
+from ml_platform.orchestrator import Orchestrator
+from ml_platform.sources import arrivals
+from ml_platform.spec.tables import computed_tables, downstream_of, tables_of
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+
+Report = Callable[[int, str], None]
+"""Is told how many partitions are done, and what is being done."""
+
+How = Literal["here", "runs", "daemon"]
+
+CHUNK_HERE = 60
+"""Windows of a transaction, where no run of Dagster holds them together."""
+PIECES_SHOWN = 3
+TABLES_NAMED = 4
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be brought up to date."""
+
+    tables: tuple[str, ...] = ()
+    first: str | None = None
+    last: str | None = None
+    only: bool = False
+    with_sources: bool = False
+    every: bool = False
+    chunk: int | None = None
+    run_per_table: bool = False
+
+    def tables_in(self, use_case: UseCase) -> tuple[str, ...]:
+        """The tables that are meant, each after those that it reads."""
+        known = tables_of(use_case)
+        if unknown := [table for table in self.tables if table not in known]:
+            raise PlatformError(
+                f"{use_case.name} has no table {', '.join(unknown)}; it has {', '.join(known)}"
+            )
+        if self.tables and self.only:
+            found: Collection[str] = self.tables
+        elif self.tables:
+            found = downstream_of(use_case, self.tables)
+        else:
+            found = computed_tables(use_case)
+        sources = use_case.sources if self.with_sources else ()
+        return tuple(table for table in known if table in found or table in sources)
+
+    def stretch_in(self, platform: Platform, use_case: UseCase) -> Window:
+        """From the first window on, to the last one that has examples, unless bounds are given."""
+        calendar = use_case.calendar
+        start = moment_of(use_case, self.first) if self.first else calendar.start
+        if self.last:
+            end = calendar.window_at(moment_of(use_case, self.last)).end
+        else:
+            end = with_examples(platform, use_case).end
+        if end.astimezone(UTC) <= start.astimezone(UTC):
+            raise PlatformError(f"--from {self.first}: nothing lies between it and the end, {end}")
+        return Window(start, end)
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """One backfill of a use case: what it is about, and the pieces it consists of."""
+
+    platform: Platform
+    use_case: UseCase
+    asked: Asked
+    chunks: list[Chunk]
+
+    @property
+    def partitions(self) -> int:
+        return sum(chunk.partitions for chunk in self.chunks)
+
+    def is_due(self, chunk: Chunk) -> bool:
+        """Whether there is anything to do in a chunk by now; another command may have done it."""
+        if self.asked.every:
+            return True
+        states = judge(self.platform.lake, self.use_case, chunk.stretch, chunk.tables)
+        return any(due_with_followers(self.use_case, states).values())
+
+
+def backfill(
+    platform: Platform,
+    name: str,
+    asked: Asked,
+    how: How,
+    dry_run: bool,
+) -> None:
+    """Show what has to be done, and do it."""
+    use_case = platform.loaded.require(name)
+    tables, stretch = asked.tables_in(use_case), asked.stretch_in(platform, use_case)
+    with Orchestrator(platform.settings.dagster_url) as dagster:
+        _look_at_landing(platform, use_case, tables)
+        failed = {} if how == "here" else _failed(dagster, use_case, tables)
+        states = judge(platform.lake, use_case, stretch, tables, failed)
+        due = due_with_followers(use_case, states, asked.every)
+        longest = asked.chunk or (CHUNK_HERE if how == "here" else None)
+        pieces = list(chunks(use_case, due, longest))
+        if asked.run_per_table:
+            pieces = [single for piece in pieces for single in piece.by_table]
+        _show(use_case, states, {t: len(windows) for t, windows in due.items()}, pieces)
+        work = Backfill(platform, use_case, asked, pieces)
+        if dry_run or not pieces:
+            return
+        with _progress(work.partitions) as report:
+            if how == "here":
+                _compute_here(work, report)
+            else:
+                runs = Runs(
+                    dagster, use_case, platform.settings.root / "backfill.lock", platform.person
+                )
+                _follow(work, runs, report, daemon=how == "daemon")
+    printing.show_line(f"{work.partitions} partitions are up to date")
+
+
+def end(platform: Platform, name: str) -> None:
+    """End every backfill of a use case that is under way."""
+    use_case = platform.loaded.require(name)
+    with Orchestrator(platform.settings.dagster_url) as dagster:
+        lock = platform.settings.root / "backfill.lock"
+        ended = Runs(dagster, use_case, lock, platform.person).end()
+    said = ", ".join(ended) if ended else "nothing was under way"
+    printing.show_line(f"ended: {said}" if ended else said)
+
+
+def _look_at_landing(platform: Platform, use_case: UseCase, tables: Collection[str]) -> None:
+    for source in use_case.sources:
+        if source in tables:
+            # Where nothing has ever landed there is nothing to ingest.
+            with suppress(LandingError):
+                arrivals(platform.lake, use_case, source, None, platform.commit(use_case, source))
+
+
+def _failed(
+    dagster: Orchestrator, use_case: UseCase, tables: Collection[str]
+) -> dict[str, set[Window]]:
+    calendar = use_case.calendar
+    assets = {f"{use_case.name}/{table}": table for table in tables}
+    found: dict[str, set[Window]] = {}
+    try:
+        known = dagster.partitions(list(assets))
+    except OrchestratorAway as error:
+        raise PlatformError(f"{error}; --here computes without Dagster") from error
+    for asset, partitions in known.items():
+        for first, last in partitions.failed:
+            stretch = Window(calendar.window(first).start, calendar.window(last).end)
+            found.setdefault(assets[asset], set()).update(calendar.windows(stretch))
+    return found
+
+
+def _compute_here(work: Backfill, report: Report) -> None:
+    platform, use_case = work.platform, work.use_case
+    done = 0
+    for chunk in work.chunks:
+        for single in chunk.by_table:
+            (table,) = single.tables
+            report(done, f"{table} {_named(use_case, chunk)}")
+            if work.is_due(single):
+                lake, registry = platform.lake, platform.registry
+                compute(lake, registry, use_case, table, chunk.stretch, platform.run_id)
+            done += single.partitions
+    report(done, "")
+
+
+def _follow(work: Backfill, runs: Runs, report: Report, *, daemon: bool) -> None:
+    done = 0
+    link = runs.dagster.url
+    try:
+        for chunk in work.chunks:
+            named = _named(work.use_case, chunk)
+            report(done, named)
+            if daemon:
+                for backfill in runs.by_daemon(chunk):
+                    link = f"{runs.dagster.url}/runs/b/{backfill.id}"
+                    report(done + min(backfill.materialized, chunk.partitions), named)
+            else:
+                for run in runs.carry_out(chunk, work.is_due):
+                    link = runs.dagster.link(run.id)
+                    doing = ", ".join(run.steps) or run.status.value.lower()
+                    report(done + runs.finished(run, chunk), f"{named} {doing}")
+            done += chunk.partitions
+        report(done, "")
+    except KeyboardInterrupt:
+        printing.show_line(
+            f"what was launched goes on in Dagster: {link}\n"
+            "the same command again joins it and does the rest; "
+            f"`ml-platform backfill {work.use_case.name} --end` ends it"
+        )
+        sys.exit(INTERRUPTED)
+
+
+def _show(use_case: UseCase, states: States, due: Mapping[str, int], pieces: list[Chunk]) -> None:
+    rows = []
+    for table, by_window in states.items():
+        found = counts(by_window.values())
+        rows.append((table, *(str(found[s] or "") for s in Standing), str(due.get(table) or "")))
+    printing.show_table(("table", *Standing, "to compute"), rows)
+    shown = [f"{_named(use_case, piece)} of {_listed(piece.tables)}" for piece in pieces]
+    for line in shown[:PIECES_SHOWN]:
+        printing.show_line(f"in one go: {line}")
+    if more := shown[PIECES_SHOWN:]:
+        printing.show_line(f"and {len(more)} more, up to {more[-1]}")
+    if not pieces:
+        printing.show_line("nothing to compute")
+
+
+def _listed(tables: tuple[str, ...]) -> str:
+    return ", ".join(tables) if len(tables) <= TABLES_NAMED else f"{len(tables)} tables"
+
+
+def _named(use_case: UseCase, chunk: Chunk) -> str:
+    first, last = chunk.keys(use_case.calendar)
+    return first if first == last else f"{first}...{last}"
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Report]:
+    console = printing.console()
+    if not console.is_terminal:
+        yield _lines(total)
+        return
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=total)
+
+        def report(done: int, doing: str) -> None:
+            bar.update(task, completed=done, description=doing)
+
+        yield report
+
+
+def _lines(total: int) -> Report:
+    said = ""
+
+    def report(done: int, doing: str) -> None:
+        nonlocal said
+        line = f"{done} of {total} partitions {doing}".rstrip()
+        if line != said:
+            said = line
+            stamp = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
+            printing.show_line(f"{stamp} {line}")
+
+    return report

@@ -1,0 +1,233 @@
+"""How use cases are, for people and for programs."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from ml_platform.cli.printing import console
+
+if TYPE_CHECKING:
+    from ml_platform.alerts import Channel, Channels
+    from ml_platform.errors import SpecErrors
+    from ml_platform.monitoring.latest import Latest
+    from ml_platform.orchestrator.ticks import Failing
+    from ml_platform.spec.use_case import UseCase
+    from ml_platform.status import Dagster, Health, OpenAlert, Undelivered
+
+Row = tuple[str, str]
+GOOD, BAD, DIM = "green", "bold red", "dim"
+MOST_ALERTS = 8
+MOST_NAMED = 4
+
+
+def print_json(
+    found: "Sequence[Health]",
+    dagster: "Dagster",
+    broken: "Mapping[str, SpecErrors]",
+    use_cases: list[str],
+) -> None:
+    """The status of a deployment as one JSON document."""
+    from ml_platform.status import status_document
+
+    print(json.dumps(status_document(found, dagster, broken, use_cases), indent=2))
+
+
+def show_health(
+    found: "Sequence[Health]",
+    dagster: "Dagster",
+    broken: "Mapping[str, SpecErrors]",
+    use_cases: list[str],
+) -> None:
+    """A few lines for each use case; what is wrong stands out."""
+    from ml_platform.status import owner_of
+
+    page = console()
+    for health in found:
+        case = health.use_case
+        page.print(f"[bold]{case.name}[/] [{DIM}]{escape(case.description)}[/]", soft_wrap=True)
+        _lines([*_rows(health), *_failing(dagster.of(case.name, use_cases), health)])
+        page.print()
+    for name, errors in broken.items():
+        page.print(f"[bold]{name}[/] [{BAD}]is broken[/]: {escape(str(errors.errors[0]))}",
+                   soft_wrap=True)  # fmt: skip
+    for each in dagster.failing:
+        if owner_of(each, use_cases) is None:
+            page.print(f"[{BAD}]{each.kind} {each.name} fails[/]: {escape(_first(each.error))}",
+                       soft_wrap=True)  # fmt: skip
+    if dagster.problem:
+        page.print(f"[{DIM}]Dagster: not reachable at {dagster.url}[/]")
+    if not found and not broken:
+        page.print("no use case is here; write one with `ml-platform new`")
+
+
+def show_alerts(
+    case: "UseCase", alerts: "Sequence[OpenAlert]", undelivered: "Sequence[Undelivered]"
+) -> None:
+    """Conditions that hold now, with all that is said of them, and messages on their way."""
+    from ml_platform.alerts.condition import counted
+
+    page = console()
+    if not alerts:
+        page.print(f"[bold]{case.name}[/] [{GOOD}]nothing is the matter[/]")
+    for alert in alerts:
+        page.print(f"[{BAD}]{escape(alert.condition.title)}[/]", soft_wrap=True)
+        told = _moment(case, alert.told_at) if alert.told_at else "not yet"
+        for line in (*alert.condition.body.split("\n"), f"Told: {told}", alert.condition.link):
+            page.print(escape(f"  {line}".replace("\n", "\n  ")), soft_wrap=True)
+    for message in undelivered:
+        tries = counted(message.attempts, "failure") if message.attempts else "not tried yet"
+        page.print(
+            escape(
+                f"on its way: {message.title} ({tries}, next try {_moment(case, message.next_at)}"
+                f"{': ' + message.said if message.said else ''})"
+            ),
+            soft_wrap=True,
+        )
+
+
+def show_channels(channels: "Channels") -> None:
+    """Which channels there are, without their addresses."""
+    names = [_channel(channel) for channel in channels]
+    console().print(
+        f"[{DIM}]channels: {escape('; '.join(names) or 'none, see ML_PLATFORM_ALERTS')}[/]",
+        soft_wrap=True,
+    )
+    for problem in channels.problems:
+        console().print(f"[{BAD}]{escape(problem)}[/]", soft_wrap=True)
+
+
+def show_tried(
+    channels: "Channels",
+    tried: "Sequence[tuple[Channel, str | None]]",
+    use_cases: Sequence[str],
+) -> None:
+    """What each channel did with a test message, and tags that can mean nothing."""
+    for channel, said in tried:
+        verdict = f"[{GOOD}]took it[/]" if said is None else f"[{BAD}]failed[/]: {escape(said)}"
+        console().print(f"{escape(_channel(channel))}: {verdict}", soft_wrap=True)
+    for channel in channels:
+        for tag in sorted(channel.use_cases - set(use_cases)):
+            console().print(
+                f"{escape(channel.name)}: its tag '{escape(tag)}' is no use case, severity or kind"
+            )
+
+
+def _rows(health: "Health") -> Iterator[Row]:
+    case = health.use_case
+    key = case.calendar.key
+    if (champion := health.champion) is None:
+        yield "champion", f"[{DIM}]none yet[/]"
+    else:
+        cutoff = key(case.calendar.window_at(champion.cutoff))
+        since = key(case.calendar.window_at(champion.effective_from))
+        yield (
+            "champion",
+            (
+                f"version {champion.version}, trained at cutoff {cutoff}, "
+                f"{champion.age_days:.0f} days old, serves from {since}"
+            ),
+        )
+    yield "drift", _drift(health)
+    yield "performance", _performance(health)
+    yield "quarantine", _quarantine(health)
+    yield from (("tables" if not index else "", text) for index, text in enumerate(_tables(health)))
+    for p in health.approvals:
+        yield "approval", f"[{BAD}]version {p.version} waits[/] since {_moment(case, p.decided_at)}"
+    alerts = health.alerts
+    if not alerts:
+        yield "alerts", f"[{GOOD}]none[/]"
+    for index, alert in enumerate(alerts[:MOST_ALERTS]):
+        told = f"told {_moment(case, alert.told_at)}" if alert.told_at else "not told yet"
+        title = escape(alert.condition.title)
+        yield "" if index else "alerts", f"[{BAD}]{title}[/] [{DIM}]{told}[/]"
+    if len(alerts) > MOST_ALERTS:
+        yield "", f"and {len(alerts) - MOST_ALERTS} more: ml-platform alerts"
+
+
+def _drift(health: "Health") -> str:
+    case, latest = health.use_case, health.drift
+    if latest is None:
+        return f"[{DIM}]not judged yet[/]"
+    limit = case.monitoring.drift.share
+    said = f"{len(latest.columns)} of {latest.rows} columns, {latest.value:.0%}, limit {limit:.0%}"
+    return f"{_verdict(case, latest)}: {said}"
+
+
+def _performance(health: "Health") -> str:
+    from ml_platform.monitoring.latest import bounds_text
+
+    case, latest = health.use_case, health.performance
+    if latest is None:
+        return f"[{DIM}]not judged yet[/]"
+    said = f"{case.model.metric} {latest.value:.4f}, should be {bounds_text(case)}"
+    return f"{_verdict(case, latest)}: {said}"
+
+
+def _verdict(case: "UseCase", latest: "Latest") -> str:
+    key = case.calendar.key
+    if latest.passed:
+        return f"[{GOOD}]ok[/] in {key(latest.window)}"
+    row = len(latest.streak)
+    since = f", {row} in a row since {key(latest.streak[0])}" if row > 1 else ""
+    return f"[{BAD}]fails[/] in {key(latest.window)}{since}"
+
+
+def _quarantine(health: "Health") -> str:
+    case, above = health.use_case, health.too_much_quarantined
+    limit = f"limit {case.monitoring.quarantine.share:.1%}"
+    if not health.quarantine:
+        return f"[{GOOD}]nothing[/], {limit}"
+    worst = max(above or health.quarantine, key=lambda each: each.share)
+    where = f"{worst.source} {worst.share:.1%} in {case.calendar.key(worst.window)}"
+    if not above:
+        return f"[{GOOD}]ok[/]: at most {where}, {limit}"
+    return f"[{BAD}]too much[/] in {len(above)} partitions: at most {where}, {limit}"
+
+
+def _tables(health: "Health") -> Iterator[str]:
+    case = health.use_case
+    alike: dict[tuple[str, int, bool], list[str]] = {}
+    for table in health.tables:
+        newest = case.calendar.key(table.newest) if table.newest else "no partition"
+        alike.setdefault((newest, len(table.missing), bool(table.late)), []).append(table.table)
+    for (newest, behind, late), tables in sorted(alike.items(), reverse=True):
+        gap = f" [{BAD if late else DIM}]{behind} behind{', late' if late else ''}[/]"
+        named = ", ".join(tables)
+        if len(alike) == 1:
+            named = f"all {len(tables)} tables"
+        elif not behind and len(tables) > MOST_NAMED:
+            named = f"the other {len(tables)} tables"
+        yield f"{newest}{gap if behind else ''}: {named}"
+    if health.is_over:
+        yield f"[{DIM}]the history is over, nothing is late any more[/]"
+
+
+def _failing(failing: "Sequence[Failing]", health: "Health") -> Iterator[Row]:
+    for each in failing:
+        at = _moment(health.use_case, each.failed_at)
+        yield each.kind, f"[{BAD}]{each.name} fails[/] since {at}: {escape(_first(each.error))}"
+
+
+def _channel(channel: "Channel") -> str:
+    return f"{channel.name}, for {', '.join(sorted(channel.tags)) or 'everything'}"
+
+
+def _moment(case: "UseCase", moment: datetime) -> str:
+    return f"{moment.astimezone(case.calendar.timezone):%Y-%m-%d %H:%M}"
+
+
+def _first(text: str) -> str:
+    return text.split("\n", maxsplit=1)[0]
+
+
+def _lines(rows: Sequence[Row]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
+    table.add_column(style=DIM)
+    table.add_column(overflow="fold")
+    for label, text in rows:
+        table.add_row(f"  {label}", text)
+    console().print(table)

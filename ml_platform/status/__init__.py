@@ -1,0 +1,27 @@
+"""How use cases are: tables, champion, what is watched, what waits for people."""
+
+from ml_platform.status.dagster import Dagster, ask_dagster, owner_of
+from ml_platform.status.document import status_document
+from ml_platform.status.health import (
+    Champion,
+    Health,
+    OpenAlert,
+    Undelivered,
+    open_alerts,
+    read_health,
+    undelivered,
+)
+
+__all__ = [
+    "Champion",
+    "Dagster",
+    "Health",
+    "OpenAlert",
+    "Undelivered",
+    "ask_dagster",
+    "open_alerts",
+    "owner_of",
+    "read_health",
+    "status_document",
+    "undelivered",
+]

@@ -1,0 +1,128 @@
+"""How one use case is, read from the lake alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ml_platform.alerts import Condition, Ledger, find_conditions
+from ml_platform.alerts.decided import open_approvals
+from ml_platform.alerts.freshness import Freshness, is_over, read_freshness
+from ml_platform.errors import NoChampion
+from ml_platform.monitoring.latest import Latest, latest_drift, latest_performance
+from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
+from ml_platform.registry import Promotion, champion_at, history
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Lake
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that serves now; where a history is over, the one that served at its end."""
+
+    version: int
+    cutoff: datetime
+    """Before which its training data was known."""
+    effective_from: datetime
+    """Event time from which on it serves."""
+    decided_by: str
+    age_days: float
+    """Days since its cutoff; where a history is over, up to its end."""
+
+
+@dataclass(frozen=True)
+class OpenAlert:
+    """A condition that holds now."""
+
+    condition: Condition
+    told_at: datetime | None
+    """When it was noted to be told; None where no alerts sensor has seen it yet."""
+
+
+@dataclass(frozen=True)
+class Undelivered:
+    """A message that one channel has not taken yet."""
+
+    title: str
+    attempts: int
+    next_at: datetime
+    said: str
+    """Why the last attempt failed; empty before the first."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """How one use case is."""
+
+    use_case: UseCase
+    at: datetime
+    tables: tuple[Freshness, ...]
+    champion: Champion | None
+    drift: Latest | None
+    performance: Latest | None
+    quarantine: tuple[Quarantined, ...]
+    """Partitions with rows that broke a contract, in order of source and time."""
+    approvals: tuple[Promotion, ...]
+    alerts: tuple[OpenAlert, ...]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the history has ended."""
+        return is_over(self.use_case, self.at)
+
+    @property
+    def too_much_quarantined(self) -> tuple[Quarantined, ...]:
+        limit = self.use_case.monitoring.quarantine.share
+        return tuple(each for each in self.quarantine if each.share > limit)
+
+
+def read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
+    """Look at everything that is known of a use case."""
+    decisions = history(lake, use_case)
+    return Health(
+        use_case=use_case,
+        at=now,
+        tables=tuple(read_freshness(lake, use_case, now)),
+        champion=_champion(use_case, decisions, now),
+        drift=latest_drift(lake, use_case),
+        performance=latest_performance(lake, use_case),
+        quarantine=tuple(read_quarantine(lake, use_case)),
+        approvals=tuple(open_approvals(decisions)),
+        alerts=open_alerts(lake, use_case, now),
+    )
+
+
+def open_alerts(lake: Lake, use_case: UseCase, now: datetime) -> tuple[OpenAlert, ...]:
+    """Conditions that hold now, whether they have been told or not."""
+    with lake.cursor() as cursor:
+        told = Ledger(lake, use_case).read(cursor).open
+    conditions = find_conditions(lake, use_case, now).conditions
+    return tuple(
+        OpenAlert(c, told[c.key].seen_at if c.key in told else None) for c in conditions if c.lasts
+    )
+
+
+def undelivered(lake: Lake, use_case: UseCase) -> tuple[Undelivered, ...]:
+    """Messages that have not arrived at some channel yet."""
+    with lake.cursor() as cursor:
+        state = Ledger(lake, use_case).read(cursor)
+    return tuple(
+        Undelivered(state.entries[d.message][0].title, d.attempts, d.next_at, d.said)
+        for d in state.pending
+    )
+
+
+def _champion(use_case: UseCase, decisions: Sequence[Promotion], now: datetime) -> Champion | None:
+    closes = use_case.partitions.closes_at
+    moment = min(now, closes, key=lambda each: each.astimezone(UTC)) if closes else now
+    try:
+        version = champion_at(decisions, moment)
+    except NoChampion:
+        return None
+    of_version = [p for p in decisions if p.version == version]
+    # The gate decides from the cutoff on; answers and rollbacks come after it.
+    cutoff = of_version[0].effective_from
+    serving = [p for p in of_version if p.serves][-1]
+    age = moment.astimezone(UTC) - cutoff.astimezone(UTC)
+    return Champion(
+        version, cutoff, serving.effective_from, serving.decided_by, age.total_seconds() / 86_400
+    )

@@ -1,0 +1,93 @@
+"""What Dagster knows and the lake does not: runs under way, runs that failed, failed checks."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+
+from ml_platform.backfill.upkeep import Attempt, Circumstances
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from resources.ranges import RANGE_END, RANGE_START
+from sensors.running import UNFINISHED
+
+UPKEEP = "ml_platform/upkeep"
+SNAPSHOT = "ml_platform/snapshot"
+CODE = "ml_platform/code"
+
+PARTITION = "dagster/partition"
+FAILURES_LOOKED_AT = 200
+
+
+def circumstances_of(context: dg.ScheduleEvaluationContext, use_case: UseCase) -> Circumstances:
+    """The circumstances of one use case at the moment."""
+    instance = context.instance
+    under_way: dict[str, set[Window]] = {}
+    for table, window in [*_in_runs(instance, use_case), *_in_backfills(instance, use_case)]:
+        under_way.setdefault(table, set()).add(window)
+    graph = context.repository_def.asset_graph if context.repository_def else None
+    checks = [] if graph is None else [k for k in graph.asset_check_keys if graph.get(k).blocking]
+    return Circumstances(
+        under_way=under_way,
+        attempts=list(_attempts(instance, use_case)),
+        held=_failed_checks(instance, use_case, checks),
+    )
+
+
+def _in_runs(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[tuple[str, Window]]:
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        stretch = _stretch(use_case, run)
+        for table in _tables(use_case, run) if stretch else ():
+            assert stretch is not None
+            for window in use_case.calendar.windows(stretch):
+                yield table, window
+
+
+def _in_backfills(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[tuple[str, Window]]:
+    asked = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])
+    for backfill in instance.get_backfills(filters=asked):
+        data = backfill.asset_backfill_data
+        for each in data.target_subset.iterate_asset_partitions() if data else ():
+            if each.asset_key.path[0] == use_case.name and each.partition_key:
+                yield each.asset_key.path[-1], use_case.calendar.window(each.partition_key)
+
+
+def _attempts(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[Attempt]:
+    failed = dg.RunsFilter(tags={UPKEEP: use_case.name}, statuses=[dg.DagsterRunStatus.FAILURE])
+    for run in instance.get_runs(failed, limit=FAILURES_LOOKED_AT):
+        stretch = _stretch(use_case, run)
+        if stretch is not None:
+            tables = frozenset(_tables(use_case, run))
+            yield Attempt(tables, stretch, int(run.tags[SNAPSHOT]), run.tags[CODE])
+
+
+def _failed_checks(
+    instance: dg.DagsterInstance, use_case: UseCase, checks: list[dg.AssetCheckKey]
+) -> frozenset[str]:
+    ours = [check for check in checks if check.asset_key.path[0] == use_case.name]
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(ours)
+    return frozenset(
+        key.asset_key.path[-1]
+        for key, record in records.items()
+        if record.event is not None
+        and record.event.dagster_event is not None
+        and isinstance(
+            found := record.event.dagster_event.event_specific_data, AssetCheckEvaluation
+        )
+        and not found.passed
+        and found.severity is dg.AssetCheckSeverity.ERROR
+    )
+
+
+def _tables(use_case: UseCase, run: dg.DagsterRun) -> list[str]:
+    return [key.path[-1] for key in run.asset_selection or () if key.path[0] == use_case.name]
+
+
+def _stretch(use_case: UseCase, run: dg.DagsterRun) -> Window | None:
+    tags, calendar = run.tags, use_case.calendar
+    first = tags.get(RANGE_START, tags.get(PARTITION))
+    last = tags.get(RANGE_END, tags.get(PARTITION))
+    if not first or not last or not _tables(use_case, run):
+        return None
+    return Window(calendar.window(first).start, calendar.window(last).end)

@@ -1,0 +1,149 @@
+"""What `ml-platform status` and `ml-platform alerts` say of a deployment."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster_servers as servers
+import pytest
+import trips_use_case as trips
+from alert_receivers import web_receiver
+
+from ml_platform.cli import main
+from ml_platform.registry import Promotion, record
+from ml_platform.settings import Settings
+from ml_platform.status import Dagster, ask_dagster
+from ml_platform.storage import Lake
+
+Run = Callable[..., tuple[int, str, str]]
+AWAY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line on trips of four days, whose version 7 waits, and a broken use case."""
+    monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(tmp_path / "use_cases"))
+    monkeypatch.setenv("ML_PLATFORM_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ML_PLATFORM_DAGSTER_URL", AWAY)
+    monkeypatch.setenv("USER", "ada")
+    use_case = trips.write_folder(tmp_path / "use_cases", "binary")
+    (tmp_path / "use_cases" / "broken").mkdir()
+    (tmp_path / "use_cases" / "broken" / "use_case.yaml").write_text("description: Nothing else\n")
+    lake = Lake(Settings())
+    trips.land(lake, use_case, trips.trips(1, 4), trips.days(1, 4))
+    decided = datetime(2024, 4, 1, tzinfo=UTC)
+    for version, decision in ((6, "promoted"), (7, "waiting")):
+        promotion = Promotion(version, trips.at(version), decided, "gate", decision, "better")
+        record(lake, use_case, promotion, trips.COMMIT)
+    lake.close()
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ml-platform", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+def test_status_says_how_each_use_case_is_and_what_is_broken(run: Run) -> None:
+    code, said, _ = run("status")
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert code == 0
+    assert lines[0] == "trips Trips"
+    assert lines[1].startswith("champion version 6, trained at cutoff 2024-03-06, ")
+    assert lines[2] == "drift not judged yet"
+    assert lines[4] == "quarantine nothing, limit 5.0%"
+    assert "approval version 7 waits since 2024-03-31 20:00" in lines
+    assert any(line.startswith("alerts trips of trips is ") for line in lines)
+    assert lines[-2].startswith("broken is broken: ")
+    assert "partitions: is missing" in lines[-2]
+    assert lines[-1] == f"Dagster: not reachable at {AWAY}"
+
+
+def test_the_keys_of_the_json_stay(run: Run) -> None:
+    code, said, _ = run("status", "trips", "--json")
+    document = json.loads(said)
+    assert code == 0
+    assert set(document) == {"use_cases", "broken", "dagster"}
+    assert document["dagster"] == {"url": AWAY, "reachable": False, "failing": []}
+    found = document["use_cases"]["trips"]
+    assert set(found) == {
+        "use_case", "at", "timezone", "is_over", "tables", "champion", "drift", "performance",
+        "quarantine", "approvals", "alerts", "failing",
+    }  # fmt: skip
+    tables = found["tables"]
+    assert (tables["trips"]["newest"], tables["trips"]["late"] > 700) == ("2024-03-04", True)
+    # Its champion serves from the 6th on, when nothing landed.
+    assert tables["predictions"]["newest"] is None
+    assert tables["predictions"]["late"] == 0
+    champion = found["champion"]
+    assert (champion["version"], champion["cutoff"]) == (6, "2024-03-06T05:00:00+00:00")
+    assert found["drift"] is None
+    assert found["approvals"] == [
+        {"version": 7, "since": "2024-04-01T00:00:00+00:00", "reason": "better"}
+    ]
+    alert = next(alert for alert in found["alerts"] if alert["key"] == "freshness/trips")
+    assert set(alert) == {
+        "key", "kind", "severity", "title", "since", "told_at", "link",
+    }  # fmt: skip
+    assert alert["told_at"] is None
+
+
+def test_alerts_lists_what_is_the_matter(run: Run) -> None:
+    code, said, _ = run("alerts", "--use-case", "trips")
+    assert code == 0
+    assert "Version 7 of trips waits for your approval\n" in said
+    assert "  Told: not yet\n" in said
+    assert said.splitlines()[-1] == "channels: none, see ML_PLATFORM_ALERTS"
+
+
+def test_a_test_message_says_which_channel_took_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with web_receiver() as web:
+        file = tmp_path / "apprise.conf"
+        file.write_text(f"trips = {web.url}\nparcels = {AWAY.replace('http', 'json')}/dead\n")
+        monkeypatch.setenv("ML_PLATFORM_ALERTS", str(file))
+        code, said, errors = run("alerts", "test")
+        assert run("alerts", "test", "--use-case", "trips")[0] == 0
+    assert code == 1
+    lines = said.splitlines()
+    assert lines[0] == "JSON (address 1), for trips: took it"
+    assert lines[1].startswith("JSON (address 2), for parcels: failed: A Connection error")
+    assert lines[2] == "JSON (address 2): its tag 'parcels' is no use case, severity or kind"
+    assert errors == "error: 1 of 2 channels did not take the message\n"
+    assert web.titles == ["Test of the alerts", "Test of the alerts of trips"]
+    assert web.received[0]["message"] == "ada tries the channels: alerts arrive here."
+
+
+@pytest.fixture(scope="module")
+def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Dagster with automation on, and with alerts that are to go where nothing is."""
+    environment = servers.project(
+        tmp_path_factory.mktemp("status"), 1, 1,
+        ML_PLATFORM_AUTOMATION="true", ML_PLATFORM_ALERTS="nowhere.conf",
+    )  # fmt: skip
+    with servers.dagster_dev(environment) as url:
+        yield url
+
+
+def wait_for(url: str, seconds: float = 180) -> Dagster:
+    deadline = time.monotonic() + seconds
+    while not (found := ask_dagster(Settings(dagster_url=url))).failing:
+        assert time.monotonic() < deadline, found
+        time.sleep(1)
+    return found
+
+
+@pytest.mark.slow
+def test_a_failing_sensor_is_named_with_its_error(dagster: str) -> None:
+    found = wait_for(dagster)
+    assert found.problem is None
+    (failing,) = found.of("trips", ["trips", "trips_too"])
+    assert (failing.kind, failing.name) == ("sensor", "trips_alerts")
+    assert "ML_PLATFORM_ALERTS is neither an Apprise address" in failing.error
