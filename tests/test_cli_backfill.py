@@ -53,7 +53,7 @@ def test_here_goes_on_where_it_was_and_then_has_nothing_to_do(
     assert code == 0
     assert said[1].split() == ["trips", "2", "4", "4"]
     # Labels of the second look ahead to the third, which has landed since.
-    assert said[-1] == "13 partitions are up to date"
+    assert said[-1] == "15 partitions were computed"
     assert run(monkeypatch, capsys, *here)[1][-1] == "nothing to compute"
 
 
