@@ -78,6 +78,8 @@ $(DAGSTER_HOME)/dagster.yaml: deploy/dagster.yaml
 demo: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m demo
 
+# Nobody has to click toggles first: sensors, schedules and automation are on.
+dev: export ML_PLATFORM_AUTOMATION ?= true
 .PHONY: dev
 dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/ml-platform reports & reports=$$!; trap 'kill $$reports' EXIT INT TERM; \

@@ -19,6 +19,7 @@ from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, OnlineStoreResource, RegistryResource
 from sensors.alerts import build_alerts
+from sensors.automation import build_automation
 from sensors.landing import build_landing
 from sensors.retraining import build_retraining, build_retraining_schedule
 from sensors.rollback import build_rollback
@@ -33,13 +34,13 @@ ASSETS = (
     build_monitoring,
 )
 JOBS = (build_rollback_job,)
-SENSORS = (build_landing, build_retraining, build_rollback, build_alerts)
+SENSORS = (build_landing, build_automation, build_retraining, build_rollback, build_alerts)
 SCHEDULES = (build_retraining_schedule, build_upkeep)
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Definitions of all use cases of a deployment; broken ones show up with what is wrong."""
-    loaded = load_use_cases(settings.use_cases)
+    loaded = load_use_cases(settings.use_cases, settings.databases)
     for errors in loaded.broken.values():
         dg.get_dagster_logger("use_cases").error("%s", errors)
     with warnings.catch_warnings():

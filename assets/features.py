@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.automation import follows
 from assets.events import Verdict, checked, materialized
 from assets.metadata import asset_key, common, described, lineage_of_query, table_metadata
 from assets.partitions import (
@@ -62,6 +63,7 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
         ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
+        automation_condition=follows(use_case, *declared.reads),
         code_version=code_version(use_case, table.name),
         description=described(f"{text}\n\n{reach}", declared.query),
         metadata={**table_metadata(table), **lineage_of_query(use_case, declared.query)},
@@ -69,6 +71,7 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
             dg.AssetCheckSpec(
                 NO_LEAK,
                 asset=key,
+                blocking=True,
                 description="The same values come out when rows not known yet are hidden.",
             )
         ],
@@ -102,6 +105,7 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         deps=[dg.AssetDep(asset_key(use_case, s), partition_mapping=mapping) for s in label.reads],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
+        automation_condition=follows(use_case, use_case.examples.source),
         code_version=code_version(use_case, table.name),
         description=described(
             f"What became of each example ({label.task}), and from when on it was known. "
@@ -124,15 +128,19 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
 
 def row_counts(
     use_case: UseCase, written: Written, why_empty: str
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Metadata of the partitions that have rows, and the reason for those that have none."""
-    keys = {use_case.calendar.key(window): rows for window, rows in written.rows.items()}
+) -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[str, str]]:
+    """What `materialized` is given: metadata of the partitions that have rows, reasons, versions.
+
+    One that has lost its rows counts too: what depends on it has to see that.
+    """
+    keys = {use_case.calendar.key(window): window for window in written.rows}
     counts = {
-        key: {"dagster/partition_row_count": rows, "snapshot": written.snapshot}
-        for key, rows in keys.items()
-        if rows
+        key: {"dagster/partition_row_count": written.rows[window], "snapshot": written.snapshot}
+        for key, window in keys.items()
+        if written.rows[window] or window in written.changed
     }
-    return counts, {key: why_empty for key, rows in keys.items() if not rows}
+    versions = {key: written.versions[keys[key]] for key in counts}
+    return counts, {key: why_empty for key in keys if key not in counts}, versions
 
 
 def _spread(windows: list[Window]) -> list[Window]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.automation import follows
 from assets.events import Verdict, checked, materialized
 from assets.metadata import asset_key, common, table_metadata
 from assets.partitions import (
@@ -56,6 +57,7 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         deps=[dg.AssetDep(asset_key(use_case, t), partition_mapping=mapping) for t in watched],
         partitions_def=partitions,
         backfill_policy=backfill_policy(settings),
+        automation_condition=follows(use_case, use_case.examples.source),
         code_version=code_version(use_case, "drift_report"),
         description=(
             f"Features, predictions and labels of the {spec.window} that trail up to each "
@@ -110,6 +112,7 @@ def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefini
         ],
         partitions_def=partitions,
         backfill_policy=backfill_policy(settings),
+        automation_condition=follows(use_case, use_case.examples.source),
         code_version=code_version(use_case, "performance_report"),
         description=(
             "Predictions against the labels that have arrived: what was reported first, and what "

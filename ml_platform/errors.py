@@ -23,6 +23,7 @@ PlatformError
 ├── NoChampion           no promotion is effective at this event time
 ├── AnswerRefused        the version does not wait for a person, or not any more
 ├── RollbackRefused      the version cannot serve from then on
+├── RegistryAway         MLflow does not answer
 ├── ModelRefused         an artifact is not what the registry recorded
 ├── AlertsMisconfigured  there is no channel where the setting says that there are
 ├── OrchestratorError    Dagster failed
@@ -152,6 +153,10 @@ class TrainingFailed(PlatformError):
 
 class ModelNotFound(PlatformError):
     """No such model version."""
+
+
+class RegistryAway(PlatformError):
+    """MLflow does not answer, however often it was asked."""
 
 
 class NoChampion(PlatformError):

@@ -3,6 +3,7 @@
 Every field can be set by an environment variable, `ML_PLATFORM_` and its name in capitals.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,13 @@ class Settings(BaseSettings):
     """Encrypt data files, keys are in the catalog. Decided when the lake is first opened."""
     landing: str | None = None
     """Folder or URL below which `<use case>/<files>` land; by default in `data`."""
+    databases: Mapping[str, SecretStr] = {}
+    """Databases that sources may have tables in, by name: `sqlite:<file>`, `postgres:<connection>`.
+    In the environment as JSON: `{"erp": "postgres:host=…"}`."""
+    landing_settle_seconds: Annotated[float, Field(ge=0)] = 5
+    """How long a landing file has to be quiet before the sensor takes it."""
+    landing_patience_seconds: Annotated[float, Field(ge=0)] = 600
+    """How long the sensor waits for the end of a file; then it is taken as it is, or refused."""
     extensions: Annotated[tuple[str, ...], NoDecode] = ()
     """More DuckDB extensions to load, comma separated: `httpfs`, `azure`."""
     secrets_sql: SecretStr | None = None

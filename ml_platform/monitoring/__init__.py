@@ -16,7 +16,7 @@ from ml_platform.monitoring.performance import (
     report_performance,
 )
 from ml_platform.monitoring.scores import ColumnDrift
-from ml_platform.monitoring.verdicts import Cause, window_verdicts
+from ml_platform.monitoring.verdicts import Cause, retraining_verdicts, window_verdicts
 
 __all__ = [
     "Cause",
@@ -33,6 +33,7 @@ __all__ = [
     "report_path",
     "report_performance",
     "report_url",
+    "retraining_verdicts",
     "stored_drift",
     "window_verdicts",
 ]

@@ -20,7 +20,7 @@ from ml_platform.spec.windows import Calendar
 ONLINE_FEATURES = "online_features"
 RESERVED_TABLES = frozenset(
     {
-        "landings", "quarantine", "labels", "model", "promotions",
+        "landings", "ingestions", "quarantine", "labels", "model", "promotions",
         "predictions", "drift_report", "performance_report", "computations", "alerts",
         "alert_deliveries", ONLINE_FEATURES,
     }
