@@ -24,6 +24,7 @@ NAMES = (
     "year_backfill",
     "backfill_daemon",
     "scoring",
+    "serving",
     "point_in_time",
     "drift",
     "demo",

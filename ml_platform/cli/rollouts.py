@@ -8,6 +8,7 @@ from ml_platform.cli.arguments import UseCaseName
 
 if TYPE_CHECKING:
     from ml_platform.registry import Rollout
+    from ml_platform.registry.rollouts import Mode
     from ml_platform.serving.comparison import Comparison, Side
     from ml_platform.spec.use_case import UseCase
 
@@ -45,7 +46,7 @@ def rollout(
             if not end:
                 # Refused here where there is no such version, not only by the service.
                 platform.registry.tags(case, version)
-            mode = "shadow" if shadow else "ended" if end else "canary"
+            mode: Mode = "shadow" if shadow else "ended" if end else "canary"
             decided = Rollout(
                 version, mode, canary or 0.0, platform.person, reason, datetime.now(UTC)
             )

@@ -78,8 +78,10 @@ def serve(serving: ServingSettings) -> None:
     import uvicorn
 
     with tempfile.TemporaryDirectory(prefix="ml-platform-metrics-") as folder:
-        # Workers inherit it; a folder that the deployment names stays as it is.
-        os.environ.setdefault(METRICS_FOLDER, folder)
+        if serving.workers > 1:
+            # Workers inherit it; a folder that the deployment names stays as it is. This process
+            # counts nothing: the client library looked at the variable when it was imported.
+            os.environ.setdefault(METRICS_FOLDER, folder)
         uvicorn.run(
             "ml_platform.serving.worker:create_app",
             factory=True,
