@@ -28,6 +28,7 @@ help:
 	@echo 'make install    create .venv with the locked dependencies'
 	@echo 'make demo       run the platform end to end on a public data set'
 	@echo 'make dev        serve the Dagster UI on http://127.0.0.1:3000'
+	@echo 'make serve      answer prediction requests on http://127.0.0.1:8080'
 	@echo 'make test       run the tests that take little time'
 	@echo 'make test-all   run all tests'
 	@echo 'make check      lint, formatting, types, import contracts'
@@ -87,6 +88,11 @@ dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 
 # loadscope keeps a module's tests in one process, so its expensive fixtures are built once.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+# Predictions over HTTP on port 8080 and gRPC on 8081, by the champions of `make demo`.
+.PHONY: serve
+serve: $(STAMP)
+	$(BIN)/ml-platform serve
 
 .PHONY: test
 test: $(STAMP)

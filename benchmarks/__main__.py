@@ -26,6 +26,7 @@ NAMES = (
     "year_backfill",
     "backfill_daemon",
     "scoring",
+    "serving",
     "point_in_time",
     "drift",
     "replay",

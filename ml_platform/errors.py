@@ -237,3 +237,7 @@ class Overloaded(RequestError):
     def __init__(self, problem: str, retry_after_seconds: int = 1) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(problem)
+
+
+class RolloutRefused(PlatformError):
+    """A version cannot be tried beside the champion as asked."""

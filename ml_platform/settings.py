@@ -6,7 +6,7 @@ Every field can be set by an environment variable, `ML_PLATFORM_` and its name i
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -131,3 +131,15 @@ class ServingSettings(BaseSettings):
     """How long a body may take to arrive."""
     follow_seconds: Annotated[float, Field(gt=0)] = 1.0
     """How often the promotion history is looked at."""
+    retry_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """After so long a version that failed to load is tried again, decided about or not."""
+    log_requests: Literal["errors", "all"] = "errors"
+    """Which requests are a line of the log: those that the service failed at, or all of them."""
+    canary_seconds: Annotated[float, Field(gt=0)] = 1.0
+    """How long a canary may take before the champion answers in its place."""
+    canary_failures: Annotated[int, Field(ge=1)] = 5
+    """Failures of a canary in one worker, among its last 200 requests, that end it."""
+    canary_slower: Annotated[float, Field(gt=1)] = 3.0
+    """A canary is ended whose p95 is so many times that of the champion."""
+    shadow_rows: Annotated[int, Field(ge=1)] = 512
+    """Rows that may wait for a shadow in one worker; more are left out, and counted."""

@@ -1,20 +1,27 @@
 """What every protocol calls: rows of a use case in, predictions of the version that serves out."""
 
-import asyncio
+import os
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
+from structlog.typing import FilteringBoundLogger
 
 from ml_platform.errors import PlatformError, RequestTooLarge
 from ml_platform.features.online_store import OnlineStore
 from ml_platform.registry import ModelVersion, predict
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.inputs import Inputs, Values, check_columns
-from ml_platform.serving.live import LiveVersions
+from ml_platform.serving.live import Live, LiveVersions
 from ml_platform.serving.lookup import Examples, Found, Lookup
+from ml_platform.serving.metrics import Metrics
+from ml_platform.serving.trials import Trials
 from ml_platform.settings import ServingSettings
 from ml_platform.spec.use_case import UseCase
 
@@ -46,16 +53,30 @@ class _Asked:
 class Service:
     """Predicts for all use cases of a deployment; lives in one event loop."""
 
-    def __init__(self, live: LiveVersions, store: OnlineStore, settings: ServingSettings) -> None:
-        self.live, self.settings = live, settings
+    def __init__(
+        self,
+        live: LiveVersions,
+        store: OnlineStore,
+        settings: ServingSettings,
+        metrics: Metrics,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.live, self.settings, self._metrics = live, settings, metrics
         self._lookups = {name: Lookup(live.of(name).use_case, store) for name in live.names}
         # One thread: models share a core better one after the other than all at once.
         self._thread = ThreadPoolExecutor(1, "predict", initializer=_use_one_core)
-        self._batches: Batches[_Asked, Answer] = Batches(
-            self._answer,
-            self._thread,
-            most_rows=settings.batch_rows,
-            most_waiting=settings.waiting_rows,
+        self._batches = self._queue("champion", self._thread, settings.waiting_rows)
+        # Those on trial have threads of their own: one that hangs must not hold the champion up.
+        self._trial_threads = {
+            "canary": ThreadPoolExecutor(1, "canary"),
+            "shadow": ThreadPoolExecutor(1, "shadow", initializer=_make_way),
+        }
+        self._candidates = {
+            mode: self._queue("candidate", thread, settings.waiting_rows)
+            for mode, thread in self._trial_threads.items()
+        }
+        self.trials: Trials[Answer] = Trials(
+            settings, metrics, log, lambda: self._batches.rows_waiting > 0
         )
 
     @property
@@ -64,7 +85,10 @@ class Service:
 
     def close(self) -> None:
         """Let the thread end; what waits is answered first."""
+        self.trials.close()
         self._thread.shutdown()
+        for thread in self._trial_threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
         for lookup in self._lookups.values():
             lookup.close()
 
@@ -78,7 +102,7 @@ class Service:
         live, model = self.live.of(name), self.live.model(name, version)
         self._limit(max((len(values) for values in columns.values()), default=0))
         inputs = check_columns(model, columns, known_categories=_is_strict(live.use_case))
-        return await self._batches.submit(_Asked(live.use_case, model, inputs), inputs.rows)
+        return await self._ask(live, _Asked(live.use_case, model, inputs), version, columns)
 
     async def predict_examples(
         self, name: str, rows: Sequence[Any], version: str | None = None
@@ -91,13 +115,7 @@ class Service:
         live, model = self.live.of(name), self.live.model(name, version)
         self._limit(len(rows))
         examples = self._lookups[name].check(rows)
-        return await self._batches.submit(_Asked(live.use_case, model, examples), len(rows))
-
-    async def follow_promotions(self, every_seconds: float) -> None:
-        """Swap versions as they are promoted, until cancelled."""
-        while True:
-            await asyncio.to_thread(self.live.refresh)
-            await asyncio.sleep(every_seconds)
+        return await self._ask(live, _Asked(live.use_case, model, examples), version)
 
     def _limit(self, rows: int) -> None:
         if rows > self.settings.most_rows:
@@ -106,15 +124,70 @@ class Service:
                 "send them in parts, or score them as a batch"
             )
 
-    def _answer(self, asked: Sequence[_Asked]) -> list[Answer | Exception]:
+    async def _ask(
+        self,
+        live: Live,
+        asked: _Asked,
+        version: str | None,
+        columns: Mapping[str, Values] | None = None,
+    ) -> Answer:
+        """Have the champion answer, or, where a version is tried, whichever of the two it is for.
+
+        columns: what was sent, where rows came as columns of the model.
+        """
+        rows = _rows(asked.content)
+        # Who asks for a version by its number is asking for no other.
+        if (
+            version is not None
+            or asked.model is not live.champion
+            or not self.trials.is_tried(live)
+        ):
+            return await self._batches.submit(asked, rows)
+        candidate, rollout = live.candidate, live.rollout
+        assert candidate is not None
+        assert rollout is not None
+        queue = self._candidates[rollout.mode]
+
+        async def ask_candidate() -> Answer:
+            content = asked.content
+            if columns is not None:
+                strict = _is_strict(asked.use_case)
+                content = check_columns(candidate, columns, known_categories=strict)
+            return await queue.submit(_Asked(asked.use_case, candidate, content), rows)
+
+        return await self.trials.answer(
+            live,
+            lambda: _entity(asked),
+            lambda: self._batches.submit(asked, rows),
+            ask_candidate,
+        )
+
+    def _queue(
+        self, role: str, executor: ThreadPoolExecutor, most_waiting: int
+    ) -> Batches[_Asked, Answer]:
+        return Batches(
+            partial(self._answer, role),
+            executor,
+            most_rows=self.settings.batch_rows,
+            most_waiting=most_waiting,
+        )
+
+    def _answer(self, role: str, asked: Sequence[_Asked]) -> list[Answer | Exception]:
         """Answer requests that came together, those of one version in one call of its model."""
         alike: dict[tuple[str, int, bool], list[int]] = {}
         for index, each in enumerate(asked):
             by_key = isinstance(each.content, Examples)
             alike.setdefault((each.use_case.name, each.model.version, by_key), []).append(index)
         answers: dict[int, Answer | Exception] = {}
+        self._metrics.rows_waiting.set(self._batches.rows_waiting)
         for members in alike.values():
-            answers |= zip(members, self._together([asked[i] for i in members]), strict=True)
+            alike_ones = [asked[i] for i in members]
+            name = alike_ones[0].use_case.name
+            self._metrics.batch_rows.labels(name, role).observe(
+                sum(_rows(each.content) for each in alike_ones)
+            )
+            with self._metrics.predict_seconds.labels(name, role).time():
+                answers |= zip(members, self._together(alike_ones), strict=True)
         return [answers[index] for index in range(len(asked))]
 
     def _together(self, asked: Sequence[_Asked]) -> list[Answer | Exception]:
@@ -158,6 +231,24 @@ def _use_one_core() -> None:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     threadpool_limits(limits=1)
+
+
+def _make_way() -> None:
+    # A thread's own priority; elsewhere than on Linux it would be that of the whole process.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+
+
+def _entity(asked: _Asked) -> bytes:
+    """What says which side of a canary a request is on: the entities, or else the rows' values."""
+    if isinstance(asked.content, Inputs):
+        columns = asked.content.columns
+        return msgspec.json.encode([columns[name].tolist() for name in sorted(columns)])
+    names = asked.use_case.examples.entity
+    # As texts: one caller writes the number 7 and the other "7".
+    return msgspec.json.encode(
+        [[str(row.get(name)) for name in names] for row in asked.content.rows]
+    )
 
 
 def _is_strict(use_case: UseCase) -> bool:

@@ -2,19 +2,34 @@
 
 import asyncio
 import contextlib
+import os
+import socket
+import tempfile
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
+from ml_platform.serving.facts import FactReader
+from ml_platform.serving.following import Following
 from ml_platform.serving.grpc import start_server
+from ml_platform.serving.grpc.observed import Observed as GrpcObserved
 from ml_platform.serving.http import build_app
+from ml_platform.serving.http.monitoring import Monitoring
+from ml_platform.serving.http.observed import Observed
 from ml_platform.serving.live import LiveVersions
+from ml_platform.serving.log import open_log
+from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
+from ml_platform.serving.metrics import Metrics, forget_dead_workers
 from ml_platform.serving.service import Service
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.storage import Lake
+
+COMPARED_SECONDS = 15.0
+"""How often what was seen of a version that is tried is brought to the lake."""
 
 
 def create_app(
@@ -25,36 +40,54 @@ def create_app(
     lake, registry = Lake(settings), Registry(settings)
     loaded = load_use_cases(settings.use_cases)
     store = open_online_store(settings)
-    live = LiveVersions(lake, registry, loaded.use_cases.values())
-    service = Service(live, store, serving)
+    live = LiveVersions(lake, registry, loaded.use_cases.values(), serving.retry_seconds)
+    metrics, log = Metrics(), open_log()
+    service = Service(live, store, serving, metrics, log)
+    following = Following(live, lake, metrics, log)
+    monitoring = Monitoring(service, metrics, FactReader(lake, store, live, log))
+    worker = f"{socket.gethostname()}:{os.getpid()}"
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await asyncio.to_thread(service.live.refresh)
-        grpc_server, app.state.grpc_port = await start_server(service)
-        following = asyncio.create_task(service.follow_promotions(serving.follow_seconds))
+        forget_dead_workers()
+        await asyncio.to_thread(following.look)
+        grpc_server, app.state.grpc_port = await start_server(
+            service, [GrpcObserved(live, metrics)]
+        )
+        tasks = [
+            asyncio.create_task(following.follow(serving.follow_seconds)),
+            asyncio.create_task(service.trials.keep(lake, live, worker, COMPARED_SECONDS)),
+        ]
         try:
             yield
         finally:
-            following.cancel()
+            for task in tasks:
+                task.cancel()
             await grpc_server.stop(grace=serving.body_seconds)
+            await service.trials.write(lake, live, worker)
             service.close()
             store.close()
             lake.close()
 
-    return build_app(service, lifespan)
+    observed = Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving)
+    return build_app(service, lifespan, routes=monitoring.routes(), middleware=[observed])
 
 
 def serve(serving: ServingSettings) -> None:
     """Answer over HTTP until interrupted."""
     import uvicorn
 
-    uvicorn.run(
-        "ml_platform.serving.worker:create_app",
-        factory=True,
-        host=serving.host,
-        port=serving.port,
-        workers=serving.workers,
-        access_log=False,
-        server_header=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="ml-platform-metrics-") as folder:
+        if serving.workers > 1:
+            # Workers inherit it; a folder that the deployment names stays as it is. This process
+            # counts nothing: the client library looked at the variable when it was imported.
+            os.environ.setdefault(METRICS_FOLDER, folder)
+        uvicorn.run(
+            "ml_platform.serving.worker:create_app",
+            factory=True,
+            host=serving.host,
+            port=serving.port,
+            workers=serving.workers,
+            access_log=False,
+            server_header=False,
+        )

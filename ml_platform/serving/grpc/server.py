@@ -1,6 +1,6 @@
 """The Open Inference Protocol over gRPC, around the same service as HTTP."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -15,7 +15,6 @@ from ml_platform.errors import (
     RequestRefused,
     RequestTooLarge,
 )
-from ml_platform.registry import ModelVersion
 from ml_platform.serving.grpc.messages import SERVICE, message_class, methods
 from ml_platform.serving.service import Answer, Service
 from ml_platform.serving.tensors import (
@@ -50,14 +49,17 @@ CONTENTS = {
 Handler = Callable[[Any], Awaitable[Any]]
 
 
-async def start_server(service: Service) -> tuple[grpc.aio.Server, int]:
+async def start_server(
+    service: Service, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+) -> tuple[grpc.aio.Server, int]:
     """A server that listens already, and its port. Processes may share a port."""
     settings = service.settings
     server = grpc.aio.server(
+        interceptors=interceptors,
         options=[
             ("grpc.max_receive_message_length", settings.most_bytes),
             ("grpc.so_reuseport", 1),
-        ]
+        ],
     )
     server.add_generic_rpc_handlers((_handlers(_Methods(service)),))
     port = server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
@@ -98,7 +100,7 @@ class _Methods:
         model = self._service.live.model(request.model_name, version)
         columns = columns_of(_read_tensors(request), model)
         answer = await self._service.predict(request.model_name, columns, version)
-        return _respond(request, answer, model)
+        return _respond(request, answer)
 
 
 def _handlers(served: _Methods) -> grpc.GenericRpcHandler:
@@ -149,9 +151,11 @@ def _read_tensors(request: Any) -> Iterator[Tensor]:
         yield Tensor(name, kind, shape, values)
 
 
-def _respond(request: Any, answer: Answer, model: ModelVersion) -> Any:
+def _respond(request: Any, answer: Answer) -> Any:
+    # The version that answered: another one may have begun to serve while the request was read.
+    version = str(answer.model.version)
     response = message_class("ModelInferResponse")(
-        model_name=request.model_name, model_version=str(model.version), id=request.id
+        model_name=request.model_name, model_version=version, id=request.id
     )
     tensors = {tensor.name: tensor for tensor in tensors_of(answer)}
     wanted = [output.name for output in request.outputs] or list(tensors)

@@ -1,8 +1,11 @@
 """The HTTP application around the service."""
 
+from collections.abc import Sequence
+
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,10 +20,20 @@ from ml_platform.serving.http.v2 import V2
 from ml_platform.serving.service import Service
 
 
-def build_app(service: Service, lifespan: Lifespan[Starlette]) -> Starlette:
-    """All paths of a service; `lifespan` is entered before the first request is taken."""
+def build_app(
+    service: Service,
+    lifespan: Lifespan[Starlette],
+    *,
+    routes: Sequence[Route] = (),
+    middleware: Sequence[Middleware] = (),
+) -> Starlette:
+    """All paths of a service; `lifespan` is entered before the first request is taken.
+
+    routes: those besides predictions. middleware: what is around all of them, outermost first.
+    """
     return Starlette(
-        routes=_routes(service),
+        routes=[*_routes(service), *routes],
+        middleware=middleware,
         lifespan=lifespan,
         exception_handlers={
             PlatformError: answer_platform_error,

@@ -46,6 +46,7 @@ def problem(
 async def answer_platform_error(request: Request, error: Exception) -> Response:
     """What a PlatformError becomes."""
     assert isinstance(error, PlatformError)
+    request.state.error_kind = type(error).__name__
     status = next(
         (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS),
         HTTPStatus.INTERNAL_SERVER_ERROR,
