@@ -120,6 +120,11 @@ def backfill(
         work = Backfill(platform, use_case, asked, pieces)
         if dry_run or not pieces:
             return
+        # Before it begins: what is interrupted halfway was done by someone as well.
+        platform.audit(
+            "backfill", use_case.name, ", ".join(tables), stretch=str(stretch),
+            partitions=str(work.partitions), how=how,
+        )  # fmt: skip
         with _progress(work.partitions) as report:
             if how == "here":
                 _compute_here(work, report)
@@ -137,6 +142,8 @@ def end(platform: Platform, name: str) -> None:
     with Orchestrator(platform.settings.dagster_url) as dagster:
         lock = platform.settings.root / "backfill.lock"
         ended = Runs(dagster, use_case, lock, platform.person).end()
+        if ended:
+            platform.audit("end backfill", use_case.name, ", ".join(ended))
     said = ", ".join(ended) if ended else "nothing was under way"
     printing.show_line(f"ended: {said}" if ended else said)
 

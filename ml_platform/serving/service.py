@@ -56,6 +56,7 @@ class Service:
             self._thread,
             most_rows=settings.batch_rows,
             most_waiting=settings.waiting_rows,
+            longest_wait_seconds=settings.longest_wait_seconds,
         )
 
     @property

@@ -3,12 +3,15 @@
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
 from ml_platform.errors import PlatformError
+from ml_platform.serving.admission import Admission
+from ml_platform.serving.http.guard import Admitting, guard
 from ml_platform.serving.http.invocations import Invocations
 from ml_platform.serving.http.openapi import describe
 from ml_platform.serving.http.plain import Plain
@@ -17,11 +20,12 @@ from ml_platform.serving.http.v2 import V2
 from ml_platform.serving.service import Service
 
 
-def build_app(service: Service, lifespan: Lifespan[Starlette]) -> Starlette:
+def build_app(service: Service, admission: Admission, lifespan: Lifespan[Starlette]) -> Starlette:
     """All paths of a service; `lifespan` is entered before the first request is taken."""
     return Starlette(
-        routes=_routes(service),
+        routes=guard(_routes(service), lambda: service.live.names),
         lifespan=lifespan,
+        middleware=[Middleware(Admitting, admission)],
         exception_handlers={
             PlatformError: answer_platform_error,
             HTTPException: answer_http_exception,
@@ -33,7 +37,10 @@ def _routes(service: Service) -> list[Route]:
     v2, mlflow, plain = V2(service), Invocations(service), Plain(service)
 
     async def openapi(request: Request) -> Response:
-        return Response(msgspec.json.encode(describe(service.live)), media_type="application/json")
+        # The document has an example of each use case: nobody sees those of others.
+        readable = request.scope["caller"].those_where("read", service.live.names)
+        document = describe(service.live, readable)
+        return Response(msgspec.json.encode(document), media_type="application/json")
 
     named, versioned = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
     return [
