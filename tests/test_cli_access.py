@@ -58,10 +58,10 @@ def test_a_key_is_shown_once_listed_and_revoked(lake: Lake) -> None:
 
 
 def test_a_training_and_a_decision_stand_in_the_audit(lake: Lake) -> None:
-    run("train", "trips", "--cutoff", "2024-01-20")
+    run("train", "trips", "--cutoff", "2024-03-20")
     run("promote", "trips", "1")
     said = run("audit", "--use-case", "trips").stdout
-    assert "cutoff: 2024-01-20" in said
+    assert "cutoff: 2024-03-20" in said
     assert "decision: promoted" in said
 
 
