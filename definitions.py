@@ -19,6 +19,7 @@ from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, OnlineStoreResource, RegistryResource
 from sensors.alerts import build_alerts
+from sensors.audit import build_audit
 from sensors.automation import build_automation
 from sensors.landing import build_landing
 from sensors.retraining import build_retraining, build_retraining_schedule
@@ -34,7 +35,14 @@ ASSETS = (
     build_monitoring,
 )
 JOBS = (build_rollback_job,)
-SENSORS = (build_landing, build_automation, build_retraining, build_rollback, build_alerts)
+SENSORS = (
+    build_landing,
+    build_automation,
+    build_retraining,
+    build_rollback,
+    build_alerts,
+    build_audit,
+)
 SCHEDULES = (build_retraining_schedule, build_upkeep)
 
 

@@ -25,6 +25,9 @@ PlatformError
 ├── RollbackRefused      the version cannot serve from then on
 ├── RegistryAway         MLflow does not answer
 ├── ModelRefused         an artifact is not what the registry recorded
+├── RolloutRefused       a version cannot be tried beside the champion as asked
+├── AccessError          a key, role or login is not as it should be
+├── AuditBroken          a row of the audit is not what was recorded
 ├── AlertsMisconfigured  there is no channel where the setting says that there are
 ├── OrchestratorError    Dagster failed
 │   ├── OrchestratorAway nothing answers where Dagster should be
@@ -34,7 +37,11 @@ PlatformError
     ├── RequestRefused   it is not as it should be: which column, what is wrong
     ├── NotServed        no such use case, or no such version of it, is served
     ├── RequestTooLarge  it has more bytes or rows than are taken
-    └── Overloaded       more is asked than can be answered in time; ask again later
+    ├── Overloaded       more is asked than can be answered in time; ask again later
+    ├── RateExceeded     this caller asks more often than the limit allows
+    ├── IssuerAway       the keys that tokens are checked with cannot be had
+    ├── Unauthenticated  nobody knows who asks
+    └── Forbidden        who asks may not do this
 
 Errors know nothing of HTTP, gRPC or Dagster.
 """
@@ -237,6 +244,48 @@ class Overloaded(RequestError):
     def __init__(self, problem: str, retry_after_seconds: int = 1) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(problem)
+
+
+class RateExceeded(RequestError):
+    """A caller asks more often than the limit allows."""
+
+    def __init__(self, problem: str, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(problem)
+
+
+class IssuerAway(RequestError):
+    """The keys that tokens are checked with cannot be had."""
+
+
+class Unauthenticated(RequestError):
+    """Nobody knows who asks: there is no key and no token, or none that is valid."""
+
+
+class Forbidden(RequestError):
+    """Who asks may not do this; names what is missing."""
+
+    def __init__(self, caller: str, permission: str, use_case: str, roles: tuple[str, ...]) -> None:
+        self.permission, self.use_case = permission, use_case
+        of = "every use case" if use_case == "*" else f"'{use_case[:60]}'"
+        super().__init__(
+            f"{caller} lacks the permission '{permission}' for {of}; a role that has it: "
+            f"{', '.join(roles)}"
+        )
+
+
+class AccessError(PlatformError):
+    """A key, role or login is not as it should be."""
+
+
+class AuditBroken(PlatformError):
+    """The audit's chain of hashes breaks at a row."""
+
+    def __init__(self, sequence: int, problem: str) -> None:
+        self.sequence = sequence
+        super().__init__(
+            f"the audit is broken: {problem}; the rows before it are as they were recorded"
+        )
 
 
 class RolloutRefused(PlatformError):

@@ -143,3 +143,31 @@ class ServingSettings(BaseSettings):
     """A canary is ended whose p95 is so many times that of the champion."""
     shadow_rows: Annotated[int, Field(ge=1)] = 512
     """Rows that may wait for a shadow in one worker; more are left out, and counted."""
+    authentication: bool = False
+    """Whether callers have to say who they are; off is taken only where `host` is loopback."""
+    oidc_issuer: str | None = None
+    """Issuer of tokens that are taken besides keys, as it stands in them."""
+    oidc_audience: str | None = None
+    """Audience that tokens have to be for."""
+    oidc_keys: str | None = None
+    """JWKS of the issuer: an `https://` URL, or a file."""
+    oidc_claim: str = "roles"
+    """Claim of a token that lists what its holder may do; dots lead into nested claims."""
+    oidc_grants: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Grants `role@use_case` by value of that claim; the values are grants themselves if empty."""
+    oidc_leeway_seconds: Annotated[float, Field(ge=0, le=300)] = 30.0
+    """How far the clocks of issuer and service may differ."""
+    requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    """Requests that one caller may send to one worker in the long run; no limit by default."""
+    burst: Annotated[int, Field(ge=1)] = 100
+    """Requests that a caller may send at once after a pause."""
+    longest_wait_seconds: Annotated[float, Field(gt=0)] = 1.0
+    """Requests that would wait longer than this for their prediction are turned away at once."""
+    head_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """How long the head of a request may take to arrive."""
+    tls_cert: Path | None = None
+    """Certificate chain in PEM; with `tls_key`, HTTP and gRPC speak TLS only."""
+    tls_key: Path | None = None
+    """Private key of the certificate, in PEM."""
+    tls_client_ca: Path | None = None
+    """Authorities in PEM one of which has to have signed the certificate of every client."""

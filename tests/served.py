@@ -11,7 +11,7 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from ml_platform.registry import Registry
-from ml_platform.serving.worker import create_app
+from ml_platform.serving.worker import create_app, transport
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
@@ -46,8 +46,10 @@ class Deployment:
     @contextmanager
     def served(self, **changes: object) -> Iterator["Served"]:
         """The application behind real ports of this machine."""
-        app = create_app(self.settings, serving_settings(**changes))
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+        serving = serving_settings(**changes)
+        app = create_app(self.settings, serving)
+        config = uvicorn.Config(app, port=0, log_level="warning", **transport(serving))
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while not server.started:

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from ml_platform.cli import (
+    access,
     backfilling,
     decisions,
     declaring,
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 GROUPS = (
     declaring, tables, backfilling, models, decisions, rollouts, replaying, watching, servers,
+    access,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

@@ -118,6 +118,12 @@ def backfill(
         states = judge(platform.lake, use_case, stretch, tables, failed)
         work = _planned(platform, use_case, asked, states, how)
         _show(work, states)
+        if work.chunks and not dry_run:
+            # Before it begins: what is interrupted halfway was done by someone as well.
+            platform.audit(
+                "backfill", use_case.name, ", ".join(tables), stretch=str(stretch),
+                partitions=str(work.partitions), how=how,
+            )  # fmt: skip
         done = 0
         for _ in range(0 if dry_run else MOST_ROUNDS):
             if not work.chunks:
@@ -152,6 +158,8 @@ def end(platform: Platform, name: str) -> None:
     with Orchestrator(platform.settings.dagster_url) as dagster:
         lock = platform.settings.root / "backfill.lock"
         ended = Runs(dagster, use_case, lock, platform.person).end()
+        if ended:
+            platform.audit("end backfill", use_case.name, ", ".join(ended))
     said = ", ".join(ended) if ended else "nothing was under way"
     printing.show_line(f"ended: {said}" if ended else said)
 

@@ -31,6 +31,9 @@ def promote(use_case: UseCaseName, version: Version) -> None:
         decided = decide(
             platform.lake, platform.registry, case, version, commit, decided_by=platform.person
         )
+        platform.audit(
+            "promote", case.name, f"version {version}", decision=decided.promotion.decision
+        )
         printing.show_promotions(case, [decided.promotion])
 
 
@@ -77,6 +80,8 @@ def _answer(use_case: str, version: int, *, approve: bool, reason: str) -> None:
             platform.lake, platform.registry, case, version, approve=approve,
             decided_by=platform.person, reason=reason, commit=platform.commit(case, "promotions"),
         )  # fmt: skip
+        what = "approve" if approve else "reject"
+        platform.audit(what, case.name, f"version {version}", reason=reason)
         printing.show_promotions(case, [given])
 
 
@@ -112,6 +117,7 @@ def rollback(
             typer.confirm("Roll back?", abort=True)
         commit = platform.commit(case, "promotions")
         made = roll_back(platform.lake, platform.registry, case, plan, commit)
+        platform.audit("roll back", case.name, f"version {made.version}", reason=reason)
         printing.show_promotions(case, [made])
         if here:
             _remake(platform, case, plan)

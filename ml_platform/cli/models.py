@@ -27,6 +27,7 @@ def train(
             platform.lake, platform.registry, case, moment_of(case, cutoff),
             platform.commit(case, "model"), tags=tags,
         )  # fmt: skip
+        platform.audit("train", case.name, f"version {report.version}", cutoff=cutoff)
         printing.show_training(case, report)
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from pydantic import ValidationError
 
+from ml_platform.access import Audit, Deed
 from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.registry import Registry
@@ -61,6 +62,15 @@ class Platform:
         windowed = table in tables_of(use_case)
         version = code_version(use_case, table) if windowed else use_case.code_version
         return Commit(self.run_id, version, f"{use_case.name}/{table}")
+
+    def platform_commit(self, table: str) -> Commit:
+        """The commit of a command that writes a table of the platform's own."""
+        return Commit(self.run_id, "", f"platform/{table}")
+
+    def audit(self, what: str, use_case: str, changed: str, **details: str) -> None:
+        """Record what this command did; see `ml_platform.access.Deed`."""
+        deed = Deed(self.person, "cli", what, use_case, changed, details)
+        Audit(self.lake).record(deed, self.platform_commit("audit"))
 
 
 @contextmanager

@@ -51,6 +51,10 @@ def rollout(
                 version, mode, canary or 0.0, platform.person, reason, datetime.now(UTC)
             )
             decide_rollout(platform.lake, case, decided, platform.commit(case, "rollouts"))
+            platform.audit(
+                "rollout", case.name, f"version {version}", mode=mode, share=f"{canary or 0.0:g}",
+                reason=reason,
+            )  # fmt: skip
         show_rollouts(case, rollouts(platform.lake, case))
         if version is None:
             show_comparisons(case, comparisons(platform.lake, case))

@@ -28,5 +28,6 @@ def serve(
     from ml_platform.serving.worker import serve as start
 
     serving = read_serving_settings(port=port, workers=workers)
-    typer.echo(f"http://{serving.host}:{serving.port}")
+    scheme = "http" if serving.tls_cert is None else "https"
+    typer.echo(f"{scheme}://{serving.host}:{serving.port}")
     start(serving)

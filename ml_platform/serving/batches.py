@@ -5,6 +5,8 @@ one gathers, so nobody waits on purpose, and under load a batch holds whoever ca
 """
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ml_platform.errors import Overloaded
+from ml_platform.serving.pace import Pace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,6 +33,8 @@ class Batches(Generic[Item, Result]):
     work: called in the executor with at least one item; yields a result or an error for each.
     most_rows: rows of a batch, single items aside. most_waiting: rows that may wait; beyond them
     a request is refused at once, which is better for everyone than to be answered too late.
+    longest_wait_seconds: the same for a request that would wait longer than this, to judge by the
+    latest batches; whoever finds nobody waiting is never refused.
     """
 
     def __init__(
@@ -39,10 +44,15 @@ class Batches(Generic[Item, Result]):
         *,
         most_rows: int,
         most_waiting: int,
+        longest_wait_seconds: float,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._work, self._executor = work, executor
         self._most_rows, self._most_waiting = most_rows, most_waiting
         self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._longest_wait, self._clock = longest_wait_seconds, clock
+        self._pace = Pace()
+        self._under_way: tuple[int, float] | None = None
         self._rows_waiting = 0
         self._running: asyncio.Task[None] | None = None
 
@@ -50,11 +60,29 @@ class Batches(Generic[Item, Result]):
     def rows_waiting(self) -> int:
         return self._rows_waiting
 
+    @property
+    def wait_seconds(self) -> float:
+        """How long a request that came now would wait before its turn, estimated."""
+        batches = math.ceil(self._rows_waiting / self._most_rows)
+        wait = self._pace.seconds(batches, self._rows_waiting)
+        if self._under_way is not None:
+            rows, since = self._under_way
+            # What takes longer than it should is taken to need as long again.
+            wait += abs(self._pace.seconds(1, rows) - (self._clock() - since))
+        return wait
+
     async def submit(self, item: Item, rows: int) -> Result:
         """The result for an item; raises Overloaded, or what the work raised for it."""
         if self._rows_waiting and self._rows_waiting + rows > self._most_waiting:
             raise Overloaded(
-                f"{self._rows_waiting} rows are waiting to be predicted already; try again shortly"
+                f"{self._rows_waiting} rows are waiting to be predicted already; try again shortly",
+                max(1, math.ceil(self.wait_seconds)),
+            )
+        if self._rows_waiting and (wait := self.wait_seconds) > self._longest_wait:
+            raise Overloaded(
+                f"{self._rows_waiting} rows are waiting, which will take {wait:.1f} seconds; try "
+                "again then",
+                math.ceil(wait),
             )
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(item, rows, answer))
@@ -71,11 +99,15 @@ class Batches(Generic[Item, Result]):
                 if not batch:
                     continue
                 items = [each.item for each in batch]
+                rows, since = sum(each.rows for each in batch), self._clock()
+                self._under_way = (rows, since)
                 try:
                     results = await loop.run_in_executor(self._executor, self._work, items)
                 except Exception as error:
                     # Each caller of the batch has to hear.
                     results = [error] * len(batch)
+                self._under_way = None
+                self._pace.learn(rows, self._clock() - since)
                 for each, result in zip(batch, results, strict=True):
                     if each.answer.done():
                         continue
@@ -84,7 +116,7 @@ class Batches(Generic[Item, Result]):
                     else:
                         each.answer.set_result(result)
         finally:
-            self._running = None
+            self._running = self._under_way = None
 
     def _next(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []

@@ -80,9 +80,9 @@ class FactReader(Collector):
         known = health_document(health) if health else {"use_case": name, "at": None}
         return {**known, "serving": served}
 
-    def documents(self) -> dict[str, Any]:
-        """All use cases."""
-        return {"use_cases": {name: self.document(name) for name in self._live.names}}
+    def documents(self, names: Iterable[str]) -> dict[str, Any]:
+        """Several use cases."""
+        return {"use_cases": {name: self.document(name) for name in names}}
 
     def collect(self) -> Iterator[Metric]:
         """The facts as gauges; what is not known has no sample."""

@@ -170,6 +170,7 @@ class Service:
             executor,
             most_rows=self.settings.batch_rows,
             most_waiting=most_waiting,
+            longest_wait_seconds=self.settings.longest_wait_seconds,
         )
 
     def _answer(self, role: str, asked: Sequence[_Asked]) -> list[Answer | Exception]:

@@ -6,17 +6,23 @@ import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from structlog.typing import FilteringBoundLogger
 
+from ml_platform.access import KeyRing
+from ml_platform.errors import PlatformError
 from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
+from ml_platform.serving.admission import Admission, check_exposure
 from ml_platform.serving.facts import FactReader
 from ml_platform.serving.following import Following
 from ml_platform.serving.grpc import start_server
 from ml_platform.serving.grpc.observed import Observed as GrpcObserved
 from ml_platform.serving.http import build_app
+from ml_platform.serving.http.heads import timed_heads
 from ml_platform.serving.http.monitoring import Monitoring
 from ml_platform.serving.http.observed import Observed
 from ml_platform.serving.live import LiveVersions
@@ -24,12 +30,15 @@ from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
 from ml_platform.serving.service import Service
+from ml_platform.serving.tls import uvicorn_context
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.storage import Lake
 
 COMPARED_SECONDS = 15.0
 """How often what was seen of a version that is tried is brought to the lake."""
+KEYS_SECONDS = 0.5
+"""How often keys are looked at: a revoked one works for as long at most."""
 
 
 def create_app(
@@ -38,6 +47,7 @@ def create_app(
     """The service of a deployment; settings are those of the environment where none are given."""
     settings, serving = settings or Settings(), serving or ServingSettings()
     lake, registry = Lake(settings), Registry(settings)
+    admission = Admission(KeyRing(lake), serving)
     loaded = load_use_cases(settings.use_cases)
     store = open_online_store(settings)
     live = LiveVersions(lake, registry, loaded.use_cases.values(), serving.retry_seconds)
@@ -51,12 +61,15 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         forget_dead_workers()
         await asyncio.to_thread(following.look)
+        if admission.on:
+            await asyncio.to_thread(admission.ring.refresh)
         grpc_server, app.state.grpc_port = await start_server(
-            service, [GrpcObserved(live, metrics)]
+            service, admission, [GrpcObserved(live, metrics)]
         )
         tasks = [
             asyncio.create_task(following.follow(serving.follow_seconds)),
             asyncio.create_task(service.trials.keep(lake, live, worker, COMPARED_SECONDS)),
+            asyncio.create_task(_follow_keys(admission, log)),
         ]
         try:
             yield
@@ -70,13 +83,16 @@ def create_app(
             lake.close()
 
     observed = Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving)
-    return build_app(service, lifespan, routes=monitoring.routes(), middleware=[observed])
+    return build_app(
+        service, admission, lifespan, routes=monitoring.routes(), middleware=[observed]
+    )
 
 
 def serve(serving: ServingSettings) -> None:
-    """Answer over HTTP until interrupted."""
+    """Answer over HTTP until interrupted; AccessError where that would let anybody in."""
     import uvicorn
 
+    check_exposure(serving)
     with tempfile.TemporaryDirectory(prefix="ml-platform-metrics-") as folder:
         if serving.workers > 1:
             # Workers inherit it; a folder that the deployment names stays as it is. This process
@@ -90,4 +106,24 @@ def serve(serving: ServingSettings) -> None:
             workers=serving.workers,
             access_log=False,
             server_header=False,
+            **transport(serving),
         )
+
+
+def transport(serving: ServingSettings) -> dict[str, Any]:
+    """How uvicorn should take connections: its arguments."""
+    return {
+        "http": timed_heads(serving.head_seconds),
+        "ws": "none",
+        "ssl_context_factory": uvicorn_context(serving),
+    }
+
+
+async def _follow_keys(admission: Admission, log: FilteringBoundLogger) -> None:
+    while admission.on:
+        await asyncio.sleep(KEYS_SECONDS)
+        try:
+            await asyncio.to_thread(admission.ring.refresh)
+        except PlatformError as error:
+            # The keys that were read last go on working until they expire.
+            log.warning("keys_not_read", problem=str(error))

@@ -6,15 +6,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from ml_platform.errors import (
-    ModelNotFound,
-    ModelRefused,
-    NotServed,
-    Overloaded,
-    PlatformError,
-    RequestRefused,
-    RequestTooLarge,
-)
+from ml_platform.errors import PlatformError, RequestRefused
+from ml_platform.serving.admission import Admission
+from ml_platform.serving.grpc.codes import Context, abort
+from ml_platform.serving.grpc.guard import Admitting
 from ml_platform.serving.grpc.messages import SERVICE, message_class, methods
 from ml_platform.serving.service import Answer, Service
 from ml_platform.serving.tensors import (
@@ -28,16 +23,7 @@ from ml_platform.serving.tensors import (
     tensors_of,
     write_binary,
 )
-
-CODES: Mapping[type[PlatformError], grpc.StatusCode] = {
-    RequestRefused: grpc.StatusCode.INVALID_ARGUMENT,
-    NotServed: grpc.StatusCode.NOT_FOUND,
-    ModelNotFound: grpc.StatusCode.NOT_FOUND,
-    RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    ModelRefused: grpc.StatusCode.FAILED_PRECONDITION,
-    Overloaded: grpc.StatusCode.UNAVAILABLE,
-}
-"""gRPC code of an error; INTERNAL of any other one."""
+from ml_platform.serving.tls import certificates
 
 CONTENTS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",
@@ -50,19 +36,29 @@ Handler = Callable[[Any], Awaitable[Any]]
 
 
 async def start_server(
-    service: Service, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    service: Service,
+    admission: Admission,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> tuple[grpc.aio.Server, int]:
-    """A server that listens already, and its port. Processes may share a port."""
+    """A server that listens already, and its port. Processes may share a port.
+
+    interceptors: what is around admission, outermost first.
+    """
     settings = service.settings
     server = grpc.aio.server(
-        interceptors=interceptors,
+        interceptors=[*interceptors, Admitting(admission, lambda: service.live.names)],
         options=[
             ("grpc.max_receive_message_length", settings.most_bytes),
             ("grpc.so_reuseport", 1),
+            ("grpc.server_handshake_timeout_ms", int(settings.head_seconds * 1000)),
         ],
     )
     server.add_generic_rpc_handlers((_handlers(_Methods(service)),))
-    port = server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
+    address, tls = f"{settings.host}:{settings.grpc_port}", certificates(settings)
+    if tls is None:
+        port = server.add_insecure_port(address)
+    else:
+        port = server.add_secure_port(address, tls.grpc_credentials())
     await server.start()
     return server, port
 
@@ -117,16 +113,12 @@ def _handlers(served: _Methods) -> grpc.GenericRpcHandler:
     )
 
 
-def _answering(handler: Handler) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]:
-    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+def _answering(handler: Handler) -> Callable[[Any, Context], Any]:
+    async def answer(request: Any, context: Context) -> Any:
         try:
             return await handler(request)
         except PlatformError as error:
-            code = next(
-                (CODES[kind] for kind in type(error).__mro__ if kind in CODES),
-                grpc.StatusCode.INTERNAL,
-            )
-            await context.abort(code, str(error))
+            await abort(context, error)
 
     return answer
 

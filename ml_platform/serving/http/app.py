@@ -12,6 +12,8 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from ml_platform.errors import PlatformError
+from ml_platform.serving.admission import Admission
+from ml_platform.serving.http.guard import Admitting, guard
 from ml_platform.serving.http.invocations import Invocations
 from ml_platform.serving.http.openapi import describe
 from ml_platform.serving.http.plain import Plain
@@ -22,6 +24,7 @@ from ml_platform.serving.service import Service
 
 def build_app(
     service: Service,
+    admission: Admission,
     lifespan: Lifespan[Starlette],
     *,
     routes: Sequence[Route] = (),
@@ -29,11 +32,12 @@ def build_app(
 ) -> Starlette:
     """All paths of a service; `lifespan` is entered before the first request is taken.
 
-    routes: those besides predictions. middleware: what is around all of them, outermost first.
+    routes: those besides predictions. middleware: what is around all of them, outermost first;
+    who asks is found out inside of it, so that those who are turned away are seen as well.
     """
     return Starlette(
-        routes=[*_routes(service), *routes],
-        middleware=middleware,
+        routes=guard([*_routes(service), *routes], lambda: service.live.names),
+        middleware=[*middleware, Middleware(Admitting, admission)],
         lifespan=lifespan,
         exception_handlers={
             PlatformError: answer_platform_error,
@@ -46,7 +50,10 @@ def _routes(service: Service) -> list[Route]:
     v2, mlflow, plain = V2(service), Invocations(service), Plain(service)
 
     async def openapi(request: Request) -> Response:
-        return Response(msgspec.json.encode(describe(service.live)), media_type="application/json")
+        # The document has an example of each use case: nobody sees those of others.
+        readable = request.scope["caller"].those_where("read", service.live.names)
+        document = describe(service.live, readable)
+        return Response(msgspec.json.encode(document), media_type="application/json")
 
     named, versioned = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
     return [

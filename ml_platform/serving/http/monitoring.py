@@ -48,12 +48,14 @@ class Monitoring:
         """Whether every use case that has a champion is served."""
         waiting = self.service.live.waiting
         status = HTTPStatus.SERVICE_UNAVAILABLE if waiting else HTTPStatus.OK
-        return _json({"ready": not waiting, "not_served": waiting}, status)
+        # Anybody may ask this: how many, and not which ones, which `/status` says.
+        return _json({"ready": not waiting, "not_served": len(waiting)}, status)
 
     async def status(self, request: Request) -> Response:
-        """All use cases."""
+        """All use cases that the caller may read of."""
         await self.facts.refresh()
-        return _json(self.facts.documents())
+        readable = request.scope["caller"].those_where("read", self.service.live.names)
+        return _json(self.facts.documents(readable))
 
     async def status_of(self, request: Request) -> Response:
         """One use case."""

@@ -1,6 +1,6 @@
 """The service described in OpenAPI 3.1: every use case with its own columns and an example."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -25,21 +25,32 @@ PROBLEM = {
 }
 PROBLEMS = {
     "400": "The request is not as it should be; `column` names the culprit.",
+    "401": "Nobody knows who asks: send a key or a token.",
+    "403": "Who asks may not do this: `permission` says what is missing.",
     "404": "No such use case, or no such version of it, is served.",
     "413": "Too many bytes or rows.",
     "422": "The rows are sound and the model cannot predict them.",
+    "429": "This caller asks too often; Retry-After says when to ask again.",
     "503": "More is asked than can be answered in time; Retry-After says when to ask again.",
 }
 
+PUBLIC: Mapping[str, Any] = {"security": []}
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key, or a token of a login."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
-def describe(live: LiveVersions) -> dict[str, Any]:
-    """The document, of the versions that serve now."""
+
+def describe(live: LiveVersions, names: Iterable[str]) -> dict[str, Any]:
+    """The document, of the versions of some use cases that serve now."""
     paths: dict[str, Any] = {
         "/v2": {"get": _operation("Name, version and extensions of the server")},
-        "/v2/health/live": {"get": _operation("Whether the process answers")},
-        "/v2/health/ready": {"get": _operation("Whether predictions can be asked for")},
+        "/v2/health/live": {"get": {**_operation("Whether the process answers"), **PUBLIC}},
+        "/v2/health/ready": {
+            "get": {**_operation("Whether predictions can be asked for"), **PUBLIC}
+        },
     }
-    for name in live.names:
+    for name in names:
         use_case, model = live.of(name).use_case, live.of(name).champion
         if model is not None:
             paths |= _paths(use_case, model)
@@ -51,7 +62,8 @@ def describe(live: LiveVersions) -> dict[str, Any]:
             "description": "Open Inference Protocol v2 and MLflow's scoring protocol.",
         },
         "paths": paths,
-        "components": {"schemas": {"Problem": PROBLEM}},
+        "components": {"schemas": {"Problem": PROBLEM}, "securitySchemes": SCHEMES},
+        "security": [{name: []} for name in SCHEMES],
     }
 
 
@@ -97,7 +109,7 @@ def _operation(
 
 def _example(model: ModelVersion) -> dict[str, Any]:
     """The first row of the reference sample."""
-    row = model.reference[list(model.columns)].iloc[0]
+    (row,) = model.reference[list(model.columns)].head(1).to_dict("records")
     return {str(name): None if pd.isna(value) else value for name, value in row.items()}
 
 

@@ -9,13 +9,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ml_platform.errors import (
+    Forbidden,
+    IssuerAway,
     ModelNotFound,
     ModelRefused,
     NotServed,
     Overloaded,
     PlatformError,
+    RateExceeded,
     RequestRefused,
     RequestTooLarge,
+    Unauthenticated,
 )
 
 STATUS: Mapping[type[PlatformError], HTTPStatus] = {
@@ -26,6 +30,10 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     # The rows passed every check and the model still cannot: an imputer is missing, say.
     ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    IssuerAway: HTTPStatus.SERVICE_UNAVAILABLE,
+    RateExceeded: HTTPStatus.TOO_MANY_REQUESTS,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
 }
 """HTTP status of an error; 500 of any other one."""
 
@@ -47,14 +55,23 @@ async def answer_platform_error(request: Request, error: Exception) -> Response:
     """What a PlatformError becomes."""
     assert isinstance(error, PlatformError)
     request.state.error_kind = type(error).__name__
+    return answer_error(error)
+
+
+def answer_error(error: PlatformError) -> Response:
+    """As `answer_platform_error`, where there is no Starlette request yet."""
     status = next(
         (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS),
         HTTPStatus.INTERNAL_SERVER_ERROR,
     )
     headers: dict[str, str] = {}
     more: dict[str, str | int] = {}
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | RateExceeded):
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="ml-platform"'
+    if isinstance(error, Forbidden):
+        more |= {"permission": error.permission, "use_case": error.use_case[:60]}
     if isinstance(error, RequestRefused) and error.column is not None:
         more["column"] = error.column
     return problem(status, str(error), headers, **more)

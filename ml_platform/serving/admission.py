@@ -1,0 +1,116 @@
+"""Who is let in: callers told by key or token, and how often each of them may ask."""
+
+import math
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+from ml_platform.access import ANY, Caller, Grant, KeyRing
+from ml_platform.access.keys import PREFIX
+from ml_platform.access.tokens import Issuer, Tokens, is_loopback
+from ml_platform.errors import AccessError, RateExceeded, Unauthenticated
+from ml_platform.settings import ServingSettings
+
+NOBODY = Caller("anonymous", frozenset({Grant("admin", ANY)}))
+"""Whoever asks where authentication is off: somebody on this machine."""
+CALLER: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
+"""Who asks, for everything that is done for one request, whatever protocol brought it."""
+
+
+class Rates:
+    """How often each caller may ask, each with an allowance that fills up again steadily.
+
+    Source: the generic cell rate algorithm, ITU-T I.371; one number a caller.
+    """
+
+    def __init__(
+        self, per_second: float | None, burst: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval = 0.0 if per_second is None else 1 / per_second
+        self._slack = (burst - 1) * self._interval
+        self._clock = clock
+        self._due: dict[str, float] = {}
+
+    def take(self, name: str) -> None:
+        """Count a request; RateExceeded, and it is not counted, where it comes too early."""
+        if not self._interval:
+            return
+        now = self._clock()
+        due = max(self._due.get(name, now), now)
+        early = due - now - self._slack
+        # Sums of floats: a request that comes exactly when it may is let in.
+        if early > self._interval * 1e-6:
+            raise RateExceeded(
+                f"{name} asks more often than {1 / self._interval:g} times a second",
+                math.ceil(early),
+            )
+        self._due[name] = due + self._interval
+
+
+class Admission:
+    """Tells who asks and counts how often; for HTTP and gRPC alike.
+
+    Raises AccessError where the settings would let anybody in, or say only half of what they have
+    to.
+    """
+
+    def __init__(self, ring: KeyRing, settings: ServingSettings) -> None:
+        check_exposure(settings)
+        self.ring, self.on = ring, settings.authentication
+        self._tokens = _tokens(settings)
+        self._rates = Rates(settings.requests_per_second, settings.burst)
+
+    async def admit(self, authorization: str | None, api_key: str | None) -> Caller:
+        """Who asks, by what the request says of it.
+
+        authorization: `Bearer` and a key or a token. Raises Unauthenticated, RateExceeded and
+        IssuerAway.
+        """
+        caller = await self._caller(authorization, api_key) if self.on else NOBODY
+        self._rates.take(caller.name)
+        return caller
+
+    async def _caller(self, authorization: str | None, api_key: str | None) -> Caller:
+        if authorization is not None:
+            scheme, _, text = authorization.partition(" ")
+            if scheme.lower() != "bearer":
+                raise Unauthenticated("the Authorization header should be `Bearer` and a key")
+            text = text.strip()
+        elif api_key is not None:
+            text = api_key.strip()
+        else:
+            raise Unauthenticated(
+                "say who you are: send `Authorization: Bearer <key>`, or the key as `X-API-Key`"
+            )
+        if self._tokens is None or text.startswith(f"{PREFIX}_"):
+            return self.ring.caller(text, datetime.now(UTC))
+        return await self._tokens.caller(text)
+
+
+def check_exposure(settings: ServingSettings) -> None:
+    """Raise AccessError where others could ask and nobody asks them who they are."""
+    if not settings.authentication and not is_loopback(settings.host):
+        raise AccessError(
+            f"ML_PLATFORM_SERVING_HOST={settings.host} can be reached by others, and "
+            "authentication is off: set ML_PLATFORM_SERVING_AUTHENTICATION=true and give each "
+            "caller a key (`ml-platform keys create`), or listen on 127.0.0.1"
+        )
+
+
+def _tokens(settings: ServingSettings) -> Tokens | None:
+    said = (settings.oidc_issuer, settings.oidc_audience, settings.oidc_keys)
+    if not any(said):
+        return None
+    issuer, audience, keys = said
+    if not issuer or not audience or not keys:
+        raise AccessError(
+            "tokens are checked by issuer, audience and keys: set ML_PLATFORM_SERVING_OIDC_ISSUER, "
+            "_OIDC_AUDIENCE and _OIDC_KEYS, or none of them"
+        )
+    return Tokens(
+        Issuer(
+            issuer, audience, keys, settings.oidc_claim, settings.oidc_grants,
+            settings.oidc_leeway_seconds,
+        )
+    )  # fmt: skip

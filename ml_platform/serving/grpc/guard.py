@@ -1,0 +1,102 @@
+"""What each method needs, and who is turned away for lack of it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import grpc
+import grpc.aio
+
+from ml_platform.access import ANY, Caller, Permission
+from ml_platform.errors import AccessError, PlatformError, RequestError
+from ml_platform.serving.admission import CALLER, Admission
+from ml_platform.serving.grpc.codes import Context, abort
+from ml_platform.serving.grpc.messages import SERVICE
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a caller has to be permitted to, with the use case that a field of the message names.
+
+    Without a field, any use case will do.
+    """
+
+    permission: Permission
+    field: str | None
+
+
+PUBLIC = None
+
+NEEDS: Mapping[str, Need | None] = {
+    "ServerLive": PUBLIC,
+    "ServerReady": PUBLIC,
+    "ServerMetadata": Need("read", None),
+    "ModelReady": Need("read", "name"),
+    "ModelMetadata": Need("read", "name"),
+    "ModelInfer": Need("predict", "model_name"),
+}
+"""By method of the protocol. Of other services nothing is served."""
+
+# Generic for type checkers alone.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+
+
+class Admitting(grpc.aio.ServerInterceptor):
+    """Finds out who calls before the message is looked at, and what it asks for afterwards."""
+
+    def __init__(self, admission: Admission, use_cases: Callable[[], tuple[str, ...]]) -> None:
+        self._admission, self._use_cases = admission, use_cases
+
+    async def intercept_service(
+        self, continuation: Continuation, details: grpc.HandlerCallDetails
+    ) -> Any:
+        handler = await continuation(details)
+        service, _, method = details.method.strip("/").partition("/")
+        # Methods that nobody handles are answered as such.
+        if handler is None or (service == SERVICE and method in NEEDS and NEEDS[method] is PUBLIC):
+            return handler
+        need = NEEDS.get(method) if service == SERVICE else None
+        if need is None:
+            return _refusing(AccessError(f"nobody said who may {details.method[:100]}"))
+        metadata = dict(details.invocation_metadata or ())
+        try:
+            caller = await self._admission.admit(
+                _text(metadata.get("authorization")), _text(metadata.get("x-api-key"))
+            )
+        except RequestError as error:
+            return _refusing(error)
+        return self._checking(handler, caller, need)
+
+    def _checking(self, handler: Handler, caller: Caller, need: Need) -> Handler:
+        async def answer(request: Any, context: Context) -> Any:
+            try:
+                self._check(caller, need, request)
+            except RequestError as error:
+                await abort(context, error)
+            CALLER.set(caller)
+            return await behaviour(request, context)
+
+        # The stubs know the behaviour of servers with threads only.
+        behaviour: Any = handler.unary_unary
+        return grpc.unary_unary_rpc_method_handler(
+            cast(Any, answer), handler.request_deserializer, handler.response_serializer
+        )
+
+    def _check(self, caller: Caller, need: Need, request: Any) -> None:
+        if need.field is not None:
+            caller.require(need.permission, getattr(request, need.field))
+        elif not caller.those_where(need.permission, (ANY, *self._use_cases())):
+            caller.require(need.permission, ANY)
+
+
+def _refusing(error: PlatformError) -> Handler:
+    async def refuse(request: bytes, context: Context) -> None:
+        await abort(context, error)
+
+    # Without a deserializer: what someone unknown has sent is not even parsed.
+    return grpc.unary_unary_rpc_method_handler(cast(Any, refuse))
+
+
+def _text(value: str | bytes | None) -> str | None:
+    return value.decode("latin-1") if isinstance(value, bytes) else value

@@ -1,0 +1,136 @@
+"""What each path needs, and who is turned away for lack of it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ml_platform.access import ANY, Caller, Permission
+from ml_platform.errors import AccessError, RequestError
+from ml_platform.serving.admission import CALLER, Admission
+from ml_platform.serving.http.problems import answer_error
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a caller has to be permitted to."""
+
+    permission: Permission
+    of: Literal["one", "some", "all"] = "one"
+    """The use case that the path names, or the only one there is; any; every one."""
+
+
+PUBLIC = None
+"""For load balancers, which have no key: whether the process can be asked, and nothing else."""
+
+NEEDS: Mapping[str, Need | None] = {
+    "GET /v2/health/live": PUBLIC,
+    "GET /v2/health/ready": PUBLIC,
+    "GET /health/live": PUBLIC,
+    "GET /health/ready": PUBLIC,
+    "GET /metrics": Need("read", "all"),
+    "GET /status": Need("read", "some"),
+    "GET /status/{model}": Need("read"),
+    "GET /v2": Need("read", "some"),
+    "GET /openapi.json": Need("read", "some"),
+    "POST /predict/{model}": Need("predict"),
+    "GET /v2/models/{model}": Need("read"),
+    "GET /v2/models/{model}/ready": Need("read"),
+    "POST /v2/models/{model}/infer": Need("predict"),
+    "GET /v2/models/{model}/versions/{version}": Need("read"),
+    "GET /v2/models/{model}/versions/{version}/ready": Need("read"),
+    "POST /v2/models/{model}/versions/{version}/infer": Need("predict"),
+    "GET /ping": Need("read"),
+    "GET /version": Need("read", "some"),
+    "POST /invocations": Need("predict"),
+    "GET /mlflow/{model}/ping": Need("read"),
+    "GET /mlflow/{model}/version": Need("read"),
+    "POST /mlflow/{model}/invocations": Need("predict"),
+}
+"""By method and path. A path that is not listed cannot be served."""
+
+PUBLIC_PATHS = frozenset(each.partition(" ")[2] for each, need in NEEDS.items() if need is PUBLIC)
+
+
+class Admitting:
+    """Middleware that finds out who asks, before anything else of a request is looked at."""
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self._app, self._admission = app, admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in PUBLIC_PATHS:
+            await self._app(scope, receive, send)
+            return
+        authorization = api_key = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value.decode("latin-1")
+            elif name == b"x-api-key":
+                api_key = value.decode("latin-1")
+        try:
+            caller = await self._admission.admit(authorization, api_key)
+        except RequestError as error:
+            scope.setdefault("state", {})["error_kind"] = type(error).__name__
+            await answer_error(error)(scope, receive, send)
+            return
+        scope["caller"] = caller
+        CALLER.set(caller)
+        await self._app(scope, receive, send)
+
+
+class Guard:
+    """One route, for those alone who are permitted to."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        needs: Mapping[str, Need | None],
+        use_cases: Callable[[], tuple[str, ...]],
+    ) -> None:
+        self._app, self._needs, self._use_cases = app, needs, use_cases
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        need = self._needs[method]
+        if need is not None:
+            self._check(scope["caller"], need, scope["path_params"])
+        await self._app(scope, receive, send)
+
+    def _check(self, caller: Caller, need: Need, parameters: Mapping[str, str]) -> None:
+        if need.of == "all":
+            caller.require(need.permission, ANY)
+        elif need.of == "one":
+            caller.require(need.permission, self._named(parameters))
+        elif not caller.those_where(need.permission, (ANY, *self._use_cases())):
+            caller.require(need.permission, ANY)
+
+    def _named(self, parameters: Mapping[str, str]) -> str:
+        for name in ("model", "use_case"):
+            if name in parameters:
+                return parameters[name]
+        names = self._use_cases()
+        return names[0] if len(names) == 1 else ANY
+
+
+def guard(
+    routes: Iterable[BaseRoute],
+    use_cases: Callable[[], tuple[str, ...]],
+    needs: Mapping[str, Need | None] = NEEDS,
+) -> list[BaseRoute]:
+    """The routes, each behind what it needs; AccessError where that is not said of one."""
+    guarded: list[BaseRoute] = []
+    for route in routes:
+        if not isinstance(route, Route) or route.methods is None:
+            raise AccessError(f"{route}: only routes with methods can be guarded")
+        declared = {}
+        for method in route.methods - {"HEAD"}:
+            name = f"{method} {route.path}"
+            if name not in needs:
+                raise AccessError(f"nobody said who may {name}; list it in NEEDS")
+            declared[method] = needs[name]
+        route.app = Guard(route.app, declared, use_cases)
+        guarded.append(route)
+    return guarded

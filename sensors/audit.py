@@ -1,0 +1,102 @@
+"""What people launch in Dagster's UI, or with `dg launch`, for the audit."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+# Names that Dagster keeps to itself; tests/test_sensors_audit.py fails when they move.
+from dagster._core.storage.tags import (
+    AUTO_MATERIALIZE_TAG,
+    AUTOMATION_CONDITION_TAG,
+    BACKFILL_ID_TAG,
+    RETRY_NUMBER_TAG,
+    SCHEDULE_NAME_TAG,
+    SENSOR_NAME_TAG,
+    USER_TAG,
+)
+
+from ml_platform.access import Audit, Deed
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Commit
+from resources import LakeResource
+from sensors.status import sensor_status
+
+LAUNCHED_BY = "ml_platform/by"
+"""Tag of runs that the platform's own command line or API launched, and recorded itself."""
+BY_ITSELF = frozenset(
+    {
+        AUTO_MATERIALIZE_TAG, AUTOMATION_CONDITION_TAG, RETRY_NUMBER_TAG, SCHEDULE_NAME_TAG,
+        SENSOR_NAME_TAG, LAUNCHED_BY,
+    }
+)  # fmt: skip
+SOMEBODY = "somebody in Dagster"
+"""Dagster knows no people; its tag `user` is there where whoever launched a run has set it."""
+FIRST_LOOK_BACK = timedelta(days=1)
+OVERLAP = timedelta(seconds=5)
+MOST_RUNS = 50
+RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
+
+def build_audit(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
+    """The sensor that records what people launch, once a run and once a backfill."""
+
+    @dg.sensor(
+        name=f"{use_case.name}_audit",
+        minimum_interval_seconds=30,
+        default_status=sensor_status(settings),
+        description="Records runs and backfills that people launched in the audit.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
+        now = datetime.now(UTC)
+        cursor = context.cursor
+        since = datetime.fromtimestamp(float(cursor), UTC) if cursor else now - FIRST_LOOK_BACK
+        records = context.instance.get_run_records(
+            dg.RunsFilter(created_after=since),
+            limit=MOST_RUNS,
+            order_by="create_timestamp",
+            ascending=True,
+        )
+        audit = Audit(lake.lake)
+        recorded = {
+            row.deed.details.get("run") for row in audit.rows(what="launch", use_case=use_case.name)
+        }
+        commit = Commit(f"sensor {context.sensor_name}", use_case.code_version, "platform/audit")
+        deeds = 0
+        for record in records:
+            deed = _deed(record.dagster_run, use_case)
+            if deed is not None and deed.details["run"] not in recorded:
+                audit.record(deed, commit)
+                recorded.add(deed.details["run"])
+                deeds += 1
+        if records:
+            # Runs may be stored in another order than they were created in, so a little is looked
+            # at twice; never less far than before, or a tick full of runs would go nowhere.
+            newest = records[-1].create_timestamp.replace(tzinfo=UTC)
+            full = len(records) == MOST_RUNS
+            cursor = str(max(newest if full else newest - OVERLAP, since).timestamp())
+        return dg.SensorResult(skip_reason=dg.SkipReason(f"recorded: {deeds}"), cursor=cursor)
+
+    return [sensor]
+
+
+def _deed(run: dg.DagsterRun, use_case: UseCase) -> Deed | None:
+    """What somebody launched, or None where nobody did or it is no matter of this use case."""
+    tables = sorted(k.path[-1] for k in run.asset_selection or () if k.path[0] == use_case.name)
+    is_job_of_it = not run.asset_selection and run.job_name.startswith(f"{use_case.name}_")
+    if not (tables or is_job_of_it) or BY_ITSELF & run.tags.keys():
+        return None
+    what = ", ".join(tables) or run.job_name
+    who = run.tags.get(USER_TAG, SOMEBODY)
+    if (backfill := run.tags.get(BACKFILL_ID_TAG)) is not None:
+        return Deed(who, "ui", "launch backfill", use_case.name, what, {"run": backfill})
+    details = {"run": run.run_id, **_partitions(run.tags)}
+    return Deed(who, "ui", "launch run", use_case.name, what, details)
+
+
+def _partitions(tags: Mapping[str, str]) -> dict[str, str]:
+    if (one := tags.get("dagster/partition")) is not None:
+        return {"partition": one}
+    first, last = (tags.get(name) for name in RANGE)
+    return {"partitions": f"{first}...{last}"} if first and last else {}

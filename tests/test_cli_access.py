@@ -1,0 +1,79 @@
+"""Keys and the audit at the command line."""
+
+from datetime import UTC, datetime
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ml_platform.access import KeyRing
+from ml_platform.cli import app
+from ml_platform.errors import AccessError, AuditBroken, Unauthenticated
+from ml_platform.storage import Lake
+from tests.served import deploy
+from tests.trips_use_case import COMMIT
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory):
+    made = deploy(tmp_path_factory.mktemp("cli"))
+    yield made.lake
+    made.lake.close()
+
+
+@pytest.fixture(autouse=True)
+def environment(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(lake.settings.use_cases))
+    monkeypatch.setenv("ML_PLATFORM_DATA", str(lake.settings.data))
+    monkeypatch.setenv("USER", "ada")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_a_key_is_shown_once_listed_and_revoked(lake: Lake) -> None:
+    made = run("keys", "create", "--name", "shop", "--role", "predictor", "--use-case", "trips")
+    text = made.stdout.splitlines()[-1]
+    ring = KeyRing(lake)
+    ring.refresh()
+    assert ring.caller(text, NOW).name == "shop"
+
+    listed = run("keys", "list").stdout
+    assert "predictor@trips" in listed
+    assert "valid" in listed
+    assert text.split("_")[-1] not in listed
+
+    assert "revoked" in run("keys", "revoke", text.split("_")[1]).stdout
+    ring.refresh()
+    with pytest.raises(Unauthenticated, match="revoked"):
+        ring.caller(text, NOW)
+
+    found = run("audit", "--who", "ada", "--what", "key", "--verify").stdout
+    assert "all 2 rows are as they were recorded" in found
+    assert "create key" in found
+    assert "revoke key" in found
+    assert "nothing is recorded" in run("audit", "--who", "bob").stdout
+
+
+def test_a_training_and_a_decision_stand_in_the_audit(lake: Lake) -> None:
+    run("train", "trips", "--cutoff", "2024-03-20")
+    run("promote", "trips", "1")
+    said = run("audit", "--use-case", "trips").stdout
+    assert "cutoff: 2024-03-20" in said
+    assert "decision: promoted" in said
+
+
+def test_a_key_is_for_a_role_and_a_use_case_that_there_are() -> None:
+    name = ("keys", "create", "--name", "x")
+    assert isinstance(run(*name, "--role", "boss", "--use-case", "trips").exception, AccessError)
+    assert run(*name, "--role", "reader", "--use-case", "tripz").exception is not None
+
+
+def test_an_audit_that_was_tampered_with_is_told(lake: Lake) -> None:
+    with lake.cursor() as cursor:
+        lake.transact(
+            cursor, COMMIT, lambda t: t.execute("UPDATE lake.platform.audit SET who = 'bob'")
+        )
+    assert isinstance(run("audit", "--verify").exception, AuditBroken)

@@ -1,0 +1,203 @@
+"""Who is answered and who is turned away, over HTTP and gRPC."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import pytest
+import tritonclient.grpc as over_grpc
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from tritonclient.utils import InferenceServerException
+
+from ml_platform.access import Grant, create_key, revoke_key
+from ml_platform.errors import AccessError
+from ml_platform.serving.http.guard import guard
+from ml_platform.serving.worker import create_app
+from tests.served import ROW, Deployment, Served, deploy, serving_settings
+from tests.trips_use_case import COMMIT
+
+INVOKE = "/mlflow/trips/invocations"
+BODY = {"dataframe_records": [ROW]}
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    made = deploy(tmp_path_factory.mktemp("access"))
+    made.promote(20)
+    yield made
+    made.lake.close()
+
+
+@dataclass(frozen=True)
+class Keys:
+    predictor: str
+    reader: str
+    elsewhere: str
+    """A predictor of another use case."""
+
+
+@pytest.fixture(scope="module")
+def keys(deployment: Deployment) -> Keys:
+    def make(role: str, use_case: str) -> str:
+        expires_at = datetime.now(UTC) + timedelta(days=1)
+        grants = [Grant(role, use_case)]
+        _, text = create_key(
+            deployment.lake, f"the {role}", grants, expires_at=expires_at, created_by="ada",
+            commit=COMMIT,
+        )  # fmt: skip
+        return text
+
+    return Keys(make("predictor", "trips"), make("reader", "trips"), make("predictor", "flights"))
+
+
+@pytest.fixture(scope="module")
+def client(deployment: Deployment, keys: Keys) -> Iterator[TestClient]:
+    with deployment.client(authentication=True) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def served(deployment: Deployment, keys: Keys) -> Iterator[Served]:
+    with deployment.served(authentication=True) as served:
+        yield served
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def test_a_key_is_answered(client: TestClient, keys: Keys) -> None:
+    assert client.post(INVOKE, json=BODY, headers=bearer(keys.predictor)).status_code == 200
+    assert client.post(INVOKE, json=BODY, headers={"x-api-key": keys.predictor}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"authorization": "Basic eA=="}, bearer("nonsense"), bearer("mlp_00_x"), bearer("")],
+)
+def test_nobody_is_not_answered(client: TestClient, headers: dict[str, str]) -> None:
+    answer = client.post(INVOKE, json=BODY, headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="ml-platform"'
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_wrong_role_is_told_what_is_missing(client: TestClient, keys: Keys) -> None:
+    answer = client.post(INVOKE, json=BODY, headers=bearer(keys.reader))
+    assert answer.status_code == 403
+    assert answer.json()["permission"] == "predict"
+    assert answer.json()["use_case"] == "trips"
+    assert "a role that has it: predictor" in answer.json()["detail"]
+
+
+def test_a_role_is_for_its_use_case_alone(client: TestClient, keys: Keys) -> None:
+    for path in (INVOKE, "/invocations", "/v2/models/trips/infer", "/predict/trips"):
+        assert client.post(path, json=BODY, headers=bearer(keys.elsewhere)).status_code == 403
+    # Nor is it told which use cases there are.
+    missing = client.post("/predict/nothing", json=BODY, headers=bearer(keys.elsewhere))
+    assert missing.status_code == 403
+
+
+def test_a_reader_reads(client: TestClient, keys: Keys) -> None:
+    for path in ("/v2/models/trips", "/v2", "/mlflow/trips/ping", "/openapi.json"):
+        assert client.get(path, headers=bearer(keys.reader)).status_code == 200
+
+
+def test_the_description_shows_no_use_case_of_others(client: TestClient, keys: Keys) -> None:
+    mine = client.get("/openapi.json", headers=bearer(keys.reader)).json()["paths"]
+    assert "/v2/models/trips/infer" in mine
+    # A predictor of flights, which are not served here, may read no description at all.
+    assert client.get("/openapi.json", headers=bearer(keys.elsewhere)).status_code == 403
+
+
+def test_health_needs_no_key(client: TestClient) -> None:
+    assert client.get("/v2/health/live").status_code == 200
+    assert client.get("/v2/health/ready").status_code == 200
+
+
+def test_every_other_path_needs_one(client: TestClient) -> None:
+    app = client.app
+    paths = [r.path for r in app.routes if isinstance(r, Route) and "health" not in r.path]
+    assert len(paths) > 10
+    for path in [*paths, "/", "/nothing"]:
+        filled = path.format(model="trips", version="1")
+        assert client.request("POST", filled, json={}).status_code == 401, path
+        assert client.get(filled).status_code == 401, path
+
+
+def test_a_path_of_which_nobody_said_who_may_is_not_served() -> None:
+    async def handler() -> None: ...
+
+    with pytest.raises(AccessError, match="nobody said who may GET /secret"):
+        guard([Route("/secret", handler)], tuple)
+
+
+def test_a_revoked_key_is_refused_by_a_service_that_runs(deployment: Deployment) -> None:
+    key, text = create_key(
+        deployment.lake, "x", [Grant("predictor", "trips")], created_by="ada", commit=COMMIT,
+        expires_at=datetime.now(UTC) + timedelta(days=1),
+    )  # fmt: skip
+    with deployment.client(authentication=True) as client:
+        assert client.get("/v2", headers=bearer(text)).status_code == 200
+        revoke_key(deployment.lake, key.id, revoked_by="ada", commit=COMMIT)
+        while client.get("/v2", headers=bearer(text)).status_code == 200:
+            pass
+        assert client.get("/v2", headers=bearer(text)).status_code == 401
+
+
+def test_without_authentication_this_machine_is_answered(deployment: Deployment) -> None:
+    with deployment.client() as client:
+        assert client.post(INVOKE, json=BODY).status_code == 200
+        assert client.get("/openapi.json").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "ml.example.org", ""])
+def test_without_authentication_nobody_else_is(deployment: Deployment, host: str) -> None:
+    with pytest.raises(AccessError, match="authentication is off"):
+        create_app(deployment.settings, serving_settings(host=host))
+    create_app(deployment.settings, serving_settings(host=host, authentication=True))
+
+
+def infer(served: Served, headers: dict[str, str] | None) -> None:
+    inputs = []
+    for name, value in ROW.items():
+        text = isinstance(value, str)
+        tensor = over_grpc.InferInput(name, [1], "BYTES" if text else "FP64")
+        import numpy as np
+
+        tensor.set_data_from_numpy(np.array([value], dtype=object if text else np.float64))
+        inputs.append(tensor)
+    over_grpc.InferenceServerClient(served.grpc).infer("trips", inputs, headers=headers)
+
+
+def test_grpc_takes_a_key(served: Served, keys: Keys) -> None:
+    infer(served, bearer(keys.predictor))
+    infer(served, {"x-api-key": keys.predictor})
+
+
+@pytest.mark.parametrize(
+    ("who", "code"),
+    [
+        (None, "UNAUTHENTICATED"),
+        ("reader", "PERMISSION_DENIED"),
+        ("elsewhere", "PERMISSION_DENIED"),
+    ],
+)
+def test_grpc_refuses_as_http_does(served: Served, keys: Keys, who: str | None, code: str) -> None:
+    headers = None if who is None else bearer(getattr(keys, who))
+    with pytest.raises(InferenceServerException) as refused:
+        infer(served, headers)
+    assert refused.value.status() == f"StatusCode.{code}"
+
+
+def test_grpc_health_needs_no_key_and_the_rest_does(served: Served, keys: Keys) -> None:
+    client = over_grpc.InferenceServerClient(served.grpc)
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    for ask in (client.get_server_metadata, lambda **_: client.get_model_metadata("trips")):
+        with pytest.raises(InferenceServerException) as refused:
+            ask()
+        assert refused.value.status() == f"StatusCode.{grpc.StatusCode.UNAUTHENTICATED.name}"
+    assert client.get_model_metadata("trips", headers=bearer(keys.reader)).name == "trips"
