@@ -33,7 +33,9 @@ PlatformError
     ├── RequestRefused   it is not as it should be: which column, what is wrong
     ├── NotServed        no such use case, or no such version of it, is served
     ├── RequestTooLarge  it has more bytes or rows than are taken
-    └── Overloaded       more is asked than can be answered in time; ask again later
+    ├── Overloaded       more is asked than can be answered in time; ask again later
+    ├── NotKept          what had to be written down could not be
+    └── ServingMisconfigured  the service cannot run with these settings
 
 Errors know nothing of HTTP, gRPC or Dagster.
 """
@@ -232,3 +234,11 @@ class Overloaded(RequestError):
     def __init__(self, problem: str, retry_after_seconds: int = 1) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(problem)
+
+
+class NotKept(RequestError):
+    """What had to be written down could not be: the disk is full, say."""
+
+
+class ServingMisconfigured(RequestError):
+    """The service cannot run with these settings."""

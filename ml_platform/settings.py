@@ -123,3 +123,9 @@ class ServingSettings(BaseSettings):
     """How long a body may take to arrive."""
     follow_seconds: Annotated[float, Field(gt=0)] = 1.0
     """How often the promotion history is looked at."""
+    log_bytes: Annotated[int, Field(ge=1)] = 8_000_000
+    """Size from which on a file of logged requests lands."""
+    log_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """Age from which on a file of logged requests lands, whatever its size."""
+    log_secret: SecretStr | None = None
+    """Key of the hashes that stand for personal columns; the same on every worker, for good."""

@@ -1,6 +1,7 @@
 """What every protocol calls: rows of a use case in, predictions of the version that serves out."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ from ml_platform.errors import PlatformError, RequestTooLarge
 from ml_platform.features.online_store import OnlineStore
 from ml_platform.registry import ModelVersion, predict
 from ml_platform.serving.batches import Batches
+from ml_platform.serving.calls import Call, PredictionIds, moment_of
 from ml_platform.serving.inputs import Inputs, Values, check_columns
 from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.lookup import Examples, Found, Lookup
+from ml_platform.serving.records import Records
+from ml_platform.serving.request_log import Predicted
 from ml_platform.settings import ServingSettings
 from ml_platform.spec.use_case import UseCase
 
@@ -34,6 +38,8 @@ class Answer:
     """What the model was given."""
     found: Found | None = None
     """Keys and event times, where rows came by key."""
+    ids: Sequence[str] = ()
+    """What each row's prediction is called."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,17 @@ class _Asked:
     use_case: UseCase
     model: ModelVersion
     content: Inputs | Examples
+    call: Call
 
 
 class Service:
     """Predicts for all use cases of a deployment; lives in one event loop."""
 
-    def __init__(self, live: LiveVersions, store: OnlineStore, settings: ServingSettings) -> None:
-        self.live, self.settings = live, settings
+    def __init__(
+        self, live: LiveVersions, store: OnlineStore, settings: ServingSettings, records: Records
+    ) -> None:
+        self.live, self.settings, self.records = live, settings, records
+        self._ids = PredictionIds()
         self._lookups = {name: Lookup(live.of(name).use_case, store) for name in live.names}
         # One thread: models share a core better one after the other than all at once.
         self._thread = ThreadPoolExecutor(1, "predict", initializer=_use_one_core)
@@ -67,21 +77,32 @@ class Service:
         self._thread.shutdown()
         for lookup in self._lookups.values():
             lookup.close()
+        self.records.close()
 
     async def predict(
-        self, name: str, columns: Mapping[str, Values], version: str | None = None
+        self,
+        name: str,
+        columns: Mapping[str, Values],
+        version: str | None = None,
+        call: Call | None = None,
     ) -> Answer:
         """Predict rows given as the columns of the model.
 
-        version: only this one may answer. Raises RequestError, ModelRefused.
+        version: only this one may answer. call: what the log tells of the request.
+        Raises RequestError, ModelRefused.
         """
         live, model = self.live.of(name), self.live.model(name, version)
         self._limit(max((len(values) for values in columns.values()), default=0))
         inputs = check_columns(model, columns, known_categories=_is_strict(live.use_case))
-        return await self._batches.submit(_Asked(live.use_case, model, inputs), inputs.rows)
+        asked = _Asked(live.use_case, model, inputs, call or Call.begin("python"))
+        return await self._batches.submit(asked, inputs.rows)
 
     async def predict_examples(
-        self, name: str, rows: Sequence[Any], version: str | None = None
+        self,
+        name: str,
+        rows: Sequence[Any],
+        version: str | None = None,
+        call: Call | None = None,
     ) -> Answer:
         """Predict rows given by key: request columns are computed, features are looked up.
 
@@ -91,7 +112,15 @@ class Service:
         live, model = self.live.of(name), self.live.model(name, version)
         self._limit(len(rows))
         examples = self._lookups[name].check(rows)
-        return await self._batches.submit(_Asked(live.use_case, model, examples), len(rows))
+        asked = _Asked(live.use_case, model, examples, call or Call.begin("python"))
+        return await self._batches.submit(asked, len(rows))
+
+    def version_of(self, name: str) -> int | None:
+        """The version that serves a use case, if there is one."""
+        if name not in self.live.names:
+            return None
+        champion = self.live.of(name).champion
+        return champion.version if champion else None
 
     async def follow_promotions(self, every_seconds: float) -> None:
         """Swap versions as they are promoted, until cancelled."""
@@ -115,7 +144,18 @@ class Service:
         answers: dict[int, Answer | Exception] = {}
         for members in alike.values():
             answers |= zip(members, self._together([asked[i] for i in members]), strict=True)
+        self._log(asked, answers)
         return [answers[index] for index in range(len(asked))]
+
+    def _log(self, asked: Sequence[_Asked], answers: Mapping[int, Answer | Exception]) -> None:
+        """Keep what is about to be answered."""
+        kept: dict[str, list[Predicted]] = {}
+        for index, each in enumerate(asked):
+            answer = answers[index]
+            if isinstance(answer, Answer):
+                kept.setdefault(each.use_case.name, []).append(_as_kept(each.call, answer))
+        for name, predicted in kept.items():
+            self.records.requests.answered(name, predicted)
 
     def _together(self, asked: Sequence[_Asked]) -> list[Answer | Exception]:
         try:
@@ -137,10 +177,11 @@ class Service:
         for rows in sizes:
             part = slice(last, last + rows)
             last += rows
+            own = found.cut(part) if found else None
+            ids = self._ids.name(own.moments if own else [time.time_ns() // 1000] * rows)
             answers.append(
-                Answer(case, model, _cut(columns, part), rows, inputs.cut(part),
-                       found.cut(part) if found else None)
-            )  # fmt: skip
+                Answer(case, model, _cut(columns, part), rows, inputs.cut(part), own, ids)
+            )
         return answers
 
     def _completed(self, asked: Sequence[_Asked]) -> tuple[Inputs, Found | None]:
@@ -158,6 +199,13 @@ def _use_one_core() -> None:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     threadpool_limits(limits=1)
+
+
+def _as_kept(call: Call, answer: Answer) -> Predicted:
+    moments = answer.found.moments if answer.found else [moment_of(each) for each in answer.ids]
+    keys = answer.found.keys if answer.found else None
+    version, inputs = answer.model.version, answer.inputs.columns
+    return Predicted(call, version, answer.ids, moments, inputs, answer.columns, keys)
 
 
 def _is_strict(use_case: UseCase) -> bool:

@@ -9,6 +9,7 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from ml_platform.errors import PlatformError
+from ml_platform.serving.http.feedback import Feedback
 from ml_platform.serving.http.invocations import Invocations
 from ml_platform.serving.http.openapi import describe
 from ml_platform.serving.http.plain import Plain
@@ -35,10 +36,14 @@ def _routes(service: Service) -> list[Route]:
     async def openapi(request: Request) -> Response:
         return Response(msgspec.json.encode(describe(service.live)), media_type="application/json")
 
+    feedback = Feedback(service)
     named, versioned = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
     return [
         Route("/openapi.json", openapi),
         Route("/predict/{model}", plain.predict, methods=["POST"]),
+        Route("/feedback/{use_case}", feedback.take, methods=["POST"]),
+        Route("/review/{use_case}", feedback.waiting),
+        Route("/review/{use_case}/{prediction}", feedback.answer, methods=["POST"]),
         Route("/v2", v2.server),
         Route("/v2/health/live", v2.live),
         Route("/v2/health/ready", v2.ready),

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from ml_platform.errors import (
     ModelNotFound,
     ModelRefused,
+    NotKept,
     NotServed,
     Overloaded,
     PlatformError,
@@ -26,6 +27,7 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     # The rows passed every check and the model still cannot: an imputer is missing, say.
     ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    NotKept: HTTPStatus.INSUFFICIENT_STORAGE,
 }
 """HTTP status of an error; 500 of any other one."""
 
