@@ -31,13 +31,18 @@ def declare(made: Deployment, text: str) -> Deployment:
     )
 
 
+def published(made: Deployment) -> None:
+    """The features of the last days are looked up online."""
+    store = open_online_store(made.settings)
+    publish(made.lake, store, made.use_case, "pace", days(28, 30))
+    store.close()
+
+
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     made = declare(deploy(tmp_path_factory.mktemp("logged")), LOGGED)
     made.promote(20)
-    store = open_online_store(made.settings)
-    publish(made.lake, store, made.use_case, "pace", days(28, 30))
-    store.close()
+    published(made)
     yield made
     made.lake.close()
 

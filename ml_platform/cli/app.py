@@ -10,6 +10,7 @@ from ml_platform.cli import (
     declaring,
     models,
     replaying,
+    reviewing,
     servers,
     tables,
     watching,
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 GROUPS = (
-    declaring, tables, backfilling, models, decisions, replaying, watching, servers,
+    declaring, tables, backfilling, models, decisions, reviewing, replaying, watching, servers,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

@@ -196,6 +196,21 @@ class _Box:
             raise RequestRefused("should be a time such as 2024-03-01T12:00:00Z", key) from None
 
 
+def read_label(use_case: UseCase, text: str) -> bool | str | float:
+    """A label as a person types it; RequestRefused where it is none of the task."""
+    match use_case.label.task:
+        case "binary" if text.lower() in {"true", "1", "false", "0"}:
+            return text.lower() in {"true", "1"}
+        case "regression":
+            try:
+                return float(text)
+            except ValueError:
+                raise RequestRefused(f"'{text[:60]}' is no number", "label") from None
+        case "multiclass":
+            return text
+    raise RequestRefused(f"'{text[:60]}' should be true or false", "label")
+
+
 def _is_finite(label: float) -> bool:
     # Whole numbers can be larger than any float; of NaN the comparison does not hold.
     return not isinstance(label, bool) and abs(label) <= sys.float_info.max
