@@ -18,21 +18,24 @@ from assets.partitions import (
 from ml_platform.backfill import computing
 from ml_platform.errors import EmptyPartition
 from ml_platform.features import (
+    FeedbackCounts,
     LeakReport,
     check_leak,
     compute_features,
     compute_labels,
+    count_feedback,
     feature_view_table,
     labels_table,
 )
 from ml_platform.settings import Settings
 from ml_platform.spec.tables import code_version
-from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
+from ml_platform.spec.windows import Duration, Window
 from ml_platform.storage import Lake, Written
 from resources import LakeResource
 
 NO_LEAK = "no_leak"
+FEEDBACK_AGREES = "feedback_agrees"
 
 # A range is checked in a few of its partitions, each at fewer moments: a query that leaks does so
 # in every one.
@@ -99,10 +102,15 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     label = use_case.label
     table = labels_table(use_case)
     mapping = looking_ahead(use_case, label.horizon)
+    same = looking_back(use_case, Duration(0, "d"))
+    given = [name for name in (FEEDBACK, REQUESTS) if name in use_case.sources]
 
     @dg.asset(
         key=asset_key(use_case, table.name),
-        deps=[dg.AssetDep(asset_key(use_case, s), partition_mapping=mapping) for s in label.reads],
+        deps=[
+            *(dg.AssetDep(asset_key(use_case, s), partition_mapping=mapping) for s in label.reads),
+            *(dg.AssetDep(asset_key(use_case, s), partition_mapping=same) for s in given),
+        ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
         automation_condition=follows(use_case, use_case.examples.source),
@@ -113,6 +121,15 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
             label.query,
         ),
         metadata={**table_metadata(table), **lineage_of_query(use_case, label.query)},
+        check_specs=[
+            dg.AssetCheckSpec(
+                FEEDBACK_AGREES,
+                asset=asset_key(use_case, table.name),
+                description="No two labels of an example contradict each other that came back.",
+            )
+        ]
+        if given
+        else [],
         output_required=False,
         **common(use_case, "ducklake", "sql"),
     )
@@ -122,8 +139,21 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
             written = compute_labels(lake.lake, use_case, stretch, commit)
         yield from materialized(context, *row_counts(use_case, written, "no label has arrived yet"))
+        if given:
+            counts = count_feedback(lake.lake, use_case, stretch)
+            yield from checked(context, FEEDBACK_AGREES, {"all": _feedback_verdict(counts)})
 
     return labels_asset
+
+
+def _feedback_verdict(counts: FeedbackCounts) -> Verdict:
+    said = f"{counts.given} given, {counts.unmatched} of unknown predictions"
+    return Verdict(
+        passed=not counts.conflicts,
+        description=f"{said}, {counts.conflicts} examples with contradictions",
+        metadata={"given": counts.given, "unmatched": counts.unmatched},
+        severity=dg.AssetCheckSeverity.WARN,
+    )
 
 
 def row_counts(

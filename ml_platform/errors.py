@@ -41,7 +41,9 @@ PlatformError
     ├── RateExceeded     this caller asks more often than the limit allows
     ├── IssuerAway       the keys that tokens are checked with cannot be had
     ├── Unauthenticated  nobody knows who asks
-    └── Forbidden        who asks may not do this
+    ├── Forbidden        who asks may not do this
+    ├── NotKept          what had to be written down could not be
+    └── ServingMisconfigured  the service cannot run with these settings
 
 Errors know nothing of HTTP, gRPC or Dagster.
 """
@@ -244,6 +246,14 @@ class Overloaded(RequestError):
     def __init__(self, problem: str, retry_after_seconds: int = 1) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(problem)
+
+
+class NotKept(RequestError):
+    """What had to be written down could not be: the disk is full, say."""
+
+
+class ServingMisconfigured(RequestError):
+    """The service cannot run with these settings."""
 
 
 class RateExceeded(RequestError):

@@ -171,3 +171,9 @@ class ServingSettings(BaseSettings):
     """Private key of the certificate, in PEM."""
     tls_client_ca: Path | None = None
     """Authorities in PEM one of which has to have signed the certificate of every client."""
+    log_bytes: Annotated[int, Field(ge=1)] = 8_000_000
+    """Size from which on a file of logged requests lands."""
+    log_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """Age from which on a file of logged requests lands, whatever its size."""
+    log_secret: SecretStr | None = None
+    """Key of the hashes that stand for personal columns; the same on every worker, for good."""

@@ -11,6 +11,7 @@ from ml_platform.cli import (
     declaring,
     models,
     replaying,
+    reviewing,
     rollouts,
     servers,
     tables,
@@ -26,8 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 GROUPS = (
-    declaring, tables, backfilling, models, decisions, rollouts, replaying, watching, servers,
-    access,
+    declaring, tables, backfilling, models, decisions, rollouts, reviewing, replaying, watching,
+    servers, access,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

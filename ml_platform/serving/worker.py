@@ -18,6 +18,7 @@ from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
 from ml_platform.serving.facts import FactReader
+from ml_platform.serving.feedback import FeedbackInbox
 from ml_platform.serving.following import Following
 from ml_platform.serving.grpc import start_server
 from ml_platform.serving.grpc.observed import Observed as GrpcObserved
@@ -29,6 +30,9 @@ from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
+from ml_platform.serving.records import Records
+from ml_platform.serving.request_log import RequestLog
+from ml_platform.serving.review import ReviewQueue
 from ml_platform.serving.service import Service
 from ml_platform.serving.tls import uvicorn_context
 from ml_platform.settings import ServingSettings, Settings
@@ -52,7 +56,13 @@ def create_app(
     store = open_online_store(settings)
     live = LiveVersions(lake, registry, loaded.use_cases.values(), serving.retry_seconds)
     metrics, log = Metrics(), open_log()
-    service = Service(live, store, serving, metrics, log)
+    cases = list(loaded.use_cases.values())
+    records = Records(
+        RequestLog(settings, serving, cases),
+        FeedbackInbox(settings, serving, cases),
+        ReviewQueue(lake, cases),
+    )
+    service = Service(live, store, serving, records, metrics, log)
     following = Following(live, lake, metrics, log)
     monitoring = Monitoring(service, metrics, FactReader(lake, store, live, log))
     worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -69,6 +79,7 @@ def create_app(
         tasks = [
             asyncio.create_task(following.follow(serving.follow_seconds)),
             asyncio.create_task(service.trials.keep(lake, live, worker, COMPARED_SECONDS)),
+            asyncio.create_task(records.land_old()),
             asyncio.create_task(_follow_keys(admission, log)),
         ]
         try:
@@ -83,9 +94,9 @@ def create_app(
             lake.close()
 
     observed = Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving)
-    return build_app(
-        service, admission, lifespan, routes=monitoring.routes(), middleware=[observed]
-    )
+    app = build_app(service, admission, lifespan, routes=monitoring.routes(), middleware=[observed])
+    app.state.service = service
+    return app
 
 
 def serve(serving: ServingSettings) -> None:

@@ -118,6 +118,19 @@ class Examples(Declared):
     """Names and types of those columns. Filled in by the loader."""
 
 
+class Feedback(Declared):
+    """Which label holds where callers, reviewers and `labels.sql` say several things of an example.
+
+    The one that was known last holds; of several known at the same moment a correction, then what
+    was received last. One that says the same again changes nothing.
+    """
+
+    reviews: Literal["win", "count"] = "win"
+    """Whether a reviewer's answer holds against everything else, or counts like any other."""
+    conflicts: Literal["last", "none"] = "last"
+    """Where different labels are known at the same moment: what came last holds, or none does."""
+
+
 class Label(Declared):
     """What is predicted."""
 
@@ -125,5 +138,7 @@ class Label(Declared):
     task: Task
     horizon: Duration = Duration(0, "d")
     """How long after a window's end its last label is known; so far the query looks ahead."""
+    feedback: Feedback | None = None
+    """Labels come back to the service; so they do, by the defaults, where it keeps a log."""
     query: str = Field(default="", exclude=True, validation_alias=FILLED_IN)
     reads: tuple[str, ...] = Field(default=(), exclude=True, validation_alias=FILLED_IN)

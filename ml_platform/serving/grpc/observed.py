@@ -1,8 +1,6 @@
 """Each gRPC request: an id that comes back, a count and a time."""
 
-import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,11 +8,11 @@ import grpc
 import grpc.aio
 import structlog
 
+from ml_platform.serving.calls import sound_id
 from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.metrics import Metrics
 
 REQUEST_ID = "x-request-id"
-SOUND = re.compile(r"[!-~]{1,128}")
 PROTOCOL = "oip-grpc"
 
 
@@ -42,7 +40,7 @@ class Observed(grpc.aio.ServerInterceptor):
     def _around(self, inner: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Any]:
         async def answer(request: Any, context: Any) -> Any:
             started = time.perf_counter()
-            request_id = _id_of(context)
+            request_id = _id_of(context, request)
             name = getattr(request, "model_name", "")
             use_case = name if name in self._live.names else ""
             await context.send_initial_metadata(((REQUEST_ID, request_id),))
@@ -67,8 +65,9 @@ class Observed(grpc.aio.ServerInterceptor):
             self._metrics.errors.labels(use_case, PROTOCOL, code.name).inc()
 
 
-def _id_of(context: Any) -> str:
+def _id_of(context: Any, request: Any) -> str:
+    """That of the metadata, or else the one that the protocol has in the message."""
     for name, value in context.invocation_metadata() or ():
-        if name == REQUEST_ID and isinstance(value, str) and SOUND.fullmatch(value):
-            return str(value)
-    return uuid.uuid4().hex
+        if name == REQUEST_ID and isinstance(value, str):
+            return sound_id(value)
+    return sound_id(getattr(request, "id", None))

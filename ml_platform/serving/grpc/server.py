@@ -8,6 +8,7 @@ import grpc.aio
 
 from ml_platform.errors import PlatformError, RequestRefused
 from ml_platform.serving.admission import Admission
+from ml_platform.serving.calls import Call
 from ml_platform.serving.grpc.codes import Context, abort
 from ml_platform.serving.grpc.guard import Admitting
 from ml_platform.serving.grpc.messages import SERVICE, message_class, methods
@@ -32,7 +33,7 @@ CONTENTS = {
     "FP32": "fp32_contents", "FP64": "fp64_contents", BYTES: "bytes_contents",
 }  # fmt: skip
 
-Handler = Callable[[Any], Awaitable[Any]]
+Handler = Callable[[Any, Context], Awaitable[Any]]
 
 
 async def start_server(
@@ -67,20 +68,20 @@ class _Methods:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def ServerLive(self, request: Any) -> Any:  # noqa: N802
+    async def ServerLive(self, request: Any, context: Context) -> Any:  # noqa: N802
         return message_class("ServerLiveResponse")(live=True)
 
-    async def ServerReady(self, request: Any) -> Any:  # noqa: N802
+    async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: N802
         return message_class("ServerReadyResponse")(ready=self._service.live.ready)
 
-    async def ServerMetadata(self, request: Any) -> Any:  # noqa: N802
+    async def ServerMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
         return message_class("ServerMetadataResponse")(name="ml-platform", version="2")
 
-    async def ModelReady(self, request: Any) -> Any:  # noqa: N802
+    async def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: N802
         self._service.live.model(request.name, request.version or None)
         return message_class("ModelReadyResponse")(ready=True)
 
-    async def ModelMetadata(self, request: Any) -> Any:  # noqa: N802
+    async def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
         model = self._service.live.model(request.name, request.version or None)
         case = self._service.live.of(request.name).use_case
         return message_class("ModelMetadataResponse")(
@@ -91,12 +92,18 @@ class _Methods:
             outputs=_described(describe_outputs(case, model)),
         )
 
-    async def ModelInfer(self, request: Any) -> Any:  # noqa: N802
-        version = request.model_version or None
-        model = self._service.live.model(request.model_name, version)
-        columns = columns_of(_read_tensors(request), model)
-        answer = await self._service.predict(request.model_name, columns, version)
-        return _respond(request, answer)
+    async def ModelInfer(self, request: Any, context: Context) -> Any:  # noqa: N802
+        service, name, version = self._service, request.model_name, request.model_version or None
+        # A peer is `ipv4:127.0.0.1:1234`; the port says nothing of who it is.
+        call = Call.begin("oip-grpc", context.peer().rpartition(":")[0])
+        with service.records.requests.watching(name, call, lambda: service.version_of(name)):
+            model = service.live.model(name, version)
+            columns = columns_of(_read_tensors(request), model)
+            answer = await service.predict(name, columns, version, call)
+        response = _respond(request, answer)
+        response.parameters["request_id"].string_param = call.request_id
+        response.parameters["prediction_id"].string_param = answer.ids[0]
+        return response
 
 
 def _handlers(served: _Methods) -> grpc.GenericRpcHandler:
@@ -116,7 +123,7 @@ def _handlers(served: _Methods) -> grpc.GenericRpcHandler:
 def _answering(handler: Handler) -> Callable[[Any, Context], Any]:
     async def answer(request: Any, context: Context) -> Any:
         try:
-            return await handler(request)
+            return await handler(request, context)
         except PlatformError as error:
             await abort(context, error)
 

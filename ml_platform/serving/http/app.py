@@ -13,6 +13,7 @@ from starlette.types import Lifespan
 
 from ml_platform.errors import PlatformError
 from ml_platform.serving.admission import Admission
+from ml_platform.serving.http.feedback import Feedback
 from ml_platform.serving.http.guard import Admitting, guard
 from ml_platform.serving.http.invocations import Invocations
 from ml_platform.serving.http.openapi import describe
@@ -55,10 +56,14 @@ def _routes(service: Service) -> list[Route]:
         document = describe(service.live, readable)
         return Response(msgspec.json.encode(document), media_type="application/json")
 
+    feedback = Feedback(service)
     named, versioned = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
     return [
         Route("/openapi.json", openapi),
         Route("/predict/{model}", plain.predict, methods=["POST"]),
+        Route("/feedback/{use_case}", feedback.take, methods=["POST"]),
+        Route("/review/{use_case}", feedback.waiting),
+        Route("/review/{use_case}/{prediction}", feedback.answer, methods=["POST"]),
         Route("/v2", v2.server),
         Route("/v2/health/live", v2.live),
         Route("/v2/health/ready", v2.ready),

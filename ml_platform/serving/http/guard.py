@@ -36,6 +36,10 @@ NEEDS: Mapping[str, Need | None] = {
     "GET /v2": Need("read", "some"),
     "GET /openapi.json": Need("read", "some"),
     "POST /predict/{model}": Need("predict"),
+    "POST /feedback/{use_case}": Need("label"),
+    # What waits for an answer shows what others asked: only for those who give answers.
+    "GET /review/{use_case}": Need("label"),
+    "POST /review/{use_case}/{prediction}": Need("label"),
     "GET /v2/models/{model}": Need("read"),
     "GET /v2/models/{model}/ready": Need("read"),
     "POST /v2/models/{model}/infer": Need("predict"),

@@ -1,8 +1,6 @@
 """Each HTTP request: an id that comes back, a count, a time, and a line of the log."""
 
-import re
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,16 +8,15 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
+from ml_platform.serving.calls import sound_id
 from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.metrics import Metrics
 from ml_platform.settings import ServingSettings
 
 REQUEST_ID = b"x-request-id"
-SOUND = re.compile(rb"[!-~]{1,128}")
-"""An id of a caller that is taken: it is repeated in headers and in the log."""
 PROTOCOLS = (
     ("/v2/", "oip-http"), ("/invocations", "mlflow"), ("/mlflow/", "mlflow"),
-    ("/predict/", "plain"),
+    ("/predict/", "plain"), ("/feedback/", "feedback"), ("/review/", "review"),
 )  # fmt: skip
 FAILED = 500
 
@@ -83,7 +80,7 @@ class Observed:
         """A name that is served, or nothing: callers must not be able to make up new labels."""
         names = self._live.names
         given: Mapping[str, Any] = scope.get("path_params", {})
-        name = given.get("model")
+        name = given.get("model", given.get("use_case"))
         if name is None and scope["path"] == "/invocations" and len(names) == 1:
             return names[0]
         return str(name) if name in names else ""
@@ -91,9 +88,9 @@ class Observed:
 
 def _id_of(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
-        if name == REQUEST_ID and SOUND.fullmatch(value):
-            return bytes(value)
-    return uuid.uuid4().hex.encode()
+        if name == REQUEST_ID:
+            return sound_id(value.decode("latin-1")).encode()
+    return sound_id(None).encode()
 
 
 def _protocol(path: str) -> str:
