@@ -17,10 +17,15 @@ def calling(service: Service, request: Request, protocol: str, name: str) -> Ite
         yield call
 
 
+def known_caller(request: Request) -> str | None:
+    """Whom the service has found the caller to be, if it asks who calls."""
+    known: str | None = getattr(request.state, "caller", None)
+    return known
+
+
 def caller_of(request: Request) -> str | None:
     """Who asks: whom the service knows them to be, or else the address that they ask from."""
-    known: str | None = getattr(request.state, "caller", None)
-    return known or (request.client.host if request.client else None)
+    return known_caller(request) or (request.client.host if request.client else None)
 
 
 def named(call: Call, answer: Answer) -> dict[str, str]:

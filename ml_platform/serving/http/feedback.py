@@ -12,7 +12,7 @@ from starlette.responses import Response
 from ml_platform.errors import RequestRefused
 from ml_platform.serving.feedback import Said
 from ml_platform.serving.http.bodies import parse_json, read_body
-from ml_platform.serving.http.calls import caller_of
+from ml_platform.serving.http.calls import caller_of, known_caller
 from ml_platform.serving.service import Service
 
 
@@ -51,7 +51,10 @@ class Feedback:
         if by is not None and not isinstance(by, str):
             raise RequestRefused("`by` should be text")
         self.service.records.reviews.require(name)
-        inbox, said = self.service.records.feedback, Said("review", by or caller_of(request))
+        inbox, said = (
+            self.service.records.feedback,
+            Said("review", known_caller(request) or by or caller_of(request)),
+        )
         match document:
             case {"skip": True} if len(document) == 1:
                 await asyncio.to_thread(inbox.skip, name, prediction, said)
