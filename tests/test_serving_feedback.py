@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
+from ml_platform.cli.app import app
 from ml_platform.features import compute_labels, count_feedback
 from ml_platform.monitoring import Skew, compare_online, report_drift, report_performance
 from ml_platform.scoring import score
@@ -239,3 +241,35 @@ def test_feedback_that_cannot_be_used_is_refused(
     assert detail in answer.json()["detail"]
     assert answer.json()["detail"].startswith("item 0")
     assert not list((Path(deployment.settings.landing_uri) / "trips").rglob("*.jsonl"))
+
+
+def test_the_queue_is_worked_off_on_the_command_line(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_DATA", str(deployment.settings.data))
+    monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(deployment.settings.use_cases))
+    with deployment.client() as client:
+        client.post("/predict/trips", json={"rows": rows_of(29)})
+    labels(deployment)
+
+    def listed(*arguments: str) -> list[str]:
+        result = CliRunner().invoke(app, ["review", "trips", *arguments])
+        assert result.exit_code == 0, result.output
+        return [line.split()[0] for line in result.output.splitlines()]
+
+    first, second, *others = listed("--limit", "100")
+    assert listed("--answer", first, "true") == listed("--skip", second) == []
+    assert listed("--limit", "100") == others
+    labels(deployment)
+    with deployment.lake.cursor() as cursor:
+        kinds = cursor.execute(
+            "SELECT kind, origin, label FROM lake.trips.feedback ORDER BY received_at"
+        ).fetchall()
+    assert kinds == [("label", "review", True), ("skip", "review", None)]
+
+
+def test_what_nobody_has_written_yet_is_ingested_as_nothing(deployment: Deployment) -> None:
+    for source in ("requests", "refusals", "feedback"):
+        report = ingest(deployment.lake, deployment.use_case, source, DAY, COMMIT)
+        assert [counts.landed for counts in report.windows.values()] == [0]
+    assert len(labels(deployment)) == 40

@@ -52,7 +52,8 @@ class Feedback:
         if by is not None and not isinstance(by, str):
             raise RequestRefused("`by` should be text")
         self.service.records.reviews.require(name)
-        inbox, said = self.service.records.feedback, Said("review", _said_by(by, request))
+        inbox = self.service.records.feedback
+        said = Said("review", known_caller() or by or caller_of(request))
         match document:
             case {"skip": True} if len(document) == 1:
                 await asyncio.to_thread(inbox.skip, name, prediction, said)
@@ -64,14 +65,6 @@ class Feedback:
                     "the body should have either `label` or `skip: true`, and `by`"
                 )
         return _json({"taken": 1}, HTTPStatus.ACCEPTED)
-
-
-def _said_by(person: str | None, request: Request) -> str | None:
-    """A person, as a client that asks for many says; whoever is known is named beside it."""
-    if person is None:
-        return caller_of(request)
-    known = known_caller()
-    return person if known in {None, person} else f"{person} by way of {known}"
 
 
 def _json(document: Any, status: HTTPStatus) -> Response:
