@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,7 +27,6 @@ from benchmarks.year import Year, prepared
 from ml_platform.features import needed_columns, open_online_store, publish
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.grpc.messages import message_class
-from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.windows import Window
 
 TURNS = 3
@@ -38,6 +37,7 @@ ROWS = 64
 THROUGHPUT_LIMIT, P99_LIMIT = 10.0, 0.2
 START_SECONDS = 180.0
 BARE_CALLS = 200
+NUMBERS = frozenset({"INTEGER", "BIGINT", "DOUBLE"})
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _result(times: dict[str, Times], bare: float) -> Result:
         ]
     notes = (
         f"One model of flight_delays, single rows, {TURNS} turns one after the other; other: "
-        f"`mlflow models serve` with its default workers. Clients are {CLIENT_PROCESSES} processes "
+        f"`mlflow models serve` with the one worker that it has by default. Clients are {CLIENT_PROCESSES} processes "
         f"on the same machine of {os.cpu_count()} cores, and take their share of them.",
         "By key: the row is completed from the online store first. The other one cannot do that "
         "and is given all columns.",
@@ -165,7 +165,7 @@ def _publish(year: Year) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
     for row in rows:
         for name, kind in columns.items():
-            if is_numeric(kind) and row[name] is not None:
+            if kind in NUMBERS and row[name] is not None:
                 row[name] = float(row[name])
     return rows
 
@@ -199,7 +199,9 @@ def _mlflow(servers: ExitStack, year: Year, by_column: list[Any]) -> Contender:
     model = f"models:/{year.use_case.name}/{year.version}"
     command = ["-m", "mlflow", "models", "serve", "-m", model, "-p", str(port),
                "--env-manager", "local"]  # fmt: skip
-    environment = {"MLFLOW_TRACKING_URI": year.settings.tracking_uri}
+    # It looks for uvicorn on the path.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {"MLFLOW_TRACKING_URI": year.settings.tracking_uri, "PATH": path}
     servers.enter_context(_server(command, environment, f"http://127.0.0.1:{port}/ping"))
     bodies = [_json({"dataframe_records": [row]}) for row in by_column]
     return Contender("mlflow models serve", port, "/invocations", bodies)
@@ -222,7 +224,8 @@ def _server(command: list[str], environment: dict[str, str], ready: str) -> Iter
         yield
     finally:
         # Its workers are processes of its group.
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
