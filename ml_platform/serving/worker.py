@@ -14,8 +14,8 @@ from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
 from ml_platform.serving.grpc import start_server
+from ml_platform.serving.heads import timed_heads
 from ml_platform.serving.http import build_app
-from ml_platform.serving.http.heads import timed_heads
 from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.service import Service
 from ml_platform.serving.tls import uvicorn_context
