@@ -9,12 +9,14 @@ import logging
 import ssl
 import threading
 from pathlib import Path
-from typing import Any
-
-import grpc
+from typing import TYPE_CHECKING, Any
 
 from ml_platform.errors import AccessError
-from ml_platform.settings import ServingSettings
+
+if TYPE_CHECKING:
+    import grpc
+
+    from ml_platform.settings import ServingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +50,14 @@ class Certificates:
         context.sni_callback = choose
         return context
 
-    def grpc_credentials(self) -> grpc.ServerCredentials:
+    def grpc_credentials(self) -> "grpc.ServerCredentials":
         """The same for gRPC, which asks before each handshake."""
+        import grpc
+
         first = self._grpc_configuration()
         seen = [self._context]
 
-        def newer() -> grpc.ServerCertificateConfiguration | None:
+        def newer() -> "grpc.ServerCertificateConfiguration | None":
             newest = self._newest()
             if newest is seen[0]:
                 return None
@@ -95,13 +99,15 @@ class Certificates:
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 
-    def _grpc_configuration(self) -> grpc.ServerCertificateConfiguration:
+    def _grpc_configuration(self) -> "grpc.ServerCertificateConfiguration":
+        import grpc
+
         authorities = None if self._client_ca is None else self._client_ca.read_bytes()
         pair = (self._key.read_bytes(), self._cert.read_bytes())
         return grpc.ssl_server_certificate_configuration([pair], authorities)
 
 
-def certificates(settings: ServingSettings) -> Certificates | None:
+def certificates(settings: "ServingSettings") -> Certificates | None:
     """The certificates of a service; None where it speaks without TLS. Raises AccessError."""
     if settings.tls_cert is None and settings.tls_key is None and settings.tls_client_ca is None:
         return None
@@ -113,14 +119,16 @@ def certificates(settings: ServingSettings) -> Certificates | None:
     return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
 
 
-def uvicorn_context(settings: ServingSettings) -> "functools.partial[ssl.SSLContext] | None":
+def uvicorn_context(settings: "ServingSettings") -> "functools.partial[ssl.SSLContext] | None":
     """What uvicorn makes its context with in each process; None without TLS."""
     if certificates(settings) is None:
         return None
-    return functools.partial(_make_context, settings)
+    return functools.partial(
+        _make_context, settings.tls_cert, settings.tls_key, settings.tls_client_ca
+    )
 
 
-def _make_context(settings: ServingSettings, config: Any, default: Any) -> ssl.SSLContext:
-    made = certificates(settings)
-    assert made is not None
-    return made.server_context()
+def _make_context(
+    cert: Path, key: Path, client_ca: Path | None, config: Any, default: Any
+) -> ssl.SSLContext:
+    return Certificates(cert, key, client_ca).server_context()

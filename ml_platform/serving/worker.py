@@ -22,8 +22,8 @@ from ml_platform.serving.feedback import FeedbackInbox
 from ml_platform.serving.following import Following
 from ml_platform.serving.grpc import start_server
 from ml_platform.serving.grpc.observed import Observed as GrpcObserved
+from ml_platform.serving.heads import timed_heads
 from ml_platform.serving.http import build_app
-from ml_platform.serving.http.heads import timed_heads
 from ml_platform.serving.http.monitoring import Monitoring
 from ml_platform.serving.http.observed import Observed
 from ml_platform.serving.live import LiveVersions

@@ -1,4 +1,8 @@
-"""Connections whose requests do not begin: closed, so that idle callers hold none of them."""
+"""Connections whose requests do not begin: closed, so that idle callers hold none of them.
+
+New processes are handed what is made here, and import this module before they answer uvicorn that
+they live: it imports nothing that takes long, and nor does `tls`.
+"""
 
 import asyncio
 import functools
