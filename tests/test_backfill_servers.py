@@ -165,6 +165,7 @@ def test_the_daemon_does_it_where_it_is_asked_to(project: Project) -> None:
 
 
 def test_a_failed_run_is_an_error_with_its_reason(project: Project) -> None:
+    project.run(*days(1, 2), "--with-sources")
     query = Path(project.environment["ML_PLATFORM_USE_CASES"]) / "trips" / "features" / "pace.sql"
     working = query.read_text()
     query.write_text(working.replace("distance / 60", "CAST('slow' || trip AS DOUBLE)"))
