@@ -40,6 +40,11 @@ class Certificates:
                 "ML_PLATFORM_SERVING_TLS_CERT, _TLS_KEY and _TLS_CLIENT_CA"
             ) from None
 
+    @property
+    def files(self) -> tuple[Path, Path, Path | None]:
+        """Certificate chain, key, and authorities of clients."""
+        return self._cert, self._key, self._client_ca
+
     def server_context(self) -> ssl.SSLContext:
         """A context for one server, which hands each connection over to the newest one."""
         context = self._load()
@@ -121,14 +126,11 @@ def certificates(settings: "ServingSettings") -> Certificates | None:
 
 def uvicorn_context(settings: "ServingSettings") -> "functools.partial[ssl.SSLContext] | None":
     """What uvicorn makes its context with in each process; None without TLS."""
-    if certificates(settings) is None:
-        return None
-    return functools.partial(
-        _make_context, settings.tls_cert, settings.tls_key, settings.tls_client_ca
-    )
+    checked = certificates(settings)
+    return None if checked is None else functools.partial(_make_context, checked.files)
 
 
 def _make_context(
-    cert: Path, key: Path, client_ca: Path | None, config: Any, default: Any
+    files: tuple[Path, Path, Path | None], config: Any, default: Any
 ) -> ssl.SSLContext:
-    return Certificates(cert, key, client_ca).server_context()
+    return Certificates(*files).server_context()
