@@ -122,7 +122,7 @@ def test_every_other_path_needs_one(client: TestClient) -> None:
     paths = [r.path for r in app.routes if isinstance(r, Route) and "health" not in r.path]
     assert len(paths) > 10
     for path in [*paths, "/", "/nothing"]:
-        filled = path.format(model="trips", version="1")
+        filled = path.format(model="trips", use_case="trips", version="1", prediction="1")
         assert client.request("POST", filled, json={}).status_code == 401, path
         assert client.get(filled).status_code == 401, path
 
