@@ -29,7 +29,8 @@ class Certificates:
     """
 
     def __init__(self, cert: Path, key: Path, client_ca: Path | None = None) -> None:
-        self._cert, self._key, self._client_ca = cert, key, client_ca
+        self.files = (cert, key, client_ca)
+        self._cert, self._key, self._client_ca = self.files
         self._lock = threading.Lock()
         try:
             self._stamp = self._look()
@@ -82,12 +83,8 @@ class Certificates:
             return self._context
 
     def _look(self) -> tuple[tuple[int, int, int], ...]:
-        found = [file.stat() for file in self._files]
+        found = [file.stat() for file in self.files if file is not None]
         return tuple((each.st_mtime_ns, each.st_size, each.st_ino) for each in found)
-
-    @property
-    def _files(self) -> list[Path]:
-        return [file for file in (self._cert, self._key, self._client_ca) if file is not None]
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -121,11 +118,8 @@ def certificates(settings: "ServingSettings") -> Certificates | None:
 
 def uvicorn_context(settings: "ServingSettings") -> "functools.partial[ssl.SSLContext] | None":
     """What uvicorn makes its context with in each process; None without TLS."""
-    if certificates(settings) is None:
-        return None
-    return functools.partial(
-        _make_context, settings.tls_cert, settings.tls_key, settings.tls_client_ca
-    )
+    made = certificates(settings)
+    return None if made is None else functools.partial(_make_context, *made.files)
 
 
 def _make_context(
