@@ -28,6 +28,7 @@ help:
 	@echo 'make install    create .venv with the locked dependencies'
 	@echo 'make demo       run the platform end to end on a public data set'
 	@echo 'make dev        serve the Dagster UI on http://127.0.0.1:3000'
+	@echo 'make serve      answer prediction requests on http://127.0.0.1:8080'
 	@echo 'make test       run the tests that take little time'
 	@echo 'make test-all   run all tests'
 	@echo 'make check      lint, formatting, types, import contracts'
@@ -78,6 +79,8 @@ $(DAGSTER_HOME)/dagster.yaml: deploy/dagster.yaml
 demo: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m demo
 
+# Nobody has to click toggles first: sensors, schedules and automation are on.
+dev: export ML_PLATFORM_AUTOMATION ?= true
 .PHONY: dev
 dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/ml-platform reports & reports=$$!; trap 'kill $$reports' EXIT INT TERM; \
@@ -85,6 +88,11 @@ dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 
 # loadscope keeps a module's tests in one process, so its expensive fixtures are built once.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+# Predictions over HTTP on port 8080 and gRPC on 8081, by the champions of `make demo`.
+.PHONY: serve
+serve: $(STAMP)
+	$(BIN)/ml-platform serve
 
 .PHONY: test
 test: $(STAMP)

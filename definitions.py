@@ -7,6 +7,7 @@ import dagster as dg
 
 from assets.features import build_features
 from assets.freshness import with_freshness
+from assets.live import build_live
 from assets.monitoring import build_monitoring
 from assets.online import build_online
 from assets.rollback import build_rollback_job
@@ -20,6 +21,7 @@ from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, OnlineStoreResource, RegistryResource
 from sensors.alerts import build_alerts
 from sensors.audit import build_audit
+from sensors.automation import build_automation
 from sensors.landing import build_landing
 from sensors.retraining import build_retraining, build_retraining_schedule
 from sensors.rollback import build_rollback
@@ -32,15 +34,23 @@ ASSETS = (
     build_training,
     build_scoring,
     build_monitoring,
+    build_live,
 )
 JOBS = (build_rollback_job,)
-SENSORS = (build_landing, build_retraining, build_rollback, build_alerts, build_audit)
+SENSORS = (
+    build_landing,
+    build_automation,
+    build_retraining,
+    build_rollback,
+    build_alerts,
+    build_audit,
+)
 SCHEDULES = (build_retraining_schedule, build_upkeep)
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Definitions of all use cases of a deployment; broken ones show up with what is wrong."""
-    loaded = load_use_cases(settings.use_cases)
+    loaded = load_use_cases(settings.use_cases, settings.databases)
     for errors in loaded.broken.values():
         dg.get_dagster_logger("use_cases").error("%s", errors)
     with warnings.catch_warnings():

@@ -15,9 +15,12 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluation,
     AssetCheckEvaluationTargetMaterializationData,
 )
-from dagster._core.definitions.data_version import CODE_VERSION_TAG
+from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
 from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+from dagster._core.events import DagsterEventBatchMetadata, generate_event_batch_id
+
+from resources.stretches import is_propagated
 
 
 @dataclass(frozen=True)
@@ -34,30 +37,36 @@ def materialized(
     context: dg.AssetExecutionContext,
     by_partition: Mapping[str, Mapping[str, Any]],
     skipped: Mapping[str, str] | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> Iterator[Any]:
     """Record a materialisation with metadata of its own for each partition that was computed.
 
+    versions: what each partition holds, as a digest. What depends on a partition is computed again
+    only where this is another one than before.
     Partitions in `skipped` stay as they were; their reasons are logged.
     """
     for key, reason in (skipped or {}).items():
         context.log.warning(f"{key} skipped: {reason}")
-    if not by_partition:
+    if not by_partition and not is_propagated(context.run.tags):
         return
-    if not skipped:
+    if versions is None and by_partition.keys() == set(context.partition_keys):
         for key, metadata in by_partition.items():
             context.add_asset_metadata(metadata, partition_key=key)
         yield dg.MaterializeResult()
         return
     version = context.assets_def.code_versions_by_key.get(context.asset_key)
-    for key, metadata in by_partition.items():
-        yield dg.AssetMaterialization(
-            context.asset_key,
-            partition=key,
-            metadata=metadata,
-            tags={CODE_VERSION_TAG: version} if version else None,
+    code = {CODE_VERSION_TAG: version} if version else {}
+    step = context.get_step_execution_context()
+    for (key, metadata), place in zip(
+        by_partition.items(), _batched(len(by_partition)), strict=True
+    ):
+        held = {DATA_VERSION_TAG: versions[key]} if versions else {}
+        materialization = dg.AssetMaterialization(
+            context.asset_key, partition=key, metadata=metadata, tags={**code, **held}
         )
-    # The step needs an output for what comes after it in the run, but not one that records the
-    # skipped partitions as materialised.
+        dg.DagsterEvent.asset_materialization(step, materialization, place)
+    # The step needs an output for what comes after it in the run, which may have more to compute,
+    # but not one that records the other partitions of its range as materialised, or all alike.
     yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
 
@@ -88,7 +97,7 @@ def checked(
     """
     failed = {key: verdict for key, verdict in verdicts.items() if not verdict.passed}
     if len(verdicts) > 1:
-        yield from _each_partition(context, name, verdicts)
+        _record_each(context, name, verdicts)
     newest = list(verdicts)[-1:] if not failed else list(failed)[-1:]
     described = [verdicts[key] for key in newest]
     yield dg.AssetCheckResult(
@@ -107,16 +116,17 @@ def checked(
     )
 
 
-def _each_partition(
+def _record_each(
     context: dg.AssetExecutionContext, name: str, verdicts: Mapping[str, Verdict]
-) -> Iterator[AssetCheckEvaluation]:
+) -> None:
     storage = context.instance.event_log_storage
     ids = storage.get_latest_storage_id_by_partition(
         context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(verdicts)
     )
     now = context.instance.get_run_record_by_id(context.run.run_id)
     timestamp = now.update_timestamp.timestamp() if now else 0.0
-    for key, verdict in verdicts.items():
+    step = context.get_step_execution_context()
+    for (key, verdict), place in zip(verdicts.items(), _batched(len(verdicts)), strict=True):
         target = (
             AssetCheckEvaluationTargetMaterializationData(
                 storage_id=ids[key], run_id=context.run.run_id, timestamp=timestamp
@@ -124,7 +134,7 @@ def _each_partition(
             if key in ids
             else None
         )
-        yield AssetCheckEvaluation(
+        evaluation = AssetCheckEvaluation(
             asset_key=context.asset_key,
             check_name=name,
             partition=key,
@@ -134,6 +144,20 @@ def _each_partition(
             metadata=normalize_metadata(dict(verdict.metadata)),
             target_materialization_data=target,
         )
+        said = "passed" if verdict.passed else "did not pass"
+        dg.DagsterEvent.from_step(
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+            step,
+            evaluation,
+            f"Asset check '{name}' of {key} {said}: {verdict.description}",
+            place,
+        )
+
+
+def _batched(count: int) -> Iterator[DagsterEventBatchMetadata]:
+    """Places of so many events in one batch; yielded as results, each would be stored by itself."""
+    batch = generate_event_batch_id()
+    return (DagsterEventBatchMetadata(batch, number == count) for number in range(1, count + 1))
 
 
 def _weight(severity: dg.AssetCheckSeverity) -> int:

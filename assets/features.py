@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.automation import follows
 from assets.events import Verdict, checked, materialized
 from assets.metadata import asset_key, common, described, lineage_of_query, table_metadata
 from assets.partitions import (
@@ -17,21 +18,24 @@ from assets.partitions import (
 from ml_platform.backfill import computing
 from ml_platform.errors import EmptyPartition
 from ml_platform.features import (
+    FeedbackCounts,
     LeakReport,
     check_leak,
     compute_features,
     compute_labels,
+    count_feedback,
     feature_view_table,
     labels_table,
 )
 from ml_platform.settings import Settings
 from ml_platform.spec.tables import code_version
-from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
+from ml_platform.spec.windows import Duration, Window
 from ml_platform.storage import Lake, Written
 from resources import LakeResource
 
 NO_LEAK = "no_leak"
+FEEDBACK_AGREES = "feedback_agrees"
 
 # A range is checked in a few of its partitions, each at fewer moments: a query that leaks does so
 # in every one.
@@ -62,6 +66,7 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
         ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
+        automation_condition=follows(use_case, *declared.reads),
         code_version=code_version(use_case, table.name),
         description=described(f"{text}\n\n{reach}", declared.query),
         metadata={**table_metadata(table), **lineage_of_query(use_case, declared.query)},
@@ -69,6 +74,7 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
             dg.AssetCheckSpec(
                 NO_LEAK,
                 asset=key,
+                blocking=True,
                 description="The same values come out when rows not known yet are hidden.",
             )
         ],
@@ -96,12 +102,18 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     label = use_case.label
     table = labels_table(use_case)
     mapping = looking_ahead(use_case, label.horizon)
+    same = looking_back(use_case, Duration(0, "d"))
+    given = [name for name in (FEEDBACK, REQUESTS) if name in use_case.sources]
 
     @dg.asset(
         key=asset_key(use_case, table.name),
-        deps=[dg.AssetDep(asset_key(use_case, s), partition_mapping=mapping) for s in label.reads],
+        deps=[
+            *(dg.AssetDep(asset_key(use_case, s), partition_mapping=mapping) for s in label.reads),
+            *(dg.AssetDep(asset_key(use_case, s), partition_mapping=same) for s in given),
+        ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
+        automation_condition=follows(use_case, use_case.examples.source),
         code_version=code_version(use_case, table.name),
         description=described(
             f"What became of each example ({label.task}), and from when on it was known. "
@@ -109,6 +121,15 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
             label.query,
         ),
         metadata={**table_metadata(table), **lineage_of_query(use_case, label.query)},
+        check_specs=[
+            dg.AssetCheckSpec(
+                FEEDBACK_AGREES,
+                asset=asset_key(use_case, table.name),
+                description="No two labels of an example contradict each other that came back.",
+            )
+        ]
+        if given
+        else [],
         output_required=False,
         **common(use_case, "ducklake", "sql"),
     )
@@ -118,21 +139,38 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
             written = compute_labels(lake.lake, use_case, stretch, commit)
         yield from materialized(context, *row_counts(use_case, written, "no label has arrived yet"))
+        if given:
+            counts = count_feedback(lake.lake, use_case, stretch)
+            yield from checked(context, FEEDBACK_AGREES, {"all": _feedback_verdict(counts)})
 
     return labels_asset
 
 
+def _feedback_verdict(counts: FeedbackCounts) -> Verdict:
+    said = f"{counts.given} given, {counts.unmatched} of unknown predictions"
+    return Verdict(
+        passed=not counts.conflicts,
+        description=f"{said}, {counts.conflicts} examples with contradictions",
+        metadata={"given": counts.given, "unmatched": counts.unmatched},
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
 def row_counts(
     use_case: UseCase, written: Written, why_empty: str
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Metadata of the partitions that have rows, and the reason for those that have none."""
-    keys = {use_case.calendar.key(window): rows for window, rows in written.rows.items()}
+) -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[str, str]]:
+    """What `materialized` is given: metadata of the partitions that have rows, reasons, versions.
+
+    One that has lost its rows counts too: what depends on it has to see that.
+    """
+    keys = {use_case.calendar.key(window): window for window in written.rows}
     counts = {
-        key: {"dagster/partition_row_count": rows, "snapshot": written.snapshot}
-        for key, rows in keys.items()
-        if rows
+        key: {"dagster/partition_row_count": written.rows[window], "snapshot": written.snapshot}
+        for key, window in keys.items()
+        if written.rows[window] or window in written.changed
     }
-    return counts, {key: why_empty for key, rows in keys.items() if not rows}
+    versions = {key: written.versions[keys[key]] for key in counts}
+    return counts, {key: why_empty for key in keys if key not in counts}, versions
 
 
 def _spread(windows: list[Window]) -> list[Window]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.automation import follows
 from assets.events import Verdict, checked, materialized
 from assets.metadata import asset_key, common, table_metadata
 from assets.partitions import (
@@ -56,6 +57,7 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         deps=[dg.AssetDep(asset_key(use_case, t), partition_mapping=mapping) for t in watched],
         partitions_def=partitions,
         backfill_policy=backfill_policy(settings),
+        automation_condition=follows(use_case, use_case.examples.source),
         code_version=code_version(use_case, "drift_report"),
         description=(
             f"Features, predictions and labels of the {spec.window} that trail up to each "
@@ -84,12 +86,12 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         _draw_failure(context, lake, registry, use_case, run)
         links = {window: report_url(settings, use_case, window) for window in run.windows}
         rows = {
-            use_case.calendar.key(window): _drift_metadata(drift, links[window], run.snapshot)
+            use_case.calendar.key(window): drift_metadata(drift, links[window], run.snapshot)
             for window, drift in run.windows.items()
         }
-        yield from materialized(context, rows, _reasons(use_case, run.skipped))
+        yield from materialized(context, rows, reasons_of(use_case, run.skipped))
         verdicts = {
-            use_case.calendar.key(window): _drift_verdict(drift, links[window])
+            use_case.calendar.key(window): drift_verdict(drift, links[window])
             for window, drift in run.windows.items()
         }
         yield from checked(context, NO_DRIFT, verdicts)
@@ -110,6 +112,7 @@ def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefini
         ],
         partitions_def=partitions,
         backfill_policy=backfill_policy(settings),
+        automation_condition=follows(use_case, use_case.examples.source),
         code_version=code_version(use_case, "performance_report"),
         description=(
             "Predictions against the labels that have arrived: what was reported first, and what "
@@ -121,7 +124,7 @@ def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefini
                 WITHIN_BOUNDS,
                 asset=key,
                 partitions_def=partitions,
-                description=_bounds(use_case),
+                description=bounds_of(use_case),
             )
         ],
         output_required=False,
@@ -133,12 +136,12 @@ def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefini
         with computing(lake.lake, use_case, "performance_report", stretch, run_id) as commit:
             run = report_performance(lake.lake, use_case, stretch, commit, now=datetime.now(UTC))
         rows = {
-            use_case.calendar.key(window): _performance_metadata(found, run)
+            use_case.calendar.key(window): performance_metadata(found, run)
             for window, found in run.windows.items()
         }
-        yield from materialized(context, rows, _reasons(use_case, run.skipped))
+        yield from materialized(context, rows, reasons_of(use_case, run.skipped))
         verdicts = {
-            use_case.calendar.key(window): _performance_verdict(use_case, found)
+            use_case.calendar.key(window): performance_verdict(use_case, found)
             for window, found in run.windows.items()
             if found.passed is not None
         }
@@ -167,9 +170,10 @@ def _draw_failure(
         context.log.info(f"drew {path}")
 
 
-def _drift_metadata(drift: WindowDrift, link: str, snapshot: int) -> dict[str, Any]:
+def drift_metadata(drift: WindowDrift, link: str | None, snapshot: int) -> dict[str, Any]:
+    """What the UI shows of a drift report; link: its page, if it has one."""
     return {
-        "report": dg.MetadataValue.url(link),
+        **({"report": dg.MetadataValue.url(link)} if link else {}),
         **({} if drift.share is None else {"share drifted": drift.share}),
         **({} if drift.largest_score is None else {"largest score": drift.largest_score}),
         "columns drifted": len(drift.drifted),
@@ -199,7 +203,8 @@ def _score_table(drift: WindowDrift) -> dg.MetadataValue:
     )
 
 
-def _drift_verdict(drift: WindowDrift, link: str) -> Verdict:
+def drift_verdict(drift: WindowDrift, link: str | None) -> Verdict:
+    """Whether too many columns drifted."""
     if drift.share is None:
         return Verdict(
             True, "too few rows to judge any column", severity=dg.AssetCheckSeverity.WARN
@@ -208,12 +213,16 @@ def _drift_verdict(drift: WindowDrift, link: str) -> Verdict:
     return Verdict(
         passed=not drift.failed,
         description=f"{said}: {', '.join(drift.drifted)}" if drift.drifted else said,
-        metadata={"share drifted": drift.share, "report": dg.MetadataValue.url(link)},
+        metadata={
+            "share drifted": drift.share,
+            **({"report": dg.MetadataValue.url(link)} if link else {}),
+        },
         severity=dg.AssetCheckSeverity.WARN,
     )
 
 
-def _performance_metadata(found: Performance, run: PerformanceRun) -> dict[str, Any]:
+def performance_metadata(found: Performance, run: PerformanceRun) -> dict[str, Any]:
+    """What the UI shows of a performance report."""
     return {
         "dagster/partition_row_count": found.rows,
         "labelled": found.labelled,
@@ -225,7 +234,8 @@ def _performance_metadata(found: Performance, run: PerformanceRun) -> dict[str, 
     }
 
 
-def _performance_verdict(use_case: UseCase, found: Performance) -> Verdict:
+def performance_verdict(use_case: UseCase, found: Performance) -> Verdict:
+    """Whether the metrics keep their bounds."""
     bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
     said = [
         f"{metric} {found.metrics[metric]:.4f}{'' if kept else ' fails'} ({bounds[metric]})"
@@ -242,11 +252,13 @@ def _performance_verdict(use_case: UseCase, found: Performance) -> Verdict:
     )
 
 
-def _bounds(use_case: UseCase) -> str:
+def bounds_of(use_case: UseCase) -> str:
+    """The bounds of a use case, in words."""
     bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
     said = ", ".join(f"`{metric}` {each}" for metric, each in bounds.items())
     return f"Within bounds: {said}." if said else "No bounds are set."
 
 
-def _reasons(use_case: UseCase, skipped: Mapping[Window, PlatformError]) -> dict[str, str]:
+def reasons_of(use_case: UseCase, skipped: Mapping[Window, PlatformError]) -> dict[str, str]:
+    """Why partitions have no report, by key."""
     return {use_case.calendar.key(window): str(error) for window, error in skipped.items()}

@@ -5,6 +5,7 @@ import dagster as dg
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Cadence, Duration, Window
+from resources.stretches import stretch_in
 
 DEFINITIONS = {
     Cadence.hourly: (dg.HourlyPartitionsDefinition, "%Y-%m-%d-%H:%M"),
@@ -40,7 +41,11 @@ def backfill_policy(settings: Settings) -> dg.BackfillPolicy:
 
 
 def stretch_of(context: dg.AssetExecutionContext, use_case: UseCase) -> Window:
-    """The stretch of event time that a run computes: one partition or a range of them."""
+    """The stretch of event time that a run computes of an asset: a partition or a range of them."""
+    own = stretch_in(context.run.tags, context.asset_key.path[-1])
+    if own is not None:
+        first, last = (use_case.calendar.window(key) for key in own)
+        return Window(first.start, last.end)
     window = context.partition_time_window
     zone = use_case.calendar.timezone
     return Window(window.start.astimezone(zone), window.end.astimezone(zone))

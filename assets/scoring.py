@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.automation import follows
 from assets.events import materialized
 from assets.metadata import asset_key, column_lineage, common, table_metadata
 from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
@@ -15,6 +16,7 @@ from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Duration
 from resources import LakeResource, RegistryResource
+from resources.stretches import is_propagated
 
 
 def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
@@ -26,6 +28,7 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
         deps=[*inputs_of(use_case), asset_key(use_case, "promotions")],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
+        automation_condition=follows(use_case, use_case.examples.source),
         code_version=code_version(use_case, table.name),
         description=(
             "Every example scored by the champion of its window: the version whose promotion was "
@@ -43,18 +46,24 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
         run_id = context.run.run_id
         with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
             report = score(lake.lake, registry.registry, use_case, stretch, commit)
-        report.raise_if_empty()
-        assert report.written is not None
+        if not is_propagated(context.run.tags):
+            # A person who asks for predictions is told why there are none.
+            report.raise_if_empty()
+        written = report.written
         rows = {
             use_case.calendar.key(window): {
-                "dagster/partition_row_count": report.written.rows[window],
+                "dagster/partition_row_count": written.rows[window],
                 "model version": number,
-                "snapshot": report.written.snapshot,
+                "snapshot": written.snapshot,
             }
             for window, number in report.versions.items()
+            if written
         }
         skipped = {use_case.calendar.key(w): str(error) for w, error in report.skipped.items()}
-        yield from materialized(context, rows, skipped)
+        versions = (
+            {use_case.calendar.key(w): v for w, v in written.versions.items()} if written else {}
+        )
+        yield from materialized(context, rows, skipped, versions)
 
     return [predictions]
 

@@ -1,6 +1,7 @@
 """Source tables: what has landed, ingested under a contract."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -38,10 +39,12 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
         code_version=code_version(use_case, name),
-        description=described(f"{text}\n\nLands as `{source.files}`. {known}"),
+        description=described(f"{text}\n\nLands as `{source.lands_as}`. {known}"),
         metadata=table_metadata(source_table(use_case, name)),
         check_specs=[
-            dg.AssetCheckSpec(COMPLETE, asset=key, description="No landed row is lost."),
+            dg.AssetCheckSpec(
+                COMPLETE, asset=key, blocking=True, description="No landed row is lost."
+            ),
             dg.AssetCheckSpec(READABLE, asset=key, description="Every landing file could be read."),
         ],
         output_required=False,
@@ -50,8 +53,10 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
     def source_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
         run_id = context.run.run_id
+        # What a sensor asks for can wait for files that are being written; a person cannot.
+        now = datetime.now(UTC) if "dagster/sensor_name" in context.run.tags else None
         with computing(lake.lake, use_case, name, stretch, run_id) as commit:
-            report = ingest(lake.lake, use_case, name, stretch, commit)
+            report = ingest(lake.lake, use_case, name, stretch, commit, now=now)
         keys = {use_case.calendar.key(window): counts for window, counts in report.windows.items()}
         rows = {
             k: {
@@ -61,10 +66,13 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
                 "snapshot": report.snapshot,
             }
             for k, c in keys.items()
-            if c.landed or c.ingested
+            if c.landed or c.ingested or c.changed
+        }
+        versions = {
+            use_case.calendar.key(window): version for window, version in report.versions.items()
         }
         skipped = {k: "nothing has landed for it" for k in keys if k not in rows}
-        yield from materialized(context, rows, skipped)
+        yield from materialized(context, rows, skipped, versions)
         yield from checked(context, COMPLETE, {"all": _completeness(report)})
         yield from checked(context, READABLE, {"all": _readability(report)})
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import pandas as pd
@@ -27,9 +27,9 @@ def main(file: str) -> None:
         for line in sys.stdin:
             if line.strip() == "finish":
                 break
-            started = perf_counter()
+            started, cpu_started = perf_counter(), process_time()
             joined = _join(store, task)
-            _answer(seconds=perf_counter() - started)
+            _answer(seconds=perf_counter() - started, cpu_seconds=process_time() - cpu_started)
         # Read before anything is counted, which takes memory too.
         peak = _peak_mib()
         names = [f"{view['name']}__{f}" for view in task["views"] for f in view["features"]]

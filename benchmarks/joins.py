@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import duckdb
@@ -46,9 +46,9 @@ def _serve(task: Task, join: Callable[[], Any]) -> None:
         if line.strip() == "finish":
             break
         joined = None
-        started = perf_counter()
+        started, cpu_started = perf_counter(), process_time()
         joined = join()
-        _answer(seconds=perf_counter() - started)
+        _answer(seconds=perf_counter() - started, cpu_seconds=process_time() - cpu_started)
     # Read before anything is counted, which takes memory too.
     peak = _peak_mib()
     _answer(peak_mib=peak, rows=len(joined), filled=_filled(task, joined))

@@ -34,6 +34,7 @@ class Timed:
     """What one contestant took for one task."""
 
     seconds: float
+    cpu_seconds: float
     peak_mib: float
     rows: int
     filled: int
@@ -58,7 +59,7 @@ def run(bench: Bench) -> Result:
     if isinstance(feast, str):
         notes.append(f"Not compared with Feast: {feast}")
     notes.append(
-        "Each in a process of its own, taking turns; in brackets the peak memory of the process. "
+        "Each in a process of its own, taking turns; in brackets its CPU time and peak memory. "
         "Feast joins once, the others several times where rows are few. "
         "The platform and the query by hand read the lake, pandas and Feast one sorted Parquet "
         "file a table. Rows are multiplied by copying them under other keys."
@@ -128,16 +129,16 @@ def _compared(
         n: Contestant(n, task, feast if isinstance(feast, Path) else None) for n in names
     }
     try:
-        seconds: dict[str, list[float]] = {name: [] for name in names}
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
         if size == WARMED_UP:
             for name in MINE:
                 contestants[name].go()
         for repetition in range(SIZES[size]):
             for name, contestant in contestants.items():
                 if repetition == 0 or name != FEAST:
-                    seconds[name].append(contestant.go())
+                    taken[name].append(contestant.go())
         found = {
-            name: Timed(median(seconds[name]), **contestant.finish())
+            name: Timed(*map(median, zip(*taken[name], strict=True)), **contestant.finish())
             for name, contestant in contestants.items()
         }
     finally:
@@ -164,4 +165,4 @@ def _compared(
 
 
 def _shown(timed: Timed) -> str:
-    return f"{timed.seconds:.2f} s ({timed.peak_mib:,.0f} MiB)"
+    return f"{timed.seconds:.2f} s ({timed.cpu_seconds:.2f} s, {timed.peak_mib:,.0f} MiB)"

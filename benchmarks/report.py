@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,11 +46,17 @@ def show(console: Console, result: Result) -> None:
         console.print(f"- {note}", highlight=False, markup=False)
 
 
-def write_page(file: Path, results: Mapping[str, Result]) -> None:
-    """Write all results as Markdown."""
+def write_page(file: Path, names: Sequence[str], results: Mapping[str, Result]) -> None:
+    """Renew the sections of results as Markdown, and keep those of the other names."""
+    page = file.read_text(encoding="utf-8") if file.exists() else ""
+    sections = {
+        named[1]: f"## {section}"
+        for section in re.split(r"^## ", page, flags=re.M)
+        if (named := re.search(r"^`python -m benchmarks (\w+)`$", section, flags=re.M))
+    }
+    sections |= {name: _section(name, result) for name, result in results.items()}
     parts = [INTRODUCTION.format(machine=machine())]
-    parts += [_section(name, result) for name, result in results.items()]
-    file.parent.mkdir(parents=True, exist_ok=True)
+    parts += [f"{sections[name].rstrip()}\n" for name in names if name in sections]
     file.write_text("\n".join(parts), encoding="utf-8")
 
 

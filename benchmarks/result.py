@@ -1,11 +1,11 @@
 """What a benchmark found: lines of figures, each beside what it is compared with."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -81,28 +81,19 @@ class Clock:
     """Seconds by name, in the order of their first appearance."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    cpu_seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Of all threads of this process."""
 
     def time(self, name: str, action: Callable[[], T]) -> T:
         """Run an action, and note what it took."""
-        started = perf_counter()
+        started, cpu_started = perf_counter(), process_time()
         result = action()
         self.seconds.setdefault(name, []).append(perf_counter() - started)
+        self.cpu_seconds.setdefault(name, []).append(process_time() - cpu_started)
         return result
 
     def median(self, name: str) -> float:
         return median(self.seconds[name])
 
-
-def interleave(actions: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
-    """Median seconds of each action.
-
-    They take turns, so that whatever else the machine does slows all of them alike. Each runs
-    once before anything is timed.
-    """
-    for action in actions.values():
-        action()
-    clock = Clock()
-    for _ in range(repetitions):
-        for name, action in actions.items():
-            clock.time(name, action)
-    return {name: clock.median(name) for name in actions}
+    def median_cpu(self, name: str) -> float:
+        return median(self.cpu_seconds[name])

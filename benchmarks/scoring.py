@@ -57,10 +57,14 @@ def _result(year: Year, rows: int, clock: Clock) -> Result:
     total, bare, by_day = (clock.median(name) for name in ("score", "bare", "bare by day"))
     join, given = clock.median("join"), clock.median("stamped")
     write = max(total - join - given, 0.0)
+    cpu = {name: clock.median_cpu(name) for name in clock.cpu_seconds}
     lines = (
         _speed("given the frame, against predict_proba on it", rows, given, bare, LIMIT),
+        _speed("  the same by CPU time", rows, cpu["stamped"], cpu["bare"], LIMIT),
         _speed("given the frame, against predict_proba day by day", rows, given, by_day),
+        _speed("  the same by CPU time", rows, cpu["stamped"], cpu["bare by day"]),
         _speed("end to end, against predict_proba on the frame", rows, total, bare),
+        _speed("  the same by CPU time", rows, cpu["score"], cpu["bare"]),
         Line("  join", f"{join:.2f} s", ratio=join / total),
         Line("  predict and stamp", f"{given:.2f} s", ratio=given / total),
         Line("  write and the rest", f"{write:.2f} s", ratio=write / total),
@@ -70,6 +74,7 @@ def _result(year: Year, rows: int, clock: Clock) -> Result:
         "and stamped with version, snapshot and time. End to end: joined from the lake, predicted "
         "and written to it in one transaction; the ratios of the parts are their share of it. It "
         "has no limit, since reading and joining alone take longer than predict_proba does.",
+        "By CPU time, of all threads, other programs that share the cores count least.",
         "Days share a call of predict_proba only where the estimator is known to predict a row to "
         "the same bits whatever rows come along, as this one is; others are predicted day by day.",
     )

@@ -81,10 +81,7 @@ def prepared(bench: Bench) -> Year:
     """The prepared year; made again where code or use case have changed since."""
     use_case = load_use_case(USE_CASE)
     start = use_case.calendar.start
-    end = use_case.partitions.closes_at
-    if bench.days is not None or end is None:
-        end = start + timedelta(days=bench.days or 365)
-    stretch = Window(start, end)
+    stretch = Window(start, start + timedelta(days=bench.days or 365))
     folder = bench.shared / ("year" if bench.days is None else f"days_{bench.days}")
     ready, state = folder / "ready.json", _state(stretch)
     if not ready.exists() or json.loads(ready.read_text(encoding="utf-8"))["state"] != state:

@@ -23,7 +23,9 @@ PlatformError
 ├── NoChampion           no promotion is effective at this event time
 ├── AnswerRefused        the version does not wait for a person, or not any more
 ├── RollbackRefused      the version cannot serve from then on
+├── RegistryAway         MLflow does not answer
 ├── ModelRefused         an artifact is not what the registry recorded
+├── RolloutRefused       a version cannot be tried beside the champion as asked
 ├── AccessError          a key, role or login is not as it should be
 ├── AuditBroken          a row of the audit is not what was recorded
 ├── AlertsMisconfigured  there is no channel where the setting says that there are
@@ -39,7 +41,9 @@ PlatformError
     ├── RateExceeded     this caller asks more often than the limit allows
     ├── IssuerAway       the keys that tokens are checked with cannot be had
     ├── Unauthenticated  nobody knows who asks
-    └── Forbidden        who asks may not do this
+    ├── Forbidden        who asks may not do this
+    ├── NotKept          what had to be written down could not be
+    └── ServingMisconfigured  the service cannot run with these settings
 
 Errors know nothing of HTTP, gRPC or Dagster.
 """
@@ -160,6 +164,10 @@ class ModelNotFound(PlatformError):
     """No such model version."""
 
 
+class RegistryAway(PlatformError):
+    """MLflow does not answer, however often it was asked."""
+
+
 class NoChampion(PlatformError):
     """No promotion is effective at this event time."""
 
@@ -240,6 +248,14 @@ class Overloaded(RequestError):
         super().__init__(problem)
 
 
+class NotKept(RequestError):
+    """What had to be written down could not be: the disk is full, say."""
+
+
+class ServingMisconfigured(RequestError):
+    """The service cannot run with these settings."""
+
+
 class RateExceeded(RequestError):
     """A caller asks more often than the limit allows."""
 
@@ -280,3 +296,7 @@ class AuditBroken(PlatformError):
         super().__init__(
             f"the audit is broken: {problem}; the rows before it are as they were recorded"
         )
+
+
+class RolloutRefused(PlatformError):
+    """A version cannot be tried beside the champion as asked."""

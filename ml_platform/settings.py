@@ -3,9 +3,10 @@
 Every field can be set by an environment variable, `ML_PLATFORM_` and its name in capitals.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -28,6 +29,13 @@ class Settings(BaseSettings):
     """Encrypt data files, keys are in the catalog. Decided when the lake is first opened."""
     landing: str | None = None
     """Folder or URL below which `<use case>/<files>` land; by default in `data`."""
+    databases: Mapping[str, SecretStr] = {}
+    """Databases that sources may have tables in, by name: `sqlite:<file>`, `postgres:<connection>`.
+    In the environment as JSON: `{"erp": "postgres:host=…"}`."""
+    landing_settle_seconds: Annotated[float, Field(ge=0)] = 5
+    """How long a landing file has to be quiet before the sensor takes it."""
+    landing_patience_seconds: Annotated[float, Field(ge=0)] = 600
+    """How long the sensor waits for the end of a file; then it is taken as it is, or refused."""
     extensions: Annotated[tuple[str, ...], NoDecode] = ()
     """More DuckDB extensions to load, comma separated: `httpfs`, `azure`."""
     secrets_sql: SecretStr | None = None
@@ -123,6 +131,18 @@ class ServingSettings(BaseSettings):
     """How long a body may take to arrive."""
     follow_seconds: Annotated[float, Field(gt=0)] = 1.0
     """How often the promotion history is looked at."""
+    retry_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """After so long a version that failed to load is tried again, decided about or not."""
+    log_requests: Literal["errors", "all"] = "errors"
+    """Which requests are a line of the log: those that the service failed at, or all of them."""
+    canary_seconds: Annotated[float, Field(gt=0)] = 1.0
+    """How long a canary may take before the champion answers in its place."""
+    canary_failures: Annotated[int, Field(ge=1)] = 5
+    """Failures of a canary in one worker, among its last 200 requests, that end it."""
+    canary_slower: Annotated[float, Field(gt=1)] = 3.0
+    """A canary is ended whose p95 is so many times that of the champion."""
+    shadow_rows: Annotated[int, Field(ge=1)] = 512
+    """Rows that may wait for a shadow in one worker; more are left out, and counted."""
     authentication: bool = False
     """Whether callers have to say who they are; off is taken only where `host` is loopback."""
     oidc_issuer: str | None = None
@@ -151,3 +171,9 @@ class ServingSettings(BaseSettings):
     """Private key of the certificate, in PEM."""
     tls_client_ca: Path | None = None
     """Authorities in PEM one of which has to have signed the certificate of every client."""
+    log_bytes: Annotated[int, Field(ge=1)] = 8_000_000
+    """Size from which on a file of logged requests lands."""
+    log_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """Age from which on a file of logged requests lands, whatever its size."""
+    log_secret: SecretStr | None = None
+    """Key of the hashes that stand for personal columns; the same on every worker, for good."""

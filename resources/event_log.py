@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from dagster import AssetKey, EventLogEntry
+from dagster._core.events import ASSET_EVENTS
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import ConsolidatedSqliteEventLogStorage
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -52,34 +54,31 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events in one transaction.
 
-        Materialisations go into the log together, and of each asset only the newest is noted as
-        its last one: storing them singly notes each in turn, over the one before.
+        What happens to partitions goes into the log together, and is noted with its asset once:
+        storing it singly notes each partition in turn, over the one before.
         """
         with self._engine.begin() as connection:
             self._batch.connection = connection
             try:
-                for is_materialization, alike in groupby(events, _is_materialization):
-                    if is_materialization:
-                        self._store_materializations(connection, list(alike))
+                for of_assets, alike in groupby(events, _is_of_an_asset):
+                    if of_assets:
+                        self._store_together(connection, list(alike))
                     else:
                         for entry in alike:
                             self.store_event(entry)
             finally:
                 del self._batch.connection
 
-    def _store_materializations(
-        self, connection: Connection, entries: Sequence[EventLogEntry]
-    ) -> None:
+    def _store_together(self, connection: Connection, entries: Sequence[EventLogEntry]) -> None:
         ids: list[int] = []
         for first in range(0, len(entries), ROWS_A_STATEMENT):
             insert = self.prepare_insert_event_batch(entries[first : first + ROWS_A_STATEMENT])
             # In the order in which they were given: SQLite numbers rows as it inserts them.
             ids += sorted(connection.scalars(insert.returning(SqlEventLogStorageTable.c.id)))
         self.store_asset_event_tags(entries, ids)
-        newest = {
-            _asset_of(entry): (entry, number) for entry, number in zip(entries, ids, strict=True)
-        }
-        for entry, number in newest.values():
+        numbered = zip(ids, entries, strict=True)
+        newest = {(e.dagster_event_type, _asset_of(e)): (number, e) for number, e in numbered}
+        for number, entry in sorted(newest.values(), key=itemgetter(0)):
             self.store_asset_event(entry, number)
 
     def dispose(self) -> None:
@@ -88,8 +87,8 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
         self._engine.dispose()
 
 
-def _is_materialization(entry: EventLogEntry) -> bool:
-    return bool(entry.dagster_event and entry.dagster_event.is_step_materialization)
+def _is_of_an_asset(entry: EventLogEntry) -> bool:
+    return entry.dagster_event_type in ASSET_EVENTS and _asset_of(entry) is not None
 
 
 def _asset_of(entry: EventLogEntry) -> AssetKey | None:

@@ -1,91 +1,93 @@
-"""New files in landing become runs: ingest, and everything that follows from it."""
+"""What lands is ingested: one run for each unbroken run of partitions that are behind."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 
 import dagster as dg
 
-from ml_platform.errors import LandingError
-from ml_platform.registry import history
+from ml_platform.errors import LakeError, LandingError
 from ml_platform.settings import Settings
 from ml_platform.sources import Arrivals, arrivals
-from ml_platform.spec.use_case import UseCase, digest, feature_table
+from ml_platform.spec.stretches import contiguous
+from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit
 from resources import LakeResource, range_tags
 from sensors.status import sensor_status
 
+IN_PROCESS = {"execution": {"config": {"in_process": {}}}}
+"""A process for each step would take longer to start than the steps of a day to run."""
+SECONDS_BETWEEN_TICKS = 30
+
 
 def build_landing(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
     """The sensor that starts runs for partitions that new or corrected files have rows for."""
-    downstream = [
-        *(feature_table(view) for view in use_case.features),
-        "labels",
-        "predictions",
-        "drift_report",
-        "performance_report",
-    ]
-    names = [*use_case.sources, *downstream]
 
     @dg.sensor(
         name=f"{use_case.name}_landing",
-        target=dg.AssetSelection.assets(*([use_case.name, name] for name in names)),
-        minimum_interval_seconds=30,
+        target=dg.AssetSelection.assets(*([use_case.name, name] for name in use_case.sources)),
+        minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
         default_status=sensor_status(settings),
-        description="Ingests what lands, then computes features, labels, predictions and reports.",
+        description="Ingests what lands; the tables that depend on it follow by automation.",
     )
     def sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
-        since = int(context.cursor) if context.cursor else None
+        seen = json.loads(context.cursor) if context.cursor else {}
         commit = Commit(f"sensor {context.sensor_name}", use_case.code_version, "index landing")
         found: dict[str, Arrivals] = {}
+        failed: list[str] = []
         for source in use_case.sources:
             try:
-                found[source] = arrivals(lake.lake, use_case, source, since, commit)
-            except LandingError as error:
-                context.log.info(str(error))
-        # Not the newest: what lands for one source while another is looked at comes next time.
-        seen = min((a.snapshot for a in found.values()), default=since)
-        serving = any(promotion.serves for promotion in history(lake.lake, use_case))
-        tables = [name for name in downstream if serving or name not in downstream[-3:]]
-        windows = sorted({w for a in found.values() for w in a.windows}, key=_start)
-        sources = [source for source, a in found.items() if a.windows]
-        requests = [
-            _request(use_case, [*sources, *tables], stretch, seen)
-            for stretch in contiguous(windows)
-        ]
+                found[source] = arrivals(
+                    lake.lake, use_case, source, commit, datetime.now(UTC), seen.get(source)
+                )
+            except (LandingError, LakeError) as error:
+                failed.append(str(error))
+                context.log.error(str(error))
+        for each in found.values():
+            for name, reason in each.left.items():
+                context.log.info(f"{name} is left for now: it {reason}")
+        requests = _requests(use_case, found)
+        if failed and not requests:
+            # The other sources come first; without news from them the tick shows what is wrong.
+            raise LandingError("; ".join(failed))
+        states = {source: each.state for source, each in found.items() if each.state}
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else dg.SkipReason("nothing new has landed"),
-            cursor=None if seen is None else str(seen),
+            skip_reason=None if requests else dg.SkipReason(_reason(found)),
+            cursor=json.dumps(states),
         )
 
     return [sensor]
 
 
-def contiguous(windows: Sequence[Window]) -> Iterator[tuple[Window, Window]]:
-    """First and last window of each unbroken run of windows, given in order."""
-    if not windows:
-        return
-    first = windows[0]
-    for one, other in pairwise(windows):
-        if one.end.astimezone(UTC) != other.start.astimezone(UTC):
-            yield first, one
-            first = other
-    yield first, windows[-1]
+def _requests(use_case: UseCase, found: dict[str, Arrivals]) -> list[dg.RunRequest]:
+    windows = sorted({w for each in found.values() for w in each.windows}, key=_start)
+    return [_request(use_case, found, *stretch) for stretch in contiguous(windows)]
 
 
 def _request(
-    use_case: UseCase, tables: Sequence[str], stretch: tuple[Window, Window], seen: int | None
+    use_case: UseCase, found: dict[str, Arrivals], first: Window, last: Window
 ) -> dg.RunRequest:
-    keys = [use_case.calendar.key(window) for window in stretch]
-    # What has landed is part of the run key: with the partition alone, a correction of the same
+    inside = {
+        source: [d for w, d in each.windows.items() if _start(first) <= _start(w) <= _start(last)]
+        for source, each in found.items()
+    }
+    sources = [source for source, digests in inside.items() if digests]
+    begin, end = use_case.calendar.key(first), use_case.calendar.key(last)
+    # What has landed is part of the run key: with the partitions alone, a correction of the same
     # day would be taken for the run that was there before.
     return dg.RunRequest(
-        run_key=f"{keys[0]}-{keys[-1]}-{digest(seen)}",
-        asset_selection=[dg.AssetKey([use_case.name, table]) for table in tables],
-        tags=range_tags(keys),
+        run_key=f"{begin}-{end}-{digest(inside)}",
+        asset_selection=[dg.AssetKey([use_case.name, source]) for source in sources],
+        run_config=IN_PROCESS,
+        tags=range_tags([begin, end]),
     )
+
+
+def _reason(found: dict[str, Arrivals]) -> str:
+    waiting: Sequence[str] = [name for each in found.values() for name in each.left]
+    return f"{len(waiting)} files are not whole yet" if waiting else "nothing new has landed"
 
 
 def _start(window: Window) -> datetime:

@@ -18,7 +18,7 @@ import trips_use_case as trips
 from ml_platform.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-UP_WITHIN_SECONDS = 180
+UP_WITHIN_SECONDS = 400
 DOWN_WITHIN_SECONDS = 60
 
 

@@ -136,7 +136,7 @@ def test_a_version_that_waits_is_a_condition_until_a_person_answers(
         "approval/7",
         "Version 7 of trips waits for your approval",
     )
-    assert "`ml-platform approve trips 7`" in wanted.done
+    assert "`ml-platform approve trips 7 --reason …`" in wanted.done
     decide(lake, use_case, 7, 5, "promoted", by="ada")
     assert find(lake, use_case, "approval") == []
     notes = find_conditions(lake, use_case, trips.at(10)).notes
@@ -151,7 +151,8 @@ def test_a_version_that_waits_is_a_condition_until_a_person_answers(
         ("refused", "refused", "Version 3 of trips was refused",
          "the champion stays; the figures of version 3 are kept."),
         ("rolled back", "rollback", "trips was rolled back to version 3",
-         "version 3 serves from partition 2024-03-05 on."),
+         "version 3 serves from partition 2024-03-05 on; what the replaced version wrote from "
+         "there on is made again."),
     ],
 )  # fmt: skip
 def test_every_decision_is_an_event(

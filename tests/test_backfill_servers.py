@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster_servers as servers
 import pytest
 
-from ml_platform.orchestrator import Orchestrator, Run
+from ml_platform.orchestrator import Orchestrator, Run, RunStatus
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
 
@@ -20,6 +20,15 @@ TAGS = {"ml_platform/backfill": "trips"}
 LAST = 12
 RELOAD = """
 mutation { reloadRepositoryLocation(repositoryLocationName: "ml-platform") { __typename } }
+"""
+START_CATCH_UP = """
+mutation {
+  startSchedule(scheduleSelector: {
+    scheduleName: "trips_catch_up"
+    repositoryName: "__repository__"
+    repositoryLocationName: "ml-platform"
+  }) { __typename }
+}
 """
 
 
@@ -89,7 +98,7 @@ def test_one_command_is_one_run_with_a_progress_that_is_true(project: Project) -
     done = [int(line.split()[0]) for line in lines]
     assert done == sorted(done)
     assert {0, 12} <= set(done)
-    assert said.endswith("12 partitions are up to date\n")
+    assert said.endswith("12 partitions were computed\n")
     assert len(project.runs()) == 1
     assert project.rows("pace_features") == dict.fromkeys(["01", "02", "03", "04"], 40)
 
@@ -117,6 +126,8 @@ def test_killed_in_the_midst_and_called_again_it_joins_the_run_and_does_the_rest
     ranges = [run.partitions for run in project.runs() if run.id not in before]
     assert sorted(r for r in ranges if r) == [
         ("2024-03-05", "2024-03-06"),
+        # Labels look a day ahead, to what only the second chunk has brought.
+        ("2024-03-06", "2024-03-06"),
         ("2024-03-07", "2024-03-08"),
     ]
     assert set(project.rows("labels").values()) == {40}
@@ -149,11 +160,12 @@ def test_two_commands_at_once_launch_a_chunk_once(project: Project) -> None:
 
 def test_the_daemon_does_it_where_it_is_asked_to(project: Project) -> None:
     said = project.run(*days(12, 12), "--with-sources", "--through-daemon")
-    assert said.endswith("3 partitions are up to date\n")
+    assert said.endswith("3 partitions were computed\n")
     assert project.rows("pace_features")["12"] == 40
 
 
 def test_a_failed_run_is_an_error_with_its_reason(project: Project) -> None:
+    project.run(*days(1, 2), "--with-sources")
     query = Path(project.environment["ML_PLATFORM_USE_CASES"]) / "trips" / "features" / "pace.sql"
     working = query.read_text()
     query.write_text(working.replace("distance / 60", "CAST('slow' || trip AS DOUBLE)"))
@@ -169,3 +181,22 @@ def test_a_failed_run_is_an_error_with_its_reason(project: Project) -> None:
     (row,) = [line.split() for line in shown.splitlines() if line.startswith("pace_features")]
     assert row == ["pace_features", "2", "2"]
     assert project.rows("pace_features")["01"] == 40
+
+
+def test_the_daemon_catches_up_by_itself(tmp_path: Path) -> None:
+    environment = servers.project(tmp_path, 1, 3)
+    spec = Path(environment["ML_PLATFORM_USE_CASES"]) / "trips" / "use_case.yaml"
+    # The days are long ago; what nothing has landed for since then is not asked for.
+    spec.write_text(spec.read_text() + 'schedules: {catch_up: "* * * * *", horizon: 2000d}\n')
+    ingest = ["ml-platform", "ingest", "trips", "--range", "2024-03-01...2024-03-03"]
+    assert servers.start(ingest, environment, tmp_path / "ingest.log").wait(120) == 0
+    with servers.dagster_dev(environment) as url, Orchestrator(url) as dagster:
+        dagster.post(START_CATCH_UP)
+        tags = {"ml_platform/upkeep": "trips"}
+        until(lambda: any(run.status is RunStatus.success for run in dagster.runs(tags)), 240)
+        # Time for more ticks, which find nothing left to do.
+        time.sleep(70)
+        (run,) = dagster.runs(tags)
+    assert set(run.tables) == {"trips/pace_features", "trips/labels"}
+    # Features of the fourth see the trips of the third.
+    assert run.partitions == ("2024-03-01", "2024-03-04")

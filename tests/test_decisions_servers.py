@@ -12,7 +12,7 @@ from dagster_servers import ROOT, dagster_dev, project
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
 
-WITHIN_SECONDS = 240
+WITHIN_SECONDS = 600
 
 
 def run(environment: Mapping[str, str], *command: str) -> str:

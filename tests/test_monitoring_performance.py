@@ -7,9 +7,15 @@ from trips_use_case import COMMIT, ZONE, at, days, land, settings, trips, write_
 
 from ml_platform.errors import EmptyPartition, LabelsNotArrived
 from ml_platform.metrics import measure
-from ml_platform.monitoring import performance_table, report_performance
+from ml_platform.monitoring import (
+    performance_table,
+    report_performance,
+    retraining_verdicts,
+    window_verdicts,
+)
+from ml_platform.monitoring.latest import latest_performance
 from ml_platform.scoring import score
-from ml_platform.spec.watching import Monitoring, Performance
+from ml_platform.spec.watching import Bounds, Monitoring, Performance
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 
@@ -124,6 +130,23 @@ def test_a_metric_out_of_bounds_fails_the_window(case):
     assert report(case, 14, 14, use_case=use_case).windows[window(14)].passed is False
     assert stored(case, "current", "passed", "roc_auc") == [(False,)]
     assert stored(case, "current", "passed", "brier") == [(None,)]
+
+
+def test_several_metrics_have_bounds_and_one_that_fails_fails_the_window(case):
+    bounds = Performance(min=0.6, bounds={"log_loss": Bounds(max=0.01)}, min_rows=20)
+    use_case = case.use_case.model_copy(update={"monitoring": Monitoring(performance=bounds)})
+    said = report(case, 14, 15, use_case=use_case).windows[window(15)]
+    assert (said.kept, said.passed) == ({"roc_auc": True, "log_loss": False}, False)
+    assert stored(case, "current", "passed", "log_loss") == [(False,), (False,)]
+    verdicts = window_verdicts(case.lake, use_case, "performance")
+    assert verdicts == [(window(14), False), (window(15), False)]
+    chosen = use_case.retrain.model_copy(update={"metrics": ("roc_auc",)})
+    counted = use_case.model_copy(update={"retrain": chosen})
+    counts = retraining_verdicts(case.lake, counted, "performance")
+    assert counts == [(window(14), True), (window(15), True)]
+    latest = latest_performance(case.lake, use_case)
+    assert (latest.metric, latest.bounds) == ("log_loss", "at most 0.01")
+    assert latest.value == said.metrics["log_loss"]
 
 
 def test_a_metric_that_is_undefined_has_no_value(case):

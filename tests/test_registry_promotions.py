@@ -90,6 +90,16 @@ def test_each_window_has_its_champion_or_the_error_that_says_why_not(world):
         raise next(iter(lacking.values()))
 
 
+def test_decisions_keep_their_order_where_the_clock_goes_back(world):
+    lake, use_case = world
+    record(lake, use_case, promotion(1, 5, decided=1), COMMIT)
+    record(lake, use_case, promotion(2, 5, decided=3), COMMIT)
+    record(lake, use_case, promotion(1, 5, decided=2, decision="rolled back"), COMMIT)
+    found = history(lake, use_case)
+    assert [p.version for p in found] == [1, 2, 1]
+    assert champion_at(found, at(6)) == 1
+
+
 def test_a_version_is_decided_about_once_and_rolled_back_to_often(world):
     lake, use_case = world
     record(lake, use_case, promotion(1, 5), COMMIT)

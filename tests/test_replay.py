@@ -4,8 +4,17 @@ from pathlib import Path
 import pytest
 import trips_use_case as trips
 
+from ml_platform.errors import PlatformError
 from ml_platform.monitoring import Cause
-from ml_platform.replay import Seen, Trigger, retraining_due, scheduled_cutoffs
+from ml_platform.monitoring.verdicts import drift_passed, performance_passed
+from ml_platform.replay import (
+    Policy,
+    Seen,
+    Trigger,
+    default_policies,
+    retraining_due,
+    scheduled_cutoffs,
+)
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.modelling import Retrain
 from ml_platform.spec.use_case import UseCase
@@ -107,3 +116,40 @@ def test_a_schedule_names_the_windows_in_which_it_fires(use_case: UseCase) -> No
     spring = Window(calendar.window("2024-03-01").start, calendar.window("2024-06-01").start)
     keys = [calendar.key(window) for window in scheduled_cutoffs(use_case, spring)]
     assert keys == ["2024-03-01", "2024-04-01", "2024-05-01"]
+
+
+def test_only_the_columns_and_metrics_that_are_named_count(use_case: UseCase) -> None:
+    drifted = {"probability": False, "city": True, "distance": True}
+    assert drift_passed(use_case, drifted) is False
+    assert drift_passed(use_case, drifted, ("probability",)) is True
+    assert drift_passed(use_case, drifted, ("label",)) is None
+    kept = {"roc_auc": True, "log_loss": False}
+    assert performance_passed(kept) is False
+    assert performance_passed(kept, ("roc_auc",)) is True
+    assert performance_passed({}, ("roc_auc",)) is None
+
+
+def test_policies_are_read_as_people_write_them(use_case: UseCase) -> None:
+    every = Policy.parse("drift+every:30d", use_case)
+    assert (every.causes, every.every, every.scheduled) == (("drift",), Duration(30, "d"), False)
+    calendar = use_case.calendar
+    spring = Window(calendar.window("2024-03-01").start, calendar.window("2024-06-01").start)
+    keys = [calendar.key(window) for window, _, _ in every.cutoffs(use_case, spring)]
+    assert keys == ["2024-03-31", "2024-04-30", "2024-05-30"]
+    assert default_policies(use_case) == ("never", "schedule", "drift")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("drfit", "no policy 'drfit'. Did you mean 'drift'?"),
+        ("never+drift", "its parts exclude each other"),
+        ("every:soon", "'soon' is no duration; write 90m, 3h, 7d, 2w or 1mo"),
+        ("every:0d", "'0d' should be longer than nothing"),
+        ("performance", "trips bounds no metric; set monitoring.performance"),
+    ],
+)
+def test_a_policy_that_says_nothing_is_an_error(use_case: UseCase, text: str, said: str) -> None:
+    with pytest.raises(PlatformError) as error:
+        Policy.parse(text, use_case)
+    assert str(error.value) == f"--policy {text}: {said}"

@@ -63,7 +63,7 @@ def test_the_events_of_a_batch_are_stored_together_or_not_at_all(
     entries = [r.event_log_entry for r in storage.get_records_for_run(run_id).records]
     broken: list[EventLogEntry] = [*entries[:3], "no event"]  # type: ignore[list-item]
     before = len(storage.get_records_for_run(run_id).records)
-    with pytest.raises(AttributeError, match="dagster_event"):
+    with pytest.raises(AttributeError, match="dagster_event_type"):
         storage.store_event_batch(broken)
     assert len(storage.get_records_for_run(run_id).records) == before
     storage.store_event_batch(entries[:3])

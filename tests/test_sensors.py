@@ -1,5 +1,8 @@
-"""Sensors of a small use case, evaluated on a real lake."""
+"""The landing sensor of a small use case, evaluated on a real lake."""
 
+import gzip
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -7,28 +10,46 @@ import pytest
 import trips_use_case as trips
 
 from ml_platform.settings import Settings
-from ml_platform.sources import ingest
+from ml_platform.sources import arrivals, ingest
+from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.stretches import contiguous, together
 from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from resources import RANGE_END, RANGE_START, LakeResource
-from sensors.landing import build_landing, contiguous
+from sensors.landing import build_landing
+
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+HEADER = b"trip,started_at,city,distance,delay\n"
 
 
 @pytest.fixture
 def use_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UseCase:
     monkeypatch.setenv("ML_PLATFORM_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ML_PLATFORM_LANDING_SETTLE_SECONDS", "0")
     return trips.write_folder(tmp_path / "use_cases", "binary")
 
 
+def folder() -> Path:
+    there = Path(Settings().landing_uri) / "trips"
+    there.mkdir(parents=True, exist_ok=True)
+    return there
+
+
 def land(first: int, last: int, seed: int = 0) -> None:
-    folder = Path(Settings().landing_uri) / "trips"
-    folder.mkdir(parents=True, exist_ok=True)
     rows = trips.trips(first, last, seed=seed)
     for day, part in rows.groupby(rows["started_at"].dt.strftime("%Y-%m-%d")):
-        part.to_csv(folder / f"{day}.csv", index=False)
+        part.to_csv(folder() / f"{day}.csv", index=False)
 
 
-def evaluate(use_case: UseCase, cursor: str | None) -> dg.SensorResult:
+def take_in(use_case: UseCase, first: int, last: int) -> None:
+    """Ingest, as the run does that the sensor asks for."""
+    lake = Lake(Settings())
+    ingest(lake, use_case, "trips", trips.days(first, last), trips.COMMIT)
+    lake.close()
+
+
+def evaluate(use_case: UseCase, cursor: str | None = None) -> dg.SensorResult:
     (sensor,) = build_landing(use_case, Settings())
     with dg.build_sensor_context(
         cursor=cursor, sensor_name=sensor.name, resources={"lake": LakeResource()}
@@ -42,43 +63,212 @@ def ranges(result: dg.SensorResult) -> list[tuple[str, str]]:
     return [(r.tags[RANGE_START], r.tags[RANGE_END]) for r in result.run_requests or []]
 
 
+def keys(result: dg.SensorResult) -> set[str | None]:
+    return {request.run_key for request in result.run_requests or []}
+
+
+def left(use_case: UseCase, now: datetime) -> dict[str, str]:
+    """Files that a look at some moment leaves alone, and why."""
+    lake = Lake(Settings())
+    found = arrivals(lake, use_case, "trips", trips.COMMIT, now)
+    lake.close()
+    return dict(found.left)
+
+
+def write(name: str, content: bytes, seconds_ago: float) -> None:
+    (folder() / name).write_bytes(content)
+    at = NOW.timestamp() - seconds_ago
+    os.utime(folder() / name, (at, at))
+
+
 def test_nothing_has_landed_yet(use_case: UseCase) -> None:
-    assert evaluate(use_case, None).run_requests == []
+    assert evaluate(use_case).run_requests == []
 
 
 def test_each_unbroken_run_of_new_days_becomes_one_run(use_case: UseCase) -> None:
     land(2, 4)
     land(8, 8)
-    result = evaluate(use_case, None)
+    result = evaluate(use_case)
     assert ranges(result) == [("2024-03-02", "2024-03-04"), ("2024-03-08", "2024-03-08")]
     tables = {key.path[-1] for key in (result.run_requests or [])[0].asset_selection or []}
-    assert tables == {"trips", "pace_features", "labels"}
+    assert tables == {"trips"}
 
 
 def test_what_was_asked_for_is_not_asked_for_again(use_case: UseCase) -> None:
     land(2, 4)
-    first = evaluate(use_case, None)
+    first = evaluate(use_case)
     assert evaluate(use_case, first.cursor).run_requests == []
+
+
+def test_a_lost_cursor_asks_again_only_for_what_was_not_ingested(use_case: UseCase) -> None:
+    land(2, 4)
+    first = evaluate(use_case)
+    # The run has not come to it yet: Dagster drops a run key that it knows.
+    assert keys(evaluate(use_case)) == keys(first)
+    take_in(use_case, 2, 4)
+    assert evaluate(use_case).run_requests == []
 
 
 def test_a_corrected_day_is_asked_for_again_under_another_run_key(use_case: UseCase) -> None:
     land(2, 4)
-    first = evaluate(use_case, None)
+    first = evaluate(use_case)
+    take_in(use_case, 2, 4)
     land(3, 3, seed=1)
     again = evaluate(use_case, first.cursor)
     assert ranges(again) == [("2024-03-03", "2024-03-03")]
-    keys = {r.run_key for r in [*(first.run_requests or []), *(again.run_requests or [])]}
-    assert len(keys) == 2
+    assert keys(first).isdisjoint(keys(again))
+
+
+def test_a_correction_that_is_taken_back_is_asked_for_under_a_third_run_key(
+    use_case: UseCase,
+) -> None:
+    seen: set[str | None] = set()
+    for seed in (0, 1, 0, 1):
+        land(3, 3, seed=seed)
+        asked = keys(evaluate(use_case))
+        assert len(asked) == 1
+        assert asked.isdisjoint(seen)
+        seen |= asked
+        take_in(use_case, 3, 3)
+
+
+def test_a_file_that_is_touched_or_delivered_again_is_no_news(use_case: UseCase) -> None:
+    land(2, 4)
+    first = evaluate(use_case)
+    take_in(use_case, 2, 4)
+    os.utime(folder() / "2024-03-03.csv", (1_800_000_000, 1_800_000_000))
+    again = (folder() / "2024-03-04.csv").read_bytes()
+    write("2024-03-04.csv", again, 0)
+    assert evaluate(use_case, first.cursor).run_requests == []
+
+
+def test_a_touched_file_does_not_overrule_the_one_that_corrected_it(use_case: UseCase) -> None:
+    write("a.csv", HEADER + b"1,2024-03-02T12:00:00Z,Albany,1,5\n", 3000)
+    write("b.csv", HEADER + b"1,2024-03-02T12:00:00Z,Boston,1,5\n", 2000)
+    take_in(use_case, 2, 2)
+    write("a.csv", HEADER + b"1,2024-03-02T12:00:00Z,Albany,1,5\n", 1000)
+    take_in(use_case, 2, 2)
+    lake = Lake(Settings())
+    with lake.cursor() as cursor:
+        assert cursor.execute("SELECT city FROM lake.trips.trips").fetchall() == [("Boston",)]
+    lake.close()
+
+
+def test_a_day_that_a_file_has_no_rows_of_any_more_is_asked_for_too(use_case: UseCase) -> None:
+    row = "{},2024-03-0{}T12:00:00Z,Albany,1,5\n"
+    write("a.csv", HEADER + (row.format(1, 2) + row.format(2, 5)).encode(), 3000)
+    first = evaluate(use_case)
+    assert ranges(first) == [("2024-03-02", "2024-03-02"), ("2024-03-05", "2024-03-05")]
+    take_in(use_case, 2, 5)
+    write("a.csv", HEADER + row.format(1, 3).encode(), 2000)
+    again = evaluate(use_case, first.cursor)
+    assert ranges(again) == [("2024-03-02", "2024-03-03"), ("2024-03-05", "2024-03-05")]
+    take_in(use_case, 2, 5)
+    assert evaluate(use_case).run_requests == []
 
 
 def test_days_that_were_ingested_by_hand_are_not_news(use_case: UseCase) -> None:
     land(2, 4)
+    take_in(use_case, 2, 4)
+    assert evaluate(use_case).run_requests == []
+
+
+def test_days_after_the_end_of_a_history_are_never_asked_for(use_case: UseCase) -> None:
+    spec = use_case.folder / "use_case.yaml"
+    spec.write_text(
+        spec.read_text().replace("start: 2024-03-01,", "start: 2024-03-01, end: 2024-03-04,")
+    )
+    land(2, 6)
+    assert ranges(evaluate(load_use_case(use_case.folder))) == [("2024-03-02", "2024-03-03")]
+
+
+def test_a_file_is_left_until_it_is_quiet(
+    use_case: UseCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_LANDING_SETTLE_SECONDS", "5")
+    write("a.csv", HEADER + b"1,2024-03-02,Albany,1,5\n", 3)
+    assert left(use_case, NOW) == {"a.csv": "was written 3 s ago"}
+    assert left(use_case, NOW + timedelta(seconds=3)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.csv", HEADER + b"1,2024-03-02,Alb", "ends in the midst of a line"),
+        ("a.csv", b"", "is empty so far"),
+        ("a.csv.gz", gzip.compress(HEADER * 9)[:-9], "ends in the midst of its zipped content"),
+        ("a.parquet", b"PAR1 and some pages", "has no Parquet footer yet"),
+    ],
+)  # fmt: skip
+def test_a_file_whose_end_is_missing_is_left_and_refused_in_the_end(
+    use_case: UseCase, name: str, content: bytes, why: str
+) -> None:
+    spec = use_case.folder / "use_case.yaml"
+    spec.write_text(spec.read_text().replace('"*.csv"', f'"*{name[1:]}"'))
+    case = load_use_case(use_case.folder)
+    write(name, content, 60)
+    assert left(case, NOW) == {name: why}
+    # Ten minutes later nobody is writing it any more: it is taken as it is, or refused by name.
+    assert left(case, NOW + timedelta(minutes=10)) == {}
     lake = Lake(Settings())
-    ingest(lake, use_case, "trips", trips.days(2, 4), trips.COMMIT)
+    report = ingest(lake, case, "trips", trips.days(2, 2), trips.COMMIT)
     lake.close()
-    assert evaluate(use_case, None).run_requests == []
+    quarantined = sum(counts.quarantined for counts in report.windows.values())
+    assert [error.file for error in report.refused] == [name] or quarantined == 1
+
+
+def test_a_run_of_the_sensor_leaves_half_a_file_that_a_person_would_get(use_case: UseCase) -> None:
+    land(2, 2)
+    write("half.csv", HEADER + b"1,2024-03-02T12:00:00Z,Albany,1,5\n2,2024-0", 60)
+    lake = Lake(Settings())
+    (patient,) = ingest(
+        lake, use_case, "trips", trips.days(2, 2), trips.COMMIT, now=NOW
+    ).windows.values()
+    (at_once,) = ingest(lake, use_case, "trips", trips.days(2, 2), trips.COMMIT).windows.values()
+    lake.close()
+    assert (patient.landed, at_once.landed) == (40, 42)
 
 
 def test_windows_are_grouped_where_they_touch(use_case: UseCase) -> None:
     days = [use_case.calendar.window(f"2024-03-{day:02d}") for day in (9, 10, 11, 14)]
     assert list(contiguous(days)) == [(days[0], days[2]), (days[3], days[3])]
+
+
+def test_tables_whose_stretches_overlap_share_a_run(use_case: UseCase) -> None:
+    def days(*numbers: int) -> list[Window]:
+        return [use_case.calendar.window(f"2024-03-{day:02d}") for day in numbers]
+
+    (first, second) = together(
+        {"labels": days(3, 4), "pace": days(5, 6, 7), "predictions": days(7, 8, 20)}
+    )
+    named = {
+        table: (use_case.calendar.key(begin), use_case.calendar.key(end))
+        for table, (begin, end) in first.stretches.items()
+    }
+    assert named == {
+        "labels": ("2024-03-03", "2024-03-04"),
+        "pace": ("2024-03-05", "2024-03-07"),
+        "predictions": ("2024-03-07", "2024-03-08"),
+    }
+    assert [use_case.calendar.key(window) for window in first.hull] == ["2024-03-03", "2024-03-08"]
+    assert list(second.stretches) == ["predictions"]
+
+
+def test_what_is_known_of_landing_stays_a_few_files(use_case: UseCase) -> None:
+    lake = Lake(Settings())
+    for number in range(70):
+        write(f"{number}.csv", HEADER + b"%d,2024-03-02T12:00:00Z,Albany,1,5\n" % number, 60)
+        arrivals(lake, use_case, "trips", trips.COMMIT, NOW)
+    with lake.cursor() as cursor:
+        files = cursor.execute(
+            "SELECT count(*) FROM ducklake_list_files('lake', 'landings', schema => 'trips')"
+        ).fetchone()
+        snapshots = cursor.execute(
+            "SELECT count(DISTINCT snapshot_id) FROM ducklake_table_insertions("
+            f"'lake', 'trips', 'landings', 0, {lake.snapshot(cursor)})"
+        ).fetchone()
+    lake.close()
+    assert files is not None
+    assert files[0] < 10
+    # When each was noted is still known.
+    assert snapshots == (70,)

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from ml_platform.settings import Settings
-from ml_platform.sources import IngestReport, ingest
+from ml_platform.sources import IngestReport, arrivals, ingest
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -217,6 +218,20 @@ def test_an_object_store_is_a_landing_folder_like_any_other(tmp_path: Path) -> N
             with lake.cursor() as cursor:
                 found = cursor.execute(f"SELECT reading, _file FROM lake.meters.{source}")
                 assert found.fetchall() == [(2.0, f"b.{source}")]
+
+            def behind(source: str = source) -> list[str]:
+                now = datetime.now(UTC)
+                found = arrivals(lake, meters.use_case, source, Commit("sensor", "abc"), now)
+                return [meters.use_case.calendar.key(window) for window in found.windows]
+
+            assert behind() == []
+            # Delivered again as it was: no news.
+            key = f"meters/b.{source}"
+            store.put_object(Bucket="landing", Key=key, Body=path.read_bytes())
+            assert behind() == []
+            write(path, [("a", day, "3")], None)
+            store.put_object(Bucket="landing", Key=key, Body=path.read_bytes())
+            assert behind() == ["2024-03-09"]
     finally:
         lake.close()
         server.stop()

@@ -93,7 +93,32 @@ FILES = {
     "model.py": MODEL,
 }
 
+AS_FILES = '    files: "orders/*.csv"\n'
+AS_TABLE = "    table: erp.public.orders\n    high_water: ordered_at\n"
+
 # fmt: off
+TABLE_MISTAKES = [
+    (AS_FILES + AS_TABLE,
+     "7 sources.orders.table: a source has files or a table; remove one of the two"),
+    ("    table: erp.public.orders\n",
+     "6 sources.orders.table: needs a column that grows with every change; add `high_water: "
+     "updated_at`"),
+    (AS_TABLE.replace("ordered", "orderd"),
+     "7 sources.orders.high_water: no column 'orderd_at'. Did you mean 'ordered_at'?"),
+    (AS_TABLE.replace("erp.public.", ""),
+     "6 sources.orders.table: 'orders' should be <database>.<schema>.<table>, such as "
+     "erp.public.orders"),
+    (AS_TABLE.replace("erp", "epr"),
+     "6 sources.orders.table: the setting databases has no database 'epr'. Did you mean "
+     "'erp'?"),
+    (AS_FILES + "    high_water: ordered_at\n",
+     "7 sources.orders.high_water: is about a `table:`, and files have none; remove it"),
+    (AS_TABLE + "    late: replace\n",
+     "8 sources.orders.late: 'replace' is about files; a table always holds what is true now; "
+     "remove it"),
+    (AS_TABLE + "    format: csv\n",
+     "8 sources.orders.format: is about files, and a table has none; remove it"),
+]
 YAML_MISTAKES = [
     ("description: Will the parcel arrive late?\n", "",
      "parcels/use_case.yaml:1 description: is missing; add `description: …`"),
@@ -149,7 +174,7 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:5 sources.carrier_features: 'carrier_features' is a table "
      "of the platform; rename it, such as 'carrier_features_source'"),
     ("    files: \"orders/*.csv\"\n", "",
-     "parcels/use_case.yaml:5 sources.orders.files: is missing; add `files: …`"),
+     "parcels/use_case.yaml:5 sources.orders: lands from nowhere; add `files: …`, or `table: …`"),
     ("    files: \"orders/*.csv\"\n", "    file: \"orders/*.csv\"\n",
      "parcels/use_case.yaml:6 sources.orders.file: unknown key. Did you mean 'files'?"),
     ("    files: \"orders/*.csv\"\n", "    files: [a.csv, b.csv]\n",
@@ -673,3 +698,13 @@ def test_a_query_may_end_in_a_comment(tmp_path: Path):
     query = load_use_case(write(tmp_path / "parcels", files)).label.query
 
     assert duckdb.sql(f"SELECT * FROM (WITH deliveries AS (FROM {ROW}) {query})").fetchall()
+
+
+@pytest.mark.parametrize(("origin", "expected"), TABLE_MISTAKES)
+def test_mistakes_about_tables_of_databases(tmp_path: Path, origin: str, expected: str) -> None:
+    spec = SPEC.replace(AS_FILES, origin)
+    folder = write(tmp_path / "parcels", {**FILES, "use_case.yaml": spec})
+    with pytest.raises(SpecErrors) as caught:
+        load_use_case(folder, ["erp"])
+    (error,) = caught.value.errors
+    assert str(error).endswith(f"parcels/use_case.yaml:{expected}")

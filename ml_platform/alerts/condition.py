@@ -12,7 +12,7 @@ from ml_platform.spec.windows import Window
 
 Kind = Literal[
     "drift", "performance", "failed_run", "quarantine", "freshness",
-    "refused", "approval", "promotion", "rollback",
+    "refused", "approval", "promotion", "rollback", "serving", "rollout",
 ]  # fmt: skip
 Severity = Literal["info", "warning", "critical"]
 
@@ -26,8 +26,10 @@ SEVERITIES: dict[Kind, Severity] = {
     "approval": "warning",
     "promotion": "info",
     "rollback": "warning",
+    "serving": "critical",
+    "rollout": "warning",
 }
-EVENTS = frozenset({"failed_run", "refused", "promotion", "rollback"})
+EVENTS = frozenset({"failed_run", "refused", "promotion", "rollback", "rollout"})
 """Kinds that are told once. The others last: they are told when they begin and when they end."""
 
 

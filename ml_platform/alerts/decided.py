@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ml_platform.alerts.condition import Condition, Found, Kind, asset_url, clock
-from ml_platform.registry import Promotion
+from ml_platform.registry import Promotion, latest_decision
 from ml_platform.registry.promotions import Decision
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
@@ -18,24 +18,18 @@ KINDS: dict[Decision, Kind] = {
 
 def find_decided(settings: Settings, use_case: UseCase, decisions: Sequence[Promotion]) -> Found:
     """Every decision as an event, and for each version that still waits a condition."""
-    answers = {p.version: p for p in decisions if p.decision in {"promoted", "refused"}}
     conditions = [
         _decided(settings, use_case, p)
         for p in decisions
-        if p.decision != "waiting" or p.version not in answers
+        if p.decision != "waiting" or latest_decision(decisions, p.version) == p
     ]
     notes = {
         f"approval/{p.version}": f"Version {p.version} was {p.decision} by {p.decided_by}: "
         f"{p.reason.rstrip('.')}."
-        for p in answers.values()
+        for p in decisions
+        if p.decision in {"promoted", "refused"}
     }
     return Found(tuple(conditions), notes)
-
-
-def open_approvals(decisions: Sequence[Promotion]) -> list[Promotion]:
-    """Versions that passed the gate and still wait for a person, the oldest first."""
-    answered = {p.version for p in decisions if p.decision in {"promoted", "refused"}}
-    return [p for p in decisions if p.decision == "waiting" and p.version not in answered]
 
 
 def _decided(settings: Settings, use_case: UseCase, p: Promotion) -> Condition:
@@ -51,13 +45,16 @@ def _decided(settings: Settings, use_case: UseCase, p: Promotion) -> Condition:
             done = f"the champion stays; the figures of version {p.version} are kept."
         case "rolled back":
             title = f"{name} was rolled back to version {p.version}"
-            done = f"version {p.version} serves from partition {start} on."
+            done = (
+                f"version {p.version} serves from partition {start} on; what the replaced version "
+                "wrote from there on is made again."
+            )
         case "waiting":
             title = f"Version {p.version} of {name} waits for your approval"
             done = (
-                f"it passed the gate and does not serve yet. Let it serve with "
-                f"`ml-platform approve {name} {p.version} --reason …`, or "
-                f"`ml-platform reject {name} {p.version} --reason …`."
+                "it passed the gate and does not serve yet. Look with "
+                f"`ml-platform approvals {name}`, then `ml-platform approve {name} {p.version} "
+                "--reason …`, or reject."
             )
     moment = f"@{p.decided_at:%Y-%m-%dT%H:%M:%S.%f}"
     return Condition(

@@ -7,6 +7,7 @@ from ml_platform.alerts.condition import Found
 from ml_platform.alerts.decided import find_decided
 from ml_platform.alerts.failures import FailedRun, find_failures
 from ml_platform.alerts.reported import find_drift, find_performance
+from ml_platform.alerts.serving import find_serving
 from ml_platform.alerts.tables import find_late, find_quarantine
 from ml_platform.registry import history
 from ml_platform.spec.use_case import UseCase
@@ -24,6 +25,7 @@ def find_conditions(
         find_quarantine(lake, use_case),
         find_late(lake, use_case, now),
         find_decided(lake.settings, use_case, decisions),
+        find_serving(lake, use_case, decisions, now),
         find_failures(lake.settings, use_case, failed_runs),
     )
     notes: dict[str, str] = {}

@@ -20,6 +20,8 @@ MANY: dict[Kind, str] = {
     "approval": "versions that wait for approval",
     "promotion": "promotions",
     "rollback": "rollbacks",
+    "serving": "versions that cannot be served",
+    "rollout": "rollouts ended",
 }
 
 

@@ -8,7 +8,6 @@ from ml_platform.alerts.condition import Condition, Found, asset_url, clock, cou
 from ml_platform.monitoring import report_url
 from ml_platform.monitoring.latest import (
     Latest,
-    bounds_text,
     latest_drift,
     latest_performance,
 )
@@ -59,7 +58,7 @@ def find_performance(lake: Lake, use_case: UseCase, decisions: Sequence[Promotio
     latest = latest_performance(lake, use_case)
     if latest is None:
         return Found(())
-    metric, bounds = use_case.model.metric, bounds_text(use_case)
+    metric, bounds = latest.metric, latest.bounds
     key = use_case.calendar.key(latest.window)
     said = (
         f"In partition {key} {metric} is {latest.value:.4f} on {latest.rows} labelled "

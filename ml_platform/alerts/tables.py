@@ -5,7 +5,7 @@ from datetime import datetime
 from ml_platform.alerts.condition import Condition, Found, asset_url, clock, counted
 from ml_platform.alerts.freshness import Freshness, due_at, read_freshness
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
-from ml_platform.sources.landing import landing_glob
+from ml_platform.sources.listing import landing_glob
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 
@@ -54,7 +54,8 @@ def _late(lake: Lake, use_case: UseCase, late: Freshness) -> Condition:
         where = landing_glob(lake, use_case, late.table)
         done = f"nothing can be ingested until files land: look for {where}."
     else:
-        done = f"nothing; materialise {use_case.name}/{late.table} from {calendar.key(first)} on."
+        command = f"ml-platform backfill {use_case.name} {late.table} --from {calendar.key(first)}"
+        done = f"nothing by itself so far; `{command}` computes what lacks."
     return Condition(
         use_case=use_case.name,
         kind="freshness",

@@ -44,6 +44,8 @@ def _compute(
         score(lake, registry, use_case, stretch, commit)
     elif table == "drift_report":
         report_drift(lake, registry, use_case, stretch, commit)
+    elif table == "live_drift_report":
+        report_drift(lake, registry, use_case, stretch, commit, live=True)
     else:
-        now = datetime.now(UTC)
-        report_performance(lake, use_case, stretch, commit, now=now)
+        now, live = datetime.now(UTC), table == "live_performance_report"
+        report_performance(lake, use_case, stretch, commit, now=now, live=live)

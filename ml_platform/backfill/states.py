@@ -20,7 +20,11 @@ from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import naive_utc
 
-BY_CHAMPION = {"predictions": "model_version", "drift_report": "reference_version"}
+BY_CHAMPION = {
+    "predictions": "model_version",
+    "drift_report": "reference_version",
+    "live_drift_report": "reference_version",
+}
 """Tables that the champion of a window makes, and the column that says which it was."""
 
 

@@ -11,6 +11,8 @@ from ml_platform.cli import (
     declaring,
     models,
     replaying,
+    reviewing,
+    rollouts,
     servers,
     tables,
     watching,
@@ -25,8 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 GROUPS = (
-    declaring, tables, backfilling, models, decisions, replaying, watching, servers,
-    access,
+    declaring, tables, backfilling, models, decisions, rollouts, reviewing, replaying, watching,
+    servers, access,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

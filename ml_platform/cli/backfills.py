@@ -1,9 +1,9 @@
 """What the backfill command does, and what it says meanwhile."""
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -30,6 +30,7 @@ How = Literal["here", "runs", "daemon"]
 CHUNK_HERE = 60
 """Windows of a transaction, where no run of Dagster holds them together."""
 PIECES_SHOWN = 3
+MOST_ROUNDS = 3
 TABLES_NAMED = 4
 INTERRUPTED = 130
 
@@ -108,32 +109,47 @@ def backfill(
     use_case = platform.loaded.require(name)
     tables, stretch = asked.tables_in(use_case), asked.stretch_in(platform, use_case)
     with Orchestrator(platform.settings.dagster_url) as dagster:
+        runs = None
+        if how != "here":
+            lock = platform.settings.root / "backfill.lock"
+            runs = Runs(dagster, use_case, lock, platform.person)
         _look_at_landing(platform, use_case, tables)
-        failed = {} if how == "here" else _failed(dagster, use_case, tables)
+        failed = _failed(dagster, use_case, tables) if runs else {}
         states = judge(platform.lake, use_case, stretch, tables, failed)
-        due = due_with_followers(use_case, states, asked.every)
-        longest = asked.chunk or (CHUNK_HERE if how == "here" else None)
-        pieces = list(chunks(use_case, due, longest))
-        if asked.run_per_table:
-            pieces = [single for piece in pieces for single in piece.by_table]
-        _show(use_case, states, {t: len(windows) for t, windows in due.items()}, pieces)
-        work = Backfill(platform, use_case, asked, pieces)
-        if dry_run or not pieces:
-            return
-        # Before it begins: what is interrupted halfway was done by someone as well.
-        platform.audit(
-            "backfill", use_case.name, ", ".join(tables), stretch=str(stretch),
-            partitions=str(work.partitions), how=how,
-        )  # fmt: skip
-        with _progress(work.partitions) as report:
-            if how == "here":
-                _compute_here(work, report)
-            else:
-                runs = Runs(
-                    dagster, use_case, platform.settings.root / "backfill.lock", platform.person
-                )
-                _follow(work, runs, report, daemon=how == "daemon")
-    printing.show_line(f"{work.partitions} partitions are up to date")
+        work = _planned(platform, use_case, asked, states, how)
+        _show(work, states)
+        if work.chunks and not dry_run:
+            # Before it begins: what is interrupted halfway was done by someone as well.
+            platform.audit(
+                "backfill", use_case.name, ", ".join(tables), stretch=str(stretch),
+                partitions=str(work.partitions), how=how,
+            )  # fmt: skip
+        done = 0
+        for _ in range(0 if dry_run else MOST_ROUNDS):
+            if not work.chunks:
+                break
+            with _progress(work.partitions) as report:
+                if runs is None:
+                    _compute_here(work, report)
+                else:
+                    _follow(work, runs, report, daemon=how == "daemon")
+            done += work.partitions
+            # What looks ahead over the end of a chunk has seen less than there is by now.
+            states = judge(platform.lake, use_case, stretch, tables)
+            work = _planned(platform, use_case, replace(asked, every=False), states, how)
+    if done:
+        printing.show_line(f"{done} partitions were computed")
+
+
+def _planned(
+    platform: Platform, use_case: UseCase, asked: Asked, states: States, how: How
+) -> Backfill:
+    due = due_with_followers(use_case, states, asked.every)
+    longest = asked.chunk or (CHUNK_HERE if how == "here" else None)
+    pieces = list(chunks(use_case, due, longest))
+    if asked.run_per_table:
+        pieces = [single for piece in pieces for single in piece.by_table]
+    return Backfill(platform, use_case, asked, pieces)
 
 
 def end(platform: Platform, name: str) -> None:
@@ -153,7 +169,8 @@ def _look_at_landing(platform: Platform, use_case: UseCase, tables: Collection[s
         if source in tables:
             # Where nothing has ever landed there is nothing to ingest.
             with suppress(LandingError):
-                arrivals(platform.lake, use_case, source, None, platform.commit(use_case, source))
+                commit = platform.commit(use_case, source)
+                arrivals(platform.lake, use_case, source, commit, datetime.now(UTC))
 
 
 def _failed(
@@ -201,7 +218,8 @@ def _follow(work: Backfill, runs: Runs, report: Report, *, daemon: bool) -> None
             else:
                 for run in runs.carry_out(chunk, work.is_due):
                     link = runs.dagster.link(run.id)
-                    doing = ", ".join(run.steps) or run.status.value.lower()
+                    steps = [step.rpartition("/")[2] for step in run.steps]
+                    doing = steps[-1] if steps else run.status.value.lower()
                     report(done + runs.finished(run, chunk), f"{named} {doing}")
             done += chunk.partitions
         report(done, "")
@@ -214,11 +232,13 @@ def _follow(work: Backfill, runs: Runs, report: Report, *, daemon: bool) -> None
         sys.exit(INTERRUPTED)
 
 
-def _show(use_case: UseCase, states: States, due: Mapping[str, int], pieces: list[Chunk]) -> None:
+def _show(work: Backfill, states: States) -> None:
+    use_case, pieces = work.use_case, work.chunks
     rows = []
     for table, by_window in states.items():
         found = counts(by_window.values())
-        rows.append((table, *(str(found[s] or "") for s in Standing), str(due.get(table) or "")))
+        due = sum(piece.due.get(table, 0) for piece in pieces)
+        rows.append((table, *(str(found[s] or "") for s in Standing), str(due or "")))
     printing.show_table(("table", *Standing, "to compute"), rows)
     shown = [f"{_named(use_case, piece)} of {_listed(piece.tables)}" for piece in pieces]
     for line in shown[:PIECES_SHOWN]:

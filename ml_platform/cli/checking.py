@@ -12,7 +12,7 @@ def check(settings: Settings, name: str | None) -> None:
 
     Raises PlatformError with all mistakes.
     """
-    loaded = load_use_cases(settings.use_cases)
+    loaded = load_use_cases(settings.use_cases, settings.databases)
     if name is not None:
         chosen = [loaded.require(name)]
     else:

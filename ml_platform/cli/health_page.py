@@ -158,12 +158,10 @@ def _drift(health: "Health") -> str:
 
 
 def _performance(health: "Health") -> str:
-    from ml_platform.monitoring.latest import bounds_text
-
     case, latest = health.use_case, health.performance
     if latest is None:
         return f"[{DIM}]not judged yet[/]"
-    said = f"{case.model.metric} {latest.value:.4f}, should be {bounds_text(case)}"
+    said = f"{latest.metric} {latest.value:.4f}, should be {latest.bounds}"
     return f"{_verdict(case, latest)}: {said}"
 
 

@@ -16,6 +16,7 @@ from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.registry import Registry
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.loading import Loaded, load_use_cases
+from ml_platform.spec.tables import code_version, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
@@ -44,7 +45,7 @@ class Platform:
 
     @cached_property
     def loaded(self) -> Loaded:
-        return load_use_cases(self.settings.use_cases)
+        return load_use_cases(self.settings.use_cases, self.settings.databases)
 
     @cached_property
     def run_id(self) -> str:
@@ -58,7 +59,9 @@ class Platform:
 
     def commit(self, use_case: UseCase, table: str) -> Commit:
         """The commit of a command that writes a table."""
-        return Commit(self.run_id, use_case.code_version, f"{use_case.name}/{table}")
+        windowed = table in tables_of(use_case)
+        version = code_version(use_case, table) if windowed else use_case.code_version
+        return Commit(self.run_id, version, f"{use_case.name}/{table}")
 
     def platform_commit(self, table: str) -> Commit:
         """The commit of a command that writes a table of the platform's own."""

@@ -1,5 +1,7 @@
 """Feature views, their join with examples at a moment, and the same features looked up online."""
 
+from ml_platform.features.feedback import best_sql, given_sql, has_feedback
+from ml_platform.features.feedback_counts import FeedbackCounts, count_feedback
 from ml_platform.features.frame import assemble, join_sql, split_by_window
 from ml_platform.features.leak import LeakReport, check_leak
 from ml_platform.features.online import OnlineFeatures, online_features, open_online_store
@@ -23,6 +25,7 @@ from ml_platform.features.views import (
 )
 
 __all__ = [
+    "FeedbackCounts",
     "LeakReport",
     "OnlineFeatures",
     "OnlineStore",
@@ -30,11 +33,15 @@ __all__ = [
     "RequestReader",
     "Requested",
     "assemble",
+    "best_sql",
     "check_leak",
     "compute_features",
     "compute_labels",
+    "count_feedback",
     "entity_types",
     "feature_view_table",
+    "given_sql",
+    "has_feedback",
     "inside_sql",
     "instant",
     "join_sql",

@@ -6,6 +6,7 @@ from datetime import datetime
 import duckdb
 
 from ml_platform.errors import QueryFailed
+from ml_platform.features.feedback import given_sql, has_feedback, with_feedback
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
@@ -80,13 +81,21 @@ def compute_features(
 
 
 def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commit) -> Written:
-    """Compute the labels of a stretch's examples from what has landed so far."""
+    """Compute the labels of a stretch's examples from what has landed so far, and what came back.
+
+    Where both say something of an example, `label.feedback` says which holds.
+    """
     with lake.cursor(use_case.timezone) as cursor:
         end = use_case.label.horizon.after(stretch.end, use_case.calendar.timezone)
         sight = Sight(Window(stretch.start, end), lake.snapshot(cursor))
         shown = _sources_sql(lake, cursor, use_case, use_case.label.reads, sight)
         query = f"{shown} SELECT * FROM ({use_case.label.query}) WHERE {inside_sql(stretch)}"
-        return _replace(lake, cursor, use_case, labels_table(use_case), query, stretch, commit)
+        table = labels_table(use_case)
+        if has_feedback(lake, cursor, use_case):
+            where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
+            given = given_sql(lake, cursor, use_case, where, sight.snapshot)
+            query = with_feedback(query, given, use_case, tuple(table.columns))
+        return _replace(lake, cursor, use_case, table, query, stretch, commit)
 
 
 def view_sql(

@@ -16,7 +16,8 @@ from ml_platform.monitoring.performance import (
     report_performance,
 )
 from ml_platform.monitoring.scores import ColumnDrift
-from ml_platform.monitoring.verdicts import Cause, window_verdicts
+from ml_platform.monitoring.skew import Skew, compare_online
+from ml_platform.monitoring.verdicts import Cause, retraining_verdicts, window_verdicts
 
 __all__ = [
     "Cause",
@@ -24,8 +25,10 @@ __all__ = [
     "DriftRun",
     "Performance",
     "PerformanceRun",
+    "Skew",
     "StoredDrift",
     "WindowDrift",
+    "compare_online",
     "drift_table",
     "performance_table",
     "render_drift_html",
@@ -33,6 +36,7 @@ __all__ = [
     "report_path",
     "report_performance",
     "report_url",
+    "retraining_verdicts",
     "stored_drift",
     "window_verdicts",
 ]

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from ml_platform.errors import EmptyPartition, PlatformError, TableNotFound
 from ml_platform.monitoring.columns import Readings, monitored_columns, vanished_columns
-from ml_platform.monitoring.readings import read_columns
+from ml_platform.monitoring.readings import read_columns, read_live_columns
 from ml_platform.monitoring.scores import ColumnDrift, Trail, measure_drift
 from ml_platform.registry import ModelVersion, Registry, champions_of
 from ml_platform.spec.use_case import UseCase
@@ -87,11 +87,14 @@ class StoredDrift:
     largest_score: float | None
 
 
-def drift_table(use_case: UseCase) -> Table:
-    """Where drift reports are kept: one row for each column of each window."""
+def drift_table(use_case: UseCase, *, live: bool = False) -> Table:
+    """Where drift reports are kept: one row for each column of each window.
+
+    live: those of the rows that were predicted on request.
+    """
     return Table(
         schema=use_case.name,
-        name="drift_report",
+        name="live_drift_report" if live else "drift_report",
         columns={
             "window_at": "TIMESTAMPTZ",
             "column_name": "VARCHAR",
@@ -114,24 +117,31 @@ def drift_table(use_case: UseCase) -> Table:
 
 
 def report_drift(
-    lake: Lake, registry: Registry, use_case: UseCase, stretch: Window, commit: Commit
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    stretch: Window,
+    commit: Commit,
+    *,
+    live: bool = False,
 ) -> DriftRun:
     """Report on every window of a stretch and store the reports, in one transaction.
 
     Windows before the first promotion, and windows that no example trails up to, are skipped with
     a reason. A column is not judged where the window has fewer than `drift.min_rows` rows or the
     reference no value; a column that vanished, or lost all its values, has drifted.
+    live: report on what was predicted on request, in the columns that the log keeps as they are.
     Raises TableNotFound where the examples or a feature table lack, ModelNotFound, ModelRefused.
     """
     champions, lacking = champions_of(lake, use_case, stretch)
     with lake.cursor(use_case.timezone) as cursor:
         snapshot = lake.snapshot(cursor)
         models = {v: registry.load(use_case, v) for v in sorted(set(champions.values()))}
-        found = judge_windows(cursor, lake, use_case, champions, models, snapshot)
+        found = judge_windows(cursor, lake, use_case, champions, models, snapshot, live=live)
         cursor.register("drift_rows", _rows(use_case, found, snapshot))
         try:
             written = replace_windows(
-                lake, cursor, drift_table(use_case), "FROM drift_rows",
+                lake, cursor, drift_table(use_case, live=live), "FROM drift_rows",
                 time="window_at", calendar=use_case.calendar, stretch=stretch, commit=commit,
             )  # fmt: skip
         finally:
@@ -156,13 +166,16 @@ def judge_windows(
     champions: Mapping[Window, int],
     models: Mapping[int, ModelVersion],
     snapshot: int,
+    *,
+    live: bool = False,
 ) -> dict[Window, WindowDrift]:
     """Judge windows, each by its champion, without storing anything; those without rows lack."""
     if not champions:
         return {}
     trails = [trail(use_case, window, version) for window, version in champions.items()]
     stretch = Window(min(t.since for t in trails), max(t.until for t in trails))
-    readings = read_columns(cursor, lake, use_case, stretch, snapshot)
+    read = read_live_columns if live else read_columns
+    readings = read(cursor, lake, use_case, stretch, snapshot)
     judged = judge_readings(use_case, readings, champions, models)
     return {window: drift for window, drift in judged if drift is not None}
 
@@ -178,9 +191,10 @@ def judge_readings(
     readings: every monitored column over the trails of all windows.
     """
     gone = [c for model in models.values() for c in vanished_columns(use_case, model.columns)]
+    watched = [column for column in monitored_columns(use_case) if column.name in readings]
     limit = use_case.monitoring.drift.share
     results = measure_drift(
-        list(dict.fromkeys((*monitored_columns(use_case), *gone))),
+        list(dict.fromkeys((*watched, *gone))),
         readings,
         {version: model.reference for version, model in models.items()},
         [trail(use_case, window, version) for window, version in champions.items()],

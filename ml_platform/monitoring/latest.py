@@ -27,7 +27,7 @@ class Latest:
     window: Window
     passed: bool
     value: float
-    """Share of drifted columns, or the model's metric."""
+    """Share of drifted columns, or the metric."""
     rows: int
     """Columns judged, or labelled predictions."""
     versions: tuple[int, ...]
@@ -36,6 +36,10 @@ class Latest:
     """The unbroken run of windows with this verdict that ends with the newest, in order."""
     columns: tuple[ColumnScore, ...] = field(default=())
     """Drifted columns, the farthest first."""
+    metric: str = ""
+    """What `value` is, of performance: one that fails where one does, else the model's."""
+    bounds: str = ""
+    """Between what the metric has to be, in words."""
 
 
 def latest_drift(lake: Lake, use_case: UseCase) -> Latest | None:
@@ -65,21 +69,25 @@ def latest_performance(lake: Lake, use_case: UseCase) -> Latest | None:
     with lake.cursor() as cursor:
         relation = lake.relation(cursor, use_case.name, "performance_report")
         row = cursor.execute(
-            f"""SELECT value, labelled, model_versions FROM {relation}
-            WHERE {WINDOW_START} = ? AND revision = 'current' AND metric = ?""",
+            f"""SELECT metric, value, labelled, model_versions FROM {relation}
+            WHERE {WINDOW_START} = ? AND revision = 'current' AND passed IS NOT NULL
+            ORDER BY passed, metric <> ?, metric""",
             [naive_utc(window.start), use_case.model.metric],
         ).fetchone()
-    # A window is judged by this very metric, so there is a row with a value.
+    # A window is judged by its metrics, so there is a row with a value.
     assert row is not None
-    value, labelled, versions = row
-    return Latest(window, passed, value, labelled, tuple(versions), _streak(verdicts))
-
-
-def bounds_text(use_case: UseCase) -> str:
-    """The bounds that performance has to keep, in words."""
-    spec = use_case.monitoring.performance
-    named = [("at least", spec.min), ("at most", spec.max)]
-    return " and ".join(f"{word} {bound}" for word, bound in named if bound is not None)
+    metric, value, labelled, versions = row
+    bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
+    return Latest(
+        window,
+        passed,
+        value,
+        labelled,
+        tuple(versions),
+        _streak(verdicts),
+        metric=metric,
+        bounds=str(bounds.get(metric, "")),
+    )
 
 
 def _streak(verdicts: Sequence[tuple[Window, bool]]) -> tuple[Window, ...]:

@@ -18,9 +18,10 @@ import pyarrow as pa
 from ml_platform.errors import EmptyPartition, LabelsNotArrived, PlatformError, TableNotFound
 from ml_platform.features import inside_sql, split_by_window, windows_sql
 from ml_platform.metrics import measure
+from ml_platform.monitoring.live import labelled_requests
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.queries import quote
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import REQUESTS, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, Table, replace_windows
 from ml_platform.storage.tables import WINDOW_START
@@ -72,11 +73,14 @@ class PerformanceRun:
     skipped: Mapping[Window, PlatformError] = field(default_factory=dict)
 
 
-def performance_table(use_case: UseCase) -> Table:
-    """Where performance reports are kept: one row for each metric and revision of each window."""
+def performance_table(use_case: UseCase, *, live: bool = False) -> Table:
+    """Where performance reports are kept: one row for each metric and revision of each window.
+
+    live: those of the rows that were predicted on request.
+    """
     return Table(
         schema=use_case.name,
-        name="performance_report",
+        name="live_performance_report" if live else "performance_report",
         columns={
             "window_at": "TIMESTAMPTZ",
             "revision": "VARCHAR",
@@ -97,26 +101,36 @@ def performance_table(use_case: UseCase) -> Table:
 
 
 def report_performance(
-    lake: Lake, use_case: UseCase, stretch: Window, commit: Commit, *, now: datetime
+    lake: Lake,
+    use_case: UseCase,
+    stretch: Window,
+    commit: Commit,
+    *,
+    now: datetime,
+    live: bool = False,
 ) -> PerformanceRun:
     """Report on every window of a stretch and store the reports, in one transaction.
 
     now: labels known before this moment count. Windows without predictions, and windows none of
     whose labels is known yet, are skipped with a reason; where the stretch is a single window,
     that is EmptyPartition or LabelsNotArrived. A metric that is undefined has no value.
+    live: report on what was predicted on request, not on the prediction table.
     """
+    table = performance_table(use_case, live=live)
+    source = REQUESTS if live else "predictions"
     windows = list(use_case.calendar.windows(stretch))
     with lake.cursor(use_case.timezone) as cursor:
         snapshot = lake.snapshot(cursor)
-        frame = _labelled_predictions(cursor, lake, use_case, stretch, snapshot)
-        kept = _stored_first(cursor, lake, use_case, stretch, snapshot)
+        read = labelled_requests if live else _labelled_predictions
+        frame = read(cursor, lake, use_case, stretch, snapshot)
+        kept = _stored_first(cursor, lake, use_case, table, stretch, snapshot)
         found: dict[Window, Performance] = {}
         skipped: dict[Window, PlatformError] = {}
         rows: list[Row] = []
         for window, part in split_by_window(frame, windows):
             first = kept.get(window.start.astimezone(UTC), [])
             try:
-                current = _measured(use_case, window, part, now)
+                current = _measured(use_case, window, part, now, source)
             except (EmptyPartition, LabelsNotArrived) as error:
                 skipped[window] = error
                 rows += first
@@ -132,7 +146,7 @@ def report_performance(
         cursor.register("performance_rows", _arrow(use_case, rows))
         try:
             written = replace_windows(
-                lake, cursor, performance_table(use_case), "FROM performance_rows",
+                lake, cursor, table, "FROM performance_rows",
                 time="window_at", calendar=use_case.calendar, stretch=stretch, commit=commit,
             )  # fmt: skip
         finally:
@@ -159,14 +173,19 @@ def _labelled_predictions(
 
 
 def _stored_first(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    table: Table,
+    stretch: Window,
+    snapshot: int,
 ) -> dict[datetime, list[Row]]:
     try:
-        relation = lake.relation(cursor, use_case.name, "performance_report", snapshot)
+        relation = lake.relation(cursor, use_case.name, table.name, snapshot)
     except TableNotFound:
         return {}
     stored = cursor.execute(
-        f"""SELECT {", ".join(quote(c) for c in performance_table(use_case).columns)}
+        f"""SELECT {", ".join(quote(c) for c in table.columns)}
         FROM {relation} WHERE revision = 'first' AND {windows_sql(use_case, stretch)}
         ORDER BY {WINDOW_START}, metric"""
     ).to_arrow_table()
@@ -176,12 +195,14 @@ def _stored_first(
     return first
 
 
-def _measured(use_case: UseCase, window: Window, rows: pd.DataFrame, by: datetime) -> Performance:
+def _measured(
+    use_case: UseCase, window: Window, rows: pd.DataFrame, by: datetime, table: str
+) -> Performance:
     key = use_case.calendar.key(window)
     if not len(rows):
         raise EmptyPartition(
             f"{use_case.name} has no predictions for {key}; materialise "
-            f"{use_case.name}/predictions for it first"
+            f"{use_case.name}/{table} for it first"
         )
     measured = measure_window(use_case, rows, by)
     if not measured.labelled:

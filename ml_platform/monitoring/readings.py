@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ml_platform.errors import TableNotFound
 from ml_platform.features import assemble, inside_sql, windows_sql
 from ml_platform.monitoring.columns import MonitoredColumn, Readings, monitored_columns
+from ml_platform.monitoring.live import live_columns, read_requests
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -37,6 +38,25 @@ def read_columns(
         rows = _rows(cursor, lake, use_case, table, names, stretch, snapshot)
         found |= readings_of(chosen, rows)
     return found
+
+
+def read_live_columns(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+) -> dict[str, Readings]:
+    """As `read_columns`, of rows that were predicted on request, where the log keeps a column.
+
+    Raises TableNotFound where nothing has been answered yet.
+    """
+    kept = live_columns(use_case)
+    columns = [column for column in monitored_columns(use_case) if column.name in kept]
+    asked = [column for column in columns if column.kind != "label"]
+    names = [column.name for column in asked]
+    rows = read_requests(cursor, lake, use_case, names, stretch, snapshot)
+    labels = [column for column in columns if column.kind == "label"]
+    known = _rows(
+        cursor, lake, use_case, "labels", ["label", "event_time", "known_at"], stretch, snapshot
+    )
+    return {**readings_of(asked, rows), **readings_of(labels, known)}
 
 
 def _rows(

@@ -1,9 +1,6 @@
-"""Whether each reported window passed: what retraining is decided on.
+"""Whether each reported window passed: what people are told, and what retraining is decided on."""
 
-Of what a report says only that counts which the use case's `retrain` names.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC
 from typing import Literal
 
@@ -15,39 +12,58 @@ from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START
 
 Cause = Literal["drift", "performance"]
+REPORTS: dict[Cause, tuple[str, str, str, str]] = {
+    "drift": ("drift_report", "column_name", "drifted", "TRUE"),
+    "performance": ("performance_report", "metric", "passed", "revision = 'current'"),
+}
+"""Table, what its rows are about, what they say of it, and which of them count."""
 
 
-def drift_passed(use_case: UseCase, drifted: Mapping[str, bool]) -> bool | None:
+def drift_passed(
+    use_case: UseCase, drifted: Mapping[str, bool], chosen: Collection[str] | None = None
+) -> bool | None:
     """Whether a window passes by the columns that count; None where none of them was judged.
 
-    drifted: by column, of those that were judged.
+    drifted: by column, of those that were judged; chosen: those that count, by default all.
     """
-    chosen = use_case.retrain.columns
     counted = [each for name, each in drifted.items() if chosen is None or name in chosen]
     if not counted:
         return None
     return not is_failure(sum(counted), len(counted), use_case.monitoring.drift.share)
 
 
-def performance_passed(use_case: UseCase, kept: Mapping[str, bool]) -> bool | None:
+def performance_passed(
+    kept: Mapping[str, bool], chosen: Collection[str] | None = None
+) -> bool | None:
     """Whether a window passes by the metrics that count; None where none of them was measured.
 
-    kept: whether its bounds were kept, by metric.
+    kept: whether its bounds were kept, by metric; chosen: those that count, by default all.
     """
-    chosen = use_case.retrain.metrics
     counted = [each for name, each in kept.items() if chosen is None or name in chosen]
     return all(counted) if counted else None
 
 
 def window_verdicts(lake: Lake, use_case: UseCase, cause: Cause) -> list[tuple[Window, bool]]:
     """(window, passed) of every window that could be judged, in order of time."""
-    judge: Callable[[UseCase, Mapping[str, bool]], bool | None]
     if cause == "drift":
-        table, name, said, judge = "drift_report", "column_name", "drifted", drift_passed
-        where = "TRUE"
-    else:
-        table, name, said, judge = "performance_report", "metric", "passed", performance_passed
-        where = "revision = 'current'"
+        return _verdicts(lake, use_case, cause, lambda said: drift_passed(use_case, said))
+    return _verdicts(lake, use_case, cause, performance_passed)
+
+
+def retraining_verdicts(lake: Lake, use_case: UseCase, cause: Cause) -> list[tuple[Window, bool]]:
+    """The same by what counts for retraining: `retrain.columns` and `retrain.metrics`."""
+    chosen = use_case.retrain
+    if cause == "drift":
+        return _verdicts(
+            lake, use_case, cause, lambda said: drift_passed(use_case, said, chosen.columns)
+        )
+    return _verdicts(lake, use_case, cause, lambda said: performance_passed(said, chosen.metrics))
+
+
+def _verdicts(
+    lake: Lake, use_case: UseCase, cause: Cause, judge: Callable[[Mapping[str, bool]], bool | None]
+) -> list[tuple[Window, bool]]:
+    table, name, said, where = REPORTS[cause]
     with lake.cursor() as cursor:
         try:
             relation = lake.relation(cursor, use_case.name, table)
@@ -59,7 +75,7 @@ def window_verdicts(lake: Lake, use_case: UseCase, cause: Cause) -> list[tuple[W
         ).fetchall()
     verdicts = []
     for start, names, values in rows:
-        passed = judge(use_case, dict(zip(names, values, strict=True)))
+        passed = judge(dict(zip(names, values, strict=True)))
         if passed is not None:
             verdicts.append((use_case.calendar.window_at(start.replace(tzinfo=UTC)), passed))
     return verdicts

@@ -14,7 +14,14 @@ from ml_platform.registry.promotions import (
     record,
 )
 from ml_platform.registry.reigns import Reign, reigns
+from ml_platform.registry.rollouts import Rollout, decide_rollout, rollouts, tried_now
 from ml_platform.registry.row_wise import is_row_wise
+from ml_platform.registry.serving_events import (
+    ServingEvent,
+    failing,
+    note_serving,
+    serving_events,
+)
 from ml_platform.registry.versions import ModelVersion, SeenColumn, TrainedModel
 
 __all__ = [
@@ -23,18 +30,26 @@ __all__ = [
     "Promotion",
     "Registry",
     "Reign",
+    "Rollout",
     "SeenColumn",
+    "ServingEvent",
     "TrainedModel",
     "answer",
     "champion_at",
     "champions_of",
+    "decide_rollout",
+    "failing",
     "history",
     "is_row_wise",
     "latest_decision",
+    "note_serving",
     "point_alias",
     "predict",
     "promotions_table",
     "record",
     "reigns",
+    "rollouts",
+    "serving_events",
+    "tried_now",
     "waiting",
 ]

@@ -4,15 +4,22 @@ import json
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ml_platform.errors import ModelNotFound
 from ml_platform.registry.artifacts import DIGESTED, read_model, write_model, write_origins
-from ml_platform.registry.tracking import ensure_registered_model, experiment_id, open_client
+from ml_platform.registry.tracking import (
+    answering,
+    end_left_behind,
+    ensure_registered_model,
+    experiment_id,
+    open_client,
+)
 from ml_platform.registry.versions import ModelVersion, TrainedModel
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
@@ -28,11 +35,28 @@ FINGERPRINT = "fingerprint"
 CACHED_VERSIONS = 16
 LONGEST_PARAMETER = 500
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _asks(
+    method: "Callable[Concatenate[Registry, P], T]",
+) -> "Callable[Concatenate[Registry, P], T]":
+    """A method that raises RegistryAway where MLflow does not answer."""
+
+    @wraps(method)
+    def asking(self: "Registry", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with answering(self.settings):
+            return method(self, *args, **kwargs)
+
+    return asking
+
 
 class Registry:
     """The model registry; safe to share between threads.
 
-    A use case is one MLflow experiment and one registered model, both of its name.
+    A use case is one MLflow experiment and one registered model, both of its name. Every method
+    raises RegistryAway where MLflow does not answer.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -41,11 +65,15 @@ class Registry:
         self._caching = threading.Lock()
         self._cache: OrderedDict[tuple[str, int], ModelVersion] = OrderedDict()
 
+    @_asks
     def register(self, use_case: UseCase, trained: TrainedModel, *, tags: Mapping[str, str]) -> int:
         """Record a trained model as a new version, and return its number.
 
-        If anything fails, MLflow keeps a run that is marked as failed, and no version.
+        If anything fails, MLflow keeps a run that is marked as failed, and no version. A run that
+        could not be marked, since MLflow was away, is marked when the model is registered later.
         """
+        from mlflow.exceptions import MlflowException
+
         client = self._client
         described = {
             **tags,
@@ -54,19 +82,23 @@ class Registry:
             "code_version": use_case.code_version,
             FINGERPRINT: trained.fingerprint,
         }
+        experiment = experiment_id(client, self.settings, use_case.name)
+        end_left_behind(client, experiment, {FINGERPRINT: trained.fingerprint})
         run = client.create_run(
-            experiment_id(client, self.settings, use_case.name),
+            experiment,
             tags=described,
             run_name=f"cutoff {trained.cutoff:%Y-%m-%d %H:%M}",
         )
         try:
             version = self._register(use_case, trained, run.info.run_id, described)
         except BaseException:
-            client.set_terminated(run.info.run_id, status="FAILED")
+            with suppress(MlflowException):
+                client.set_terminated(run.info.run_id, status="FAILED")
             raise
         client.set_terminated(run.info.run_id)
         return version
 
+    @_asks
     def find(self, use_case: UseCase, fingerprint: str) -> int | None:
         """The oldest version made from the same inputs, if there is one."""
         found = self._client.search_model_versions(
@@ -74,6 +106,7 @@ class Registry:
         )
         return min((int(entry.version) for entry in found), default=None)
 
+    @_asks
     def trained_at(self, use_case: UseCase, cutoff: datetime) -> int:
         """The newest version of a cutoff; ModelNotFound where none was trained there."""
         moment = cutoff.astimezone(use_case.calendar.timezone).isoformat()
@@ -87,12 +120,14 @@ class Registry:
             )
         return max(int(entry.version) for entry in found)
 
+    @_asks
     def last_cutoff(self, use_case: UseCase) -> datetime | None:
         """The latest cutoff that any version was trained at."""
         found = self._client.search_model_versions(f"name = '{use_case.name}'")
         cutoffs = [datetime.fromisoformat(entry.tags["cutoff"]) for entry in found]
         return max(cutoffs, default=None)
 
+    @_asks
     def load(self, use_case: UseCase, version: int) -> ModelVersion:
         """A version with its estimator; loaded once, then kept.
 
@@ -110,6 +145,7 @@ class Registry:
                 self._cache.popitem(last=False)
         return loaded
 
+    @_asks
     def plots(self, use_case: UseCase, version: int) -> dict[str, bytes]:
         """The PNG images that were registered with a version, by name."""
         run_id = str(self._entry(use_case, version).run_id)
@@ -117,10 +153,12 @@ class Registry:
             path = Path(self._client.download_artifacts(run_id, "plots", folder))
             return {file.stem: file.read_bytes() for file in sorted(path.glob("*.png"))}
 
+    @_asks
     def set_alias(self, use_case: UseCase, alias: str, version: int) -> None:
         """Point an MLflow alias at a version."""
         self._client.set_registered_model_alias(use_case.name, alias, str(version))
 
+    @_asks
     def tags(self, use_case: UseCase, version: int) -> dict[str, str]:
         """What was recorded about how a version came about."""
         return {k: v for k, v in self._entry(use_case, version).tags.items() if k != DIGESTS}

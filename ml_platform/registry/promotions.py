@@ -71,6 +71,7 @@ def record(
     A version is decided about once, and once more where it was found to wait: of two who answer
     at the same time the second finds it answered. Rolled back is often.
     seen: how many decisions this one takes into account; nothing is appended where there are more.
+    It is stored as decided after all decisions before it, also where the clock has gone back.
     """
     table = promotions_table(use_case)
     values = [
@@ -83,9 +84,11 @@ def record(
         list(promotion.figures),
         list(promotion.figures.values()),
     ]
+    # Which decision is the latest is what decides who serves.
+    after_all = f"(SELECT max(decided_at) + INTERVAL 1 MICROSECOND FROM {table.sql})"
     insert = (
-        f"INSERT INTO {table.sql} ({', '.join(table.columns)}) "
-        "VALUES (?, ?, ?, ?, ?, ?, map(?::VARCHAR[], ?::DOUBLE[]))"
+        f"INSERT INTO {table.sql} ({', '.join(table.columns)}) VALUES "
+        f"(?, ?, greatest(?, {after_all}), ?, ?, ?, map(?::VARCHAR[], ?::DOUBLE[]))"
     )
     made = f"SELECT decision FROM {table.sql} WHERE version = ? AND decision <> 'rolled back'"
 

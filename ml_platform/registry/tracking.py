@@ -2,17 +2,20 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ml_platform.errors import RegistryAway
 from ml_platform.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+UNANSWERED = "API request to"
+"""How MLflow's client begins to say that its server does not answer."""
 ENVIRONMENT = {
     # A bar for each of the few small files of a version would drown every log.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -56,6 +59,18 @@ def experiment_id(client: "MlflowClient", settings: Settings, use_case: str) -> 
     return str(found.experiment_id)
 
 
+def end_left_behind(client: "MlflowClient", experiment: str, tags: Mapping[str, str]) -> None:
+    """Mark runs as failed that carry these tags and still count as running.
+
+    Whoever made them has died, or lost MLflow on the way: nobody registers the same thing twice at
+    once on purpose, and where it happens the other run is only marked, not hindered.
+    """
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    running = f"{wanted} and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment], filter_string=running):
+        client.set_terminated(run.info.run_id, status="FAILED")
+
+
 def ensure_registered_model(client: "MlflowClient", name: str, description: str) -> None:
     """Create the registered model that versions are added to, if it is not there."""
     from mlflow.exceptions import MlflowException
@@ -70,6 +85,28 @@ def ensure_registered_model(client: "MlflowClient", name: str, description: str)
         except MlflowException as lost:
             if lost.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+@contextmanager
+def answering(settings: Settings) -> Iterator[None]:
+    """Raise RegistryAway where MLflow's server was asked and does not answer.
+
+    MLflow's client has asked again by then, for about two minutes unless
+    `MLFLOW_HTTP_REQUEST_MAX_RETRIES` says otherwise.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if not str(error).startswith(UNANSWERED):
+            raise
+        # What stands before an @ may be a password.
+        address = settings.tracking_uri.rpartition("@")[2]
+        raise RegistryAway(
+            f"MLflow does not answer at {address}; start it, or say where it is with "
+            "ML_PLATFORM_MLFLOW_TRACKING_URI"
+        ) from error
 
 
 @contextmanager

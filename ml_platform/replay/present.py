@@ -3,7 +3,7 @@
 from datetime import UTC
 
 from ml_platform.errors import TableNotFound
-from ml_platform.monitoring import window_verdicts
+from ml_platform.monitoring import retraining_verdicts
 from ml_platform.registry import Registry
 from ml_platform.replay.policy import CAUSES, Seen
 from ml_platform.spec.use_case import UseCase
@@ -15,7 +15,7 @@ from ml_platform.storage.tables import WINDOW_START
 def observe(lake: Lake, registry: Registry, use_case: UseCase) -> Seen:
     """The reports that the lake holds and the latest cutoff that the registry knows."""
     verdicts = {
-        cause: window_verdicts(lake, use_case, cause)
+        cause: retraining_verdicts(lake, use_case, cause)
         for cause in CAUSES
         if cause in use_case.retrain.on
     }

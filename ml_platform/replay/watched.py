@@ -70,12 +70,12 @@ class Watched:
             return None
         if cause == "performance":
             said = self.versions.measure(version, window, moment)
-            return performance_passed(self.use_case, said.kept)
+            return performance_passed(said.kept, self.use_case.retrain.metrics)
         drift = self._drift_of(index)
         if drift is None:
             return None
         judged = {c.column: c.drifted for c in drift.columns if c.drifted is not None}
-        return drift_passed(self.use_case, judged)
+        return drift_passed(self.use_case, judged, self.use_case.retrain.columns)
 
     def _drift_of(self, index: int) -> WindowDrift | None:
         if index not in self._drift:

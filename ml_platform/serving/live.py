@@ -1,14 +1,25 @@
 """Which model versions answer: loaded beside the old one, proved, warmed, then swapped in."""
 
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
 
 from ml_platform.errors import ModelRefused, NoChampion, NotServed, PlatformError
-from ml_platform.registry import ModelVersion, Registry, champion_at, history, predict
+from ml_platform.registry import (
+    ModelVersion,
+    Promotion,
+    Registry,
+    Rollout,
+    champion_at,
+    history,
+    predict,
+    rollouts,
+    tried_now,
+)
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 
@@ -16,17 +27,35 @@ PROVED_ROWS = 100
 """Rows of the reference sample that a version predicts again before it serves."""
 TOLERANCE = 1e-9
 """Relative; linear algebra may round differently for other numbers of rows."""
+LOOK_AGAIN_SECONDS = 60.0
+"""So often the decisions are read even where the lake has not changed: a promotion can be
+effective from a later moment on, and a version that failed is tried again."""
+RETRY_SECONDS = 300.0
+"""After so long a version that failed is tried again though nothing was decided since."""
 
 
 @dataclass(frozen=True)
 class Swap:
-    """A version began to serve, or failed to."""
+    """A version began to serve or to be tried, or failed to; or there is none to try any more."""
 
     use_case: str
     version: int
     replaced: int | None
     problem: str | None = None
     """Why it does not serve; the one before goes on."""
+    tried: bool = False
+    """Whether it was to be tried beside the champion, not to replace it."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A version was to serve and could not."""
+
+    problem: str
+    at: float
+    """By the monotonic clock."""
+    decisions: int
+    """How many had been made about the use case by then."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +64,36 @@ class Live:
 
     use_case: UseCase
     champion: ModelVersion | None = None
-    failed: Mapping[int, str] = field(default_factory=dict)
+    failed: Mapping[int, Failure] = field(default_factory=dict)
     """Versions that were to serve and could not."""
+    wanted: int | None = None
+    """The version that should serve by the promotion history."""
+    rollout: Rollout | None = None
+    """How `candidate` is tried; None where nothing is."""
+    candidate: ModelVersion | None = None
+    """A version that is tried beside the champion."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is served, or there is nothing to serve."""
+        return self.champion is not None or self.wanted is None
 
 
 class LiveVersions:
     """The versions that serve now. Reading is free of locks; `refresh` is for one thread."""
 
-    def __init__(self, lake: Lake, registry: Registry, use_cases: Iterable[UseCase]) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        registry: Registry,
+        use_cases: Iterable[UseCase],
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
         self._lake, self._registry = lake, registry
         self._live = {case.name: Live(case) for case in use_cases}
+        self._retry_seconds = retry_seconds
         self._snapshot: int | None = None
+        self._looked_at = -LOOK_AGAIN_SECONDS
         self._refreshing = threading.Lock()
 
     @property
@@ -57,6 +105,13 @@ class LiveVersions:
     def ready(self) -> bool:
         """Whether at least one use case can be asked."""
         return any(live.champion is not None for live in self._live.values())
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Use cases that have a champion that is not served yet; all where none was looked for."""
+        if self._snapshot is None:
+            return self.names
+        return tuple(name for name, live in self._live.items() if not live.is_ready)
 
     def of(self, name: str) -> Live:
         """What is served of a use case; NotServed where there is none of that name."""
@@ -77,37 +132,97 @@ class LiveVersions:
         return live.champion
 
     def refresh(self) -> list[Swap]:
-        """Look at the promotion history where the lake has changed; what came of it.
+        """Look at what was decided where the lake has changed; what came of it.
 
-        Raises PlatformError where the lake cannot be read; what serves goes on serving.
+        Raises PlatformError or duckdb.Error where the lake cannot be read; what serves goes on
+        serving, and the next call looks again.
         """
         with self._refreshing:
             with self._lake.cursor() as cursor:
                 snapshot = self._lake.snapshot(cursor)
-            if snapshot == self._snapshot:
+            now = time.monotonic()
+            if snapshot == self._snapshot and now < self._looked_at + self._look_again_seconds:
                 return []
-            swaps = [swap for live in list(self._live.values()) if (swap := self._follow(live))]
-            self._snapshot = snapshot
+            swaps = [swap for name in self._live for swap in self._follow(name)]
+            self._snapshot, self._looked_at = snapshot, now
             return swaps
 
-    def _follow(self, live: Live) -> Swap | None:
-        name = live.use_case.name
+    @property
+    def _look_again_seconds(self) -> float:
+        return min(LOOK_AGAIN_SECONDS, self._retry_seconds)
+
+    def _follow(self, name: str) -> list[Swap]:
+        case = self._live[name].use_case
+        decisions, trials = history(self._lake, case), rollouts(self._lake, case)
+        decided = len(decisions) + len(trials)
+        swaps = [
+            self._follow_champion(name, decisions, decided),
+            self._follow_rollout(name, tried_now(trials), decided),
+        ]
+        return [swap for swap in swaps if swap is not None]
+
+    def _follow_champion(
+        self, name: str, decisions: Sequence[Promotion], decided: int
+    ) -> Swap | None:
+        live = self._live[name]
         try:
-            wanted = champion_at(history(self._lake, live.use_case), datetime.now(UTC))
+            wanted = champion_at(decisions, datetime.now(UTC))
         except NoChampion:
             return None
+        self._live[name] = live = replace(live, wanted=wanted)
         serving = live.champion.version if live.champion else None
-        if wanted == serving or wanted in live.failed:
+        if wanted == serving or self._is_hopeless(live, wanted, decided):
             return None
-        try:
-            model = self._registry.load(live.use_case, wanted)
-            prove(live.use_case, model)
-        except PlatformError as error:
-            failed = {**live.failed, wanted: str(error)}
-            self._live[name] = Live(live.use_case, live.champion, failed)
-            return Swap(name, wanted, serving, str(error))
-        self._live[name] = Live(live.use_case, model, live.failed)
+        loaded = self._proved(live, wanted, decided)
+        if isinstance(loaded, Failure):
+            return Swap(name, wanted, serving, loaded.problem)
+        live = self._live[name]
+        if live.candidate is not None and live.candidate.version == wanted:
+            live = replace(live, rollout=None, candidate=None)
+        self._live[name] = replace(live, champion=loaded)
         return Swap(name, wanted, serving)
+
+    def _follow_rollout(self, name: str, rollout: Rollout | None, decided: int) -> Swap | None:
+        live = self._live[name]
+        champion = live.champion.version if live.champion else None
+        if rollout is None or champion is None or rollout.version in {champion, live.wanted}:
+            self._live[name] = replace(live, rollout=None, candidate=None)
+            return None
+        if live.candidate is not None and live.candidate.version == rollout.version:
+            self._live[name] = replace(live, rollout=rollout)
+            return None
+        if self._is_hopeless(live, rollout.version, decided):
+            return None
+        self._live[name] = live = replace(live, rollout=None, candidate=None)
+        loaded = self._proved(live, rollout.version, decided)
+        if isinstance(loaded, Failure):
+            return Swap(name, rollout.version, champion, loaded.problem, tried=True)
+        self._live[name] = replace(self._live[name], rollout=rollout, candidate=loaded)
+        return Swap(name, rollout.version, champion, tried=True)
+
+    def _is_hopeless(self, live: Live, version: int, decided: int) -> bool:
+        failure = live.failed.get(version)
+        if failure is None or failure.decisions != decided:
+            return False
+        return time.monotonic() < failure.at + self._retry_seconds
+
+    def _proved(self, live: Live, version: int, decided: int) -> ModelVersion | Failure:
+        """The version, loaded and warm; where it fails that is kept with the use case."""
+        name = live.use_case.name
+        if live.candidate is not None and live.candidate.version == version:
+            return live.candidate
+        try:
+            model = self._registry.load(live.use_case, version)
+            prove(live.use_case, model)
+        except Exception as error:
+            # An artifact, and a use case's own code in it, can fail in any way; none may serve.
+            said = str(error) if isinstance(error, PlatformError) else repr(error)
+            failure = Failure(said, time.monotonic(), decided)
+            self._live[name] = replace(live, failed={**live.failed, version: failure})
+            return failure
+        failed = {v: f for v, f in live.failed.items() if v != version}
+        self._live[name] = replace(live, failed=failed)
+        return model
 
 
 def prove(use_case: UseCase, model: ModelVersion) -> None:

@@ -49,7 +49,7 @@ class ReportServer:
     def __init__(self, settings: Settings) -> None:
         self._lake = Lake(settings)
         self._registry = Registry(settings)
-        self._loaded = load_use_cases(settings.use_cases)
+        self._loaded = load_use_cases(settings.use_cases, settings.databases)
         self._drawing = threading.Lock()
 
     def close(self) -> None:

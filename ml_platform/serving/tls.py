@@ -29,8 +29,7 @@ class Certificates:
     """
 
     def __init__(self, cert: Path, key: Path, client_ca: Path | None = None) -> None:
-        self.files = (cert, key, client_ca)
-        self._cert, self._key, self._client_ca = self.files
+        self._cert, self._key, self._client_ca = cert, key, client_ca
         self._lock = threading.Lock()
         try:
             self._stamp = self._look()
@@ -40,6 +39,11 @@ class Certificates:
                 f"the TLS files {cert} and {key} cannot be used: {error}; see "
                 "ML_PLATFORM_SERVING_TLS_CERT, _TLS_KEY and _TLS_CLIENT_CA"
             ) from None
+
+    @property
+    def files(self) -> tuple[Path, Path, Path | None]:
+        """Certificate chain, key, and authorities of clients."""
+        return self._cert, self._key, self._client_ca
 
     def server_context(self) -> ssl.SSLContext:
         """A context for one server, which hands each connection over to the newest one."""
@@ -83,8 +87,12 @@ class Certificates:
             return self._context
 
     def _look(self) -> tuple[tuple[int, int, int], ...]:
-        found = [file.stat() for file in self.files if file is not None]
+        found = [file.stat() for file in self._files]
         return tuple((each.st_mtime_ns, each.st_size, each.st_ino) for each in found)
+
+    @property
+    def _files(self) -> list[Path]:
+        return [file for file in (self._cert, self._key, self._client_ca) if file is not None]
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -118,11 +126,11 @@ def certificates(settings: "ServingSettings") -> Certificates | None:
 
 def uvicorn_context(settings: "ServingSettings") -> "functools.partial[ssl.SSLContext] | None":
     """What uvicorn makes its context with in each process; None without TLS."""
-    made = certificates(settings)
-    return None if made is None else functools.partial(_make_context, *made.files)
+    checked = certificates(settings)
+    return None if checked is None else functools.partial(_make_context, checked.files)
 
 
 def _make_context(
-    cert: Path, key: Path, client_ca: Path | None, config: Any, default: Any
+    files: tuple[Path, Path, Path | None], config: Any, default: Any
 ) -> ssl.SSLContext:
-    return Certificates(cert, key, client_ca).server_context()
+    return Certificates(*files).server_context()

@@ -2,29 +2,45 @@
 
 import asyncio
 import contextlib
-import logging
+import os
+import socket
+import tempfile
 from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from structlog.typing import FilteringBoundLogger
 
 from ml_platform.access import KeyRing
 from ml_platform.errors import PlatformError
 from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
+from ml_platform.serving.facts import FactReader
+from ml_platform.serving.feedback import FeedbackInbox
+from ml_platform.serving.following import Following
 from ml_platform.serving.grpc import start_server
+from ml_platform.serving.grpc.observed import Observed as GrpcObserved
 from ml_platform.serving.heads import timed_heads
 from ml_platform.serving.http import build_app
+from ml_platform.serving.http.monitoring import Monitoring
+from ml_platform.serving.http.observed import Observed
 from ml_platform.serving.live import LiveVersions
+from ml_platform.serving.log import open_log
+from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
+from ml_platform.serving.metrics import Metrics, forget_dead_workers
+from ml_platform.serving.records import Records
+from ml_platform.serving.request_log import RequestLog
+from ml_platform.serving.review import ReviewQueue
 from ml_platform.serving.service import Service
 from ml_platform.serving.tls import uvicorn_context
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.storage import Lake
 
-logger = logging.getLogger(__name__)
-
+COMPARED_SECONDS = 15.0
+"""How often what was seen of a version that is tried is brought to the lake."""
 KEYS_SECONDS = 0.5
 """How often keys are looked at: a revoked one works for as long at most."""
 
@@ -38,28 +54,49 @@ def create_app(
     admission = Admission(KeyRing(lake), serving)
     loaded = load_use_cases(settings.use_cases)
     store = open_online_store(settings)
-    live = LiveVersions(lake, registry, loaded.use_cases.values())
-    service = Service(live, store, serving)
+    live = LiveVersions(lake, registry, loaded.use_cases.values(), serving.retry_seconds)
+    metrics, log = Metrics(), open_log()
+    cases = list(loaded.use_cases.values())
+    records = Records(
+        RequestLog(settings, serving, cases),
+        FeedbackInbox(settings, serving, cases),
+        ReviewQueue(lake, cases),
+    )
+    service = Service(live, store, serving, records, metrics, log)
+    following = Following(live, lake, metrics, log)
+    monitoring = Monitoring(service, metrics, FactReader(lake, store, live, log))
+    worker = f"{socket.gethostname()}:{os.getpid()}"
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await asyncio.to_thread(service.live.refresh)
+        forget_dead_workers()
+        await asyncio.to_thread(following.look)
         if admission.on:
             await asyncio.to_thread(admission.ring.refresh)
-        grpc_server, app.state.grpc_port = await start_server(service, admission)
-        following = asyncio.create_task(service.follow_promotions(serving.follow_seconds))
-        following_keys = asyncio.create_task(_follow_keys(admission))
+        grpc_server, app.state.grpc_port = await start_server(
+            service, admission, [GrpcObserved(live, metrics)]
+        )
+        tasks = [
+            asyncio.create_task(following.follow(serving.follow_seconds)),
+            asyncio.create_task(service.trials.keep(lake, live, worker, COMPARED_SECONDS)),
+            asyncio.create_task(records.land_old()),
+            asyncio.create_task(_follow_keys(admission, log)),
+        ]
         try:
             yield
         finally:
-            following.cancel()
-            following_keys.cancel()
+            for task in tasks:
+                task.cancel()
             await grpc_server.stop(grace=serving.body_seconds)
+            await service.trials.write(lake, live, worker)
             service.close()
             store.close()
             lake.close()
 
-    return build_app(service, admission, lifespan)
+    observed = Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving)
+    app = build_app(service, admission, lifespan, routes=monitoring.routes(), middleware=[observed])
+    app.state.service = service
+    return app
 
 
 def serve(serving: ServingSettings) -> None:
@@ -67,16 +104,21 @@ def serve(serving: ServingSettings) -> None:
     import uvicorn
 
     check_exposure(serving)
-    uvicorn.run(
-        "ml_platform.serving.worker:create_app",
-        factory=True,
-        host=serving.host,
-        port=serving.port,
-        workers=serving.workers,
-        access_log=False,
-        server_header=False,
-        **transport(serving),
-    )
+    with tempfile.TemporaryDirectory(prefix="ml-platform-metrics-") as folder:
+        if serving.workers > 1:
+            # Workers inherit it; a folder that the deployment names stays as it is. This process
+            # counts nothing: the client library looked at the variable when it was imported.
+            os.environ.setdefault(METRICS_FOLDER, folder)
+        uvicorn.run(
+            "ml_platform.serving.worker:create_app",
+            factory=True,
+            host=serving.host,
+            port=serving.port,
+            workers=serving.workers,
+            access_log=False,
+            server_header=False,
+            **transport(serving),
+        )
 
 
 def transport(serving: ServingSettings) -> dict[str, Any]:
@@ -88,11 +130,11 @@ def transport(serving: ServingSettings) -> dict[str, Any]:
     }
 
 
-async def _follow_keys(admission: Admission) -> None:
+async def _follow_keys(admission: Admission, log: FilteringBoundLogger) -> None:
     while admission.on:
         await asyncio.sleep(KEYS_SECONDS)
         try:
             await asyncio.to_thread(admission.ring.refresh)
         except PlatformError as error:
             # The keys that were read last go on working until they expire.
-            logger.warning("the keys cannot be read: %s", error)
+            log.warning("keys_not_read", problem=str(error))

@@ -1,65 +1,162 @@
-"""Which windows have landing files that nobody asked to ingest yet."""
+"""Which windows have to be ingested because of what has landed."""
 
-from dataclasses import dataclass
-from datetime import UTC
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import duckdb
 
 from ml_platform.sources.intake import number_files, take_in
-from ml_platform.sources.landing import create_notes, list_files, read_index, write_notes
-from ml_platform.sources.tables import landings_table
-from ml_platform.spec.queries import literal
-from ml_platform.spec.use_case import UseCase
+from ml_platform.sources.landing import (
+    LandingFile,
+    LandingIndex,
+    create_notes,
+    identify,
+    note,
+    read_index,
+    read_ingested,
+    write_notes,
+)
+from ml_platform.sources.listing import Listed, contract_of, list_landing, state_of
+from ml_platform.sources.table_rows import SourceTable, windows_behind
+from ml_platform.sources.unfinished import unfinished
+from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
-from ml_platform.storage.tables import WINDOW_START
+from ml_platform.storage.tables import naive_utc
+
+MOST_BYTES_A_LOOK = 256 * 2**20
+MOST_FILES_A_LOOK = 2_000
+"""Files that are opened at once; the others wait for the next look."""
 
 
 @dataclass(frozen=True)
 class Arrivals:
-    """What landed for one source between two snapshots of the lake."""
+    """What landed for one source and is not ingested yet."""
 
-    windows: tuple[Window, ...]
-    """Windows that new versions of files have rows of, in order."""
-    snapshot: int
-    """Where to go on from the next time."""
+    windows: Mapping[Window, str] = field(default_factory=dict)
+    """Windows in order, each with a digest of the versions of files that it has yet to ingest."""
+    left: Mapping[str, str] = field(default_factory=dict)
+    """Files that are not looked at yet, and why."""
+    state: str | None = None
+    """What landing looks like, where nothing is left to look at: with the same state again there
+    can be nothing new."""
 
 
 def arrivals(
-    lake: Lake, use_case: UseCase, source: str, since: int | None, commit: Commit
+    lake: Lake,
+    use_case: UseCase,
+    source: str,
+    commit: Commit,
+    now: datetime,
+    seen: str | None = None,
 ) -> Arrivals:
-    """Look at files that were not looked at yet, and say which windows they have rows of.
+    """Look into files that were not looked at yet, and say which windows are behind landing.
 
-    since: snapshot of the last call. Without it, the windows of all files that have no row in the
-    source yet. Raises LandingError where landing cannot be listed.
+    A window is behind where a file has other rows of it than when it was ingested last, also where
+    it has none of it any more. A file that was only touched, or delivered again with the same
+    content, is no news. Windows from `partitions.end` on are never asked for.
+    now: aware; what was written just before it is left until it is whole.
+    seen: the state that an earlier look gave, with which this one can end at once.
+    Raises LandingError where landing cannot be listed or a table cannot be read, LakeError where
+    its database cannot be opened.
     """
+    if use_case.sources[source].table:
+        return _table_arrivals(lake, use_case, source, seen)
+    listed = list_landing(lake, use_case, source)
+    state = state_of(use_case, source, listed)
+    if state == seen:
+        return Arrivals(state=state)
     with lake.cursor(use_case.timezone) as cursor:
-        files = list_files(lake, cursor, use_case, source)
         index = read_index(lake, cursor, use_case, source)
-        unknown = [file for file in files if index.of(file) is None]
-        if unknown:
-            number_files(cursor, files, index, set())
-            create_notes(cursor, use_case)
-            first = use_case.calendar.window_at(use_case.calendar.start)
-            take_in(cursor, use_case, source, unknown, index, first)
-            write_notes(lake, cursor, use_case, commit)
-        snapshot = lake.snapshot(cursor)
-        tables = lake.tables(cursor, use_case.name)
-        if "landings" not in tables or since == snapshot:
-            return Arrivals((), snapshot)
-        where = f"source = {literal(source)} AND {WINDOW_START} IS NOT NULL"
-        if since is None and source in tables:
-            stored = lake.relation(cursor, use_case.name, source)
-            where += f" AND {WINDOW_START} NOT IN (SELECT DISTINCT {WINDOW_START} FROM {stored})"
-        notes = _noted_since(use_case, since or 0, snapshot)
-        rows = cursor.execute(
-            f"SELECT DISTINCT {WINDOW_START} FROM {notes} WHERE {where} ORDER BY 1"
-        ).fetchall()
-    windows = (use_case.calendar.window_at(start.replace(tzinfo=UTC)) for (start,) in rows)
-    return Arrivals(tuple(windows), snapshot)
+        fresh = [file for file in listed if not index.knows(file)]
+        left = unfinished(lake.settings, use_case.sources[source], fresh, now)
+        left |= _surplus([file for file in fresh if file.name not in left])
+        files = identify(cursor, use_case, source, [f for f in listed if f.name not in left], index)
+        if _look_into(lake, cursor, use_case, source, files, index, commit):
+            index = read_index(lake, cursor, use_case, source)
+        ingested = read_ingested(lake, cursor, use_case, source)
+    behind = _behind(files, index, ingested)
+    return Arrivals(_windows(use_case, behind), left, None if left else state)
 
 
-def _noted_since(use_case: UseCase, since: int, snapshot: int) -> str:
-    table = landings_table(use_case)
-    return (
-        f"ducklake_table_insertions('lake', {literal(table.schema)}, {literal(table.name)}, "
-        f"{since + 1}, {snapshot})"
-    )
+def _table_arrivals(lake: Lake, use_case: UseCase, source: str, seen: str | None) -> Arrivals:
+    contract = contract_of(use_case, source)
+    mark, _, seen_contract = (seen or "").partition("-")
+    since = int(mark) if mark and seen_contract == contract else None
+    with lake.cursor(use_case.timezone) as cursor:
+        highest, states = SourceTable(lake, cursor, use_case, source).changed(since)
+        table = use_case.sources[source].table
+        ingested = {
+            start: held
+            for (name, start), held in read_ingested(lake, cursor, use_case, source).items()
+            if name == table
+        }
+    behind = windows_behind(states, ingested, looked_everywhere=since is None)
+    state = None if highest is None else f"{highest}-{contract}"
+    return Arrivals(_windows(use_case, behind), state=state)
+
+
+def _surplus(files: Sequence[Listed]) -> dict[str, str]:
+    surplus: dict[str, str] = {}
+    size = 0
+    for number, file in enumerate(files):
+        size += file.size
+        if number >= MOST_FILES_A_LOOK or (number and size > MOST_BYTES_A_LOOK):
+            surplus[file.name] = "waits for its turn"
+    return surplus
+
+
+def _look_into(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    files: Sequence[LandingFile],
+    index: LandingIndex,
+    commit: Commit,
+) -> bool:
+    unknown = [file for file in files if index.of(file) is None]
+    touched = [file for file in files if index.of(file) is not None and not index.knows(file)]
+    if not unknown and not touched:
+        return False
+    create_notes(cursor, use_case)
+    for file in touched:
+        note(cursor, source, file)
+    if unknown:
+        number_files(cursor, unknown, index, set())
+        first = use_case.calendar.window_at(use_case.calendar.start)
+        take_in(cursor, use_case, source, unknown, index, first)
+    write_notes(lake, cursor, use_case, commit)
+    return True
+
+
+def _behind(
+    files: Sequence[LandingFile],
+    index: LandingIndex,
+    ingested: Mapping[tuple[str, datetime], tuple[str, int]],
+) -> dict[datetime, list[str]]:
+    """Versions that windows have yet to ingest, and the snapshots they come after, by start."""
+    before: dict[str, set[datetime]] = {}
+    for name, start in ingested:
+        before.setdefault(name, set()).add(start)
+    behind: dict[datetime, list[str]] = {}
+    for file in files:
+        known = index.of(file)
+        if known is None or known.error:
+            continue
+        for start in known.window_starts | before.get(file.name, set()):
+            held, at = ingested.get((file.name, start), ("", 0))
+            if held != file.fingerprint:
+                # A file that is turned back to what it was is news too: hence the snapshot.
+                behind.setdefault(start, []).append(f"{file.name} {file.fingerprint} {at}")
+    return behind
+
+
+def _windows(use_case: UseCase, behind: Mapping[datetime, list[str]]) -> dict[Window, str]:
+    end = use_case.partitions.closes_at
+    return {
+        use_case.calendar.window_at(start.replace(tzinfo=UTC)): digest(sorted(behind[start]))
+        for start in sorted(behind)
+        if end is None or start < naive_utc(end)
+    }

@@ -12,15 +12,20 @@ from ml_platform.sources.intake import number_files, take_in
 from ml_platform.sources.landing import (
     LandingFile,
     LandingIndex,
+    append,
     create_notes,
-    landing_folder,
-    list_files,
+    identify,
+    note,
     read_index,
+    read_ingested,
     write_notes,
 )
-from ml_platform.sources.tables import quarantine_table, source_table
+from ml_platform.sources.listing import landing_folder, list_landing
+from ml_platform.sources.table_rows import SourceTable
+from ml_platform.sources.tables import ingestions_table, quarantine_table, source_table
+from ml_platform.sources.unfinished import unfinished
 from ml_platform.spec.queries import literal, quote
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, Replacement, Written, replace_together
 from ml_platform.storage.tables import WINDOW_START, naive_utc
@@ -50,23 +55,41 @@ class IngestReport:
     """Columns that files have and the source does not declare."""
     files: int
     """Landing files with rows in the stretch."""
+    versions: Mapping[Window, str]
+    """What the source holds of each window now, as a digest."""
 
 
 def ingest(
-    lake: Lake, use_case: UseCase, source: str, stretch: Window, commit: Commit
+    lake: Lake,
+    use_case: UseCase,
+    source: str,
+    stretch: Window,
+    commit: Commit,
+    *,
+    now: datetime | None = None,
 ) -> IngestReport:
     """Make the windows of a stretch hold what has landed for them, in one transaction.
 
     Every row of a landing file ends up in the source's table or, with a reason, in `quarantine`.
     Rows whose file is gone from landing, or has become unreadable, stay. A file that cannot be
     read is refused alone and looked at again once it changes.
+    now: leave files that were not whole yet at this moment; by default they are taken as they are.
 
-    Raises LandingError where no file has ever landed, or landing cannot be listed.
+    Raises LandingError where no file has ever landed, landing cannot be listed or a table cannot be
+    read, LakeError where its database cannot be opened.
     """
+    if use_case.sources[source].table:
+        return _ingest_table(lake, use_case, source, stretch, commit)
     with lake.cursor(use_case.timezone) as cursor:
-        present = list_files(lake, cursor, use_case, source)
         index = read_index(lake, cursor, use_case, source)
-        if not present and not index.versions:
+        listed = list_landing(lake, use_case, source)
+        if now is not None:
+            fresh = [file for file in listed if not index.knows(file)]
+            left = unfinished(lake.settings, use_case.sources[source], fresh, now)
+            listed = [file for file in listed if file.name not in left]
+        present = identify(cursor, use_case, source, listed, index)
+        # What the service writes need not be there: perhaps nobody has asked it yet.
+        if not present and not index.versions and source not in LOGGED_SOURCES:
             files = use_case.sources[source].files
             raise LandingError(
                 f"{use_case.name}/{source}: no file matches '{files}' in "
@@ -78,6 +101,9 @@ def ingest(
         stored_files = stored.files()
         number_files(cursor, present, index, stored_files)
         create_notes(cursor, use_case)
+        for file in present:
+            if index.of(file) is not None and not index.knows(file):
+                note(cursor, source, file)
         wanted = [file for file in present if _is_wanted(file, index, starts)]
         taken = take_in(cursor, use_case, source, wanted, index, stretch)
         write_notes(lake, cursor, use_case, commit)
@@ -90,21 +116,115 @@ def ingest(
         files_read = _count_files(cursor, present)
         mark_superseded(cursor, use_case.sources[source])
         rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit)
-    return IngestReport(
-        snapshot=rows.snapshot,
-        windows={
-            window: WindowCounts(
-                landed=landed.get(start, 0),
-                ingested=rows.rows[window],
-                quarantined=quarantined.rows[window],
-                changed=window in rows.changed | quarantined.changed,
-            )
-            for start, window in starts.items()
-        },
+        _remember(lake, cursor, use_case, source, present, set(starts), rows.snapshot, commit)
+        snapshot = lake.snapshot(cursor)
+    return _report(
+        use_case,
+        stretch,
+        snapshot,
+        landed,
+        rows,
+        quarantined,
         refused=tuple(refused[name] for name in sorted(refused)),
         ignored_columns=taken.ignored_columns,
         files=files_read,
     )
+
+
+def _ingest_table(
+    lake: Lake, use_case: UseCase, source: str, stretch: Window, commit: Commit
+) -> IngestReport:
+    with lake.cursor(use_case.timezone) as cursor:
+        states = SourceTable(lake, cursor, use_case, source).take_in(stretch)
+        landed = _count_landed(cursor)
+        mark_superseded(cursor, use_case.sources[source])
+        rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit)
+        table = use_case.sources[source].table
+        ingested = read_ingested(lake, cursor, use_case, source)
+        held = [
+            (source, table, state.fingerprint, start, rows.snapshot)
+            for start, state in states.items()
+            if ingested.get((table, start), ("", 0))[0] != state.fingerprint
+            and (state.mark or (table, start) in ingested)
+        ]
+        _write_ingestions(lake, cursor, use_case, held, commit)
+        snapshot = lake.snapshot(cursor)
+    return _report(use_case, stretch, snapshot, landed, rows, quarantined)
+
+
+def _report(
+    use_case: UseCase,
+    stretch: Window,
+    snapshot: int,
+    landed: Mapping[datetime, int],
+    rows: Written,
+    quarantined: Written,
+    refused: tuple[FileRefused, ...] = (),
+    ignored_columns: tuple[str, ...] = (),
+    files: int = 0,
+) -> IngestReport:
+    return IngestReport(
+        snapshot=snapshot,
+        windows={
+            window: WindowCounts(
+                landed=landed.get(naive_utc(window.start), 0),
+                ingested=rows.rows[window],
+                quarantined=quarantined.rows[window],
+                changed=window in rows.changed | quarantined.changed,
+            )
+            for window in use_case.calendar.windows(stretch)
+        },
+        refused=refused,
+        ignored_columns=ignored_columns,
+        files=files,
+        versions=rows.versions,
+    )
+
+
+def _remember(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    present: list[LandingFile],
+    starts: set[datetime],
+    snapshot: int,
+    commit: Commit,
+) -> None:
+    """Note which versions the windows hold now, so that they are asked for once."""
+    index = read_index(lake, cursor, use_case, source)
+    ingested = read_ingested(lake, cursor, use_case, source)
+    before: dict[str, set[datetime]] = {}
+    for name, start in ingested:
+        if start in starts:
+            before.setdefault(name, set()).add(start)
+    held = [
+        (source, file.name, file.fingerprint, start, snapshot)
+        for file in present
+        if (known := index.of(file)) and not known.error
+        for start in (known.window_starts & starts) | before.get(file.name, set())
+        if ingested.get((file.name, start), ("", 0))[0] != file.fingerprint
+    ]
+    _write_ingestions(lake, cursor, use_case, held, commit)
+
+
+def _write_ingestions(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    held: list[tuple[str, str, str, datetime, int]],
+    commit: Commit,
+) -> None:
+    if held:
+        columns = [list(column) for column in zip(*held, strict=True)]
+        cursor.execute(
+            """CREATE OR REPLACE TEMP TABLE __ingestions AS SELECT
+            unnest(?::VARCHAR[]) AS source, unnest(?::VARCHAR[]) AS file,
+            unnest(?::VARCHAR[]) AS fingerprint, unnest(?::TIMESTAMP[]) AS window_start,
+            unnest(?::BIGINT[]) AS snapshot""",
+            columns,
+        )
+        append(lake, cursor, ingestions_table(use_case), "FROM temp.__ingestions", commit)
 
 
 def _is_wanted(file: LandingFile, index: LandingIndex, starts: Mapping[datetime, Window]) -> bool:

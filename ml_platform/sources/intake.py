@@ -44,23 +44,24 @@ def number_files(
     stored: names of files that the lake has rows of; they need not be there any more.
     """
     names = {file.name for file in present}
-    long_ago = datetime.min.replace(tzinfo=UTC)
-    files = [(file.modified_at, file.name, file) for file in present]
-    gone = [(index.modified_at.get(n, long_ago), n, None) for n in stored - names]
+    files = [(file.modified_us, file.name, file) for file in present]
+    gone = [(index.newest.get(n, ("", 0))[1], n, None) for n in stored - names]
     ordered = sorted([*files, *gone], key=lambda item: item[:2])
     known = [file for _, _, file in ordered]
     cursor.execute(
         """CREATE OR REPLACE TEMP TABLE __files AS SELECT
             unnest(range(len(?::VARCHAR[])))::INTEGER AS number, unnest(?::VARCHAR[]) AS name,
             unnest(?::VARCHAR[]) AS path, unnest(?::VARCHAR[]) AS fingerprint,
-            unnest(?::BIGINT[]) AS size, unnest(?::TIMESTAMPTZ[]) AS modified_at""",
+            unnest(?::BIGINT[]) AS size, make_timestamptz(unnest(?::BIGINT[])) AS modified_at,
+            make_timestamptz(unnest(?::BIGINT[])) AS written_at""",
         [
             [name for _, name, _ in ordered],
             [name for _, name, _ in ordered],
             [file and file.path for file in known],
             [file and file.fingerprint for file in known],
             [file and file.size for file in known],
-            [file and file.modified_at for file in known],
+            [file and file.modified_us for file in known],
+            [file and file.written_us for file in known],
         ],
     )
 
@@ -79,7 +80,7 @@ def take_in(
     """
     declared = use_case.sources[source]
     contract = Contract(cursor, declared, use_case.calendar.start)
-    _create_tables(cursor, contract)
+    create_rows(cursor, contract)
     refused: dict[str, FileRefused] = {}
     ignored: dict[str, None] = {}
     for chunk in landing.chunks(files, CHUNK_BYTES):
@@ -103,7 +104,8 @@ def row_record(source: Source) -> str:
     return f"json_object({pairs})"
 
 
-def _create_tables(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+def create_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Empty `temp.__judged` and `temp.__rows`."""
     columns = ", ".join(f"{quote(name)} {kind}" for name, kind in contract.columns.items())
     judged = (
         f"__file INTEGER, __row BIGINT, {columns}, "
@@ -203,7 +205,7 @@ def _note(
     unknown = [file for file in files if index.of(file) is None]
     cursor.execute(
         f"""INSERT INTO {landing.LANDINGS}
-        SELECT ?, f.name, f.fingerprint, f.size, f.modified_at,
+        SELECT ?, f.name, f.fingerprint, f.size, f.modified_at, f.written_at,
             coalesce(p.window_start, s.first) AS start, count(*), min(__event), max(__event), NULL
         FROM temp.__placed p JOIN temp.__firsts s USING (__file)
         JOIN temp.__files f ON f.number = p.__file

@@ -1,43 +1,33 @@
-"""What has landed: the files of a source, and what is already known of them."""
+"""What is known of landing files: their versions by content, and the windows they have rows of."""
 
-import os
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import duckdb
 
-from ml_platform.errors import LandingError, TableNotFound
-from ml_platform.sources.tables import landings_table
-from ml_platform.spec.queries import quote
-from ml_platform.spec.use_case import UseCase, digest
-from ml_platform.storage import Commit, Lake
+from ml_platform.errors import TableNotFound
+from ml_platform.sources.listing import Listed, contract_of
+from ml_platform.sources.tables import ingestions_table, landings_table
+from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Commit, Lake, Table
 from ml_platform.storage.tables import evolve
 
 LANDINGS = "temp.__landings"
+MOST_FILES_A_TABLE = 64
+"""Every commit adds a small file to an append-only table; this many are made into one."""
 
 
 @dataclass(frozen=True)
-class LandingFile:
+class LandingFile(Listed):
     """One version of one landing file."""
 
-    name: str
-    """Relative to the landing folder where the file is below it."""
-    path: str
-    """What DuckDB opens: a path or a URL."""
-    size: int
-    """In bytes."""
-    modified_at: datetime
+    modified_us: int
+    """When it came to hold what it holds; a file that is only touched keeps its place in line."""
     fingerprint: str
-    """Changes with the file, and with what its source declares."""
-
-    @property
-    def is_remote(self) -> bool:
-        return "://" in self.path
-
-    @property
-    def is_gzip(self) -> bool:
-        return self.path.lower().endswith(".gz")
+    """Changes with the content of the file, and with what its source declares."""
 
 
 @dataclass(frozen=True)
@@ -56,51 +46,62 @@ class LandingIndex:
 
     versions: Mapping[tuple[str, str], Indexed] = field(default_factory=dict)
     """By name and fingerprint."""
-    modified_at: Mapping[str, datetime] = field(default_factory=dict)
-    """When the newest version of each file was modified."""
+    stats: Mapping[tuple[str, int, int], tuple[str, int]] = field(default_factory=dict)
+    """Fingerprint and time of modification by what a listing shows of a file."""
+    newest: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Fingerprint and time of modification of the version of each file that was written last."""
 
     def of(self, file: LandingFile) -> Indexed | None:
         return self.versions.get((file.name, file.fingerprint))
 
-
-def landing_folder(lake: Lake, use_case: UseCase) -> str:
-    """Folder or URL that relative globs start from, with a slash at its end."""
-    return f"{lake.settings.landing_uri.rstrip('/')}/{use_case.name}/"
-
-
-def landing_glob(lake: Lake, use_case: UseCase, source: str) -> str:
-    """The glob of a source, absolute."""
-    files = use_case.sources[source].files
-    absolute = "://" in files or files.startswith("/")
-    return files if absolute else landing_folder(lake, use_case) + files
+    def knows(self, file: Listed) -> bool:
+        """Whether this very writing of the file was seen before."""
+        return file.stat in self.stats
 
 
-def list_files(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
+def identify(
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    listed: Sequence[Listed],
+    index: LandingIndex,
 ) -> list[LandingFile]:
-    """Files that are in the landing folder now, oldest first; later ones correct earlier ones.
+    """The versions of files, oldest first; later ones correct earlier ones.
 
-    Raises LandingError where the folder or object store cannot be listed.
+    Only what was written since the last look is read. A file that cannot be read counts as
+    another version with each writing.
     """
-    glob = landing_glob(lake, use_case, source)
-    contract = digest(
-        use_case.sources[source].model_dump(mode="json", exclude={"description"}),
-        use_case.partitions.model_dump(mode="json"),
-    )
-    folder = landing_folder(lake, use_case)
+    contract = contract_of(use_case, source)
+    files = [_identified(cursor, file, contract, index) for file in listed]
+    return sorted(files, key=lambda file: (file.modified_us, file.name))
+
+
+def _identified(
+    cursor: duckdb.DuckDBPyConnection, file: Listed, contract: str, index: LandingIndex
+) -> LandingFile:
+    known = index.stats.get(file.stat)
+    content = known[0].split("-")[0] if known else _digest(cursor, file)
+    fingerprint = f"{content}-{contract}"
+    if known:
+        modified_us = known[1]
+    else:
+        before, at = index.newest.get(file.name, ("", file.written_us))
+        modified_us = at if before.split("-")[0] == content else file.written_us
+    return LandingFile(file.name, file.path, file.size, file.written_us, modified_us, fingerprint)
+
+
+def _digest(cursor: duckdb.DuckDBPyConnection, file: Listed) -> str:
     try:
-        found = _list_url(cursor, glob) if "://" in glob else _list_local(cursor, glob)
-    except (duckdb.Error, OSError) as error:
-        raise LandingError(
-            f"{use_case.name}/{source}: {glob} cannot be listed: {first_line(error)}"
-        ) from error
-    files = [
-        LandingFile(
-            path.removeprefix(folder), path, size, at, digest(size, at.isoformat(), contract)
-        )
-        for path, size, at in found
-    ]
-    return sorted(files, key=lambda file: (file.modified_at, file.name))
+        if file.is_remote:
+            row = cursor.execute(
+                "SELECT sha256(content) FROM read_blob(?)", [exact_path(file)]
+            ).fetchone()
+            return str(row[0])[:20] if row else ""
+        with open(file.path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:20]
+    except (OSError, duckdb.Error):
+        # Reading it says why, and refuses it.
+        return hashlib.sha256(str(file.written_us).encode()).hexdigest()[:20]
 
 
 def read_index(
@@ -113,18 +114,42 @@ def read_index(
     except TableNotFound:
         return LandingIndex()
     rows = cursor.execute(
-        f"""SELECT file, fingerprint, max(modified_at),
+        f"""SELECT file, fingerprint, size, epoch_us(written_at), min(epoch_us(modified_at)),
             list(DISTINCT window_start) FILTER (window_start IS NOT NULL), max(error)
-        FROM {relation} WHERE source = ? GROUP BY file, fingerprint""",
+        FROM {relation} WHERE source = ? GROUP BY ALL ORDER BY 4""",
         [source],
     ).fetchall()
-    modified_at: dict[str, datetime] = {}
-    for name, _, at, _, _ in rows:
-        modified_at[name] = max(at, modified_at.get(name, at))
+    versions: dict[tuple[str, str], Indexed] = {}
+    for name, fingerprint, _, _, _, starts, error in rows:
+        before = versions.get((name, fingerprint), Indexed())
+        versions[name, fingerprint] = Indexed(
+            before.window_starts | frozenset(starts or ()), before.error or error
+        )
     return LandingIndex(
-        {(n, f): Indexed(frozenset(starts or ()), error) for n, f, _, starts, error in rows},
-        modified_at,
+        versions,
+        {(name, size, at): (print_, modified) for name, print_, size, at, modified, _, _ in rows},
+        {name: (print_, modified) for name, print_, _, _, modified, _, _ in rows},
     )
+
+
+def read_ingested(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
+) -> dict[tuple[str, datetime], tuple[str, int]]:
+    """Fingerprint of the version that was ingested last, and the snapshot that it was ingested at.
+
+    By file and start of window.
+    """
+    table = ingestions_table(use_case)
+    try:
+        relation = lake.relation(cursor, table.schema, table.name)
+    except TableNotFound:
+        return {}
+    rows = cursor.execute(
+        f"""SELECT file, window_start, arg_max(fingerprint, snapshot), max(snapshot)
+        FROM {relation} WHERE source = ? GROUP BY ALL""",
+        [source],
+    ).fetchall()
+    return {(name, start): (fingerprint, at) for name, start, fingerprint, at in rows}
 
 
 def create_notes(cursor: duckdb.DuckDBPyConnection, use_case: UseCase) -> None:
@@ -137,13 +162,16 @@ def create_notes(cursor: duckdb.DuckDBPyConnection, use_case: UseCase) -> None:
 
 
 def note(
-    cursor: duckdb.DuckDBPyConnection, source: str, file: LandingFile, error: str | None
+    cursor: duckdb.DuckDBPyConnection, source: str, file: LandingFile, error: str | None = None
 ) -> None:
-    """Note a file that has no row, or that was refused."""
-    values = [source, file.name, file.fingerprint, file.size, file.modified_at, error]
+    """Note a file that has no row, that was refused, or that was written again unchanged."""
+    values = [
+        source, file.name, file.fingerprint, file.size, file.modified_us, file.written_us, error
+    ]  # fmt: skip
     cursor.execute(
-        f"INSERT INTO {LANDINGS} (source, file, fingerprint, size, modified_at, rows, error) "
-        "VALUES (?, ?, ?, ?, ?, 0, ?)",
+        f"INSERT INTO {LANDINGS} "
+        "(source, file, fingerprint, size, modified_at, written_at, rows, error) "
+        "VALUES (?, ?, ?, ?, make_timestamptz(?), make_timestamptz(?), 0, ?)",
         values,
     )
 
@@ -153,18 +181,44 @@ def write_notes(
 ) -> None:
     """Move what was noted into `landings`, if anything was."""
     noted = cursor.execute(f"SELECT count(*) FROM {LANDINGS}").fetchone()
-    if not noted or not noted[0]:
-        return
-    table = landings_table(use_case)
-    names = ", ".join(quote(column) for column in table.columns)
+    if noted and noted[0]:
+        append(lake, cursor, landings_table(use_case), f"FROM {LANDINGS}", commit)
 
-    def work(transaction: duckdb.DuckDBPyConnection) -> None:
+
+def append(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, table: Table, query: str, commit: Commit
+) -> None:
+    """Add rows to a table without partitions, which stays a few files however often this is done.
+
+    query yields `table.columns` by name.
+    """
+    names = ", ".join(quote(column) for column in table.columns)
+    order = ", ".join(quote(column) for column in table.order)
+
+    def work(transaction: duckdb.DuckDBPyConnection) -> int:
         evolve(transaction, table, partitioned=False)
         transaction.execute(
-            f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM {LANDINGS} ORDER BY ALL"
+            f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM ({query}) ORDER BY {order}"
+        )
+        return _count_files(transaction, table)
+
+    def merge(transaction: duckdb.DuckDBPyConnection) -> None:
+        # Rows keep the snapshots that they came with, unlike those that are written anew.
+        transaction.execute(
+            f"CALL ducklake_merge_adjacent_files('lake', {literal(table.name)}, "
+            f"schema => {literal(table.schema)})"
         )
 
-    lake.transact(cursor, commit, work)
+    if lake.transact(cursor, commit, work) >= MOST_FILES_A_TABLE:
+        lake.transact(cursor, commit, merge)
+
+
+def _count_files(transaction: duckdb.DuckDBPyConnection, table: Table) -> int:
+    row = transaction.execute(
+        "SELECT count(*) FROM ducklake_list_files('lake', ?, schema => ?)",
+        [table.name, table.schema],
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def chunks(files: Sequence[LandingFile], most_bytes: int) -> list[list[LandingFile]]:
@@ -180,32 +234,6 @@ def chunks(files: Sequence[LandingFile], most_bytes: int) -> list[list[LandingFi
     return parts
 
 
-def exact_path(file: LandingFile) -> str:
+def exact_path(file: Listed) -> str:
     """A path that DuckDB does not read as a glob."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in file.path)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without the hints and the query below it."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
-
-
-def _list_url(cursor: duckdb.DuckDBPyConnection, glob: str) -> list[tuple[str, int, datetime]]:
-    # Without `content` among the columns nothing is downloaded.
-    return cursor.execute(
-        "SELECT filename, size, last_modified FROM read_blob(?)", [glob]
-    ).fetchall()
-
-
-def _list_local(cursor: duckdb.DuckDBPyConnection, glob: str) -> list[tuple[str, int, datetime]]:
-    # DuckDB tells whole seconds, in which a file can be replaced by another one of its size.
-    found = []
-    for (path,) in cursor.execute("SELECT file FROM glob(?)", [glob]).fetchall():
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            # Archived since it was listed, or a link to nowhere.
-            continue
-        at = datetime.fromtimestamp(status.st_mtime_ns // 1000 / 1e6, UTC)
-        found.append((path, status.st_size, at))
-    return found

@@ -5,7 +5,8 @@ from functools import partial
 
 import duckdb
 
-from ml_platform.sources.landing import LandingFile, exact_path, first_line
+from ml_platform.sources.landing import LandingFile, exact_path
+from ml_platform.sources.listing import first_line
 from ml_platform.sources.reading import Batch, Reading, json_object, path_list
 from ml_platform.spec.queries import quote
 

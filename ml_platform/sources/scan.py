@@ -15,7 +15,8 @@ from typing import BinaryIO, cast
 
 import duckdb
 
-from ml_platform.sources.landing import LandingFile, exact_path, first_line
+from ml_platform.sources.landing import LandingFile, exact_path
+from ml_platform.sources.listing import first_line
 
 BLOCK_BYTES = 2**20
 

@@ -46,8 +46,9 @@ def quarantine_table(use_case: UseCase) -> Table:
 def landings_table(use_case: UseCase) -> Table:
     """What is known of each version of each landing file: one row a window it has rows of.
 
-    A file without any row, and one that was refused, has one row without a window. Processes that
-    ingest side by side may note the same twice.
+    A file without any row, one that was refused, and one that was only touched or delivered again
+    with the same content, has one row without a window. Processes that ingest side by side may
+    note the same twice.
     """
     return Table(
         schema=use_case.name,
@@ -58,11 +59,28 @@ def landings_table(use_case: UseCase) -> Table:
             "fingerprint": "VARCHAR",
             "size": "BIGINT",
             "modified_at": "TIMESTAMPTZ",
+            "written_at": "TIMESTAMPTZ",
             "window_start": "TIMESTAMP",
             "rows": "BIGINT",
             "first_event": "TIMESTAMPTZ",
             "last_event": "TIMESTAMPTZ",
             "error": "VARCHAR",
+        },
+        order=("source", "file", "window_start"),
+    )
+
+
+def ingestions_table(use_case: UseCase) -> Table:
+    """Which version of which file each window holds rows of; of several rows the latest holds."""
+    return Table(
+        schema=use_case.name,
+        name="ingestions",
+        columns={
+            "source": "VARCHAR",
+            "file": "VARCHAR",
+            "fingerprint": "VARCHAR",
+            "window_start": "TIMESTAMP",
+            "snapshot": "BIGINT",
         },
         order=("source", "file", "window_start"),
     )

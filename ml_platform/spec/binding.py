@@ -9,6 +9,7 @@ import duckdb
 
 from ml_platform.spec.checks import IN_EXAMPLES, STAMPS, check_watched
 from ml_platform.spec.inputs import Examples, FeatureView, Label
+from ml_platform.spec.logged import with_logged_sources
 from ml_platform.spec.mistakes import Mistakes
 from ml_platform.spec.queries import (
     TIME_TYPES,
@@ -70,7 +71,7 @@ def bind(use_case: UseCase, mistakes: Mistakes) -> UseCase:
             problem = unknown("model column", column, bound.model_columns)
             mistakes.add(("gate", "segments", index), problem)
     check_watched(bound, mistakes)
-    return bound
+    return with_logged_sources(bound, mistakes)
 
 
 class _Binder:

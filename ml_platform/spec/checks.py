@@ -1,7 +1,7 @@
 """What a schema cannot say: names that must exist, times that must fit, functions in files."""
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 
 from cronsim import CronSim, CronSimError
@@ -22,11 +22,15 @@ CRON_FIELDS = 5
 SCHEMAS = frozenset({"main", "temp", "system", "information_schema", "pg_catalog"})
 
 
-def check(use_case: UseCase, mistakes: Mistakes) -> None:
-    """Everything that needs no database; raises SpecErrors with all that is wrong."""
+def check(use_case: UseCase, mistakes: Mistakes, databases: Collection[str] | None = None) -> None:
+    """Everything that needs no database; raises SpecErrors with all that is wrong.
+
+    databases: names that `table:` of a source may begin with; by default any.
+    """
     _check_tables(use_case, mistakes)
     for name, source in use_case.sources.items():
         _check_source(("sources", name), source, mistakes)
+        _check_origin(("sources", name), source, mistakes, databases)
     _check_examples(use_case, mistakes)
     _check_model(use_case, mistakes)
     _check_metrics(use_case, mistakes)
@@ -77,6 +81,42 @@ def _check_source(path: PathInDocument, source: Source, mistakes: Mistakes) -> N
     if "known_at" in source.columns and source.known_at != "known_at":
         problem = "is about a column of that name; write `known_at: known_at`"
         mistakes.add((*path, "known_at"), problem)
+
+
+def _check_origin(
+    path: PathInDocument,
+    source: Source,
+    mistakes: Mistakes,
+    databases: Collection[str] | None,
+) -> None:
+    if not source.table:
+        if not source.files:
+            mistakes.add(path, "lands from nowhere; add `files: …`, or `table: …`")
+        if source.high_water is not None:
+            problem = "is about a `table:`, and files have none; remove it"
+            mistakes.add((*path, "high_water"), problem)
+        return
+    if source.files:
+        mistakes.add((*path, "table"), "a source has files or a table; remove one of the two")
+    database, *rest = source.table.split(".")
+    if not all((database, *rest)) or len(rest) not in {1, 2}:
+        problem = (
+            f"'{source.table}' should be <database>.<schema>.<table>, such as erp.public.orders"
+        )
+        mistakes.add((*path, "table"), problem)
+    elif databases is not None and database not in databases:
+        problem = f"the setting databases has {unknown('database', database, databases)}"
+        mistakes.add((*path, "table"), problem)
+    if source.high_water is None:
+        problem = "needs a column that grows with every change; add `high_water: updated_at`"
+        mistakes.add((*path, "table"), problem)
+    else:
+        _known((*path, "high_water"), [source.high_water], source.columns, mistakes)
+    if source.late == "replace":
+        problem = "'replace' is about files; a table always holds what is true now; remove it"
+        mistakes.add((*path, "late"), problem)
+    if source.format is not None:
+        mistakes.add((*path, "format"), "is about files, and a table has none; remove it")
 
 
 def _check_examples(case: UseCase, mistakes: Mistakes) -> None:

@@ -36,10 +36,17 @@ class Partitions(Declared):
 
 
 class Source(Declared):
-    """A table of raw records that land as files; the contract that each row has to keep."""
+    """A table of raw records that land over time; the contract that each row has to keep.
 
-    files: Text
+    They land as `files`, or as rows of a `table`; one of the two is given.
+    """
+
+    files: Text = ""
     """Glob below the landing folder of the use case, an absolute one, or a URL."""
+    table: Text = ""
+    """Table of a database, `<database>.<schema>.<table>`; a setting says where the database is."""
+    high_water: str | None = None
+    """Column of that table which grows with every change: a time, or a whole number."""
     event_time: str
     """Column that says when it happened; without an offset, a time of the use case's zone."""
     known_at: Text | None = None
@@ -62,12 +69,19 @@ class Source(Declared):
     @property
     def file_format(self) -> str:
         """How files are read; by the glob's ending where it is not given."""
+        if self.table:
+            return "table"
         if self.format:
             return self.format
         name = self.files.lower().removesuffix(".gz")
         if name.endswith((".parquet", ".pq")):
             return "parquet"
         return "jsonl" if name.endswith((".jsonl", ".ndjson", ".json")) else "csv"
+
+    @property
+    def lands_as(self) -> str:
+        """The files, or the table, as a person wrote it."""
+        return self.table or self.files
 
     @property
     def known_at_sql(self) -> str:
@@ -104,6 +118,19 @@ class Examples(Declared):
     """Names and types of those columns. Filled in by the loader."""
 
 
+class Feedback(Declared):
+    """Which label holds where callers, reviewers and `labels.sql` say several things of an example.
+
+    The one that was known last holds; of several known at the same moment a correction, then what
+    was received last. One that says the same again changes nothing.
+    """
+
+    reviews: Literal["win", "count"] = "win"
+    """Whether a reviewer's answer holds against everything else, or counts like any other."""
+    conflicts: Literal["last", "none"] = "last"
+    """Where different labels are known at the same moment: what came last holds, or none does."""
+
+
 class Label(Declared):
     """What is predicted."""
 
@@ -111,5 +138,7 @@ class Label(Declared):
     task: Task
     horizon: Duration = Duration(0, "d")
     """How long after a window's end its last label is known; so far the query looks ahead."""
+    feedback: Feedback | None = None
+    """Labels come back to the service; so they do, by the defaults, where it keeps a log."""
     query: str = Field(default="", exclude=True, validation_alias=FILLED_IN)
     reads: tuple[str, ...] = Field(default=(), exclude=True, validation_alias=FILLED_IN)

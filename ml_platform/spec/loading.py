@@ -1,5 +1,6 @@
 """Use cases from their folders, or everything that is wrong with them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,13 +38,16 @@ class Loaded:
         raise SpecError(Location(Path(name)), "", unknown("use case", name, known))
 
 
-def load_use_cases(root: Path) -> Loaded:
-    """Read every use case below a folder; a broken one never takes the others down."""
+def load_use_cases(root: Path, databases: Collection[str] | None = None) -> Loaded:
+    """Read every use case below a folder; a broken one never takes the others down.
+
+    databases: those that sources may have tables in; by default they are not checked.
+    """
     loaded = Loaded()
     found: dict[str, list[UseCase]] = {}
     for folder in sorted(path for path in root.glob("[!._]*") if path.is_dir()):
         try:
-            use_case = load_use_case(folder)
+            use_case = load_use_case(folder, databases)
         except SpecErrors as errors:
             loaded.broken[folder.name] = errors
         else:
@@ -58,7 +62,7 @@ def load_use_cases(root: Path) -> Loaded:
     return loaded
 
 
-def load_use_case(folder: Path) -> UseCase:
+def load_use_case(folder: Path, databases: Collection[str] | None = None) -> UseCase:
     """Read one use case; SpecErrors lists every mistake that is found in it."""
     try:
         text = YamlText(_spec_file(folder))
@@ -74,7 +78,7 @@ def load_use_case(folder: Path) -> UseCase:
     except ValidationError as error:
         raise SpecErrors(folder.name, spec_errors(text, error)) from None
     mistakes = Mistakes(folder, text)
-    check(declared, mistakes)
+    check(declared, mistakes, databases)
     return bind(declared, mistakes)
 
 

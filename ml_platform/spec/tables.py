@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_platform.spec.duration import Duration
-from ml_platform.spec.use_case import UseCase, digest, feature_table
+from ml_platform.spec.use_case import (
+    FEEDBACK,
+    LIVE_REPORTS,
+    REQUESTS,
+    UseCase,
+    digest,
+    feature_table,
+)
 from ml_platform.spec.windows import Window
 
 MONITORING = ("drift_report", "performance_report")
@@ -24,7 +31,8 @@ class Reads:
 
 def computed_tables(use_case: UseCase) -> tuple[str, ...]:
     """Tables that are computed from others, each after those that it reads."""
-    return (*map(feature_table, use_case.features), "labels", "predictions", *MONITORING)
+    live = LIVE_REPORTS if REQUESTS in use_case.sources else ()
+    return (*map(feature_table, use_case.features), "labels", "predictions", *MONITORING, *live)
 
 
 def tables_of(use_case: UseCase) -> tuple[str, ...]:
@@ -34,8 +42,8 @@ def tables_of(use_case: UseCase) -> tuple[str, ...]:
 
 def reads_of(use_case: UseCase, table: str) -> tuple[Reads, ...]:
     """What a table's windows are computed from; the champion of predictions is not a table."""
-    if table in use_case.sources:
-        return ()
+    if table in use_case.sources or table in LIVE_REPORTS:
+        return _reads_of_live(use_case).get(table, ())
     for view, declared in use_case.features.items():
         if table == feature_table(view):
             return tuple(Reads(s, _looking(use_case, declared.lookback)) for s in declared.reads)
@@ -44,7 +52,11 @@ def reads_of(use_case: UseCase, table: str) -> tuple[Reads, ...]:
     match table:
         case "labels":
             ahead = _ahead(use_case, use_case.label.horizon)
-            return tuple(Reads(source, ahead) for source in use_case.label.reads)
+            given = (name for name in (FEEDBACK, REQUESTS) if name in use_case.sources)
+            return (
+                *(Reads(source, ahead) for source in use_case.label.reads),
+                *(Reads(source, same) for source in given),
+            )
         case "predictions":
             fresh = (Reads(name, _looking(use_case, ttl)) for name, ttl in features.items())
             return (Reads(use_case.examples.source, same, required=True), *fresh)
@@ -55,6 +67,17 @@ def reads_of(use_case: UseCase, table: str) -> tuple[Reads, ...]:
         case "performance_report":
             return tuple(Reads(name, same, required=True) for name in ("predictions", "labels"))
     raise KeyError(table)
+
+
+def _reads_of_live(use_case: UseCase) -> dict[str, tuple[Reads, ...]]:
+    same = _looking(use_case, Duration(0, "d"))
+    trail = _trailing(use_case, use_case.monitoring.window)
+    drift, performance = LIVE_REPORTS
+    answered = Reads(REQUESTS, same, required=True)
+    return {
+        drift: (Reads(REQUESTS, trail, required=True), Reads("labels", trail)),
+        performance: (answered, Reads("labels", same), Reads(FEEDBACK, same)),
+    }
 
 
 def downstream_of(use_case: UseCase, tables: Iterable[str]) -> tuple[str, ...]:
@@ -85,12 +108,13 @@ def _declared(use_case: UseCase, table: str) -> tuple[Any, ...]:
             return declared.query, declared.model_dump(mode="json")
     match table:
         case "labels":
-            return use_case.label.query, use_case.label.model_dump(mode="json")
+            given = use_case.label.model_dump(mode="json", exclude_none=True)
+            return use_case.label.query, given
         case "predictions":
             return use_case.examples.model_dump(mode="json"), use_case.prediction_columns
-        case "drift_report":
+        case "drift_report" | "live_drift_report":
             return (monitoring.model_dump(mode="json", exclude={"freshness", "quarantine"}),)
-        case "performance_report":
+        case "performance_report" | "live_performance_report":
             return monitoring.performance.model_dump(mode="json"), use_case.model.metric
     raise KeyError(table)
 

@@ -18,11 +18,15 @@ from ml_platform.spec.watching import Monitoring
 from ml_platform.spec.windows import Calendar
 
 ONLINE_FEATURES = "online_features"
+REQUESTS, REFUSALS, FEEDBACK = "requests", "refusals", "feedback"
+LOGGED_SOURCES = (REQUESTS, REFUSALS, FEEDBACK)
+"""Sources that the service writes."""
+LIVE_REPORTS = ("live_drift_report", "live_performance_report")
 RESERVED_TABLES = frozenset(
     {
-        "landings", "quarantine", "labels", "model", "promotions",
+        "landings", "ingestions", "quarantine", "labels", "model", "promotions",
         "predictions", "drift_report", "performance_report", "computations", "alerts",
-        "alert_deliveries", ONLINE_FEATURES,
+        "alert_deliveries", ONLINE_FEATURES, *LOGGED_SOURCES, *LIVE_REPORTS,
     }
 )  # fmt: skip
 
@@ -65,6 +69,11 @@ class UseCase(Declared):
                 return {"predicted": "VARCHAR", "probabilities": "MAP(VARCHAR, DOUBLE)"}
             case "regression":
                 return {"predicted": "DOUBLE"}
+
+    @property
+    def takes_feedback(self) -> bool:
+        """Whether labels come back to the service."""
+        return self.label.feedback is not None or self.serving.log is not None
 
     @property
     def model_views(self) -> dict[str, FeatureView]:

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ml_platform.alerts import Condition, Ledger, find_conditions
-from ml_platform.alerts.decided import open_approvals
 from ml_platform.alerts.freshness import Freshness, is_over, read_freshness
-from ml_platform.errors import NoChampion
 from ml_platform.monitoring.latest import Latest, latest_drift, latest_performance
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
-from ml_platform.registry import Promotion, champion_at, history
+from ml_platform.registry import Promotion, history, reigns, waiting
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 
@@ -86,7 +84,7 @@ def read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
         drift=latest_drift(lake, use_case),
         performance=latest_performance(lake, use_case),
         quarantine=tuple(read_quarantine(lake, use_case)),
-        approvals=tuple(open_approvals(decisions)),
+        approvals=tuple(waiting(lake, use_case)),
         alerts=open_alerts(lake, use_case, now),
     )
 
@@ -114,15 +112,13 @@ def undelivered(lake: Lake, use_case: UseCase) -> tuple[Undelivered, ...]:
 def _champion(use_case: UseCase, decisions: Sequence[Promotion], now: datetime) -> Champion | None:
     closes = use_case.partitions.closes_at
     moment = min(now, closes, key=lambda each: each.astimezone(UTC)) if closes else now
-    try:
-        version = champion_at(decisions, moment)
-    except NoChampion:
+    served = [reign for reign in reigns(decisions) if reign.since <= moment.astimezone(UTC)]
+    if not served:
         return None
+    version, since = served[-1].version, served[-1].since
     of_version = [p for p in decisions if p.version == version]
     # The gate decides from the cutoff on; answers and rollbacks come after it.
     cutoff = of_version[0].effective_from
-    serving = [p for p in of_version if p.serves][-1]
+    decided_by = [p for p in of_version if p.serves][-1].decided_by
     age = moment.astimezone(UTC) - cutoff.astimezone(UTC)
-    return Champion(
-        version, cutoff, serving.effective_from, serving.decided_by, age.total_seconds() / 86_400
-    )
+    return Champion(version, cutoff, since, decided_by, age.total_seconds() / 86_400)

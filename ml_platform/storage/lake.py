@@ -147,6 +147,31 @@ class Lake:
             ) from None
         return name
 
+    def attach_database(self, cursor: duckdb.DuckDBPyConnection, name: str) -> None:
+        """Make the tables of a database of the setting `databases` readable as `name.…`.
+
+        Raises LakeError where there is no such database, or it cannot be opened.
+        """
+        secret = self.settings.databases.get(name)
+        if secret is None:
+            known = ", ".join(sorted(self.settings.databases)) or "none"
+            raise LakeError(f"setting databases has no '{name}'; it has {known}")
+        kind, colon, where = secret.get_secret_value().partition(":")
+        if not colon or kind not in CATALOG_EXTENSIONS:
+            begin = " or ".join(f"'{k}:'" for k in CATALOG_EXTENSIONS)
+            raise LakeError(f"setting databases: '{name}' should begin with {begin}")
+        if kind == "postgres" and where.startswith("//"):
+            where = f"postgresql:{where}"
+        try:
+            _load(cursor, CATALOG_EXTENSIONS[kind])
+            cursor.execute(
+                f"ATTACH IF NOT EXISTS {literal(where)} AS {quote(name)} (TYPE {kind}, READ_ONLY)"
+            )
+        except duckdb.Error as error:
+            # The connection string, which DuckDB repeats, may hold a password.
+            said = str(error).replace(where, "…").split("\n")[0]
+            raise LakeError(f"database '{name}' cannot be opened: {said}") from None
+
     def _attached(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._database is None:

@@ -13,6 +13,9 @@ from ml_platform.storage.comparison import window_prints, windows_apart
 from ml_platform.storage.lake import Commit, Lake
 from ml_platform.storage.tables import WINDOW_START, Table, evolve, naive_utc
 
+EMPTY = (0, 0)
+"""Print of a window without rows."""
+
 
 @dataclass(frozen=True)
 class Written:
@@ -21,6 +24,8 @@ class Written:
     snapshot: int
     rows: Mapping[Window, int]
     changed: frozenset[Window] = field(default_factory=frozenset)
+    versions: Mapping[Window, str] = field(default_factory=dict)
+    """What each window holds now, stamps aside, as a digest."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,13 @@ def replace_together(
         return tuple(
             Written(
                 snapshot=snapshot + 1 if wrote else snapshot,
-                rows={window: rows.get(start, 0) for start, window in windows.items()},
+                rows={window: held.get(start, EMPTY)[0] for start, window in windows.items()},
                 changed=frozenset(windows[start] for start in changed & windows.keys()),
+                versions={
+                    window: _version(held.get(start, EMPTY)) for start, window in windows.items()
+                },
             )
-            for rows, changed in outcomes
+            for held, changed in outcomes
         )
 
     try:
@@ -161,8 +169,8 @@ def _replace(
     replacement: Replacement,
     staged: str,
     bounds: tuple[datetime, datetime],
-) -> tuple[dict[datetime, int], set[datetime]]:
-    """Swap in the windows that differ; the number of rows by window, and what was swapped."""
+) -> tuple[dict[datetime, tuple[int, int]], set[datetime]]:
+    """Swap in the windows that differ; the prints of what is held now, and what was swapped."""
     table = replacement.table
     within = f"{WINDOW_START} >= {_moment(bounds[0])} AND {WINDOW_START} < {_moment(bounds[1])}"
     before = window_prints(
@@ -187,7 +195,14 @@ def _replace(
             f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM temp.{staged} "
             f"WHERE {_among(come, after)} ORDER BY {order}"
         )
-    return {start: print_[0] for start, print_ in after.items()}, changed
+    # Within the tolerance the stored rows stay, so theirs is the print that holds.
+    kept = {start: before[start] for start in after.keys() - changed}
+    return {**after, **kept}, changed
+
+
+def _version(held: tuple[int, int]) -> str:
+    rows, total = held
+    return f"{rows}-{total % 2**64:016x}"
 
 
 def _among(starts: Set[datetime], present: Collection[datetime]) -> str:

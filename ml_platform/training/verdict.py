@@ -157,8 +157,8 @@ def _compared(
     against = (
         f"{metric} {found[f'challenger_{metric}']:.4f} against {found[f'champion_{metric}']:.4f} "
         f"of champion {champion} on {len(rows)} rows: improvement {improvement:+.4f}, "
-        f"with {gate.confidence:.0%} confidence more than {lower:+.4f} "
-        f"(paired bootstrap of {len(improvements)}), needed {gate.min_improvement:+.4f}"
+        f"above {lower:+.4f} at {gate.confidence:.0%} (paired bootstrap of {len(improvements)}), "
+        f"needed {gate.min_improvement:+.4f}"
     )
     wrong = [
         *([] if lower > gate.min_improvement else ["not better beyond noise"]),

@@ -1,14 +1,14 @@
 """The Open Inference Protocol over gRPC, around the same service as HTTP."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from ml_platform.errors import PlatformError, RequestRefused
-from ml_platform.registry import ModelVersion
 from ml_platform.serving.admission import Admission
+from ml_platform.serving.calls import Call
 from ml_platform.serving.grpc.codes import Context, abort
 from ml_platform.serving.grpc.guard import Admitting
 from ml_platform.serving.grpc.messages import SERVICE, message_class, methods
@@ -33,14 +33,21 @@ CONTENTS = {
     "FP32": "fp32_contents", "FP64": "fp64_contents", BYTES: "bytes_contents",
 }  # fmt: skip
 
-Handler = Callable[[Any], Awaitable[Any]]
+Handler = Callable[[Any, Context], Awaitable[Any]]
 
 
-async def start_server(service: Service, admission: Admission) -> tuple[grpc.aio.Server, int]:
-    """A server that listens already, and its port. Processes may share a port."""
+async def start_server(
+    service: Service,
+    admission: Admission,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+) -> tuple[grpc.aio.Server, int]:
+    """A server that listens already, and its port. Processes may share a port.
+
+    interceptors: what is around admission, outermost first.
+    """
     settings = service.settings
     server = grpc.aio.server(
-        interceptors=[Admitting(admission, lambda: service.live.names)],
+        interceptors=[*interceptors, Admitting(admission, lambda: service.live.names)],
         options=[
             ("grpc.max_receive_message_length", settings.most_bytes),
             ("grpc.so_reuseport", 1),
@@ -61,20 +68,20 @@ class _Methods:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def ServerLive(self, request: Any) -> Any:  # noqa: N802
+    async def ServerLive(self, request: Any, context: Context) -> Any:  # noqa: N802
         return message_class("ServerLiveResponse")(live=True)
 
-    async def ServerReady(self, request: Any) -> Any:  # noqa: N802
+    async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: N802
         return message_class("ServerReadyResponse")(ready=self._service.live.ready)
 
-    async def ServerMetadata(self, request: Any) -> Any:  # noqa: N802
+    async def ServerMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
         return message_class("ServerMetadataResponse")(name="ml-platform", version="2")
 
-    async def ModelReady(self, request: Any) -> Any:  # noqa: N802
+    async def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: N802
         self._service.live.model(request.name, request.version or None)
         return message_class("ModelReadyResponse")(ready=True)
 
-    async def ModelMetadata(self, request: Any) -> Any:  # noqa: N802
+    async def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
         model = self._service.live.model(request.name, request.version or None)
         case = self._service.live.of(request.name).use_case
         return message_class("ModelMetadataResponse")(
@@ -85,12 +92,18 @@ class _Methods:
             outputs=_described(describe_outputs(case, model)),
         )
 
-    async def ModelInfer(self, request: Any) -> Any:  # noqa: N802
-        version = request.model_version or None
-        model = self._service.live.model(request.model_name, version)
-        columns = columns_of(_read_tensors(request), model)
-        answer = await self._service.predict(request.model_name, columns, version)
-        return _respond(request, answer, model)
+    async def ModelInfer(self, request: Any, context: Context) -> Any:  # noqa: N802
+        service, name, version = self._service, request.model_name, request.model_version or None
+        # A peer is `ipv4:127.0.0.1:1234`; the port says nothing of who it is.
+        call = Call.begin("oip-grpc", context.peer().rpartition(":")[0])
+        with service.records.requests.watching(name, call, lambda: service.version_of(name)):
+            model = service.live.model(name, version)
+            columns = columns_of(_read_tensors(request), model)
+            answer = await service.predict(name, columns, version, call)
+        response = _respond(request, answer)
+        response.parameters["request_id"].string_param = call.request_id
+        response.parameters["prediction_id"].string_param = answer.ids[0]
+        return response
 
 
 def _handlers(served: _Methods) -> grpc.GenericRpcHandler:
@@ -110,7 +123,7 @@ def _handlers(served: _Methods) -> grpc.GenericRpcHandler:
 def _answering(handler: Handler) -> Callable[[Any, Context], Any]:
     async def answer(request: Any, context: Context) -> Any:
         try:
-            return await handler(request)
+            return await handler(request, context)
         except PlatformError as error:
             await abort(context, error)
 
@@ -137,9 +150,11 @@ def _read_tensors(request: Any) -> Iterator[Tensor]:
         yield Tensor(name, kind, shape, values)
 
 
-def _respond(request: Any, answer: Answer, model: ModelVersion) -> Any:
+def _respond(request: Any, answer: Answer) -> Any:
+    # The version that answered: another one may have begun to serve while the request was read.
+    version = str(answer.model.version)
     response = message_class("ModelInferResponse")(
-        model_name=request.model_name, model_version=str(model.version), id=request.id
+        model_name=request.model_name, model_version=version, id=request.id
     )
     tensors = {tensor.name: tensor for tensor in tensors_of(answer)}
     wanted = [output.name for output in request.outputs] or list(tensors)

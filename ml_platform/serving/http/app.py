@@ -1,5 +1,7 @@
 """The HTTP application around the service."""
 
+from collections.abc import Sequence
+
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,6 +13,7 @@ from starlette.types import Lifespan
 
 from ml_platform.errors import PlatformError
 from ml_platform.serving.admission import Admission
+from ml_platform.serving.http.feedback import Feedback
 from ml_platform.serving.http.guard import Admitting, guard
 from ml_platform.serving.http.invocations import Invocations
 from ml_platform.serving.http.openapi import describe
@@ -20,12 +23,23 @@ from ml_platform.serving.http.v2 import V2
 from ml_platform.serving.service import Service
 
 
-def build_app(service: Service, admission: Admission, lifespan: Lifespan[Starlette]) -> Starlette:
-    """All paths of a service; `lifespan` is entered before the first request is taken."""
+def build_app(
+    service: Service,
+    admission: Admission,
+    lifespan: Lifespan[Starlette],
+    *,
+    routes: Sequence[Route] = (),
+    middleware: Sequence[Middleware] = (),
+) -> Starlette:
+    """All paths of a service; `lifespan` is entered before the first request is taken.
+
+    routes: those besides predictions. middleware: what is around all of them, outermost first;
+    who asks is found out inside of it, so that those who are turned away are seen as well.
+    """
     return Starlette(
-        routes=guard(_routes(service), lambda: service.live.names),
+        routes=guard([*_routes(service), *routes], lambda: service.live.names),
+        middleware=[*middleware, Middleware(Admitting, admission)],
         lifespan=lifespan,
-        middleware=[Middleware(Admitting, admission)],
         exception_handlers={
             PlatformError: answer_platform_error,
             HTTPException: answer_http_exception,
@@ -42,10 +56,14 @@ def _routes(service: Service) -> list[Route]:
         document = describe(service.live, readable)
         return Response(msgspec.json.encode(document), media_type="application/json")
 
+    feedback = Feedback(service)
     named, versioned = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
     return [
         Route("/openapi.json", openapi),
         Route("/predict/{model}", plain.predict, methods=["POST"]),
+        Route("/feedback/{use_case}", feedback.take, methods=["POST"]),
+        Route("/review/{use_case}", feedback.waiting),
+        Route("/review/{use_case}/{prediction}", feedback.answer, methods=["POST"]),
         Route("/v2", v2.server),
         Route("/v2/health/live", v2.live),
         Route("/v2/health/ready", v2.ready),

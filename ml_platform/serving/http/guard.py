@@ -28,9 +28,18 @@ PUBLIC = None
 NEEDS: Mapping[str, Need | None] = {
     "GET /v2/health/live": PUBLIC,
     "GET /v2/health/ready": PUBLIC,
+    "GET /health/live": PUBLIC,
+    "GET /health/ready": PUBLIC,
+    "GET /metrics": Need("read", "all"),
+    "GET /status": Need("read", "some"),
+    "GET /status/{model}": Need("read"),
     "GET /v2": Need("read", "some"),
     "GET /openapi.json": Need("read", "some"),
     "POST /predict/{model}": Need("predict"),
+    "POST /feedback/{use_case}": Need("label"),
+    # What waits for an answer shows what others asked: only for those who give answers.
+    "GET /review/{use_case}": Need("label"),
+    "POST /review/{use_case}/{prediction}": Need("label"),
     "GET /v2/models/{model}": Need("read"),
     "GET /v2/models/{model}/ready": Need("read"),
     "POST /v2/models/{model}/infer": Need("predict"),
@@ -68,6 +77,7 @@ class Admitting:
         try:
             caller = await self._admission.admit(authorization, api_key)
         except RequestError as error:
+            scope.setdefault("state", {})["error_kind"] = type(error).__name__
             await answer_error(error)(scope, receive, send)
             return
         scope["caller"] = caller

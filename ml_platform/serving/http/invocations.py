@@ -13,6 +13,7 @@ from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
 from ml_platform.registry.prediction import POSITIVE
 from ml_platform.serving.http.bodies import parse_json, read_body
+from ml_platform.serving.http.calls import calling, named
 from ml_platform.serving.inputs import Values
 from ml_platform.serving.service import Answer, Service
 
@@ -39,15 +40,18 @@ class Invocations:
     async def invoke(self, request: Request) -> Response:
         """Predict."""
         name = self._name(request)
-        kind = request.headers.get("content-type", "application/json").split(";")[0].strip()
-        if kind != "application/json":
-            raise RequestRefused(f"content type '{kind[:60]}' is not taken; send application/json")
-        document = parse_json(await read_body(request, self.service.settings))
-        model = self.service.live.model(name)
-        answer = await self.service.predict(name, read_columns(document, model))
+        with calling(self.service, request, "mlflow", name) as call:
+            kind = request.headers.get("content-type", "application/json").split(";")[0].strip()
+            if kind != "application/json":
+                raise RequestRefused(
+                    f"content type '{kind[:60]}' is not taken; send application/json"
+                )
+            document = parse_json(await read_body(request, self.service.settings))
+            model = self.service.live.model(name)
+            answer = await self.service.predict(name, read_columns(document, model), call=call)
         return Response(
             msgspec.json.encode({"predictions": _predictions(answer)}),
-            headers={"X-Model-Version": str(answer.model.version)},
+            headers={"X-Model-Version": str(answer.model.version), **named(answer)},
             media_type="application/json",
         )
 

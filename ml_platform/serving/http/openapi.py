@@ -109,7 +109,8 @@ def _operation(
 
 def _example(model: ModelVersion) -> dict[str, Any]:
     """The first row of the reference sample."""
-    (row,) = model.reference[list(model.columns)].head(1).to_dict("records")
+    # As plain Python values: numpy's own floats are no JSON.
+    row, *_ = model.reference[list(model.columns)].head(1).to_dict("records")
     return {str(name): None if pd.isna(value) else value for name, value in row.items()}
 
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from ml_platform.errors import RequestRefused
 from ml_platform.serving.http.bodies import parse_json, read_body
+from ml_platform.serving.http.calls import calling, named
 from ml_platform.serving.service import Answer, Service
 
 
@@ -21,23 +22,29 @@ class Plain:
     async def predict(self, request: Request) -> Response:
         """Predict rows given by key and request-time columns."""
         name = request.path_params["model"]
-        document = parse_json(await read_body(request, self.service.settings))
-        if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
-            raise RequestRefused("the body should be an object with `rows`, a list of objects")
-        version = document.get("version")
-        if version is not None and not isinstance(version, int | str):
-            raise RequestRefused("`version` should be a number")
-        asked = None if version is None else str(version)
-        answer = await self.service.predict_examples(name, document["rows"], asked)
+        with calling(self.service, request, "plain", name) as call:
+            document = parse_json(await read_body(request, self.service.settings))
+            if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
+                raise RequestRefused("the body should be an object with `rows`, a list of objects")
+            version = document.get("version")
+            if version is not None and not isinstance(version, int | str):
+                raise RequestRefused("`version` should be a number")
+            asked = None if version is None else str(version)
+            answer = await self.service.predict_examples(name, document["rows"], asked, call)
         body = {
             "use_case": name,
             "version": answer.model.version,
             "predictions": predictions_of(answer),
         }
-        return Response(msgspec.json.encode(body), media_type="application/json")
+        return Response(
+            msgspec.json.encode(body), headers=named(answer), media_type="application/json"
+        )
 
 
 def predictions_of(answer: Answer) -> list[dict[str, Any]]:
     """An object for each row."""
-    columns = {name: values.tolist() for name, values in answer.columns.items()}
+    columns = {
+        "id": answer.ids,
+        **{name: values.tolist() for name, values in answer.columns.items()},
+    }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -13,6 +13,7 @@ from ml_platform.errors import (
     IssuerAway,
     ModelNotFound,
     ModelRefused,
+    NotKept,
     NotServed,
     Overloaded,
     PlatformError,
@@ -34,6 +35,7 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     RateExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
+    NotKept: HTTPStatus.INSUFFICIENT_STORAGE,
 }
 """HTTP status of an error; 500 of any other one."""
 
@@ -54,6 +56,7 @@ def problem(
 async def answer_platform_error(request: Request, error: Exception) -> Response:
     """What a PlatformError becomes."""
     assert isinstance(error, PlatformError)
+    request.state.error_kind = type(error).__name__
     return answer_error(error)
 
 

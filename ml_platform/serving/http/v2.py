@@ -16,6 +16,7 @@ from starlette.responses import Response
 from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.http.bodies import parse_json, read_body
+from ml_platform.serving.http.calls import calling, named
 from ml_platform.serving.inputs import Values
 from ml_platform.serving.service import Answer, Service
 from ml_platform.serving.tensors import (
@@ -73,11 +74,15 @@ class V2:
 
     async def infer(self, request: Request) -> Response:
         """Predict."""
-        name, model = self._model(request)
-        body = await read_body(request, self.service.settings)
-        asked = _read_request(body, request.headers.get(JSON_LENGTH), model)
-        answer = await self.service.predict(name, asked.columns, request.path_params.get("version"))
-        return _respond(asked, answer)
+        name, version = request.path_params["model"], request.path_params.get("version")
+        with calling(self.service, request, "oip-http", name) as call:
+            _, model = self._model(request)
+            body = await read_body(request, self.service.settings)
+            asked = _read_request(body, request.headers.get(JSON_LENGTH), model)
+            answer = await self.service.predict(name, asked.columns, version, call)
+        response = _respond(asked, answer)
+        response.headers.update(named(answer))
+        return response
 
     def _model(self, request: Request) -> tuple[str, ModelVersion]:
         name = request.path_params["model"]

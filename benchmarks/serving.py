@@ -1,0 +1,287 @@
+"""Single rows over the network: the prediction service, beside `mlflow models serve`."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.load import Plan
+from benchmarks.result import Bench, Line, Result
+from benchmarks.year import Year, prepared
+from ml_platform.features import needed_columns, open_online_store, publish
+from ml_platform.registry import ModelVersion
+from ml_platform.serving.grpc.messages import message_class
+from ml_platform.spec.windows import Window
+
+TURNS = 3
+SECONDS, QUICK_SECONDS = 8.0, 2.0
+MANY = 32
+CLIENT_PROCESSES = 2
+ROWS = 64
+THROUGHPUT_LIMIT, P99_LIMIT = 10.0, 0.2
+START_SECONDS = 180.0
+BARE_CALLS = 200
+NUMBERS = frozenset({"INTEGER", "BIGINT", "DOUBLE"})
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to ask one server."""
+
+    name: str
+    port: int
+    path: str
+    bodies: list[bytes]
+
+
+@dataclass
+class Times:
+    """What was measured of a contender, turn by turn."""
+
+    one: list[float]
+    many: list[float]
+    rates: list[float]
+    """Requests a second of all clients together."""
+
+
+def run(bench: Bench) -> Result:
+    """Ask all of them in turns, on one machine, with one model."""
+    year = prepared(bench).copy(bench.folder / "lake")
+    model = year.registry.load(year.use_case, year.version)
+    by_key = _publish(year)
+    by_column = _rows(model)
+    seconds = SECONDS if bench.days is None else QUICK_SECONDS
+    with ExitStack() as servers:
+        contenders = [
+            _mlflow(servers, year, by_column),
+            *_ours(servers, year, 1, by_column, by_key),
+            *_ours(servers, year, 2, by_column, by_key),
+        ]
+        times = {each.name: Times([], [], []) for each in contenders}
+        for turn in range(TURNS + 1):
+            for each in contenders:
+                # The first turn warms up and is forgotten.
+                into = times[each.name] if turn else Times([], [], [])
+                into.one.extend(_load(bench, each, 1, 1, seconds / 2)[0])
+                took, rate = _load(bench, each, MANY, CLIENT_PROCESSES, seconds)
+                into.many.extend(took)
+                into.rates.append(rate)
+    return _result(times, _bare(model))
+
+
+def _result(times: dict[str, Times], bare: float) -> Result:
+    other_name, other = next(iter(times.items()))
+    lines = []
+    for name, ours in times.items():
+        if name == other_name:
+            continue
+        # The limits are for a service of the size of the other one: as many workers as cores.
+        limited = "2 workers" in name
+        lines += [
+            _rate(f"{name}: {MANY} clients", ours, other, THROUGHPUT_LIMIT if limited else None),
+            _latency(f"  p99, {MANY} clients", ours.many, other.many, 99, limited),
+            _latency("  p50, 1 client", ours.one, other.one, 50, False),
+            _latency("  p99, 1 client", ours.one, other.one, 99, limited),
+            Line(
+                "  predict_proba alone, share of p50 at 1 client",
+                f"{bare * 1000:.2f} ms",
+                ratio=bare / float(np.percentile(ours.one, 50)),
+            ),
+        ]
+    notes = (
+        f"One model of flight_delays, single rows, {TURNS} turns one after the other; other: "
+        f"`mlflow models serve` with the one worker that it has by default. Clients are "
+        f"{CLIENT_PROCESSES} processes on the same machine of {os.cpu_count()} cores, and take "
+        "their share of them.",
+        "By key: the row is completed from the online store first. The other one cannot do that "
+        "and is given all columns.",
+    )
+    return Result("Single rows over the network, against mlflow models serve", tuple(lines), notes)
+
+
+def _rate(what: str, ours: Times, other: Times, limit: float | None) -> Line:
+    a, b = median(ours.rates), median(other.rates)
+    return Line(what, f"{a:,.0f} /s", f"{b:,.0f} /s", a / b, limit, at_least=True)
+
+
+def _latency(
+    what: str, ours: Sequence[float], other: Sequence[float], percentile: int, limited: bool
+) -> Line:
+    a, b = float(np.percentile(ours, percentile)), float(np.percentile(other, percentile))
+    limit = P99_LIMIT if limited else None
+    return Line(what, f"{a * 1000:.1f} ms", f"{b * 1000:.1f} ms", a / b, limit)
+
+
+def _bare(model: ModelVersion) -> float:
+    frame = model.reference[list(model.columns)].head(1)
+    seconds = []
+    for _ in range(BARE_CALLS):
+        started = perf_counter()
+        model.estimator.predict_proba(frame)
+        seconds.append(perf_counter() - started)
+    return median(seconds)
+
+
+def _rows(model: ModelVersion) -> list[dict[str, Any]]:
+    """Rows of the reference sample that lack nothing, which is what every server takes."""
+    complete = model.reference[list(model.columns)].dropna().head(ROWS)
+    rows: list[dict[str, Any]] = complete.to_dict("records")
+    return rows
+
+
+def _publish(year: Year) -> list[dict[str, Any]]:
+    """Bring the last days online; examples of the last one as callers know them."""
+    case = year.use_case
+    last = list(case.calendar.windows(year.stretch))[-3:]
+    stretch = Window(last[0].start, last[-1].end)
+    columns = needed_columns(case)
+    store = open_online_store(year.settings)
+    with year.opened() as lake:
+        for view in case.model_views:
+            publish(lake, store, case, view, stretch)
+        with lake.cursor(case.timezone) as cursor:
+            table = lake.relation(cursor, case.name, case.examples.source)
+            time_column = case.sources[case.examples.source].event_time
+            names = ", ".join(f"{name}::VARCHAR AS {name}" for name in columns)
+            frame: pd.DataFrame = cursor.execute(
+                f"SELECT {names} FROM {table} ORDER BY {time_column} DESC LIMIT {ROWS}"
+            ).df()
+    store.close()
+    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    for row in rows:
+        for name, kind in columns.items():
+            if kind in NUMBERS and row[name] is not None:
+                row[name] = float(row[name])
+    return rows
+
+
+def _ours(
+    servers: ExitStack, year: Year, workers: int, by_column: list[Any], by_key: list[Any]
+) -> list[Contender]:
+    port, grpc_port, name = _free_port(), _free_port(), year.use_case.name
+    environment = {
+        "ML_PLATFORM_DATA": str(year.settings.root),
+        "ML_PLATFORM_MLFLOW_TRACKING_URI": year.settings.tracking_uri,
+        "ML_PLATFORM_SERVING_GRPC_PORT": str(grpc_port),
+    }
+    command = ["-m", "ml_platform.cli", "serve", "--port", str(port), "--workers", str(workers)]
+    servers.enter_context(_server(command, environment, f"http://127.0.0.1:{port}/health/ready"))
+    of = f"{workers} worker{'s' if workers > 1 else ''}"
+    records = [_json({"dataframe_records": [row]}) for row in by_column]
+    keyed = [_json({"rows": [row]}) for row in by_key]
+    found = [
+        Contender(f"/invocations, {of}", port, f"/mlflow/{name}/invocations", records),
+        Contender(f"by key, {of}", port, f"/predict/{name}", keyed),
+    ]
+    if workers == 1:
+        infers = [_infer(name, row) for row in by_column]
+        found.append(Contender(f"gRPC, {of}", grpc_port, "", infers))
+    return found
+
+
+def _mlflow(servers: ExitStack, year: Year, by_column: list[Any]) -> Contender:
+    port = _free_port()
+    model = f"models:/{year.use_case.name}/{year.version}"
+    command = ["-m", "mlflow", "models", "serve", "-m", model, "-p", str(port),
+               "--env-manager", "local"]  # fmt: skip
+    # It looks for uvicorn on the path.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {"MLFLOW_TRACKING_URI": year.settings.tracking_uri, "PATH": path}
+    servers.enter_context(_server(command, environment, f"http://127.0.0.1:{port}/ping"))
+    bodies = [_json({"dataframe_records": [row]}) for row in by_column]
+    return Contender("mlflow models serve", port, "/invocations", bodies)
+
+
+@contextmanager
+def _server(command: list[str], environment: dict[str, str], ready: str) -> Iterator[None]:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", *command],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not _answers(ready):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{' '.join(command)} did not come up, see above")
+            time.sleep(0.2)
+        yield
+    finally:
+        # Its workers are processes of its group.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _load(
+    bench: Bench, contender: Contender, clients: int, processes: int, seconds: float
+) -> tuple[list[float], float]:
+    """Seconds of every request, and requests a second."""
+    running = []
+    bodies = [base64.b64encode(body).decode() for body in contender.bodies]
+    for number in range(processes):
+        file = Path(bench.folder, f"load_{number}.json")
+        share = clients // processes
+        Plan("127.0.0.1", contender.port, contender.path, bodies, share, seconds).write(file)
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.load", str(file)]
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    took: list[float] = []
+    for process in running:
+        said, _ = process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"a client of {contender.name} failed, see above")
+        took += json.loads(said)
+    return took, len(took) / seconds
+
+
+def _infer(name: str, row: dict[str, Any]) -> bytes:
+    request = message_class("ModelInferRequest")(model_name=name)
+    for column, value in row.items():
+        text = isinstance(value, str)
+        tensor = request.inputs.add(name=column, datatype="BYTES" if text else "FP64", shape=[1])
+        if text:
+            tensor.contents.bytes_contents.append(value.encode())
+        else:
+            tensor.contents.fp64_contents.append(value)
+    encoded: bytes = request.SerializeToString()
+    return encoded
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port

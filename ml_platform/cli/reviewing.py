@@ -1,0 +1,51 @@
+"""The review queue on the command line."""
+
+from typing import Annotated
+
+import typer
+
+from ml_platform.cli.arguments import UseCaseName
+
+PANEL = "Decisions"
+commands = typer.Typer()
+
+
+@commands.command(rich_help_panel=PANEL)
+def review(
+    use_case: UseCaseName,
+    answer: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="ID LABEL", help="Answer a prediction.")
+    ] = None,
+    skip: Annotated[
+        str | None, typer.Option(metavar="ID", help="Say that there is no answer.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to list.")] = 20,
+) -> None:
+    """List uncertain predictions that wait for a person, answer one, or skip one."""
+    from ml_platform.cli.platform import opened, read_serving_settings
+    from ml_platform.errors import PlatformError
+    from ml_platform.serving.feedback import FeedbackInbox, Said, read_label
+    from ml_platform.serving.review import ReviewQueue
+
+    if answer and skip:
+        raise PlatformError("--answer and --skip exclude each other; give one of them")
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        queue = ReviewQueue(platform.lake, [case])
+        queue.require(case.name)
+        if not answer and not skip:
+            for each in queue.waiting(case.name, limit):
+                shown = "  ".join(f"{name}={value}" for name, value in each.columns.items())
+                typer.echo(f"{each.prediction_id}  {shown}")
+            return
+        inbox = FeedbackInbox(platform.settings, read_serving_settings(), [case])
+        said = Said("review", platform.person)
+        try:
+            if answer:
+                item = {"prediction_id": answer[0], "label": read_label(case, answer[1])}
+                inbox.take(case.name, [item], said)
+            elif skip:
+                inbox.skip(case.name, skip, said)
+        finally:
+            # Lands it.
+            inbox.close()

@@ -1,0 +1,43 @@
+"""What became of the feedback about a stretch of examples."""
+
+from dataclasses import dataclass
+
+from ml_platform.features.feedback import given_sql, has_feedback
+from ml_platform.features.views import inside_sql, windows_sql
+from ml_platform.spec.queries import quote
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+
+
+@dataclass(frozen=True)
+class FeedbackCounts:
+    """What became of the feedback about a stretch of examples."""
+
+    given: int
+    """Labels and corrections; those that say the same of one example count once."""
+    unmatched: int
+    """Those whose prediction is not in `requests`, or was not made by key."""
+    conflicts: int
+    """Examples of which different labels are known at the same moment."""
+
+
+def count_feedback(lake: Lake, use_case: UseCase, stretch: Window) -> FeedbackCounts:
+    """How much feedback there is about the examples of a stretch, and what is odd about it."""
+    with lake.cursor(use_case.timezone) as cursor:
+        if not has_feedback(lake, cursor, use_case):
+            return FeedbackCounts(0, 0, 0)
+        where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
+        given = given_sql(lake, cursor, use_case, where)
+        keys = ", ".join(quote(key) for key in (*use_case.examples.entity, "event_time"))
+        first = quote(use_case.examples.entity[0])
+        row = cursor.execute(
+            f"""WITH given AS ({given})
+            SELECT count(DISTINCT ({keys}, prediction_id, label, known_at)),
+                count(DISTINCT prediction_id) FILTER ({first} IS NULL),
+                (SELECT count(*) FROM (SELECT 1 FROM given WHERE {first} IS NOT NULL
+                    GROUP BY {keys}, known_at, reviewed, corrects
+                    HAVING count(DISTINCT label) > 1))
+            FROM given"""
+        ).fetchone()
+    return FeedbackCounts(*row) if row else FeedbackCounts(0, 0, 0)

@@ -1,0 +1,80 @@
+"""Rows that were predicted on request, as the reports want them."""
+
+from collections.abc import Sequence
+
+import duckdb
+import pandas as pd
+
+from ml_platform.features import best_sql, given_sql, has_feedback, inside_sql, windows_sql
+from ml_platform.spec.logged import readable_columns
+from ml_platform.spec.queries import quote
+from ml_platform.spec.use_case import REQUESTS, UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+
+
+def live_columns(use_case: UseCase) -> frozenset[str]:
+    """Columns that can be watched: those that the log keeps as they are, and the label."""
+    return readable_columns(use_case) | {"label"}
+
+
+def read_requests(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    names: Sequence[str],
+    stretch: Window,
+    snapshot: int,
+) -> pd.DataFrame:
+    """Columns of the rows that were answered, and `event_time`, in its order."""
+    selected = ", ".join(quote(name) for name in (*names, "event_time"))
+    relation = _answered(cursor, lake, use_case, stretch, snapshot)
+    return cursor.execute(
+        f"SELECT {selected} FROM {relation} ORDER BY event_time, prediction_id"
+    ).fetch_df()
+
+
+def labelled_requests(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+) -> pd.DataFrame:
+    """Predictions that were answered, with the labels of their examples where there are some.
+
+    A row that did not come by key is no example; it has a label where feedback names its id.
+    Raises TableNotFound where nothing has been answered yet.
+    """
+    where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
+    keys = (*use_case.examples.entity, "event_time")
+    requests = _answered(cursor, lake, use_case, stretch, snapshot)
+    nothing = "(SELECT NULL AS prediction_id, NULL AS label, NULL::TIMESTAMPTZ AS known_at)"
+    labels, on, given = nothing, "false", nothing
+    tables = lake.tables(cursor, use_case.name)
+    if "labels" in tables and readable_columns(use_case).issuperset(use_case.examples.entity):
+        relation = lake.relation(cursor, use_case.name, "labels", snapshot)
+        labels = f"(FROM {relation} WHERE {where})"
+        on = " AND ".join(f"p.{quote(key)} = l.{quote(key)}" for key in keys)
+    if has_feedback(lake, cursor, use_case):
+        all_given = given_sql(lake, cursor, use_case, where, snapshot)
+        named = "prediction_id IS NOT NULL"
+        given = f"({best_sql(all_given, use_case, named, ('prediction_id',))})"
+    predicted = ", ".join(
+        f"CAST(CAST(p.{quote(name)} AS JSON) AS {kind}) AS {quote(name)}"
+        if kind.startswith("MAP")
+        else f"p.{quote(name)}"
+        for name, kind in use_case.prediction_columns.items()
+    )
+    return cursor.execute(
+        f"""SELECT {predicted}, p.event_time, p.model_version,
+            coalesce(l.label, g.label) AS label,
+            CASE WHEN l.label IS NULL THEN g.known_at ELSE l.known_at END AS known_at
+        FROM {requests} p LEFT JOIN {labels} l ON {on}
+        LEFT JOIN {given} g ON p.prediction_id = g.prediction_id
+        ORDER BY p.event_time, p.prediction_id"""
+    ).fetch_df()
+
+
+def _answered(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+) -> str:
+    relation = lake.relation(cursor, use_case.name, REQUESTS, snapshot)
+    where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
+    return f"(FROM {relation} WHERE {where} AND mode = 'live')"

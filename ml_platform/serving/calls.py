@@ -1,0 +1,106 @@
+"""Who asked, by which protocol, since when; and what the predictions are called."""
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from ml_platform.errors import RequestRefused
+from ml_platform.serving.admission import CALLER, NOBODY
+
+SOUND = re.compile(r"[!-~]{1,128}")
+"""An id of a caller that is taken: it is repeated in headers, in the log and in records."""
+PREDICTION_ID = re.compile(r"[0-9a-f]{14}-[0-9a-f]{10}-([0-9a-f]{16})-[0-9]{1,9}")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+WORD = 1 << 64
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as the log tells of it."""
+
+    protocol: str
+    request_id: str
+    caller: str | None
+    started: float
+    """By the clock of `time.perf_counter`, in seconds."""
+
+    @classmethod
+    def begin(cls, protocol: str, address: str | None = None) -> "Call":
+        """A request that has just come, under the id that its lines of the log have.
+
+        address: where it came from, which is told where nobody said who they are.
+        """
+        request_id = structlog.contextvars.get_contextvars().get("request_id") or sound_id(None)
+        return cls(protocol, request_id, known_caller() or address, time.perf_counter())
+
+    @property
+    def milliseconds(self) -> float:
+        """How long ago it came."""
+        return (time.perf_counter() - self.started) * 1000
+
+
+def sound_id(given: str | None) -> str:
+    """The id of a request: what the caller says where that is usable, or else a new one.
+
+    >>> sound_id("order-7"), len(sound_id("two words"))
+    ('order-7', 32)
+    """
+    return given if given is not None and SOUND.fullmatch(given) else secrets.token_hex(16)
+
+
+def known_caller() -> str | None:
+    """Whom this service knows the one who asks to be; none where it lets everybody in."""
+    caller = CALLER.get()
+    return None if caller is NOBODY else caller.name
+
+
+class PredictionIds:
+    """Names predictions, each once, in the order of time; threads may share one.
+
+    An id tells when the request was answered, by which worker, the row's event time, and which row
+    of the request it is. So whoever sends feedback by id need not know the event time.
+    """
+
+    def __init__(self) -> None:
+        self._worker = secrets.token_hex(5)
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def name(self, moments: Sequence[int]) -> list[str]:
+        """An id for each row of a request; moments: event times in microseconds since 1970."""
+        with self._lock:
+            self._last = max(time.time_ns() // 1000, self._last + 1)
+            begun = f"{self._last:014x}-{self._worker}"
+        return [f"{begun}-{moment % WORD:016x}-{row}" for row, moment in enumerate(moments)]
+
+
+def moment_of(prediction_id: str) -> int:
+    """The event time of the row that an id names, in microseconds since 1970 in UTC.
+
+    Raises RequestRefused where it is no id of ours.
+    """
+    match = PREDICTION_ID.fullmatch(prediction_id)
+    if match is None:
+        problem = f"'{prediction_id[:60]}' is not what predictions are called here"
+        raise RequestRefused(problem, "prediction_id")
+    moment = int(match[1], 16)
+    return moment - WORD if moment >> 63 else moment
+
+
+def event_time_of(prediction_id: str) -> datetime:
+    """As `moment_of`, as a time.
+
+    >>> event_time_of("000601fcbba0d8-0123456789-0006126dd1e08000-3").isoformat()
+    '2024-02-28T05:20:00+00:00'
+    """
+    try:
+        return EPOCH + timedelta(microseconds=moment_of(prediction_id))
+    except OverflowError:
+        problem = f"'{prediction_id[:60]}' is of no time that a calendar has"
+        raise RequestRefused(problem, "prediction_id") from None

@@ -1,0 +1,35 @@
+"""What the log tells of an HTTP request, and what its answer tells of the log."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.requests import Request
+
+from ml_platform.serving.calls import Call, known_caller
+from ml_platform.serving.service import Answer, Service
+
+
+@contextmanager
+def calling(service: Service, request: Request, protocol: str, name: str) -> Iterator[Call]:
+    """A request for predictions of a use case; should it fail in this context, that is kept."""
+    call = Call.begin(protocol, address_of(request))
+    with service.records.requests.watching(name, call, lambda: service.version_of(name)):
+        yield call
+
+
+def address_of(request: Request) -> str | None:
+    """Where a request came from."""
+    return request.client.host if request.client else None
+
+
+def caller_of(request: Request) -> str | None:
+    """Who asks: whom the service knows them to be, or else the address that they ask from."""
+    return known_caller() or address_of(request)
+
+
+def named(answer: Answer) -> dict[str, str]:
+    """A header with the id of the first prediction, which ends in `-0`.
+
+    The prediction of row n ends in its number instead.
+    """
+    return {"X-Prediction-Id": answer.ids[0]}

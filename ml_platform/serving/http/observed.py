@@ -1,0 +1,97 @@
+"""Each HTTP request: an id that comes back, a count, a time, and a line of the log."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
+
+from ml_platform.serving.calls import sound_id
+from ml_platform.serving.live import LiveVersions
+from ml_platform.serving.metrics import Metrics
+from ml_platform.settings import ServingSettings
+
+REQUEST_ID = b"x-request-id"
+PROTOCOLS = (
+    ("/v2/", "oip-http"), ("/invocations", "mlflow"), ("/mlflow/", "mlflow"),
+    ("/predict/", "plain"), ("/feedback/", "feedback"), ("/review/", "review"),
+)  # fmt: skip
+FAILED = 500
+
+
+class Observed:
+    """Middleware around everything else."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        live: LiveVersions,
+        metrics: Metrics,
+        log: FilteringBoundLogger,
+        settings: ServingSettings,
+    ) -> None:
+        self._app, self._live = app, live
+        self._metrics, self._log = metrics, log
+        self._all = settings.log_requests == "all"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _id_of(scope)
+        status = FAILED
+        started = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message.setdefault("headers", []).append((REQUEST_ID, request_id))
+            await send(message)
+
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception:
+                self._log.exception("request_failed", path=scope["path"][:200])
+                raise
+            finally:
+                self._note(scope, status, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        use_case, protocol = self._use_case(scope), _protocol(scope["path"])
+        self._metrics.requests.labels(use_case, protocol, str(status)).inc()
+        self._metrics.seconds.labels(use_case, protocol).observe(seconds)
+        kind = scope["state"].get("error_kind", "")
+        if status >= 400:
+            kind = kind or (f"http {status}" if status != FAILED else "unexpected")
+            self._metrics.errors.labels(use_case, protocol, kind).inc()
+        if self._all or status >= FAILED:
+            log = self._log.error if status >= FAILED else self._log.info
+            log(
+                "request", method=scope["method"], path=scope["path"][:200], status=status,
+                use_case=use_case, seconds=round(seconds, 6), error=kind or None,
+            )  # fmt: skip
+
+    def _use_case(self, scope: Scope) -> str:
+        """A name that is served, or nothing: callers must not be able to make up new labels."""
+        names = self._live.names
+        given: Mapping[str, Any] = scope.get("path_params", {})
+        name = given.get("model", given.get("use_case"))
+        if name is None and scope["path"] == "/invocations" and len(names) == 1:
+            return names[0]
+        return str(name) if name in names else ""
+
+
+def _id_of(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == REQUEST_ID:
+            return sound_id(value.decode("latin-1")).encode()
+    return sound_id(None).encode()
+
+
+def _protocol(path: str) -> str:
+    return next((name for start, name in PROTOCOLS if path.startswith(start)), "other")

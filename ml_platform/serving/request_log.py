@@ -1,0 +1,245 @@
+"""What is kept of every request, written before its answer leaves.
+
+A record a predicted row lands as the source `requests`, one a refused request as `refusals`.
+"""
+
+import hashlib
+import hmac
+import logging
+import math
+import secrets
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_platform.errors import NotKept, ServingMisconfigured
+from ml_platform.serving.calls import Call
+from ml_platform.serving.segments import Segments, land_orphans
+from ml_platform.settings import ServingSettings, Settings
+from ml_platform.spec.logged import kept_columns, logged_columns
+from ml_platform.spec.serving import Log
+from ml_platform.spec.use_case import REFUSALS, REQUESTS, UseCase
+
+Mode = Literal["live", "shadow"]
+"""What callers were answered, or what a version on trial said of the same rows."""
+HASH_DIGITS = 32
+LONGEST_DETAIL = 500
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Rows that were predicted for one request."""
+
+    call: Call
+    model_version: int
+    ids: Sequence[str]
+    moments: Sequence[int]
+    """Event times, in microseconds since 1970 in UTC."""
+    inputs: Mapping[str, NDArray[Any]]
+    columns: Mapping[str, NDArray[Any]]
+    """Prediction columns."""
+    keys: Mapping[str, Sequence[str | None]] | None = None
+    """Texts of the entity's columns, where rows came by key."""
+    mode: Mode = "live"
+
+
+@dataclass
+class Counts:
+    """What became of records since the worker began."""
+
+    kept: int = 0
+    lost: int = 0
+    """Records that could not be written; their answers went out all the same."""
+
+
+class RequestLog:
+    """The logs of all use cases that declare one; threads may share it.
+
+    Raises ServingMisconfigured where a log has no folder to land in, or a hash no key.
+    """
+
+    def __init__(
+        self, settings: Settings, serving: ServingSettings, use_cases: Iterable[UseCase]
+    ) -> None:
+        self.counts = Counts()
+        self._kept: dict[str, _Kept] = {}
+        for case in use_cases:
+            if case.serving.log is not None:
+                folder = landing_folder_of(settings, case)
+                self._kept[case.name] = _Kept(case, case.serving.log, folder, serving)
+
+    def answered(self, name: str, predicted: Sequence[Predicted]) -> None:
+        """Keep predictions; returns when they would survive the end of this process."""
+        if kept := self._kept.get(name):
+            chosen = [each for each in predicted if kept.is_sampled(each.call)]
+            rows = sum(len(each.ids) for each in chosen)
+            self._write(kept.requests, rows, lambda: kept.lines(chosen))
+
+    def refused(self, name: str, call: Call, error: Exception, version: int | None) -> None:
+        """Keep that a request got no prediction, and why."""
+        kept = self._kept.get(name)
+        if kept and kept.is_sampled(call):
+            self._write(kept.refusals, 1, lambda: kept.refusal(call, error, version))
+
+    @contextmanager
+    def watching(self, name: str, call: Call, version: Callable[[], int | None]) -> Iterator[Call]:
+        """Keep that a request failed, should it do so in this context; the error goes on."""
+        try:
+            yield call
+        except Exception as error:
+            self.refused(name, call, error, version())
+            raise
+
+    def land_old(self) -> None:
+        """Land files that are old enough."""
+        for kept in self._kept.values():
+            kept.requests.land_old()
+            kept.refusals.land_old()
+
+    def close(self) -> None:
+        """Land everything."""
+        for kept in self._kept.values():
+            kept.requests.close()
+            kept.refusals.close()
+
+    def _write(self, segments: Segments, records: int, lines: Callable[[], bytes]) -> None:
+        if not records:
+            return
+        try:
+            segments.append(lines())
+            self.counts.kept += records
+        except NotKept as error:
+            # Whoever asked is answered; that the log has a gap is said here and counted.
+            self.counts.lost += records
+            LOG.error("%d records are not logged: %s", records, error)
+
+
+def landing_folder_of(settings: Settings, use_case: UseCase) -> Path:
+    """Where files of a use case land; ServingMisconfigured where that is no folder here."""
+    if "://" in settings.landing_uri:
+        raise ServingMisconfigured(
+            f"{use_case.name} keeps requests or feedback, which land as files: "
+            f"ML_PLATFORM_LANDING is {settings.landing_uri}, and should be a folder that is "
+            "mounted here; or declare neither `serving.log` nor `label.feedback`"
+        )
+    return Path(settings.landing_uri).absolute() / use_case.name
+
+
+@dataclass
+class _Kept:
+    """How the requests of one use case are kept."""
+
+    case: UseCase
+    log: Log
+    folder: Path
+    serving: ServingSettings
+    requests: Segments = field(init=False)
+    refusals: Segments = field(init=False)
+
+    def __post_init__(self) -> None:
+        secret = self.serving.log_secret
+        if self.log.hashed and secret is None:
+            raise ServingMisconfigured(
+                f"{self.case.name} hashes {', '.join(self.log.hashed)}: set "
+                "ML_PLATFORM_SERVING_LOG_SECRET to a long random text, the same on every machine"
+            )
+        self._secret = secret.get_secret_value().encode() if secret else b""
+        self._columns = tuple(logged_columns(self.case))
+        self._entity = self.case.examples.entity
+        self._rows = kept_columns(self.case)
+        self._encode = msgspec.json.Encoder()
+        limits = self.serving.log_bytes, self.serving.log_seconds
+        self.requests = Segments(self.folder / REQUESTS, *limits)
+        self.refusals = Segments(self.folder / REFUSALS, *limits)
+        for segments in (self.requests, self.refusals):
+            land_orphans(segments.folder)
+
+    def is_sampled(self, call: Call) -> bool:
+        """Whether a request is kept; the same on every worker."""
+        return zlib.crc32(call.request_id.encode()) < self.log.sample * (1 << 32)
+
+    def lines(self, predicted: Sequence[Predicted]) -> bytes:
+        """A line for each row."""
+        rows = [row for each in predicted for row in self._records(each)]
+        return self._encode.encode_lines(rows)
+
+    def _records(self, each: Predicted) -> list[dict[str, Any]]:
+        rows, call = len(each.ids), each.call
+        columns: dict[str, Sequence[Any]] = {
+            "prediction_id": each.ids,
+            "request_id": [call.request_id] * rows,
+            "event_time": _instants(each.moments),
+            "answered_at": [datetime.now(UTC)] * rows,
+            "latency_ms": [call.milliseconds] * rows,
+            "protocol": [call.protocol] * rows,
+            "caller": [call.caller] * rows,
+            "mode": [each.mode] * rows,
+            "model_version": [each.model_version] * rows,
+            "by_key": [each.keys is not None] * rows,
+        }
+        keys = each.keys or {}
+        for name in self._rows:
+            if name in self._entity:
+                columns[name] = keys.get(name) or [None] * rows
+            elif name in each.columns:
+                columns[name] = _plain(each.columns[name])
+            elif name in each.inputs:
+                columns[name] = _plain(each.inputs[name])
+            else:
+                # A champion may be older than a feature that was added since.
+                columns[name] = [None] * rows
+        for name in self.log.hashed:
+            columns[name] = [self._hashed(name, value) for value in columns[name]]
+        kept = [columns[name] for name in self._columns]
+        return [dict(zip(self._columns, row, strict=True)) for row in zip(*kept, strict=True)]
+
+    def refusal(self, call: Call, error: Exception, version: int | None) -> bytes:
+        """A line about a request that got no prediction."""
+        detail = str(error)
+        if self.log.hashed or self.log.left_out:
+            # What was wrong with a value often repeats the value.
+            column = getattr(error, "column", None)
+            detail = f"column '{column}'" if column in self._rows else ""
+        caller = None if "caller" in self.log.left_out else call.caller
+        if "caller" in self.log.hashed:
+            caller = self._hashed("caller", caller)
+        record = {
+            "refusal_id": secrets.token_hex(16),
+            "request_id": call.request_id,
+            "answered_at": datetime.now(UTC),
+            "latency_ms": call.milliseconds,
+            "protocol": call.protocol,
+            "caller": caller,
+            "model_version": version,
+            "error": type(error).__name__,
+            "detail": detail[:LONGEST_DETAIL],
+        }
+        return self._encode.encode_lines([record])
+
+    def _hashed(self, column: str, value: Any) -> str | None:
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return None
+        text = f"{column}\0{value}".encode()
+        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()[:HASH_DIGITS]
+
+
+def _instants(moments: Sequence[int]) -> list[str]:
+    times = np.asarray(moments, dtype="datetime64[us]")
+    return [f"{time}+00:00" for time in np.datetime_as_string(times).tolist()]
+
+
+def _plain(values: NDArray[Any]) -> list[Any]:
+    plain: list[Any] = values.tolist()
+    if plain and isinstance(plain[0], dict):
+        return [msgspec.json.encode(value).decode() for value in plain]
+    return plain

@@ -1,0 +1,162 @@
+"""What lies in a landing folder now: names, sizes and times, nothing opened yet."""
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+import duckdb
+
+from ml_platform.errors import LandingError
+from ml_platform.spec.use_case import UseCase, digest
+from ml_platform.storage import Lake
+
+GLOB_MAGIC = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file as its folder or object store lists it."""
+
+    name: str
+    """Relative to the landing folder where the file is below it."""
+    path: str
+    """What DuckDB opens: a path or a URL."""
+    size: int
+    """In bytes."""
+    written_us: int
+    """When it was written, in microseconds since 1970; thousands of datetimes cost a second."""
+
+    @property
+    def stat(self) -> tuple[str, int, int]:
+        """What changes with every writing of the file, as far as a listing shows."""
+        return self.name, self.size, self.written_us
+
+    @property
+    def is_remote(self) -> bool:
+        return "://" in self.path
+
+    @property
+    def is_gzip(self) -> bool:
+        return self.path.lower().endswith(".gz")
+
+
+def landing_folder(lake: Lake, use_case: UseCase) -> str:
+    """Folder or URL that relative globs start from, with a slash at its end."""
+    return f"{lake.settings.landing_uri.rstrip('/')}/{use_case.name}/"
+
+
+def landing_glob(lake: Lake, use_case: UseCase, source: str) -> str:
+    """The glob of a source, absolute; of one that lands in a database, its table."""
+    lands_as = use_case.sources[source].lands_as
+    absolute = "://" in lands_as or lands_as.startswith("/") or use_case.sources[source].table
+    return lands_as if absolute else landing_folder(lake, use_case) + lands_as
+
+
+def list_landing(lake: Lake, use_case: UseCase, source: str) -> list[Listed]:
+    """Files that are in landing now, by name.
+
+    Raises LandingError where the folder or object store cannot be listed.
+    """
+    folder = landing_folder(lake, use_case)
+    files = use_case.sources[source].files
+    glob = landing_glob(lake, use_case, source)
+    try:
+        if "://" in glob:
+            found = _list_url(lake, glob)
+        elif files.startswith("/"):
+            found = list(_scan(*_split(files)))
+        else:
+            found = list(_scan(folder.rstrip("/"), PurePosixPath(files).parts))
+    except (duckdb.Error, OSError) as error:
+        raise LandingError(
+            f"{use_case.name}/{source}: {glob} cannot be listed: {first_line(error)}"
+        ) from error
+    return [Listed(path.removeprefix(folder), path, size, us) for path, size, us in sorted(found)]
+
+
+def state_of(use_case: UseCase, source: str, listed: list[Listed]) -> str:
+    """Digest of a listing and of the contract that its files have to keep."""
+    return digest(contract_of(use_case, source), [file.stat for file in listed])
+
+
+def contract_of(use_case: UseCase, source: str) -> str:
+    """Digest of what decides how a file is read and which windows its rows are in."""
+    return digest(
+        use_case.sources[source].model_dump(mode="json", exclude={"description"}),
+        use_case.partitions.model_dump(mode="json", exclude={"end"}),
+    )
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the hints and the query below it."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+def _list_url(lake: Lake, glob: str) -> list[tuple[str, int, int]]:
+    # Without `content` among the columns nothing is downloaded.
+    with lake.cursor() as cursor:
+        return cursor.execute(
+            "SELECT filename, size, epoch_us(last_modified) FROM read_blob(?)", [glob]
+        ).fetchall()
+
+
+def _split(glob: str) -> tuple[str, tuple[str, ...]]:
+    parts = PurePosixPath(glob).parts
+    plain = 0
+    while plain < len(parts) - 1 and GLOB_MAGIC.isdisjoint(parts[plain]):
+        plain += 1
+    return str(PurePosixPath(*parts[:plain])), parts[plain:]
+
+
+def _scan(folder: str, patterns: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
+    """Files below a folder that a glob matches, as DuckDB's `glob` does.
+
+    DuckDB tells whole seconds, in which a file can be replaced by another one of its size.
+    """
+    first, rest = patterns[0], patterns[1:]
+    try:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with entries:
+        for entry in entries:
+            if first == "**":
+                yield from _deep(entry, patterns)
+            elif _matches(first, entry.name):
+                yield from _found(entry, rest)
+    if first == "**" and rest:
+        yield from _scan(folder, rest)
+
+
+def _deep(entry: os.DirEntry[str], patterns: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
+    if entry.is_dir(follow_symlinks=False):
+        yield from _scan(entry.path, patterns)
+    elif len(patterns) == 1:
+        yield from _found(entry, ())
+
+
+def _found(entry: os.DirEntry[str], rest: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
+    try:
+        if rest:
+            if entry.is_dir():
+                yield from _scan(entry.path, rest)
+            return
+        if not entry.is_dir():
+            status = entry.stat()
+            yield entry.path, status.st_size, status.st_mtime_ns // 1000
+    except FileNotFoundError:
+        # Archived since it was listed, or a link to nowhere.
+        return
+
+
+@lru_cache(maxsize=64)
+def _pattern(glob: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(glob))
+
+
+def _matches(glob: str, name: str) -> bool:
+    return _pattern(glob).match(name) is not None

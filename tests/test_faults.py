@@ -1,0 +1,234 @@
+"""What breaks outside of the platform: nothing is lost or doubled, and it goes on by itself."""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+from dagster_servers import ROOT, UP_WITHIN_SECONDS, free_port, project, start, stop
+from mlflow import MlflowClient
+
+from ml_platform.errors import OrchestratorError, RegistryAway
+from ml_platform.orchestrator import Orchestrator
+from ml_platform.registry import Registry
+from ml_platform.settings import Settings
+from ml_platform.sources import ingest
+from ml_platform.spec.loading import load_use_case
+from ml_platform.storage import Lake
+from ml_platform.training import train
+from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_SECONDS = 400
+DAYS = {f"2024-03-{day:02d}" for day in range(1, 9)}
+
+
+def eventually(found, what: str):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (it := found()):
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.5)
+    return it
+
+
+class Dagster:
+    """Web server and daemon as two processes, so that each can be killed alone."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+        self.home = Path(environment["DAGSTER_HOME"])
+        self.port = free_port()
+        self.orchestrator = Orchestrator(f"http://127.0.0.1:{self.port}")
+        web = ["dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(self.port)]
+        self.web = start(web, environment, self.home / "web.log")
+        self.daemon = self.start_daemon()
+
+    def start_daemon(self) -> subprocess.Popen[bytes]:
+        command = ["dagster-daemon", "run", "-w", "workspace.yaml"]
+        self.daemon = start(command, self.environment, self.home / "daemon.log")
+        return self.daemon
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.orchestrator.partitions(["trips/trips"]))
+        except OrchestratorError:
+            return False
+
+    def materialized(self, table: str) -> set[str]:
+        name = f"trips/{table}"
+        found = self.orchestrator.partitions([name])[name].materialized
+        return {f"2024-03-{d:02d}" for a, b in found for d in range(int(a[-2:]), int(b[-2:]) + 1)}
+
+
+@pytest.fixture(scope="module")
+def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
+    servers = Dagster(project(tmp_path_factory.mktemp("faults"), 1, 8))
+    deadline = time.monotonic() + UP_WITHIN_SECONDS
+    try:
+        while not servers.answers():
+            assert time.monotonic() < deadline, "Dagster does not answer"
+            time.sleep(0.5)
+        yield servers
+    finally:
+        servers.orchestrator.close()
+        stop(servers.web)
+        stop(servers.daemon)
+
+
+def counted(environment: dict[str, str], table: str) -> dict[str, tuple[int, int]]:
+    """Rows and different trips of each day."""
+    lake = Lake(Settings(data=Path(environment["ML_PLATFORM_DATA"])))
+    with lake.cursor() as cursor:
+        rows = cursor.execute(
+            f"""SELECT strftime(window_start - INTERVAL 5 HOUR, '%Y-%m-%d'), count(*),
+            count(DISTINCT trip) FROM lake.trips.{table} GROUP BY 1"""
+        ).fetchall()
+    lake.close()
+    return {day: (rows, trips) for day, rows, trips in rows}
+
+
+def test_a_daemon_killed_in_the_midst_of_a_backfill(dagster: Dagster) -> None:
+    tables = ["trips/trips", "trips/pace_features", "trips/labels"]
+    backfill = dagster.orchestrator.launch_backfill(tables, min(DAYS), max(DAYS), "year", {})
+    eventually(lambda: dagster.orchestrator.runs(limit=1), "the first run of the backfill")
+    dagster.daemon.kill()
+    dagster.daemon.wait()
+    dagster.start_daemon()
+    over = eventually(
+        lambda: (found := dagster.orchestrator.backfill(backfill)).is_over and found,
+        "the end of the backfill",
+    )
+    assert over.succeeded
+    for table in ("trips", "pace_features", "labels"):
+        assert dagster.materialized(table) == DAYS
+        assert counted(dagster.environment, table) == dict.fromkeys(DAYS, (40, 40))
+
+
+def test_a_code_server_killed(dagster: Dagster) -> None:
+    children = psutil.Process(dagster.web.pid).children(recursive=True)
+    servers = [child for child in children if "grpc" in " ".join(child.cmdline())]
+    assert servers
+    for server in servers:
+        server.kill()
+
+    def launched():
+        try:
+            return dagster.orchestrator.launch_range(["trips/labels"], min(DAYS), max(DAYS), {})
+        except OrchestratorError:
+            return None
+
+    run = eventually(launched, "a launch after the code server came back")
+    eventually(lambda: dagster.orchestrator.run(run.id).status.is_over, "the end of the run")
+    assert dagster.orchestrator.run(run.id).status.value == "SUCCESS"
+    assert counted(dagster.environment, "labels") == dict.fromkeys(DAYS, (40, 40))
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int) -> Iterator[None]:
+    command = [
+        "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    server = start(command, {**os.environ, "PATH": path}, folder / "mlflow.log")
+    try:
+        yield
+    finally:
+        children = psutil.Process(server.pid).children(recursive=True)
+        stop(server)
+        for child in children:
+            if child.is_running():
+                child.kill()
+
+
+def test_mlflow_away_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    chosen = settings(tmp_path).model_copy(
+        update={"mlflow_tracking_uri": f"http://127.0.0.1:{port}"}
+    )
+    use_case = write_folder(tmp_path, "binary")
+    lake = Lake(chosen)
+    land(lake, use_case, trips(1, 22), days(1, 22))
+
+    # Away for good: it is asked a few times, then there is one clear error.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    with pytest.raises(RegistryAway, match=f"MLflow does not answer at http://127.0.0.1:{port}"):
+        train(lake, Registry(chosen), use_case, at(20), COMMIT, tags={})
+
+    # Away for a while: training waits for it.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
+    made = []
+    training = Thread(
+        target=lambda: made.append(
+            train(lake, Registry(chosen), use_case, at(20), COMMIT, tags={}).version
+        )
+    )
+    training.start()
+    time.sleep(5)
+    with mlflow_server(tmp_path, port):
+        training.join(PATIENCE_SECONDS)
+        assert made == [1]
+        client = MlflowClient(chosen.tracking_uri)
+        runs = client.search_runs([client.get_experiment_by_name("trips").experiment_id])
+        assert [run.info.status for run in runs] == ["FINISHED"]
+        assert len(client.search_model_versions("name = 'trips'")) == 1
+    lake.close()
+
+
+WRITER = """
+import resource, signal, sys
+from pathlib import Path
+from ml_platform.settings import Settings
+from ml_platform.sources import ingest
+from ml_platform.spec.loading import load_use_case
+from ml_platform.storage import Lake
+sys.path.insert(0, "tests")
+from trips_use_case import COMMIT, days
+root = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+lake = Lake(Settings(data=root / "data", use_cases=root))
+ingest(lake, load_use_case(root / "trips"), "trips", days(1, 3), COMMIT)
+"""
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    use_case = write_folder(tmp_path, "binary")
+    chosen = settings(tmp_path)
+    folder = Path(chosen.landing_uri) / "trips"
+    folder.mkdir(parents=True)
+    rows = trips(1, 3, a_day=2_000)
+    for day, part in rows.groupby(rows["started_at"].dt.strftime("%Y-%m-%d")):
+        part.to_csv(folder / f"{day}.csv", index=False)
+
+    def written(most_bytes: int) -> subprocess.CompletedProcess[str]:
+        # No file may grow beyond this, as on a disk that is full in the midst of writing.
+        command = [sys.executable, "-c", WRITER, str(tmp_path), str(most_bytes)]
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+        )
+
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    assert written(1 << 30).returncode == 0
+    rows.assign(distance=1.0).to_csv(folder / "2024-03-01.csv", index=False)
+    full = written(16_000)
+    assert full.returncode != 0
+    assert "error" in full.stderr.lower()
+
+    lake = Lake(chosen)
+    with lake.cursor() as cursor:
+        stored = cursor.execute("SELECT count(*), sum(distance = 1.0) FROM lake.trips.trips")
+        assert stored.fetchone() == (6_000, 0)
+    ingest(lake, load_use_case(use_case.folder), "trips", days(1, 3), COMMIT)
+    with lake.cursor() as cursor:
+        again = cursor.execute("SELECT count(*), count(DISTINCT trip) FROM lake.trips.trips")
+        assert again.fetchone() == (6_000, 6_000)
+    lake.close()

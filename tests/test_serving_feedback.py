@@ -1,0 +1,275 @@
+"""Labels that come back: which one holds, and that reports and training sets use it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from ml_platform.cli.app import app
+from ml_platform.features import compute_labels, count_feedback
+from ml_platform.monitoring import Skew, compare_online, report_drift, report_performance
+from ml_platform.scoring import score
+from ml_platform.sources import ingest
+from ml_platform.training.training_set import collect
+from tests.served import Deployment, deploy
+from tests.test_serving_log import LOGGED, declare, published, rows_of
+from tests.trips_use_case import COMMIT, at, days, trips
+
+DAY = days(29, 29)
+NOW = datetime(2024, 4, 20, tzinfo=UTC)
+
+
+@pytest.fixture
+def deployment(trained: Deployment) -> Iterator[Deployment]:
+    """The deployment without what an earlier test made known."""
+    yield trained
+    folder = Path(trained.settings.landing_uri) / "trips"
+    for file in folder.rglob("*.jsonl"):
+        file.unlink()
+    with trained.lake.cursor() as cursor:
+        for table in ("feedback", "requests", "landings"):
+            cursor.execute(f"DROP TABLE IF EXISTS lake.trips.{table}")
+    compute_labels(trained.lake, trained.use_case, DAY, COMMIT)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    made = declare(deploy(tmp_path_factory.mktemp("feedback")), LOGGED)
+    made.promote(20)
+    published(made)
+    yield made
+    made.lake.close()
+
+
+def give(client: TestClient, *items: dict[str, Any]) -> Any:
+    return client.post("/feedback/trips", json={"items": list(items)})
+
+
+def of(trip: int, label: bool, known_at: str | None = None, **more: Any) -> dict[str, Any]:
+    row = next(row for row in rows_of(29) if row["trip"] == trip)
+    known = {} if known_at is None else {"known_at": known_at}
+    return {"trip": trip, "event_time": row["started_at"], "label": label, **known, **more}
+
+
+def labels(made: Deployment) -> dict[int, bool]:
+    """What is known of each trip, once everything that landed has been ingested."""
+    case = made.use_case
+    for source in ("requests", "feedback"):
+        if any((Path(made.settings.landing_uri) / "trips" / source).glob("*.jsonl")):
+            ingest(made.lake, case, source, DAY, COMMIT)
+    compute_labels(made.lake, case, DAY, COMMIT)
+    with made.lake.cursor() as cursor:
+        rows = cursor.execute(
+            "SELECT trip, label FROM lake.trips.labels WHERE window_start = "
+            "TIMESTAMP '2024-03-29 04:00:00'"
+        ).fetchall()
+    assert len(rows) == len(dict(rows)), "one label an example"
+    return dict(rows)
+
+
+def late(trip: int) -> bool:
+    """What the source says of a trip."""
+    known = trips(1, 30).set_index("trip")
+    return bool(known.loc[trip, "delay"] > 15)
+
+
+def test_what_is_given_later_holds(deployment: Deployment) -> None:
+    trip, other = rows_of(29)[0]["trip"], rows_of(29)[1]["trip"]
+    with deployment.client() as client:
+        answer = give(
+            client,
+            of(trip, not late(trip)),
+            # The source knew it six hours after the start, that is after this.
+            of(other, not late(other), "2024-03-28T00:00:00Z"),
+        )
+        assert answer.status_code == 202, answer.json()
+        assert answer.json()["taken"] == 2
+    found = labels(deployment)
+    assert found[trip] is not late(trip)
+    assert found[other] is late(other)
+    assert len(found) == 40
+
+
+def test_of_several_the_one_known_last_holds_and_repeating_changes_nothing(
+    deployment: Deployment,
+) -> None:
+    trip = rows_of(29)[2]["trip"]
+    with deployment.client() as client:
+        give(client, of(trip, True, "2024-04-02T00:00:00Z", kind="correction"))
+        give(client, of(trip, False, "2024-04-01T00:00:00Z"))
+        give(client, *[of(trip, True, "2024-04-02T00:00:00Z", kind="correction")] * 3)
+    assert labels(deployment)[trip] is True
+    counts = count_feedback(deployment.lake, deployment.use_case, DAY)
+    assert (counts.given, counts.conflicts, counts.unmatched) == (2, 0, 0)
+
+
+def test_two_that_contradict_each_other_are_reported(deployment: Deployment) -> None:
+    trip = rows_of(29)[3]["trip"]
+    with deployment.client() as client:
+        give(client, of(trip, True, "2024-04-02T00:00:00Z"))
+        give(client, of(trip, False, "2024-04-02T00:00:00Z"))
+    assert labels(deployment)[trip] is False
+    assert count_feedback(deployment.lake, deployment.use_case, DAY).conflicts == 1
+
+
+def test_a_prediction_is_named_by_its_id(deployment: Deployment) -> None:
+    row = rows_of(29)[4]
+    with deployment.client() as client:
+        (said,) = client.post("/predict/trips", json={"rows": [row]}).json()["predictions"]
+        unknown = said["id"].replace(said["id"][15:25], "0123456789")
+        give(client, {"prediction_id": said["id"], "label": not late(row["trip"])})
+        give(client, {"prediction_id": unknown, "label": True})
+    assert labels(deployment)[row["trip"]] is not late(row["trip"])
+    assert count_feedback(deployment.lake, deployment.use_case, DAY).unmatched == 1
+
+
+def test_reports_and_training_sets_use_what_was_given(deployment: Deployment) -> None:
+    case, lake = deployment.use_case, deployment.lake
+    score(lake, deployment.registry, case, DAY, COMMIT)
+    before = report_performance(lake, case, DAY, COMMIT, now=datetime.now(UTC)).windows
+    with deployment.client() as client:
+        known = "2024-03-30T12:00:00Z"
+        items = [
+            of(row["trip"], not late(row["trip"]), known, kind="correction") for row in rows_of(29)
+        ]
+        assert give(client, *items).status_code == 202
+    given = labels(deployment)
+    after = report_performance(lake, case, DAY, COMMIT, now=datetime.now(UTC)).windows
+    (was,), (now,) = before.values(), after.values()
+    assert now.metrics["roc_auc"] == pytest.approx(1 - was.metrics["roc_auc"])
+    with lake.cursor(case.timezone) as cursor:
+        found = collect(cursor, lake, case, at(31), lake.snapshot(cursor))
+    rows = found.holdout[found.holdout["trip"].isin(given)]
+    assert dict(zip(rows["trip"], rows["label"], strict=True)) == given
+
+
+def test_live_traffic_has_reports_of_its_own(deployment: Deployment) -> None:
+    case, lake = deployment.use_case, deployment.lake
+    with deployment.client() as client:
+        answered = client.post("/predict/trips", json={"rows": rows_of(29)}).json()["predictions"]
+        # A row without a key is labelled by the id of its prediction.
+        row = {"city": "Boston", "distance": 21.5, "pace__pace": 0.36}
+        alone = client.post("/invocations", json={"dataframe_records": [row]})
+        give(client, {"prediction_id": alone.headers["x-prediction-id"], "label": True})
+    labels(deployment)
+    score(lake, deployment.registry, case, DAY, COMMIT)
+    batch = report_performance(lake, case, DAY, COMMIT, now=NOW).windows
+    live = report_performance(lake, case, DAY, COMMIT, now=NOW, live=True).windows
+    (of_batch,), (of_live,) = batch.values(), live.values()
+    assert of_live.rows == len(answered) == 40
+    assert of_live.metrics == of_batch.metrics
+    today = case.calendar.window_at(datetime.now(UTC))
+    for source in ("requests", "feedback"):
+        ingest(lake, case, source, today, COMMIT)
+    now = datetime.now(UTC)
+    (of_today,) = report_performance(lake, case, today, COMMIT, now=now, live=True).windows.values()
+    assert (of_today.rows, of_today.labelled) == (1, 1)
+    (drift,) = report_drift(
+        lake, deployment.registry, case, DAY, COMMIT, live=True
+    ).windows.values()
+    rows = {column.column: column.current_rows for column in drift.columns}
+    assert rows["probability"] == rows["pace__pace"] == rows["city"] == 40
+
+
+def test_features_looked_up_online_are_compared_with_the_join(deployment: Deployment) -> None:
+    case, lake = deployment.use_case, deployment.lake
+    with deployment.client() as client:
+        client.post("/predict/trips", json={"rows": rows_of(29)})
+    labels(deployment)
+    assert compare_online(lake, case, DAY) == Skew(40, {})
+    with lake.cursor() as cursor:
+        cursor.execute(
+            "UPDATE lake.trips.requests SET pace__pace = pace__pace * (1 + 1e-15) "
+            f"WHERE trip = {rows_of(29)[0]['trip']}"
+        )
+    assert compare_online(lake, case, DAY) == Skew(40, {"pace__pace": 1})
+
+
+def test_uncertain_predictions_wait_until_somebody_answers_or_skips(
+    deployment: Deployment,
+) -> None:
+    with deployment.client() as client:
+        answered = client.post("/predict/trips", json={"rows": rows_of(29)}).json()["predictions"]
+    labels(deployment)
+    uncertain = {p["id"] for p in answered if 0.2 <= p["probability"] <= 0.8}
+    assert len(uncertain) > 2
+    trip = {p["id"]: row["trip"] for p, row in zip(answered, rows_of(29), strict=True)}
+    with deployment.client() as client:
+        waiting = client.get("/review/trips").json()["waiting"]
+        assert {each["prediction_id"] for each in waiting} == uncertain
+        first, second, *others = sorted(uncertain)
+        said = {"label": not late(trip[first]), "by": "ada"}
+        assert client.post(f"/review/trips/{first}", json=said).status_code == 202
+        assert client.post(f"/review/trips/{second}", json={"skip": True}).status_code == 202
+        # At once, though nothing has been ingested yet.
+        left = client.get("/review/trips").json()["waiting"]
+        assert {each["prediction_id"] for each in left} == set(others)
+        # A person's answer holds against what a feed says later.
+        give(client, of(trip[first], late(trip[first]), kind="correction"))
+    found = labels(deployment)
+    assert found[trip[first]] is not late(trip[first])
+    assert found[trip[second]] is late(trip[second])
+    with deployment.client() as client:
+        left = client.get("/review/trips").json()["waiting"]
+        assert {each["prediction_id"] for each in left} == set(others)
+
+
+@pytest.mark.parametrize(
+    ("item", "detail"),
+    [
+        ({"label": True}, "name the prediction by prediction_id, or by trip and event_time"),
+        ({"prediction_id": "x", "label": True}, "'x' is not what predictions are called here"),
+        ({"trip": 1, "event_time": "2024-03-29", "label": "yes"}, "should be true or false"),
+        ({"trip": "a", "event_time": "2024-03-29", "label": True}, "'a' is not BIGINT"),
+        (
+            {"trip": 1, "event_time": "2024-03-29", "label": True, "known_at": "2999-01-01"},
+            "is in the future",
+        ),
+        ({"labl": True}, "no such key. Did you mean 'label'?"),
+    ],
+)
+def test_feedback_that_cannot_be_used_is_refused(
+    deployment: Deployment, item: dict[str, Any], detail: str
+) -> None:
+    with deployment.client() as client:
+        answer = give(client, item)
+    assert answer.status_code == 400
+    assert detail in answer.json()["detail"]
+    assert answer.json()["detail"].startswith("item 0")
+    assert not list((Path(deployment.settings.landing_uri) / "trips").rglob("*.jsonl"))
+
+
+def test_the_queue_is_worked_off_on_the_command_line(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_DATA", str(deployment.settings.data))
+    monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(deployment.settings.use_cases))
+    with deployment.client() as client:
+        client.post("/predict/trips", json={"rows": rows_of(29)})
+    labels(deployment)
+
+    def listed(*arguments: str) -> list[str]:
+        result = CliRunner().invoke(app, ["review", "trips", *arguments])
+        assert result.exit_code == 0, result.output
+        return [line.split()[0] for line in result.output.splitlines()]
+
+    first, second, *others = listed("--limit", "100")
+    assert listed("--answer", first, "true") == listed("--skip", second) == []
+    assert listed("--limit", "100") == others
+    labels(deployment)
+    with deployment.lake.cursor() as cursor:
+        kinds = cursor.execute(
+            "SELECT kind, origin, label FROM lake.trips.feedback ORDER BY received_at"
+        ).fetchall()
+    assert kinds == [("label", "review", True), ("skip", "review", None)]
+
+
+def test_what_nobody_has_written_yet_is_ingested_as_nothing(deployment: Deployment) -> None:
+    for source in ("requests", "refusals", "feedback"):
+        report = ingest(deployment.lake, deployment.use_case, source, DAY, COMMIT)
+        assert [counts.landed for counts in report.windows.values()] == [0]
+    assert len(labels(deployment)) == 40

@@ -1,0 +1,224 @@
+"""What the service keeps of requests, from the answer to the performance of live traffic."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.testclient import TestClient
+
+from ml_platform.errors import ServingMisconfigured, SpecErrors
+from ml_platform.features import open_online_store, publish
+from ml_platform.serving.segments import OPEN
+from ml_platform.serving.worker import create_app
+from ml_platform.sources import ingest
+from ml_platform.spec.loading import load_use_case
+from tests.served import ROW, Deployment, deploy, serving_settings
+from tests.trips_use_case import COMMIT, days, trips
+
+PREDICT = "/predict/trips"
+LOGGED = "serving: {log: {}, review: {uncertain: [0.2, 0.8]}}\n"
+
+
+def declare(made: Deployment, text: str) -> Deployment:
+    """The deployment with more in its use case's YAML."""
+    spec = made.use_case.folder / "use_case.yaml"
+    spec.write_text(spec.read_text() + text)
+    return Deployment(
+        made.root, made.settings, made.lake, made.registry, load_use_case(made.use_case.folder)
+    )
+
+
+def published(made: Deployment) -> None:
+    """The features of the last days are looked up online."""
+    store = open_online_store(made.settings)
+    publish(made.lake, store, made.use_case, "pace", days(28, 30))
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    made = declare(deploy(tmp_path_factory.mktemp("logged")), LOGGED)
+    made.promote(20)
+    published(made)
+    yield made
+    made.lake.close()
+
+
+@pytest.fixture
+def landing(deployment: Deployment) -> Iterator[Path]:
+    """The landing folder, empty again afterwards."""
+    folder = Path(deployment.settings.landing_uri) / "trips"
+    yield folder
+    for file in folder.rglob("*.jsonl"):
+        file.unlink()
+
+
+def rows_of(day: int) -> list[dict[str, Any]]:
+    landed = trips(1, 30)
+    chosen = landed[landed["started_at"].dt.day == day].drop(columns="delay")
+    chosen["started_at"] = chosen["started_at"].map(lambda at: at.isoformat())
+    return chosen.astype(object).where(chosen.notna(), None).to_dict("records")
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    lines = [line for f in sorted(folder.rglob("*.jsonl")) for line in f.read_bytes().splitlines()]
+    return [msgspec.json.decode(line) for line in lines]
+
+
+def invoke(client: TestClient, **headers: str) -> Any:
+    return client.post("/invocations", json={"dataframe_records": [ROW]}, headers=headers)
+
+
+def test_a_record_stands_in_an_open_file_before_the_answer_is_there(
+    deployment: Deployment, landing: Path
+) -> None:
+    with deployment.client() as client:
+        answer = invoke(client, **{"X-Request-Id": "order-7"})
+        assert answer.headers["x-request-id"] == "order-7"
+        (record,) = records(landing / "requests" / OPEN)
+    assert record["prediction_id"] == answer.headers["x-prediction-id"]
+    assert record["request_id"] == "order-7"
+    assert record["probability"] == answer.json()["predictions"][0][1]
+    assert {name: record[name] for name in ROW} == ROW
+    assert (record["model_version"], record["protocol"], record["mode"]) == (1, "mlflow", "live")
+    assert record["trip"] is None
+    # Closing lands it.
+    assert records(landing / "requests" / OPEN) == []
+    assert len(records(landing / "requests")) == 1
+
+
+def test_rows_by_key_are_ingested_as_they_were_answered(
+    deployment: Deployment, landing: Path
+) -> None:
+    rows = rows_of(30)
+    with deployment.client() as client:
+        answer = client.post(PREDICT, json={"rows": rows}).json()
+    report = ingest(deployment.lake, deployment.use_case, "requests", days(30, 30), COMMIT)
+    (counts,) = report.windows.values()
+    assert (counts.landed, counts.ingested, counts.quarantined) == (len(rows), len(rows), 0)
+    with deployment.lake.cursor() as cursor:
+        stored = cursor.execute(
+            "SELECT prediction_id, trip, probability FROM lake.trips.requests ORDER BY trip"
+        ).fetchall()
+    said = answer["predictions"]
+    assert stored == [
+        (p["id"], row["trip"], p["probability"]) for row, p in zip(rows, said, strict=True)
+    ]
+
+
+def test_a_refused_request_is_kept_apart(deployment: Deployment, landing: Path) -> None:
+    with deployment.client() as client:
+        assert client.post("/invocations", content=b"{").status_code == 400
+        row = {**ROW, "city": "Bosten"}
+        client.post("/invocations", json={"dataframe_records": [row]})
+    first, second = records(landing / "refusals")
+    assert (first["error"], first["model_version"]) == ("RequestRefused", 1)
+    assert "not seen. Did you mean 'Boston'?" in second["detail"]
+    assert not (landing / "requests").exists() or records(landing / "requests") == []
+
+
+def test_a_full_disk_fails_no_prediction(deployment: Deployment, landing: Path) -> None:
+    with deployment.client() as client:
+        (landing / "requests").mkdir(parents=True, exist_ok=True)
+        inside = landing / "requests" / OPEN
+        inside.exists() and inside.rmdir()
+        # A file where the folder should be: nothing can be written, whoever tries.
+        inside.write_text("")
+        assert invoke(client).status_code == 200
+        assert client.app.state.service.records.requests.counts.lost == 1
+        inside.unlink()
+        assert invoke(client).status_code == 200
+        assert client.app.state.service.records.requests.counts.kept == 1
+    assert len(records(landing / "requests")) == 1
+
+
+def test_what_a_killed_worker_left_lands_with_the_next_one(
+    deployment: Deployment, landing: Path
+) -> None:
+    left = landing / "requests" / OPEN / "1-dead.jsonl"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_text('{"prediction_id": "a"}\n{"prediction_id": "b')
+    with deployment.client():
+        pass
+    assert not left.exists()
+    assert records(landing / "requests") == [{"prediction_id": "a"}]
+
+
+def test_a_sample_keeps_whole_requests(tmp_path: Path, deployment: Deployment) -> None:
+    with_log(deployment, "{sample: 0.5}")
+    with deployment.client() as client:
+        for number in range(40):
+            invoke(client, **{"X-Request-Id": f"r{number}"})
+    folder = Path(deployment.settings.landing_uri) / "trips" / "requests"
+    kept = {record["request_id"] for record in records(folder)}
+    assert 5 < len(kept) < 35
+    for file in folder.glob("*.jsonl"):
+        file.unlink()
+    # Whoever asks again under the same id, is kept again or not again.
+    with deployment.client() as client:
+        for number in range(40):
+            invoke(client, **{"X-Request-Id": f"r{number}"})
+    assert {record["request_id"] for record in records(folder)} == kept
+    for file in folder.glob("*.jsonl"):
+        file.unlink()
+    with_log(deployment, "{}")
+
+
+def with_log(made: Deployment, log: str) -> None:
+    spec = made.use_case.folder / "use_case.yaml"
+    lines = [line for line in spec.read_text().splitlines() if not line.startswith("serving:")]
+    spec.write_text("\n".join([*lines, f"serving: {{log: {log}}}", ""]))
+
+
+def test_personal_columns_are_hashed_or_left_out(deployment: Deployment, landing: Path) -> None:
+    with_log(deployment, "{hashed: [city, trip], left_out: [distance, caller]}")
+    try:
+        with pytest.raises(ServingMisconfigured, match="ML_PLATFORM_SERVING_LOG_SECRET"):
+            create_app(deployment.settings, serving_settings())
+        secret = serving_settings().model_validate({"log_secret": "k" * 32}).log_secret
+        with deployment.client(log_secret=secret) as client:
+            client.post(PREDICT, json={"rows": [rows_of(30)[1]] * 2})
+            client.post("/invocations", json={"dataframe_records": [{**ROW, "city": "Mine"}]})
+        first, second = records(landing / "requests")
+        (refused,) = records(landing / "refusals")
+        case = load_use_case(deployment.use_case.folder)
+        assert case.sources["requests"].columns["trip"] == "VARCHAR"
+        assert "distance" not in first
+        assert "caller" not in first
+        assert first["city"] == second["city"] != rows_of(30)[1]["city"]
+        assert len(first["trip"]) == 32
+        assert "Mine" not in json.dumps(refused)
+        assert refused["caller"] is None
+    finally:
+        with_log(deployment, "{}")
+
+
+def test_a_landing_folder_that_is_none_is_said_at_the_start(deployment: Deployment) -> None:
+    elsewhere = deployment.settings.model_copy(update={"landing": "s3://bucket/landing"})
+    with pytest.raises(ServingMisconfigured, match="should be a folder that is mounted here"):
+        create_app(elsewhere, serving_settings())
+
+
+@pytest.mark.parametrize(
+    ("serving", "problem"),
+    [
+        ("{log: {hashed: [town]}}", "no column of requests 'town'"),
+        ("{review: {uncertain: [0.4, 0.6]}}", "reviews what was logged"),
+        ("{log: {}, review: {below: 0.6}}", "it should say `uncertain: [0.4, 0.6]`"),
+    ],
+)
+def test_a_mistake_in_the_declaration_is_named(
+    deployment: Deployment, serving: str, problem: str
+) -> None:
+    spec = deployment.use_case.folder / "use_case.yaml"
+    before = spec.read_text()
+    lines = [line for line in before.splitlines() if not line.startswith("serving:")]
+    spec.write_text("\n".join([*lines, f"serving: {serving}", ""]))
+    try:
+        with pytest.raises(SpecErrors, match=problem.replace("[", r"\[")):
+            load_use_case(deployment.use_case.folder)
+    finally:
+        spec.write_text(before)

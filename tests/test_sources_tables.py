@@ -1,0 +1,202 @@
+"""Rows of database tables as sources, on SQLite and on PostgreSQL."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from ml_platform.errors import LakeError, LandingError
+from ml_platform.settings import Settings
+from ml_platform.sources import IngestReport, arrivals, ingest
+from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake
+
+COMMIT = Commit("run-1", "abc")
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+SPEC = """\
+description: Orders
+partitions: {cadence: daily, start: 2024-03-01}
+sources:
+  orders:
+    table: TABLE
+    high_water: updated_at
+    event_time: ordered_at
+    key: [order_id]
+    columns: {order_id: VARCHAR, ordered_at: TIMESTAMPTZ, updated_at: TIMESTAMPTZ, weight: DOUBLE}
+    rules: ["weight > 0"]
+examples: {source: orders, entity: [order_id], columns: ["weight"]}
+label: {task: regression}
+model: {metric: mae}
+"""
+COLUMNS = "order_id TEXT, ordered_at TIMESTAMP{}, updated_at TIMESTAMP{}, weight FLOAT"
+
+
+class Orders:
+    """A table in a database of its own, and a use case that reads it."""
+
+    def __init__(self, root: Path, database: str, execute: Callable[[str], Any]) -> None:
+        self.execute = execute
+        folder = root / "orders"
+        folder.mkdir()
+        schema = "main" if database.startswith("sqlite") else "public"
+        (folder / "use_case.yaml").write_text(SPEC.replace("TABLE", f"erp.{schema}.orders"))
+        (folder / "labels.sql").write_text(
+            "SELECT order_id, ordered_at AS event_time, weight AS label, known_at FROM orders"
+        )
+        (folder / "model.py").write_text("def build():\n    pass\n")
+        self.use_case: UseCase = load_use_case(folder, ["erp"])
+        self.lake = Lake(Settings(data=root / "data", databases={"erp": SecretStr(database)}))
+        self.seen: str | None = None
+
+    def put(self, order: str, day: int, updated: str, weight: float = 1) -> None:
+        """Insert or correct an order; updated: day and time, such as `02 10:00`."""
+        self.execute(f"DELETE FROM orders WHERE order_id = '{order}'")
+        self.execute(
+            f"INSERT INTO orders VALUES ('{order}', '2024-03-{day:02d} 12:00:00', "
+            f"'2024-03-{updated}:00', {weight})"
+        )
+
+    def look(self, seen: str | None = None) -> list[str]:
+        """Days that are behind."""
+        found = arrivals(self.lake, self.use_case, "orders", COMMIT, NOW, seen or self.seen)
+        self.seen = found.state
+        return [self.use_case.calendar.key(window)[-2:] for window in found.windows]
+
+    def take_in(self, first: int, last: int) -> IngestReport:
+        stretch = Window(
+            datetime(2024, 3, first, tzinfo=UTC), datetime(2024, 3, last + 1, tzinfo=UTC)
+        )
+        return ingest(self.lake, self.use_case, "orders", stretch, COMMIT)
+
+    def rows(self, columns: str, table: str = "orders") -> list[tuple[Any, ...]]:
+        with self.lake.cursor() as cursor:
+            query = f"SELECT {columns} FROM lake.orders.{table} ORDER BY ALL"
+            return cursor.execute(query).fetchall()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def orders(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orders]:
+    if request.param == "sqlite":
+        connection = sqlite3.connect(tmp_path / "erp.sqlite", isolation_level=None)
+        connection.execute(f"CREATE TABLE orders ({COLUMNS.format('', '')})")
+        made = Orders(tmp_path, f"sqlite:{tmp_path / 'erp.sqlite'}", connection.execute)
+    else:
+        server = request.getfixturevalue("postgres")
+        server.psql("DROP TABLE IF EXISTS orders;")
+        server.psql(f"CREATE TABLE orders ({COLUMNS.format('TZ', 'TZ')});")
+        made = Orders(
+            tmp_path,
+            f"postgres:{server.get_uri()}",
+            lambda query: server.psql(f"SET TimeZone = 'UTC'; {query};"),
+        )
+    yield made
+    made.lake.close()
+
+
+def test_new_rows_are_seen_by_their_high_water_value_and_once(orders: Orders) -> None:
+    orders.put("a", 2, "02 13:00")
+    orders.put("b", 4, "04 13:00")
+    assert orders.look() == ["02", "04"]
+    report = orders.take_in(2, 4)
+    assert [(c.landed, c.ingested) for c in report.windows.values()] == [(1, 1), (0, 0), (1, 1)]
+    assert orders.look() == []
+    orders.put("c", 5, "05 13:00")
+    assert orders.look() == ["05"]
+
+
+def test_a_late_correction_brings_back_the_window_it_touches(orders: Orders) -> None:
+    orders.put("a", 2, "02 13:00")
+    orders.put("b", 4, "04 13:00")
+    orders.look()
+    orders.take_in(2, 4)
+    orders.put("a", 2, "09 08:00", weight=7)
+    assert orders.look() == ["02"]
+    orders.take_in(2, 2)
+    assert orders.rows("order_id, weight") == [("a", 7.0), ("b", 1.0)]
+    assert orders.look() == []
+
+
+def test_a_row_that_moves_to_another_day_brings_back_both_days(orders: Orders) -> None:
+    orders.put("a", 2, "02 13:00")
+    orders.look()
+    orders.take_in(2, 2)
+    orders.put("a", 6, "09 08:00")
+    assert orders.look() == ["02", "06"]
+    orders.take_in(2, 6)
+    assert orders.rows("order_id, day(ordered_at)") == [("a", 6)]
+    assert orders.look() == []
+
+
+def test_a_row_that_was_committed_late_is_seen_all_the_same(orders: Orders) -> None:
+    orders.put("a", 2, "02 13:00")
+    orders.look()
+    orders.take_in(2, 2)
+    # Its transaction began before the other one, and ended after it.
+    orders.put("b", 3, "02 12:55")
+    assert orders.look() == ["03"]
+
+
+def test_a_lost_cursor_asks_for_nothing_twice_and_nothing_that_was_purged(orders: Orders) -> None:
+    orders.put("a", 2, "02 13:00")
+    orders.put("b", 4, "04 13:00")
+    orders.look()
+    orders.take_in(2, 4)
+    orders.execute("DELETE FROM orders WHERE order_id = 'a'")
+    orders.put("c", 4, "04 14:00")
+    orders.seen = None
+    assert orders.look() == ["04"]
+    assert orders.rows("order_id") == [("a",), ("b",)]
+
+
+def test_each_row_names_table_and_high_water_value(orders: Orders) -> None:
+    orders.put("a", 2, "02 13:00")
+    orders.put("b", 2, "02 13:00")
+    orders.take_in(2, 2)
+    table = orders.use_case.sources["orders"].table
+    origin = f"{table}@2024-03-02T13:00:00.000000Z"
+    assert orders.rows("_file, _row, order_id") == [(origin, 1, "a"), (origin, 2, "b")]
+
+
+def test_rows_that_break_the_contract_are_quarantined_and_none_is_lost(orders: Orders) -> None:
+    orders.put("a", 2, "02 13:00", weight=-1)
+    orders.put("b", 2, "02 14:00")
+    orders.execute("INSERT INTO orders VALUES ('c', NULL, '2024-03-02 15:00:00', 1)")
+    orders.execute(
+        "INSERT INTO orders VALUES ('d', '2023-12-31 12:00:00', '2024-03-01 15:00:00', 1)"
+    )
+    report = orders.take_in(1, 2)
+    assert [(c.landed, c.ingested, c.quarantined) for c in report.windows.values()] == [
+        (1, 0, 1),
+        (3, 1, 2),
+    ]
+    assert [reason for (reason,) in orders.rows("reason", "quarantine")] == [
+        "breaks the rule: weight > 0",
+        "ordered_at is before the first window: 2023-12-31 12:00:00+00",
+        "ordered_at is missing",
+    ]
+    again = orders.take_in(1, 2)
+    assert again.snapshot == report.snapshot
+
+
+def test_a_missing_column_is_named(orders: Orders) -> None:
+    orders.execute("ALTER TABLE orders RENAME COLUMN weight TO weights")
+    with pytest.raises(LandingError, match=r"has no column 'weight'; .* Did you mean 'weights'\?"):
+        orders.take_in(2, 2)
+
+
+def test_a_database_that_cannot_be_opened_keeps_its_password(
+    orders: Orders, tmp_path: Path
+) -> None:
+    where = "postgres:host=127.0.0.1 port=1 password=hidden"
+    lake = Lake(Settings(data=tmp_path / "other", databases={"erp": SecretStr(where)}))
+    with pytest.raises(LakeError, match="database 'erp' cannot be opened") as caught:
+        arrivals(lake, orders.use_case, "orders", COMMIT, NOW)
+    assert "hidden" not in str(caught.value)
+    assert "hidden" not in repr(lake.settings)
+    lake.close()
