@@ -14,7 +14,7 @@ from ml_platform.settings import ServingSettings
 
 NOBODY = Caller("anonymous", frozenset({Grant("admin", ANY)}))
 """Whoever asks where authentication is off: somebody on this machine."""
-CALLER: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
+CALLER: ContextVar[Caller] = ContextVar("caller", default=Caller("anonymous"))
 """Who asks, for everything that is done for one request, whatever protocol brought it."""
 
 
