@@ -1,5 +1,6 @@
 """Who is answered and who is turned away, over HTTP and gRPC."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -122,7 +123,7 @@ def test_every_other_path_needs_one(client: TestClient) -> None:
     paths = [r.path for r in app.routes if isinstance(r, Route) and "health" not in r.path]
     assert len(paths) > 10
     for path in [*paths, "/", "/nothing"]:
-        filled = path.format(model="trips", use_case="trips", version="1", prediction="1")
+        filled = re.sub(r"{\w+(:\w+)?}", "1", path)
         assert client.request("POST", filled, json={}).status_code == 401, path
         assert client.get(filled).status_code == 401, path
 

@@ -14,7 +14,9 @@ from ml_platform.settings import ServingSettings
 
 NOBODY = Caller("anonymous", frozenset({Grant("admin", ANY)}))
 """Whoever asks where authentication is off: somebody on this machine."""
-CALLER: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
+UNASKED = Caller("anonymous")
+"""Whoever asks on a path that is open to everybody; they may nothing."""
+CALLER: ContextVar[Caller] = ContextVar("caller", default=UNASKED)
 """Who asks, for everything that is done for one request, whatever protocol brought it."""
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from ml_platform.errors import RequestRefused
-from ml_platform.serving.admission import CALLER, NOBODY
+from ml_platform.serving.admission import CALLER, NOBODY, UNASKED
 
 SOUND = re.compile(r"[!-~]{1,128}")
 """An id of a caller that is taken: it is repeated in headers, in the log and in records."""
@@ -57,7 +57,7 @@ def sound_id(given: str | None) -> str:
 def known_caller() -> str | None:
     """Whom this service knows the one who asks to be; none where it lets everybody in."""
     caller = CALLER.get()
-    return None if caller is NOBODY else caller.name
+    return None if caller is NOBODY or caller is UNASKED else caller.name
 
 
 class PredictionIds:
