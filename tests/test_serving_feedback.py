@@ -273,3 +273,28 @@ def test_what_nobody_has_written_yet_is_ingested_as_nothing(deployment: Deployme
         report = ingest(deployment.lake, deployment.use_case, source, DAY, COMMIT)
         assert [counts.landed for counts in report.windows.values()] == [0]
     assert len(labels(deployment)) == 40
+
+
+def test_classes_are_logged_measured_and_reviewed(tmp_path: Path) -> None:
+    made = declare(deploy(tmp_path, "multiclass"), "serving: {log: {}, review: {below: 0.99999}}\n")
+    made.promote(20)
+    published(made)
+    case, lake = made.use_case, made.lake
+    with made.client() as client:
+        answered = client.post("/predict/trips", json={"rows": rows_of(29)}).json()["predictions"]
+        wrong = {"prediction_id": answered[0]["id"], "label": "sideways"}
+        assert give(client, wrong).status_code == 202
+        assert give(client, {**wrong, "label": True}).status_code == 400
+    assert labels(made)[rows_of(29)[0]["trip"]] == "sideways"
+    score(lake, made.registry, case, DAY, COMMIT)
+    batch = report_performance(lake, case, DAY, COMMIT, now=NOW).windows[DAY]
+    live = report_performance(lake, case, DAY, COMMIT, now=NOW, live=True).windows[DAY]
+    assert live.metrics == batch.metrics
+    assert live.labelled == 39
+    assert compare_online(lake, case, DAY) == Skew(40, {})
+    uncertain = {p["id"] for p in answered if max(p["probabilities"].values()) < 0.99999}
+    assert len(uncertain - {answered[0]["id"]}) > 0
+    with made.client() as client:
+        waiting = client.get("/review/trips").json()["waiting"]
+    assert {each["prediction_id"] for each in waiting} == uncertain - {answered[0]["id"]}
+    lake.close()

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from ml_platform.errors import TableNotFound
 from ml_platform.features import inside_sql, join_sql, windows_sql
-from ml_platform.spec.logged import readable_columns
-from ml_platform.spec.queries import quote
+from ml_platform.spec.logged import kept_columns, readable_columns
+from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import REQUESTS, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -25,6 +25,7 @@ class Skew:
 def compare_online(lake: Lake, use_case: UseCase, stretch: Window) -> Skew:
     """Compare the logged inputs of a stretch with the point-in-time join of the same examples."""
     kept = readable_columns(use_case)
+    logged = kept_columns(use_case)
     columns = [name for name in use_case.model_columns if name in kept]
     if not columns or not kept.issuperset(use_case.examples.entity):
         return Skew(0)
@@ -33,10 +34,11 @@ def compare_online(lake: Lake, use_case: UseCase, stretch: Window) -> Skew:
     where = (
         f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)} AND by_key AND mode = 'live'"
     )
-    # NaN is no value, offline as online; -0.0 and 0.0 are the same number of different bits.
+    # As text, since -0.0 equals 0.0; NaN is no value, offline as online.
     differs = ", ".join(
-        f"count(*) FILTER (CAST(r.{c} AS VARCHAR) IS DISTINCT FROM CAST(o.{c} AS VARCHAR))"
-        for c in map(quote, columns)
+        f"count(*) FILTER (CAST(r.{c} AS VARCHAR) IS DISTINCT FROM "
+        f"nullif(CAST(o.{c} AS VARCHAR), {'NULL' if kind == 'VARCHAR' else literal('nan')}))"
+        for c, kind in ((quote(name), logged[name]) for name in columns)
     )
     with lake.cursor(use_case.timezone) as cursor:
         snapshot = lake.snapshot(cursor)

@@ -96,8 +96,8 @@ def moment_of(prediction_id: str) -> int:
 def event_time_of(prediction_id: str) -> datetime:
     """As `moment_of`, as a time.
 
-    >>> event_time_of("000601fcbba0d8-0123456789-0006126dd1e08000-3").isoformat()
-    '2024-02-28T05:20:00+00:00'
+    >>> event_time_of("000601fcbba0d8-0123456789-000612981d875000-3").isoformat()
+    '2024-03-01T12:00:00+00:00'
     """
     try:
         return EPOCH + timedelta(microseconds=moment_of(prediction_id))
