@@ -106,8 +106,9 @@ def _result(times: dict[str, Times], bare: float) -> Result:
         ]
     notes = (
         f"One model of flight_delays, single rows, {TURNS} turns one after the other; other: "
-        f"`mlflow models serve` with the one worker that it has by default. Clients are {CLIENT_PROCESSES} processes "
-        f"on the same machine of {os.cpu_count()} cores, and take their share of them.",
+        "`mlflow models serve` with the one worker that it has by default. Clients are "
+        f"{CLIENT_PROCESSES} processes on the same machine of {os.cpu_count()} cores, and take "
+        "their share of them.",
         "By key: the row is completed from the online store first. The other one cannot do that "
         "and is given all columns.",
     )
