@@ -29,8 +29,8 @@ from ml_platform.registry import ModelVersion
 from ml_platform.serving.grpc.messages import message_class
 from ml_platform.spec.windows import Window
 
-TURNS = 3
-SECONDS, QUICK_SECONDS = 8.0, 2.0
+TURNS, QUICK_TURNS = 3, 1
+SECONDS, QUICK_SECONDS = 8.0, 1.0
 MANY = 32
 CLIENT_PROCESSES = 2
 ROWS = 64
@@ -66,7 +66,9 @@ def run(bench: Bench) -> Result:
     model = year.registry.load(year.use_case, year.version)
     by_key = _publish(year)
     by_column = _rows(model)
-    seconds = SECONDS if bench.days is None else QUICK_SECONDS
+    turns, seconds = TURNS, SECONDS
+    if bench.days is not None:
+        turns, seconds = QUICK_TURNS, QUICK_SECONDS
     with ExitStack() as servers:
         contenders = [
             _mlflow(servers, year, by_column),
@@ -74,7 +76,7 @@ def run(bench: Bench) -> Result:
             *_ours(servers, year, 2, by_column, by_key),
         ]
         times = {each.name: Times([], [], []) for each in contenders}
-        for turn in range(TURNS + 1):
+        for turn in range(turns + 1):
             for each in contenders:
                 # The first turn warms up and is forgotten.
                 into = times[each.name] if turn else Times([], [], [])
@@ -82,10 +84,10 @@ def run(bench: Bench) -> Result:
                 took, rate = _load(bench, each, MANY, CLIENT_PROCESSES, seconds)
                 into.many.extend(took)
                 into.rates.append(rate)
-    return _result(times, _bare(model))
+    return _result(times, turns, _bare(model))
 
 
-def _result(times: dict[str, Times], bare: float) -> Result:
+def _result(times: dict[str, Times], turns: int, bare: float) -> Result:
     other_name, other = next(iter(times.items()))
     lines = []
     for name, ours in times.items():
@@ -105,8 +107,8 @@ def _result(times: dict[str, Times], bare: float) -> Result:
             ),
         ]
     notes = (
-        f"One model of flight_delays, single rows, {TURNS} turns one after the other; other: "
-        f"`mlflow models serve` with the one worker that it has by default. Clients are "
+        f"One model of flight_delays, single rows, {turns} turns one after the other; other: "
+        "`mlflow models serve` with the one worker that it has by default. Clients are "
         f"{CLIENT_PROCESSES} processes on the same machine of {os.cpu_count()} cores, and take "
         "their share of them.",
         "By key: the row is completed from the online store first. The other one cannot do that "

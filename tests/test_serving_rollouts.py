@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
+from ml_platform.alerts import find_conditions
 from ml_platform.cli.app import app
 from ml_platform.errors import RolloutRefused
 from ml_platform.registry import Rollout, decide_rollout, rollouts
@@ -157,6 +158,10 @@ def test_a_canary_that_fails_is_stood_in_for_and_ended(
     assert (ended.version, ended.mode, ended.decided_by) == (2, "ended", "ml-platform serve")
     assert ended.reason.startswith("it failed at 3 of its last 4 requests: trips: predict_proba")
     assert seen(moody).errors == 3
+    found = find_conditions(moody.lake, moody.use_case, datetime.now(UTC)).conditions
+    assert [c.title for c in found if c.kind == "rollout"] == [
+        "Version 2 of trips is not tried any more"
+    ]
 
 
 def test_a_canary_that_dawdles_is_ended(moody: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
