@@ -96,13 +96,17 @@ def follows(use_case: UseCase, *sources: str) -> dg.AutomationCondition[AssetKey
     apart = frozenset({asset_key(use_case, "promotions")})
     selection = dg.AssetSelection.assets(*apart)
     condition = dg.AutomationCondition
+    # A check that has never run says nothing, and one that fails in the run stops it there.
+    failed = condition.any_deps_match(
+        condition.any_checks_match(condition.check_failed(), blocking_only=True)
+    ).ignore(selection)
     requested = condition.any_deps_match(condition.will_be_requested()).ignore(selection)
     return (
         (InputsChanged(apart) | requested)
         & HasRows(tuple(asset_key(use_case, source) for source in sources))
         & ~condition.in_progress()
         & ~condition.any_deps_in_progress().ignore(selection)
-        & condition.all_deps_blocking_checks_passed().ignore(selection)
+        & ~failed
     )
 
 

@@ -20,6 +20,7 @@ from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.events import DagsterEventBatchMetadata, generate_event_batch_id
 
+from ml_platform.errors import PlatformError
 from resources.stretches import is_propagated
 
 
@@ -68,6 +69,22 @@ def materialized(
     # The step needs an output for what comes after it in the run, which may have more to compute,
     # but not one that records the other partitions of its range as materialised, or all alike.
     yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
+
+
+def left_out(
+    context: dg.AssetExecutionContext, error: PlatformError, *checks: str
+) -> Iterator[Any]:
+    """Go on without a table for which there is nothing to compute, in a run that nobody watches.
+
+    A person who asks for it is told: then the error is raised. checks: those of the asset, which
+    judge nothing.
+    """
+    if not is_propagated(context.run.tags):
+        raise error
+    context.log.warning(f"nothing to compute: {error}")
+    yield from materialized(context, {})
+    for name in checks:
+        yield from checked(context, name, {})
 
 
 def withheld(

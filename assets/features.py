@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets.automation import follows
-from assets.events import Verdict, checked, materialized
+from assets.events import Verdict, checked, left_out, materialized
 from assets.metadata import asset_key, common, described, lineage_of_query, table_metadata
 from assets.partitions import (
     backfill_policy,
@@ -15,7 +15,7 @@ from assets.partitions import (
     partitions_of,
     stretch_of,
 )
-from ml_platform.backfill import computing
+from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
 from ml_platform.errors import EmptyPartition
 from ml_platform.features import (
     FeedbackCounts,
@@ -84,8 +84,12 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
     def view_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
         run_id = context.run.run_id
-        with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
-            written = compute_features(lake.lake, use_case, view, stretch, commit)
+        try:
+            with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+                written = compute_features(lake.lake, use_case, view, stretch, commit)
+        except NOTHING_TO_COMPUTE as error:
+            yield from left_out(context, error, NO_LEAK)
+            return
         yield from materialized(context, *row_counts(use_case, written, "its sources have no rows"))
         judged = _spread([window for window, rows in written.rows.items() if rows])
         cuts = CUTS_ALONE if len(written.rows) == 1 else CUTS_IN_A_RANGE
@@ -136,8 +140,12 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     def labels_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
         run_id = context.run.run_id
-        with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
-            written = compute_labels(lake.lake, use_case, stretch, commit)
+        try:
+            with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+                written = compute_labels(lake.lake, use_case, stretch, commit)
+        except NOTHING_TO_COMPUTE as error:
+            yield from left_out(context, error)
+            return
         yield from materialized(context, *row_counts(use_case, written, "no label has arrived yet"))
         if given:
             counts = count_feedback(lake.lake, use_case, stretch)

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.automation import follows
-from assets.events import Verdict, checked, materialized
+from assets.events import Verdict, checked, left_out, materialized
 from assets.metadata import asset_key, common, table_metadata
 from assets.partitions import (
     backfill_policy,
@@ -16,7 +16,7 @@ from assets.partitions import (
     stretch_of,
     trailing,
 )
-from ml_platform.backfill import computing
+from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
 from ml_platform.errors import PlatformError
 from ml_platform.monitoring import (
     DriftRun,
@@ -81,8 +81,12 @@ def _build_drift(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
         run_id = context.run.run_id
-        with computing(lake.lake, use_case, "drift_report", stretch, run_id) as commit:
-            run = report_drift(lake.lake, registry.registry, use_case, stretch, commit)
+        try:
+            with computing(lake.lake, use_case, "drift_report", stretch, run_id) as commit:
+                run = report_drift(lake.lake, registry.registry, use_case, stretch, commit)
+        except NOTHING_TO_COMPUTE as error:
+            yield from left_out(context, error, NO_DRIFT)
+            return
         _draw_failure(context, lake, registry, use_case, run)
         links = {window: report_url(settings, use_case, window) for window in run.windows}
         rows = {
@@ -133,8 +137,13 @@ def _build_performance(use_case: UseCase, settings: Settings) -> dg.AssetsDefini
     def performance(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
         run_id = context.run.run_id
-        with computing(lake.lake, use_case, "performance_report", stretch, run_id) as commit:
-            run = report_performance(lake.lake, use_case, stretch, commit, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        try:
+            with computing(lake.lake, use_case, "performance_report", stretch, run_id) as commit:
+                run = report_performance(lake.lake, use_case, stretch, commit, now=now)
+        except NOTHING_TO_COMPUTE as error:
+            yield from left_out(context, error, WITHIN_BOUNDS)
+            return
         rows = {
             use_case.calendar.key(window): performance_metadata(found, run)
             for window, found in run.windows.items()

@@ -6,17 +6,16 @@ from typing import Any
 import dagster as dg
 
 from assets.automation import follows
-from assets.events import materialized
+from assets.events import left_out, materialized
 from assets.metadata import asset_key, column_lineage, common, table_metadata
 from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
-from ml_platform.backfill import computing
+from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
 from ml_platform.scoring import predictions_table, score
 from ml_platform.settings import Settings
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Duration
 from resources import LakeResource, RegistryResource
-from resources.stretches import is_propagated
 
 
 def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
@@ -44,12 +43,15 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
     ) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
         run_id = context.run.run_id
-        with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
-            report = score(lake.lake, registry.registry, use_case, stretch, commit)
-        if not is_propagated(context.run.tags):
-            # A person who asks for predictions is told why there are none.
+        try:
+            with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+                report = score(lake.lake, registry.registry, use_case, stretch, commit)
             report.raise_if_empty()
+        except NOTHING_TO_COMPUTE as error:
+            yield from left_out(context, error)
+            return
         written = report.written
+        assert written is not None
         rows = {
             use_case.calendar.key(window): {
                 "dagster/partition_row_count": written.rows[window],
@@ -57,12 +59,9 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
                 "snapshot": written.snapshot,
             }
             for window, number in report.versions.items()
-            if written
         }
         skipped = {use_case.calendar.key(w): str(error) for w, error in report.skipped.items()}
-        versions = (
-            {use_case.calendar.key(w): v for w, v in written.versions.items()} if written else {}
-        )
+        versions = {use_case.calendar.key(w): v for w, v in written.versions.items()}
         yield from materialized(context, rows, skipped, versions)
 
     return [predictions]

@@ -12,7 +12,7 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from resources import range_tags
 from resources.stretches import stretches_tag
-from sensors.landing import IN_PROCESS
+from sensors.launching import IN_PROCESS
 from sensors.status import sensor_status
 
 SECONDS_BETWEEN_TICKS = 10

@@ -14,10 +14,9 @@ from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit
 from resources import LakeResource, range_tags
+from sensors.launching import IN_PROCESS
 from sensors.status import sensor_status
 
-IN_PROCESS = {"execution": {"config": {"in_process": {}}}}
-"""A process for each step would take longer to start than the steps of a day to run."""
 SECONDS_BETWEEN_TICKS = 30
 
 

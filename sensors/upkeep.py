@@ -12,10 +12,8 @@ from ml_platform.spec.use_case import UseCase
 from resources import LakeResource
 from resources.ranges import range_tags
 from sensors.circumstances import CODE, SNAPSHOT, UPKEEP, circumstances_of
+from sensors.launching import IN_PROCESS
 from sensors.status import schedule_status
-
-IN_PROCESS = {"execution": {"config": {"in_process": {}}}}
-"""A process for each step would take longer to start than the steps to run."""
 
 
 def build_upkeep(use_case: UseCase, settings: Settings) -> list[dg.ScheduleDefinition]:

@@ -263,3 +263,25 @@ def test_a_partition_in_progress_is_not_asked_for_a_second_time(loop: Loop) -> N
     loop.instance.report_run_canceled(running)
     (requested,) = loop.tick()
     assert requested["pace_features"][0] == on(25)
+
+
+def test_the_first_champion_begins_with_the_days_that_come(tmp_path: Path) -> None:
+    trips.write_folder(tmp_path / "use_cases", "binary")
+    with pytest.MonkeyPatch.context() as patch, dg.instance_for_test() as instance:
+        patch.setenv("ML_PLATFORM_DATA", str(tmp_path / "data"))
+        patch.setenv("ML_PLATFORM_USE_CASES", str(tmp_path / "use_cases"))
+        loop = Loop(tmp_path, instance)
+        assert loop.tick() == []
+        for day in range(1, 25):
+            loop.land(day)
+        assert loop.run(["trips"], on(1), on(24))
+        assert len(loop.follow()) == 1
+        assert loop.materialized("predictions") == set()
+        assert loop.tick() == []
+        assert loop.run(["model", "promotions"], CUTOFF, CUTOFF)
+        assert loop.tick() == []
+        loop.land(25)
+        loop.ingest(25)
+        (requested,) = loop.follow()
+        assert requested["predictions"] == (on(25), on(25))
+        assert loop.tick() == []

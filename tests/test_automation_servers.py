@@ -38,6 +38,7 @@ class Watch:
         while not (condition() and self.quiet()):
             assert time.monotonic() < deadline, f"not within {WITHIN_SECONDS} s: {what}"
             time.sleep(1)
+        assert all(run.status is dg.DagsterRunStatus.SUCCESS for run in self.runs())
 
 
 @contextmanager

@@ -1,7 +1,17 @@
 """Bring partitions up to date: which are missing, failed or stale, and computing them."""
 
-from ml_platform.backfill.computing import computing
+from ml_platform.backfill.computing import NOTHING_TO_COMPUTE, computing
 from ml_platform.backfill.plan import Chunk
 from ml_platform.backfill.states import Standing, State, States, counts, due, judge
 
-__all__ = ["Chunk", "Standing", "State", "States", "computing", "counts", "due", "judge"]
+__all__ = [
+    "NOTHING_TO_COMPUTE",
+    "Chunk",
+    "Standing",
+    "State",
+    "States",
+    "computing",
+    "counts",
+    "due",
+    "judge",
+]
