@@ -43,9 +43,9 @@ def walk(console: Console, folder: Path) -> Summary:
         _land(progress, settings, use_case, year)
         _tables(progress, runs, "ingest", list(use_case.sources), recorded)
         views = [feature_table(view) for view in use_case.features]
-        _tables(progress, runs, "features and labels", [*views, "labels"], year)
-        _tables(progress, runs, "features online", [ONLINE_FEATURES], year)
-        _months(progress, runs, use_case, year)
+        _tables(progress, runs, "features and labels", [*views, "labels"], recorded)
+        _tables(progress, runs, "features online", [ONLINE_FEATURES], recorded)
+        _months(progress, runs, use_case, year, recorded)
     lake = Lake(settings)
     try:
         return summarize(lake, use_case, year, settings.root)
@@ -68,10 +68,12 @@ def _tables(progress: Progress, runs: Runs, title: str, tables: list[str], year:
         future.result()
 
 
-def _months(progress: Progress, runs: Runs, use_case: UseCase, year: Window) -> None:
+def _months(
+    progress: Progress, runs: Runs, use_case: UseCase, year: Window, recorded: Window
+) -> None:
     earliest = Window(year.start + FIRST_MODEL_AFTER, year.end)
     cutoffs = list(scheduled_cutoffs(use_case, earliest))
-    ends = [cutoff.start for cutoff in cutoffs[1:]] + [year.end]
+    ends = [cutoff.start for cutoff in cutoffs[1:]] + [recorded.end]
     training = progress.add_task("train and decide, month by month", total=len(cutoffs))
     serving = progress.add_task("predict, drift, performance", total=len(cutoffs))
     served = []
