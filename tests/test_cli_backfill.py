@@ -20,6 +20,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ML_PLATFORM_DAGSTER_URL", nobody)
     monkeypatch.setenv("ML_PLATFORM_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(tmp_path / "use_cases"))
+    # Files are whole when they are there; on a quick machine they would be left for later.
+    monkeypatch.setenv("ML_PLATFORM_LANDING_SETTLE_SECONDS", "0")
     trips.write_folder(tmp_path / "use_cases", "binary")
     land_trips(tmp_path / "data", 1, 6)
 
