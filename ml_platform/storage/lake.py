@@ -207,6 +207,8 @@ class Lake:
             if self.settings.encrypted:
                 # DuckDB's built-in cryptography only decrypts; httpfs brings OpenSSL.
                 _load(database, "httpfs")
+            # Else it would be a folder in whatever directory the process was started in.
+            database.execute(f"SET temp_directory = {literal(str(self.settings.root / 'spill'))}")
             if self.settings.secrets_sql:
                 database.execute(self.settings.secrets_sql.get_secret_value())
             # DuckLake would repeat a commit that lost on top of the one that won, without reading
