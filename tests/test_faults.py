@@ -49,7 +49,7 @@ class Dagster:
         self.orchestrator = Orchestrator(f"http://127.0.0.1:{self.port}")
         web = ["dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(self.port)]
         self.web = start(web, environment, self.home / "web.log")
-        self.daemon = self.start_daemon()
+        self.daemon: subprocess.Popen[bytes] | None = None
 
     def start_daemon(self) -> subprocess.Popen[bytes]:
         command = ["dagster-daemon", "run", "-w", "workspace.yaml"]
@@ -76,11 +76,14 @@ def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
         while not servers.answers():
             assert time.monotonic() < deadline, "Dagster does not answer"
             time.sleep(0.5)
+        # Only now: both would try to create Dagster's databases.
+        servers.start_daemon()
         yield servers
     finally:
         servers.orchestrator.close()
         stop(servers.web)
-        stop(servers.daemon)
+        if servers.daemon is not None:
+            stop(servers.daemon)
 
 
 def counted(environment: dict[str, str], table: str) -> dict[str, tuple[int, int]]:
@@ -99,6 +102,7 @@ def test_a_daemon_killed_in_the_midst_of_a_backfill(dagster: Dagster) -> None:
     tables = ["trips/trips", "trips/pace_features", "trips/labels"]
     backfill = dagster.orchestrator.launch_backfill(tables, min(DAYS), max(DAYS), "year", {})
     eventually(lambda: dagster.orchestrator.runs(limit=1), "the first run of the backfill")
+    assert dagster.daemon is not None
     dagster.daemon.kill()
     dagster.daemon.wait()
     dagster.start_daemon()

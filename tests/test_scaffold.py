@@ -96,8 +96,8 @@ def test_what_is_scaffolded_runs_unedited_from_landing_to_performance(
     moment = calendar.window(cutoff).start
     report = train(lake, registry, use_case, moment, COMMIT, tags={})
     assert report.metrics[metric] > at_least
-    promotion = decide(lake, registry, use_case, report.version, COMMIT, decided_by="test")
-    assert promotion.decision == "promoted"
+    decided = decide(lake, registry, use_case, report.version, COMMIT, decided_by="test")
+    assert decided.promotion.decision == "promoted"
 
     served = Window(moment, everything.end)
     scored = score(lake, registry, use_case, served, COMMIT)
