@@ -1,5 +1,6 @@
 """Dagster's event log on SQLite, quick enough for ranges of a thousand partitions."""
 
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dagster import AssetKey, EventLogEntry
 from dagster._core.events import ASSET_EVENTS
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import ConsolidatedSqliteEventLogStorage
+from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from sqlalchemy import Connection, Engine, create_engine, event
 
 BUSY_SECONDS = 60
@@ -25,6 +27,8 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
     Dagster's own storage makes an engine and four synchronised transactions for each event, which
     for 365 partitions takes several times as long as computing them. `DAGSTER_EVENT_BATCH_SIZE`
     turns batches on. A power failure may lose the last events, never the order of the others.
+
+    A run that is ended while it stores events stores them to the end first.
     """
 
     @cached_property
@@ -48,7 +52,7 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
         if open_batch is not None:
             yield open_batch
             return
-        with self._engine.begin() as connection:
+        with _uninterrupted(), self._engine.begin() as connection:
             yield connection
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
@@ -57,7 +61,7 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
         What happens to partitions goes into the log together, and is noted with its asset once:
         storing it singly notes each partition in turn, over the one before.
         """
-        with self._engine.begin() as connection:
+        with _uninterrupted(), self._engine.begin() as connection:
             self._batch.connection = connection
             try:
                 for of_assets, alike in groupby(events, _is_of_an_asset):
@@ -85,6 +89,28 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
         """Close the connections."""
         super().dispose()
         self._engine.dispose()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let an interrupt wait until the transaction is over.
+
+    Raised between two statements of sqlite3 it leaves the transaction open for as long as the
+    exception is alive: the run waits for its own lock, and so do all who write to the event log.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupted = False
+    try:
+        with capture_interrupts():
+            try:
+                yield
+            finally:
+                interrupted = check_captured_interrupt()
+    finally:
+        if interrupted:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _is_of_an_asset(entry: EventLogEntry) -> bool:
