@@ -83,7 +83,8 @@ demo: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 dev: export ML_PLATFORM_AUTOMATION ?= true
 .PHONY: dev
 dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
-	@$(BIN)/ml-platform reports & reports=$$!; trap 'kill $$reports' EXIT INT TERM; \
+	@$(BIN)/ml-platform reports & reports=$$!; $(BIN)/ml-platform keep-loaded & loaded=$$!; \
+	trap 'kill $$reports $$loaded' EXIT INT TERM; \
 	$(BIN)/dg dev --host 127.0.0.1 --port 3000
 
 # loadscope keeps a module's tests in one process, so its expensive fixtures are built once.

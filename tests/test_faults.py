@@ -17,6 +17,7 @@ from dagster_servers import (
     UP_WITHIN_SECONDS,
     dagster_dev,
     free_port,
+    land_trips,
     project,
     start,
     stop,
@@ -37,6 +38,7 @@ pytestmark = pytest.mark.slow
 
 PATIENCE_SECONDS = 400
 DAYS = {f"2024-03-{day:02d}" for day in range(1, 9)}
+NINTH = "2024-03-09"
 
 
 def eventually(found, what: str):
@@ -125,29 +127,44 @@ def test_a_daemon_killed_in_the_midst_of_a_backfill(dagster: Dagster) -> None:
 
 
 def test_a_code_server_killed(tmp_path: Path) -> None:
-    environment = project(tmp_path, 1, 8)
-    tables = ["trips/trips", "trips/labels"]
+    environment = project(tmp_path, 1, 8, ML_PLATFORM_AUTOMATION="true")
+    data, log = Path(environment["ML_PLATFORM_DATA"]), tmp_path / "keeper.log"
     with dagster_dev(environment) as url, Orchestrator(url) as orchestrator:
-        eventually(lambda: orchestrator.partitions(tables), "a code location")
-        home = environment["DAGSTER_HOME"]
-        servers = [p for p in psutil.process_iter() if is_code_server(p, home)]
-        assert servers
-        for server in servers:
-            server.kill()
-
-        def launched():
-            try:
-                return orchestrator.launch_range(tables, min(DAYS), max(DAYS), {})
-            except OrchestratorError:
-                # What a person does by the button "Reload all" in the UI.
-                orchestrator.post("mutation { reloadWorkspace { __typename } }")
-                return None
-
-        run = eventually(launched, "a launch after the code server came back")
-        eventually(lambda: orchestrator.run(run.id).status.is_over, "the end of the run")
-        assert orchestrator.run(run.id).status.value == "SUCCESS"
+        keeper = start(
+            ["ml-platform", "keep-loaded"], environment | {"ML_PLATFORM_DAGSTER_URL": url}, log
+        )
+        try:
+            eventually(
+                lambda: labelled(orchestrator) == (min(DAYS), max(DAYS)),
+                "eight days by the sensors",
+            )
+            servers = [
+                process
+                for process in psutil.process_iter()
+                if is_code_server(process, environment["DAGSTER_HOME"])
+            ]
+            assert servers
+            for server in servers:
+                server.kill()
+            land_trips(data, 9, 9)
+            eventually(lambda: "has died" in log.read_text(), "a reload")
+            eventually(
+                lambda: labelled(orchestrator) == (min(DAYS), NINTH), "the ninth day by the sensors"
+            )
+            eventually(lambda: all(r.status.is_over for r in orchestrator.runs()), "quiet")
+        finally:
+            stop(keeper)
     for table in ("trips", "labels"):
-        assert counted(environment, table) == dict.fromkeys(DAYS, (40, 40))
+        assert counted(environment, table) == dict.fromkeys([*DAYS, NINTH], (40, 40))
+
+
+def labelled(orchestrator: Orchestrator) -> tuple[str, str] | None:
+    """First and last day that has labels; None where there is none or Dagster cannot say."""
+    try:
+        (stretch,) = orchestrator.partitions(["trips/labels"])["trips/labels"].materialized
+    except (OrchestratorError, KeyError, ValueError):
+        return None
+    return stretch
 
 
 def is_code_server(process: psutil.Process, home: str) -> bool:

@@ -19,6 +19,20 @@ def reports(port: Annotated[int, typer.Option(min=0, max=65535)] = 3001) -> None
 
 
 @commands.command(rich_help_panel=PANEL)
+def keep_loaded() -> None:
+    """Reload Dagster's code location whenever its server has died, until interrupted."""
+    from ml_platform.cli.platform import read_settings
+    from ml_platform.orchestrator import Orchestrator
+    from ml_platform.orchestrator import keep_loaded as keep
+
+    with Orchestrator(read_settings().dagster_url) as dagster:
+        try:
+            keep(dagster, typer.echo)
+        except KeyboardInterrupt:
+            return
+
+
+@commands.command(rich_help_panel=PANEL)
 def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="HTTP port.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer.")] = None,

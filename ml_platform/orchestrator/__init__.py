@@ -10,6 +10,7 @@ from ml_platform.orchestrator.records import (
     RunStatus,
     StepStatus,
 )
+from ml_platform.orchestrator.recovery import keep_loaded
 
 __all__ = [
     "UNDER_WAY",
@@ -20,4 +21,5 @@ __all__ = [
     "Run",
     "RunStatus",
     "StepStatus",
+    "keep_loaded",
 ]

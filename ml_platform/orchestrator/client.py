@@ -19,6 +19,9 @@ from ml_platform.orchestrator.records import (
 
 ASSET_JOB = "__ASSET_JOB"
 
+# What Dagster's web server says of a code location once it has tried for about ten seconds.
+UNREACHABLE = "DagsterUserCodeUnreachableError"
+
 # A process for each step would take longer to start than most steps to run.
 IN_PROCESS: Mapping[str, Any] = {"execution": {"config": {"in_process": {}}}}
 
@@ -155,6 +158,21 @@ class Orchestrator:
         """End a backfill of the daemon, and its runs."""
         said = self.post(queries.CANCEL_BACKFILL, {"id": backfill_id})["cancelPartitionBackfill"]
         _known(said, "CancelBackfillSuccess")
+
+    def locations_without_server(self) -> list[str]:
+        """Code locations whose server has died; not those whose code cannot be loaded."""
+        said = _known(self.post(queries.LOCATIONS)["workspaceOrError"], "Workspace")
+        return [
+            entry["name"]
+            for entry in said["locationEntries"]
+            if entry["loadStatus"] == "LOADED"
+            and UNREACHABLE in (entry["locationOrLoadError"] or {}).get("message", "")
+        ]
+
+    def reload(self, location: str) -> None:
+        """Start the server of a code location anew, with the code as it is now."""
+        said = self.post(queries.RELOAD, {"name": location})["reloadRepositoryLocation"]
+        _known(said, "WorkspaceLocationEntry")
 
     def close(self) -> None:
         self.connection.close()

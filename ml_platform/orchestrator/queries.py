@@ -135,3 +135,22 @@ mutation CancelBackfill($id: String!) {{
   }}
 }}
 """
+
+LOCATIONS = f"""
+query Locations {{
+  workspaceOrError {{
+    {FAILURE}
+    ... on Workspace {{
+      locationEntries {{
+        name loadStatus locationOrLoadError {{ __typename ... on PythonError {{ message }} }}
+      }}
+    }}
+  }}
+}}
+"""
+
+RELOAD = f"""
+mutation Reload($name: String!) {{
+  reloadRepositoryLocation(repositoryLocationName: $name) {{ {FAILURE} }}
+}}
+"""

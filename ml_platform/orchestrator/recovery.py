@@ -1,0 +1,27 @@
+"""Bringing back code servers that have died: Dagster itself waits for somebody to reload them."""
+
+import time
+from collections.abc import Callable
+
+from ml_platform.errors import OrchestratorAway, OrchestratorError
+from ml_platform.orchestrator.client import Orchestrator
+
+LOOK_EVERY_SECONDS = 5.0
+
+
+def keep_loaded(orchestrator: Orchestrator, say: Callable[[str], None]) -> None:
+    """Reload each code location whose server has died, until interrupted.
+
+    say: told of each reload, and of what Dagster said where one failed. Dagster being away is not
+    worth a word: it may not be up yet, and where it has ended so does whoever started both.
+    """
+    while True:
+        try:
+            for location in orchestrator.locations_without_server():
+                say(f"the code server of {location} has died; reloading it")
+                orchestrator.reload(location)
+        except OrchestratorAway:
+            pass
+        except OrchestratorError as error:
+            say(str(error))
+        time.sleep(LOOK_EVERY_SECONDS)
