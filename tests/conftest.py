@@ -53,6 +53,18 @@ def catalog_settings(
     return Settings(data=data, catalog=f"postgres:{server.get_uri(database)}")
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def either_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """As `catalog_settings`, for one test alone."""
+    if request.param == "sqlite":
+        yield Settings(data=tmp_path)
+        return
+    server = request.getfixturevalue("postgres")
+    server.psql("CREATE DATABASE one_test;")
+    yield Settings(data=tmp_path, catalog=f"postgres:{server.get_uri('one_test')}")
+    server.psql("DROP DATABASE one_test WITH (FORCE);")
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis server of its own; tests use what is in it apart, by names of their own."""

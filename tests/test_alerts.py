@@ -36,6 +36,11 @@ PROMOTION = replace(
 
 
 @pytest.fixture
+def settings(either_catalog: Settings) -> Settings:
+    return either_catalog
+
+
+@pytest.fixture
 def use_case(tmp_path: Path) -> UseCase:
     return trips.write_folder(tmp_path / "use_cases", "binary")
 

@@ -23,10 +23,17 @@ AWAY = "http://127.0.0.1:9"
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(
+    either_catalog: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
     """Run the command line on trips of four days, whose version 7 waits, and a broken use case."""
     monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(tmp_path / "use_cases"))
-    monkeypatch.setenv("ML_PLATFORM_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ML_PLATFORM_DATA", str(tmp_path))
+    if either_catalog.catalog is not None:
+        monkeypatch.setenv("ML_PLATFORM_CATALOG", either_catalog.catalog)
     monkeypatch.setenv("ML_PLATFORM_DAGSTER_URL", AWAY)
     monkeypatch.setenv("USER", "ada")
     use_case = trips.write_folder(tmp_path / "use_cases", "binary")
