@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from ml_platform.backfill.upkeep import Circumstances, catch_up
 from ml_platform.errors import LakeError, LandingError
 from ml_platform.settings import Settings
 from ml_platform.sources import IngestReport, arrivals, ingest
 from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 
 COMMIT = Commit("run-1", "abc")
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
+MARCH_IS_OVER = datetime(2024, 3, 8, tzinfo=UTC)
 SPEC = """\
 description: Orders
 partitions: {cadence: daily, start: 2024-03-01}
@@ -72,7 +75,13 @@ class Orders:
         stretch = Window(
             datetime(2024, 3, first, tzinfo=UTC), datetime(2024, 3, last + 1, tzinfo=UTC)
         )
-        return ingest(self.lake, self.use_case, "orders", stretch, COMMIT)
+        commit = Commit("run-1", code_version(self.use_case, "orders"))
+        return ingest(self.lake, self.use_case, "orders", stretch, commit)
+
+    def caught_up(self, table: str = "orders") -> int:
+        """How many days of a table are asked for where nobody else asks."""
+        chunks = catch_up(self.lake, self.use_case, MARCH_IS_OVER, Circumstances())
+        return sum(chunk.due.get(table, 0) for chunk in chunks)
 
     def rows(self, columns: str, table: str = "orders") -> list[tuple[Any, ...]]:
         with self.lake.cursor() as cursor:
@@ -200,3 +209,23 @@ def test_a_database_that_cannot_be_opened_keeps_its_password(
     assert "hidden" not in str(caught.value)
     assert "hidden" not in repr(lake.settings)
     lake.close()
+
+
+def test_what_was_not_ingested_is_caught_up_with(orders: Orders) -> None:
+    orders.put("a", 1, "01 13:00")
+    orders.put("b", 2, "02 13:00")
+    # The sensor looked, and its run failed: it will not ask again for the same content.
+    assert orders.look() == ["01", "02"]
+    assert orders.caught_up() == 2
+    orders.take_in(1, 2)
+    assert orders.caught_up() == 0
+    orders.put("a", 1, "05 13:00", weight=2)
+    assert orders.caught_up() == 1
+
+
+def test_a_table_that_cannot_be_read_holds_up_no_other(orders: Orders) -> None:
+    orders.put("a", 1, "01 13:00")
+    orders.take_in(1, 1)
+    orders.execute("ALTER TABLE orders RENAME TO gone")
+    assert orders.caught_up("orders") == 0
+    assert orders.caught_up("labels") == 1

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import duckdb
 
+from ml_platform.sources.arrivals import table_landed
 from ml_platform.sources.tables import landings_table
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
@@ -107,8 +108,11 @@ def landed(
 ) -> dict[datetime, int]:
     """By start of the window, the snapshot at which a landing file with rows of it was last noted.
 
-    Of files that were looked at: `ml_platform.sources.arrivals` looks.
+    Of files that were looked at: `ml_platform.sources.arrivals` looks. A database table is looked
+    into now; raises LandingError or LakeError where it cannot be.
     """
+    if use_case.sources[source].table:
+        return table_landed(lake, cursor, use_case, source)
     table = landings_table(use_case)
     if table.name not in lake.tables(cursor, use_case.name):
         return {}

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from ml_platform.backfill.plan import Chunk, Due, chunks, due_with_followers
 from ml_platform.backfill.states import Standing, States, judge
+from ml_platform.errors import LakeError, LandingError
 from ml_platform.spec.tables import downstream_of, reads_of, tables_of
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
@@ -89,7 +90,7 @@ def catch_up(
         return []
     schedules, calendar = use_case.schedules, use_case.calendar
     begin = max(schedules.horizon.before(newest.end, calendar.timezone), calendar.start, key=_utc)
-    states = judge(lake, use_case, Window(calendar.window_at(begin).start, newest.end))
+    states = _judge_what_can_be(lake, use_case, Window(calendar.window_at(begin).start, newest.end))
     due = _without_hopeless(use_case, states, circumstances.attempts)
     waiting = {
         table: set(circumstances.under_way.get(table, ()))
@@ -98,6 +99,16 @@ def catch_up(
     }
     ready = _newest(_Readiness(use_case, due, waiting), schedules.budget)
     return _whole(use_case, due, ready)
+
+
+def _judge_what_can_be(lake: Lake, use_case: UseCase, stretch: Window) -> States:
+    try:
+        return judge(lake, use_case, stretch)
+    except (LandingError, LakeError):
+        # A database that is away, of which the landing sensor says so, holds up its own tables
+        # only. Where it is the lake itself this raises again.
+        held_up = {name for name, source in use_case.sources.items() if source.table}
+        return judge(lake, use_case, stretch, {*tables_of(use_case)} - held_up)
 
 
 def _held(use_case: UseCase, circumstances: Circumstances, table: str) -> str | None:

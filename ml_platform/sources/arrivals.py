@@ -18,7 +18,7 @@ from ml_platform.sources.landing import (
     write_notes,
 )
 from ml_platform.sources.listing import Listed, contract_of, list_landing, state_of
-from ml_platform.sources.table_rows import SourceTable, windows_behind
+from ml_platform.sources.table_rows import SourceTable, WindowState, windows_behind
 from ml_platform.sources.unfinished import unfinished
 from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.windows import Window
@@ -80,21 +80,49 @@ def arrivals(
     return Arrivals(_windows(use_case, behind), left, None if left else state)
 
 
+def table_landed(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
+) -> dict[datetime, int]:
+    """Windows that a database table has rows of, or has lost rows of, by start.
+
+    The value is the snapshot from which on the window is behind its table, 0 where it is not. Reads
+    the whole table; raises what `arrivals` raises.
+    """
+    _, states, ingested = _table_states(lake, cursor, use_case, source, None)
+    behind = windows_behind(states, ingested, looked_everywhere=True)
+    return {
+        start: ingested.get(start, ("", 0))[1] + 1 if start in behind else 0
+        for start in {*states, *behind}
+    }
+
+
 def _table_arrivals(lake: Lake, use_case: UseCase, source: str, seen: str | None) -> Arrivals:
     contract = contract_of(use_case, source)
     mark, _, seen_contract = (seen or "").partition("-")
     since = int(mark) if mark and seen_contract == contract else None
     with lake.cursor(use_case.timezone) as cursor:
-        highest, states = SourceTable(lake, cursor, use_case, source).changed(since)
-        table = use_case.sources[source].table
-        ingested = {
-            start: held
-            for (name, start), held in read_ingested(lake, cursor, use_case, source).items()
-            if name == table
-        }
+        highest, states, ingested = _table_states(lake, cursor, use_case, source, since)
     behind = windows_behind(states, ingested, looked_everywhere=since is None)
     state = None if highest is None else f"{highest}-{contract}"
     return Arrivals(_windows(use_case, behind), state=state)
+
+
+def _table_states(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    since: int | None,
+) -> tuple[int | None, dict[datetime, WindowState], dict[datetime, tuple[str, int]]]:
+    """Highest mark and what windows hold in the table, and what of it was ingested when."""
+    highest, states = SourceTable(lake, cursor, use_case, source).changed(since)
+    table = use_case.sources[source].table
+    ingested = {
+        start: held
+        for (name, start), held in read_ingested(lake, cursor, use_case, source).items()
+        if name == table
+    }
+    return highest, states, ingested
 
 
 def _surplus(files: Sequence[Listed]) -> dict[str, str]:
