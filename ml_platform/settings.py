@@ -135,6 +135,10 @@ class ServingSettings(BaseSettings):
     """After so long a version that failed to load is tried again, decided about or not."""
     log_requests: Literal["errors", "all"] = "errors"
     """Which requests are a line of the log: those that the service failed at, or all of them."""
+    otlp_endpoint: str | None = None
+    """Where traces go, by OTLP over HTTP: `http://collector:4318`; nothing is traced without."""
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the requests that are traced, where the caller's trace does not decide it."""
     canary_seconds: Annotated[float, Field(gt=0)] = 1.0
     """How long a canary may take before the champion answers in its place."""
     canary_failures: Annotated[int, Field(ge=1)] = 5

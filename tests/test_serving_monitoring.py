@@ -171,3 +171,37 @@ def test_every_metric_that_dashboard_and_rules_name_exists(client: TestClient) -
     named = {name for expr in [*shown, *alerts] for name in re.findall(r"ml_platform_\w+", expr)}
     assert len(named) > 10
     assert named - known == set()
+    # So does every label that a metric is chosen or added up by, where it has a sample to show.
+    labels: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            labels.setdefault(sample.name, set()).update(sample.labels)
+    for expr in [*shown, *alerts]:
+        (name, *_) = re.findall(r"ml_platform_\w+", expr)
+        chosen = re.findall(r"(\w+)(?:=~|!=|=)\"", expr)
+        added = [each for by in re.findall(r"by \(([^)]*)\)", expr) for each in by.split(", ")]
+        if name in labels:
+            assert {*chosen, *added} - labels[name] == set(), expr
+
+
+def test_records_of_the_log_are_counted_and_those_that_are_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = deploy(tmp_path)
+    spec = made.use_case.folder / "use_case.yaml"
+    spec.write_text(spec.read_text() + "serving: {log: {}}\n")
+    made.promote(20)
+    folder = Path(made.settings.landing_uri) / "trips" / "requests"
+    with made.client() as client:
+        of = {"use_case": "trips"}
+        # An increase is seen only by what was there before it.
+        assert value(client, "ml_platform_log_records_total", outcome="lost", **of) == 0
+        assert client.post(INVOKE, json=GOOD).status_code == 200
+        assert value(client, "ml_platform_log_records_total", outcome="kept", **of) == 1
+    folder.rename(folder.with_name("elsewhere"))
+    folder.write_text("a file where the folder should be")
+    with made.client() as client:
+        assert client.post(INVOKE, json={"dataframe_records": [ROW, ROW]}).status_code == 200
+        assert value(client, "ml_platform_log_records_total", outcome="lost", **of) == 2
+    assert "2 records are not logged" in caplog.text
+    made.lake.close()

@@ -12,6 +12,7 @@ import structlog
 
 from ml_platform.errors import RequestRefused
 from ml_platform.serving.admission import CALLER, NOBODY, UNASKED
+from ml_platform.serving.tracing import TRACE, Trace
 
 SOUND = re.compile(r"[!-~]{1,128}")
 """An id of a caller that is taken: it is repeated in headers, in the log and in records."""
@@ -29,6 +30,8 @@ class Call:
     caller: str | None
     started: float
     """By the clock of `time.perf_counter`, in seconds."""
+    trace: Trace | None = None
+    """Where it is traced."""
 
     @classmethod
     def begin(cls, protocol: str, address: str | None = None) -> "Call":
@@ -37,7 +40,8 @@ class Call:
         address: where it came from, which is told where nobody said who they are.
         """
         request_id = structlog.contextvars.get_contextvars().get("request_id") or sound_id(None)
-        return cls(protocol, request_id, known_caller() or address, time.perf_counter())
+        caller = known_caller() or address
+        return cls(protocol, request_id, caller, time.perf_counter(), TRACE.get())
 
     @property
     def milliseconds(self) -> float:

@@ -72,6 +72,28 @@ class Metrics:
             "ml_platform_tried_requests", "Requests of a shadow or a canary.",
             ["use_case", "mode", "outcome"], registry=registry,
         )  # fmt: skip
+        self.log_records = Counter(
+            "ml_platform_log_records", "Records of the request log, kept, or lost to a full disk.",
+            ["use_case", "outcome"], registry=registry,
+        )  # fmt: skip
+
+    def answered(
+        self, use_case: str, protocol: str, status: str, seconds: float, error: str
+    ) -> None:
+        """Count an answer; error: its kind, empty where it is none."""
+        self.requests.labels(use_case, protocol, status).inc()
+        self.seconds.labels(use_case, protocol).observe(seconds)
+        if error:
+            self.errors.labels(use_case, protocol, error).inc()
+
+    def log_begins(self, use_case: str) -> None:
+        """Show a use case's log with nothing lost: a rate needs a sample before the first loss."""
+        for outcome in ("kept", "lost"):
+            self.log_records.labels(use_case, outcome)
+
+    def logged(self, use_case: str, records: int, *, kept: bool) -> None:
+        """Count records of the request log, and those that could not be written."""
+        self.log_records.labels(use_case, "kept" if kept else "lost").inc(records)
 
     def refresh_failed(self) -> None:
         """Count a look at the lake that failed."""

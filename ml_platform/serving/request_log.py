@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ml_platform.errors import NotKept, ServingMisconfigured
 from ml_platform.serving.calls import Call
+from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.segments import Segments, land_orphans
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.logged import kept_columns, logged_columns
@@ -53,15 +54,6 @@ class Predicted:
     mode: Mode = "live"
 
 
-@dataclass
-class Counts:
-    """What became of records since the worker began."""
-
-    kept: int = 0
-    lost: int = 0
-    """Records that could not be written; their answers went out all the same."""
-
-
 class RequestLog:
     """The logs of all use cases that declare one; threads may share it.
 
@@ -69,27 +61,36 @@ class RequestLog:
     """
 
     def __init__(
-        self, settings: Settings, serving: ServingSettings, use_cases: Iterable[UseCase]
+        self,
+        settings: Settings,
+        serving: ServingSettings,
+        use_cases: Iterable[UseCase],
+        metrics: Metrics,
     ) -> None:
-        self.counts = Counts()
+        self._metrics = metrics
         self._kept: dict[str, _Kept] = {}
         for case in use_cases:
             if case.serving.log is not None:
                 folder = landing_folder_of(settings, case)
                 self._kept[case.name] = _Kept(case, case.serving.log, folder, serving)
+                metrics.log_begins(case.name)
+
+    def keeps(self, name: str) -> bool:
+        """Whether a use case has a log."""
+        return name in self._kept
 
     def answered(self, name: str, predicted: Sequence[Predicted]) -> None:
         """Keep predictions; returns when they would survive the end of this process."""
         if kept := self._kept.get(name):
             chosen = [each for each in predicted if kept.is_sampled(each.call)]
             rows = sum(len(each.ids) for each in chosen)
-            self._write(kept.requests, rows, lambda: kept.lines(chosen))
+            self._write(name, kept.requests, rows, lambda: kept.lines(chosen))
 
     def refused(self, name: str, call: Call, error: Exception, version: int | None) -> None:
         """Keep that a request got no prediction, and why."""
         kept = self._kept.get(name)
         if kept and kept.is_sampled(call):
-            self._write(kept.refusals, 1, lambda: kept.refusal(call, error, version))
+            self._write(name, kept.refusals, 1, lambda: kept.refusal(call, error, version))
 
     @contextmanager
     def watching(self, name: str, call: Call, version: Callable[[], int | None]) -> Iterator[Call]:
@@ -112,15 +113,17 @@ class RequestLog:
             kept.requests.close()
             kept.refusals.close()
 
-    def _write(self, segments: Segments, records: int, lines: Callable[[], bytes]) -> None:
+    def _write(
+        self, name: str, segments: Segments, records: int, lines: Callable[[], bytes]
+    ) -> None:
         if not records:
             return
         try:
             segments.append(lines())
-            self.counts.kept += records
+            self._metrics.logged(name, records, kept=True)
         except NotKept as error:
             # Whoever asked is answered; that the log has a gap is said here and counted.
-            self.counts.lost += records
+            self._metrics.logged(name, records, kept=False)
             LOG.error("%d records are not logged: %s", records, error)
 
 

@@ -4,9 +4,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from ml_platform.serving.lookup import Examples, Found, Lookup
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.records import Records
 from ml_platform.serving.request_log import Mode, Predicted
+from ml_platform.serving.tracing import Trace, traced
 from ml_platform.serving.trials import Trials
 from ml_platform.settings import ServingSettings
 from ml_platform.spec.use_case import UseCase
@@ -117,9 +118,10 @@ class Service:
         """
         live, model = self.live.of(name), self.live.model(name, version)
         self._limit(max((len(values) for values in columns.values()), default=0))
-        inputs = check_columns(model, columns, known_categories=_is_strict(live.use_case))
-        asked = _Asked(live.use_case, model, inputs, call or Call.begin("python"))
-        return await self._ask(live, asked, version, columns)
+        call = call or Call.begin("python")
+        with traced("check inputs", (call.trace,)):
+            inputs = check_columns(model, columns, known_categories=_is_strict(live.use_case))
+        return await self._ask(live, _Asked(live.use_case, model, inputs, call), version, columns)
 
     async def predict_examples(
         self,
@@ -135,9 +137,10 @@ class Service:
         """
         live, model = self.live.of(name), self.live.model(name, version)
         self._limit(len(rows))
-        examples = self._lookups[name].check(rows)
-        asked = _Asked(live.use_case, model, examples, call or Call.begin("python"))
-        return await self._ask(live, asked, version)
+        call = call or Call.begin("python")
+        with traced("check inputs", (call.trace,)):
+            examples = self._lookups[name].check(rows)
+        return await self._ask(live, _Asked(live.use_case, model, examples, call), version)
 
     def version_of(self, name: str) -> int | None:
         """The version that serves a use case, if there is one."""
@@ -164,6 +167,18 @@ class Service:
 
         columns: what was sent, where rows came as columns of the model.
         """
+        answer = await self._choose(live, asked, version, columns)
+        if asked.call.trace is not None:
+            asked.call.trace.answered(answer.use_case.name, answer.model.version)
+        return answer
+
+    async def _choose(
+        self,
+        live: Live,
+        asked: _Asked,
+        version: str | None,
+        columns: Mapping[str, Values] | None,
+    ) -> Answer:
         rows = _rows(asked.content)
         # Who asks for a version by its number is asking for no other.
         if (
@@ -182,7 +197,9 @@ class Service:
             if columns is not None:
                 strict = _is_strict(asked.use_case)
                 content = check_columns(candidate, columns, known_categories=strict)
-            alike = _Asked(asked.use_case, candidate, content, asked.call)
+            # A shadow is no part of what the caller waited for.
+            call = asked.call if rollout.mode == "canary" else replace(asked.call, trace=None)
+            alike = _Asked(asked.use_case, candidate, content, call)
             answer = await queue.submit(alike, rows)
             if rollout.mode == "canary":
                 self._log([alike], {0: answer}, "live")
@@ -236,10 +253,11 @@ class Service:
         kept: dict[str, list[Predicted]] = {}
         for index, each in enumerate(asked):
             answer = answers[index]
-            if isinstance(answer, Answer):
+            if isinstance(answer, Answer) and self.records.requests.keeps(each.use_case.name):
                 kept.setdefault(each.use_case.name, []).append(_as_kept(each.call, answer, mode))
         for name, predicted in kept.items():
-            self.records.requests.answered(name, predicted)
+            with traced("log", (each.call.trace for each in predicted)):
+                self.records.requests.answered(name, predicted)
 
     def _together(self, asked: Sequence[_Asked]) -> list[Answer | Exception]:
         try:
@@ -254,7 +272,8 @@ class Service:
         case, model = asked[0].use_case, asked[0].model
         sizes = [_rows(each.content) for each in asked]
         inputs, found = self._completed(asked)
-        predicted = predict(case, model, inputs.frame())
+        with traced("predict", _traces(asked), inputs.rows):
+            predicted = predict(case, model, inputs.frame())
         columns = {name: predicted[name].to_numpy() for name in case.prediction_columns}
         answers = []
         last = 0
@@ -274,7 +293,8 @@ class Service:
                     for row in each.content.rows]  # fmt: skip
         if examples:
             lookup = self._lookups[case.name]
-            found = lookup.complete(Examples(examples), model, _is_strict(case))
+            with traced("look up", _traces(asked), len(examples)):
+                found = lookup.complete(Examples(examples), model, _is_strict(case))
             return found.inputs, found
         return Inputs.together([e.content for e in asked if isinstance(e.content, Inputs)]), None
 
@@ -308,6 +328,10 @@ def _as_kept(call: Call, answer: Answer, mode: Mode) -> Predicted:
     keys = answer.found.keys if answer.found else None
     version, inputs = answer.model.version, answer.inputs.columns
     return Predicted(call, version, answer.ids, moments, inputs, answer.columns, keys, mode)
+
+
+def _traces(asked: Sequence[_Asked]) -> Iterator[Trace | None]:
+    return (each.call.trace for each in asked)
 
 
 def _is_strict(use_case: UseCase) -> bool:

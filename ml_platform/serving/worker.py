@@ -22,10 +22,12 @@ from ml_platform.serving.feedback import FeedbackInbox
 from ml_platform.serving.following import Following
 from ml_platform.serving.grpc import start_server
 from ml_platform.serving.grpc.observed import Observed as GrpcObserved
+from ml_platform.serving.grpc.traced import Traced as GrpcTraced
 from ml_platform.serving.heads import timed_heads
 from ml_platform.serving.http import build_app
 from ml_platform.serving.http.monitoring import Monitoring
 from ml_platform.serving.http.observed import Observed
+from ml_platform.serving.http.traced import Traced
 from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
@@ -35,6 +37,7 @@ from ml_platform.serving.request_log import RequestLog
 from ml_platform.serving.review import ReviewQueue
 from ml_platform.serving.service import Service
 from ml_platform.serving.tls import uvicorn_context
+from ml_platform.serving.tracing import open_tracing
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.storage import Lake
@@ -55,10 +58,10 @@ def create_app(
     loaded = load_use_cases(settings.use_cases)
     store = open_online_store(settings)
     live = LiveVersions(lake, registry, loaded.use_cases.values(), serving.retry_seconds)
-    metrics, log = Metrics(), open_log()
+    metrics, log, tracing = Metrics(), open_log(), open_tracing(serving)
     cases = list(loaded.use_cases.values())
     records = Records(
-        RequestLog(settings, serving, cases),
+        RequestLog(settings, serving, cases, metrics),
         FeedbackInbox(settings, serving, cases),
         ReviewQueue(lake, cases),
     )
@@ -74,7 +77,9 @@ def create_app(
         if admission.on:
             await asyncio.to_thread(admission.ring.refresh)
         grpc_server, app.state.grpc_port = await start_server(
-            service, admission, [GrpcObserved(live, metrics)]
+            service,
+            admission,
+            [*([GrpcTraced(tracing)] if tracing else []), GrpcObserved(live, metrics)],
         )
         tasks = [
             asyncio.create_task(following.follow(serving.follow_seconds)),
@@ -90,11 +95,15 @@ def create_app(
             await grpc_server.stop(grace=serving.body_seconds)
             await service.trials.write(lake, live, worker)
             service.close()
+            if tracing:
+                await asyncio.to_thread(tracing.close)
             store.close()
             lake.close()
 
-    observed = Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving)
-    app = build_app(service, admission, lifespan, routes=monitoring.routes(), middleware=[observed])
+    around = [Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving)]
+    if tracing:
+        around.insert(0, Middleware(Traced, tracing=tracing))
+    app = build_app(service, admission, lifespan, routes=monitoring.routes(), middleware=around)
     app.state.service = service
     return app
 

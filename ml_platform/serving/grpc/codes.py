@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -33,8 +34,22 @@ CODES: Mapping[type[PlatformError], grpc.StatusCode] = {
     Forbidden: grpc.StatusCode.PERMISSION_DENIED,
 }
 """gRPC code of an error; INTERNAL of any other one."""
+FAILURES = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS,
+    }
+)  # fmt: skip
+"""Codes that OpenTelemetry takes for the server's fault; the others are the caller's."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def address_of(context: Context) -> str:
+    """Where a call came from, without the port, which says nothing of who it is."""
+    # A peer is `ipv4:127.0.0.1:1234`, `ipv6:[::1]:1234` or `ipv6:%5B::1%5D:1234`.
+    address = unquote(context.peer()).partition(":")[2].rpartition(":")[0]
+    return address.strip("[]")
 
 
 async def abort(context: Context, error: PlatformError) -> None:

@@ -11,6 +11,7 @@ import structlog
 from ml_platform.serving.calls import sound_id
 from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.metrics import Metrics
+from ml_platform.serving.tracing import TRACE
 
 REQUEST_ID = "x-request-id"
 PROTOCOL = "oip-grpc"
@@ -41,6 +42,8 @@ class Observed(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: Any) -> Any:
             started = time.perf_counter()
             request_id = _id_of(context, request)
+            if (trace := TRACE.get()) is not None:
+                trace.named(request_id)
             name = getattr(request, "model_name", "")
             use_case = name if name in self._live.names else ""
             await context.send_initial_metadata(((REQUEST_ID, request_id),))
@@ -54,15 +57,11 @@ class Observed(grpc.aio.ServerInterceptor):
                     code = context.code()
                     raise
                 finally:
-                    self._note(use_case, code, time.perf_counter() - started)
+                    seconds = time.perf_counter() - started
+                    kind = "" if code is grpc.StatusCode.OK else code.name
+                    self._metrics.answered(use_case, PROTOCOL, code.name, seconds, kind)
 
         return answer
-
-    def _note(self, use_case: str, code: grpc.StatusCode, seconds: float) -> None:
-        self._metrics.requests.labels(use_case, PROTOCOL, code.name).inc()
-        self._metrics.seconds.labels(use_case, PROTOCOL).observe(seconds)
-        if code is not grpc.StatusCode.OK:
-            self._metrics.errors.labels(use_case, PROTOCOL, code.name).inc()
 
 
 def _id_of(context: Any, request: Any) -> str:

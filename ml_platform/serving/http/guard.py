@@ -93,12 +93,15 @@ class Guard:
         app: ASGIApp,
         needs: Mapping[str, Need | None],
         use_cases: Callable[[], tuple[str, ...]],
+        path: str,
     ) -> None:
         self._app, self._needs, self._use_cases = app, needs, use_cases
+        self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         need = self._needs[method]
+        scope.setdefault("state", {})["route"] = self._path
         if need is not None:
             self._check(scope["caller"], need, scope["path_params"])
         await self._app(scope, receive, send)
@@ -135,6 +138,6 @@ def guard(
             if name not in needs:
                 raise AccessError(f"nobody said who may {name}; list it in NEEDS")
             declared[method] = needs[name]
-        route.app = Guard(route.app, declared, use_cases)
+        route.app = Guard(route.app, declared, use_cases, route.path)
         guarded.append(route)
     return guarded

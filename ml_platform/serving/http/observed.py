@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from ml_platform.serving.calls import sound_id
 from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.metrics import Metrics
+from ml_platform.serving.tracing import TRACE
 from ml_platform.settings import ServingSettings
 
 REQUEST_ID = b"x-request-id"
@@ -52,6 +53,8 @@ class Observed:
             await send(message)
 
         scope.setdefault("state", {})["request_id"] = request_id.decode()
+        if (trace := TRACE.get()) is not None:
+            trace.named(request_id.decode())
         with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
             try:
                 await self._app(scope, receive, send_with_id)
@@ -63,12 +66,10 @@ class Observed:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         use_case, protocol = self._use_case(scope), _protocol(scope["path"])
-        self._metrics.requests.labels(use_case, protocol, str(status)).inc()
-        self._metrics.seconds.labels(use_case, protocol).observe(seconds)
         kind = scope["state"].get("error_kind", "")
         if status >= 400:
             kind = kind or (f"http {status}" if status != FAILED else "unexpected")
-            self._metrics.errors.labels(use_case, protocol, kind).inc()
+        self._metrics.answered(use_case, protocol, str(status), seconds, kind)
         if self._all or status >= FAILED:
             log = self._log.error if status >= FAILED else self._log.info
             log(

@@ -1,0 +1,198 @@
+"""Traces of requests by OpenTelemetry, where a setting says where they go.
+
+Without it nothing of OpenTelemetry is imported, and what a request passes through looks once
+whether it has a trace. With it spans are put into a queue that a thread of its own empties: where
+the collector is away or slow the queue fills up, and then drops the oldest.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import structlog
+
+from ml_platform.errors import ServingMisconfigured
+from ml_platform.settings import ServingSettings
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Span, Tracer
+
+MOST_SPANS = 4096
+"""Spans that wait to be sent; about a thousand requests."""
+SENT_TOGETHER = 512
+SEND_EVERY_SECONDS = 2.0
+SEND_SECONDS = 5.0
+"""How long a batch may take to be sent, tries included."""
+END_SECONDS = 3.0
+"""How long what is left may take to be sent when the service ends."""
+PATH = "/v1/traces"
+PARENT = ("traceparent", "tracestate")
+"""Headers of a caller's trace, W3C Trace Context."""
+
+Attribute = str | int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A request whose spans are recorded; threads may add to it."""
+
+    _tracer: "Tracer"
+    _span: "Span"
+
+    def named(self, request_id: str) -> None:
+        """Say which lines of the log are of this request."""
+        self._span.set_attribute("ml_platform.request_id", request_id)
+
+    def answered(self, use_case: str, version: int) -> None:
+        """Say which model answered."""
+        self._span.set_attributes(
+            {"ml_platform.use_case": use_case, "ml_platform.model_version": version}
+        )
+
+    def add(
+        self,
+        name: str,
+        begun: int,
+        ended: int,
+        attributes: Mapping[str, Attribute],
+        error: BaseException | None,
+    ) -> None:
+        """Add a part of the request; times in nanoseconds since 1970."""
+        from opentelemetry.trace import set_span_in_context
+
+        part = self._tracer.start_span(
+            name, set_span_in_context(self._span), attributes=attributes, start_time=begun
+        )
+        if error is not None:
+            fail(part, type(error).__name__)
+        part.end(ended)
+
+
+TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
+"""The trace of the request that is answered, if it is recorded."""
+
+
+class _Part:
+    def __init__(
+        self, name: str, traces: Sequence[Trace], attributes: Mapping[str, Attribute]
+    ) -> None:
+        self._name, self._traces, self._attributes = name, traces, attributes
+        self._begun = 0
+
+    def __enter__(self) -> None:
+        self._begun = time.time_ns()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        ended = time.time_ns()
+        for trace in self._traces:
+            trace.add(self._name, self._begun, ended, self._attributes, error)
+
+
+_NOTHING = nullcontext()
+
+
+def traced(
+    name: str, traces: Iterable[Trace | None], rows: int | None = None
+) -> AbstractContextManager[None]:
+    """A span in the trace of each request that this part of the work is done for, if any has one.
+
+    Requests that are answered together each get a span with the times of the whole, and `rows`,
+    how many rows that was.
+    """
+    recorded = [trace for trace in traces if trace is not None]
+    if not recorded:
+        return _NOTHING
+    return _Part(name, recorded, {} if rows is None else {"ml_platform.batch_rows": rows})
+
+
+class Tracing:
+    """Begins traces, and brings them to the collector; one a process."""
+
+    def __init__(self, provider: "TracerProvider") -> None:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        self._provider = provider
+        self._tracer = provider.get_tracer("ml_platform.serving")
+        self._propagator = TraceContextTextMapPropagator()
+
+    @contextmanager
+    def request(self, name: str, parent: Mapping[str, str]) -> Iterator["Span"]:
+        """The span of a request; parent: those of the headers `PARENT` that the caller sent.
+
+        Lines of the log have its `trace_id`, whether it is recorded or not.
+        """
+        from opentelemetry.trace import SpanKind, format_trace_id
+
+        context = self._propagator.extract(parent)
+        span = self._tracer.start_span(name, context, SpanKind.SERVER)
+        token = TRACE.set(Trace(self._tracer, span) if span.is_recording() else None)
+        trace_id = format_trace_id(span.get_span_context().trace_id)
+        try:
+            with structlog.contextvars.bound_contextvars(trace_id=trace_id):
+                yield span
+        finally:
+            TRACE.reset(token)
+            span.end()
+
+    def close(self) -> None:
+        """Send what is left, as far as that is possible soon."""
+        # Not waited for longer: a collector that hangs must not keep the service from ending.
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(END_SECONDS)
+
+
+def fail(span: "Span", kind: str) -> None:
+    """Mark a span as that of something that failed."""
+    from opentelemetry.trace import StatusCode
+
+    span.set_attribute("error.type", kind)
+    span.set_status(StatusCode.ERROR)
+
+
+def open_tracing(settings: ServingSettings) -> Tracing | None:
+    """Tracing as the settings say, or none; ServingMisconfigured where packages are missing."""
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+    except ImportError as error:
+        raise ServingMisconfigured(
+            f"ML_PLATFORM_SERVING_OTLP_ENDPOINT is set and {error.name} is not installed: install "
+            "the extra `otel`, or leave the setting out"
+        ) from None
+    # Callers could fill the log with what is wrong with their headers.
+    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
+    name = os.environ.get("OTEL_SERVICE_NAME", "ml-platform")
+    provider = TracerProvider(
+        sampler=ParentBased(TraceIdRatioBased(settings.trace_ratio)),
+        resource=Resource.create({"service.name": name}),
+        shutdown_on_exit=False,
+    )
+    base = settings.otlp_endpoint.rstrip("/").removesuffix(PATH)
+    provider.add_span_processor(
+        BatchSpanProcessor(
+            OTLPSpanExporter(endpoint=f"{base}{PATH}", timeout=SEND_SECONDS),
+            max_queue_size=MOST_SPANS,
+            schedule_delay_millis=SEND_EVERY_SECONDS * 1000,
+            max_export_batch_size=SENT_TOGETHER,
+        )
+    )
+    return Tracing(provider)
