@@ -165,6 +165,11 @@ class ServingSettings(BaseSettings):
     """Requests that one caller may send to one worker in the long run; no limit by default."""
     burst: Annotated[int, Field(ge=1)] = 100
     """Requests that a caller may send at once after a pause."""
+    failures_per_second: Annotated[float, Field(gt=0)] = 1.0
+    """Requests without a key or token that works that one address may send to one worker in the
+    long run and be told why; beyond it they are told to wait."""
+    failures_burst: Annotated[int, Field(ge=1)] = 100
+    """The same, at once after a pause."""
     longest_wait_seconds: Annotated[float, Field(gt=0)] = 1.0
     """Requests that would wait longer than this for their prediction are turned away at once."""
     head_seconds: Annotated[float, Field(gt=0)] = 10.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import grpc
+import httpx2
 import pytest
 import tritonclient.grpc as over_grpc
 from starlette.routing import Route
@@ -55,7 +56,7 @@ def keys(deployment: Deployment) -> Keys:
 
 @pytest.fixture(scope="module")
 def client(deployment: Deployment, keys: Keys) -> Iterator[TestClient]:
-    with deployment.client(authentication=True) as client:
+    with deployment.client(authentication=True, failures_burst=1000) as client:
         yield client
 
 
@@ -191,6 +192,36 @@ def test_grpc_refuses_as_http_does(served: Served, keys: Keys, who: str | None, 
     with pytest.raises(InferenceServerException) as refused:
         infer(served, headers)
     assert refused.value.status() == f"StatusCode.{code}"
+
+
+def test_failed_logins_are_slowed_down_by_address_and_keys_work_all_the_same(
+    deployment: Deployment, keys: Keys
+) -> None:
+    slow = {"authentication": True, "failures_per_second": 0.01, "failures_burst": 3}
+    with deployment.served(**slow) as served:
+
+        def ask(key: str | None, address: str) -> httpx2.Response:
+            # As a proxy on this machine says it: whom the request came from.
+            headers = {"x-forwarded-for": address, **(bearer(key) if key else {})}
+            return httpx2.get(f"http://{served.http}/v2", headers=headers)
+
+        assert [ask("wrong", "192.0.2.1").status_code for _ in range(3)] == [401] * 3
+        refused = ask(None, "192.0.2.1")
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 100
+        assert ask("wrong", "192.0.2.2").status_code == 401
+        assert ask(keys.reader, "192.0.2.1").status_code == 200
+        # Addresses of one IPv6 network are one customer's.
+        found = [ask("wrong", f"2001:db8::{n}").status_code for n in range(1, 5)]
+        assert found == [401, 401, 401, 429]
+
+        codes = []
+        for _ in range(4):
+            with pytest.raises(InferenceServerException) as failed:
+                infer(served, bearer("wrong"))
+            codes.append(failed.value.status())
+        assert codes == ["StatusCode.UNAUTHENTICATED"] * 3 + ["StatusCode.RESOURCE_EXHAUSTED"]
+        infer(served, bearer(keys.predictor))
 
 
 def test_grpc_health_needs_no_key_and_the_rest_does(served: Served, keys: Keys) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_platform.errors import Overloaded, RateExceeded
-from ml_platform.serving.admission import Rates
+from ml_platform.serving.admission import MOST_NAMES, Rates
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.pace import Pace
 from tests.served import Deployment, Served, deploy
@@ -56,6 +56,16 @@ def test_nobody_gets_more_than_burst_and_rate(
             continue
         taken += 1
     assert taken <= burst + per_second * clock.now + 1e-3
+
+
+def test_of_many_only_those_who_asked_last_are_remembered() -> None:
+    rates = Rates(0.001, 1, Clock())
+    for number in range(2 * MOST_NAMES):
+        rates.take(f"{number}")
+    assert len(rates._due) == MOST_NAMES
+    with pytest.raises(RateExceeded):
+        rates.take(f"{2 * MOST_NAMES - 1}")
+    rates.take("0")
 
 
 def test_without_a_limit_everybody_may() -> None:

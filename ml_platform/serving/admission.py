@@ -2,14 +2,16 @@
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from ml_platform.access import ANY, Caller, Grant, KeyRing
 from ml_platform.access.keys import PREFIX
 from ml_platform.access.tokens import Issuer, Tokens, is_loopback
-from ml_platform.errors import AccessError, RateExceeded, Unauthenticated
+from ml_platform.errors import AccessError, RateExceeded, RequestError, Unauthenticated
 from ml_platform.settings import ServingSettings
 
 NOBODY = Caller("anonymous", frozenset({Grant("admin", ANY)}))
@@ -20,9 +22,16 @@ CALLER: ContextVar[Caller] = ContextVar("caller", default=UNASKED)
 """Who asks, for everything that is done for one request, whatever protocol brought it."""
 
 
+MOST_NAMES = 10_000
+"""Callers or addresses that are remembered; about a megabyte."""
+IPV6_PREFIX = 64
+"""Bits of an IPv6 address that one customer of a provider has: the rest are theirs to choose."""
+
+
 class Rates:
     """How often each caller may ask, each with an allowance that fills up again steadily.
 
+    Of more than `MOST_NAMES` those who asked longest ago are forgotten: their allowance is full.
     Source: the generic cell rate algorithm, ITU-T I.371; one number a caller.
     """
 
@@ -32,22 +41,31 @@ class Rates:
         self._interval = 0.0 if per_second is None else 1 / per_second
         self._slack = (burst - 1) * self._interval
         self._clock = clock
-        self._due: dict[str, float] = {}
+        # In the order in which they asked last.
+        self._due: OrderedDict[str, float] = OrderedDict()
 
     def take(self, name: str) -> None:
         """Count a request; RateExceeded, and it is not counted, where it comes too early."""
+        if wait := self.wait_seconds(name):
+            raise RateExceeded(
+                f"{name} asks more often than {1 / self._interval:g} times a second", wait
+            )
+
+    def wait_seconds(self, name: str) -> int:
+        """Count a request and return 0; where it comes too early, how long to wait instead."""
         if not self._interval:
-            return
+            return 0
         now = self._clock()
         due = max(self._due.get(name, now), now)
         early = due - now - self._slack
         # Sums of floats: a request that comes exactly when it may is let in.
         if early > self._interval * 1e-6:
-            raise RateExceeded(
-                f"{name} asks more often than {1 / self._interval:g} times a second",
-                math.ceil(early),
-            )
+            return math.ceil(early)
         self._due[name] = due + self._interval
+        self._due.move_to_end(name)
+        if len(self._due) > MOST_NAMES:
+            self._due.popitem(last=False)
+        return 0
 
 
 class Admission:
@@ -62,6 +80,7 @@ class Admission:
         self.ring, self.on = ring, settings.authentication
         self._tokens = _tokens(settings)
         self._rates = Rates(settings.requests_per_second, settings.burst)
+        self._failures = Rates(settings.failures_per_second, settings.failures_burst)
 
     async def admit(self, authorization: str | None, api_key: str | None) -> Caller:
         """Who asks, by what the request says of it.
@@ -72,6 +91,19 @@ class Admission:
         caller = await self._caller(authorization, api_key) if self.on else NOBODY
         self._rates.take(caller.name)
         return caller
+
+    def refused(self, error: RequestError, address: str | None) -> RequestError:
+        """What to answer whom `admit` has let down: the error, or that it was one too many.
+
+        Counted are failed logins, by address. Who has a key is let in from the same address all
+        the same: 256 random bits are not found by trying, and many callers share a proxy.
+        """
+        if not isinstance(error, Unauthenticated):
+            return error
+        wait = self._failures.wait_seconds(_network(address))
+        if not wait:
+            return error
+        return RateExceeded("too many requests from your address said nobody who is known", wait)
 
     async def _caller(self, authorization: str | None, api_key: str | None) -> Caller:
         if authorization is not None:
@@ -88,6 +120,24 @@ class Admission:
         if self._tokens is None or text.startswith(f"{PREFIX}_"):
             return self.ring.caller(text, datetime.now(UTC))
         return await self._tokens.caller(text)
+
+
+def _network(address: str | None) -> str:
+    """What stands for an address where failures are counted.
+
+    >>> _network("2001:db8::1") == _network("2001:db8::2"), _network("::ffff:10.1.2.3")
+    (True, '10.1.2.3')
+    """
+    try:
+        known = ip_address(address or "")
+    except ValueError:
+        # A socket in the file system, or a test's client.
+        return address or ""
+    if isinstance(known, IPv4Address):
+        return str(known)
+    if known.ipv4_mapped is not None:
+        return str(known.ipv4_mapped)
+    return str(ip_network((known, IPV6_PREFIX), strict=False))
 
 
 def check_exposure(settings: ServingSettings) -> None:

@@ -10,7 +10,7 @@ import grpc.aio
 from ml_platform.access import ANY, Caller, Permission
 from ml_platform.errors import AccessError, PlatformError, RequestError
 from ml_platform.serving.admission import CALLER, Admission
-from ml_platform.serving.grpc.codes import Context, abort
+from ml_platform.serving.grpc.codes import Context, abort, address_of
 from ml_platform.serving.grpc.messages import SERVICE
 
 
@@ -58,15 +58,20 @@ class Admitting(grpc.aio.ServerInterceptor):
             return handler
         need = NEEDS.get(method) if service == SERVICE else None
         if need is None:
-            return _refusing(AccessError(f"nobody said who may {details.method[:100]}"))
+            unsaid = AccessError(f"nobody said who may {details.method[:100]}")
+            return _refusing(lambda context: unsaid)
         metadata = dict(details.invocation_metadata or ())
         try:
             caller = await self._admission.admit(
                 _text(metadata.get("authorization")), _text(metadata.get("x-api-key"))
             )
         except RequestError as error:
-            return _refusing(error)
+            return self._refusing(error)
         return self._checking(handler, caller, need)
+
+    def _refusing(self, error: RequestError) -> Handler:
+        # Where a call comes from is known to its handler only.
+        return _refusing(lambda context: self._admission.refused(error, address_of(context)))
 
     def _checking(self, handler: Handler, caller: Caller, need: Need) -> Handler:
         async def answer(request: Any, context: Context) -> Any:
@@ -90,9 +95,9 @@ class Admitting(grpc.aio.ServerInterceptor):
             caller.require(need.permission, ANY)
 
 
-def _refusing(error: PlatformError) -> Handler:
+def _refusing(why: Callable[[Context], PlatformError]) -> Handler:
     async def refuse(request: bytes, context: Context) -> None:
-        await abort(context, error)
+        await abort(context, why(context))
 
     # Without a deserializer: what someone unknown has sent is not even parsed.
     return grpc.unary_unary_rpc_method_handler(cast(Any, refuse))

@@ -76,7 +76,8 @@ class Admitting:
                 api_key = value.decode("latin-1")
         try:
             caller = await self._admission.admit(authorization, api_key)
-        except RequestError as error:
+        except RequestError as failure:
+            error = self._admission.refused(failure, (scope.get("client") or (None,))[0])
             scope.setdefault("state", {})["error_kind"] = type(error).__name__
             await answer_error(error)(scope, receive, send)
             return
