@@ -27,7 +27,7 @@ PlatformError
 ├── ModelRefused         an artifact is not what the registry recorded
 ├── RolloutRefused       a version cannot be tried beside the champion as asked
 ├── AccessError          a key, role or login is not as it should be
-├── AuditBroken          a row of the audit is not what was recorded
+├── AuditBroken          a row of the audit is not what was recorded, or is gone
 ├── AlertsMisconfigured  there is no channel where the setting says that there are
 ├── OrchestratorError    Dagster failed
 │   ├── OrchestratorAway nothing answers where Dagster should be
@@ -289,13 +289,16 @@ class AccessError(PlatformError):
 
 
 class AuditBroken(PlatformError):
-    """The audit's chain of hashes breaks at a row."""
+    """The audit's chain of hashes breaks at a row; `proved` says what holds all the same."""
 
-    def __init__(self, sequence: int, problem: str) -> None:
+    def __init__(
+        self,
+        sequence: int,
+        problem: str,
+        proved: str = "the rows before it are as they were recorded",
+    ) -> None:
         self.sequence = sequence
-        super().__init__(
-            f"the audit is broken: {problem}; the rows before it are as they were recorded"
-        )
+        super().__init__(f"the audit is broken: {problem}; {proved}")
 
 
 class RolloutRefused(PlatformError):

@@ -77,7 +77,8 @@ def _described(
     run, tags = record.dagster_run, record.dagster_run.tags
     keys = run.asset_selection or _planned(instance, run.run_id)
     tables = sorted(key.path[-1] for key in keys if key.path[0] == use_case.name)
-    is_job_of_it = not keys and run.job_name.startswith(f"{use_case.name}_")
+    # By its whole name: a use case may be called like the beginning of another one's jobs.
+    is_job_of_it = not keys and run.job_name == f"{use_case.name}_rollback"
     if not (tables or is_job_of_it) or tags.get(WILL_RETRY_TAG) == "true":
         return None
     first, last = (tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))

@@ -31,6 +31,8 @@ BY_ITSELF = frozenset(
         SENSOR_NAME_TAG, LAUNCHED_BY,
     }
 )  # fmt: skip
+EVERYTHING = "__ASSET_JOB"
+"""Dagster's job of all assets: of every use case where a run of it names none."""
 SOMEBODY = "somebody in Dagster"
 """Dagster knows no people; its tag `user` is there where whoever launched a run has set it."""
 FIRST_LOOK_BACK = timedelta(days=1)
@@ -84,10 +86,12 @@ def build_audit(use_case: UseCase, settings: Settings) -> list[dg.SensorDefiniti
 def _deed(run: dg.DagsterRun, use_case: UseCase) -> Deed | None:
     """What somebody launched, or None where nobody did or it is no matter of this use case."""
     tables = sorted(k.path[-1] for k in run.asset_selection or () if k.path[0] == use_case.name)
-    is_job_of_it = not run.asset_selection and run.job_name.startswith(f"{use_case.name}_")
+    # By its whole name: a use case may be called like the beginning of another one's jobs.
+    jobs = {f"{use_case.name}_rollback", EVERYTHING}
+    is_job_of_it = not run.asset_selection and run.job_name in jobs
     if not (tables or is_job_of_it) or BY_ITSELF & run.tags.keys():
         return None
-    what = ", ".join(tables) or run.job_name
+    what = ", ".join(tables) or ("all tables" if run.job_name == EVERYTHING else run.job_name)
     who = run.tags.get(USER_TAG, SOMEBODY)
     if (backfill := run.tags.get(BACKFILL_ID_TAG)) is not None:
         return Deed(who, "ui", "launch backfill", use_case.name, what, {"run": backfill})

@@ -1,13 +1,17 @@
 """The audit: rows in one chain, which breaks where somebody tampers with it."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
-from ml_platform.access import Audit, Deed
+from ml_platform.access import START, Audit, Deed, Row
+from ml_platform.access.heads import Heads
 from ml_platform.errors import AuditBroken
 from ml_platform.storage import Lake
 from tests.trips_use_case import COMMIT, settings
@@ -112,6 +116,78 @@ def test_a_row_signed_anew_breaks_the_chain_behind_it(audit: Audit, lake: Lake) 
     )
     with pytest.raises(AuditBroken, match="row 3 does not follow"):
         audit.verify()
+
+
+def test_rows_that_are_gone_from_the_end_are_missed(audit: Audit, lake: Lake) -> None:
+    change(lake, "DELETE FROM lake.platform.audit WHERE sequence > 2")
+    with pytest.raises(AuditBroken, match="ends with row 2, and had 4 once") as broken:
+        audit.verify()
+    assert broken.value.sequence == 3
+    change(lake, "DELETE FROM lake.platform.audit")
+    with pytest.raises(AuditBroken, match="ends with row 0"):
+        audit.verify()
+
+
+def made_anew(lake: Lake, rows: Sequence[Row]) -> None:
+    """What somebody does who may write the lake, and knows how the hashes are made."""
+    change(lake, "DELETE FROM lake.platform.audit")
+    elsewhere = lake.settings.root / "audit"
+    hidden = elsewhere.rename(elsewhere.with_name("hidden"))
+    for row in rows:
+        Audit(lake).record(row.deed, COMMIT)
+    shutil.rmtree(elsewhere)
+    hidden.rename(elsewhere)
+
+
+def test_a_chain_that_was_made_anew_is_found(audit: Audit, lake: Lake) -> None:
+    rows = audit.rows()
+    made_anew(lake, [rows[0], rows[2], rows[1], rows[3]])
+    with pytest.raises(AuditBroken, match="row 1 had another hash once") as broken:
+        audit.verify()
+    assert "nothing is proved by the rows that are there" in str(broken.value)
+
+
+def test_an_end_that_was_kept_elsewhere_has_to_be_there(audit: Audit, lake: Lake) -> None:
+    kept = audit.verify()[-1].hash
+    audit.record(DEEDS[0], COMMIT)
+    assert len(audit.verify(kept)) == 5
+    assert len(audit.verify(START)) == 5
+    # Also of somebody who can write everything here, the file of ends as well.
+    shutil.rmtree(lake.settings.root / "audit")
+    change(lake, "DELETE FROM lake.platform.audit WHERE sequence > 3")
+    assert len(audit.verify()) == 3
+    with pytest.raises(AuditBroken, match="3 rows and none has the hash"):
+        audit.verify(kept)
+
+
+def test_an_end_that_was_being_written_as_the_power_went_is_left_out(audit: Audit) -> None:
+    file = Heads(audit.lake.settings).file
+    file.write_text(file.read_text() + '{"rows": 9, "ha')
+    assert len(audit.verify()) == 4
+
+
+def test_a_row_is_written_along_with_its_deed_or_not_at_all(audit: Audit, lake: Lake) -> None:
+    along = replace(COMMIT, also=audit.along(DEEDS[1]))
+    with lake.cursor() as cursor:
+        with pytest.raises(duckdb.Error):
+            lake.transact(cursor, along, lambda t: t.execute("SELECT 1 FROM nowhere"))
+        lake.transact(cursor, along, lambda t: False)
+        assert len(audit.verify()) == 4
+        lake.transact(cursor, along, lambda t: t.execute("CREATE TABLE lake.platform.x (y INT)"))
+        snapshot = lake.snapshot(cursor)
+        table = lake.relation(cursor, "platform", "audit", snapshot - 1)
+        assert cursor.execute(f"SELECT count(*) FROM {table}").fetchone() == (4,)
+        # A deed of several transactions is one deed.
+        lake.transact(cursor, along, lambda t: t.execute("INSERT INTO lake.platform.x VALUES (1)"))
+    assert [row.deed for row in audit.verify()][4:] == [DEEDS[1]]
+
+
+def test_what_was_noted_twice_is_one_row(audit: Audit) -> None:
+    noted = [replace(DEEDS[0], details={"note": f"n{number}"}) for number in range(3)]
+    audit.record_noted(noted[:2], COMMIT)
+    audit.record_noted(noted, COMMIT)
+    audit.record_noted([], COMMIT)
+    assert [row.deed for row in audit.verify()][4:] == noted
 
 
 def test_writers_at_once_make_one_chain(tmp_path: Path) -> None:

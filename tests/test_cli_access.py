@@ -13,6 +13,7 @@ from tests.served import deploy
 from tests.trips_use_case import COMMIT
 
 NOW = datetime.now(UTC)
+PROMOTE = "WHERE what = 'promote'"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,28 @@ def test_a_training_and_a_decision_stand_in_the_audit(lake: Lake) -> None:
     run("promote", "trips", "1")
     said = run("audit", "--use-case", "trips").stdout
     assert "cutoff: 2024-03-20" in said
-    assert "decision: promoted" in said
+    with lake.cursor() as cursor:
+        # Both are there from the same snapshot on.
+        now = lake.snapshot(cursor)
+        for at, count in ((now - 1, 0), (now, 1)):
+            for name, condition in (("trips.promotions", ""), ("platform.audit", PROMOTE)):
+                rows = f"lake.{name} AT (VERSION => {at}) {condition}"
+                assert cursor.execute(f"SELECT count(*) FROM {rows}").fetchone() == (count,)
+    # Asking again decides nothing, and is no deed.
+    run("promote", "trips", "1")
+    assert run("audit", "--what", "promote").stdout.count("promote") == 1
+
+
+def test_where_the_audit_ends_is_shown_and_expected_again(lake: Lake) -> None:
+    head = run("audit", "--head").stdout.strip()
+    rows, digest = head.split()
+    run("keys", "create", "--name", "late", "--role", "reader", "--use-case", "trips")
+    for given in (head, digest):
+        assert "as they were recorded" in run("audit", "--expect-head", given).stdout
+    other = run("audit", "--expect-head", "0" * 63 + "1").exception
+    assert isinstance(other, AuditBroken)
+    assert int(run("audit", "--head").stdout.split()[0]) == int(rows) + 1
+    assert isinstance(run("audit", "--expect-head", " ").exception, AccessError)
 
 
 def test_a_key_is_for_a_role_and_a_use_case_that_there_are() -> None:

@@ -10,6 +10,7 @@ from test_assets import Location, land_files
 
 from assets.training import CHALLENGER_IS_BETTER
 from definitions import build_definitions
+from ml_platform.access import Audit
 from ml_platform.registry import history
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
@@ -169,6 +170,11 @@ def test_a_rollback_from_the_launchpad_is_made_good_by_the_sensor(location: Loca
     assert run.tags["ml_platform/rolled_back_to"] == "1"
     assert run.tags["ml_platform/from_partition"] == "2024-03-24"
     assert decisions(location)[-1] == (1, "rolled back")
+    lake = Lake(location.settings)
+    (row,) = Audit(lake).verify()
+    lake.close()
+    assert (row.deed.who, row.deed.channel, row.deed.what) == ("ada", "ui", "roll back")
+    assert (row.deed.object, row.deed.details["run"]) == ("version 1", result.run_id)
 
     first = evaluate(location, None)
     assert asked_for(first) == [(["predictions"], "2024-03-24", "2024-03-26")]

@@ -46,6 +46,19 @@ def launch(instance: dg.DagsterInstance, name: str, **tags: str) -> str:
     return run.run_id
 
 
+def launch_job(instance: dg.DagsterInstance, name: str) -> str:
+    """A run of a job that has no assets."""
+
+    @dg.op
+    def nothing() -> None: ...
+
+    @dg.job(name=name)
+    def job() -> None:
+        nothing()
+
+    return instance.create_run_for_job(job).run_id
+
+
 def recorded() -> list[tuple[str, str, str, str]]:
     lake = Lake(Settings())
     rows = Audit(lake).verify()
@@ -65,8 +78,17 @@ def test_what_a_person_launched_is_recorded_once(use_case: UseCase) -> None:
         tick(use_case, instance, cursor)
         assert recorded() == [("ada", "ui", "launch run", run)]
 
+        # A job is told by its whole name: `trips` is how those of `trips_too` begin.
+        launch_job(instance, "trips_too_rollback")
+        run = launch_job(instance, "trips_rollback")
+        everything = launch_job(instance, "__ASSET_JOB")
+        cursor = tick(use_case, instance, cursor)
+        assert [deed[2:] for deed in recorded()[1:]] == [
+            ("launch run", run), ("launch run", everything),
+        ]  # fmt: skip
+
         # A backfill is one deed, however many runs it has.
         for _ in range(3):
             launch(instance, "trips", **{"dagster/backfill": "abc"})
         tick(use_case, instance, cursor)
-        assert recorded()[1:] == [("somebody in Dagster", "ui", "launch backfill", "abc")]
+        assert recorded()[3:] == [("somebody in Dagster", "ui", "launch backfill", "abc")]

@@ -1,5 +1,6 @@
 """Labels that come back: which one holds, and that reports and training sets use it."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,10 +10,13 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
+from ml_platform.access import Audit, Deed
 from ml_platform.cli.app import app
 from ml_platform.features import compute_labels, count_feedback
 from ml_platform.monitoring import Skew, compare_online, report_drift, report_performance
 from ml_platform.scoring import score
+from ml_platform.serving.feedback import digest_of
+from ml_platform.serving.outbox import Outbox
 from ml_platform.sources import ingest
 from ml_platform.training.training_set import collect
 from tests.served import Deployment, deploy
@@ -266,6 +270,64 @@ def test_the_queue_is_worked_off_on_the_command_line(
             "SELECT kind, origin, label FROM lake.trips.feedback ORDER BY received_at"
         ).fetchall()
     assert kinds == [("label", "review", True), ("skip", "review", None)]
+
+
+def deeds(made: Deployment) -> list[Deed]:
+    about = ("give feedback", "answer review", "skip review")
+    return [row.deed for row in Audit(made.lake).verify() if row.deed.what in about]
+
+
+def test_who_labelled_what_stands_in_the_audit_one_row_a_call(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(deeds(deployment))
+    first, second, third = [row["trip"] for row in rows_of(29)[:3]]
+    items = [of(first, True), of(second, False), of(third, True, kind="correction")]
+    with deployment.client() as client:
+        taken = give(client, *items).json()["ids"]
+        assert give(client, {"label": True}).status_code == 400
+        client.post("/predict/trips", json={"rows": rows_of(29)})
+    labels(deployment)
+    with deployment.client() as client:
+        first, second, *_ = [
+            e["prediction_id"] for e in client.get("/review/trips").json()["waiting"]
+        ]
+        client.post(f"/review/trips/{first}", json={"label": True, "by": "ada"})
+    # The service has ended and its notes are delivered, each once; so is what the CLI says.
+    monkeypatch.setenv("ML_PLATFORM_DATA", str(deployment.settings.data))
+    monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(deployment.settings.use_cases))
+    monkeypatch.setenv("USER", "bob")
+    assert CliRunner().invoke(app, ["review", "trips", "--skip", second]).exit_code == 0
+    given, answered, skipped = deeds(deployment)[before:]
+    assert (given.who, given.channel, given.use_case) == ("testclient", "api", "trips")
+    assert given.object == "3 items of feedback"
+    assert (given.details["labels"], given.details["corrections"]) == ("2", "1")
+    assert given.details["ids"] == digest_of(taken)
+    assert (answered.what, answered.who, answered.channel) == ("answer review", "ada", "api")
+    assert answered.object == f"prediction {first}"
+    assert (skipped.what, skipped.who, skipped.channel) == ("skip review", "bob", "cli")
+    # What was given can be told from the table again, and whether any of it is gone.
+    labels(deployment)
+    with deployment.lake.cursor() as cursor:
+        found = cursor.execute(
+            "SELECT feedback_id FROM lake.trips.feedback WHERE received_at = ?::TIMESTAMPTZ",
+            [given.details["received_at"]],
+        ).fetchall()
+    assert digest_of(name for (name,) in found) == given.details["ids"]
+
+
+def test_what_was_noted_before_a_kill_is_delivered_by_the_next_service(
+    deployment: Deployment,
+) -> None:
+    before = len(deeds(deployment))
+    outbox = Outbox(deployment.settings, deployment.lake)
+    outbox.note(Deed("ada", "api", "give feedback", "trips", "1 items of feedback"))
+    # As the system does when a process ends, whatever ended it.
+    assert outbox._segments._segment is not None
+    os.close(outbox._segments._segment.file)
+    with deployment.client():
+        pass
+    assert [deed.who for deed in deeds(deployment)[before:]] == ["ada"]
 
 
 def test_what_nobody_has_written_yet_is_ingested_as_nothing(deployment: Deployment) -> None:

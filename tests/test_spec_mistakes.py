@@ -131,6 +131,9 @@ YAML_MISTAKES = [
      "digits and underscores, such as 'parcel_delays'"),
     ("description: Will the parcel arrive late?", "name: main\ndescription: x",
      "parcels/use_case.yaml:1 name: 'main' is a schema of DuckDB; give it another name"),
+    ("description: Will the parcel arrive late?", "name: platform\ndescription: x",
+     "parcels/use_case.yaml:1 name: 'platform' is the schema of the platform's own tables; give "
+     "it another name"),
     ("owners: [team:logistics]", "owners: [logistics]",
      "parcels/use_case.yaml:2 owners: 'logistics' is neither an e-mail address nor a "
      "team such as 'team:logistics'"),

@@ -1,6 +1,7 @@
 """Who may do what: roles, keys, tokens of a login, and the audit of what was done."""
 
-from ml_platform.access.audit import Audit, Deed, Row
+from ml_platform.access.audit import START, Audit, Channel, Deed, Row
+from ml_platform.access.heads import Head
 from ml_platform.access.keys import Key, KeyRing, create_key, list_keys, revoke_key
 from ml_platform.access.roles import (
     ANY,
@@ -15,10 +16,13 @@ from ml_platform.access.roles import (
 __all__ = [
     "ANY",
     "PERMISSIONS",
+    "START",
     "Audit",
     "Caller",
+    "Channel",
     "Deed",
     "Grant",
+    "Head",
     "Key",
     "KeyRing",
     "Permission",

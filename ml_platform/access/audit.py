@@ -2,29 +2,31 @@
 
 Each row's hash covers the row and the hash of the row before, so that a row that is changed, put
 in or taken out breaks the chain there. What a chain cannot show is that its last rows are gone, or
-that someone who may write the lake made all of it anew: keep the newest hash elsewhere.
+that someone who may write the lake made all of it anew: for that its ends are kept elsewhere.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 import duckdb
 
+from ml_platform.access.heads import Head, Heads
 from ml_platform.errors import AuditBroken, TableNotFound
 from ml_platform.spec.queries import literal
+from ml_platform.spec.use_case import PLATFORM
 from ml_platform.storage import Commit, Lake, Table
-from ml_platform.storage.tables import ensure_table, naive_utc
+from ml_platform.storage.tables import evolve, naive_utc
 
 Channel = Literal["api", "cli", "ui"]
 START = "0" * 64
 """What comes before the first row."""
 
 _TABLE = Table(
-    "platform",
+    PLATFORM,
     "audit",
     {
         "sequence": "BIGINT",
@@ -87,27 +89,38 @@ class Audit:
 
     def record(self, deed: Deed, commit: Commit) -> Row:
         """Append a deed; of two that are recorded at once, one waits for the other."""
-
-        def work(cursor: duckdb.DuckDBPyConnection) -> Row:
-            # Read in the transaction that writes, so that no two rows follow the same one.
-            last = cursor.execute(
-                f"SELECT sequence, hash FROM {_TABLE.sql} ORDER BY sequence DESC LIMIT 1"
-            ).fetchone()
-            sequence, previous = last or (0, START)
-            row = Row(sequence + 1, datetime.now(UTC), deed, previous, "")
-            row = Row(row.sequence, row.at, deed, previous, row.computed())
-            texts = [
-                deed.who, deed.channel, deed.what, deed.use_case, deed.object, _json(deed.details),
-                row.previous, row.hash,
-            ]  # fmt: skip
-            at = f"TIMESTAMP {literal(str(naive_utc(row.at)))}"
-            values = ", ".join([str(row.sequence), at, *(literal(text) for text in texts)])
-            cursor.execute(f"INSERT INTO {_TABLE.sql} VALUES ({values})")
-            return row
-
         with self.lake.cursor() as cursor:
-            ensure_table(self.lake, cursor, _TABLE, commit, partitioned=False)
-            return self.lake.transact(cursor, commit, work)
+            row = self.lake.transact(cursor, commit, lambda t: _append(t, [deed]))
+        Heads(self.lake.settings).keep(Head(row.sequence, row.hash))
+        return row
+
+    def record_noted(self, deeds: Sequence[Deed], commit: Commit) -> None:
+        """Append deeds in one transaction, those that are not there yet.
+
+        Each is known by what its details call `note`.
+        """
+
+        def work(transaction: duckdb.DuckDBPyConnection) -> Row | None:
+            evolve(transaction, _TABLE, partitioned=False)
+            listed = ", ".join(literal(deed.details["note"]) for deed in deeds)
+            found = transaction.execute(
+                f"""SELECT json_extract_string(details, '$.note') AS note FROM {_TABLE.sql}
+                WHERE note IN ({listed})"""
+            ).fetchall()
+            there = {note for (note,) in found}
+            new = [deed for deed in deeds if deed.details["note"] not in there]
+            return _append(transaction, new) if new else None
+
+        if not deeds:
+            return
+        with self.lake.cursor() as cursor:
+            row = self.lake.transact(cursor, commit, work)
+        if row is not None:
+            Heads(self.lake.settings).keep(Head(row.sequence, row.hash))
+
+    def along(self, deed: Deed) -> "Along":
+        """The row of a deed that is a write to the lake, for its commit: `Commit(…, also=…)`."""
+        return Along(self.lake, deed)
 
     def rows(
         self,
@@ -137,8 +150,27 @@ class Audit:
             ).fetchall()
         return [_row(*values) for values in found]
 
-    def verify(self) -> Sequence[Row]:
-        """All rows, whose chain is whole; AuditBroken names the first row where it is not."""
+    def verify(self, expected: str | None = None) -> Sequence[Row]:
+        """All rows, whose chain is whole and goes on from each end that it is known to have had.
+
+        Those ends are what this machine kept, and `expected`, the hash of one that was kept
+        elsewhere. AuditBroken names the first row where it is not so.
+        """
+        heads = Heads(self.lake.settings)
+        # Before the rows: what is recorded meanwhile has an end that these rows do not have.
+        kept = heads.read()
+        rows = self._chained()
+        _check_heads(rows, kept, f"as {heads.file} says")
+        if expected is not None and expected not in {START, *(row.hash for row in rows)}:
+            raise AuditBroken(
+                len(rows),
+                f"it has {len(rows)} rows and none has the hash {expected[:64]}: rows at its end "
+                "are gone, or all of it was made anew",
+                "nothing is proved by the rows that are there",
+            )
+        return rows
+
+    def _chained(self) -> list[Row]:
         rows = self.rows()
         previous = START
         for number, row in enumerate(rows, start=1):
@@ -152,6 +184,70 @@ class Audit:
                 raise AuditBroken(number, f"row {number} does not follow the row before it")
             previous = row.hash
         return rows
+
+
+class Along:
+    """The row of a deed, written once, in the first transaction that does a part of the deed."""
+
+    def __init__(self, lake: Lake, deed: Deed) -> None:
+        self._lake, self._deed = lake, deed
+        self._row: Row | None = None
+        self._is_there = False
+
+    def write(self, transaction: duckdb.DuckDBPyConnection) -> None:
+        """Append the row."""
+        if not self._is_there:
+            self._row = _append(transaction, [self._deed])
+
+    def written(self) -> None:
+        """Keep where the chain ends now."""
+        if self._row is not None and not self._is_there:
+            self._is_there = True
+            Heads(self._lake.settings).keep(Head(self._row.sequence, self._row.hash))
+
+
+def _append(transaction: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> Row:
+    """Append deeds, at least one; returns the last row."""
+    evolve(transaction, _TABLE, partitioned=False)
+    # Read in the transaction that writes, so that no two rows follow the same one.
+    last = transaction.execute(
+        f"SELECT sequence, hash FROM {_TABLE.sql} ORDER BY sequence DESC LIMIT 1"
+    ).fetchone()
+    sequence, previous = last or (0, START)
+    rows: list[Row] = []
+    for deed in deeds:
+        sequence += 1
+        row = Row(sequence, datetime.now(UTC), deed, previous, "")
+        rows.append(replace(row, hash=row.computed()))
+        previous = rows[-1].hash
+    values = ", ".join(f"({_values(row)})" for row in rows)
+    transaction.execute(f"INSERT INTO {_TABLE.sql} VALUES {values}")
+    return rows[-1]
+
+
+def _values(row: Row) -> str:
+    deed = row.deed
+    texts = [
+        deed.who, deed.channel, deed.what, deed.use_case, deed.object, _json(deed.details),
+        row.previous, row.hash,
+    ]  # fmt: skip
+    at = f"TIMESTAMP {literal(str(naive_utc(row.at)))}"
+    return ", ".join([str(row.sequence), at, *(literal(text) for text in texts)])
+
+
+def _check_heads(rows: Sequence[Row], heads: Sequence[Head], where: str) -> None:
+    for head in heads:
+        if head.rows <= len(rows) and rows[head.rows - 1].hash != head.hash:
+            raise AuditBroken(
+                head.rows,
+                f"row {head.rows} had another hash once, {where}: the chain was made anew",
+                "nothing is proved by the rows that are there",
+            )
+    most = max((head.rows for head in heads), default=0)
+    if most > len(rows):
+        raise AuditBroken(
+            len(rows) + 1, f"it ends with row {len(rows)}, and had {most} once, {where}"
+        )
 
 
 def _row(

@@ -18,19 +18,20 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from ml_platform.access.audit import Audit, Channel, Deed
 from ml_platform.access.roles import Caller, Grant, parse_grant
 from ml_platform.errors import AccessError, TableNotFound, Unauthenticated
 from ml_platform.spec.queries import literal
+from ml_platform.spec.use_case import PLATFORM
 from ml_platform.storage import Commit, Lake, Table
 from ml_platform.storage.tables import ensure_table, naive_utc
 
 PREFIX = "mlp"
 """How a key begins, by which scanners for leaked secrets find it."""
 SECRET_BYTES = 32
-SCHEMA = "platform"
 
 _TABLE = Table(
-    SCHEMA,
+    PLATFORM,
     "access_keys",
     {
         "id": "VARCHAR",
@@ -76,8 +77,9 @@ def create_key(
     expires_at: datetime,
     created_by: str,
     commit: Commit,
+    channel: Channel = "cli",
 ) -> tuple[Key, str]:
-    """A new key, and the text of it that is shown this once.
+    """A new key, and the text of it that is shown this once; a row of the audit tells of it.
 
     Raises AccessError where it would permit nothing or has expired already.
     """
@@ -88,19 +90,29 @@ def create_key(
         raise AccessError(f"a key that expires at {expires_at.isoformat()} has expired already")
     secret = secrets.token_urlsafe(SECRET_BYTES)
     key = Key(secrets.token_hex(6), name, given, _digest(secret), now, created_by, expires_at)
-    _append(lake, commit, key, "created", now, created_by)
+    deed = Deed(
+        created_by, channel, "create key", "", f"key {key.id}",
+        {"name": name, "grants": _grants_text(key)},
+    )  # fmt: skip
+    _append(lake, commit, key, "created", now, created_by, deed)
     return key, f"{PREFIX}_{key.id}_{secret}"
 
 
-def revoke_key(lake: Lake, key_id: str, *, revoked_by: str, commit: Commit) -> Key:
-    """Let a key be refused from now on; AccessError where there is none that could be."""
+def revoke_key(
+    lake: Lake, key_id: str, *, revoked_by: str, commit: Commit, channel: Channel = "cli"
+) -> Key:
+    """Let a key be refused from now on; AccessError where there is none that could be.
+
+    A row of the audit tells of it.
+    """
     key = {key.id: key for key in list_keys(lake)}.get(key_id)
     if key is None:
         raise AccessError(f"there is no key '{key_id[:40]}'; `ml-platform keys list` shows all")
     if key.revoked_at is not None:
         raise AccessError(f"key {key_id} was revoked at {key.revoked_at.isoformat()} already")
     now = datetime.now(UTC)
-    _append(lake, commit, key, "revoked", now, revoked_by)
+    deed = Deed(revoked_by, channel, "revoke key", "", f"key {key.id}", {"name": key.name})
+    _append(lake, commit, key, "revoked", now, revoked_by, deed)
     return replace(key, revoked_at=now, revoked_by=revoked_by)
 
 
@@ -145,9 +157,14 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _append(lake: Lake, commit: Commit, key: Key, event: str, at: datetime, by: str) -> None:
-    grants = " ".join(sorted(str(grant) for grant in key.grants))
-    texts = [by, event, key.name, grants, key.digest]
+def _grants_text(key: Key) -> str:
+    return " ".join(sorted(str(grant) for grant in key.grants))
+
+
+def _append(
+    lake: Lake, commit: Commit, key: Key, event: str, at: datetime, by: str, deed: Deed
+) -> None:
+    texts = [by, event, key.name, _grants_text(key), key.digest]
     values = ", ".join(
         [
             literal(key.id),
@@ -159,7 +176,9 @@ def _append(lake: Lake, commit: Commit, key: Key, event: str, at: datetime, by: 
     with lake.cursor() as cursor:
         ensure_table(lake, cursor, _TABLE, commit, partitioned=False)
         lake.transact(
-            cursor, commit, lambda t: t.execute(f"INSERT INTO {_TABLE.sql} VALUES ({values})")
+            cursor,
+            replace(commit, also=Audit(lake).along(deed)),
+            lambda t: t.execute(f"INSERT INTO {_TABLE.sql} VALUES ({values})"),
         )
 
 

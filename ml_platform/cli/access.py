@@ -40,8 +40,6 @@ def create(
             created_by=platform.person,
             commit=platform.platform_commit("access_keys"),
         )
-        grants = " ".join(sorted(str(grant) for grant in key.grants))
-        platform.audit("create key", "", f"key {key.id}", name=name, grants=grants)
         show_new_key(key, text)
 
 
@@ -66,7 +64,6 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As in `keys
     with opened() as platform:
         commit = platform.platform_commit("access_keys")
         key = revoke_key(platform.lake, key_id, revoked_by=platform.person, commit=commit)
-        platform.audit("revoke key", "", f"key {key.id}", name=key.name)
         show_keys([key])
 
 
@@ -81,11 +78,18 @@ def audit(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check the chain of hashes first.")
     ] = False,
+    head: Annotated[
+        bool, typer.Option("--head", help="Verify, and show only where the audit ends now.")
+    ] = False,
+    expect_head: Annotated[
+        str | None,
+        typer.Option(help="What --head showed once: verify that the audit goes on from there."),
+    ] = None,
 ) -> None:
     """Show who did what to which model or table, and when."""
     from datetime import UTC, datetime
 
-    from ml_platform.access import Audit
+    from ml_platform.access import START, Audit, Head
     from ml_platform.cli.access_tables import show_audit, show_verified
     from ml_platform.cli.platform import opened
     from ml_platform.errors import AccessError
@@ -99,6 +103,14 @@ def audit(
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     with opened() as platform:
         kept = Audit(platform.lake)
-        if verify:
-            show_verified(kept.verify())
+        if verify or head or expect_head is not None:
+            # All that --head shows may be given back: the hash is what comes last.
+            expected = expect_head.split()[-1] if expect_head and expect_head.strip() else None
+            if expect_head is not None and expected is None:
+                raise AccessError("--expect-head: give what `ml-platform audit --head` showed")
+            rows = kept.verify(expected)
+            if head:
+                print(Head(len(rows), rows[-1].hash if rows else START))
+                return
+            show_verified(rows)
         show_audit(kept.rows(who=who, what=what, use_case=use_case, since=moment))

@@ -27,12 +27,11 @@ def promote(use_case: UseCaseName, version: Version) -> None:
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
-        commit = platform.commit(case, "promotions")
+        # What the gate decides stands in the history, which is written together with this.
+        deed = platform.deed("promote", case.name, f"version {version}")
+        commit = platform.commit(case, "promotions", deed)
         decided = decide(
             platform.lake, platform.registry, case, version, commit, decided_by=platform.person
-        )
-        platform.audit(
-            "promote", case.name, f"version {version}", decision=decided.promotion.decision
         )
         printing.show_promotions(case, [decided.promotion])
 
@@ -76,12 +75,12 @@ def _answer(use_case: str, version: int, *, approve: bool, reason: str) -> None:
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
-        given = registry.answer(
-            platform.lake, platform.registry, case, version, approve=approve,
-            decided_by=platform.person, reason=reason, commit=platform.commit(case, "promotions"),
-        )  # fmt: skip
         what = "approve" if approve else "reject"
-        platform.audit(what, case.name, f"version {version}", reason=reason)
+        deed = platform.deed(what, case.name, f"version {version}", reason=reason)
+        given = registry.answer(
+            platform.lake, platform.registry, case, version, approve=approve, reason=reason,
+            decided_by=platform.person, commit=platform.commit(case, "promotions", deed),
+        )  # fmt: skip
         printing.show_promotions(case, [given])
 
 
@@ -115,9 +114,10 @@ def rollback(
         decision_tables.show_plan(case, plan)
         if not yes:
             typer.confirm("Roll back?", abort=True)
-        commit = platform.commit(case, "promotions")
+        changed = f"version {plan.promotion.version}"
+        deed = platform.deed("roll back", case.name, changed, reason=reason)
+        commit = platform.commit(case, "promotions", deed)
         made = roll_back(platform.lake, platform.registry, case, plan, commit)
-        platform.audit("roll back", case.name, f"version {made.version}", reason=reason)
         printing.show_promotions(case, [made])
         if here:
             _remake(platform, case, plan)

@@ -57,19 +57,27 @@ class Platform:
         """Who is at the keyboard, as far as the environment tells."""
         return os.environ.get("USER") or os.environ.get("USERNAME") or "command line"
 
-    def commit(self, use_case: UseCase, table: str) -> Commit:
-        """The commit of a command that writes a table."""
+    def commit(self, use_case: UseCase, table: str, deed: Deed | None = None) -> Commit:
+        """The commit of a command that writes a table.
+
+        deed: what the command does, if that is to stand in the audit with it.
+        """
         windowed = table in tables_of(use_case)
         version = code_version(use_case, table) if windowed else use_case.code_version
-        return Commit(self.run_id, version, f"{use_case.name}/{table}")
+        also = None if deed is None else Audit(self.lake).along(deed)
+        return Commit(self.run_id, version, f"{use_case.name}/{table}", also=also)
 
     def platform_commit(self, table: str) -> Commit:
         """The commit of a command that writes a table of the platform's own."""
         return Commit(self.run_id, "", f"platform/{table}")
 
+    def deed(self, what: str, use_case: str, changed: str, **details: str) -> Deed:
+        """What the person at the keyboard does; see `ml_platform.access.Deed`."""
+        return Deed(self.person, "cli", what, use_case, changed, details)
+
     def audit(self, what: str, use_case: str, changed: str, **details: str) -> None:
-        """Record what this command did; see `ml_platform.access.Deed`."""
-        deed = Deed(self.person, "cli", what, use_case, changed, details)
+        """Record what this command does where that is no write to the lake."""
+        deed = self.deed(what, use_case, changed, **details)
         Audit(self.lake).record(deed, self.platform_commit("audit"))
 
 

@@ -25,6 +25,7 @@ def review(
     from ml_platform.cli.platform import opened, read_serving_settings
     from ml_platform.errors import PlatformError
     from ml_platform.serving.feedback import FeedbackInbox, Said, read_label
+    from ml_platform.serving.outbox import Outbox
     from ml_platform.serving.review import ReviewQueue
 
     if answer and skip:
@@ -38,8 +39,9 @@ def review(
                 shown = "  ".join(f"{name}={value}" for name, value in each.columns.items())
                 typer.echo(f"{each.prediction_id}  {shown}")
             return
-        inbox = FeedbackInbox(platform.settings, read_serving_settings(), [case])
-        said = Said("review", platform.person)
+        outbox = Outbox(platform.settings, platform.lake)
+        inbox = FeedbackInbox(platform.settings, read_serving_settings(), [case], outbox)
+        said = Said("review", platform.person, "cli")
         try:
             if answer:
                 item = {"prediction_id": answer[0], "label": read_label(case, answer[1])}
@@ -49,3 +51,5 @@ def review(
         finally:
             # Lands it.
             inbox.close()
+            outbox.close()
+        outbox.deliver()

@@ -1,7 +1,9 @@
 """Labels that come back: checked, written down for good, landed as the source `feedback`."""
 
+import hashlib
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,10 +13,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from ml_platform.access import Channel, Deed
 from ml_platform.errors import ExampleRefused, NotServed, RequestRefused
 from ml_platform.features import entity_types
 from ml_platform.features.keys import KeyTexts
 from ml_platform.serving.calls import event_time_of
+from ml_platform.serving.outbox import Outbox
 from ml_platform.serving.request_log import landing_folder_of
 from ml_platform.serving.segments import Segments, land_orphans
 from ml_platform.settings import ServingSettings, Settings
@@ -35,19 +39,25 @@ class Said:
     origin: str
     """`feedback` of a caller, `review` of a person who answered the queue."""
     by: str | None
+    channel: Channel = "api"
 
 
 class FeedbackInbox:
     """Takes feedback of the use cases that want some; threads may share it.
 
+    outbox: where the audit hears of each call, before anything of it is kept.
     Raises ServingMisconfigured where there is no folder to land in.
     """
 
     def __init__(
-        self, settings: Settings, serving: ServingSettings, use_cases: Iterable[UseCase]
+        self,
+        settings: Settings,
+        serving: ServingSettings,
+        use_cases: Iterable[UseCase],
+        outbox: Outbox,
     ) -> None:
         self._boxes = {
-            case.name: _Box(case, landing_folder_of(settings, case) / FEEDBACK, serving)
+            case.name: _Box(case, landing_folder_of(settings, case) / FEEDBACK, serving, outbox)
             for case in use_cases
             if case.takes_feedback
         }
@@ -84,8 +94,10 @@ class FeedbackInbox:
 
 
 class _Box:
-    def __init__(self, case: UseCase, folder: Path, serving: ServingSettings) -> None:
-        self._case = case
+    def __init__(
+        self, case: UseCase, folder: Path, serving: ServingSettings, outbox: Outbox
+    ) -> None:
+        self._case, self._outbox = case, outbox
         self._zone = ZoneInfo(case.timezone)
         self._entity = case.examples.entity
         self.texts = KeyTexts(entity_types(case, self._entity), case.timezone)
@@ -102,15 +114,16 @@ class _Box:
                 records.append(self._record(item, said, now))
             except RequestRefused as error:
                 raise RequestRefused(f"item {number}: {error}") from None
-        return self._keep(records)
+        return self._keep(records, said)
 
     def skip(self, prediction_id: str, said: Said) -> str:
         now = datetime.now(UTC)
         target = self._by_id(prediction_id)
-        (name,) = self._keep([self._stamped(target, None, SKIP, now, said, now)])
+        (name,) = self._keep([self._stamped(target, None, SKIP, now, said, now)], said)
         return name
 
-    def _keep(self, records: list[dict[str, Any]]) -> list[str]:
+    def _keep(self, records: list[dict[str, Any]], said: Said) -> list[str]:
+        self._outbox.note(_deed(self._case, records, said))
         self.segments.append(msgspec.json.Encoder().encode_lines(records), synced=True)
         return [record["feedback_id"] for record in records]
 
@@ -194,6 +207,35 @@ class _Box:
             return (moment if moment.tzinfo else moment.replace(tzinfo=self._zone)).astimezone(UTC)
         except (TypeError, ValueError, OverflowError):
             raise RequestRefused("should be a time such as 2024-03-01T12:00:00Z", key) from None
+
+
+def digest_of(ids: Iterable[str]) -> str:
+    """What stands in the audit for the ids of one call's feedback: SHA-256 of them, sorted.
+
+    >>> digest_of(["b", "a"]) == digest_of(["a", "b"])
+    True
+    """
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def _deed(case: UseCase, records: Sequence[Mapping[str, Any]], said: Said) -> Deed:
+    kinds = Counter(record["kind"] for record in records)
+    what = "give feedback" if said.origin == "feedback" else "answer review"
+    if SKIP in kinds:
+        what = "skip review"
+    single = records[0]["prediction_id"] if len(records) == 1 else None
+    return Deed(
+        who=said.by or "unknown",
+        channel=said.channel,
+        what=what,
+        use_case=case.name,
+        object=f"prediction {single}" if single else f"{len(records)} items of feedback",
+        details={
+            **{f"{kind}s": str(count) for kind, count in sorted(kinds.items())},
+            "received_at": records[0]["received_at"].isoformat(),
+            "ids": digest_of(record["feedback_id"] for record in records),
+        },
+    )
 
 
 def read_label(use_case: UseCase, text: str) -> bool | str | float:

@@ -32,6 +32,7 @@ from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
+from ml_platform.serving.outbox import Outbox
 from ml_platform.serving.records import Records
 from ml_platform.serving.request_log import RequestLog
 from ml_platform.serving.review import ReviewQueue
@@ -60,10 +61,12 @@ def create_app(
     live = LiveVersions(lake, registry, loaded.use_cases.values(), serving.retry_seconds)
     metrics, log, tracing = Metrics(), open_log(), open_tracing(serving)
     cases = list(loaded.use_cases.values())
+    outbox = Outbox(settings, lake)
     records = Records(
         RequestLog(settings, serving, cases, metrics),
-        FeedbackInbox(settings, serving, cases),
+        FeedbackInbox(settings, serving, cases, outbox),
         ReviewQueue(lake, cases),
+        outbox,
     )
     service = Service(live, store, serving, records, metrics, log)
     following = Following(live, lake, metrics, log)
@@ -84,7 +87,7 @@ def create_app(
         tasks = [
             asyncio.create_task(following.follow(serving.follow_seconds)),
             asyncio.create_task(service.trials.keep(lake, live, worker, COMPARED_SECONDS)),
-            asyncio.create_task(records.land_old()),
+            asyncio.create_task(records.land_old(log)),
             asyncio.create_task(_follow_keys(admission, log)),
         ]
         try:
@@ -95,6 +98,7 @@ def create_app(
             await grpc_server.stop(grace=serving.body_seconds)
             await service.trials.write(lake, live, worker)
             service.close()
+            await asyncio.to_thread(outbox.try_to_deliver, log)
             if tracing:
                 await asyncio.to_thread(tracing.close)
             store.close()

@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.mistakes import Mistakes
-from ml_platform.spec.use_case import RESERVED_TABLES, UseCase, feature_table
+from ml_platform.spec.use_case import PLATFORM, RESERVED_TABLES, UseCase, feature_table
 from ml_platform.spec.values import suggest, unknown
 from ml_platform.spec.windows import Cadence
 from ml_platform.spec.yaml_text import PathInDocument
@@ -54,6 +54,9 @@ def check_watched(use_case: UseCase, mistakes: Mistakes) -> None:
 def _check_tables(case: UseCase, mistakes: Mistakes) -> None:
     if case.name in SCHEMAS:
         mistakes.add(("name",), f"'{case.name}' is a schema of DuckDB; give it another name")
+    if case.name == PLATFORM:
+        problem = f"'{case.name}' is the schema of the platform's own tables; give it another name"
+        mistakes.add(("name",), problem)
     tables = {feature_table(view) for view in case.features}
     for view in case.features:
         if feature_table(view) in RESERVED_TABLES:

@@ -17,6 +17,8 @@ from ml_platform.spec.values import owner
 from ml_platform.spec.watching import Monitoring
 from ml_platform.spec.windows import Calendar
 
+PLATFORM = "platform"
+"""Schema of the tables that belong to no use case: keys, the audit."""
 ONLINE_FEATURES = "online_features"
 REQUESTS, REFUSALS, FEEDBACK = "requests", "refusals", "feedback"
 LOGGED_SOURCES = (REQUESTS, REFUSALS, FEEDBACK)

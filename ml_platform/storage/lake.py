@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import duckdb
 from duckdb_extensions import import_extension
@@ -21,6 +21,16 @@ T = TypeVar("T")
 CATALOG_EXTENSIONS = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
 
 
+class Accompaniment(Protocol):
+    """Something more that is written in the transaction of a commit, or not at all."""
+
+    def write(self, transaction: duckdb.DuckDBPyConnection) -> None:
+        """Write it; called again where the transaction is tried again."""
+
+    def written(self) -> None:
+        """It was committed."""
+
+
 @dataclass(frozen=True)
 class Commit:
     """Who writes and why; it becomes the author and message of the lake's snapshot."""
@@ -29,6 +39,8 @@ class Commit:
     code_version: str
     message: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
+    also: Accompaniment | None = None
+    """What is written along, such as the row of the audit."""
 
     @property
     def author(self) -> str:
@@ -77,7 +89,8 @@ class Lake:
         """Run `work` in one transaction, again from its start whenever another writer came first.
 
         What `work` reads is still true when its writes are committed: transactions that overlap
-        never both succeed. Raises CommitConflict once the retries are used up.
+        never both succeed. Where `work` returns False it did nothing, and nothing is written along
+        with it. Raises CommitConflict once the retries are used up.
         """
 
         def attempt() -> T:
@@ -95,6 +108,9 @@ class Lake:
         cursor.execute("BEGIN")
         try:
             result = work(cursor)
+            also = None if result is False else commit.also
+            if also is not None:
+                also.write(cursor)
             # Literals: DuckDB imports pandas, over a second, for the first parameter of a process.
             cursor.execute(
                 f"CALL lake.set_commit_message({literal(commit.author)}, "
@@ -106,6 +122,8 @@ class Lake:
             with suppress(duckdb.Error):
                 cursor.execute("ROLLBACK")
             raise
+        if also is not None:
+            also.written()
         return result
 
     def snapshot(self, cursor: duckdb.DuckDBPyConnection) -> int:

@@ -1,7 +1,7 @@
 """Tables of the lake: created when first written to, widened when a declaration gains columns."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import duckdb
@@ -50,7 +50,9 @@ def ensure_table(
 ) -> None:
     """Create the table, or add the columns it lacks; LakeError where a column's type changed."""
     if _missing(cursor, table, partitioned):
-        lake.transact(cursor, commit, lambda t: evolve(t, table, partitioned))
+        # What is written along belongs to the rows, which follow.
+        alone = replace(commit, also=None)
+        lake.transact(cursor, alone, lambda t: evolve(t, table, partitioned))
 
 
 def evolve(transaction: duckdb.DuckDBPyConnection, table: Table, partitioned: bool = True) -> bool:
