@@ -128,10 +128,11 @@ def test_a_full_disk_fails_no_prediction(deployment: Deployment, landing: Path) 
         # A file where the folder should be: nothing can be written, whoever tries.
         inside.write_text("")
         assert invoke(client).status_code == 200
-        assert client.app.state.service.records.requests.counts.lost == 1
+        of = 'ml_platform_log_records_total{{outcome="{}",use_case="trips"}} 1.0'
+        assert of.format("lost") in client.get("/metrics").text
         inside.unlink()
         assert invoke(client).status_code == 200
-        assert client.app.state.service.records.requests.counts.kept == 1
+        assert of.format("kept") in client.get("/metrics").text
     assert len(records(landing / "requests")) == 1
 
 
