@@ -15,8 +15,8 @@ from ml_platform.cli.app import app
 from ml_platform.features import compute_labels, count_feedback
 from ml_platform.monitoring import Skew, compare_online, report_drift, report_performance
 from ml_platform.scoring import score
+from ml_platform.serving.audit_notes import AuditNotes
 from ml_platform.serving.feedback import digest_of
-from ml_platform.serving.outbox import Outbox
 from ml_platform.sources import ingest
 from ml_platform.training.training_set import collect
 from tests.served import Deployment, deploy
@@ -320,11 +320,11 @@ def test_what_was_noted_before_a_kill_is_delivered_by_the_next_service(
     deployment: Deployment,
 ) -> None:
     before = len(deeds(deployment))
-    outbox = Outbox(deployment.settings, deployment.lake)
-    outbox.note(Deed("ada", "api", "give feedback", "trips", "1 items of feedback"))
+    notes = AuditNotes(deployment.settings, deployment.lake)
+    notes.note(Deed("ada", "api", "give feedback", "trips", "1 items of feedback"))
     # As the system does when a process ends, whatever ended it.
-    assert outbox._segments._segment is not None
-    os.close(outbox._segments._segment.file)
+    assert notes._segments._segment is not None
+    os.close(notes._segments._segment.file)
     with deployment.client():
         pass
     assert [deed.who for deed in deeds(deployment)[before:]] == ["ada"]

@@ -24,8 +24,8 @@ def review(
     """List uncertain predictions that wait for a person, answer one, or skip one."""
     from ml_platform.cli.platform import opened, read_serving_settings
     from ml_platform.errors import PlatformError
+    from ml_platform.serving.audit_notes import AuditNotes
     from ml_platform.serving.feedback import FeedbackInbox, Said, read_label
-    from ml_platform.serving.outbox import Outbox
     from ml_platform.serving.review import ReviewQueue
 
     if answer and skip:
@@ -39,8 +39,8 @@ def review(
                 shown = "  ".join(f"{name}={value}" for name, value in each.columns.items())
                 typer.echo(f"{each.prediction_id}  {shown}")
             return
-        outbox = Outbox(platform.settings, platform.lake)
-        inbox = FeedbackInbox(platform.settings, read_serving_settings(), [case], outbox)
+        notes = AuditNotes(platform.settings, platform.lake)
+        inbox = FeedbackInbox(platform.settings, read_serving_settings(), [case], notes)
         said = Said("review", platform.person, "cli")
         try:
             if answer:
@@ -51,5 +51,5 @@ def review(
         finally:
             # Lands it.
             inbox.close()
-            outbox.close()
-        outbox.deliver()
+            notes.close()
+        notes.deliver()

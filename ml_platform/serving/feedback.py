@@ -17,8 +17,8 @@ from ml_platform.access import Channel, Deed
 from ml_platform.errors import ExampleRefused, NotServed, RequestRefused
 from ml_platform.features import entity_types
 from ml_platform.features.keys import KeyTexts
+from ml_platform.serving.audit_notes import AuditNotes
 from ml_platform.serving.calls import event_time_of
-from ml_platform.serving.outbox import Outbox
 from ml_platform.serving.request_log import landing_folder_of
 from ml_platform.serving.segments import Segments, land_orphans
 from ml_platform.settings import ServingSettings, Settings
@@ -45,7 +45,7 @@ class Said:
 class FeedbackInbox:
     """Takes feedback of the use cases that want some; threads may share it.
 
-    outbox: where the audit hears of each call, before anything of it is kept.
+    notes: where the audit hears of each call, before anything of it is kept.
     Raises ServingMisconfigured where there is no folder to land in.
     """
 
@@ -54,10 +54,10 @@ class FeedbackInbox:
         settings: Settings,
         serving: ServingSettings,
         use_cases: Iterable[UseCase],
-        outbox: Outbox,
+        notes: AuditNotes,
     ) -> None:
         self._boxes = {
-            case.name: _Box(case, landing_folder_of(settings, case) / FEEDBACK, serving, outbox)
+            case.name: _Box(case, landing_folder_of(settings, case) / FEEDBACK, serving, notes)
             for case in use_cases
             if case.takes_feedback
         }
@@ -95,9 +95,9 @@ class FeedbackInbox:
 
 class _Box:
     def __init__(
-        self, case: UseCase, folder: Path, serving: ServingSettings, outbox: Outbox
+        self, case: UseCase, folder: Path, serving: ServingSettings, notes: AuditNotes
     ) -> None:
-        self._case, self._outbox = case, outbox
+        self._case, self._notes = case, notes
         self._zone = ZoneInfo(case.timezone)
         self._entity = case.examples.entity
         self.texts = KeyTexts(entity_types(case, self._entity), case.timezone)
@@ -123,7 +123,7 @@ class _Box:
         return name
 
     def _keep(self, records: list[dict[str, Any]], said: Said) -> list[str]:
-        self._outbox.note(_deed(self._case, records, said))
+        self._notes.note(_deed(self._case, records, said))
         self.segments.append(msgspec.json.Encoder().encode_lines(records), synced=True)
         return [record["feedback_id"] for record in records]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
+from ml_platform.serving.audit_notes import AuditNotes
 from ml_platform.serving.feedback import FeedbackInbox
-from ml_platform.serving.outbox import Outbox
 from ml_platform.serving.request_log import RequestLog
 from ml_platform.serving.review import ReviewQueue
 
@@ -20,20 +20,20 @@ class Records:
     requests: RequestLog
     feedback: FeedbackInbox
     reviews: ReviewQueue
-    outbox: Outbox
+    notes: AuditNotes
 
     async def land_old(self, log: FilteringBoundLogger) -> None:
         """Land files as they grow old, and what was noted for the audit, until cancelled."""
         while True:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
             await asyncio.to_thread(self._land_old)
-            await asyncio.to_thread(self.outbox.try_to_deliver, log)
+            await asyncio.to_thread(self.notes.try_to_deliver, log)
 
     def close(self) -> None:
         """Land everything."""
         self.requests.close()
         self.feedback.close()
-        self.outbox.close()
+        self.notes.close()
 
     def _land_old(self) -> None:
         self.requests.land_old()

@@ -17,6 +17,7 @@ from ml_platform.errors import PlatformError
 from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
+from ml_platform.serving.audit_notes import AuditNotes
 from ml_platform.serving.facts import FactReader
 from ml_platform.serving.feedback import FeedbackInbox
 from ml_platform.serving.following import Following
@@ -32,7 +33,6 @@ from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
-from ml_platform.serving.outbox import Outbox
 from ml_platform.serving.records import Records
 from ml_platform.serving.request_log import RequestLog
 from ml_platform.serving.review import ReviewQueue
@@ -61,12 +61,12 @@ def create_app(
     live = LiveVersions(lake, registry, loaded.use_cases.values(), serving.retry_seconds)
     metrics, log, tracing = Metrics(), open_log(), open_tracing(serving)
     cases = list(loaded.use_cases.values())
-    outbox = Outbox(settings, lake)
+    notes = AuditNotes(settings, lake)
     records = Records(
         RequestLog(settings, serving, cases, metrics),
-        FeedbackInbox(settings, serving, cases, outbox),
+        FeedbackInbox(settings, serving, cases, notes),
         ReviewQueue(lake, cases),
-        outbox,
+        notes,
     )
     service = Service(live, store, serving, records, metrics, log)
     following = Following(live, lake, metrics, log)
@@ -98,7 +98,7 @@ def create_app(
             await grpc_server.stop(grace=serving.body_seconds)
             await service.trials.write(lake, live, worker)
             service.close()
-            await asyncio.to_thread(outbox.try_to_deliver, log)
+            await asyncio.to_thread(notes.try_to_deliver, log)
             if tracing:
                 await asyncio.to_thread(tracing.close)
             store.close()

@@ -20,12 +20,12 @@ MOST_BYTES = 1_000_000
 EVERY_SECONDS = 1.0
 
 
-class Outbox:
+class AuditNotes:
     """Deeds on their way into the audit; threads may share it."""
 
     def __init__(self, settings: Settings, lake: Lake) -> None:
         self._audit = Audit(lake)
-        folder = settings.root / "audit" / "outbox"
+        folder = settings.root / "audit" / "notes"
         self._segments = Segments(folder, MOST_BYTES, EVERY_SECONDS)
         land_orphans(folder)
 
