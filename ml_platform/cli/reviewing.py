@@ -25,6 +25,7 @@ def review(
     from ml_platform.cli.platform import opened, read_serving_settings
     from ml_platform.errors import PlatformError
     from ml_platform.serving.feedback import FeedbackInbox, Said, read_label
+    from ml_platform.serving.outbox import Outbox
     from ml_platform.serving.review import ReviewQueue
 
     if answer and skip:
@@ -38,6 +39,7 @@ def review(
                 shown = "  ".join(f"{name}={value}" for name, value in each.columns.items())
                 typer.echo(f"{each.prediction_id}  {shown}")
             return
+        outbox = Outbox(platform.lake, [case])
         inbox = FeedbackInbox(platform.settings, read_serving_settings(), [case])
         said = Said("review", platform.person)
         try:
@@ -49,3 +51,4 @@ def review(
         finally:
             # Lands it.
             inbox.close()
+            outbox.empty()
