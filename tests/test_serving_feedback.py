@@ -309,6 +309,9 @@ def test_the_queue_is_worked_off_on_the_command_line(
         return [line.split()[0] for line in result.output.splitlines()]
 
     first, second, *others = listed("--limit", "100")
+    shown = CliRunner().invoke(app, ["review", "trips"]).output
+    assert "city=" in shown
+    assert "pace__pace=" not in shown
     assert listed("--answer", first, "true") == listed("--skip", second) == []
     assert listed("--limit", "100") == others
     labels(deployment)

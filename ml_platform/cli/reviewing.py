@@ -35,8 +35,11 @@ def review(
         queue = ReviewQueue(platform.lake, [case])
         queue.require(case.name)
         if not answer and not skip:
+            # What was looked up is many numbers that a person cannot judge.
+            features = case.model_columns.keys() - case.examples.request.keys()
             for each in queue.waiting(case.name, limit):
-                shown = "  ".join(f"{name}={value}" for name, value in each.columns.items())
+                columns = each.columns.items()
+                shown = "  ".join(f"{n}={value}" for n, value in columns if n not in features)
                 typer.echo(f"{each.prediction_id}  {shown}")
             return
         outbox = Outbox(platform.lake, [case])
