@@ -58,7 +58,7 @@ def read_freshness(lake: Lake, use_case: UseCase, now: datetime) -> list[Freshne
     comes out without rows, and nothing where a table that it reads is late itself.
     """
     newest = _newest_windows(lake, use_case)
-    if not any(newest[source] for source in use_case.sources):
+    if not any(newest.get(source) for source in use_case.sources):
         return [Freshness(table, None, (), ()) for table in newest]
     serving = [promotion for promotion in history(lake, use_case) if promotion.serves]
     missing: dict[str, tuple[Window, ...]] = {}

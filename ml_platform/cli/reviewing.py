@@ -25,6 +25,7 @@ def review(
     from ml_platform.cli.platform import opened, read_serving_settings
     from ml_platform.errors import PlatformError
     from ml_platform.serving.feedback import FeedbackInbox, Said, read_label
+    from ml_platform.serving.outbox import Outbox
     from ml_platform.serving.review import ReviewQueue
 
     if answer and skip:
@@ -34,10 +35,14 @@ def review(
         queue = ReviewQueue(platform.lake, [case])
         queue.require(case.name)
         if not answer and not skip:
+            # What was looked up is many numbers that a person cannot judge.
+            features = case.model_columns.keys() - case.examples.request.keys()
             for each in queue.waiting(case.name, limit):
-                shown = "  ".join(f"{name}={value}" for name, value in each.columns.items())
+                columns = each.columns.items()
+                shown = "  ".join(f"{n}={value}" for n, value in columns if n not in features)
                 typer.echo(f"{each.prediction_id}  {shown}")
             return
+        outbox = Outbox(platform.lake, [case])
         inbox = FeedbackInbox(platform.settings, read_serving_settings(), [case])
         said = Said("review", platform.person)
         try:
@@ -49,3 +54,4 @@ def review(
         finally:
             # Lands it.
             inbox.close()
+            outbox.empty()

@@ -15,7 +15,7 @@ from ml_platform.errors import ExampleRefused, NotServed, RequestRefused
 from ml_platform.features import entity_types
 from ml_platform.features.keys import KeyTexts
 from ml_platform.serving.calls import event_time_of
-from ml_platform.serving.request_log import landing_folder_of
+from ml_platform.serving.outbox import written_below
 from ml_platform.serving.segments import Segments, land_orphans
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import FEEDBACK, UseCase
@@ -38,16 +38,13 @@ class Said:
 
 
 class FeedbackInbox:
-    """Takes feedback of the use cases that want some; threads may share it.
-
-    Raises ServingMisconfigured where there is no folder to land in.
-    """
+    """Takes feedback of the use cases that want some; threads may share it."""
 
     def __init__(
         self, settings: Settings, serving: ServingSettings, use_cases: Iterable[UseCase]
     ) -> None:
         self._boxes = {
-            case.name: _Box(case, landing_folder_of(settings, case) / FEEDBACK, serving)
+            case.name: _Box(case, written_below(settings, case) / FEEDBACK, serving)
             for case in use_cases
             if case.takes_feedback
         }

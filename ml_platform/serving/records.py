@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from ml_platform.serving.feedback import FeedbackInbox
+from ml_platform.serving.outbox import Outbox
 from ml_platform.serving.request_log import RequestLog
 from ml_platform.serving.review import ReviewQueue
 
@@ -17,6 +18,7 @@ class Records:
     requests: RequestLog
     feedback: FeedbackInbox
     reviews: ReviewQueue
+    outbox: Outbox
 
     async def land_old(self) -> None:
         """Land files as they grow old, until cancelled."""
@@ -28,7 +30,9 @@ class Records:
         """Land everything."""
         self.requests.close()
         self.feedback.close()
+        self.outbox.empty()
 
     def _land_old(self) -> None:
         self.requests.land_old()
         self.feedback.land_old()
+        self.outbox.empty()

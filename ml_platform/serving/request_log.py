@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ml_platform.errors import NotKept, ServingMisconfigured
 from ml_platform.serving.calls import Call
+from ml_platform.serving.outbox import written_below
 from ml_platform.serving.segments import Segments, land_orphans
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.logged import kept_columns, logged_columns
@@ -65,7 +66,7 @@ class Counts:
 class RequestLog:
     """The logs of all use cases that declare one; threads may share it.
 
-    Raises ServingMisconfigured where a log has no folder to land in, or a hash no key.
+    Raises ServingMisconfigured where a hash has no key.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class RequestLog:
         self._kept: dict[str, _Kept] = {}
         for case in use_cases:
             if case.serving.log is not None:
-                folder = landing_folder_of(settings, case)
+                folder = written_below(settings, case)
                 self._kept[case.name] = _Kept(case, case.serving.log, folder, serving)
 
     def answered(self, name: str, predicted: Sequence[Predicted]) -> None:
@@ -122,17 +123,6 @@ class RequestLog:
             # Whoever asked is answered; that the log has a gap is said here and counted.
             self.counts.lost += records
             LOG.error("%d records are not logged: %s", records, error)
-
-
-def landing_folder_of(settings: Settings, use_case: UseCase) -> Path:
-    """Where files of a use case land; ServingMisconfigured where that is no folder here."""
-    if "://" in settings.landing_uri:
-        raise ServingMisconfigured(
-            f"{use_case.name} keeps requests or feedback, which land as files: "
-            f"ML_PLATFORM_LANDING is {settings.landing_uri}, and should be a folder that is "
-            "mounted here; or declare neither `serving.log` nor `label.feedback`"
-        )
-    return Path(settings.landing_uri).absolute() / use_case.name
 
 
 @dataclass

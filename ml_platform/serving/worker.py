@@ -30,6 +30,7 @@ from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
+from ml_platform.serving.outbox import Outbox
 from ml_platform.serving.records import Records
 from ml_platform.serving.request_log import RequestLog
 from ml_platform.serving.review import ReviewQueue
@@ -61,6 +62,7 @@ def create_app(
         RequestLog(settings, serving, cases),
         FeedbackInbox(settings, serving, cases),
         ReviewQueue(lake, cases),
+        Outbox(lake, cases),
     )
     service = Service(live, store, serving, records, metrics, log)
     following = Following(live, lake, metrics, log)
