@@ -117,6 +117,15 @@ query Backfills($filters: BulkActionsFilter) {{
 }}
 """
 
+BACKFILL_TAGS = f"""
+query BackfillTags($limit: Int) {{
+  partitionBackfillsOrError(limit: $limit) {{
+    {FAILURE}
+    ... on PartitionBackfills {{ results {{ id tags {{ key value }} }} }}
+  }}
+}}
+"""
+
 TERMINATE = f"""
 mutation Terminate($id: String!) {{
   terminateRun(runId: $id) {{
