@@ -113,15 +113,7 @@ class Orchestrator:
 
     def failures(self, run_id: str) -> tuple[str, ...]:
         """Why a run failed: the cause in each failed step, or else what ended the run."""
-        events: list[Mapping[str, Any]] = []
-        cursor: str | None = None
-        while True:
-            asked = {"id": run_id, "cursor": cursor}
-            said = _known(self.post(queries.FAILURES, asked)["logsForRun"], "EventConnection")
-            events += said["events"]
-            if not said["hasMore"]:
-                break
-            cursor = said["cursor"]
+        events = self._events(run_id)
         steps = tuple(
             f"{table_of_step(event['stepKey'])}: {_cause(event['error'])}"
             for event in events
@@ -132,6 +124,14 @@ class Orchestrator:
             for event in events
             if event["__typename"] == "RunFailureEvent"
         )
+
+    def was_ended(self, run_id: str) -> bool:
+        """Whether somebody ended a run that Dagster calls failed, and no step of it did fail.
+
+        That is what becomes of one that is ended while its process is just starting.
+        """
+        kinds = {event["__typename"] for event in self._events(run_id)}
+        return "RunCancelingEvent" in kinds and "ExecutionStepFailureEvent" not in kinds
 
     def backfill(self, backfill_id: str) -> Backfill:
         """How far a backfill of the daemon is."""
@@ -203,6 +203,17 @@ class Orchestrator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _events(self, run_id: str) -> list[Mapping[str, Any]]:
+        events: list[Mapping[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            asked = {"id": run_id, "cursor": cursor}
+            said = _known(self.post(queries.EVENTS, asked)["logsForRun"], "EventConnection")
+            events += said["events"]
+            if not said["hasMore"]:
+                return events
+            cursor = said["cursor"]
 
     def _repository(self, tables: Sequence[str]) -> dict[str, str]:
         nodes = self.post(queries.ASSETS, {"keys": [_key(t) for t in tables]})["assetNodes"]

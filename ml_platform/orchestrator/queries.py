@@ -26,8 +26,8 @@ query RunById($id: ID!) {{
 }}
 """
 
-FAILURES = f"""
-query Failures($id: ID!, $cursor: String) {{
+EVENTS = f"""
+query Events($id: ID!, $cursor: String) {{
   logsForRun(runId: $id, afterCursor: $cursor, limit: 1000) {{
     {FAILURE}
     ... on EventConnection {{

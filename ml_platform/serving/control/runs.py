@@ -84,7 +84,10 @@ class Runs:
         """A run of Dagster."""
         names = {table.partition("/")[0] for table in run.tables}
         name = names.pop() if len(names) == 1 else ""
-        failed = run.status is RunStatus.failure
+        status = WORDS[run.status]
+        if run.status is RunStatus.failure and self.dagster.was_ended(run.id):
+            status = "ended"
+        failures = self.dagster.failures(run.id) if status == "failed" else ()
         more = {
             "tables": [table.partition("/")[2] for table in run.tables],
             "partitions": self._progress(name, run),
@@ -92,9 +95,9 @@ class Runs:
             "reason": run.tags.get(REASON),
             "created_at": run.created_at.isoformat(),
             "ended_at": run.ended_at.isoformat() if run.ended_at else None,
-            "failures": list(self.dagster.failures(run.id)) if failed else [],
+            "failures": list(failures),
         }
-        return document(run.id, name, WORDS[run.status], more, self.dagster.link(run.id))
+        return document(run.id, name, status, more, self.dagster.link(run.id))
 
     def of_backfill(self, backfill: Backfill) -> dict[str, Any]:
         """A backfill that Dagster's daemon carries out."""
