@@ -17,6 +17,7 @@ from ml_platform.errors import PlatformError
 from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
+from ml_platform.serving.control import open_control
 from ml_platform.serving.facts import FactReader
 from ml_platform.serving.feedback import FeedbackInbox
 from ml_platform.serving.following import Following
@@ -24,6 +25,7 @@ from ml_platform.serving.grpc import start_server
 from ml_platform.serving.grpc.observed import Observed as GrpcObserved
 from ml_platform.serving.heads import timed_heads
 from ml_platform.serving.http import build_app
+from ml_platform.serving.http.control import ControlPaths
 from ml_platform.serving.http.monitoring import Monitoring
 from ml_platform.serving.http.observed import Observed
 from ml_platform.serving.live import LiveVersions
@@ -67,6 +69,7 @@ def create_app(
     service = Service(live, store, serving, records, metrics, log)
     following = Following(live, lake, metrics, log)
     monitoring = Monitoring(service, metrics, FactReader(lake, store, live, log))
+    control = ControlPaths(open_control(lake, registry, settings, loaded.use_cases), live, serving)
     worker = f"{socket.gethostname()}:{os.getpid()}"
 
     @contextlib.asynccontextmanager
@@ -92,11 +95,13 @@ def create_app(
             await grpc_server.stop(grace=serving.body_seconds)
             await service.trials.write(lake, live, worker)
             service.close()
+            control.close()
             store.close()
             lake.close()
 
     observed = Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving)
-    app = build_app(service, admission, lifespan, routes=monitoring.routes(), middleware=[observed])
+    routes = [*monitoring.routes(), *control.routes()]
+    app = build_app(service, admission, lifespan, routes=routes, middleware=[observed])
     app.state.service = service
     return app
 
