@@ -7,7 +7,6 @@ import dagster as dg
 
 from assets.features import build_features
 from assets.freshness import with_freshness
-from assets.live import build_live
 from assets.monitoring import build_monitoring
 from assets.online import build_online
 from assets.rollback import build_rollback_job
@@ -34,7 +33,6 @@ ASSETS = (
     build_training,
     build_scoring,
     build_monitoring,
-    build_live,
 )
 JOBS = (build_rollback_job,)
 SENSORS = (

@@ -21,7 +21,7 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 from dagster._core.events import DagsterEventBatchMetadata, generate_event_batch_id
 
 from ml_platform.errors import PlatformError
-from resources.stretches import is_propagated
+from resources.stretches import is_unattended
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def materialized(
     """
     for key, reason in (skipped or {}).items():
         context.log.warning(f"{key} skipped: {reason}")
-    if not by_partition and not is_propagated(context.run.tags):
+    if not by_partition and not is_unattended(context.run.tags):
         return
     if versions is None and by_partition.keys() == set(context.partition_keys):
         for key, metadata in by_partition.items():
@@ -79,7 +79,7 @@ def left_out(
     A person who asks for it is told: then the error is raised. checks: those of the asset, which
     judge nothing.
     """
-    if not is_propagated(context.run.tags):
+    if not is_unattended(context.run.tags):
         raise error
     context.log.warning(f"nothing to compute: {error}")
     yield from materialized(context, {})

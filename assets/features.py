@@ -108,6 +108,7 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     mapping = looking_ahead(use_case, label.horizon)
     same = looking_back(use_case, Duration(0, "d"))
     given = [name for name in (FEEDBACK, REQUESTS) if name in use_case.sources]
+    feedback = [name for name in given if name == FEEDBACK]
 
     @dg.asset(
         key=asset_key(use_case, table.name),
@@ -117,7 +118,8 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
-        automation_condition=follows(use_case, use_case.examples.source),
+        # A label that came back is one also where the example itself has not landed.
+        automation_condition=follows(use_case, use_case.examples.source, *feedback),
         code_version=code_version(use_case, table.name),
         description=described(
             f"What became of each example ({label.task}), and from when on it was known. "

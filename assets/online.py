@@ -6,9 +6,11 @@ from typing import Any
 
 import dagster as dg
 
-from assets.events import materialized
+from assets.automation import follows
+from assets.events import left_out, materialized
 from assets.metadata import asset_key, common
 from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
+from ml_platform.backfill import NOTHING_TO_COMPUTE
 from ml_platform.features import Published, publish_views
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase, digest, feature_table
@@ -22,6 +24,7 @@ def build_online(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinit
     if not views:
         return []
     same_window = looking_back(use_case, Duration(0, "d"))
+    read = dict.fromkeys(source for declared in views.values() for source in declared.reads)
 
     @dg.asset(
         key=asset_key(use_case, ONLINE_FEATURES),
@@ -31,6 +34,7 @@ def build_online(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinit
         ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
+        automation_condition=follows(use_case, *read),
         code_version=digest({view: declared.features for view, declared in views.items()}),
         description=(
             f"The newest rows of {', '.join(views)} by entity, where they are looked up to answer "
@@ -45,7 +49,11 @@ def build_online(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinit
         context: dg.AssetExecutionContext, lake: LakeResource, online_store: OnlineStoreResource
     ) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
-        published = publish_views(lake.lake, online_store.store, use_case, stretch)
+        try:
+            published = publish_views(lake.lake, online_store.store, use_case, stretch)
+        except NOTHING_TO_COMPUTE as error:
+            yield from left_out(context, error)
+            return
         now = datetime.now(UTC)
         yield from materialized(
             context,

@@ -21,7 +21,7 @@ from demo.summary import Summary, summarize
 from ml_platform.replay import scheduled_cutoffs
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
-from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase, feature_table
+from ml_platform.spec.use_case import LOGGED_SOURCES, ONLINE_FEATURES, UseCase, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 
@@ -41,7 +41,9 @@ def walk(console: Console, folder: Path) -> Summary:
     year = Window(recorded.start, last.start)
     with _progress(console) as progress, Runs(use_case, settings.root / "dagster") as runs:
         _land(progress, settings, use_case, year)
-        _tables(progress, runs, "ingest", list(use_case.sources), recorded)
+        # What the service writes is ingested once there is a service.
+        landed = [source for source in use_case.sources if source not in LOGGED_SOURCES]
+        _tables(progress, runs, "ingest", landed, recorded)
         views = [feature_table(view) for view in use_case.features]
         _tables(progress, runs, "features and labels", [*views, "labels"], recorded)
         _tables(progress, runs, "features online", [ONLINE_FEATURES], recorded)

@@ -32,9 +32,13 @@ PlatformError
 ├── OrchestratorError    Dagster failed
 │   ├── OrchestratorAway nothing answers where Dagster should be
 │   ├── LaunchRefused    Dagster would not start a run
+│   ├── EndRefused       Dagster would not end a run
+│   ├── RunUnknown       Dagster knows no such run
 │   └── RunFailed        a run or a backfill did not come to a good end
 └── RequestError         a request cannot be answered
     ├── RequestRefused   it is not as it should be: which column, what is wrong
+    │   └── ParameterRefused  one parameter of what is to be done is not as it should be
+    ├── KeyReused        another request was made with this Idempotency-Key
     ├── NotServed        no such use case, or no such version of it, is served
     ├── RequestTooLarge  it has more bytes or rows than are taken
     ├── Overloaded       more is asked than can be answered in time; ask again later
@@ -207,6 +211,14 @@ class LaunchRefused(OrchestratorError):
         super().__init__(f"Dagster did not start {what}: {reason}")
 
 
+class EndRefused(OrchestratorError):
+    """Dagster would not end what it was asked to, in its own words."""
+
+
+class RunUnknown(OrchestratorError):
+    """There is no run or backfill of that id."""
+
+
 class AlertsMisconfigured(PlatformError):
     """No channel can be made of what the setting `alerts` says."""
 
@@ -230,6 +242,18 @@ class RequestRefused(RequestError):
     def __init__(self, problem: str, column: str | None = None) -> None:
         self.column = column
         super().__init__(f"column '{column}': {problem}" if column else problem)
+
+
+class ParameterRefused(RequestRefused):
+    """One parameter of a request is not as it should be; `field` names it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"`{field}`: {problem}")
+        self.field = field
+
+
+class KeyReused(RequestError):
+    """An Idempotency-Key that came with another request before."""
 
 
 class NotServed(RequestError):

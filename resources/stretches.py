@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 
 STRETCHES = "ml_platform/stretches"
+UPKEEP = "ml_platform/upkeep"
+"""Tag of a run that a schedule asked for, since it found partitions due."""
 
 
 def stretches_tag(stretches: Mapping[str, tuple[str, str]]) -> dict[str, str]:
@@ -23,6 +25,6 @@ def stretch_in(tags: Mapping[str, str], table: str) -> tuple[str, str] | None:
     return first, last
 
 
-def is_propagated(tags: Mapping[str, str]) -> bool:
-    """Whether a run was started because something upstream changed, not by a person."""
-    return STRETCHES in tags
+def is_unattended(tags: Mapping[str, str]) -> bool:
+    """Whether nobody waits for a run: something upstream changed, or a schedule found it due."""
+    return STRETCHES in tags or UPKEEP in tags

@@ -10,9 +10,9 @@ from ml_platform.backfill.upkeep import Attempt, Circumstances
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from resources.ranges import RANGE_END, RANGE_START
+from resources.stretches import UPKEEP
 from sensors.running import UNFINISHED
 
-UPKEEP = "ml_platform/upkeep"
 SNAPSHOT = "ml_platform/snapshot"
 CODE = "ml_platform/code"
 

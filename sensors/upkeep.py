@@ -11,7 +11,8 @@ from ml_platform.spec.tables import computed_tables, tables_of
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource
 from resources.ranges import range_tags
-from sensors.circumstances import CODE, SNAPSHOT, UPKEEP, circumstances_of
+from resources.stretches import UPKEEP
+from sensors.circumstances import CODE, SNAPSHOT, circumstances_of
 from sensors.launching import IN_PROCESS
 from sensors.status import schedule_status
 

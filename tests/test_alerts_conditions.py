@@ -230,6 +230,16 @@ def test_a_daily_partition_is_late_from_noon_of_the_next_day_on(
     assert condition.done.startswith("nothing can be ingested until files land: look for ")
 
 
+def test_a_use_case_that_logs_is_not_late_before_anything_has_landed(
+    lake: Lake, tmp_path: Path
+) -> None:
+    logging = declared(tmp_path, "serving: {log: {}}")
+    assert late(lake, logging, trips.at(9)) == {}
+    trips.land(lake, logging, trips.trips(1, 4), trips.days(1, 4))
+    # Nobody has to ask for a prediction every day.
+    assert late(lake, logging, trips.at(6, 12)) == {"trips": ["2024-03-05"]}
+
+
 def in_an_hour() -> datetime:
     return datetime.now(UTC) + timedelta(minutes=61)
 

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from assets.features import build_features
-from assets.live import build_live
+from assets.monitoring import build_monitoring
 from assets.sources import build_sources
 from resources import LakeResource, OnlineStoreResource, RegistryResource
 from tests.served import Deployment, deploy
@@ -37,7 +37,7 @@ def test_requests_become_reports_with_checks(
     case, settings = deployment.use_case, deployment.settings
     built = [
         asset
-        for build in (build_sources, build_features, build_live)
+        for build in (build_sources, build_features, build_monitoring)
         for asset in build(case, settings)
     ]
     wanted = [

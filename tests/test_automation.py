@@ -18,7 +18,14 @@ from sensors.automation import build_automation
 
 LAST = 28
 CUTOFF = "2024-03-21"
-FOLLOWERS = {"pace_features", "labels", "predictions", "drift_report", "performance_report"}
+FOLLOWERS = {
+    "pace_features",
+    "online_features",
+    "labels",
+    "predictions",
+    "drift_report",
+    "performance_report",
+}
 Stretches = dict[str, tuple[str, str]]
 
 
@@ -202,6 +209,7 @@ def test_a_new_day_brings_its_own_partitions_and_none_of_days_to_come(loop: Loop
     (requested,) = loop.follow()
     assert requested == {
         "pace_features": (on(29), on(29)),
+        "online_features": (on(29), on(29)),
         "labels": (on(28), on(29)),
         "predictions": (on(29), on(29)),
         "drift_report": (on(28), on(29)),

@@ -9,13 +9,26 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import trips_use_case as trips
 from dagster_servers import ROOT, dagster_dev, land_trips, project
+from starlette.testclient import TestClient
 
+from ml_platform.serving.worker import create_app
+from ml_platform.settings import Settings
 from resources.stretches import STRETCHES
+from tests.served import serving_settings
+from tests.test_serving_log import LOGGED
 
 WITHIN_SECONDS = 300
 CUTOFF = "2024-03-21"
-FOLLOWERS = ["pace_features", "labels", "predictions", "drift_report", "performance_report"]
+FOLLOWERS = [
+    "pace_features",
+    "online_features",
+    "labels",
+    "predictions",
+    "drift_report",
+    "performance_report",
+]
 
 
 class Watch:
@@ -92,3 +105,34 @@ def test_what_lands_comes_through_to_its_performance_and_a_correction_repairs_wh
         time.sleep(100)
         assert len(watch.runs()) == before + 4
         assert all(run.status is dg.DagsterRunStatus.SUCCESS for run in watch.runs())
+
+
+@pytest.mark.slow
+def test_what_is_asked_and_said_comes_through_to_reports_on_live_traffic(tmp_path: Path) -> None:
+    environment = project(tmp_path, 1, 24, ML_PLATFORM_AUTOMATION="true")
+    data, use_cases = tmp_path / "data", tmp_path / "use_cases"
+    spec = use_cases / "trips" / "use_case.yaml"
+    spec.write_text(spec.read_text() + LOGGED)
+    day = "2024-03-24"
+    landed = trips.trips(1, 24).query("started_at.dt.day == 24").drop(columns="delay").dropna()
+    texts = landed.assign(started_at=landed["started_at"].map(lambda at: at.isoformat()))
+    rows = texts.astype(object).to_dict("records")
+    with dagster_dev(environment), watching(environment) as watch:
+        watch.wait(lambda: day in watch.materialized("online_features"), "features online")
+        launch(environment, "--assets", "key:trips/model or key:trips/promotions",
+               "--partition", CUTOFF)  # fmt: skip
+
+        # From now on nobody does anything but ask, and say what became of it.
+        settings = Settings(data=data, use_cases=use_cases)
+        with TestClient(create_app(settings, serving_settings())) as client:
+            asked = client.post("/predict/trips", json={"rows": rows})
+            assert asked.status_code == 200, asked.text
+            first = asked.json()["predictions"][0]["id"]
+            said = {"items": [{"prediction_id": first, "label": True}]}
+            assert client.post("/feedback/trips", json=said).status_code == 202
+            refused = client.post("/predict/trips", json={"rows": [{"town": 1}]})
+            assert refused.status_code == 400
+        for table in ("live_drift_report", "live_performance_report"):
+            watch.wait(lambda table=table: day in watch.materialized(table), table)
+        assert watch.materialized("requests") == watch.materialized("feedback") == {day}
+        assert len(watch.materialized("refusals")) == 1

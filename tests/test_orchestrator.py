@@ -10,7 +10,7 @@ from typing import TypeVar
 import dagster_servers as servers
 import pytest
 
-from ml_platform.errors import LaunchRefused, OrchestratorAway, OrchestratorError
+from ml_platform.errors import LaunchRefused, OrchestratorAway, OrchestratorError, RunUnknown
 from ml_platform.orchestrator import Orchestrator, Run, RunStatus
 
 T = TypeVar("T")
@@ -75,11 +75,13 @@ def test_a_failed_run_says_why_and_which_partitions(dagster: Orchestrator, ended
 
 @pytest.mark.slow
 def test_the_daemon_carries_out_a_backfill(dagster: Orchestrator, ended: Run) -> None:
-    found = dagster.launch_backfill(["trips/labels"], *MARCH, "labels", TAGS)
+    found = dagster.launch_backfill({"trips/labels": [MARCH]}, "labels", TAGS)
     backfill = until(lambda: dagster.backfill(found), lambda b: b.is_over)
     assert backfill.succeeded
     assert (backfill.targeted, backfill.materialized, backfill.failed) == (3, 3, 0)
     assert len(backfill.run_ids) == 1
+    assert dagster.latest_backfill(TAGS) == found
+    assert dagster.latest_backfill({"ml_platform/backfill": "another"}) is None
 
 
 @pytest.mark.slow
@@ -95,8 +97,10 @@ def test_refusals_are_in_dagsters_words(dagster: Orchestrator) -> None:
         dagster.launch_range(["trips/nowhere"], *MARCH, {})
     with pytest.raises(LaunchRefused, match="does not match format"):
         dagster.launch_range(["trips/trips"], "March", "April", {})
-    with pytest.raises(OrchestratorError, match="could not be found"):
+    with pytest.raises(RunUnknown, match="could not be found"):
         dagster.run("no such run")
+    with pytest.raises(RunUnknown):
+        dagster.backfill("nothing")
     with pytest.raises(OrchestratorError, match="Cannot query field 'weather'"):
         dagster.post("{ weather }")
 

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -17,7 +18,7 @@ from ml_platform.monitoring import Skew, compare_online, report_drift, report_pe
 from ml_platform.scoring import score
 from ml_platform.serving.audit_notes import AuditNotes
 from ml_platform.serving.feedback import digest_of
-from ml_platform.sources import ingest
+from ml_platform.sources import arrivals, ingest
 from ml_platform.training.training_set import collect
 from tests.served import Deployment, deploy
 from tests.test_serving_log import LOGGED, declare, published, rows_of
@@ -222,6 +223,56 @@ def test_uncertain_predictions_wait_until_somebody_answers_or_skips(
         assert {each["prediction_id"] for each in left} == set(others)
 
 
+def test_nobody_is_asked_again_between_a_look_at_landing_and_the_run_that_ingests(
+    deployment: Deployment,
+) -> None:
+    with deployment.client() as client:
+        client.post("/predict/trips", json={"rows": rows_of(29)})
+    labels(deployment)
+    with deployment.client() as client:
+        first, *others = waiting(client)
+        client.post(f"/review/trips/{first}", json={"skip": True})
+    later = datetime.now(UTC) + timedelta(hours=1)
+    found = arrivals(deployment.lake, deployment.use_case, "feedback", COMMIT, later)
+    assert list(found.windows) == [DAY]
+    with deployment.client() as client:
+        assert waiting(client) == others
+
+
+def test_what_was_answered_weeks_ago_waits_no_longer_and_is_not_even_read(
+    deployment: Deployment,
+) -> None:
+    case, lake = deployment.use_case, deployment.lake
+    with deployment.client() as client:
+        client.post("/predict/trips", json={"rows": rows_of(28)})
+    landing = Path(deployment.settings.landing_uri) / "trips" / "requests"
+    old = datetime.now(UTC) - timedelta(days=29)
+    for file in landing.glob("*.jsonl"):
+        records = [msgspec.json.decode(line) for line in file.read_bytes().splitlines()]
+        aged = [{**record, "answered_at": old} for record in records]
+        file.write_bytes(msgspec.json.Encoder().encode_lines(aged))
+    ingest(lake, case, "requests", days(28, 28), COMMIT)
+    with deployment.client() as client:
+        assert waiting(client) == []
+        client.post("/predict/trips", json={"rows": rows_of(29)})
+    with lake.cursor() as cursor:
+        files = cursor.execute(
+            "SELECT data_file FROM ducklake_list_files('lake', 'requests', schema => 'trips')"
+        ).fetchall()
+    for (file,) in files:
+        Path(file).unlink()
+    labels(deployment)
+    with deployment.client() as client:
+        assert len(waiting(client)) > 2
+
+
+def waiting(client: TestClient) -> list[str]:
+    """Predictions that wait, those that were made last first."""
+    found = client.get("/review/trips")
+    assert found.status_code == 200, found.text
+    return [each["prediction_id"] for each in found.json()["waiting"]]
+
+
 @pytest.mark.parametrize(
     ("item", "detail"),
     [
@@ -262,6 +313,9 @@ def test_the_queue_is_worked_off_on_the_command_line(
         return [line.split()[0] for line in result.output.splitlines()]
 
     first, second, *others = listed("--limit", "100")
+    shown = CliRunner().invoke(app, ["review", "trips"]).output
+    assert "city=" in shown
+    assert "pace__pace=" not in shown
     assert listed("--answer", first, "true") == listed("--skip", second) == []
     assert listed("--limit", "100") == others
     labels(deployment)

@@ -197,9 +197,18 @@ def test_personal_columns_are_hashed_or_left_out(deployment: Deployment, landing
         with_log(deployment, "{}")
 
 
-def test_a_landing_folder_that_is_none_is_said_at_the_start(deployment: Deployment) -> None:
-    elsewhere = deployment.settings.model_copy(update={"landing": "s3://bucket/landing"})
-    with pytest.raises(ServingMisconfigured, match="should be a folder that is mounted here"):
+@pytest.mark.parametrize(
+    ("landing", "problem"),
+    [
+        ("https://host/landing", "nothing can be written to https://. Set it to a folder"),
+        ("s3://bucket/landing", "set ML_PLATFORM_EXTENSIONS=httpfs, and ML_PLATFORM_SECRETS_SQL"),
+    ],
+)
+def test_a_landing_folder_that_cannot_be_written_to_is_said_at_the_start(
+    deployment: Deployment, landing: str, problem: str
+) -> None:
+    elsewhere = deployment.settings.model_copy(update={"landing": landing})
+    with pytest.raises(ServingMisconfigured, match=problem):
         create_app(elsewhere, serving_settings())
 
 

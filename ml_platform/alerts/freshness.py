@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ml_platform.backfill import Standing, judge
-from ml_platform.backfill.evidence import CATALOG
 from ml_platform.errors import TableNotFound
 from ml_platform.registry import Promotion, history
 from ml_platform.spec.duration import Duration
@@ -17,6 +16,7 @@ from ml_platform.spec.tables import MONITORING, reads_of, tables_of
 from ml_platform.spec.use_case import LIVE_REPORTS, LOGGED_SOURCES, UseCase
 from ml_platform.spec.windows import Cadence, Window
 from ml_platform.storage import Lake
+from ml_platform.storage.lake import METADATA
 from ml_platform.storage.tables import WINDOW_START
 
 GRACE = {
@@ -58,7 +58,7 @@ def read_freshness(lake: Lake, use_case: UseCase, now: datetime) -> list[Freshne
     comes out without rows, and nothing where a table that it reads is late itself.
     """
     newest = _newest_windows(lake, use_case)
-    if not any(newest[source] for source in use_case.sources):
+    if not any(newest.get(source) for source in use_case.sources):
         return [Freshness(table, None, (), ()) for table in newest]
     serving = [promotion for promotion in history(lake, use_case) if promotion.serves]
     missing: dict[str, tuple[Window, ...]] = {}
@@ -119,7 +119,7 @@ def _snapshot_times(lake: Lake, snapshots: Collection[int]) -> dict[int, datetim
     with lake.cursor() as cursor:
         rows = cursor.execute(
             f"""SELECT snapshot_id, timezone('UTC', snapshot_time::TIMESTAMPTZ)
-            FROM {CATALOG}.ducklake_snapshot WHERE snapshot_id IN (SELECT unnest(?::BIGINT[]))""",
+            FROM {METADATA}.ducklake_snapshot WHERE snapshot_id IN (SELECT unnest(?::BIGINT[]))""",
             [sorted(snapshots)],
         ).fetchall()
     return {snapshot: at.replace(tzinfo=UTC) for snapshot, at in rows}

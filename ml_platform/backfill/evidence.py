@@ -16,12 +16,11 @@ from ml_platform.sources.tables import landings_table
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, Table
+from ml_platform.storage.lake import METADATA
 from ml_platform.storage.tables import WINDOW_START, ensure_table
 
 BEGUN_AT = "begun_at"
 """Under this name a commit says at which snapshot its computation began to read."""
-
-CATALOG = "__ducklake_metadata_lake"
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def last_change(cursor: duckdb.DuckDBPyConnection, use_case: UseCase, table: str
     """The snapshot that last changed a table without windows; 0 if none did."""
     row = cursor.execute(
         f"""SELECT coalesce(max(greatest(f.begin_snapshot, coalesce(f.end_snapshot, 0))), 0)
-        FROM {CATALOG}.ducklake_data_file f WHERE f.table_id IN ({_tables(use_case, table)})"""
+        FROM {METADATA}.ducklake_data_file f WHERE f.table_id IN ({_tables(use_case, table)})"""
     ).fetchone()
     assert row is not None
     return int(row[0])
@@ -91,10 +90,10 @@ def versions(
     # From the statistics that DuckLake keeps of each file.
     rows = cursor.execute(
         f"""SELECT p.partition_value::TIMESTAMP, max(c.max_value::INTEGER)
-        FROM {CATALOG}.ducklake_data_file f
-        JOIN {CATALOG}.ducklake_file_partition_value p USING (data_file_id)
-        JOIN {CATALOG}.ducklake_column n ON n.table_id = f.table_id AND n.end_snapshot IS NULL
-        JOIN {CATALOG}.ducklake_file_column_stats c
+        FROM {METADATA}.ducklake_data_file f
+        JOIN {METADATA}.ducklake_file_partition_value p USING (data_file_id)
+        JOIN {METADATA}.ducklake_column n ON n.table_id = f.table_id AND n.end_snapshot IS NULL
+        JOIN {METADATA}.ducklake_file_column_stats c
         ON c.data_file_id = f.data_file_id AND c.column_id = n.column_id
         WHERE f.end_snapshot IS NULL AND n.column_name = {literal(column)}
         AND f.table_id IN ({_tables(use_case, table)})
@@ -169,10 +168,10 @@ def _written(
             SELECT t.table_name, p.partition_value, f.end_snapshot IS NULL AS is_there, greatest(
                 f.begin_snapshot, coalesce(f.end_snapshot, 0), coalesce(d.begin_snapshot, 0)
             ) AS changed_at
-            FROM {CATALOG}.ducklake_data_file f
-            JOIN {CATALOG}.ducklake_file_partition_value p USING (data_file_id)
-            JOIN {CATALOG}.ducklake_table t ON t.table_id = f.table_id
-            LEFT JOIN {CATALOG}.ducklake_delete_file d ON d.data_file_id = f.data_file_id
+            FROM {METADATA}.ducklake_data_file f
+            JOIN {METADATA}.ducklake_file_partition_value p USING (data_file_id)
+            JOIN {METADATA}.ducklake_table t ON t.table_id = f.table_id
+            LEFT JOIN {METADATA}.ducklake_delete_file d ON d.data_file_id = f.data_file_id
             WHERE t.table_id IN ({_tables(use_case, *tables)})
         ),
         windows AS (
@@ -183,7 +182,7 @@ def _written(
         SELECT table_name, start, changed_at, is_there,
             json_extract_string(commit_extra_info, '$.code_version'),
             json_extract_string(commit_extra_info, '$.{BEGUN_AT}')::BIGINT
-        FROM windows LEFT JOIN {CATALOG}.ducklake_snapshot_changes ON snapshot_id = changed_at
+        FROM windows LEFT JOIN {METADATA}.ducklake_snapshot_changes ON snapshot_id = changed_at
         """
     ).fetchall()
     found: dict[str, dict[datetime, Made]] = {}
@@ -196,8 +195,8 @@ def _written(
 def _tables(use_case: UseCase, *names: str) -> str:
     listed = ", ".join(literal(name) for name in names)
     return (
-        f"SELECT t.table_id FROM {CATALOG}.ducklake_table t "
-        f"JOIN {CATALOG}.ducklake_schema s ON s.schema_id = t.schema_id "
+        f"SELECT t.table_id FROM {METADATA}.ducklake_table t "
+        f"JOIN {METADATA}.ducklake_schema s ON s.schema_id = t.schema_id "
         "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL "
         f"AND s.schema_name = {literal(use_case.name)} AND t.table_name IN ({listed})"
     )

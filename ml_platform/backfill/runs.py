@@ -1,15 +1,15 @@
 """Chunks as runs of Dagster: started once, joined where one is under way, followed to the end."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from ml_platform.backfill.plan import Chunk
+from ml_platform.backfill.plan import Chunk, Due
 from ml_platform.errors import OrchestratorAway, OrchestratorError, RunFailed
 from ml_platform.orchestrator import UNDER_WAY, Backfill, Orchestrator, Run, RunStatus, StepStatus
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Calendar, Window
 from ml_platform.storage.turns import turn
 
 T = TypeVar("T")
@@ -31,11 +31,18 @@ class Runs:
     once, since a window is replaced as a whole.
     """
 
-    def __init__(self, dagster: Orchestrator, use_case: UseCase, lock: Path, by: str) -> None:
+    def __init__(
+        self,
+        dagster: Orchestrator,
+        use_case: UseCase,
+        lock: Path,
+        by: str,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         self.dagster = dagster
         self.use_case = use_case
         self.lock = lock
-        self.tags = {TAG: use_case.name, "ml_platform/by": by}
+        self.tags = {TAG: use_case.name, "ml_platform/by": by, **(tags or {})}
 
     def carry_out(self, chunk: Chunk, is_due: Callable[[Chunk], bool]) -> Iterator[Run]:
         """Yields the run that computes a chunk, again and again until it is over.
@@ -61,6 +68,25 @@ class Runs:
                 return
             if any(self._covers(run, chunk) for run in ended if run.status is RunStatus.success):
                 return
+
+    def start(self, chunk: Chunk) -> tuple[Run, bool]:
+        """The run that computes a chunk, which goes on by itself; whether it was there already."""
+        self.lock.parent.mkdir(parents=True, exist_ok=True)
+        with turn(self.lock):
+            for run in self.under_way(chunk):
+                if self._covers(run, chunk):
+                    return run, True
+            return self._launch(chunk), False
+
+    def start_by_daemon(self, due: Due) -> str:
+        """Launch a backfill of the daemon of exactly what is due; its id."""
+        calendar = self.use_case.calendar
+        keys = {
+            self._asset(table): [_keys(calendar, s) for s in calendar.stretches(windows)]
+            for table, windows in due.items()
+            if windows
+        }
+        return self.dagster.launch_backfill(keys, f"{self.use_case.name} backfill", self.tags)
 
     def under_way(self, chunk: Chunk | None = None) -> list[Run]:
         """Runs that are not over: those that backfills started, or that touch a chunk."""
@@ -103,22 +129,8 @@ class Runs:
             self.dagster.cancel_backfill(backfill_id)
         runs = [run.id for run in self.under_way()]
         for run_id in runs:
-            self._end(run_id)
+            end_run(self.dagster, run_id)
         return [*backfills, *runs]
-
-    def _end(self, run_id: str) -> None:
-        until = time.monotonic() + AWAY_SECONDS
-        while True:
-            try:
-                self.dagster.terminate(run_id)
-                return
-            except OrchestratorError:
-                # A run that is just starting cannot be ended yet, one that is over need not be.
-                if self.dagster.run(run_id).status.is_over:
-                    return
-                if time.monotonic() > until:
-                    raise
-                time.sleep(LONGEST_LOOK_SECONDS)
 
     def finished(self, run: Run, chunk: Chunk) -> int:
         """How many of a chunk's partitions a run has finished: those of the steps that are over."""
@@ -130,10 +142,10 @@ class Runs:
         return self.dagster.launch_range(assets, *chunk.keys(self.use_case.calendar), self.tags)
 
     def _launch_backfill(self, chunk: Chunk) -> str:
-        assets = [self._asset(table) for table in chunk.tables]
-        first, last = chunk.keys(self.use_case.calendar)
-        title = f"{self.use_case.name} {first}...{last}"
-        return self.dagster.launch_backfill(assets, first, last, title, self.tags)
+        keys = chunk.keys(self.use_case.calendar)
+        stretches = {self._asset(table): [keys] for table in chunk.tables}
+        title = f"{self.use_case.name} {'...'.join(keys)}"
+        return self.dagster.launch_backfill(stretches, title, self.tags)
 
     def _asset(self, table: str) -> str:
         return f"{self.use_case.name}/{table}"
@@ -167,6 +179,27 @@ class Runs:
             said = self.dagster.failures(run.id)
             what = f"run {run.id} ended as {run.status.value}"
             raise RunFailed(what, said, self.dagster.link(run.id))
+
+
+def end_run(dagster: Orchestrator, run_id: str, patience_seconds: float = AWAY_SECONDS) -> None:
+    """End a run that may just be starting, or over; OrchestratorError where Dagster will not."""
+    until = time.monotonic() + patience_seconds
+    while True:
+        try:
+            dagster.terminate(run_id)
+            return
+        except OrchestratorError:
+            # A run that is just starting cannot be ended yet, one that is over need not be.
+            if dagster.run(run_id).status.is_over:
+                return
+            if time.monotonic() > until:
+                raise
+            time.sleep(LONGEST_LOOK_SECONDS)
+
+
+def _keys(calendar: Calendar, stretch: Window) -> tuple[str, str]:
+    windows = list(calendar.windows(stretch))
+    return calendar.key(windows[0]), calendar.key(windows[-1])
 
 
 def _patiently(ask: Callable[[], T]) -> T:

@@ -36,6 +36,7 @@ def backfill(
     Stale is what was made by older code, from data that has changed since, or by a model version
     that does not serve there any more. Call it again after an interruption: it goes on.
     """
+    from ml_platform.backfill.asked import Asked
     from ml_platform.cli import backfills as command
     from ml_platform.cli.platform import opened
 
@@ -43,7 +44,7 @@ def backfill(
         if end:
             command.end(platform, use_case)
             return
-        asked = command.Asked(
+        asked = Asked(
             tables=tuple(tables or ()), first=first, last=last, only=only,
             with_sources=with_sources, every=every, chunk=chunk, run_per_table=run_per_table,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -10,15 +10,14 @@ from typing import Literal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ml_platform.backfill import Standing, States, counts, judge
+from ml_platform.backfill.asked import Asked, look_at_landing
 from ml_platform.backfill.here import compute
 from ml_platform.backfill.plan import Chunk, chunks, due_with_followers
 from ml_platform.backfill.runs import Runs
 from ml_platform.cli import printing
-from ml_platform.cli.platform import Platform, moment_of, with_examples
-from ml_platform.errors import LandingError, OrchestratorAway, PlatformError
+from ml_platform.cli.platform import Platform
+from ml_platform.errors import OrchestratorAway, PlatformError
 from ml_platform.orchestrator import Orchestrator
-from ml_platform.sources import arrivals
-from ml_platform.spec.tables import computed_tables, downstream_of, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 
@@ -33,48 +32,6 @@ PIECES_SHOWN = 3
 MOST_ROUNDS = 3
 TABLES_NAMED = 4
 INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be brought up to date."""
-
-    tables: tuple[str, ...] = ()
-    first: str | None = None
-    last: str | None = None
-    only: bool = False
-    with_sources: bool = False
-    every: bool = False
-    chunk: int | None = None
-    run_per_table: bool = False
-
-    def tables_in(self, use_case: UseCase) -> tuple[str, ...]:
-        """The tables that are meant, each after those that it reads."""
-        known = tables_of(use_case)
-        if unknown := [table for table in self.tables if table not in known]:
-            raise PlatformError(
-                f"{use_case.name} has no table {', '.join(unknown)}; it has {', '.join(known)}"
-            )
-        if self.tables and self.only:
-            found: Collection[str] = self.tables
-        elif self.tables:
-            found = downstream_of(use_case, self.tables)
-        else:
-            found = computed_tables(use_case)
-        sources = use_case.sources if self.with_sources else ()
-        return tuple(table for table in known if table in found or table in sources)
-
-    def stretch_in(self, platform: Platform, use_case: UseCase) -> Window:
-        """From the first window on, to the last one that has examples, unless bounds are given."""
-        calendar = use_case.calendar
-        start = moment_of(use_case, self.first) if self.first else calendar.start
-        if self.last:
-            end = calendar.window_at(moment_of(use_case, self.last)).end
-        else:
-            end = with_examples(platform, use_case).end
-        if end.astimezone(UTC) <= start.astimezone(UTC):
-            raise PlatformError(f"--from {self.first}: nothing lies between it and the end, {end}")
-        return Window(start, end)
 
 
 @dataclass(frozen=True)
@@ -107,13 +64,15 @@ def backfill(
 ) -> None:
     """Show what has to be done, and do it."""
     use_case = platform.loaded.require(name)
-    tables, stretch = asked.tables_in(use_case), asked.stretch_in(platform, use_case)
+    tables, stretch = asked.tables_in(use_case), asked.stretch_in(platform.lake, use_case)
     with Orchestrator(platform.settings.dagster_url) as dagster:
         runs = None
         if how != "here":
             lock = platform.settings.root / "backfill.lock"
             runs = Runs(dagster, use_case, lock, platform.person)
-        _look_at_landing(platform, use_case, tables)
+        look_at_landing(
+            platform.lake, use_case, tables, lambda source: platform.commit(use_case, source)
+        )
         failed = _failed(dagster, use_case, tables) if runs else {}
         states = judge(platform.lake, use_case, stretch, tables, failed)
         work = _planned(platform, use_case, asked, states, how)
@@ -162,15 +121,6 @@ def end(platform: Platform, name: str) -> None:
             platform.audit("end backfill", use_case.name, ", ".join(ended))
     said = ", ".join(ended) if ended else "nothing was under way"
     printing.show_line(f"ended: {said}" if ended else said)
-
-
-def _look_at_landing(platform: Platform, use_case: UseCase, tables: Collection[str]) -> None:
-    for source in use_case.sources:
-        if source in tables:
-            # Where nothing has ever landed there is nothing to ingest.
-            with suppress(LandingError):
-                commit = platform.commit(use_case, source)
-                arrivals(platform.lake, use_case, source, commit, datetime.now(UTC))
 
 
 def _failed(

@@ -11,6 +11,7 @@ from functools import cached_property
 from pydantic import ValidationError
 
 from ml_platform.access import Audit, Deed
+from ml_platform.backfill.asked import with_examples
 from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.registry import Registry
@@ -20,7 +21,6 @@ from ml_platform.spec.tables import code_version, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
-from ml_platform.storage.tables import WINDOW_START
 
 BETWEEN = "..."
 
@@ -123,19 +123,7 @@ def stretch_of(
     Where neither is given, all from the first window on to the last that has examples. Raises
     PlatformError where there is no such partition.
     """
-    return _named(use_case, partition, stretch) or with_examples(platform, use_case)
-
-
-def with_examples(platform: Platform, use_case: UseCase) -> Window:
-    """All windows from the first one on to the last that has examples."""
-    source = use_case.examples.source
-    with platform.lake.cursor() as cursor:
-        table = platform.lake.relation(cursor, use_case.name, source)
-        row = cursor.execute(f"SELECT max({WINDOW_START}) FROM {table}").fetchone()
-    if row is None or row[0] is None:
-        raise EmptyPartition(f"{use_case.name}/{source} has no rows; ingest some first")
-    calendar = use_case.calendar
-    return Window(calendar.start, calendar.window_at(row[0].replace(tzinfo=UTC)).end)
+    return _named(use_case, partition, stretch) or with_examples(platform.lake, use_case)
 
 
 def landing_stretch_of(use_case: UseCase, partition: str | None, stretch: str | None) -> Window:

@@ -26,6 +26,7 @@ def review(
     from ml_platform.errors import PlatformError
     from ml_platform.serving.audit_notes import AuditNotes
     from ml_platform.serving.feedback import FeedbackInbox, Said, read_label
+    from ml_platform.serving.outbox import Outbox
     from ml_platform.serving.review import ReviewQueue
 
     if answer and skip:
@@ -35,11 +36,14 @@ def review(
         queue = ReviewQueue(platform.lake, [case])
         queue.require(case.name)
         if not answer and not skip:
+            # What was looked up is many numbers that a person cannot judge.
+            features = case.model_columns.keys() - case.examples.request.keys()
             for each in queue.waiting(case.name, limit):
-                shown = "  ".join(f"{name}={value}" for name, value in each.columns.items())
+                columns = each.columns.items()
+                shown = "  ".join(f"{n}={value}" for n, value in columns if n not in features)
                 typer.echo(f"{each.prediction_id}  {shown}")
             return
-        notes = AuditNotes(platform.settings, platform.lake)
+        outbox, notes = Outbox(platform.lake, [case]), AuditNotes(platform.settings, platform.lake)
         inbox = FeedbackInbox(platform.settings, read_serving_settings(), [case], notes)
         said = Said("review", platform.person, "cli")
         try:
@@ -52,4 +56,5 @@ def review(
             # Lands it.
             inbox.close()
             notes.close()
+            outbox.empty()
         notes.deliver()

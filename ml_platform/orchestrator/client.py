@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
-from ml_platform.errors import LaunchRefused, OrchestratorError
+from ml_platform.errors import LaunchRefused, OrchestratorError, RunUnknown
 from ml_platform.orchestrator import queries
 from ml_platform.orchestrator.connection import Connection
 from ml_platform.orchestrator.records import (
@@ -18,6 +18,7 @@ from ml_platform.orchestrator.records import (
 )
 
 ASSET_JOB = "__ASSET_JOB"
+LOOKED_AT_BACKFILLS = 500
 
 # What Dagster's web server says of a code location once it has tried for about ten seconds.
 UNREACHABLE = "DagsterUserCodeUnreachableError"
@@ -68,18 +69,26 @@ class Orchestrator:
         return Run.read(said["run"])
 
     def launch_backfill(
-        self, tables: Sequence[str], first: str, last: str, title: str, tags: Mapping[str, str]
+        self,
+        stretches: Mapping[str, Sequence[tuple[str, str]]],
+        title: str,
+        tags: Mapping[str, str],
     ) -> str:
-        """A backfill of all partitions from first to last that the daemon carries out; its id."""
-        within = {"range": {"start": first, "end": last}}
+        """A backfill that the daemon carries out; its id.
+
+        stretches: first and last partition of each stretch, by table.
+        """
         params = {
-            "partitionsByAssets": [{"assetKey": _key(t), "partitions": within} for t in tables],
+            "partitionsByAssets": [
+                {"assetKey": _key(table), "partitions": {"ranges": _ranges(found)}}
+                for table, found in stretches.items()
+            ],
             "title": title,
             "tags": _tags(tags),
         }
         said = self.post(queries.LAUNCH_BACKFILL, {"params": params})["launchPartitionBackfill"]
         if said["__typename"] != "LaunchBackfillSuccess":
-            raise LaunchRefused(f"a backfill of {', '.join(tables)}", _reason(said))
+            raise LaunchRefused(f"a backfill of {', '.join(stretches)}", _reason(said))
         return str(said["backfillId"])
 
     def runs(
@@ -104,15 +113,7 @@ class Orchestrator:
 
     def failures(self, run_id: str) -> tuple[str, ...]:
         """Why a run failed: the cause in each failed step, or else what ended the run."""
-        events: list[Mapping[str, Any]] = []
-        cursor: str | None = None
-        while True:
-            asked = {"id": run_id, "cursor": cursor}
-            said = _known(self.post(queries.FAILURES, asked)["logsForRun"], "EventConnection")
-            events += said["events"]
-            if not said["hasMore"]:
-                break
-            cursor = said["cursor"]
+        events = self._events(run_id)
         steps = tuple(
             f"{table_of_step(event['stepKey'])}: {_cause(event['error'])}"
             for event in events
@@ -123,6 +124,14 @@ class Orchestrator:
             for event in events
             if event["__typename"] == "RunFailureEvent"
         )
+
+    def was_ended(self, run_id: str) -> bool:
+        """Whether somebody ended a run that Dagster calls failed, and no step of it did fail.
+
+        That is what becomes of one that is ended while its process is just starting.
+        """
+        kinds = {event["__typename"] for event in self._events(run_id)}
+        return "RunCancelingEvent" in kinds and "ExecutionStepFailureEvent" not in kinds
 
     def backfill(self, backfill_id: str) -> Backfill:
         """How far a backfill of the daemon is."""
@@ -135,6 +144,18 @@ class Orchestrator:
         said = self.post(queries.BACKFILLS, asked)["partitionBackfillsOrError"]
         found = [Backfill.read(each) for each in _known(said, "PartitionBackfills")["results"]]
         return [backfill for backfill in found if tags.items() <= backfill.tags.items()]
+
+    def latest_backfill(self, tags: Mapping[str, str]) -> str | None:
+        """Id of the newest backfill, over or not, that carries all of the tags.
+
+        Looked for among the newest `LOOKED_AT_BACKFILLS`.
+        """
+        asked = {"limit": LOOKED_AT_BACKFILLS}
+        said = self.post(queries.BACKFILL_TAGS, asked)["partitionBackfillsOrError"]
+        for each in _known(said, "PartitionBackfills")["results"]:
+            if tags.items() <= {tag["key"]: tag["value"] for tag in each["tags"]}.items():
+                return str(each["id"])
+        return None
 
     def partitions(self, tables: Sequence[str]) -> dict[str, Partitions]:
         """What Dagster knows of each table's partitions; tables it does not know are left out."""
@@ -183,6 +204,17 @@ class Orchestrator:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _events(self, run_id: str) -> list[Mapping[str, Any]]:
+        events: list[Mapping[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            asked = {"id": run_id, "cursor": cursor}
+            said = _known(self.post(queries.EVENTS, asked)["logsForRun"], "EventConnection")
+            events += said["events"]
+            if not said["hasMore"]:
+                return events
+            cursor = said["cursor"]
+
     def _repository(self, tables: Sequence[str]) -> dict[str, str]:
         nodes = self.post(queries.ASSETS, {"keys": [_key(t) for t in tables]})["assetNodes"]
         known = {"/".join(node["assetKey"]["path"]): node for node in nodes}
@@ -208,7 +240,13 @@ def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in tags.items()]
 
 
+def _ranges(stretches: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"start": first, "end": last} for first, last in stretches]
+
+
 def _known(said: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
+    if said["__typename"] in {"RunNotFoundError", "BackfillNotFoundError"}:
+        raise RunUnknown(_reason(said))
     if said["__typename"] != wanted:
         raise OrchestratorError(_reason(said))
     return said

@@ -26,8 +26,8 @@ query RunById($id: ID!) {{
 }}
 """
 
-FAILURES = f"""
-query Failures($id: ID!, $cursor: String) {{
+EVENTS = f"""
+query Events($id: ID!, $cursor: String) {{
   logsForRun(runId: $id, afterCursor: $cursor, limit: 1000) {{
     {FAILURE}
     ... on EventConnection {{
@@ -113,6 +113,15 @@ query Backfills($filters: BulkActionsFilter) {{
   partitionBackfillsOrError(filters: $filters) {{
     {FAILURE}
     ... on PartitionBackfills {{ results {{ {BACKFILL_FIELDS} }} }}
+  }}
+}}
+"""
+
+BACKFILL_TAGS = f"""
+query BackfillTags($limit: Int) {{
+  partitionBackfillsOrError(limit: $limit) {{
+    {FAILURE}
+    ... on PartitionBackfills {{ results {{ id tags {{ key value }} }} }}
   }}
 }}
 """

@@ -135,6 +135,24 @@ def history(lake: Lake, use_case: UseCase) -> list[Promotion]:
     ]
 
 
+def decided_with(lake: Lake, use_case: UseCase, name: str, value: str) -> int | None:
+    """Number of the decision, the first is 1, whose commit says a value under a name.
+
+    None where no commit does, or its snapshot has expired.
+    """
+    with lake.cursor() as cursor:
+        snapshot = lake.snapshot_saying(cursor, name, value)
+        if snapshot is None:
+            return None
+        try:
+            table = lake.relation(cursor, use_case.name, "promotions", snapshot)
+        except TableNotFound:
+            return None
+        # Each decision is stored as later than all before it, so it was the last one then.
+        row = cursor.execute(f"SELECT count(*) FROM {table}").fetchone()
+    return int(row[0]) if row and row[0] else None
+
+
 def latest_decision(decisions: Sequence[Promotion], version: int) -> Promotion | None:
     """What was decided about a version last, rollbacks to it aside; None where nothing was."""
     about = [p for p in decisions if p.version == version and p.decision != "rolled back"]

@@ -19,7 +19,7 @@ from ml_platform.features import entity_types
 from ml_platform.features.keys import KeyTexts
 from ml_platform.serving.audit_notes import AuditNotes
 from ml_platform.serving.calls import event_time_of
-from ml_platform.serving.request_log import landing_folder_of
+from ml_platform.serving.outbox import written_below
 from ml_platform.serving.segments import Segments, land_orphans
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import FEEDBACK, UseCase
@@ -46,7 +46,6 @@ class FeedbackInbox:
     """Takes feedback of the use cases that want some; threads may share it.
 
     notes: where the audit hears of each call, before anything of it is kept.
-    Raises ServingMisconfigured where there is no folder to land in.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class FeedbackInbox:
         notes: AuditNotes,
     ) -> None:
         self._boxes = {
-            case.name: _Box(case, landing_folder_of(settings, case) / FEEDBACK, serving, notes)
+            case.name: _Box(case, written_below(settings, case) / FEEDBACK, serving, notes)
             for case in use_cases
             if case.takes_feedback
         }

@@ -7,6 +7,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ml_platform.serving.audit_notes import AuditNotes
 from ml_platform.serving.feedback import FeedbackInbox
+from ml_platform.serving.outbox import Outbox
 from ml_platform.serving.request_log import RequestLog
 from ml_platform.serving.review import ReviewQueue
 
@@ -20,6 +21,7 @@ class Records:
     requests: RequestLog
     feedback: FeedbackInbox
     reviews: ReviewQueue
+    outbox: Outbox
     notes: AuditNotes
 
     async def land_old(self, log: FilteringBoundLogger) -> None:
@@ -33,8 +35,10 @@ class Records:
         """Land everything."""
         self.requests.close()
         self.feedback.close()
+        self.outbox.empty()
         self.notes.close()
 
     def _land_old(self) -> None:
         self.requests.land_old()
         self.feedback.land_old()
+        self.outbox.empty()

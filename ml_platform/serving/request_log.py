@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ml_platform.errors import NotKept, ServingMisconfigured
 from ml_platform.serving.calls import Call
 from ml_platform.serving.metrics import Metrics
+from ml_platform.serving.outbox import written_below
 from ml_platform.serving.segments import Segments, land_orphans
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.logged import kept_columns, logged_columns
@@ -57,7 +58,7 @@ class Predicted:
 class RequestLog:
     """The logs of all use cases that declare one; threads may share it.
 
-    Raises ServingMisconfigured where a log has no folder to land in, or a hash no key.
+    Raises ServingMisconfigured where a hash has no key.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class RequestLog:
         self._kept: dict[str, _Kept] = {}
         for case in use_cases:
             if case.serving.log is not None:
-                folder = landing_folder_of(settings, case)
+                folder = written_below(settings, case)
                 self._kept[case.name] = _Kept(case, case.serving.log, folder, serving)
                 metrics.log_begins(case.name)
 
@@ -125,17 +126,6 @@ class RequestLog:
             # Whoever asked is answered; that the log has a gap is said here and counted.
             self._metrics.logged(name, records, kept=False)
             LOG.error("%d records are not logged: %s", records, error)
-
-
-def landing_folder_of(settings: Settings, use_case: UseCase) -> Path:
-    """Where files of a use case land; ServingMisconfigured where that is no folder here."""
-    if "://" in settings.landing_uri:
-        raise ServingMisconfigured(
-            f"{use_case.name} keeps requests or feedback, which land as files: "
-            f"ML_PLATFORM_LANDING is {settings.landing_uri}, and should be a folder that is "
-            "mounted here; or declare neither `serving.log` nor `label.feedback`"
-        )
-    return Path(settings.landing_uri).absolute() / use_case.name
 
 
 @dataclass

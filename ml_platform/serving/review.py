@@ -2,20 +2,26 @@
 
 What was asked is read from the lake, what was answered from the lake and from the files of
 feedback that have not been ingested yet, so that nobody is asked twice.
+
+Neither is read further back than `review.within`. DuckLake knows the least and the greatest value
+of a column in each file, and `answered_at` and `received_at` rise with time: of a year of requests
+only the files are opened that hold something of the last weeks.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
+import duckdb
 import msgspec
 
-from ml_platform.errors import NotServed, RequestRefused, ServingMisconfigured
-from ml_platform.serving.request_log import landing_folder_of
+from ml_platform.errors import NotServed, RequestRefused
+from ml_platform.features import instant
+from ml_platform.serving.outbox import lands_elsewhere, written_below
 from ml_platform.serving.segments import ENDING, OPEN
-from ml_platform.sources.landing import read_index
+from ml_platform.sources.landing import exact_path, ingested_files
+from ml_platform.sources.listing import list_landing
 from ml_platform.spec.logged import logged_columns
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
@@ -45,6 +51,7 @@ class ReviewQueue:
     def waiting(self, name: str, limit: int = 50) -> list[Uncertain]:
         """Predictions that nobody answered or skipped, those that were made last first.
 
+        Those that were made longer ago than `review.within` do not wait any more.
         Raises NotServed where nothing is reviewed, RequestRefused for an odd limit.
         """
         case = self.require(name)
@@ -64,18 +71,22 @@ class ReviewQueue:
             tables = self._lake.tables(cursor, case.name)
             if REQUESTS not in tables:
                 return []
-            index = read_index(self._lake, cursor, case, FEEDBACK)
-            fresh = list(_answered_in_files(self._lake, case, frozenset(index.newest)))
+            review = case.serving.review
+            assert review is not None
+            since = review.within.before(datetime.now(UTC), case.calendar.timezone)
+            fresh = list(_answered_in_files(self._lake, cursor, case, since))
             relation = self._lake.relation(cursor, case.name, REQUESTS)
             answered = "SELECT unnest($1::VARCHAR[])"
             if FEEDBACK in tables:
                 stored = self._lake.relation(cursor, case.name, FEEDBACK)
-                ids = "prediction_id IS NOT NULL"
-                answered += f" UNION ALL SELECT prediction_id FROM {stored} WHERE {ids}"
+                # What is said of a prediction is received after it was answered.
+                there = f"received_at >= {instant(since)} AND prediction_id IS NOT NULL"
+                answered += f" UNION ALL SELECT prediction_id FROM {stored} WHERE {there}"
             columns = [name for name in logged_columns(case) if name not in NOT_SHOWN]
             rows = cursor.execute(
                 f"""SELECT {", ".join(quote(name) for name in columns)} FROM {relation}
-                WHERE mode = 'live' AND {uncertain_sql(case)}
+                WHERE answered_at >= {instant(since)} AND mode = 'live'
+                AND {uncertain_sql(case)}
                 AND prediction_id NOT IN ({answered})
                 ORDER BY answered_at DESC, prediction_id LIMIT {limit}""",
                 [fresh],
@@ -97,24 +108,33 @@ def uncertain_sql(use_case: UseCase) -> str:
     return "false"
 
 
-def _answered_in_files(lake: Lake, case: UseCase, ingested: frozenset[str]) -> Iterator[str]:
-    try:
-        folder = landing_folder_of(lake.settings, case)
-    except ServingMisconfigured:
-        return
+def _answered_in_files(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, case: UseCase, since: datetime
+) -> Iterator[str]:
+    ingested = ingested_files(lake, cursor, case, FEEDBACK)
+    folder = written_below(lake.settings, case)
     inside = folder / FEEDBACK
     # Those that are appended to come first: one that lands meanwhile is then met a second time.
-    for path in [*(inside / OPEN).glob(f"*{ENDING}"), *inside.glob(f"*{ENDING}")]:
-        if str(path.relative_to(folder)) not in ingested:
-            yield from _predictions_in(path)
-
-
-def _predictions_in(path: Path) -> Iterator[str]:
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        # Landed or archived since it was listed.
+    here = [*(inside / OPEN).glob(f"*{ENDING}"), *inside.glob(f"*{ENDING}")]
+    for path in here:
+        if str(path.relative_to(folder)) in ingested:
+            continue
+        try:
+            if path.stat().st_mtime >= since.timestamp():
+                yield from _predictions_in(path.read_bytes())
+        except FileNotFoundError:
+            # Landed, brought to landing or archived since it was listed.
+            continue
+    if not lands_elsewhere(lake.settings):
         return
+    for file in list_landing(lake, case, FEEDBACK):
+        if file.name not in ingested and file.written_us >= since.timestamp() * 1e6:
+            read = "SELECT content FROM read_blob(?)"
+            for (content,) in cursor.execute(read, [exact_path(file)]).fetchall():
+                yield from _predictions_in(content)
+
+
+def _predictions_in(text: bytes) -> Iterator[str]:
     # What follows the last line break is a record that is being written.
     for line in text[: text.rfind(b"\n") + 1].splitlines():
         prediction = msgspec.json.decode(line).get("prediction_id")

@@ -18,6 +18,7 @@ from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
 from ml_platform.serving.audit_notes import AuditNotes
+from ml_platform.serving.control import open_control
 from ml_platform.serving.facts import FactReader
 from ml_platform.serving.feedback import FeedbackInbox
 from ml_platform.serving.following import Following
@@ -26,6 +27,7 @@ from ml_platform.serving.grpc.observed import Observed as GrpcObserved
 from ml_platform.serving.grpc.traced import Traced as GrpcTraced
 from ml_platform.serving.heads import timed_heads
 from ml_platform.serving.http import build_app
+from ml_platform.serving.http.control import ControlPaths
 from ml_platform.serving.http.monitoring import Monitoring
 from ml_platform.serving.http.observed import Observed
 from ml_platform.serving.http.traced import Traced
@@ -33,6 +35,7 @@ from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
+from ml_platform.serving.outbox import Outbox
 from ml_platform.serving.records import Records
 from ml_platform.serving.request_log import RequestLog
 from ml_platform.serving.review import ReviewQueue
@@ -66,11 +69,13 @@ def create_app(
         RequestLog(settings, serving, cases, metrics),
         FeedbackInbox(settings, serving, cases, notes),
         ReviewQueue(lake, cases),
+        Outbox(lake, cases),
         notes,
     )
     service = Service(live, store, serving, records, metrics, log)
     following = Following(live, lake, metrics, log)
     monitoring = Monitoring(service, metrics, FactReader(lake, store, live, log))
+    control = ControlPaths(open_control(lake, registry, settings, loaded.use_cases), live, serving)
     worker = f"{socket.gethostname()}:{os.getpid()}"
 
     @contextlib.asynccontextmanager
@@ -101,13 +106,15 @@ def create_app(
             await asyncio.to_thread(notes.try_to_deliver, log)
             if tracing:
                 await asyncio.to_thread(tracing.close)
+            control.close()
             store.close()
             lake.close()
 
     around = [Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving)]
     if tracing:
         around.insert(0, Middleware(Traced, tracing=tracing))
-    app = build_app(service, admission, lifespan, routes=monitoring.routes(), middleware=around)
+    routes = [*monitoring.routes(), *control.routes()]
+    app = build_app(service, admission, lifespan, routes=routes, middleware=around)
     app.state.service = service
     return app
 

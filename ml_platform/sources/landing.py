@@ -152,6 +152,26 @@ def read_ingested(
     return {(name, start): (fingerprint, at) for name, start, fingerprint, at in rows}
 
 
+def ingested_files(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
+) -> frozenset[str]:
+    """Files all of whose rows are in the lake: looking at one notes it before it is ingested."""
+    landings, ingestions = landings_table(use_case), ingestions_table(use_case)
+    try:
+        looked_at = lake.relation(cursor, landings.schema, landings.name)
+        ingested = lake.relation(cursor, ingestions.schema, ingestions.name)
+    except TableNotFound:
+        return frozenset()
+    rows = cursor.execute(
+        f"""SELECT l.file FROM {looked_at} l
+        LEFT JOIN (SELECT DISTINCT file, window_start FROM {ingested} WHERE source = $1) i
+        ON l.file = i.file AND l.window_start = i.window_start
+        WHERE l.source = $1 GROUP BY l.file HAVING bool_and(i.file IS NOT NULL)""",
+        [source],
+    ).fetchall()
+    return frozenset(name for (name,) in rows)
+
+
 def create_notes(cursor: duckdb.DuckDBPyConnection, use_case: UseCase) -> None:
     """An empty temporary table to note what is found; `write_notes` moves it to the lake."""
     columns = landings_table(use_case).columns

@@ -26,8 +26,12 @@ def column_sources(
     }
     try:
         tree = qualify(sqlglot.parse_one(query, dialect="duckdb"), schema=schema, dialect="duckdb")
-        if not isinstance(tree, exp.Query):
+        # Which columns a pattern chooses sqlglot takes from the pattern, what it excludes included.
+        if not isinstance(tree, exp.Query) or tree.find(exp.Columns):
             return {}
+        for union in list(tree.find_all(exp.SetOperation)):
+            if union.args.get("by_name"):
+                _match_by_position(union)
         # Qualified once and walked for all columns together: by default sqlglot does both for each.
         nodes = lineage(
             None, tree, schema=schema, dialect="duckdb",
@@ -35,7 +39,8 @@ def column_sources(
         )  # fmt: skip
         assert isinstance(nodes, dict)
         return {name: _leaves(nodes[name], schema) for name in tree.named_selects}
-    except SqlglotError:
+    except (SqlglotError, ValueError):
+        # What sqlglot has qualified and cannot follow all the same is a ValueError.
         return {}
 
 
@@ -63,6 +68,35 @@ def columns_read(items: Iterable[str], columns: Iterable[str]) -> tuple[str, ...
         return tuple(known)
     read = {column.name.lower() for column in tree.find_all(exp.Column)}
     return tuple(column for column in known if column.lower() in read)
+
+
+def _match_by_position(union: exp.SetOperation) -> None:
+    """Turn `UNION BY NAME` into one by position, which is all that sqlglot's lineage follows."""
+    selects = _selects(union)
+    names = list(dict.fromkeys(name for select in selects for name in select.named_selects))
+    for select in selects:
+        own = dict(zip(select.named_selects, select.expressions, strict=True))
+        select.set(
+            "expressions",
+            [own.get(name) or exp.alias_(exp.Null(), name, quoted=True) for name in names],
+        )
+
+
+def _selects(query: exp.Expr) -> list[exp.Select]:
+    """The queries of one union, in order, from now on united by position.
+
+    Raises ValueError where some of them are so already.
+    """
+    query = query.unnest()
+    if not isinstance(query, exp.SetOperation):
+        if not isinstance(query, exp.Select):
+            raise ValueError(f"{query.key} in a union")
+        return [query]
+    if not query.args.get("by_name"):
+        raise ValueError("a union by position inside of one by name")
+    found = [*_selects(query.left), *_selects(query.right)]
+    query.set("by_name", None)
+    return found
 
 
 def _leaves(node: Node, schema: dict[str, object]) -> tuple[tuple[str, str], ...]:

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ml_platform.spec.declared import Declared, Names
+from ml_platform.spec.declared import Declared, Length, Names
+from ml_platform.spec.duration import Duration
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -27,6 +28,8 @@ class Review(Declared):
     """Binary labels: probabilities from the first to the second, both included."""
     below: Share | None = None
     """Multiclass labels: the probability of the predicted class is less than this."""
+    within: Length = Duration(28, "d")
+    """How long a prediction waits: what was answered longer ago is not asked any more."""
 
 
 class Serving(Declared):

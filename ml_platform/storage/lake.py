@@ -18,6 +18,8 @@ from ml_platform.storage.turns import lost_race, retried, turn
 
 T = TypeVar("T")
 
+METADATA = "__ducklake_metadata_lake"
+"""Where DuckLake attaches its own catalog."""
 CATALOG_EXTENSIONS = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
 
 
@@ -132,6 +134,17 @@ class Lake:
         row = cursor.execute("FROM lake.current_snapshot()").fetchone()
         assert row is not None
         return int(row[0])
+
+    def snapshot_saying(
+        self, cursor: duckdb.DuckDBPyConnection, name: str, value: str
+    ) -> int | None:
+        """The newest snapshot whose commit says a value under a name of its `extra`, or None."""
+        said = f"json_extract_string(commit_extra_info, {literal(f'$.{name}')})"
+        row = cursor.execute(
+            f"""SELECT max(snapshot_id) FROM {METADATA}.ducklake_snapshot_changes
+            WHERE {said} = {literal(value)}"""
+        ).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
 
     def tables(self, cursor: duckdb.DuckDBPyConnection, schema: str) -> frozenset[str]:
         """Tables that have been written to."""

@@ -52,6 +52,15 @@ NEEDS: Mapping[str, Need | None] = {
     "GET /mlflow/{model}/ping": Need("read"),
     "GET /mlflow/{model}/version": Need("read"),
     "POST /mlflow/{model}/invocations": Need("predict"),
+    "POST /control/{use_case}/train": Need("launch"),
+    "POST /control/{use_case}/score": Need("launch"),
+    "POST /control/{use_case}/backfill": Need("launch"),
+    "POST /control/{use_case}/approve": Need("approve"),
+    "POST /control/{use_case}/reject": Need("approve"),
+    "POST /control/{use_case}/rollback": Need("rollback"),
+    # Of which use case a run is turns out when it is looked at: only then all is asked for.
+    "GET /control/runs/{run}": Need("read", "some"),
+    "DELETE /control/runs/{run}": Need("launch", "some"),
 }
 """By method and path. A path that is not listed cannot be served."""
 

@@ -18,6 +18,7 @@ REQUEST_ID = b"x-request-id"
 PROTOCOLS = (
     ("/v2/", "oip-http"), ("/invocations", "mlflow"), ("/mlflow/", "mlflow"),
     ("/predict/", "plain"), ("/feedback/", "feedback"), ("/review/", "review"),
+    ("/control/", "control"),
 )  # fmt: skip
 FAILED = 500
 

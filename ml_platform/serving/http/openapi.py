@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ml_platform.registry import ModelVersion
+from ml_platform.serving.http.control_openapi import RUN_PATHS, control_paths
 from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.tensors import BYTES, describe_inputs, describe_outputs
 from ml_platform.spec.queries import is_numeric
@@ -21,6 +22,7 @@ PROBLEM = {
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong and what to do about it."},
         "column": {"type": "string", "description": "The column at fault, where it is one."},
+        "field": {"type": "string", "description": "The parameter at fault, where it is one."},
     },
 }
 PROBLEMS = {
@@ -50,8 +52,10 @@ def describe(live: LiveVersions, names: Iterable[str]) -> dict[str, Any]:
             "get": {**_operation("Whether predictions can be asked for"), **PUBLIC}
         },
     }
+    paths |= RUN_PATHS
     for name in names:
         use_case, model = live.of(name).use_case, live.of(name).champion
+        paths |= control_paths(use_case)
         if model is not None:
             paths |= _paths(use_case, model)
     return {

@@ -9,17 +9,30 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ml_platform.errors import (
+    AnswerRefused,
+    EmptyPartition,
+    EndRefused,
     Forbidden,
     IssuerAway,
+    KeyReused,
+    LaunchRefused,
     ModelNotFound,
     ModelRefused,
+    NoChampion,
     NotKept,
     NotServed,
+    OrchestratorAway,
+    OrchestratorError,
     Overloaded,
+    ParameterRefused,
     PlatformError,
     RateExceeded,
+    RegistryAway,
     RequestRefused,
     RequestTooLarge,
+    RollbackRefused,
+    RunUnknown,
+    TableNotFound,
     Unauthenticated,
 )
 
@@ -36,8 +49,23 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     NotKept: HTTPStatus.INSUFFICIENT_STORAGE,
+    KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    OrchestratorAway: HTTPStatus.SERVICE_UNAVAILABLE,
+    RegistryAway: HTTPStatus.SERVICE_UNAVAILABLE,
+    OrchestratorError: HTTPStatus.BAD_GATEWAY,
+    RunUnknown: HTTPStatus.NOT_FOUND,
+    # What is asked for is sound, and things are not so that it can be done.
+    LaunchRefused: HTTPStatus.CONFLICT,
+    EndRefused: HTTPStatus.CONFLICT,
+    AnswerRefused: HTTPStatus.CONFLICT,
+    RollbackRefused: HTTPStatus.CONFLICT,
+    NoChampion: HTTPStatus.CONFLICT,
+    EmptyPartition: HTTPStatus.CONFLICT,
+    TableNotFound: HTTPStatus.CONFLICT,
 }
 """HTTP status of an error; 500 of any other one."""
+AWAY_SECONDS = 30
+"""When to ask again while Dagster or MLflow is away."""
 
 
 def problem(
@@ -70,6 +98,10 @@ def answer_error(error: PlatformError) -> Response:
     more: dict[str, str | int] = {}
     if isinstance(error, Overloaded | RateExceeded):
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, OrchestratorAway | RegistryAway):
+        headers["Retry-After"] = str(AWAY_SECONDS)
+    if isinstance(error, ParameterRefused):
+        more["field"] = error.field
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="ml-platform"'
     if isinstance(error, Forbidden):

@@ -40,7 +40,12 @@ minutes AS (
         destination,
         event_time,
         count(departures) > 0 AS has_departure,
-        CAST(sum(COLUMNS(* EXCLUDE (destination, event_time))) AS DOUBLE)
+        CAST(sum(due) AS DOUBLE) AS due,
+        CAST(sum(late) AS DOUBLE) AS late,
+        CAST(sum(overdue) AS DOUBLE) AS overdue,
+        CAST(sum(arrived) AS DOUBLE) AS arrived,
+        CAST(sum(departure_delay) AS DOUBLE) AS departure_delay,
+        CAST(sum(arrival_delay) AS DOUBLE) AS arrival_delay
     FROM changes
     GROUP BY destination, event_time
 ),
@@ -50,9 +55,12 @@ totals AS (
         destination,
         event_time,
         has_departure,
-        coalesce(
-            sum(COLUMNS(* EXCLUDE (destination, event_time, has_departure))) OVER so_far, 0
-        )
+        coalesce(sum(due) OVER so_far, 0) AS due,
+        coalesce(sum(late) OVER so_far, 0) AS late,
+        coalesce(sum(overdue) OVER so_far, 0) AS overdue,
+        coalesce(sum(arrived) OVER so_far, 0) AS arrived,
+        coalesce(sum(departure_delay) OVER so_far, 0) AS departure_delay,
+        coalesce(sum(arrival_delay) OVER so_far, 0) AS arrival_delay
     FROM minutes
     WINDOW
         so_far AS (PARTITION BY destination ORDER BY event_time ROWS UNBOUNDED PRECEDING)

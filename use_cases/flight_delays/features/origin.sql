@@ -48,7 +48,15 @@ minutes AS (
         origin,
         event_time,
         count(departures) > 0 AS has_departure,
-        CAST(sum(COLUMNS(* EXCLUDE (origin, event_time))) AS DOUBLE)
+        CAST(sum(departures) AS DOUBLE) AS departures,
+        CAST(sum(due) AS DOUBLE) AS due,
+        CAST(sum(late) AS DOUBLE) AS late,
+        CAST(sum(overdue) AS DOUBLE) AS overdue,
+        CAST(sum(overdue_since) AS DOUBLE) AS overdue_since,
+        CAST(sum(not_arrived) AS DOUBLE) AS not_arrived,
+        CAST(sum(arrived) AS DOUBLE) AS arrived,
+        CAST(sum(departure_delay) AS DOUBLE) AS departure_delay,
+        CAST(sum(arrival_delay) AS DOUBLE) AS arrival_delay
     FROM changes
     GROUP BY origin, event_time
 ),
@@ -60,9 +68,15 @@ totals AS (
         origin,
         event_time,
         has_departure,
-        coalesce(
-            sum(COLUMNS(* EXCLUDE (origin, event_time, has_departure))) OVER so_far, 0
-        )
+        coalesce(sum(departures) OVER so_far, 0) AS departures,
+        coalesce(sum(due) OVER so_far, 0) AS due,
+        coalesce(sum(late) OVER so_far, 0) AS late,
+        coalesce(sum(overdue) OVER so_far, 0) AS overdue,
+        coalesce(sum(overdue_since) OVER so_far, 0) AS overdue_since,
+        coalesce(sum(not_arrived) OVER so_far, 0) AS not_arrived,
+        coalesce(sum(arrived) OVER so_far, 0) AS arrived,
+        coalesce(sum(departure_delay) OVER so_far, 0) AS departure_delay,
+        coalesce(sum(arrival_delay) OVER so_far, 0) AS arrival_delay
     FROM minutes
     WINDOW
         so_far AS (PARTITION BY origin ORDER BY event_time ROWS UNBOUNDED PRECEDING)

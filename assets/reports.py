@@ -1,0 +1,118 @@
+"""What Dagster shows of drift and performance reports, and whether their checks pass."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from assets.events import Verdict
+from ml_platform.errors import PlatformError
+from ml_platform.monitoring import Performance, PerformanceRun, Skew, WindowDrift
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+
+
+def drift_metadata(drift: WindowDrift, link: str | None, snapshot: int) -> dict[str, Any]:
+    """What the UI shows of a drift report; link: its page, if it has one."""
+    return {
+        **({"report": dg.MetadataValue.url(link)} if link else {}),
+        **({} if drift.share is None else {"share drifted": drift.share}),
+        **({} if drift.largest_score is None else {"largest score": drift.largest_score}),
+        "columns drifted": len(drift.drifted),
+        "columns judged": drift.judged,
+        "champion": drift.version,
+        "snapshot": snapshot,
+        "scores": _score_table(drift),
+        **{f"score {c.column}": c.score for c in drift.columns if c.score is not None},
+    }
+
+
+def _score_table(drift: WindowDrift) -> dg.MetadataValue:
+    ordered = sorted(drift.columns, key=lambda c: -1.0 if c.score is None else -c.score)
+    lines = [
+        f"| {f'**{c.column}**' if c.drifted else c.column} | {c.kind} | {c.method} "
+        f"| {'' if c.score is None else f'{c.score:.3f}'} | {c.status} |"
+        for c in ordered
+    ]
+    return dg.MetadataValue.md(
+        "\n".join(
+            [
+                "| column | kind | method | score | status |",
+                "| --- | --- | --- | --- | --- |",
+                *lines,
+            ]
+        )
+    )
+
+
+def drift_verdict(drift: WindowDrift, link: str | None) -> Verdict:
+    """Whether too many columns drifted."""
+    if drift.share is None:
+        return Verdict(
+            True, "too few rows to judge any column", severity=dg.AssetCheckSeverity.WARN
+        )
+    said = f"{len(drift.drifted)} of {drift.judged} columns drifted"
+    return Verdict(
+        passed=not drift.failed,
+        description=f"{said}: {', '.join(drift.drifted)}" if drift.drifted else said,
+        metadata={
+            "share drifted": drift.share,
+            **({"report": dg.MetadataValue.url(link)} if link else {}),
+        },
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+def performance_metadata(found: Performance, run: PerformanceRun) -> dict[str, Any]:
+    """What the UI shows of a performance report."""
+    return {
+        "dagster/partition_row_count": found.rows,
+        "labelled": found.labelled,
+        "coverage": found.coverage,
+        "status": found.status,
+        "model versions": ", ".join(str(version) for version in found.versions),
+        "snapshot": run.snapshot,
+        **{name: float(value) for name, value in found.metrics.items()},
+    }
+
+
+def performance_verdict(use_case: UseCase, found: Performance) -> Verdict:
+    """Whether the metrics keep their bounds."""
+    bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
+    said = [
+        f"{metric} {found.metrics[metric]:.4f}{'' if kept else ' fails'} ({bounds[metric]})"
+        for metric, kept in found.kept.items()
+    ]
+    return Verdict(
+        passed=bool(found.passed),
+        description=f"{', '.join(said)} on {found.labelled} labelled rows",
+        metadata={
+            **{metric: found.metrics[metric] for metric in found.kept},
+            "labelled": found.labelled,
+        },
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+def bounds_of(use_case: UseCase) -> str:
+    """The bounds of a use case, in words."""
+    bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
+    said = ", ".join(f"`{metric}` {each}" for metric, each in bounds.items())
+    return f"Within bounds: {said}." if said else "No bounds are set."
+
+
+def reasons_of(use_case: UseCase, skipped: Mapping[Window, PlatformError]) -> dict[str, str]:
+    """Why partitions have no report, by key."""
+    return {use_case.calendar.key(window): str(error) for window, error in skipped.items()}
+
+
+def agreement_verdict(skew: Skew) -> Verdict:
+    """Whether what was looked up online equals what the join yields."""
+    said = f"{skew.compared} rows by key compared"
+    differing = ", ".join(f"{name} in {count}" for name, count in skew.differing.items())
+    return Verdict(
+        passed=not skew.differing,
+        description=f"{said}; other values of {differing}" if differing else said,
+        metadata={"compared": skew.compared, **dict(skew.differing)},
+        severity=dg.AssetCheckSeverity.WARN,
+    )

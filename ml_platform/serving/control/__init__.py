@@ -1,0 +1,19 @@
+"""What other software may start, decide and end; whatever protocol brings it."""
+
+from ml_platform.serving.control.asked import Backfill, Decide, Rollback, Score, Train, read
+from ml_platform.serving.control.control import Control, open_control
+from ml_platform.serving.control.once import Order, Outcome, order_of
+
+__all__ = [
+    "Backfill",
+    "Control",
+    "Decide",
+    "Order",
+    "Outcome",
+    "Rollback",
+    "Score",
+    "Train",
+    "open_control",
+    "order_of",
+    "read",
+]

@@ -1,0 +1,57 @@
+"""All of it together, on one lake, registry and Dagster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ml_platform.orchestrator import Orchestrator
+from ml_platform.registry import Registry
+from ml_platform.serving.control.decisions import Decisions
+from ml_platform.serving.control.documents import Visible
+from ml_platform.serving.control.launches import Launches
+from ml_platform.serving.control.once import Once, Order
+from ml_platform.serving.control.recording import Recorder
+from ml_platform.serving.control.rollbacks import Rollbacks
+from ml_platform.serving.control.runs import Runs
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Lake
+
+
+@dataclass(frozen=True)
+class Control:
+    """What can be asked for. Everything blocks: it is for threads, not for an event loop."""
+
+    dagster: Orchestrator
+    launches: Launches
+    decisions: Decisions
+    runs: Runs
+    recorder: Recorder
+
+    def end(self, run_id: str, by: str, visible: Visible) -> dict[str, Any]:
+        """End a run, as `Runs.end`; it is recorded where there was something to end."""
+        document, was_under_way = self.runs.end(run_id, visible)
+        if was_under_way:
+            case = self.runs.use_cases[document["run"]["use_case"]]
+            self.recorder.record(Order(case, by), "end run", run_id)
+        return document
+
+    def close(self) -> None:
+        self.dagster.close()
+
+
+def open_control(
+    lake: Lake, registry: Registry, settings: Settings, use_cases: Mapping[str, UseCase]
+) -> Control:
+    """Control of a deployment. Dagster is not asked before something is wanted of it."""
+    dagster = Orchestrator(settings.dagster_url)
+    rollbacks = Rollbacks(lake, dagster, use_cases)
+    runs, recorder = Runs(dagster, use_cases, rollbacks), Recorder(lake)
+    once = Once(settings.root / "control")
+    return Control(
+        dagster,
+        Launches(lake, settings, dagster, runs, once, recorder),
+        Decisions(lake, registry, rollbacks, once, recorder),
+        runs,
+        recorder,
+    )

@@ -1,0 +1,147 @@
+"""What is decided at once, in the lake, whether Dagster is there or not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ml_platform.errors import KeyReused
+from ml_platform.registry import (
+    Promotion,
+    Registry,
+    answer,
+    decided_with,
+    history,
+    point_alias,
+)
+from ml_platform.rollback import Plan, plan_rollback, roll_back
+from ml_platform.serving.control.asked import Decide, Rollback, window_in
+from ml_platform.serving.control.launches import stretches
+from ml_platform.serving.control.once import COMMIT_BODY, COMMIT_KEY, REUSED, Once, Order, Outcome
+from ml_platform.serving.control.recording import Recorder
+from ml_platform.serving.control.rollbacks import DEED, Ordered, Rollbacks
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Commit, Lake
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Answers about versions that wait, and rollbacks, each once under one key.
+
+    All raise KeyReused, and what the registry and the lake raise.
+    """
+
+    lake: Lake
+    registry: Registry
+    rollbacks: Rollbacks
+    once: Once
+    recorder: Recorder
+
+    def decide(self, order: Order, asked: Decide, *, approve: bool) -> Outcome:
+        """Let a version that waits serve, or refuse it. Raises AnswerRefused."""
+        case = order.use_case
+
+        def do() -> Outcome:
+            number = self._decided(order)
+            if number is None:
+                given = answer(
+                    self.lake, self.registry, case, asked.version, approve=approve,
+                    decided_by=order.by, reason=asked.reason, commit=_commit(order),
+                )  # fmt: skip
+            else:
+                given = self._made_before(case, number)
+            self.recorder.record(
+                order, "approve" if approve else "reject", f"version {given.version}",
+                repeated=number is not None, reason=given.reason,
+            )  # fmt: skip
+            return Outcome({"run": None, "decided": _told(case, given)})
+
+        return self.once(order, do)
+
+    def rollback(self, order: Order, asked: Rollback) -> Outcome:
+        """Let an earlier version serve again; which partitions are then made again.
+
+        Exactly those that later versions wrote. The sensor that follows rollbacks has them made,
+        as after one that was ordered elsewhere, and that is what is under way. Raises
+        RollbackRefused, ModelNotFound and ParameterRefused.
+        """
+        case = order.use_case
+        if asked.dry_run:
+            plan = self._plan(order, asked)
+            return Outcome(
+                {"dry_run": True, "would": _told(case, plan.promotion), **_set(case, plan)}
+            )
+
+        def do() -> Outcome:
+            if (number := self._decided(order)) is not None:
+                return self._under_way(order, number, self._made_before(case, number), None)
+            plan = self._plan(order, asked)
+            made = roll_back(self.lake, self.registry, case, plan, _commit(order))
+            # It was appended only if nothing else had been decided since the plan.
+            return self._under_way(order, plan.decisions + 1, made, _set(case, plan))
+
+        return self.once(order, do)
+
+    def _under_way(
+        self, order: Order, number: int, made: Promotion, shown: Mapping[str, Any] | None
+    ) -> Outcome:
+        """Record a rollback; shown: what is made again, None where it was ordered before."""
+        case, total = order.use_case, None if shown is None else shown["partitions"]
+        ordered = Ordered(case, number, made)
+        self.recorder.record(
+            order, DEED, f"version {made.version}", repeated=shown is None,
+            run=ordered.id, reason=made.reason, partitions=None if total is None else str(total),
+        )  # fmt: skip
+        decided = {"decided": _told(case, made), **(shown or {})}
+        if total == 0:
+            return Outcome({"run": None, **decided})
+        return Outcome({**self.rollbacks.begun(ordered, total), **decided}, ordered.id)
+
+    def _plan(self, order: Order, asked: Rollback) -> Plan:
+        case = order.use_case
+        since = None if asked.first is None else window_in(case, "from", asked.first).start
+        return plan_rollback(
+            self.lake, self.registry, case, decided_by=order.by, reason=asked.reason,
+            to=asked.version, since=since,
+        )  # fmt: skip
+
+    def _decided(self, order: Order) -> int | None:
+        """Number of what was decided under the key before, by a worker that did not say so."""
+        if order.key is None:
+            return None
+        number = decided_with(self.lake, order.use_case, COMMIT_KEY, order.key)
+        if number is not None:
+            with self.lake.cursor() as cursor:
+                if self.lake.snapshot_saying(cursor, COMMIT_BODY, order.body) is None:
+                    raise KeyReused(REUSED)
+        return number
+
+    def _made_before(self, case: UseCase, number: int) -> Promotion:
+        # Whoever died right after the decision did not come to this.
+        point_alias(self.lake, self.registry, case)
+        return history(self.lake, case)[number - 1]
+
+
+def _commit(order: Order) -> Commit:
+    case = order.use_case
+    return Commit(order.run_id, case.code_version, f"{case.name}/promotions", extra=order.extra)
+
+
+def _told(case: UseCase, promotion: Promotion) -> dict[str, Any]:
+    since = case.calendar.key(case.calendar.window_at(promotion.effective_from))
+    return {
+        "version": promotion.version,
+        "decision": promotion.decision,
+        "from": since,
+        "by": promotion.decided_by,
+        "reason": promotion.reason,
+        "at": promotion.decided_at.isoformat(),
+    }
+
+
+def _set(case: UseCase, plan: Plan) -> Mapping[str, Any]:
+    """Every partition that is made again."""
+    return {
+        "replaced": list(plan.replaced),
+        "partitions": sum(len(windows) for _, windows in plan.affected.tables),
+        "made_again": {name: stretches(case, windows) for name, windows in plan.affected.tables},
+    }

@@ -1,0 +1,247 @@
+"""What is started in Dagster: trainings, scoring, backfills."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ml_platform.backfill import States, counts, judge
+from ml_platform.backfill.asked import Asked, look_at_landing, with_examples
+from ml_platform.backfill.plan import Due, chunks, due_with_followers
+from ml_platform.backfill.runs import Runs as BackfillRuns
+from ml_platform.backfill.upkeep import newest_complete
+from ml_platform.errors import EmptyPartition, ParameterRefused
+from ml_platform.orchestrator import Orchestrator
+from ml_platform.registry import champions_of
+from ml_platform.serving.control.asked import (
+    Backfill,
+    Score,
+    Train,
+    cutoff_in,
+    stretch_in,
+    window_in,
+)
+from ml_platform.serving.control.once import BODY_NAME, KEY_NAME, Once, Order, Outcome
+from ml_platform.serving.control.recording import Recorder
+from ml_platform.serving.control.runs import REASON, Runs
+from ml_platform.settings import Settings
+from ml_platform.spec.tables import code_version, tables_of
+from ml_platform.spec.use_case import UseCase, feature_table
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake
+
+CAUSE = {"ml_platform/cause": "request"}
+"""Tag of a training, which its model keeps."""
+BACKFILL = "backfill"
+BACKFILL_OF = "dagster/backfill"
+"""Tag of a run that belongs to a backfill of the daemon."""
+
+
+@dataclass(frozen=True)
+class Launches:
+    """Launches runs, each once under one key.
+
+    All raise ParameterRefused where a parameter is wrong, OrchestratorAway and LaunchRefused where
+    Dagster does not answer or does not start it, KeyReused, and what the lake raises.
+    """
+
+    lake: Lake
+    settings: Settings
+    dagster: Orchestrator
+    runs: Runs
+    once: Once
+    recorder: Recorder
+
+    def train(self, order: Order, asked: Train) -> Outcome:
+        """Train a challenger, and have the gate decide about it."""
+
+        def launch() -> Outcome:
+            case, now = order.use_case, datetime.now(UTC)
+            cutoff = cutoff_in(case, asked.cutoff, now) if asked.cutoff else self._newest(case, now)
+            key = case.calendar.key(cutoff)
+            tags = {**CAUSE, **_because(asked.reason)}
+            return self._launch(order, "train", ("model", "promotions"), (key, key), tags)
+
+        return self._once(order, "train", launch)
+
+    def score(self, order: Order, asked: Score) -> Outcome:
+        """Predict a partition or a range; features that are due are computed first, in the run.
+
+        Raises NoChampion where no partition has one.
+        """
+
+        def launch() -> Outcome:
+            case = order.use_case
+            stretch = _stretch_to_score(case, asked)
+            champions, lacking = champions_of(self.lake, case, stretch)
+            if lacking and not champions:
+                raise next(iter(lacking.values()))
+            features = [feature_table(view) for view in case.model_views]
+            due = due_with_followers(case, judge(self.lake, case, stretch, features))
+            tables = [*(name for name in features if due[name]), "predictions"]
+            keys = _keys(case, stretch)
+            return self._launch(order, "score", tables, keys, _because(asked.reason))
+
+        return self._once(order, "score", launch)
+
+    def backfill(self, order: Order, asked: Backfill) -> Outcome:
+        """Compute what is missing, failed or stale; a run that computes all of it is joined."""
+
+        def launch() -> Outcome:
+            due, shown = self._due(order, asked)
+            if not any(due.values()):
+                return Outcome({"run": None, **shown})
+            return self._launch_backfill(order, due, shown, _because(asked.reason))
+
+        if asked.dry_run:
+            return Outcome({"dry_run": True, **self._due(order, asked)[1]})
+        return self._once(order, BACKFILL, launch)
+
+    def _once(self, order: Order, what: str, launch: Callable[[], Outcome]) -> Outcome:
+        return self.once(order, lambda: self._launched(order, what) or launch())
+
+    def _launched(self, order: Order, what: str) -> Outcome | None:
+        """What was launched under the key before, by a worker that did not live to say so."""
+        if order.key is None:
+            return None
+        tag = {KEY_NAME: order.key}
+        if found := self.dagster.runs(tag, limit=1):
+            tags, run_id = found[0].tags, found[0].tags.get(BACKFILL_OF, found[0].id)
+        elif what == BACKFILL and (backfill_id := self.dagster.latest_backfill(tag)) is not None:
+            # The daemon has not launched any of its runs yet.
+            tags, run_id = self.dagster.backfill(backfill_id).tags, backfill_id
+        else:
+            return None
+        order.require_same(tags.get(BODY_NAME))
+        document = self.runs.look(run_id, lambda name: True)
+        self._record(order, what, document, repeated=True)
+        return Outcome(document, run_id, is_repeat=True)
+
+    def _launch(
+        self,
+        order: Order,
+        what: str,
+        tables: Sequence[str],
+        keys: tuple[str, str],
+        tags: Mapping[str, str],
+    ) -> Outcome:
+        names = [f"{order.use_case.name}/{table}" for table in tables]
+        run = self.dagster.launch_range(names, *keys, {**order.tags, **tags})
+        document = self.runs.of_run(run)
+        self._record(order, what, document)
+        return Outcome(document, run.id)
+
+    def _launch_backfill(
+        self, order: Order, due: Due, shown: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> Outcome:
+        case, lock = order.use_case, self.settings.root / "backfill.lock"
+        runs = BackfillRuns(self.dagster, case, lock, order.by, {**order.tags, **tags})
+        first, *others = chunks(case, due)
+        longest = self.settings.max_partitions_per_run or len(first.windows)
+        joined = False
+        if not others and len(first.windows) <= longest:
+            run, joined = runs.start(first)
+            document, run_id = self.runs.of_run(run), run.id
+        else:
+            # One run for each piece, and each when what it reads is there: that is the daemon's.
+            run_id = runs.start_by_daemon(due)
+            document = self.runs.of_backfill(self.dagster.backfill(run_id))
+        self._record(order, BACKFILL, document)
+        return Outcome({**document, "joined": joined, **shown}, run_id)
+
+    def _record(
+        self, order: Order, what: str, document: Mapping[str, Any], *, repeated: bool = False
+    ) -> None:
+        run = document["run"]
+        found = run.get("partitions") or {}
+        stretch = f"{found['first']}...{found['last']}" if "first" in found else None
+        self.recorder.record(
+            order, what, ", ".join(run.get("tables", ())) or BACKFILL, repeated=repeated,
+            run=run["id"], partitions=stretch, reason=run.get("reason"),
+        )  # fmt: skip
+
+    def _due(self, order: Order, asked: Backfill) -> tuple[Due, dict[str, Any]]:
+        """What a backfill has to compute, and that in words."""
+        case = order.use_case
+        if unknown := [name for name in asked.tables if name not in tables_of(case)]:
+            known = ", ".join(tables_of(case))
+            raise ParameterRefused(
+                "tables", f"{case.name} has no table '{unknown[0][:60]}'; it has {known}"
+            )
+        tables = Asked(
+            tuple(asked.tables), only=asked.only, with_sources=asked.with_sources
+        ).tables_in(case)
+        stretch = self._stretch_to_fill(case, asked)
+        look_at_landing(
+            self.lake, case, tables,
+            lambda name: Commit(order.run_id, code_version(case, name), f"{case.name}/{name}"),
+        )  # fmt: skip
+        states = judge(self.lake, case, stretch, tables)
+        due = due_with_followers(case, states, asked.every)
+        return due, _shown(case, states, due)
+
+    def _stretch_to_fill(self, case: UseCase, asked: Backfill) -> Window:
+        now = datetime.now(UTC)
+        begin = window_in(case, "from", asked.first).start if asked.first else case.calendar.start
+        if asked.last:
+            end = stretch_in(case, now, asked.last, asked.last, ("to", "to")).end
+        else:
+            newest = newest_complete(case, now)
+            if newest is None:
+                raise EmptyPartition(f"no partition of {case.name} is over yet")
+            end = min(with_examples(self.lake, case).end, newest.end, key=_utc)
+        if _utc(end) <= _utc(begin):
+            raise ParameterRefused("from", f"'{asked.first}' is not before the end, {end}")
+        return Window(begin, end)
+
+    def _newest(self, case: UseCase, now: datetime) -> Window:
+        """The newest cutoff: the partition that follows the last one with examples, once begun."""
+        calendar, end = case.calendar, case.partitions.closes_at
+        last = now if end is None else min(now, end - timedelta(microseconds=1), key=_utc)
+        following = calendar.window_at(with_examples(self.lake, case).end)
+        return min(following, calendar.window_at(last), key=lambda window: _utc(window.start))
+
+
+def _stretch_to_score(case: UseCase, asked: Score) -> Window:
+    now = datetime.now(UTC)
+    if asked.partition is not None:
+        if asked.first is not None or asked.last is not None:
+            raise ParameterRefused("partition", "give a partition, or `from` and `to`, not both")
+        return stretch_in(case, now, asked.partition, asked.partition, ("partition", "partition"))
+    if asked.first is not None and asked.last is not None:
+        return stretch_in(case, now, asked.first, asked.last, ("from", "to"))
+    lacking = "partition" if asked.first is asked.last else "from" if asked.last else "to"
+    raise ParameterRefused(lacking, "give a partition, or a range by `from` and `to`")
+
+
+def _shown(case: UseCase, states: States, due: Due) -> dict[str, Any]:
+    found = {
+        table: {
+            **{standing.value: count for standing, count in counts(by_window.values()).items()},
+            "to_compute": len(due[table]),
+            "which": stretches(case, due[table]),
+        }
+        for table, by_window in states.items()
+    }
+    return {"partitions": sum(map(len, due.values())), "tables": found}
+
+
+def stretches(case: UseCase, windows: Iterable[Window]) -> list[dict[str, Any]]:
+    """Unbroken stretches of partitions, by their first and last keys."""
+    return [
+        {"first": first, "last": last}
+        for first, last in (_keys(case, s) for s in case.calendar.stretches(windows))
+    ]
+
+
+def _keys(case: UseCase, stretch: Window) -> tuple[str, str]:
+    windows = list(case.calendar.windows(stretch))
+    return case.calendar.key(windows[0]), case.calendar.key(windows[-1])
+
+
+def _because(reason: str | None) -> Mapping[str, str]:
+    return {} if reason is None else {REASON: reason}
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)

@@ -1,0 +1,114 @@
+"""A landing folder that is a URL: what the service writes is brought there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from ml_platform.serving.outbox import Outbox, written_below
+from ml_platform.serving.review import ReviewQueue
+from ml_platform.sources import ingest
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Lake
+from tests.served import Deployment, deploy
+from tests.test_serving_log import LOGGED, declare, published, rows_of
+from tests.trips_use_case import COMMIT, days
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Store:
+    """An object store of its own, and a deployment whose landing folder is a bucket in it."""
+
+    client: Any
+    deployment: Deployment
+
+    @property
+    def objects(self) -> list[str]:
+        listed = self.client.list_objects_v2(Bucket="landing").get("Contents", [])
+        return [each["Key"] for each in listed]
+
+    @property
+    def waiting(self) -> list[str]:
+        """Files that are still here."""
+        made = self.deployment
+        folder = written_below(made.settings, made.use_case)
+        return [str(path.relative_to(folder)) for path in folder.rglob("*.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    made = declare(deploy(tmp_path_factory.mktemp("outbox")), LOGGED)
+    made.promote(20)
+    published(made)
+    made.lake.close()
+    remote = made.settings.model_copy(
+        update={
+            "landing": "s3://landing",
+            "extensions": ("httpfs",),
+            "secrets_sql": SecretStr(
+                f"CREATE SECRET (TYPE s3, KEY_ID 'key', SECRET 'secret', REGION 'us-east-1', "
+                f"ENDPOINT '{host}:{port}', URL_STYLE 'path', USE_SSL false)"
+            ),
+        }
+    )
+    lake = Lake(remote)
+    client = boto3.client(
+        "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1",
+        aws_access_key_id="key", aws_secret_access_key="secret",
+    )  # fmt: skip
+    try:
+        yield Store(client, Deployment(made.root, remote, lake, made.registry, made.use_case))
+    finally:
+        lake.close()
+        server.stop()
+
+
+def ingested(lake: Lake, case: UseCase, source: str) -> int:
+    report = ingest(lake, case, source, days(29, 29), COMMIT)
+    (counts,) = report.windows.values()
+    assert counts.landed == counts.ingested
+    return counts.ingested
+
+
+def test_what_cannot_be_brought_stays_and_is_brought_later(store: Store) -> None:
+    made = store.deployment
+    # There is no such bucket yet.
+    with made.client() as client:
+        answer = client.post("/predict/trips", json={"rows": rows_of(29)})
+        assert answer.status_code == 200
+    assert len(store.waiting) == 1
+    store.client.create_bucket(Bucket="landing")
+    outbox = Outbox(made.lake, [made.use_case])
+    outbox.empty()
+    assert store.waiting == []
+    (name,) = store.objects
+    assert name.startswith("trips/requests/")
+    # Brought a second time by nobody.
+    outbox.empty()
+    assert store.objects == [name]
+    assert ingested(made.lake, made.use_case, "requests") == len(rows_of(29))
+
+
+def test_answers_of_reviewers_count_from_the_moment_they_are_given(store: Store) -> None:
+    made = store.deployment
+    reviews = ReviewQueue(made.lake, [made.use_case])
+    first, second, *others = [each.prediction_id for each in reviews.waiting("trips")]
+    with made.client() as client:
+        assert client.post(f"/review/trips/{first}", json={"label": True}).status_code == 202
+        # Here, in a file that is appended to.
+        assert [each.prediction_id for each in reviews.waiting("trips")] == [second, *others]
+    # There, and not ingested yet.
+    assert store.waiting == []
+    assert [each.prediction_id for each in reviews.waiting("trips")] == [second, *others]
+    assert ingested(made.lake, made.use_case, "feedback") == 1
+    assert [each.prediction_id for each in reviews.waiting("trips")] == [second, *others]
