@@ -37,7 +37,7 @@ def build_app(
     who asks is found out inside of it, so that those who are turned away are seen as well.
     """
     return Starlette(
-        routes=guard([*_routes(service), *routes], lambda: service.live.names),
+        routes=guard([*_routes(service, admission), *routes], lambda: service.live.names),
         middleware=[*middleware, Middleware(Admitting, admission)],
         lifespan=lifespan,
         exception_handlers={
@@ -47,13 +47,13 @@ def build_app(
     )
 
 
-def _routes(service: Service) -> list[Route]:
+def _routes(service: Service, admission: Admission) -> list[Route]:
     v2, mlflow, plain = V2(service), Invocations(service), Plain(service)
 
     async def openapi(request: Request) -> Response:
         # The document has an example of each use case: nobody sees those of others.
         readable = request.scope["caller"].those_where("read", service.live.names)
-        document = describe(service.live, readable)
+        document = describe(service.live, readable, authentication=admission.on)
         return Response(msgspec.json.encode(document), media_type="application/json")
 
     feedback = Feedback(service)
