@@ -4,6 +4,7 @@ from typing import Any
 
 from ml_platform.features import entity_types
 from ml_platform.registry import ModelVersion
+from ml_platform.serving.calls import PREDICTION_ID
 from ml_platform.serving.feedback import KINDS, MOST_ITEMS
 from ml_platform.serving.http.paths.operations import (
     OF_BODIES,
@@ -97,7 +98,7 @@ def _review_paths(case: UseCase, model: ModelVersion) -> Paths:
             fields({"skip": {"const": True}, "by": by}, "by", closed=True),
         ]
     }
-    prediction = in_path("prediction", "As the queue names it.", PREDICTION)
+    prediction = in_path("prediction", "As the queue names it.", PREDICTION, PREDICTION_ID.pattern)
     return {
         f"/review/{case.name}": {
             "get": operation(

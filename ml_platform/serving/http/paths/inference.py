@@ -22,7 +22,7 @@ from ml_platform.spec.use_case import UseCase
 TEXT_SCHEMA = {"type": "string"}
 FLAG = {"type": "boolean"}
 SHAPE = {"type": "array", "items": {"type": "integer"}}
-PARAMETERS = {"type": "object"}
+PARAMETERS = {"type": ["object", "null"]}
 DATATYPES = [*NUMPY_TYPES, BYTES]
 DESCRIBED = fields({"name": TEXT_SCHEMA, "datatype": {"enum": DATATYPES}, "shape": SHAPE})
 READY = fields({"ready": FLAG})
@@ -117,7 +117,12 @@ def _asked(model: ModelVersion) -> dict[str, Any]:
         {
             "name": {"enum": list(model.columns)},
             "datatype": {"enum": DATATYPES},
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+            "shape": {
+                "type": "array",
+                "items": {"type": "integer", "minimum": 0},
+                "minItems": 1,
+                "maxItems": 2,
+            },
             "data": {"type": "array"},
             "parameters": PARAMETERS,
         },
@@ -129,9 +134,9 @@ def _asked(model: ModelVersion) -> dict[str, Any]:
     )
     schema = fields(
         {
-            "id": TEXT_SCHEMA,
+            "id": {"type": ["string", "null"]},
             "inputs": {"type": "array", "items": tensor, "minItems": 1},
-            "outputs": {"type": "array", "items": output},
+            "outputs": {"type": ["array", "null"], "items": output},
             "parameters": PARAMETERS,
         },
         "id",

@@ -136,9 +136,13 @@ def json_body(schema: Schema, example: Any) -> dict[str, Any]:
     return {"required": True, "content": {JSON: {"schema": schema, "example": example}}}
 
 
-def in_path(name: str, description: str, example: str) -> dict[str, Any]:
+def in_path(
+    name: str, description: str, example: str, pattern: str | None = None
+) -> dict[str, Any]:
     """A part of the path."""
-    schema = {"type": "string", "minLength": 1, "maxLength": 200}
+    schema: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 200}
+    if pattern is not None:
+        schema["pattern"] = f"^{pattern}$"
     return {
         "name": name, "in": "path", "required": True, "description": description,
         "schema": schema, "example": example,
@@ -147,7 +151,8 @@ def in_path(name: str, description: str, example: str) -> dict[str, Any]:
 
 def value_schema(kind: str) -> dict[str, Any]:
     """A value of a column, by its DuckDB type; null stands for what is missing."""
-    return {"type": ["number" if is_numeric(kind) else "string", "null"]}
+    # Truth values are numbers to a model.
+    return {"type": ["number", "boolean", "null"] if is_numeric(kind) else ["string", "null"]}
 
 
 def fields(properties: Mapping[str, Any], *optional: str, closed: bool = False) -> dict[str, Any]:
