@@ -37,7 +37,8 @@ PlatformError
 │   └── RunFailed        a run or a backfill did not come to a good end
 └── RequestError         a request cannot be answered
     ├── RequestRefused   it is not as it should be: which column, what is wrong
-    │   └── ParameterRefused  one parameter of what is to be done is not as it should be
+    │   ├── ParameterRefused  one parameter of what is to be done is not as it should be
+    │   └── UnsupportedMedia  its body is in a form that is not read
     ├── KeyReused        another request was made with this Idempotency-Key
     ├── NotServed        no such use case, or no such version of it, is served
     ├── RequestTooLarge  it has more bytes or rows than are taken
@@ -254,6 +255,10 @@ class ParameterRefused(RequestRefused):
 
 class KeyReused(RequestError):
     """An Idempotency-Key that came with another request before."""
+
+
+class UnsupportedMedia(RequestRefused):
+    """A body is in a form that is not read: another content type, or packed in another way."""
 
 
 class NotServed(RequestError):

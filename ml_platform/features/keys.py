@@ -21,6 +21,8 @@ from ml_platform.spec.queries import literal, quote
 
 BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
 PLAIN_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+SHOWN = 60
+"""Longest text of a caller that is repeated in an error."""
 # Up to here a float holds every whole number.
 EXACT = 1 << 53
 
@@ -53,7 +55,7 @@ def plain_text(value: Any) -> str | None:
     text: str | None = None
     match value:
         case str() if not _is_text(value):
-            raise ValueError(f"{value!a} is not text")
+            raise ValueError(f"{value[:SHOWN]!a} is not text")
         case str():
             text = value
         case bool():
@@ -111,7 +113,7 @@ class KeyTexts:
             return None
         text, fits = read_value(self._connection, kind, given)
         if not fits:
-            raise ExampleRefused(column, f"'{given}' is not {kind}")
+            raise ExampleRefused(column, f"'{given[:SHOWN]}' is not {kind}")
         return text
 
 
@@ -122,7 +124,9 @@ def read_value(
     text, failed = connection.execute(
         f"SELECT CAST(typed AS VARCHAR), {failed_sql('given', 'typed', kind)} "
         f"FROM (SELECT given, {typed_sql('given', kind)} AS typed "
-        f"FROM (SELECT {literal(given)} AS given))"
+        # Not as a literal: a text may hold a NUL, which ends a statement.
+        "FROM (SELECT CAST($1 AS VARCHAR) AS given))",
+        [given],
     ).fetchall()[0]
     return text, not failed
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ml_platform.errors import ExampleRefused, QueryFailed
 from ml_platform.features.frame import as_model_input, example_items, join_keys
-from ml_platform.features.keys import key_sql, plain_text, read_value
+from ml_platform.features.keys import SHOWN, key_sql, plain_text, read_value
 from ml_platform.sources.contract import failed_sql, type_names, typed_sql
 from ml_platform.spec.lineage import columns_read
 from ml_platform.spec.queries import is_numeric, literal, quote
@@ -176,7 +176,7 @@ class RequestReader:
                 for values, (column, kind) in zip(given, self._types.items(), strict=True):
                     for value in values:
                         if value is not None and not self._is_of(kind, value):
-                            raise ExampleRefused(column, f"'{value}' is not {kind}")
+                            raise ExampleRefused(column, f"'{value[:SHOWN]}' is not {kind}")
         if untimed.any():
             raise ExampleRefused(self._event_time, "is missing; a row to predict has an event time")
 

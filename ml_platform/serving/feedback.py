@@ -131,7 +131,7 @@ class _Box:
             raise RequestRefused("should be an object with a label")
         for key in item:
             if key not in {*OTHER_KEYS, *self._entity}:
-                raise RequestRefused(f"no such key{suggest(key, OTHER_KEYS)}", key[:60])
+                raise RequestRefused(f"no such key{suggest(key[:60], OTHER_KEYS)}", key[:60])
         kind = item.get("kind", "label")
         if kind not in KINDS:
             raise RequestRefused(f"kind should be {' or '.join(KINDS)}")

@@ -1,4 +1,6 @@
-"""Connections whose requests do not begin: closed, so that idle callers hold none of them.
+"""Connections whose requests do not begin, or whose heads do not end: closed.
+
+So idle callers hold no connection, and nobody fills the memory with header lines.
 
 New processes are handed what is made here, and import this module before they answer uvicorn that
 they live: it imports nothing that takes long, and nor does `tls`.
@@ -6,9 +8,15 @@ they live: it imports nothing that takes long, and nor does `tls`.
 
 import asyncio
 import functools
+import json
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MOST_LINES_BYTES = 65_536
+"""That may come without a head's end or a body's part among them: of a head, of what may follow a
+body. Nobody else bounds what is kept of them."""
 
 
 class TimedHeads(HttpToolsProtocol):
@@ -22,6 +30,8 @@ class TimedHeads(HttpToolsProtocol):
         super().__init__(**given)
         self._head_seconds = head_seconds
         self._head_due: asyncio.TimerHandle | None = None
+        self._lines_bytes = 0
+        self._got_on = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -32,10 +42,18 @@ class TimedHeads(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._got_on = False
         super().data_received(data)
+        self._lines_bytes = 0 if self._got_on else self._lines_bytes + len(data)
+        if self._lines_bytes > MOST_LINES_BYTES and not self.transport.is_closing():
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            self._end_with(status, f"header lines of more than {MOST_LINES_BYTES} bytes")
         # Also what goes on to trickle in after its answer: empty lines, the rest of a body.
         if self._head_due is None and (self.cycle is None or self.cycle.response_complete):
             self._expect_head()
+
+    def send_400_response(self, msg: str) -> None:
+        self._end_with(HTTPStatus.BAD_REQUEST, "this is no HTTP request")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -43,8 +61,13 @@ class TimedHeads(HttpToolsProtocol):
             self._expect_head()
 
     def on_headers_complete(self) -> None:
+        self._got_on = True
         self._stop_waiting()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._got_on = True
+        super().on_body(body)
 
     def _expect_head(self) -> None:
         if not self.transport.is_closing():
@@ -54,6 +77,21 @@ class TimedHeads(HttpToolsProtocol):
         if self._head_due is not None:
             self._head_due.cancel()
             self._head_due = None
+
+    def _end_with(self, status: HTTPStatus, detail: str) -> None:
+        problem = {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status,
+            "detail": detail,
+        }
+        body = json.dumps(problem).encode()
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
     def _give_up(self) -> None:
         self._head_due = None

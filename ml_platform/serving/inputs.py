@@ -101,7 +101,7 @@ def _count_rows(columns: Mapping[str, Values]) -> int:
 
 def _numbers(name: str, values: Values, seen: SeenColumn) -> NDArray[np.float64]:
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
-        numbers = values.astype(np.float64)
+        numbers = _floats(name, values)
     else:
         numbers = np.array([_number(name, row, v) for row, v in enumerate(values)], np.float64)
     infinite = np.isinf(numbers)
@@ -113,12 +113,22 @@ def _numbers(name: str, values: Values, seen: SeenColumn) -> NDArray[np.float64]
     return numbers
 
 
+def _floats(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+    if values.dtype.kind in "iu":
+        inexact = (values > LARGEST_EXACT) | (values < -LARGEST_EXACT)
+        if inexact.any():
+            raise RequestRefused(_too_large(int(inexact.argmax())), name)
+    # A NaN that signals is one like the others.
+    with np.errstate(invalid="ignore"):
+        return values.astype(np.float64)
+
+
 def _number(name: str, row: int, value: Any) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool | int | float | np.number | np.bool_):
         if isinstance(value, int) and abs(value) > LARGEST_EXACT:
-            raise RequestRefused(f"row {row} is a whole number too large to be exact", name)
+            raise RequestRefused(_too_large(row), name)
         return float(value)
     raise RequestRefused(f"row {row} is {_shown(value)} where a number is expected", name)
 
@@ -138,6 +148,10 @@ def _texts(name: str, values: Values, seen: SeenColumn, known_categories: bool) 
             raise RequestRefused(problem, name)
         texts[row] = value
     return texts
+
+
+def _too_large(row: int) -> str:
+    return f"row {row} is a whole number too large to be exact"
 
 
 def _never_missing(row: int) -> str:

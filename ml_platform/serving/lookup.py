@@ -75,7 +75,8 @@ class Lookup:
                 raise RequestRefused(
                     f"is missing in row {number}; send null where its value is not known", column
                 )
-            checked.append(row if row.get(self._event_time) else {**row, self._event_time: now})
+            timed = row.get(self._event_time) is not None
+            checked.append(row if timed else {**row, self._event_time: now})
         return Examples(checked)
 
     def complete(self, examples: Examples, model: ModelVersion, known_categories: bool) -> Found:

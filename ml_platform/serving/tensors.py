@@ -158,11 +158,8 @@ def _split(tensor: Tensor, model: ModelVersion) -> dict[str, Values]:
     if texts or tensor.shape[1] != len(model.columns):
         needed = f"one tensor for each of the {len(model.columns)} columns"
         raise RequestRefused(f"'{tensor.name[:60]}' is no column of the model; send {needed}")
-    try:
-        table = np.asarray(tensor.values, dtype=np.float64).reshape(tensor.shape)
-    except (TypeError, ValueError):
-        raise RequestRefused("holds values that are no numbers", tensor.name[:60]) from None
-    return {name: table[:, index] for index, name in enumerate(model.columns)}
+    width = len(model.columns)
+    return {name: tensor.values[index::width] for index, name in enumerate(model.columns)}
 
 
 def _dtype(name: str, datatype: str) -> "np.dtype[Any]":

@@ -76,6 +76,8 @@ class Admitting(grpc.aio.ServerInterceptor):
     def _checking(self, handler: Handler, caller: Caller, need: Need) -> Handler:
         async def answer(request: Any, context: Context) -> Any:
             try:
+                if isinstance(request, RequestError):
+                    raise request
                 self._check(caller, need, request)
             except RequestError as error:
                 await abort(context, error)

@@ -6,9 +6,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from ml_platform.errors import PlatformError, RequestRefused
+from ml_platform.errors import PlatformError, RequestError, RequestRefused
 from ml_platform.serving.admission import Admission
 from ml_platform.serving.calls import Call
+from ml_platform.serving.grpc.bodies import OPTIONS, Timed, reader
 from ml_platform.serving.grpc.codes import Context, abort
 from ml_platform.serving.grpc.guard import Admitting
 from ml_platform.serving.grpc.messages import SERVICE, message_class, methods
@@ -33,6 +34,9 @@ CONTENTS = {
     "FP32": "fp32_contents", "FP64": "fp64_contents", BYTES: "bytes_contents",
 }  # fmt: skip
 
+MOST_CALLS = 256
+"""At once on one connection; further ones wait at the client."""
+
 Handler = Callable[[Any, Context], Awaitable[Any]]
 
 
@@ -47,14 +51,19 @@ async def start_server(
     """
     settings = service.settings
     server = grpc.aio.server(
-        interceptors=[*interceptors, Admitting(admission, lambda: service.live.names)],
+        interceptors=[
+            Timed(settings.body_seconds),
+            *interceptors,
+            Admitting(admission, lambda: service.live.names),
+        ],
         options=[
             ("grpc.max_receive_message_length", settings.most_bytes),
             ("grpc.so_reuseport", 1),
-            ("grpc.server_handshake_timeout_ms", int(settings.head_seconds * 1000)),
+            *OPTIONS,
+            *_patience(int(settings.head_seconds * 1000)),
         ],
     )
-    server.add_generic_rpc_handlers((_handlers(_Methods(service)),))
+    server.add_generic_rpc_handlers((_handlers(_Methods(service), settings.most_bytes),))
     address, tls = f"{settings.host}:{settings.grpc_port}", certificates(settings)
     if tls is None:
         port = server.add_insecure_port(address)
@@ -62,6 +71,17 @@ async def start_server(
         port = server.add_secure_port(address, tls.grpc_credentials())
     await server.start()
     return server, port
+
+
+def _patience(milliseconds: int) -> Iterator[tuple[str, int]]:
+    """Options that end connections which nobody speaks on, and bound the calls of each."""
+    yield "grpc.server_handshake_timeout_ms", milliseconds
+    # Who does not answer a ping in time is not there any more.
+    yield "grpc.keepalive_time_ms", milliseconds
+    yield "grpc.http2.ping_timeout_ms", milliseconds
+    yield "grpc.keepalive_permit_without_calls", 1
+    yield "grpc.http2.max_pings_without_data", 0
+    yield "grpc.max_concurrent_streams", MOST_CALLS
 
 
 class _Methods:
@@ -106,13 +126,13 @@ class _Methods:
         return response
 
 
-def _handlers(served: _Methods) -> grpc.GenericRpcHandler:
+def _handlers(served: _Methods, most_bytes: int) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
             name: grpc.unary_unary_rpc_method_handler(
                 _answering(getattr(served, name)),
-                request_deserializer=asked.FromString,
+                request_deserializer=reader(asked, most_bytes),
                 response_serializer=answered.SerializeToString,
             )
             for name, asked, answered in methods()
@@ -123,6 +143,8 @@ def _handlers(served: _Methods) -> grpc.GenericRpcHandler:
 def _answering(handler: Handler) -> Callable[[Any, Context], Any]:
     async def answer(request: Any, context: Context) -> Any:
         try:
+            if isinstance(request, RequestError):
+                raise request
             return await handler(request, context)
         except PlatformError as error:
             await abort(context, error)
@@ -137,7 +159,7 @@ def _read_tensors(request: Any) -> Iterator[Tensor]:
     for index, each in enumerate(request.inputs):
         name, kind, shape = each.name, each.datatype, tuple(each.shape)
         if any(size < 0 for size in shape):
-            raise RequestRefused(f"shape {list(shape)} has a negative size", name[:60])
+            raise RequestRefused("its shape has a negative size", name[:60])
         if raw:
             yield Tensor(name, kind, shape, read_binary(name, kind, raw[index]))
             continue
@@ -157,7 +179,8 @@ def _respond(request: Any, answer: Answer) -> Any:
         model_name=request.model_name, model_version=version, id=request.id
     )
     tensors = {tensor.name: tensor for tensor in tensors_of(answer)}
-    wanted = [output.name for output in request.outputs] or list(tensors)
+    # Each once, however often it is asked for.
+    wanted = dict.fromkeys(output.name for output in request.outputs) or tensors
     for name in wanted:
         if name not in tensors:
             known = ", ".join(tensors)

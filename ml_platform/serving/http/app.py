@@ -18,7 +18,11 @@ from ml_platform.serving.http.guard import Admitting, guard
 from ml_platform.serving.http.invocations import Invocations
 from ml_platform.serving.http.openapi import describe
 from ml_platform.serving.http.plain import Plain
-from ml_platform.serving.http.problems import answer_http_exception, answer_platform_error
+from ml_platform.serving.http.problems import (
+    answer_http_exception,
+    answer_platform_error,
+    answer_unexpected,
+)
 from ml_platform.serving.http.v2 import V2
 from ml_platform.serving.service import Service
 
@@ -36,24 +40,28 @@ def build_app(
     routes: those besides predictions. middleware: what is around all of them, outermost first;
     who asks is found out inside of it, so that those who are turned away are seen as well.
     """
-    return Starlette(
-        routes=guard([*_routes(service), *routes], lambda: service.live.names),
+    app = Starlette(
+        routes=guard([*_routes(service, admission), *routes], lambda: service.live.names),
         middleware=[*middleware, Middleware(Admitting, admission)],
         lifespan=lifespan,
         exception_handlers={
             PlatformError: answer_platform_error,
             HTTPException: answer_http_exception,
+            Exception: answer_unexpected,
         },
     )
+    # A redirect would lead wherever the Host header says; another path is another path.
+    app.router.redirect_slashes = False
+    return app
 
 
-def _routes(service: Service) -> list[Route]:
+def _routes(service: Service, admission: Admission) -> list[Route]:
     v2, mlflow, plain = V2(service), Invocations(service), Plain(service)
 
     async def openapi(request: Request) -> Response:
         # The document has an example of each use case: nobody sees those of others.
         readable = request.scope["caller"].those_where("read", service.live.names)
-        document = describe(service.live, readable)
+        document = describe(service.live, readable, authentication=admission.on)
         return Response(msgspec.json.encode(document), media_type="application/json")
 
     feedback = Feedback(service)

@@ -1,6 +1,7 @@
 """Bodies of requests: read within bounds of size and time, unpacked, parsed."""
 
 import asyncio
+import re
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from ml_platform.errors import RequestRefused, RequestTooLarge
+from ml_platform.errors import RequestRefused, RequestTooLarge, UnsupportedMedia
 from ml_platform.settings import ServingSettings
 
+LENGTH = re.compile(r"[0-9]{1,18}")
 GZIP = 16 + zlib.MAX_WBITS
 """As zlib is told that a gzip header comes first."""
 
@@ -19,13 +21,14 @@ async def read_body(request: Request, settings: ServingSettings) -> bytes:
     """The body, unpacked where it says that it is gzip.
 
     Raises RequestTooLarge as soon as more than `most_bytes` have come, or would come out of what
-    was packed; RequestRefused where it does not arrive in time or cannot be unpacked.
+    was packed; RequestRefused where it does not arrive in time or cannot be unpacked,
+    UnsupportedMedia where it is packed in another way.
     """
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding not in {"identity", "gzip"}:
-        raise RequestRefused(f"content-encoding '{encoding[:40]}' is not known; send gzip or none")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > settings.most_bytes:
+        raise UnsupportedMedia(f"content-encoding '{encoding[:40]}' is not read; send gzip or none")
+    declared = read_length(request.headers.get("content-length", ""))
+    if declared is not None and declared > settings.most_bytes:
         raise _too_large(settings)
     try:
         async with asyncio.timeout(settings.body_seconds):
@@ -45,11 +48,21 @@ def parse_json(body: bytes) -> Any:
         raise RequestRefused("the body is empty; send JSON")
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         hint = ""
         if b"NaN" in body or b"Infinity" in body:
             hint = "; NaN and Infinity are no JSON, send null for a value that is missing"
         raise RequestRefused(f"the body is no JSON: {error}{hint}") from None
+
+
+def read_length(text: str) -> int | None:
+    """The number of bytes that a header names; None where it names none.
+
+    >>> read_length("120"), read_length("²"), read_length("-1")
+    (120, None, None)
+    """
+    # Header lines are latin-1, which has more digits than a length is written with.
+    return int(text) if LENGTH.fullmatch(text) else None
 
 
 async def _collect(stream: AsyncIterator[bytes], settings: ServingSettings) -> bytes:

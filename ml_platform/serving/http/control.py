@@ -112,7 +112,7 @@ class ControlPaths:
             parameters = read(await read_body(request, self.settings), kind)
             caller: Caller = request.scope["caller"]
             key = _key_of(request)
-            order = order_of(use_case, caller.name, request.url.path, key, parameters)
+            order = order_of(use_case, caller.name, request.scope["path"], key, parameters)
             return _answer(await self._aside(do, order, parameters))
 
         return handle

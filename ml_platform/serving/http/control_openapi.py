@@ -29,6 +29,7 @@ PROBLEMS = {
     "404": "There is no such use case, version or run.",
     "409": "It cannot be done as things are; what Dagster refuses is in its own words.",
     "413": "Too many bytes.",
+    "415": "The body is in a form that is not read: send JSON, as it is or packed with gzip.",
     "422": "This Idempotency-Key came with other parameters before.",
     "429": "This caller asks too often; Retry-After says when to ask again.",
     "502": "Dagster failed.",

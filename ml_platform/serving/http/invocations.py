@@ -1,5 +1,6 @@
 """MLflow's scoring protocol: what `mlflow models serve` answers, for the same clients."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from ml_platform.errors import RequestRefused
+from ml_platform.errors import RequestRefused, UnsupportedMedia
 from ml_platform.registry import ModelVersion
 from ml_platform.registry.prediction import POSITIVE
 from ml_platform.serving.http.bodies import parse_json, read_body
@@ -43,7 +44,7 @@ class Invocations:
         with calling(self.service, request, "mlflow", name) as call:
             kind = request.headers.get("content-type", "application/json").split(";")[0].strip()
             if kind != "application/json":
-                raise RequestRefused(
+                raise UnsupportedMedia(
                     f"content type '{kind[:60]}' is not taken; send application/json"
                 )
             document = parse_json(await read_body(request, self.service.settings))
@@ -93,8 +94,8 @@ def _from_split(content: Any, model: ModelVersion) -> dict[str, Values]:
     names = content.get("columns", list(model.columns))
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise RequestRefused("`columns` should be a list of names")
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise RequestRefused("is there twice", name[:60])
     for number, row in enumerate(content["data"]):
         if not isinstance(row, list) or len(row) != len(names):

@@ -21,11 +21,13 @@ from ml_platform.errors import (
     NoChampion,
     NotKept,
     NotServed,
+    OnlineStoreError,
     OrchestratorAway,
     OrchestratorError,
     Overloaded,
     ParameterRefused,
     PlatformError,
+    QueryFailed,
     RateExceeded,
     RegistryAway,
     RequestRefused,
@@ -34,15 +36,20 @@ from ml_platform.errors import (
     RunUnknown,
     TableNotFound,
     Unauthenticated,
+    UnsupportedMedia,
 )
 
 STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     RequestRefused: HTTPStatus.BAD_REQUEST,
+    UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     NotServed: HTTPStatus.NOT_FOUND,
     ModelNotFound: HTTPStatus.NOT_FOUND,
     RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     # The rows passed every check and the model still cannot: an imputer is missing, say.
     ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    # Values of their types that the use case's SQL cannot compute with: a sum overflows, say.
+    QueryFailed: HTTPStatus.UNPROCESSABLE_ENTITY,
+    OnlineStoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     IssuerAway: HTTPStatus.SERVICE_UNAVAILABLE,
     RateExceeded: HTTPStatus.TOO_MANY_REQUESTS,
@@ -111,9 +118,18 @@ def answer_error(error: PlatformError) -> Response:
     return problem(status, str(error), headers, **more)
 
 
+async def answer_unexpected(request: Request, error: Exception) -> Response:
+    """What any other error becomes: nothing of it is told, the log has it."""
+    request_id = str(request.scope.get("state", {}).get("request_id", ""))
+    detail = "the service failed at this request; its log has the reason under the request's id"
+    headers = {"X-Request-Id": request_id} if request_id else {}
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail, headers)
+
+
 async def answer_http_exception(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses: paths and methods that there are not."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    # Not `request.url`, which is made of the Host header too, whatever that holds.
+    detail = f"{request.method} {request.scope['path'][:200]}: {error.detail}"
     return problem(status, detail, error.headers)

@@ -1,0 +1,89 @@
+"""Messages of calls: read within bounds of size and time, unpacked, parsed."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from ml_platform.errors import RequestError, RequestRefused, RequestTooLarge
+from ml_platform.serving.grpc.codes import Context
+
+PACKED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How gzip and deflate begin; no message of the protocol does."""
+EITHER = 32 + zlib.MAX_WBITS
+"""As zlib is told to find out which of the two it is."""
+OPTIONS = (("grpc.per_message_decompression", 0),)
+"""For the server: gRPC itself would unpack a message to any size before it looks at it."""
+
+
+class Timed(grpc.aio.ServerInterceptor):
+    """Ends calls whose message does not arrive; gRPC alone would wait for it for ever."""
+
+    def __init__(self, body_seconds: float) -> None:
+        self._seconds = body_seconds
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """The handler, which is handed its message as soon as it has come."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        inner: Any = handler.unary_unary
+
+        async def answer(messages: AsyncIterator[Any], context: Context) -> Any:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    message = await anext(messages)
+            except TimeoutError:
+                problem = f"the message did not arrive within {self._seconds:g} seconds"
+                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, problem)
+            except StopAsyncIteration:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is no message")
+            return await inner(message, context)
+
+        # As a method of many messages, of which one is read: of a method of one message gRPC
+        # calls nobody before it has come. To the caller the two are the same.
+        return grpc.stream_unary_rpc_method_handler(
+            cast(Any, answer),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def reader(kind: Any, most_bytes: int) -> Callable[[bytes], Any]:
+    """What makes a message of bytes.
+
+    Where they are none it yields the RequestError instead: raised here, it would reach the caller
+    as a failure of the server.
+    """
+
+    def read(data: bytes) -> Any:
+        try:
+            return kind.FromString(_unpacked(data, most_bytes))
+        except DecodeError:
+            return RequestRefused(f"the message is no {kind.DESCRIPTOR.name}")
+        except RequestError as error:
+            return error
+
+    return read
+
+
+def _unpacked(data: bytes, most_bytes: int) -> bytes:
+    if not data.startswith(PACKED):
+        return data
+    unpacker = zlib.decompressobj(EITHER)
+    try:
+        unpacked = unpacker.decompress(data, most_bytes + 1)
+    except zlib.error:
+        return data
+    if len(unpacked) > most_bytes:
+        raise RequestTooLarge(f"the message is larger than {most_bytes} bytes; send it in parts")
+    # What ends too early is no message either.
+    return unpacked if unpacker.eof else data

@@ -1,0 +1,20 @@
+"""What openapi.json says of the service's paths, a module for each group of them."""
+
+from ml_platform.serving.http.paths.feedback import feedback_paths
+from ml_platform.serving.http.paths.inference import inference_paths
+from ml_platform.serving.http.paths.invocations import invocation_paths
+from ml_platform.serving.http.paths.monitoring import monitoring_paths
+from ml_platform.serving.http.paths.operations import PROBLEM, Group, Paths, Served
+from ml_platform.serving.http.paths.plain import plain_paths
+
+__all__ = [
+    "PROBLEM",
+    "Group",
+    "Paths",
+    "Served",
+    "feedback_paths",
+    "inference_paths",
+    "invocation_paths",
+    "monitoring_paths",
+    "plain_paths",
+]

@@ -1,0 +1,74 @@
+"""Rows by key in plain JSON, as openapi.json describes them."""
+
+from typing import Any
+
+from ml_platform.features import needed_columns
+from ml_platform.registry import ModelVersion
+from ml_platform.serving.http.paths.operations import (
+    OF_PREDICTIONS,
+    Paths,
+    Schema,
+    Served,
+    answer,
+    fields,
+    json_body,
+    operation,
+    value_schema,
+)
+from ml_platform.serving.http.paths.samples import key_row
+from ml_platform.spec.use_case import UseCase
+
+
+def plain_paths(served: Served) -> Paths:
+    """`/predict/{model}`."""
+    return {
+        f"/predict/{case.name}": {"post": _predict(case, model)} for case, model in served.models()
+    }
+
+
+def _predict(case: UseCase, model: ModelVersion) -> dict[str, Any]:
+    event_time = case.sources[case.examples.source].event_time
+    columns = {name: value_schema(kind) for name, kind in needed_columns(case).items()}
+    columns[event_time] = {
+        "type": ["string", "null"],
+        "format": "date-time",
+        "description": "Now, where it is left out.",
+    }
+    asked = fields(
+        {
+            "rows": {
+                "type": "array",
+                "items": fields(columns, event_time, closed=True),
+                "minItems": 1,
+            },
+            "version": {
+                "type": ["integer", "string", "null"],
+                "description": "Only this version may answer.",
+            },
+        },
+        "version",
+    )
+    answered = fields(
+        {
+            "use_case": {"const": case.name},
+            "version": {"type": "integer", "description": "The version that answered."},
+            "predictions": {"type": "array", "items": fields(_prediction(case))},
+        }
+    )
+    return operation(
+        f"Predict by key; features are looked up: {case.description}",
+        {200: answer(answered, headers=["X-Prediction-Id"])},
+        problems=OF_PREDICTIONS,
+        body=json_body(asked, {"rows": [key_row(case, model)]}),
+        tag=case.name,
+    )
+
+
+def _prediction(case: UseCase) -> dict[str, Schema]:
+    columns: dict[str, Schema] = {"id": {"type": "string"}}
+    for name, kind in case.prediction_columns.items():
+        if kind.startswith("MAP"):
+            columns[name] = {"type": "object", "additionalProperties": {"type": "number"}}
+        else:
+            columns[name] = {"type": "string" if kind == "VARCHAR" else "number"}
+    return columns

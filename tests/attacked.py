@@ -1,0 +1,60 @@
+"""A service that is attacked: everything that can be asked of it is, by whoever means harm."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+
+from tests.served import ROW, Deployment, Served, deploy
+from tests.test_serving_log import declare, published
+
+REVIEWED = "serving: {log: {}, review: {uncertain: [0.2, 0.8]}}\n"
+
+INFER, INVOKE, PREDICT = "/v2/models/trips/infer", "/mlflow/trips/invocations", "/predict/trips"
+FEEDBACK = "/feedback/trips"
+REVIEW = "/review/trips/000601fcbba0d8-0123456789-000612981d875000-0"
+POSTS = (INFER, INVOKE, PREDICT, FEEDBACK, REVIEW)
+KEYED = {"trip": 300_001, "started_at": "2024-03-30T04:00:00Z", "city": "Boston", "distance": 21.5}
+LABEL = {"trip": 300_001, "event_time": "2024-03-30T04:00:00Z", "label": True}
+JSON = {"content-type": "application/json"}
+
+
+def deploy_all(root: Path) -> Deployment:
+    """A model that serves, features online, requests logged, labels and reviews taken."""
+    made = declare(deploy(root), REVIEWED)
+    made.promote(20)
+    published(made)
+    return made
+
+
+@contextmanager
+def surviving(served: Served) -> Iterator[httpx2.Client]:
+    """A client; whatever is asked meanwhile, the service answers afterwards."""
+    with httpx2.Client(base_url=f"http://{served.http}", timeout=60) as client:
+        yield client
+        assert client.post(INVOKE, json={"instances": [ROW]}).status_code == 200
+        assert client.post(PREDICT, json={"rows": [KEYED]}).status_code == 200
+
+
+def check_refused(answer: httpx2.Response, *statuses: int) -> None:
+    assert answer.status_code in statuses, f"{str(answer.request.url)[:200]}: {answer.text[:500]}"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert len(answer.content) < 2_000, "nobody's megabytes are sent back"
+    assert answer.json()["status"] == answer.status_code
+
+
+def talk(served: Served, *parts: bytes, seconds: float = 30) -> bytes:
+    """Everything that the service says to these bytes until it closes, or the time is over."""
+    host, _, port = served.http.partition(":")
+    said = b""
+    with socket.create_connection((host, int(port)), timeout=seconds) as connection:
+        with contextlib.suppress(ConnectionError):
+            for part in parts:
+                connection.sendall(part)
+        with contextlib.suppress(ConnectionError):
+            while part := connection.recv(65_536):
+                said += part
+    return said

@@ -1,0 +1,137 @@
+"""What openapi.json says of the service, and that its examples are answered."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from ml_platform.access import Grant, create_key
+from ml_platform.serving.http.guard import NEEDS
+from tests.attacked import REVIEWED
+from tests.served import Deployment, deploy
+from tests.test_serving_log import declare, published
+from tests.trips_use_case import COMMIT, write_folder
+
+TASKS = {
+    "binary": REVIEWED,
+    "multiclass": "serving: {log: {}, review: {below: 0.5}}\n",
+    "regression": "serving: {log: {}}\n",
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=["binary", *(pytest.param(t, marks=pytest.mark.slow) for t in TASKS if t != "binary")],
+)
+def deployment(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    task = request.param
+    made = declare(deploy(tmp_path_factory.mktemp(task), task), TASKS[task])
+    made.promote(20)
+    published(made)
+    yield made
+    made.lake.close()
+
+
+@pytest.fixture(scope="module")
+def client(deployment: Deployment) -> Iterator[TestClient]:
+    with deployment.client() as client:
+        yield client
+
+
+@pytest.fixture
+def document(client: TestClient) -> dict[str, Any]:
+    return client.get("/openapi.json").json()
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, path and description of each."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if method != "parameters":
+                yield method.upper(), path, operation
+
+
+def predicting(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Those that need no orchestrator."""
+    return (each for each in operations(document) if not each[1].startswith("/control/"))
+
+
+def test_every_path_is_described_and_nothing_else(
+    deployment: Deployment, document: dict[str, Any]
+) -> None:
+    needed = {
+        name.replace("{model}", "trips").replace("{use_case}", "trips")
+        for name in NEEDS
+        if deployment.use_case.serving.review or "/review/" not in name
+    }
+    assert {f"{method} {path}" for method, path, _ in operations(document)} == needed
+
+
+def test_every_example_is_answered_as_described(
+    client: TestClient, document: dict[str, Any]
+) -> None:
+    for method, path, operation in predicting(document):
+        named = {p["name"]: p["example"] for p in operation.get("parameters", ())
+                 if p["in"] == "path"}  # fmt: skip
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+        found = client.request(method, path.format(**named), json=body.get("example"))
+        good = next(status for status in operation["responses"] if status.startswith("2"))
+        assert str(found.status_code) == good, f"{method} {path}: {found.text}"
+        kinds = operation["responses"][good]["content"]
+        assert found.headers["content-type"].partition(";")[0] in kinds
+        if method == "POST":
+            assert "example" in body, path
+
+
+def test_refusals_are_described(client: TestClient, document: dict[str, Any]) -> None:
+    for method, path, operation in predicting(document):
+        if "requestBody" in operation:
+            url = path.replace("{version}", "1").replace("{prediction}", "x")
+            for headers, content in (
+                ({}, b"{"),
+                ({"content-encoding": "br"}, b"{}"),
+                ({}, b" " * 8_000_001),
+            ):
+                found = client.request(method, url, content=content, headers=headers)
+                described = operation["responses"][str(found.status_code)]
+                assert found.headers["content-type"] in described["content"], path
+
+
+def test_nobody_is_asked_who_they_are_where_everybody_may(document: dict[str, Any]) -> None:
+    assert "security" not in document
+    assert "securitySchemes" not in document["components"]
+    assert all("401" not in operation["responses"] for *_, operation in predicting(document))
+
+
+def test_with_authentication_it_says_how_to_ask(deployment: Deployment) -> None:
+    expires_at = datetime.now(UTC) + timedelta(days=1)
+    _, key = create_key(
+        deployment.lake, "reader", [Grant("reader", "trips")],
+        expires_at=expires_at, created_by="ada", commit=COMMIT,
+    )  # fmt: skip
+    with deployment.client(authentication=True) as client:
+        document = client.get("/openapi.json", headers={"x-api-key": key}).json()
+        assert document["security"] == [{"bearer": []}, {"key": []}]
+        assert set(document["components"]["securitySchemes"]) == {"bearer", "key"}
+        for method, path, operation in predicting(document):
+            public = operation.get("security") == []
+            assert public == (NEEDS.get(f"{method} {path}", "needed") is None), path
+            if not public:
+                assert client.request(method, path).status_code == 401
+                assert {"401", "403"} <= operation["responses"].keys()
+
+
+def test_what_cannot_be_asked_is_not_described(tmp_path: Path) -> None:
+    made = deploy(tmp_path)
+    write_folder(tmp_path, "binary", name="detours")
+    with made.client() as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        # Neither has a model, and of two none can do without its name.
+        assert {path for path in paths if path.startswith(("/predict", "/mlflow", "/inv"))} == set()
+        assert {"/status/trips", "/status/detours", "/version"} <= paths.keys()
+    made.lake.close()
