@@ -233,10 +233,10 @@ def test_a_bomb_is_not_unpacked(client: httpx2.Client) -> None:
         ("deflate", zlib.compress(b"{}"), 415),
         ("br", b"\x0b\x01\x80{}\x03", 415),
         ("zstd", b"\x28\xb5\x2f\xfd", 415),
-        ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), 415),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), 415),
         ("x" * 5_000, b"{}", 415),
         ("gzip", b"{}", 400),
-        ("gzip", gzip.compress(b"{}")[:-4], 400),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-4], 400),
         ("gzip", b"", 400),
     ],
 )
