@@ -116,8 +116,8 @@ bench: $(STAMP)
 
 # One version of a package for all Pythons and systems (--universal, fewest), so that what was
 # tested is what others get. Extras stay in the files because pip wants them there when it checks
-# hashes. dev.txt is compiled first and constrains base.txt; bench.txt is for an environment of its
-# own (see bench.in). To move to newer versions: LOCK_ARGS=--upgrade, or
+# hashes. dev.txt is compiled first and constrains base.txt; bench.txt and bench_bento.txt are for
+# environments of their own (see bench.in). To move to newer versions: LOCK_ARGS=--upgrade, or
 # LOCK_ARGS='--upgrade-package mlflow'.
 LOCK_ARGS ?=
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
@@ -132,3 +132,4 @@ lock: $(BIN)/python
 	$(COMPILE) $(EXTRAS) -c requirements/dev.txt pyproject.toml -o requirements/base.txt
 	$(COMPILE) --group bootstrap -o requirements/uv.txt
 	$(COMPILE) requirements/bench.in -o requirements/bench.txt
+	$(COMPILE) requirements/bench_bento.in -o requirements/bench_bento.txt

@@ -27,6 +27,7 @@ NAMES = (
     "backfill_daemon",
     "scoring",
     "serving",
+    "soak",
     "point_in_time",
     "drift",
     "replay",

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-REQUIREMENTS = Path("requirements/bench.txt")
+FEAST = ("requirements/bench.txt", "feast.infra.offline_stores.duckdb")
+BENTO = ("requirements/bench_bento.txt", "bentoml")
+"""What an environment is made of, and a module by which it is known to be there."""
 HERE = Path(__file__).parent
 
 
@@ -49,10 +51,14 @@ class Contestant:
         raise RuntimeError(f"{self.name} ended without an answer; what it said is above")
 
 
-def feast_environment(folder: Path) -> Path | str:
-    """Feast's Python, in an environment of its own; a reason where it cannot be made."""
+def environment(folder: Path, made_of: tuple[str, str]) -> Path | str:
+    """The Python of an environment of its own; a reason where it cannot be made.
+
+    made_of: a file of requirements with hashes, and a module that they bring.
+    """
+    requirements, module = made_of
     python = folder / "bin" / "python"
-    if _has_feast(python):
+    if _has(python, module):
         return python
     uv = Path(sys.executable).with_name("uv")
     create = [sys.executable, "-m", "venv", "--clear", str(folder)]
@@ -60,19 +66,16 @@ def feast_environment(folder: Path) -> Path | str:
     if uv.exists():
         create = [str(uv), "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)]
         pip = [str(uv), "pip", "install", "--quiet", "--python", str(python)]
-    for command in (create, [*pip, "--require-hashes", "-r", str(REQUIREMENTS)]):
+    for command in (create, [*pip, "--require-hashes", "-r", requirements]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr or done.stdout).strip().splitlines()[-1:]
             return f"its environment could not be made: {' '.join(last)}"
-    if not _has_feast(python):
-        return f"{REQUIREMENTS} does not bring its DuckDB offline store"
-    return python
+    return python if _has(python, module) else f"{requirements} does not bring {module}"
 
 
-def _has_feast(python: Path) -> bool:
-    code = "import feast.infra.offline_stores.duckdb"
+def _has(python: Path, module: str) -> bool:
     if not python.exists():
         return False
-    done = subprocess.run([str(python), "-c", code], capture_output=True, check=False)
+    done = subprocess.run([str(python), "-c", f"import {module}"], capture_output=True, check=False)
     return done.returncode == 0

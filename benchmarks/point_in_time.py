@@ -6,7 +6,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.contestants import Contestant, feast_environment
+from benchmarks.contestants import FEAST as FEAST_ENVIRONMENT
+from benchmarks.contestants import Contestant, environment
 from benchmarks.result import Bench, Line, Result
 from benchmarks.year import Year, prepared
 from ml_platform.features.frame import examples_sql
@@ -44,7 +45,7 @@ class Timed:
 def run(bench: Bench) -> Result:
     """Join all examples with all views, then with three views as rows grow."""
     year = prepared(bench)
-    feast = feast_environment(bench.shared / "feast-venv")
+    feast = environment(bench.shared / "feast-venv", FEAST_ENVIRONMENT)
     task = _task(year, year.use_case, bench.folder / "all")
     lines, notes = _compared("all views", task, MINE, None, 1)
     few = year.use_case.model_copy(

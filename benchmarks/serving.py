@@ -18,9 +18,12 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+import joblib  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from benchmarks.contestants import BENTO, environment
 from benchmarks.load import Plan
 from benchmarks.result import Bench, Line, Result
 from benchmarks.year import Year, prepared
@@ -37,6 +40,7 @@ ROWS = 64
 THROUGHPUT_LIMIT, P99_LIMIT = 10.0, 0.2
 START_SECONDS = 180.0
 BARE_CALLS = 200
+MLFLOW, BENTOML = "mlflow models serve", "BentoML, 2 workers"
 NUMBERS = frozenset({"INTEGER", "BIGINT", "DOUBLE"})
 
 
@@ -65,17 +69,19 @@ def run(bench: Bench) -> Result:
     year = prepared(bench).copy(bench.folder / "lake")
     model = year.registry.load(year.use_case, year.version)
     by_key = _publish(year)
-    by_column = _rows(model)
+    by_column = rows_of(model)
     turns, seconds = TURNS, SECONDS
     if bench.days is not None:
         turns, seconds = QUICK_TURNS, QUICK_SECONDS
     with ExitStack() as servers:
         contenders = [
             _mlflow(servers, year, by_column),
-            *_ours(servers, year, 1, by_column, by_key),
-            *_ours(servers, year, 2, by_column, by_key),
+            *_bento(servers, bench, model, by_column),
+            *service(servers, year, 1, by_column, by_key)[1],
+            *service(servers, year, 2, by_column, by_key)[1],
         ]
         times = {each.name: Times([], [], []) for each in contenders}
+        alone: list[float] = []
         for turn in range(turns + 1):
             for each in contenders:
                 # The first turn warms up and is forgotten.
@@ -84,35 +90,41 @@ def run(bench: Bench) -> Result:
                 took, rate = _load(bench, each, MANY, CLIENT_PROCESSES, seconds)
                 into.many.extend(took)
                 into.rates.append(rate)
-    return _result(times, turns, _bare(model))
+            alone += _alone(model)
+    return _result(times, turns, median(alone))
 
 
-def _result(times: dict[str, Times], turns: int, bare: float) -> Result:
-    other_name, other = next(iter(times.items()))
+def _result(times: dict[str, Times], turns: int, alone: float) -> Result:
+    other = times[MLFLOW]
     lines = []
     for name, ours in times.items():
-        if name == other_name:
+        if name == MLFLOW:
             continue
         # The limits are for a service of the size of the other one: as many workers as cores.
-        limited = "2 workers" in name
+        limited = "2 workers" in name and name != BENTOML
         lines += [
             _rate(f"{name}: {MANY} clients", ours, other, THROUGHPUT_LIMIT if limited else None),
             _latency(f"  p99, {MANY} clients", ours.many, other.many, 99, limited),
             _latency("  p50, 1 client", ours.one, other.one, 50, False),
             _latency("  p99, 1 client", ours.one, other.one, 99, limited),
-            Line(
-                "  predict_proba alone, share of p50 at 1 client",
-                f"{bare * 1000:.2f} ms",
-                ratio=bare / float(np.percentile(ours.one, 50)),
-            ),
+        ]
+        if name != BENTOML:
+            share = alone / float(np.percentile(ours.one, 50))
+            what = "  predict_proba alone, share of p50 at 1 client"
+            lines.append(Line(what, f"{alone * 1000:.2f} ms", ratio=share))
+    if BENTOML in times:
+        lines += [
+            _rate(f"{name}, against {BENTOML}", ours, times[BENTOML], 1)
+            for name, ours in times.items()
+            if "2 workers" in name and name != BENTOML
         ]
     notes = (
         f"One model of flight_delays, single rows, {turns} turns one after the other; other: "
         "`mlflow models serve` with the one worker that it has by default. Clients are "
         f"{CLIENT_PROCESSES} processes on the same machine of {os.cpu_count()} cores, and take "
-        "their share of them.",
-        "By key: the row is completed from the online store first. The other one cannot do that "
-        "and is given all columns.",
+        "their share of them. All of the platform's requests are logged.",
+        "By key: the row is completed from the online store first. The others cannot do that "
+        "and are given all columns.",
     )
     return Result("Single rows over the network, against mlflow models serve", tuple(lines), notes)
 
@@ -130,17 +142,19 @@ def _latency(
     return Line(what, f"{a * 1000:.1f} ms", f"{b * 1000:.1f} ms", a / b, limit)
 
 
-def _bare(model: ModelVersion) -> float:
+def _alone(model: ModelVersion) -> list[float]:
+    """Seconds of the estimator for a row, on one core, as it has in the service."""
     frame = model.reference[list(model.columns)].head(1)
     seconds = []
-    for _ in range(BARE_CALLS):
-        started = perf_counter()
-        model.estimator.predict_proba(frame)
-        seconds.append(perf_counter() - started)
-    return median(seconds)
+    with threadpool_limits(limits=1):
+        for _ in range(BARE_CALLS):
+            started = perf_counter()
+            model.estimator.predict_proba(frame)
+            seconds.append(perf_counter() - started)
+    return seconds
 
 
-def _rows(model: ModelVersion) -> list[dict[str, Any]]:
+def rows_of(model: ModelVersion) -> list[dict[str, Any]]:
     """Rows of the reference sample that lack nothing, which is what every server takes."""
     complete = model.reference[list(model.columns)].dropna().head(ROWS)
     rows: list[dict[str, Any]] = complete.to_dict("records")
@@ -173,17 +187,22 @@ def _publish(year: Year) -> list[dict[str, Any]]:
     return rows
 
 
-def _ours(
+def service(
     servers: ExitStack, year: Year, workers: int, by_column: list[Any], by_key: list[Any]
-) -> list[Contender]:
+) -> tuple[int, list[Contender]]:
+    """The platform's service until `servers` is closed: its process, and the ways to ask it.
+
+    by_column: rows as columns of the model. by_key: rows as `/predict` takes them.
+    """
     port, grpc_port, name = _free_port(), _free_port(), year.use_case.name
-    environment = {
+    variables = {
         "ML_PLATFORM_DATA": str(year.settings.root),
         "ML_PLATFORM_MLFLOW_TRACKING_URI": year.settings.tracking_uri,
         "ML_PLATFORM_SERVING_GRPC_PORT": str(grpc_port),
     }
     command = ["-m", "ml_platform.cli", "serve", "--port", str(port), "--workers", str(workers)]
-    servers.enter_context(_server(command, environment, f"http://127.0.0.1:{port}/health/ready"))
+    ready = f"http://127.0.0.1:{port}/health/ready"
+    process = servers.enter_context(_server(command, variables, ready))
     of = f"{workers} worker{'s' if workers > 1 else ''}"
     records = [_json({"dataframe_records": [row]}) for row in by_column]
     keyed = [_json({"rows": [row]}) for row in by_key]
@@ -194,7 +213,7 @@ def _ours(
     if workers == 1:
         infers = [_infer(name, row) for row in by_column]
         found.append(Contender(f"gRPC, {of}", grpc_port, "", infers))
-    return found
+    return process, found
 
 
 def _mlflow(servers: ExitStack, year: Year, by_column: list[Any]) -> Contender:
@@ -204,17 +223,47 @@ def _mlflow(servers: ExitStack, year: Year, by_column: list[Any]) -> Contender:
                "--env-manager", "local"]  # fmt: skip
     # It looks for uvicorn on the path.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {"MLFLOW_TRACKING_URI": year.settings.tracking_uri, "PATH": path}
-    servers.enter_context(_server(command, environment, f"http://127.0.0.1:{port}/ping"))
+    variables = {"MLFLOW_TRACKING_URI": year.settings.tracking_uri, "PATH": path}
+    servers.enter_context(_server(command, variables, f"http://127.0.0.1:{port}/ping"))
     bodies = [_json({"dataframe_records": [row]}) for row in by_column]
-    return Contender("mlflow models serve", port, "/invocations", bodies)
+    return Contender(MLFLOW, port, "/invocations", bodies)
+
+
+def _bento(
+    servers: ExitStack, bench: Bench, model: ModelVersion, by_column: list[Any]
+) -> list[Contender]:
+    """BentoML with two workers; nothing where its environment cannot be made."""
+    python = environment(bench.shared / "bento-venv", BENTO)
+    if isinstance(python, str):
+        return []
+    folder = bench.folder / "bento"
+    folder.mkdir()
+    joblib.dump(model.estimator, folder / "model.joblib")
+    dtypes = model.reference[list(model.columns)].dtypes
+    kinds = {name: str(kind) for name, kind in dtypes.items()}
+    (folder / "columns.json").write_text(json.dumps(kinds), encoding="utf-8")
+    port = _free_port()
+    command = ["-m", "bentoml", "serve", "benchmarks/bento_service.py:Flights",
+               "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
+    variables = {
+        "MODEL": str(folder), "WORKERS": "2", "BENTOML_HOME": str(folder / "home"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        # It starts the programs of its own environment by name.
+        "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }  # fmt: skip
+    ready = f"http://127.0.0.1:{port}/readyz"
+    servers.enter_context(_server(command, variables, ready, str(python)))
+    bodies = [_json({"rows": [row]}) for row in by_column]
+    return [Contender(BENTOML, port, "/predict", bodies)]
 
 
 @contextmanager
-def _server(command: list[str], environment: dict[str, str], ready: str) -> Iterator[None]:
+def _server(
+    command: list[str], variables: dict[str, str], ready: str, python: str = sys.executable
+) -> Iterator[int]:
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", *command],
-        env={**os.environ, **environment},
+        [python, "-W", "ignore", *command],
+        env={**os.environ, **variables},
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
@@ -224,7 +273,7 @@ def _server(command: list[str], environment: dict[str, str], ready: str) -> Iter
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{' '.join(command)} did not come up, see above")
             time.sleep(0.2)
-        yield
+        yield process.pid
     finally:
         # Its workers are processes of its group.
         with suppress(ProcessLookupError):
