@@ -110,7 +110,8 @@ def counted(environment: dict[str, str], table: str) -> dict[str, tuple[int, int
 
 def test_a_daemon_killed_in_the_midst_of_a_backfill(dagster: Dagster) -> None:
     tables = ["trips/trips", "trips/pace_features", "trips/labels"]
-    backfill = dagster.orchestrator.launch_backfill(tables, min(DAYS), max(DAYS), "year", {})
+    stretches = {table: [(min(DAYS), max(DAYS))] for table in tables}
+    backfill = dagster.orchestrator.launch_backfill(stretches, "year", {})
     eventually(lambda: dagster.orchestrator.runs(limit=1), "the first run of the backfill")
     assert dagster.daemon is not None
     dagster.daemon.kill()
