@@ -171,7 +171,8 @@ def _another(year: Year) -> int:
 
 def _expected(year: Year, version: int, rows: list[dict[str, object]]) -> list[float]:
     model = year.registry.load(year.use_case, version)
-    frame = pd.DataFrame(rows, columns=list(model.columns)).astype(model.reference.dtypes)
+    columns = list(model.columns)
+    frame = pd.DataFrame(rows, columns=columns).astype(model.reference[columns].dtypes)
     said: list[float] = predict(year.use_case, model, frame)["probability"].tolist()
     return said
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import tempfile
@@ -52,11 +53,18 @@ KEYS_SECONDS = 0.5
 """How often keys are looked at: a revoked one works for as long at most."""
 
 
+def create_worker() -> Starlette:
+    """The application of a process that does nothing else; settings are those of its environment."""
+    return create_app(Settings(), ServingSettings(), owns_process=True)
+
+
 def create_app(
-    settings: Settings | None = None, serving: ServingSettings | None = None
+    settings: Settings, serving: ServingSettings, *, owns_process: bool = False
 ) -> Starlette:
-    """The service of a deployment; settings are those of the environment where none are given."""
-    settings, serving = settings or Settings(), serving or ServingSettings()
+    """The service of a deployment.
+
+    owns_process: whether what is there when it has started may stay to the end of the process.
+    """
     lake, registry = Lake(settings), Registry(settings)
     admission = Admission(KeyRing(lake), serving)
     loaded = load_use_cases(settings.use_cases)
@@ -84,6 +92,11 @@ def create_app(
         await asyncio.to_thread(following.look)
         if admission.on:
             await asyncio.to_thread(admission.ring.refresh)
+        if owns_process:
+            # Half a million objects of the libraries: a collection that looks through all of them
+            # holds every request up for a fifth of a second.
+            gc.collect()
+            gc.freeze()
         grpc_server, app.state.grpc_port = await start_server(
             service,
             admission,
@@ -130,7 +143,7 @@ def serve(serving: ServingSettings) -> None:
             # counts nothing: the client library looked at the variable when it was imported.
             os.environ.setdefault(METRICS_FOLDER, folder)
         uvicorn.run(
-            "ml_platform.serving.worker:create_app",
+            "ml_platform.serving.worker:create_worker",
             factory=True,
             host=serving.host,
             port=serving.port,
