@@ -54,7 +54,7 @@ KEYS_SECONDS = 0.5
 
 
 def create_worker() -> Starlette:
-    """The application of a process that does nothing else; settings are those of its environment."""
+    """The application of a process of its own; settings are those of the environment."""
     return create_app(Settings(), ServingSettings(), owns_process=True)
 
 
