@@ -17,6 +17,7 @@ from benchmarks.result import Bench, Line, Result
 from benchmarks.serving import Contender, rows_of, service
 from benchmarks.year import COMMIT, CUTOFF_AFTER, Year, prepared
 from ml_platform.registry import Promotion, predict, record
+from ml_platform.registry.promotions import Decision
 from ml_platform.training import train
 
 MINUTES, QUICK_MINUTES = 10.0, 1.0
@@ -108,8 +109,11 @@ def _soak(
             if now >= decided[-1][0] + SWAP_SECONDS and now < begun + seconds - SWAP_SECONDS / 2:
                 version = versions[len(decided) % 2]
                 at = datetime.now(UTC)
-                promotion = Promotion(version, at, at, "benchmark", "promoted", "swapped")
-                record(lake, year.use_case, promotion, COMMIT)
+                # A version is promoted once; who comes back is rolled back to.
+                decision: Decision = "promoted" if len(decided) == 1 else "rolled back"
+                promotion = Promotion(version, at, at, "benchmark", decision, "swapped")
+                if not record(lake, year.use_case, promotion, COMMIT):
+                    raise RuntimeError(f"version {version} was not decided on")
                 decided.append((time.monotonic(), version))
             memory.append(_memory(process))
             time.sleep(SAMPLE_SECONDS)
