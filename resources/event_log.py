@@ -13,7 +13,6 @@ from dagster import AssetKey, EventLogEntry
 from dagster._core.events import ASSET_EVENTS
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import ConsolidatedSqliteEventLogStorage
-from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from sqlalchemy import Connection, Engine, create_engine, event
 
 BUSY_SECONDS = 60
@@ -101,16 +100,17 @@ def _uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    interrupted = False
+    held: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {each: signal.signal(each, lambda n, _: held.append(n)) for each in numbers}
     try:
-        with capture_interrupts():
-            try:
-                yield
-            finally:
-                interrupted = check_captured_interrupt()
+        yield
     finally:
-        if interrupted:
-            signal.raise_signal(signal.SIGINT)
+        for each in numbers:
+            signal.signal(each, before[each])
+        # Looked at when nothing is held any more, so that none is lost.
+        for each in held:
+            signal.raise_signal(each)
 
 
 def _is_of_an_asset(entry: EventLogEntry) -> bool:
