@@ -23,6 +23,8 @@ from tests.served import ROW, Deployment, deploy
 from tests.test_serving_swaps import wait_for
 from tests.trips_use_case import COMMIT, at
 
+pytestmark = pytest.mark.slow
+
 BODY = {"dataframe_records": [ROW]}
 
 

@@ -32,6 +32,8 @@ from ml_platform.training import train
 from tests.served import ROW, Deployment, deploy
 from tests.trips_use_case import COMMIT, at, days
 
+pytestmark = pytest.mark.slow
+
 RUN = "5b0e0c5e-8d0a-4f3c-9a38-3b1f6c1f0a11"
 ROLES = ("reader", "predictor", "operator", "approver", "admin")
 
