@@ -149,6 +149,8 @@ class Calendar:
 def _farthest(calendar: Calendar, duration: Duration, towards_past: bool) -> int:
     # Windows differ in length (months, leap years, clock changes), so what a partition mapping has
     # to cover is the farthest reach of the windows of some years.
+    if not duration.count:
+        return 0
     zone = calendar.timezone
     reach = 0
     for window in _sample(calendar):
