@@ -2,14 +2,14 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError
 
 from ml_platform.errors import RequestError, RequestRefused, RequestTooLarge
+from ml_platform.serving.grpc.around import Around, Behaviour
 from ml_platform.serving.grpc.codes import Context
 
 PACKED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
@@ -20,22 +20,18 @@ OPTIONS = (("grpc.per_message_decompression", 0),)
 """For the server: gRPC itself would unpack a message to any size before it looks at it."""
 
 
-class Timed(grpc.aio.ServerInterceptor):
+class Timed(Around):
     """Ends calls whose message does not arrive; gRPC alone would wait for it for ever."""
+
+    # As a method of many messages, of which one is read: of a method of one message gRPC calls
+    # nobody before it has come. To the caller the two are the same.
+    make_handler = staticmethod(grpc.stream_unary_rpc_method_handler)
 
     def __init__(self, body_seconds: float) -> None:
         self._seconds = body_seconds
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """The handler, which is handed its message as soon as it has come."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        inner: Any = handler.unary_unary
+    def around(self, method: str, inner: Behaviour) -> Behaviour:
+        """The behaviour, which is handed its message as soon as it has come."""
 
         async def answer(messages: AsyncIterator[Any], context: Context) -> Any:
             try:
@@ -48,13 +44,7 @@ class Timed(grpc.aio.ServerInterceptor):
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is no message")
             return await inner(message, context)
 
-        # As a method of many messages, of which one is read: of a method of one message gRPC
-        # calls nobody before it has come. To the caller the two are the same.
-        return grpc.stream_unary_rpc_method_handler(
-            cast(Any, answer),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return answer
 
 
 def reader(kind: Any, most_bytes: int) -> Callable[[bytes], Any]:
