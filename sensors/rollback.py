@@ -92,12 +92,7 @@ def build_rollback(use_case: UseCase, settings: Settings) -> list[dg.SensorDefin
 
 
 def _runs(use_case: UseCase, steps: Iterable[Step]) -> list[_Run]:
-    calendar = use_case.calendar
-    stretches = [(step.tables, list(calendar.windows(step.stretch))) for step in steps]
-    return [
-        _Run(tables, calendar.key(windows[0]), calendar.key(windows[-1]))
-        for tables, windows in stretches
-    ]
+    return [_Run(step.tables, *use_case.calendar.keys(step.stretch)) for step in steps]
 
 
 def _request(use_case: UseCase, run: _Run, seen: str, rollback: Promotion) -> dg.RunRequest:

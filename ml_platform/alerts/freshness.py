@@ -14,7 +14,7 @@ from ml_platform.registry import Promotion, history
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.tables import MONITORING, reads_of, tables_of
 from ml_platform.spec.use_case import LIVE_REPORTS, LOGGED_SOURCES, UseCase
-from ml_platform.spec.windows import Cadence, Window
+from ml_platform.spec.windows import Cadence, Window, utc
 from ml_platform.storage import Lake
 from ml_platform.storage.lake import METADATA
 from ml_platform.storage.tables import WINDOW_START
@@ -89,8 +89,8 @@ def _late(
     windows = [window for each in missing.values() for window in each]
     if not windows:
         return {}
-    first = min((window.start for window in windows), key=_utc)
-    last = max((window.end for window in windows), key=_utc)
+    first = min((window.start for window in windows), key=utc)
+    last = max((window.end for window in windows), key=utc)
     computed = [t for t, lacking in missing.items() if lacking and t not in use_case.sources]
     states = judge(lake, use_case, Window(first, last), computed) if computed else {}
     inputs = {state.inputs_at for each in states.values() for state in each.values()}
@@ -129,12 +129,12 @@ def _begins(use_case: UseCase, table: str, serving: Sequence[Promotion]) -> date
     """From when on a table can have rows; None where no champion has ever made any."""
     if table not in BY_CHAMPIONS:
         return use_case.calendar.start
-    first = min((promotion.effective_from for promotion in serving), key=_utc, default=None)
+    first = min((promotion.effective_from for promotion in serving), key=utc, default=None)
     return first and use_case.calendar.window_at(first).start
 
 
 def _due_windows(use_case: UseCase, table: str, since: datetime, now: datetime) -> Iterator[Window]:
-    end = min(now, use_case.partitions.closes_at or now, key=_utc)
+    end = min(now, use_case.partitions.closes_at or now, key=utc)
     if end.astimezone(UTC) <= since.astimezone(UTC):
         return
     for window in use_case.calendar.windows(Window(since, end)):
@@ -164,7 +164,3 @@ def _newest_windows(lake: Lake, use_case: UseCase) -> dict[str, Window | None]:
             start = row[0] if row else None
             found[table] = start and use_case.calendar.window_at(start.replace(tzinfo=UTC))
     return found
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)

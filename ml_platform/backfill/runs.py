@@ -9,7 +9,7 @@ from ml_platform.backfill.plan import Chunk, Due
 from ml_platform.errors import OrchestratorAway, OrchestratorError, RunFailed
 from ml_platform.orchestrator import UNDER_WAY, Backfill, Orchestrator, Run, RunStatus, StepStatus
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Calendar, Window
+from ml_platform.spec.windows import Window
 from ml_platform.storage.turns import turn
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class Runs:
         """Launch a backfill of the daemon of exactly what is due; its id."""
         calendar = self.use_case.calendar
         keys = {
-            self._asset(table): [_keys(calendar, s) for s in calendar.stretches(windows)]
+            self._asset(table): [calendar.keys(s) for s in calendar.stretches(windows)]
             for table, windows in due.items()
             if windows
         }
@@ -195,11 +195,6 @@ def end_run(dagster: Orchestrator, run_id: str, patience_seconds: float = AWAY_S
             if time.monotonic() > until:
                 raise
             time.sleep(LONGEST_LOOK_SECONDS)
-
-
-def _keys(calendar: Calendar, stretch: Window) -> tuple[str, str]:
-    windows = list(calendar.windows(stretch))
-    return calendar.key(windows[0]), calendar.key(windows[-1])
 
 
 def _patiently(ask: Callable[[], T]) -> T:

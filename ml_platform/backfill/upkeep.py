@@ -9,7 +9,7 @@ from ml_platform.backfill.states import Standing, States, judge
 from ml_platform.errors import LakeError, LandingError
 from ml_platform.spec.tables import downstream_of, reads_of, tables_of
 from ml_platform.spec.use_case import UseCase, feature_table
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import naive_utc
 
@@ -43,12 +43,12 @@ def newest_complete(use_case: UseCase, now: datetime) -> Window | None:
     """The last window that has ended; None where none has."""
     calendar = use_case.calendar
     end = use_case.partitions.closes_at
-    moment = now if end is None else min(now, end, key=_utc)
-    if _utc(moment) <= _utc(calendar.start):
+    moment = now if end is None else min(now, end, key=utc)
+    if utc(moment) <= utc(calendar.start):
         return None
     current = calendar.window_at(moment)
     before = calendar.window_at(current.start.astimezone(UTC) - timedelta(microseconds=1))
-    return before if _utc(before.start) >= _utc(calendar.start) else None
+    return before if utc(before.start) >= utc(calendar.start) else None
 
 
 def scoring_due(
@@ -60,7 +60,7 @@ def scoring_due(
     """
     window = newest_complete(use_case, now)
     end = use_case.partitions.closes_at
-    if window is None or (end is not None and _utc(now) >= _utc(window.end) + _length(window)):
+    if window is None or (end is not None and utc(now) >= utc(window.end) + _length(window)):
         return f"{use_case.name} has no window that has just ended"
     key = use_case.calendar.key(window)
     tables = [*map(feature_table, use_case.model_views), "predictions"]
@@ -89,7 +89,7 @@ def catch_up(
     if newest is None:
         return []
     schedules, calendar = use_case.schedules, use_case.calendar
-    begin = max(schedules.horizon.before(newest.end, calendar.timezone), calendar.start, key=_utc)
+    begin = max(schedules.horizon.before(newest.end, calendar.timezone), calendar.start, key=utc)
     states = _judge_what_can_be(lake, use_case, Window(calendar.window_at(begin).start, newest.end))
     due = _without_hopeless(use_case, states, circumstances.attempts)
     waiting = {
@@ -203,12 +203,8 @@ def _whole(use_case: UseCase, due: Due, ready: Due) -> list[Chunk]:
 
 
 def _start(window: Window) -> datetime:
-    return _utc(window.start)
+    return utc(window.start)
 
 
 def _length(window: Window) -> timedelta:
-    return _utc(window.end) - _utc(window.start)
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+    return utc(window.end) - utc(window.start)

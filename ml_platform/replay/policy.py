@@ -12,7 +12,7 @@ from cronsim import CronSim
 
 from ml_platform.monitoring import Cause
 from ml_platform.spec.use_case import UseCase, digest
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 
 CAUSES: tuple[Cause, ...] = ("drift", "performance")
 
@@ -104,13 +104,13 @@ def is_resting(use_case: UseCase, newest: Window, last_cutoff: datetime | None) 
 
     The next cutoff would be the end of the newest window with predictions.
     """
-    cutoff, closes = _utc(newest.end), use_case.partitions.closes_at
-    if closes is not None and cutoff >= _utc(closes):
+    cutoff, closes = utc(newest.end), use_case.partitions.closes_at
+    if closes is not None and cutoff >= utc(closes):
         return True
     if last_cutoff is None:
         return False
     rested = use_case.retrain.cooldown.after(last_cutoff, use_case.calendar.timezone)
-    return cutoff < _utc(rested) or cutoff <= _utc(last_cutoff)
+    return cutoff < utc(rested) or cutoff <= utc(last_cutoff)
 
 
 def _recent(use_case: UseCase, seen: Seen, cause: Cause) -> Sequence[tuple[Window, bool]]:
@@ -118,12 +118,8 @@ def _recent(use_case: UseCase, seen: Seen, cause: Cause) -> Sequence[tuple[Windo
         return ()
     verdicts = seen.verdicts.get(cause, ())
     if seen.last_cutoff is not None:
-        answered = _utc(seen.last_cutoff)
+        answered = utc(seen.last_cutoff)
         verdicts = [
-            (window, passed) for window, passed in verdicts if _utc(window.start) >= answered
+            (window, passed) for window, passed in verdicts if utc(window.start) >= answered
         ]
     return verdicts[-use_case.retrain.n_of_m[1] :]
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)

@@ -1,7 +1,7 @@
 """Replay a stretch of history under several policies; nothing of the platform is written to."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ml_platform.errors import EmptyPartition
 from ml_platform.replay.asked import Policy
@@ -10,7 +10,7 @@ from ml_platform.replay.known import Known
 from ml_platform.replay.versions import Versions
 from ml_platform.replay.walk import Walked, walk
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Lake
 
 
@@ -48,10 +48,6 @@ def _needed(use_case: UseCase, stretch: Window) -> Window:
     lengths = [use_case.model.window, use_case.monitoring.window]
     lengths += [use_case.retrain.window] if use_case.retrain.window else []
     earliest: datetime = min(
-        (length.before(stretch.start, calendar.timezone) for length in lengths), key=_utc
+        (length.before(stretch.start, calendar.timezone) for length in lengths), key=utc
     )
-    return Window(max(earliest, calendar.start, key=_utc), stretch.end)
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+    return Window(max(earliest, calendar.start, key=utc), stretch.end)

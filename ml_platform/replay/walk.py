@@ -13,7 +13,7 @@ from ml_platform.replay.versions import Versions
 from ml_platform.replay.watched import Watched
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 
 FIRST = "first model"
 
@@ -116,7 +116,7 @@ class _Walk:
             failed = Decision(cutoff, cause, reason, None, "failed", str(error), {})
             self._decisions.append(failed)
             return
-        self._last_cutoff = max(filter(None, (self._last_cutoff, cutoff.start)), key=_utc)
+        self._last_cutoff = max(filter(None, (self._last_cutoff, cutoff.start)), key=utc)
         if any(made.version == version for made in self._decisions):
             return
         champion = _champion(self._promotions, cutoff.start)
@@ -140,7 +140,3 @@ def _champion(promotions: Sequence[Promotion], moment: datetime) -> int | None:
         return champion_at(promotions, moment)
     except NoChampion:
         return None
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)

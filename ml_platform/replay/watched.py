@@ -6,7 +6,7 @@ go, as if it served on. A decision that falls in between throws away what lies b
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ from ml_platform.monitoring.readings import readings_of
 from ml_platform.monitoring.verdicts import Cause, drift_passed, performance_passed
 from ml_platform.replay.versions import Versions
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 
 AHEAD = 28
 """How many windows drift is judged ahead of."""
@@ -44,7 +44,7 @@ class Watched:
         """
         wanted = self.use_case.retrain.n_of_m[1]
         earliest = 0
-        while since and _utc(self.windows[earliest].start) < _utc(since):
+        while since and utc(self.windows[earliest].start) < utc(since):
             earliest += 1
             if earliest > index:
                 return []
@@ -104,13 +104,9 @@ class Watched:
         self, since: datetime, ahead: Sequence[Window], version: int
     ) -> Mapping[str, Readings]:
         until = ahead[-1].end
-        served = {w: v for w, v in self.served.items() if _utc(w.end) > _utc(since)}
+        served = {w: v for w, v in self.served.items() if utc(w.end) > utc(since)}
         chosen = {**served, **{w: version for w in ahead if w not in served}}
         parts = [self.versions.predict(v, w) for w, v in chosen.items()]
         columns = [c for c in monitored_columns(self.use_case) if c.kind == "prediction"]
         given = {n: r.part(since, until) for n, r in self.versions.known.readings.items()}
         return {**given, **readings_of(columns, pd.concat(parts))}
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)

@@ -40,7 +40,7 @@ class Window:
             raise ValueError(f"a window ends after it starts: [{self.start}, {self.end})")
 
     def __contains__(self, instant: datetime) -> bool:
-        return _utc(self.start) <= _utc(instant) < _utc(self.end)
+        return utc(self.start) <= utc(instant) < utc(self.end)
 
     def __str__(self) -> str:
         return f"[{self.start.isoformat()}, {self.end.isoformat()})"
@@ -62,7 +62,7 @@ class Calendar:
             start = datetime(start.year, start.month, start.day, tzinfo=zone)
         aware = start.astimezone(zone) if start.tzinfo else start.replace(tzinfo=zone)
         floor = _floor(aware, cadence)
-        return cls(cadence, floor if _utc(floor) == _utc(aware) else _next(floor, cadence))
+        return cls(cadence, floor if utc(floor) == utc(aware) else _next(floor, cadence))
 
     @property
     def timezone(self) -> ZoneInfo:
@@ -77,9 +77,9 @@ class Calendar:
 
     def windows(self, stretch: Window) -> Iterator[Window]:
         """The windows that overlap a stretch, in order, none before the first."""
-        begin = max(stretch.start, self.start, key=_utc)
+        begin = max(stretch.start, self.start, key=utc)
         start = _floor(begin.astimezone(self.timezone), self.cadence)
-        while _utc(start) < _utc(stretch.end):
+        while utc(start) < utc(stretch.end):
             end = _next(start, self.cadence)
             yield Window(start, end)
             start = end
@@ -87,8 +87,8 @@ class Calendar:
     def stretches(self, windows: Iterable[Window]) -> Iterator[Window]:
         """Unbroken stretches that windows make up, in order of time."""
         stretch: Window | None = None
-        for window in sorted(windows, key=lambda window: _utc(window.start)):
-            if stretch and _utc(stretch.end) == _utc(window.start):
+        for window in sorted(windows, key=lambda window: utc(window.start)):
+            if stretch and utc(stretch.end) == utc(window.start):
                 stretch = Window(stretch.start, window.end)
             else:
                 if stretch:
@@ -96,6 +96,11 @@ class Calendar:
                 stretch = window
         if stretch:
             yield stretch
+
+    def keys(self, stretch: Window) -> tuple[str, str]:
+        """Names of the first and the last partition of a stretch, which holds at least one."""
+        windows = list(self.windows(stretch))
+        return self.key(windows[0]), self.key(windows[-1])
 
     def key(self, window: Window) -> str:
         """Name of the partition, as Dagster writes it."""
@@ -105,7 +110,7 @@ class Calendar:
         name = start.strftime("%Y-%m-%d-%H:%M")
         # The hour that the clocks repeat: Dagster tells the second one by its offset.
         first = start.replace(fold=0)
-        return name + start.strftime("%z") if _utc(first) != _utc(start) else name
+        return name + start.strftime("%z") if utc(first) != utc(start) else name
 
     def window(self, key: str) -> Window:
         """The window of a partition's name; ValueError where there is none of that name."""
@@ -123,7 +128,7 @@ class Calendar:
                 f"'{key}' is no {self.cadence} partition; they look like '{example}'"
             ) from None
         window = self.window_at(start)
-        if self.key(window) != key or _utc(start) < _utc(self.start):
+        if self.key(window) != key or utc(start) < utc(self.start):
             raise ValueError(
                 f"'{key}' is no {self.cadence} partition: the window there is "
                 f"'{self.key(window)}', the first one '{self.key(self.window_at(self.start))}'"
@@ -143,6 +148,14 @@ class Calendar:
         moments = (self.start + timedelta(days=day) for day in range(YEARS_OBSERVED * 366))
         offsets = {moment.utcoffset() or timedelta() for moment in moments}
         return len({offset % timedelta(hours=1) for offset in offsets}) == 1
+
+
+def utc(moment: datetime) -> datetime:
+    """An aware moment as one that compares with others.
+
+    Two of one zone compare by the wall clock, which is wrong in an hour that the clocks repeat.
+    """
+    return moment.astimezone(UTC)
 
 
 @lru_cache(maxsize=256)
@@ -180,7 +193,7 @@ def _count(cadence: Cadence, far: datetime, near: datetime) -> int:
     """How many windows `[far, near)` touches, where `far` or `near` bounds a window."""
     match cadence:
         case Cadence.hourly:
-            return -int((_utc(far) - _utc(near)).total_seconds() // 3600)
+            return -int((utc(far) - utc(near)).total_seconds() // 3600)
         case Cadence.daily | Cadence.weekly:
             # Wall-clock days: a day is one window however many hours it has.
             length = 1 if cadence is Cadence.daily else DAYS_A_WEEK
@@ -190,11 +203,6 @@ def _count(cadence: Cadence, far: datetime, near: datetime) -> int:
             ceil = 0 if near == _floor(near, cadence) else 1
             months = (near.year - far.year) * MONTHS_A_YEAR + near.month - far.month
             return months + ceil
-
-
-def _utc(moment: datetime) -> datetime:
-    # Two aware datetimes of one zone compare by wall clock, which is wrong in a repeated hour.
-    return moment.astimezone(UTC)
 
 
 def _floor(moment: datetime, cadence: Cadence) -> datetime:
@@ -214,7 +222,7 @@ def _floor(moment: datetime, cadence: Cadence) -> datetime:
 def _next(start: datetime, cadence: Cadence) -> datetime:
     match cadence:
         case Cadence.hourly:
-            return (_utc(start) + timedelta(hours=1)).astimezone(start.tzinfo)
+            return (utc(start) + timedelta(hours=1)).astimezone(start.tzinfo)
         case Cadence.daily:
             return start + timedelta(days=1)
         case Cadence.weekly:

@@ -1,7 +1,7 @@
 """What can be asked for, with its parameters, and how they are read."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -10,7 +10,7 @@ from msgspec import Meta, Struct, field
 from ml_platform.backfill.upkeep import newest_complete
 from ml_platform.errors import ParameterRefused, RequestRefused
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 
 Key = Annotated[
     str, Meta(min_length=1, max_length=40, description="A partition, by its key: `2024-03-01`.")
@@ -127,7 +127,7 @@ def read(body: bytes, kind: type[T]) -> T:
 def cutoff_in(use_case: UseCase, key: str, now: datetime) -> Window:
     """The partition at whose start a training's known world ends; it has to have begun."""
     window = window_in(use_case, "cutoff", key)
-    if _utc(window.start) > _utc(now):
+    if utc(window.start) > utc(now):
         raise ParameterRefused("cutoff", f"the partition '{key}' has not begun yet")
     return window
 
@@ -142,10 +142,10 @@ def stretch_in(
     begin, end = (
         window_in(use_case, name, key) for name, key in zip(names, (first, last), strict=True)
     )
-    if _utc(end.end) <= _utc(begin.start):
+    if utc(end.end) <= utc(begin.start):
         raise ParameterRefused(names[0], f"the partition '{first}' comes after '{last}'")
     newest = newest_complete(use_case, now)
-    if newest is None or _utc(end.end) > _utc(newest.end):
+    if newest is None or utc(end.end) > utc(newest.end):
         said = "none is yet" if newest is None else f"'{use_case.calendar.key(newest)}' is the last"
         raise ParameterRefused(names[1], f"the partition '{last}' is not over; {said}")
     return Window(begin.start, end.end)
@@ -158,7 +158,7 @@ def window_in(use_case: UseCase, name: str, key: str) -> Window:
     except (ValueError, OverflowError) as error:
         raise ParameterRefused(name, str(error)) from None
     end = use_case.partitions.closes_at
-    if end is not None and _utc(window.start) >= _utc(end):
+    if end is not None and utc(window.start) >= utc(end):
         raise ParameterRefused(
             name, f"there is no partition '{key}': the history of {use_case.name} ends at {end}"
         )
@@ -176,7 +176,3 @@ def _field_in(said: str) -> str:
     if found := NAMED.search(said) or QUOTED.search(said):
         return found[1][:60]
     return BODY
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)

@@ -27,7 +27,7 @@ from ml_platform.serving.control.runs import REASON, Runs
 from ml_platform.settings import Settings
 from ml_platform.spec.tables import code_version, tables_of
 from ml_platform.spec.use_case import UseCase, feature_table
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Commit, Lake
 
 CAUSE = {"ml_platform/cause": "request"}
@@ -79,7 +79,7 @@ class Launches:
             features = [feature_table(view) for view in case.model_views]
             due = due_with_followers(case, judge(self.lake, case, stretch, features))
             tables = [*(name for name in features if due[name]), "predictions"]
-            keys = _keys(case, stretch)
+            keys = case.calendar.keys(stretch)
             return self._launch(order, "score", tables, keys, _because(asked.reason))
 
         return self._once(order, "score", launch)
@@ -189,17 +189,17 @@ class Launches:
             newest = newest_complete(case, now)
             if newest is None:
                 raise EmptyPartition(f"no partition of {case.name} is over yet")
-            end = min(with_examples(self.lake, case).end, newest.end, key=_utc)
-        if _utc(end) <= _utc(begin):
+            end = min(with_examples(self.lake, case).end, newest.end, key=utc)
+        if utc(end) <= utc(begin):
             raise ParameterRefused("from", f"'{asked.first}' is not before the end, {end}")
         return Window(begin, end)
 
     def _newest(self, case: UseCase, now: datetime) -> Window:
         """The newest cutoff: the partition that follows the last one with examples, once begun."""
         calendar, end = case.calendar, case.partitions.closes_at
-        last = now if end is None else min(now, end - timedelta(microseconds=1), key=_utc)
+        last = now if end is None else min(now, end - timedelta(microseconds=1), key=utc)
         following = calendar.window_at(with_examples(self.lake, case).end)
-        return min(following, calendar.window_at(last), key=lambda window: _utc(window.start))
+        return min(following, calendar.window_at(last), key=lambda window: utc(window.start))
 
 
 def _stretch_to_score(case: UseCase, asked: Score) -> Window:
@@ -230,18 +230,9 @@ def stretches(case: UseCase, windows: Iterable[Window]) -> list[dict[str, Any]]:
     """Unbroken stretches of partitions, by their first and last keys."""
     return [
         {"first": first, "last": last}
-        for first, last in (_keys(case, s) for s in case.calendar.stretches(windows))
+        for first, last in map(case.calendar.keys, case.calendar.stretches(windows))
     ]
-
-
-def _keys(case: UseCase, stretch: Window) -> tuple[str, str]:
-    windows = list(case.calendar.windows(stretch))
-    return case.calendar.key(windows[0]), case.calendar.key(windows[-1])
 
 
 def _because(reason: str | None) -> Mapping[str, str]:
     return {} if reason is None else {REASON: reason}
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
