@@ -3,28 +3,20 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ml_platform.serving.http.control_openapi import RUN_PATHS, control_paths
 from ml_platform.serving.http.paths import (
     PROBLEM,
     Group,
     Paths,
     Served,
+    control_paths,
     feedback_paths,
     inference_paths,
     invocation_paths,
     monitoring_paths,
     plain_paths,
 )
-from ml_platform.serving.http.paths.operations import problem_answer
+from ml_platform.serving.http.paths.operations import PROBLEMS, problem_answer
 from ml_platform.serving.live import LiveVersions
-
-
-def _control_paths(served: Served) -> Paths:
-    paths = dict(RUN_PATHS)
-    for live in served.lives:
-        paths |= control_paths(live.use_case)
-    return paths
-
 
 GROUPS: tuple[Group, ...] = (
     plain_paths,
@@ -32,7 +24,7 @@ GROUPS: tuple[Group, ...] = (
     invocation_paths,
     feedback_paths,
     monitoring_paths,
-    _control_paths,
+    control_paths,
 )
 """Whoever adds paths adds a function that describes them."""
 SCHEMES: Mapping[str, Any] = {
@@ -74,7 +66,7 @@ def describe(
 
 def _ask_callers(paths: Paths) -> None:
     for operation in (each for methods in paths.values() for each in methods.values()):
-        # What all methods of a path have in common stands among them as a list.
-        if isinstance(operation, dict) and "security" not in operation:
+        if "security" not in operation:
             for status in OF_CALLERS:
-                operation["responses"].setdefault(str(status), problem_answer(status))
+                answered = problem_answer(status, PROBLEMS[status])
+                operation["responses"].setdefault(str(status), answered)

@@ -1,5 +1,6 @@
 """What openapi.json says of the service's paths, a module for each group of them."""
 
+from ml_platform.serving.http.paths.control import control_paths
 from ml_platform.serving.http.paths.feedback import feedback_paths
 from ml_platform.serving.http.paths.inference import inference_paths
 from ml_platform.serving.http.paths.invocations import invocation_paths
@@ -12,6 +13,7 @@ __all__ = [
     "Group",
     "Paths",
     "Served",
+    "control_paths",
     "feedback_paths",
     "inference_paths",
     "invocation_paths",

@@ -76,7 +76,7 @@ def _feedback(case: UseCase, model: ModelVersion) -> dict[str, Any]:
         {202: answer(taken, description="They are on the disk.")},
         problems=[*OF_BODIES, 404, 507],
         body=json_body(asked, {"items": [labelled(case, model)]}),
-        tag=case.name,
+        tags=[case.name],
     )
 
 
@@ -106,7 +106,7 @@ def _review_paths(case: UseCase, model: ModelVersion) -> Paths:
                 {200: answer(listed)},
                 problems=[400, 404],
                 parameters=[LIMIT],
-                tag=case.name,
+                tags=[case.name],
             )
         },
         f"/review/{case.name}/{{prediction}}": {
@@ -116,7 +116,7 @@ def _review_paths(case: UseCase, model: ModelVersion) -> Paths:
                 problems=[*OF_BODIES, 404, 507],
                 body=json_body(asked, {"label": label_of(case, model)}),
                 parameters=[prediction],
-                tag=case.name,
+                tags=[case.name],
             )
         },
     }

@@ -83,7 +83,7 @@ def _model_paths(case: UseCase, model: ModelVersion) -> Paths:
                 {200: answer(metadata)},
                 problems=[404],
                 parameters=parameters,
-                tag=name,
+                tags=[name],
             )
         }
         paths[f"{path}/ready"] = {
@@ -92,7 +92,7 @@ def _model_paths(case: UseCase, model: ModelVersion) -> Paths:
                 {200: answer(fields({"name": {"const": name}, "ready": FLAG}))},
                 problems=[404],
                 parameters=parameters,
-                tag=name,
+                tags=[name],
             )
         }
         paths[f"{path}/infer"] = {
@@ -102,7 +102,7 @@ def _model_paths(case: UseCase, model: ModelVersion) -> Paths:
                 problems=OF_PREDICTIONS,
                 body=_asked(model),
                 parameters=parameters,
-                tag=name,
+                tags=[name],
             )
         }
     return paths

@@ -42,11 +42,11 @@ def _model_paths(path: str, case: UseCase, model: ModelVersion) -> Paths:
                 f"Whether {name} can be asked",
                 {200: answer(TEXT_SCHEMA, TEXT)},
                 problems=[404],
-                tag=name,
+                tags=[name],
             )
         },
         f"{path}/version": {
-            "get": operation("MLflow's version", {200: answer(TEXT_SCHEMA, TEXT)}, tag=name)
+            "get": operation("MLflow's version", {200: answer(TEXT_SCHEMA, TEXT)}, tags=[name])
         },
         f"{path}/invocations": {
             "post": operation(
@@ -54,7 +54,7 @@ def _model_paths(path: str, case: UseCase, model: ModelVersion) -> Paths:
                 {200: answer(_answered(case, model), headers=headers)},
                 problems=OF_PREDICTIONS,
                 body=_asked(model),
-                tag=name,
+                tags=[name],
             )
         },
     }

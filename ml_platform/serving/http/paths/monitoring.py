@@ -49,7 +49,7 @@ def monitoring_paths(served: Served) -> Paths:
         name = live.use_case.name
         paths[f"/status/{name}"] = {
             "get": operation(
-                f"What is known of {name}", {200: answer(STATUS)}, problems=[404], tag=name
+                f"What is known of {name}", {200: answer(STATUS)}, problems=[404], tags=[name]
             )
         }
     return paths

@@ -78,31 +78,33 @@ def operation(
     summary: str,
     answers: Mapping[int, Mapping[str, Any]],
     *,
-    problems: Iterable[int] = (),
+    problems: Iterable[int] | Mapping[int, str] = (),
     body: Mapping[str, Any] | None = None,
     parameters: Sequence[Mapping[str, Any]] = (),
-    tag: str | None = None,
+    tags: Sequence[str] = (),
     public: bool = False,
 ) -> dict[str, Any]:
     """One operation.
 
     answers: made by `answer`, by status. problems: statuses that go with a problem, besides those
-    that any request can meet. body: made by `json_body`. public: open to everybody.
+    that any request can meet, with what is said of them where that is something else than
+    elsewhere. body: made by `json_body`. public: open to everybody.
     """
     met = sorted({*problems, *(() if public else (429,))})
+    said_of = {**PROBLEMS, **(problems if isinstance(problems, Mapping) else {})}
     described: dict[str, Any] = {
         "summary": summary,
         "responses": {
             **{str(status): dict(said) for status, said in answers.items()},
-            **{str(status): problem_answer(status) for status in met},
+            **{str(status): problem_answer(status, said_of[status]) for status in met},
         },
     }
     if body is not None:
         described["requestBody"] = dict(body)
     if parameters:
         described["parameters"] = [dict(each) for each in parameters]
-    if tag is not None:
-        described["tags"] = [tag]
+    if tags:
+        described["tags"] = list(tags)
     if public:
         described["security"] = []
     return described
@@ -120,12 +122,12 @@ def answer(
     return {"description": description, "headers": {**HEADERS, **more}, "content": content}
 
 
-def problem_answer(status: int) -> dict[str, Any]:
+def problem_answer(status: int, description: str) -> dict[str, Any]:
     """The answer that goes with a problem."""
     schema = {"$ref": "#/components/schemas/Problem"}
     later = RETRY_AFTER if status in {429, 503} else {}
     return {
-        "description": PROBLEMS[status],
+        "description": description,
         "headers": {**HEADERS, **later},
         "content": {"application/problem+json": {"schema": schema}},
     }

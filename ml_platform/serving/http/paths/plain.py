@@ -60,7 +60,7 @@ def _predict(case: UseCase, model: ModelVersion) -> dict[str, Any]:
         {200: answer(answered, headers=["X-Prediction-Id"])},
         problems=OF_PREDICTIONS,
         body=json_body(asked, {"rows": [key_row(case, model)]}),
-        tag=case.name,
+        tags=[case.name],
     )
 
 

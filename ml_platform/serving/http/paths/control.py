@@ -1,4 +1,4 @@
-"""The paths that start, decide and end, described in OpenAPI."""
+"""The paths that start, decide and end, as openapi.json describes them."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,10 +9,15 @@ import msgspec
 from ml_platform.backfill.upkeep import newest_complete
 from ml_platform.serving.control.documents import STATUSES
 from ml_platform.serving.http.control import DEEDS, LONGEST_KEY
+from ml_platform.serving.http.paths.operations import (
+    Paths,
+    Served,
+    answer,
+    in_path,
+    json_body,
+    operation,
+)
 from ml_platform.spec.use_case import UseCase
-
-JSON = "application/json"
-PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 SUMMARIES = {
     "train": "Train a challenger for the gate to decide about",
@@ -23,18 +28,18 @@ SUMMARIES = {
     "rollback": "Let an earlier version serve again, and make again what later ones wrote",
 }
 PROBLEMS = {
-    "400": "A parameter is not as it should be: `field` names it.",
-    "401": "Nobody knows who asks: send a key or a token.",
-    "403": "Who asks may not do this: `permission` says what is missing.",
-    "404": "There is no such use case, version or run.",
-    "409": "It cannot be done as things are; what Dagster refuses is in its own words.",
-    "413": "Too many bytes.",
-    "415": "The body is in a form that is not read: send JSON, as it is or packed with gzip.",
-    "422": "This Idempotency-Key came with other parameters before.",
-    "429": "This caller asks too often; Retry-After says when to ask again.",
-    "502": "Dagster failed.",
-    "503": "Dagster or MLflow is away, or busy; Retry-After says when to ask again.",
-    "507": "The answer could not be stored.",
+    400: "A parameter is not as it should be: `field` names it.",
+    401: "Nobody knows who asks: send a key or a token.",
+    403: "Who asks may not do this: `permission` says what is missing.",
+    404: "There is no such use case, version or run.",
+    409: "It cannot be done as things are; what Dagster refuses is in its own words.",
+    413: "Too many bytes.",
+    415: "The body is in a form that is not read: send JSON, as it is or packed with gzip.",
+    422: "This Idempotency-Key came with other parameters before.",
+    429: "This caller asks too often; Retry-After says when to ask again.",
+    502: "Dagster failed.",
+    503: "Dagster or MLflow is away, or busy; Retry-After says when to ask again.",
+    507: "The answer could not be stored.",
 }
 KEY = {
     "name": "Idempotency-Key",
@@ -87,70 +92,55 @@ DONE: Mapping[str, Any] = {
     "description": "What was decided, or would be done; `run` is null where nothing is to do.",
     "properties": {"run": {"type": "null"}, "decided": {"type": "object"}},
 }
-RUN_ID = {
-    "name": "run",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string"},
-    "description": "As `run.id` says, and `Location`.",
-}
+RUN_ID = in_path("run", "As `run.id` says, and `Location`.", "3f0c1b52-6d0e-4a53-9d8b-0a4c5f0f7a11")
+TAG = "control"
 
 
-def _problems() -> dict[str, Any]:
-    return {code: {"description": said, "content": PROBLEM} for code, said in PROBLEMS.items()}
-
-
-def _answers(said: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"description": said, "content": {JSON: {"schema": schema}}}
-
-
-RUN_PATHS: Mapping[str, Any] = {
-    "/control/runs/{run}": {
-        "parameters": [RUN_ID],
-        "get": {
-            "summary": "How far a run is",
-            "tags": ["control"],
-            "responses": {"200": _answers("As it is now", LOOK), **_problems()},
-        },
-        "delete": {
-            "summary": "End a run",
-            "tags": ["control"],
-            "responses": {
-                "200": _answers("It is over", LOOK),
-                "202": _answers("It is being ended", LOOK),
-                **_problems(),
-            },
-        },
+def control_paths(served: Served) -> Paths:
+    """`/control/runs/{run}`, and `/control/{use_case}/…` with examples that its calendar has."""
+    paths: Paths = {
+        "/control/runs/{run}": {
+            "get": operation(
+                "How far a run is",
+                {200: answer(LOOK, description="As it is now")},
+                problems=PROBLEMS,
+                parameters=[RUN_ID],
+                tags=[TAG],
+            ),
+            "delete": operation(
+                "End a run",
+                {
+                    200: answer(LOOK, description="It is over"),
+                    202: answer(LOOK, description="It is being ended"),
+                },
+                problems=PROBLEMS,
+                parameters=[RUN_ID],
+                tags=[TAG],
+            ),
+        }
     }
-}
-
-
-def control_paths(use_case: UseCase) -> dict[str, Any]:
-    """Paths of one use case, with parameters that its calendar has."""
-    return {
-        f"/control/{use_case.name}/{name}": {"post": _deed(use_case, name, kind)}
-        for name, kind in DEEDS.items()
-    }
+    for live in served.lives:
+        for name, kind in DEEDS.items():
+            paths[f"/control/{live.use_case.name}/{name}"] = {
+                "post": _deed(live.use_case, name, kind)
+            }
+    return paths
 
 
 def _deed(use_case: UseCase, name: str, kind: type[msgspec.Struct]) -> dict[str, Any]:
     _, components = msgspec.json.schema_components([kind])
-    location = {"description": "Where to look at it.", "schema": {"type": "string"}}
-    answers: dict[str, Any] = {"200": _answers("Decided, or nothing to do", DONE)}
+    answers = {200: answer(DONE, description="Decided, or nothing to do")}
     if name not in {"approve", "reject"}:
-        answers["202"] = {
-            **_answers("It is under way", LOOK),
-            "headers": {"Location": location},
-        }
-    body = {"schema": components[kind.__name__], "example": _example(use_case, name)}
-    return {
-        "summary": f"{SUMMARIES[name]}: {use_case.name}",
-        "tags": [use_case.name, "control"],
-        "parameters": [KEY],
-        "requestBody": {"required": name in {"approve", "reject", "rollback"},
-                        "content": {JSON: body}},
-        "responses": {**answers, **_problems()},
-    }  # fmt: skip
+        answers[202] = answer(LOOK, description="It is under way", headers=["Location"])
+    body = json_body(components[kind.__name__], _example(use_case, name))
+    return operation(
+        f"{SUMMARIES[name]}: {use_case.name}",
+        answers,
+        problems=PROBLEMS,
+        body={**body, "required": name in {"approve", "reject", "rollback"}},
+        parameters=[KEY],
+        tags=[use_case.name, TAG],
+    )
 
 
 def _example(use_case: UseCase, name: str) -> dict[str, Any]:
