@@ -1,6 +1,6 @@
 """All of it together, on one lake, registry and Dagster."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,11 @@ class Control:
     runs: Runs
     recorder: Recorder
 
-    def end(self, run_id: str, by: str, visible: Visible) -> dict[str, Any]:
+    def end(
+        self, run_id: str, by: str, visible: Visible, require: Callable[[str], None]
+    ) -> dict[str, Any]:
         """End a run, as `Runs.end`; it is recorded where there was something to end."""
-        document, was_under_way = self.runs.end(run_id, visible)
+        document, was_under_way = self.runs.end(run_id, visible, require)
         if was_under_way:
             case = self.runs.use_cases[document["run"]["use_case"]]
             self.recorder.record(Order(case, by), "end run", run_id)

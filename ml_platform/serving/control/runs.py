@@ -1,7 +1,7 @@
 """What has been started, as it is now, and ending it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,17 +59,17 @@ class Runs:
             raise unknown(run_id)
         return found
 
-    def use_case_of(self, run_id: str, visible: Visible) -> str:
-        """What it is about."""
-        return str(self.look(run_id, visible)["run"]["use_case"])
-
-    def end(self, run_id: str, visible: Visible) -> tuple[dict[str, Any], bool]:
+    def end(
+        self, run_id: str, visible: Visible, require: Callable[[str], None]
+    ) -> tuple[dict[str, Any], bool]:
         """End it, unless it is over; what it is then, and whether it was under way.
 
-        Of a rollback, the runs that make partitions again are ended; the decision stands. Raises
+        require: raises where the one who asks may not end what is about this use case. Of a
+        rollback, the runs that make partitions again are ended; the decision stands. Raises
         EndRefused in Dagster's words where it will not.
         """
         before = self.look(run_id, visible)
+        require(before["run"]["use_case"])
         if before["run"]["is_over"]:
             return before, False
         try:

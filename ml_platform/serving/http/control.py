@@ -97,10 +97,9 @@ class ControlPaths:
     async def end(self, request: Request) -> Response:
         """End a run."""
         caller: Caller = request.scope["caller"]
-        run_id, visible = request.path_params["run"], partial(caller.may, "read")
-        use_case = await self._aside(self.control.runs.use_case_of, run_id, visible)
-        caller.require("launch", use_case)
-        document = await self._aside(self.control.end, run_id, caller.name, visible)
+        visible, require = partial(caller.may, "read"), partial(caller.require, "launch")
+        run_id = request.path_params["run"]
+        document = await self._aside(self.control.end, run_id, caller.name, visible, require)
         over = document["run"]["is_over"]
         return _json(document, HTTPStatus.OK if over else HTTPStatus.ACCEPTED)
 
