@@ -8,8 +8,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.served import ROW, Deployment, Served, deploy
-from tests.test_serving_log import declare, published
+from tests.served import ROW, Deployment, Served, declare, deploy, published
 
 REVIEWED = "serving: {log: {}, review: {uncertain: [0.2, 0.8]}}\n"
 
@@ -58,3 +57,24 @@ def talk(served: Served, *parts: bytes, seconds: float = 30) -> bytes:
             while part := connection.recv(65_536):
                 said += part
     return said
+
+
+def is_closed_on(address: str, sent: bytes, dripped: bytes, pause: float) -> bool:
+    """Whether the service ends a connection on which more is sent only now and then."""
+    host, _, port = address.partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(sent)
+        connection.settimeout(pause)
+        for _ in range(int(20 / pause)):
+            try:
+                if connection.recv(65_536) == b"":
+                    return True
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                return True
+            if dripped:
+                # Whoever is gone is found by the next look.
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(dripped)
+    return False

@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -12,6 +12,11 @@ import redis
 from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
+
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+
+    from tests.served import Deployment, Served
 
 
 @pytest.fixture
@@ -24,6 +29,29 @@ def lake(settings: Settings) -> Iterator[Lake]:
     lake = Lake(settings)
     yield lake
     lake.close()
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Deployment"]:
+    """Trips whose version 1 serves; modules that need more have a fixture of this name."""
+    from tests.served import deployed
+
+    with deployed(tmp_path_factory.mktemp("served")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def client(deployment: "Deployment") -> Iterator["TestClient"]:
+    """A client of the module's deployment, without a network."""
+    with deployment.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def served(deployment: "Deployment") -> Iterator["Served"]:
+    """The module's deployment behind real ports."""
+    with deployment.served() as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

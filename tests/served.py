@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import uvicorn
 from starlette.testclient import TestClient
 
+from ml_platform.features import open_online_store, publish
 from ml_platform.registry import Registry
 from ml_platform.serving.worker import create_app, transport
 from ml_platform.settings import ServingSettings, Settings
+from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 from ml_platform.training import decide, train
@@ -86,4 +90,48 @@ def deploy(root: Path, task: str = "binary", model: str | None = None) -> Deploy
     return Deployment(root, chosen, lake, Registry(chosen), use_case)
 
 
+@contextmanager
+def deployed(
+    root: Path, *, task: str = "binary", declared: str = "", online: bool = False
+) -> Iterator[Deployment]:
+    """Trips whose version 1 serves; declared: more YAML. online: features can be looked up."""
+    made = declare(deploy(root, task), declared)
+    made.promote(20)
+    if online:
+        published(made)
+    yield made
+    made.lake.close()
+
+
+def declare(made: Deployment, text: str) -> Deployment:
+    """The deployment with more in its use case's YAML."""
+    spec = made.use_case.folder / "use_case.yaml"
+    spec.write_text(spec.read_text() + text)
+    return Deployment(
+        made.root, made.settings, made.lake, made.registry, load_use_case(made.use_case.folder)
+    )
+
+
+def published(made: Deployment) -> None:
+    """The features of the last days are looked up online."""
+    store = open_online_store(made.settings)
+    publish(made.lake, store, made.use_case, "pace", days(28, 30))
+    store.close()
+
+
+def rows_of(day: int) -> list[dict[str, Any]]:
+    """The trips of a day as a caller knows them."""
+    landed = trips(1, 30)
+    chosen = landed[landed["started_at"].dt.day == day].drop(columns="delay")
+    chosen["started_at"] = chosen["started_at"].map(lambda at: at.isoformat())
+    return chosen.astype(object).where(chosen.notna(), None).to_dict("records")
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """What has landed below a folder as lines of JSON."""
+    lines = [line for f in sorted(folder.rglob("*.jsonl")) for line in f.read_bytes().splitlines()]
+    return [msgspec.json.decode(line) for line in lines]
+
+
 ROW = {"city": "Boston", "distance": 21.5, "pace__pace": 0.36}
+LOGGED = "serving: {log: {}, review: {uncertain: [0.2, 0.8]}}\n"

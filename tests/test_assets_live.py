@@ -10,8 +10,7 @@ from assets.features import build_features
 from assets.monitoring import build_monitoring
 from assets.sources import build_sources
 from resources import LakeResource, OnlineStoreResource, RegistryResource
-from tests.served import Deployment, deploy
-from tests.test_serving_log import LOGGED, declare, published, rows_of
+from tests.served import LOGGED, Deployment, declare, deploy, published, rows_of
 
 
 @pytest.fixture(scope="module")

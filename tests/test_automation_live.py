@@ -17,9 +17,8 @@ from ml_platform.spec.use_case import LIVE_REPORTS, LOGGED_SOURCES
 from ml_platform.storage import Lake
 from resources import RANGE_END, RANGE_START, LakeResource
 from sensors.landing import build_landing
-from tests.served import ROW, serving_settings
+from tests.served import LOGGED, ROW, serving_settings
 from tests.test_automation import CUTOFF, LAST, Loop, on
-from tests.test_serving_log import LOGGED
 
 
 @pytest.fixture(scope="module")

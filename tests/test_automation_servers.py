@@ -16,8 +16,7 @@ from starlette.testclient import TestClient
 from ml_platform.serving.worker import create_app
 from ml_platform.settings import Settings
 from resources.stretches import STRETCHES
-from tests.served import serving_settings
-from tests.test_serving_log import LOGGED
+from tests.served import LOGGED, serving_settings
 
 WITHIN_SECONDS = 300
 CUTOFF = "2024-03-21"

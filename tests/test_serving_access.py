@@ -17,19 +17,11 @@ from ml_platform.access import Grant, create_key, revoke_key
 from ml_platform.errors import AccessError
 from ml_platform.serving.http.guard import guard
 from ml_platform.serving.worker import create_app
-from tests.served import ROW, Deployment, Served, deploy, serving_settings
+from tests.served import ROW, Deployment, Served, serving_settings
 from tests.trips_use_case import COMMIT
 
 INVOKE = "/mlflow/trips/invocations"
 BODY = {"dataframe_records": [ROW]}
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    made = deploy(tmp_path_factory.mktemp("access"))
-    made.promote(20)
-    yield made
-    made.lake.close()
 
 
 @dataclass(frozen=True)

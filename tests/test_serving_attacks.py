@@ -41,12 +41,6 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     made.lake.close()
 
 
-@pytest.fixture(scope="module")
-def served(deployment: Deployment) -> Iterator[Served]:
-    with deployment.served() as served:
-        yield served
-
-
 @pytest.fixture
 def client(served: Served) -> Iterator[httpx2.Client]:
     with surviving(served) as client:

@@ -52,12 +52,6 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     made.lake.close()
 
 
-@pytest.fixture(scope="module")
-def client(deployment: Deployment) -> Iterator[TestClient]:
-    with deployment.client() as client:
-        yield client
-
-
 @dataclass(frozen=True)
 class Decided:
     """Version 1 serves from the 20th on, 2 from the 24th on, and 3 waits for a person."""

@@ -20,8 +20,7 @@ from ml_platform.serving.audit_notes import AuditNotes
 from ml_platform.serving.feedback import digest_of
 from ml_platform.sources import arrivals, ingest
 from ml_platform.training.training_set import collect
-from tests.served import Deployment, deploy
-from tests.test_serving_log import LOGGED, declare, published, rows_of
+from tests.served import LOGGED, Deployment, declare, deploy, published, rows_of
 from tests.trips_use_case import COMMIT, at, days, trips
 
 DAY = days(29, 29)

@@ -1,7 +1,5 @@
 """The Open Inference Protocol asked by NVIDIA's Triton clients, over gRPC and HTTP."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,23 +8,9 @@ import tritonclient.http as over_http
 from tritonclient.utils import InferenceServerException
 
 from ml_platform.registry import predict
-from tests.served import ROW, Deployment, Served, deploy
+from tests.served import ROW, Deployment, Served
 
 ROWS = pd.DataFrame([ROW, {**ROW, "city": "Albany", "distance": 3.0}]).astype({"city": object})
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    made = deploy(tmp_path_factory.mktemp("grpc"))
-    made.promote(20)
-    yield made
-    made.lake.close()
-
-
-@pytest.fixture(scope="module")
-def served(deployment: Deployment) -> Iterator[Served]:
-    with deployment.served() as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

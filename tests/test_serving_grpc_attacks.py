@@ -1,7 +1,5 @@
 """Calls that mean harm, over gRPC: never an error of the server's own, and it goes on answering."""
 
-import contextlib
-import socket
 import struct
 import threading
 from collections.abc import Iterator
@@ -13,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ml_platform.serving.grpc.messages import METHODS, SERVICE, message_class
-from tests.served import ROW, Deployment, Served, deploy
+from tests.attacked import is_closed_on
+from tests.served import ROW, Deployment, Served
 
 pytestmark = pytest.mark.slow
 
@@ -26,20 +25,6 @@ FUZZED = settings(
     max_examples=150, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    made = deploy(tmp_path_factory.mktemp("grpc_attacked"))
-    made.promote(20)
-    yield made
-    made.lake.close()
-
-
-@pytest.fixture(scope="module")
-def served(deployment: Deployment) -> Iterator[Served]:
-    with deployment.served() as served:
-        yield served
 
 
 class Caller:
@@ -309,19 +294,4 @@ def test_a_connection_that_nobody_speaks_on_is_closed(
     deployment: Deployment, sent: bytes, dripped: bytes
 ) -> None:
     with deployment.served(head_seconds=0.5) as served:
-        host, _, port = served.grpc.partition(":")
-        with socket.create_connection((host, int(port)), timeout=30) as connection:
-            connection.sendall(sent)
-            connection.settimeout(0.1)
-            for _ in range(200):
-                try:
-                    if connection.recv(65_536) == b"":
-                        return
-                except TimeoutError:
-                    pass
-                except ConnectionError:
-                    return
-                if dripped:
-                    with contextlib.suppress(ConnectionError):
-                        connection.sendall(dripped)
-        pytest.fail("the connection is open still")
+        assert is_closed_on(served.grpc, sent, dripped, pause=0.1)

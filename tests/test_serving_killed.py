@@ -15,8 +15,7 @@ import pytest
 
 from ml_platform.sources import ingest
 from ml_platform.spec.windows import Window
-from tests.served import ROW, deploy
-from tests.test_serving_log import LOGGED, declare, records
+from tests.served import LOGGED, ROW, declare, deploy, records
 from tests.trips_use_case import COMMIT
 
 CLIENTS = 8

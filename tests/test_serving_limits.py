@@ -14,6 +14,7 @@ from ml_platform.errors import Overloaded, RateExceeded
 from ml_platform.serving.admission import MOST_NAMES, Rates
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.pace import Pace
+from tests.attacked import is_closed_on
 from tests.served import Deployment, Served, deploy
 
 
@@ -163,24 +164,7 @@ HEAD = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n"
 def test_a_head_that_does_not_come_ends_the_connection(
     served: Served, before: bytes, dripped: bytes
 ) -> None:
-    host, _, port = served.http.partition(":")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
-        connection.sendall(before)
-        connection.settimeout(0.2)
-        for _ in range(100):
-            try:
-                if connection.recv(10_000) == b"":
-                    return
-            except TimeoutError:
-                pass
-            except ConnectionError:
-                return
-            if dripped:
-                try:
-                    connection.sendall(dripped)
-                except ConnectionError:
-                    return
-    pytest.fail("the connection is open still")
+    assert is_closed_on(served.http, before, dripped, pause=0.2)
 
 
 def test_a_connection_that_is_used_stays_open(served: Served) -> None:

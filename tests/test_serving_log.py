@@ -5,46 +5,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from starlette.testclient import TestClient
 
 from ml_platform.errors import ServingMisconfigured, SpecErrors
-from ml_platform.features import open_online_store, publish
 from ml_platform.serving.segments import OPEN
 from ml_platform.serving.worker import create_app
 from ml_platform.sources import ingest
 from ml_platform.spec.loading import load_use_case
-from tests.served import ROW, Deployment, deploy, serving_settings
-from tests.trips_use_case import COMMIT, days, trips
+from tests.served import (
+    LOGGED,
+    ROW,
+    Deployment,
+    deployed,
+    records,
+    rows_of,
+    serving_settings,
+)
+from tests.trips_use_case import COMMIT, days
 
 PREDICT = "/predict/trips"
-LOGGED = "serving: {log: {}, review: {uncertain: [0.2, 0.8]}}\n"
-
-
-def declare(made: Deployment, text: str) -> Deployment:
-    """The deployment with more in its use case's YAML."""
-    spec = made.use_case.folder / "use_case.yaml"
-    spec.write_text(spec.read_text() + text)
-    return Deployment(
-        made.root, made.settings, made.lake, made.registry, load_use_case(made.use_case.folder)
-    )
-
-
-def published(made: Deployment) -> None:
-    """The features of the last days are looked up online."""
-    store = open_online_store(made.settings)
-    publish(made.lake, store, made.use_case, "pace", days(28, 30))
-    store.close()
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    made = declare(deploy(tmp_path_factory.mktemp("logged")), LOGGED)
-    made.promote(20)
-    published(made)
-    yield made
-    made.lake.close()
+    root = tmp_path_factory.mktemp("logged")
+    with deployed(root, declared=LOGGED, online=True) as made:
+        yield made
 
 
 @pytest.fixture
@@ -54,18 +41,6 @@ def landing(deployment: Deployment) -> Iterator[Path]:
     yield folder
     for file in folder.rglob("*.jsonl"):
         file.unlink()
-
-
-def rows_of(day: int) -> list[dict[str, Any]]:
-    landed = trips(1, 30)
-    chosen = landed[landed["started_at"].dt.day == day].drop(columns="delay")
-    chosen["started_at"] = chosen["started_at"].map(lambda at: at.isoformat())
-    return chosen.astype(object).where(chosen.notna(), None).to_dict("records")
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    lines = [line for f in sorted(folder.rglob("*.jsonl")) for line in f.read_bytes().splitlines()]
-    return [msgspec.json.decode(line) for line in lines]
 
 
 def invoke(client: TestClient, **headers: str) -> Any:

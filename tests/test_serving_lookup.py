@@ -8,38 +8,18 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from ml_platform.features import assemble, open_online_store, publish
+from ml_platform.features import assemble
 from ml_platform.registry import predict
-from tests.served import Deployment, deploy
-from tests.trips_use_case import days, trips
+from tests.served import Deployment, deployed, rows_of
+from tests.trips_use_case import days
 
 PREDICT = "/predict/trips"
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    made = deploy(tmp_path_factory.mktemp("lookup"))
-    made.promote(20)
-    store = open_online_store(made.settings)
-    publish(made.lake, store, made.use_case, "pace", days(28, 30))
-    store.close()
-    yield made
-    made.lake.close()
-
-
-@pytest.fixture(scope="module")
-def client(deployment: Deployment) -> Iterator[TestClient]:
-    with deployment.client() as client:
-        yield client
-
-
-def rows_of(day: int) -> list[dict[str, object]]:
-    """The trips of a day as a caller knows them."""
-    landed = trips(1, 30)
-    chosen = landed[landed["started_at"].dt.day == day].drop(columns="delay")
-    chosen["started_at"] = chosen["started_at"].map(lambda at: at.isoformat())
-    plain = chosen.astype(object).where(chosen.notna(), None)
-    return plain.to_dict("records")
+    with deployed(tmp_path_factory.mktemp("lookup"), online=True) as made:
+        yield made
 
 
 def test_rows_by_key_get_the_bits_of_the_batch_path(

@@ -12,10 +12,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from ml_platform.features import open_online_store, publish
 from ml_platform.settings import Settings
-from tests.served import ROW, Deployment, deploy
-from tests.trips_use_case import days
+from tests.served import ROW, Deployment, deploy, deployed
 
 INVOKE = "/mlflow/trips/invocations"
 GOOD = {"dataframe_records": [ROW]}
@@ -25,13 +23,8 @@ DEPLOY = Path(__file__).parent.parent / "deploy"
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    made = deploy(tmp_path_factory.mktemp("monitored"))
-    made.promote(20)
-    store = open_online_store(made.settings)
-    publish(made.lake, store, made.use_case, "pace", days(28, 30))
-    store.close()
-    yield made
-    made.lake.close()
+    with deployed(tmp_path_factory.mktemp("monitored"), online=True) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

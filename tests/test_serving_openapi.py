@@ -11,8 +11,7 @@ from starlette.testclient import TestClient
 from ml_platform.access import Grant, create_key
 from ml_platform.serving.http.guard import NEEDS
 from tests.attacked import REVIEWED
-from tests.served import Deployment, deploy
-from tests.test_serving_log import declare, published
+from tests.served import Deployment, deploy, deployed
 from tests.trips_use_case import COMMIT, write_folder
 
 TASKS = {
@@ -30,17 +29,9 @@ def deployment(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     task = request.param
-    made = declare(deploy(tmp_path_factory.mktemp(task), task), TASKS[task])
-    made.promote(20)
-    published(made)
-    yield made
-    made.lake.close()
-
-
-@pytest.fixture(scope="module")
-def client(deployment: Deployment) -> Iterator[TestClient]:
-    with deployment.client() as client:
-        yield client
+    root = tmp_path_factory.mktemp(task)
+    with deployed(root, task=task, declared=TASKS[task], online=True) as made:
+        yield made
 
 
 @pytest.fixture

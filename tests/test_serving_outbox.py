@@ -12,8 +12,7 @@ from ml_platform.serving.review import ReviewQueue
 from ml_platform.sources import ingest
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
-from tests.served import Deployment, deploy
-from tests.test_serving_log import LOGGED, declare, published, rows_of
+from tests.served import LOGGED, Deployment, declare, deploy, published, rows_of
 from tests.trips_use_case import COMMIT, days
 
 pytestmark = pytest.mark.slow

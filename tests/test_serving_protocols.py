@@ -1,7 +1,6 @@
 """What clients of the Open Inference Protocol and of MLflow get, over HTTP."""
 
 import gzip
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -9,24 +8,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from ml_platform.registry import predict
-from tests.served import ROW, Deployment, deploy
+from tests.served import ROW, Deployment
 
 INFER = "/v2/models/trips/infer"
 INVOKE = "/mlflow/trips/invocations"
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    made = deploy(tmp_path_factory.mktemp("served"))
-    made.promote(20)
-    yield made
-    made.lake.close()
-
-
-@pytest.fixture(scope="module")
-def client(deployment: Deployment) -> Iterator[TestClient]:
-    with deployment.client() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

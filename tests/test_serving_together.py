@@ -12,9 +12,8 @@ from starlette.testclient import TestClient
 from ml_platform.access import Grant, create_key
 from ml_platform.registry import Rollout, decide_rollout
 from ml_platform.training import train
-from tests.served import ROW, Deployment, deploy
+from tests.served import LOGGED, ROW, Deployment, declare, deploy, records
 from tests.test_serving_grpc import inputs
-from tests.test_serving_log import LOGGED, declare, records
 from tests.trips_use_case import COMMIT, at
 
 BODY = {"dataframe_records": [ROW]}
