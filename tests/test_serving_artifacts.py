@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from ml_platform.alerts import find_conditions
 from ml_platform.registry import Registry, record, serving_events
 from ml_platform.registry.promotions import Decision, Promotion
-from ml_platform.serving.live import LiveVersions
+from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.training import train
 from tests.served import ROW, Deployment, deploy
 from tests.test_serving_swaps import wait_for

@@ -16,8 +16,8 @@ from ml_platform.cli.app import app
 from ml_platform.features import compute_labels, count_feedback
 from ml_platform.monitoring import Skew, compare_online, report_drift, report_performance
 from ml_platform.scoring import score
-from ml_platform.serving.audit_notes import AuditNotes
-from ml_platform.serving.feedback import digest_of
+from ml_platform.serving.records.audit_notes import AuditNotes
+from ml_platform.serving.records.feedback import digest_of
 from ml_platform.sources import arrivals, ingest
 from ml_platform.training.training_set import collect
 from tests.served import LOGGED, Deployment, declare, deploy, published, rows_of

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ml_platform.errors import ServingMisconfigured, SpecErrors
-from ml_platform.serving.segments import OPEN
+from ml_platform.serving.records.segments import OPEN
 from ml_platform.serving.worker import create_app
 from ml_platform.sources import ingest
 from ml_platform.spec.loading import load_use_case

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from ml_platform.serving.outbox import Outbox, written_below
-from ml_platform.serving.review import ReviewQueue
+from ml_platform.serving.records.outbox import Outbox, written_below
+from ml_platform.serving.records.review import ReviewQueue
 from ml_platform.sources import ingest
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake

@@ -14,8 +14,8 @@ from ml_platform.cli.app import app
 from ml_platform.errors import RolloutRefused
 from ml_platform.registry import Rollout, decide_rollout, rollouts
 from ml_platform.registry.rollouts import Mode
-from ml_platform.serving.canary import takes
-from ml_platform.serving.comparison import Comparison, comparisons
+from ml_platform.serving.versions.canary import takes
+from ml_platform.serving.versions.comparison import Comparison, comparisons
 from ml_platform.training import train
 from tests.served import ROW, Deployment, deploy
 from tests.test_serving_swaps import decide

@@ -15,10 +15,10 @@ from ml_platform.alerts import find_conditions
 from ml_platform.errors import LakeError
 from ml_platform.registry import predict, record, serving_events
 from ml_platform.registry.promotions import Decision, Promotion
-from ml_platform.serving.following import Following
-from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import Metrics
+from ml_platform.serving.versions.following import Following
+from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.training import train
 from tests.served import ROW, Deployment, deploy
 from tests.trips_use_case import COMMIT, at, write_folder

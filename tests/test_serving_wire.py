@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from ml_platform.serving.live import LiveVersions
+from ml_platform.serving.versions.live import LiveVersions
 from tests.attacked import (
     FEEDBACK,
     INVOKE,

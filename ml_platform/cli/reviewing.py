@@ -24,10 +24,10 @@ def review(
     """List uncertain predictions that wait for a person, answer one, or skip one."""
     from ml_platform.cli.platform import opened, read_serving_settings
     from ml_platform.errors import PlatformError
-    from ml_platform.serving.audit_notes import AuditNotes
-    from ml_platform.serving.feedback import FeedbackInbox, Said, read_label
-    from ml_platform.serving.outbox import Outbox
-    from ml_platform.serving.review import ReviewQueue
+    from ml_platform.serving.records.audit_notes import AuditNotes
+    from ml_platform.serving.records.feedback import FeedbackInbox, Said, read_label
+    from ml_platform.serving.records.outbox import Outbox
+    from ml_platform.serving.records.review import ReviewQueue
 
     if answer and skip:
         raise PlatformError("--answer and --skip exclude each other; give one of them")

@@ -9,7 +9,7 @@ from ml_platform.cli.arguments import UseCaseName
 if TYPE_CHECKING:
     from ml_platform.registry import Rollout
     from ml_platform.registry.rollouts import Mode
-    from ml_platform.serving.comparison import Comparison, Side
+    from ml_platform.serving.versions.comparison import Comparison, Side
     from ml_platform.spec.use_case import UseCase
 
 PANEL = "Decisions"
@@ -35,7 +35,7 @@ def rollout(
     from ml_platform.cli.platform import opened
     from ml_platform.errors import RolloutRefused
     from ml_platform.registry import Rollout, decide_rollout, rollouts
-    from ml_platform.serving.comparison import comparisons
+    from ml_platform.serving.versions.comparison import comparisons
 
     asked = sum((shadow, canary is not None, end))
     if asked > 1 or (version is None) != (asked == 0):
@@ -88,7 +88,7 @@ def show_comparisons(case: "UseCase", found: list["Comparison"]) -> None:
     from rich.table import Table
 
     from ml_platform.cli.printing import console
-    from ml_platform.serving.comparison import SIDES
+    from ml_platform.serving.versions.comparison import SIDES
 
     for comparison in found:
         pair = comparison.pair

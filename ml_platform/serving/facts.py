@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ml_platform.errors import OnlineStoreError
 from ml_platform.features import OnlineStore
-from ml_platform.serving.live import LiveVersions
+from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.spec.use_case import UseCase
 from ml_platform.status import Health, read_health
 from ml_platform.status.document import health_document

@@ -20,13 +20,13 @@ from ml_platform.registry import ModelVersion, predict
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.calls import Call, PredictionIds, moment_of
 from ml_platform.serving.inputs import Inputs, Values, check_columns
-from ml_platform.serving.live import Live, LiveVersions
 from ml_platform.serving.lookup import Examples, Found, Lookup
 from ml_platform.serving.metrics import Metrics
-from ml_platform.serving.records import Records
-from ml_platform.serving.request_log import Mode, Predicted
+from ml_platform.serving.records.records import Records
+from ml_platform.serving.records.request_log import Mode, Predicted
 from ml_platform.serving.tracing import Trace, traced
-from ml_platform.serving.trials import Trials
+from ml_platform.serving.versions.live import Live, LiveVersions
+from ml_platform.serving.versions.trials import Trials
 from ml_platform.settings import ServingSettings
 from ml_platform.spec.use_case import UseCase
 

@@ -18,11 +18,8 @@ from ml_platform.errors import PlatformError
 from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
-from ml_platform.serving.audit_notes import AuditNotes
 from ml_platform.serving.control import open_control
 from ml_platform.serving.facts import FactReader
-from ml_platform.serving.feedback import FeedbackInbox
-from ml_platform.serving.following import Following
 from ml_platform.serving.grpc import start_server
 from ml_platform.serving.grpc.observed import Observed as GrpcObserved
 from ml_platform.serving.grpc.traced import Traced as GrpcTraced
@@ -32,17 +29,20 @@ from ml_platform.serving.http.control import ControlPaths
 from ml_platform.serving.http.monitoring import Monitoring
 from ml_platform.serving.http.observed import Observed
 from ml_platform.serving.http.traced import Traced
-from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
-from ml_platform.serving.outbox import Outbox
-from ml_platform.serving.records import Records
-from ml_platform.serving.request_log import RequestLog
-from ml_platform.serving.review import ReviewQueue
+from ml_platform.serving.records.audit_notes import AuditNotes
+from ml_platform.serving.records.feedback import FeedbackInbox
+from ml_platform.serving.records.outbox import Outbox
+from ml_platform.serving.records.records import Records
+from ml_platform.serving.records.request_log import RequestLog
+from ml_platform.serving.records.review import ReviewQueue
 from ml_platform.serving.service import Service
 from ml_platform.serving.tls import uvicorn_context
 from ml_platform.serving.tracing import open_tracing
+from ml_platform.serving.versions.following import Following
+from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.storage import Lake

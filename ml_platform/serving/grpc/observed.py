@@ -9,9 +9,9 @@ import structlog
 from ml_platform.serving.calls import sound_id
 from ml_platform.serving.grpc.around import Around, Behaviour, answer_noting
 from ml_platform.serving.grpc.codes import Context
-from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.tracing import TRACE
+from ml_platform.serving.versions.live import LiveVersions
 
 REQUEST_ID = "x-request-id"
 PROTOCOL = "oip-grpc"

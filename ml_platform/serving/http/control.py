@@ -29,7 +29,7 @@ from ml_platform.serving.control import (
 )
 from ml_platform.serving.control.documents import path_of
 from ml_platform.serving.http.bodies import read_body
-from ml_platform.serving.live import LiveVersions
+from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.settings import ServingSettings
 
 DEEDS: dict[str, type[msgspec.Struct]] = {

@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from ml_platform.errors import RequestRefused
 from ml_platform.serving.calls import known_caller
-from ml_platform.serving.feedback import Said
 from ml_platform.serving.http.bodies import parse_json, read_body
 from ml_platform.serving.http.calls import caller_of
+from ml_platform.serving.records.feedback import Said
 from ml_platform.serving.service import Service
 
 

@@ -9,9 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from ml_platform.serving.calls import sound_id
-from ml_platform.serving.live import LiveVersions
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.tracing import TRACE
+from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.settings import ServingSettings
 
 REQUEST_ID = b"x-request-id"

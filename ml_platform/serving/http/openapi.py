@@ -16,7 +16,7 @@ from ml_platform.serving.http.paths import (
     plain_paths,
 )
 from ml_platform.serving.http.paths.operations import PROBLEMS, problem_answer
-from ml_platform.serving.live import LiveVersions
+from ml_platform.serving.versions.live import LiveVersions
 
 GROUPS: tuple[Group, ...] = (
     plain_paths,

@@ -5,7 +5,6 @@ from typing import Any
 from ml_platform.features import entity_types
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.calls import PREDICTION_ID
-from ml_platform.serving.feedback import KINDS, MOST_ITEMS
 from ml_platform.serving.http.paths.operations import (
     OF_BODIES,
     Paths,
@@ -19,7 +18,8 @@ from ml_platform.serving.http.paths.operations import (
     value_schema,
 )
 from ml_platform.serving.http.paths.samples import PREDICTION, label_of, labelled
-from ml_platform.serving.review import MOST_LISTED
+from ml_platform.serving.records.feedback import KINDS, MOST_ITEMS
+from ml_platform.serving.records.review import MOST_LISTED
 from ml_platform.spec.use_case import UseCase
 
 TIME = {"type": ["string", "null"], "format": "date-time"}

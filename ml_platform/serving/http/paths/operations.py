@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ml_platform.registry import ModelVersion
-from ml_platform.serving.live import Live
+from ml_platform.serving.versions.live import Live
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
 

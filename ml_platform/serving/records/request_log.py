@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from ml_platform.errors import NotKept, ServingMisconfigured
 from ml_platform.serving.calls import Call
 from ml_platform.serving.metrics import Metrics
-from ml_platform.serving.outbox import written_below
-from ml_platform.serving.segments import Segments, land_orphans
+from ml_platform.serving.records.outbox import written_below
+from ml_platform.serving.records.segments import Segments, land_orphans
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.logged import kept_columns, logged_columns
 from ml_platform.spec.serving import Log

@@ -18,8 +18,8 @@ import msgspec
 
 from ml_platform.errors import NotServed, RequestRefused
 from ml_platform.features import instant
-from ml_platform.serving.outbox import lands_elsewhere, written_below
-from ml_platform.serving.segments import ENDING, OPEN
+from ml_platform.serving.records.outbox import lands_elsewhere, written_below
+from ml_platform.serving.records.segments import ENDING, OPEN
 from ml_platform.sources.landing import exact_path, ingested_files
 from ml_platform.sources.listing import list_landing
 from ml_platform.spec.logged import logged_columns

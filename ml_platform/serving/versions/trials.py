@@ -14,10 +14,10 @@ from structlog.typing import FilteringBoundLogger
 from ml_platform.alerts.serving import SERVICE
 from ml_platform.errors import RolloutRefused
 from ml_platform.registry import Rollout, decide_rollout
-from ml_platform.serving.canary import Watch, takes
-from ml_platform.serving.comparison import Pair, Tally, append_tally, numbers_of
-from ml_platform.serving.live import Live, LiveVersions
 from ml_platform.serving.metrics import Metrics
+from ml_platform.serving.versions.canary import Watch, takes
+from ml_platform.serving.versions.comparison import Pair, Tally, append_tally, numbers_of
+from ml_platform.serving.versions.live import Live, LiveVersions
 from ml_platform.settings import ServingSettings
 from ml_platform.storage import Commit, Lake
 

@@ -12,7 +12,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from ml_platform.access import Audit, Deed
-from ml_platform.serving.segments import ENDING, Segments, land_orphans
+from ml_platform.serving.records.segments import ENDING, Segments, land_orphans
 from ml_platform.settings import Settings
 from ml_platform.storage import Commit, Lake
 

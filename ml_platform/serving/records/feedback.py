@@ -17,10 +17,10 @@ from ml_platform.access import Channel, Deed
 from ml_platform.errors import ExampleRefused, NotServed, RequestRefused
 from ml_platform.features import entity_types
 from ml_platform.features.keys import KeyTexts
-from ml_platform.serving.audit_notes import AuditNotes
 from ml_platform.serving.calls import event_time_of
-from ml_platform.serving.outbox import written_below
-from ml_platform.serving.segments import Segments, land_orphans
+from ml_platform.serving.records.audit_notes import AuditNotes
+from ml_platform.serving.records.outbox import written_below
+from ml_platform.serving.records.segments import Segments, land_orphans
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import FEEDBACK, UseCase
 from ml_platform.spec.values import suggest

@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from ml_platform.errors import LakeError, ServingMisconfigured
-from ml_platform.serving.segments import ENDING
+from ml_platform.serving.records.segments import ENDING
 from ml_platform.settings import Settings
 from ml_platform.sources.listing import first_line
 from ml_platform.spec.queries import literal

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from structlog.typing import FilteringBoundLogger
 
 from ml_platform.registry import ServingEvent, note_serving
-from ml_platform.serving.live import LiveVersions, Swap
 from ml_platform.serving.metrics import Metrics
+from ml_platform.serving.versions.live import LiveVersions, Swap
 from ml_platform.storage import Commit, Lake
 
 MOST_UNTOLD = 100

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
-from ml_platform.serving.audit_notes import AuditNotes
-from ml_platform.serving.feedback import FeedbackInbox
-from ml_platform.serving.outbox import Outbox
-from ml_platform.serving.request_log import RequestLog
-from ml_platform.serving.review import ReviewQueue
+from ml_platform.serving.records.audit_notes import AuditNotes
+from ml_platform.serving.records.feedback import FeedbackInbox
+from ml_platform.serving.records.outbox import Outbox
+from ml_platform.serving.records.request_log import RequestLog
+from ml_platform.serving.records.review import ReviewQueue
 
 SECONDS_BETWEEN_LOOKS = 1.0
 

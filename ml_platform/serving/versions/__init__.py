@@ -1,0 +1,1 @@
+"""Which model versions answer, and how one that is tried does beside them."""
