@@ -77,6 +77,19 @@ def test_a_model_is_given_the_columns_it_was_fitted_on_in_their_order(cases):
     assert estimator.columns == ["city", "distance"]
 
 
+@pytest.mark.parametrize("columns", [list(COLUMNS), list(FRAME)])
+def test_what_an_estimator_writes_to_its_rows_is_not_seen_outside(cases, columns):
+    class Writing(Fixed):
+        def predict(self, rows: pd.DataFrame) -> Any:
+            rows.loc[:, "distance"] = 0.0
+            rows["city"] = "Boston"
+            return self.values
+
+    frame = FRAME[columns].copy()
+    predict(cases["regression"], Fitted(Writing([1.5, 2.5]), COLUMNS, ()), frame)
+    pd.testing.assert_frame_equal(frame, FRAME[columns])
+
+
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 def test_no_rows_have_no_predictions(cases, task):
     classes = () if task == "regression" else ("0", "1")

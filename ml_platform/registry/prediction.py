@@ -69,13 +69,17 @@ def select_inputs(use_case: UseCase, model: Fitted, frame: pd.DataFrame) -> pd.D
         )
     for column, kind in model.columns.items():
         dtype = dtypes[column]
-        wanted = "float64" if is_numeric(kind) else "object"
-        if dtype != wanted:
+        expected = "float64" if is_numeric(kind) else "object"
+        if dtype != expected:
             raise FeatureError(
                 f"{use_case.name}: column '{column}' ({kind}) is {dtype}, the model was fitted on "
-                f"{wanted}; cast it with .astype('{wanted}')"
+                f"{expected}; cast it with .astype('{expected}')"
             )
-    return frame[list(model.columns)]
+    wanted = list(model.columns)
+    # A copy, since an estimator may write to what it is given. Where all columns are in order
+    # already, selecting them would cost more than copying them.
+    rows = frame if list(dtypes) == wanted else frame[wanted]
+    return rows.copy()
 
 
 def _output(

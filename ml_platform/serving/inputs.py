@@ -100,14 +100,13 @@ def _count_rows(columns: Mapping[str, Values]) -> int:
 
 
 def _numbers(name: str, values: Values, seen: SeenColumn) -> NDArray[np.float64]:
-    if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
-        numbers = _floats(name, values)
-    else:
-        numbers = np.array([_number(name, row, v) for row, v in enumerate(values)], np.float64)
+    if not (isinstance(values, np.ndarray) and values.dtype.kind in "fiub"):
+        # One by one: most requests have a row, for which numpy's functions would take longer.
+        return np.array([_number(name, row, v, seen) for row, v in enumerate(values)], np.float64)
+    numbers = _floats(name, values)
     infinite = np.isinf(numbers)
     if infinite.any():
-        row = int(infinite.argmax())
-        raise RequestRefused(f"row {row} is infinite; send a finite number or null", name)
+        raise RequestRefused(_infinite(int(infinite.argmax())), name)
     if not seen.missing and (lacking := np.isnan(numbers)).any():
         raise RequestRefused(_never_missing(int(lacking.argmax())), name)
     return numbers
@@ -123,14 +122,17 @@ def _floats(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
         return values.astype(np.float64)
 
 
-def _number(name: str, row: int, value: Any) -> float:
-    if value is None:
-        return math.nan
-    if isinstance(value, bool | int | float | np.number | np.bool_):
-        if isinstance(value, int) and abs(value) > LARGEST_EXACT:
-            raise RequestRefused(_too_large(row), name)
-        return float(value)
-    raise RequestRefused(f"row {row} is {_shown(value)} where a number is expected", name)
+def _number(name: str, row: int, value: Any, seen: SeenColumn) -> float:
+    if value is not None and not isinstance(value, bool | int | float | np.number | np.bool_):
+        raise RequestRefused(f"row {row} is {_shown(value)} where a number is expected", name)
+    if isinstance(value, int) and abs(value) > LARGEST_EXACT:
+        raise RequestRefused(_too_large(row), name)
+    number = math.nan if value is None else float(value)
+    if math.isinf(number):
+        raise RequestRefused(_infinite(row), name)
+    if not seen.missing and math.isnan(number):
+        raise RequestRefused(_never_missing(row), name)
+    return number
 
 
 def _texts(name: str, values: Values, seen: SeenColumn, known_categories: bool) -> NDArray[Any]:
@@ -152,6 +154,10 @@ def _texts(name: str, values: Values, seen: SeenColumn, known_categories: bool) 
 
 def _too_large(row: int) -> str:
     return f"row {row} is a whole number too large to be exact"
+
+
+def _infinite(row: int) -> str:
+    return f"row {row} is infinite; send a finite number or null"
 
 
 def _never_missing(row: int) -> str:
