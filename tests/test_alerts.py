@@ -205,6 +205,7 @@ def test_what_a_process_claimed_and_never_sent_is_sent_by_another(
         assert turn(lake, use_case, to, 3, DRIFT).sent == 1
 
 
+@pytest.mark.slow
 def test_evaluators_that_run_at_once_send_nothing_twice(
     settings: Settings, use_case: UseCase
 ) -> None:

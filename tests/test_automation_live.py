@@ -20,6 +20,8 @@ from sensors.landing import build_landing
 from tests.served import LOGGED, ROW, serving_settings
 from tests.test_automation import CUTOFF, LAST, Loop, on
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:

@@ -58,6 +58,7 @@ def test_a_key_is_shown_once_listed_and_revoked(lake: Lake) -> None:
     assert "nothing is recorded" in run("audit", "--who", "bob").stdout
 
 
+@pytest.mark.slow
 def test_a_training_and_a_decision_stand_in_the_audit(lake: Lake) -> None:
     run("train", "trips", "--cutoff", "2024-03-20")
     run("promote", "trips", "1")

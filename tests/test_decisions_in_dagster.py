@@ -155,6 +155,7 @@ def asked_for(result: dg.SensorResult) -> list[tuple[list[str], str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_rollback_from_the_launchpad_is_made_good_by_the_sensor(location: Location) -> None:
     assert location.run(list(TABLES), "2024-03-21", "2024-03-25").success
     assert location.run(["predictions"], "2024-03-26").success

@@ -119,6 +119,7 @@ def test_no_feature_depends_on_what_was_not_known(flights: Flights, view: str, k
     assert report.rows_compared > 0
 
 
+@pytest.mark.slow
 def test_a_range_equals_its_partitions(flights: Flights, tmp_path: Path) -> None:
     alone = open_flights(tmp_path)
     landing = Path(flights.lake.settings.landing_uri)

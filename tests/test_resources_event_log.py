@@ -76,6 +76,7 @@ def test_the_events_of_a_batch_are_stored_together_or_not_at_all(
     assert len(storage.get_records_for_run(run_id).records) == before + 3
 
 
+@pytest.mark.slow
 def test_a_run_that_is_ended_while_it_stores_events_locks_nobody_out(
     instance: dg.DagsterInstance,
 ) -> None:

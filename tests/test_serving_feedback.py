@@ -390,6 +390,7 @@ def test_what_nobody_has_written_yet_is_ingested_as_nothing(deployment: Deployme
     assert len(labels(deployment)) == 40
 
 
+@pytest.mark.slow
 def test_classes_are_logged_measured_and_reviewed(tmp_path: Path) -> None:
     made = declare(deploy(tmp_path, "multiclass"), "serving: {log: {}, review: {below: 0.99999}}\n")
     made.promote(20)

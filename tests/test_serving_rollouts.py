@@ -164,6 +164,7 @@ def test_a_canary_that_fails_is_stood_in_for_and_ended(
     ]
 
 
+@pytest.mark.slow
 def test_a_canary_that_dawdles_is_ended(moody: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     try_out(moody, 2, "canary", 0.5)
     monkeypatch.setenv("MOOD", "slow")

@@ -158,6 +158,7 @@ def test_grpc_is_traced_alike(deployment: Deployment) -> None:
     assert bad.status.code == Status.STATUS_CODE_UNSET
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_away_fails_no_request(deployment: Deployment) -> None:
     with socket.socket() as taken:
         # Bound and not listening: nobody else gets the port, and nobody answers there.
@@ -168,6 +169,7 @@ def test_a_collector_that_is_away_fails_no_request(deployment: Deployment) -> No
     assert answers == [200] * 20
 
 
+@pytest.mark.slow
 def test_a_collector_that_hangs_fails_no_request_and_keeps_nothing_from_ending(
     deployment: Deployment,
 ) -> None:

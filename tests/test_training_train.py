@@ -172,6 +172,7 @@ print(report.is_new, report.digest, report.metrics["holdout_log_loss"])
 """
 
 
+@pytest.mark.slow
 def test_another_process_with_another_hash_seed_makes_the_same_model_to_the_bit(
     root, lake, registry, cases, reports, tmp_path
 ):

@@ -187,6 +187,7 @@ def test_the_schedule_catches_up_in_one_run_and_is_then_content(
     assert isinstance(tick(instance, "catch_up", NOW + timedelta(minutes=30)), dg.SkipReason)
 
 
+@pytest.mark.slow
 def test_a_run_that_keeps_failing_is_tried_twice(
     lake: Lake, use_case: UseCase, instance: dg.DagsterInstance
 ) -> None:
