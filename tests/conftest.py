@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pytest
 import redis
 
@@ -39,6 +40,23 @@ def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ml_platform.registry.models.open_client", open_copied)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trusted_extensions() -> Iterator[None]:
+    """DuckDB's extensions without the fifth of a second in which their signatures are checked.
+
+    Every lake of this process would check them; the processes that tests start still do.
+    """
+    connect = duckdb.connect
+
+    def connect_trusting(*args: Any, config: Any = None, **named: Any) -> Any:
+        trusting = {**(config or {}), "allow_unsigned_extensions": True}
+        return connect(*args, config=trusting, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duckdb, "connect", connect_trusting)
         yield
 
 
