@@ -59,10 +59,12 @@ $(BIN)/python:
 	fi || { rm -rf $(VENV); exit 1; }
 
 # uv installs in seconds what takes pip minutes. pip takes over where uv cannot be had, or where it
-# cannot reach the packages because only pip is set up for the local index.
+# cannot reach the packages because only pip is set up for the local index. Compiled at once, as pip
+# does it: where PYTHONDONTWRITEBYTECODE is set, each process would compile all that it imports.
 $(STAMP): $(BIN)/python requirements/dev.txt requirements/uv.txt pyproject.toml
 	@if $(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt && \
-	    $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt; \
+	    $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode \
+	        --require-hashes -r requirements/dev.txt; \
 	then :; else \
 	  echo 'uv could not install the dependencies, trying pip' >&2; \
 	  $(BIN)/python -m pip install --require-hashes -r requirements/dev.txt; \
