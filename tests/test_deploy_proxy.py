@@ -1,297 +1,366 @@
-"""The login in front of the UIs, on a real nginx; who has logged in is told by a stand-in.
+"""The login in front of the UIs: a real Apache, the real servers, and a provider that runs here."""
 
-oauth2-proxy cannot be installed here: a small server answers what nginx asks it, a yes with the
-person's name and token for one cookie, and a no without it.
-"""
-
-import http.client
 import json
 import os
 import shutil
-import socket
-import ssl
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
 
+import httpx
+import jwt
 import pytest
-import trustme
-from websockets.exceptions import InvalidURI
-from websockets.sync.client import connect
-from websockets.typing import Subprotocol
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
 
-from ml_platform.access import Grant, create_key
-from tests.dagster_servers import UP_WITHIN_SECONDS, free_port, start, stop
-from tests.served import deploy
-from tests.trips_use_case import COMMIT
+from tests.apache_proxy import APACHE, MODULES, UIS, Proxy, proxied
 
-PROXY = Path(__file__).parent.parent / "deploy" / "proxy"
-NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-UIS = ("dagster", "mlflow", "reports", "service")
-SESSION = {"cookie": "_oauth2_proxy=ada"}
-FORGED = {"x-forwarded-email": "eve@example.org", "x-auth-request-email": "eve@example.org",
-          "authorization": "Bearer mlp_made_up"}  # fmt: skip
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+COOKIE = "ml_platform_session"
+PROGRAM = {"accept": "*/*"}
+"""What a program says that runs in a page, and curl."""
+FORGED = {
+    "authorization": "Bearer mlp_made_up", "x-api-key": "mlp_made_up", "x-real-ip": "203.0.113.9",
+    "forwarded": "for=203.0.113.9", "x-forwarded-for": "203.0.113.9",
+    "x-forwarded-host": "evil.example.org", "x-forwarded-server": "evil.example.org",
+    "x-forwarded-port": "1", "x-forwarded-prefix": "/evil", "x-forwarded-proto": "gopher",
+    "x-forwarded-email": "eve@example.org", "x-forwarded-user": "eve",
+    "oidc_claim_groups": "ml-operators", "oidc-claim-sub": "eve", "oidc_access_token": "made-up",
+}  # fmt: skip
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
+    pytest.mark.skipif(
+        APACHE is None or not (MODULES / "mod_auth_openidc.so").exists(),
+        reason="libapache2-mod-auth-openidc is not installed",
+    ),
 ]
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: str
-
-
-@dataclass(frozen=True)
-class Proxy:
-    port: int
-    tls: ssl.SSLContext
-    log: Path
-
-    @contextmanager
-    def connected(self, name: str) -> Iterator[ssl.SSLSocket]:
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=60)
-        with self.tls.wrap_socket(plain, server_hostname=f"{name}.ml.example.org") as safe:
-            yield safe
-
-    def ask(
-        self, name: str, path: str = "/", headers: Mapping[str, str] | None = None,
-        body: str | None = None,
-    ) -> Answer:  # fmt: skip
-        with self.connected(name) as safe:
-            connection = http.client.HTTPConnection(f"{name}.ml.example.org")
-            connection.sock = safe
-            connection.request("POST" if body else "GET", path, body, dict(headers or {}))
-            answer = connection.getresponse()
-            found = {key.lower(): value for key, value in answer.getheaders()}
-            return Answer(answer.status, found, answer.read().decode(errors="replace"))
-
-
-@contextmanager
-def login(token: str) -> Iterator[int]:
-    """Answers as oauth2-proxy does with `set_xauthrequest` and `set_authorization_header`."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path != "/oauth2/auth":
-                self._answer(200, {}, b"log in here")
-            elif self.headers["cookie"] == SESSION["cookie"]:
-                said = {"X-Auth-Request-Email": "ada@example.org", "Set-Cookie": "renewed=1",
-                        "Authorization": f"Bearer {token}"}  # fmt: skip
-                self._answer(202, said, b"")
-            else:
-                self._answer(401, {}, b"")
-
-        def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments: object) -> None:
-            """Nobody reads it."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def configured(root: Path, port: int, behind: Mapping[int, int]) -> Path:
-    """The files of `deploy/proxy` with the paths and ports of a test, in a whole configuration."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("*.ml.example.org")
-    (root / "tls").mkdir()
-    certificate.private_key_pem.write_to_path(root / "tls" / "key.pem")
-    for blob in certificate.cert_chain_pems:
-        blob.write_to_path(root / "tls" / "cert.pem", append=True)
-    authority.cert_pem.write_to_path(root / "authority.pem")
-    (root / "proxy").mkdir()
-    for file in PROXY.glob("*.conf"):
-        text = file.read_text().replace("/etc/ml-platform", str(root))
-        text = text.replace("/var/log/nginx", str(root))
-        text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;")
-        for usual, now in behind.items():
-            assert f"127.0.0.1:{usual};" in text or file.name != "nginx.conf", usual
-            text = text.replace(f"127.0.0.1:{usual};", f"127.0.0.1:{now};")
-        (root / "proxy" / file.name).write_text(text)
-    places = "".join(
-        f"  {kind}_temp_path {root}/{kind};\n"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    whole = root / "whole.conf"
-    whole.write_text(
-        f"daemon off;\nmaster_process off;\npid {root}/nginx.pid;\nerror_log {root}/error.log;\n"
-        f"events {{}}\nhttp {{\n{places}  access_log off;\n"
-        f"  include {root}/proxy/nginx.conf;\n}}\n"
-    )
-    return whole
-
-
-def waited(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + UP_WITHIN_SECONDS
-    while time.monotonic() < until:
-        assert process.poll() is None, log.read_text()
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"nothing listens: {log.read_text()}")
 
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    root = tmp_path_factory.mktemp("proxy")
-    made = deploy(root / "deployment")
-    made.promote(20)
-    _, key = create_key(
-        made.lake, "ada", [Grant("reader", "*")], created_by="ada", commit=COMMIT,
-        expires_at=datetime.now(UTC) + timedelta(days=1),
-    )  # fmt: skip
-    bin_ = Path(sys.executable).parent
-    ports = {name: free_port() for name in ("dagster", "mlflow", "reports", "nginx")}
-    environment = {
-        **os.environ,
-        "ML_PLATFORM_DATA": str(made.settings.data),
-        "ML_PLATFORM_USE_CASES": str(made.settings.use_cases),
-        "DAGSTER_HOME": str(root / "home"),
-        "DAGSTER_DISABLE_TELEMETRY": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    (root / "home").mkdir()
-    shutil.copy(PROXY.parent / "dagster.yaml", root / "home")
-    local = ["--host", "127.0.0.1", "--port"]
-    commands = {
-        "dagster": [str(bin_ / "dagster-webserver"), "--empty-workspace", *local],
-        "mlflow": [
-            str(bin_ / "mlflow"), "server", "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{root}/mlflow.db",
-            "--allowed-hosts", "mlflow.ml.example.org",
-            "--cors-allowed-origins", "https://mlflow.ml.example.org", *local,
-        ],
-        "reports": [str(bin_ / "ml-platform"), "reports", "--port"],
-    }  # fmt: skip
-    with ExitStack() as ending:
-        processes = {}
-        for name, command in commands.items():
-            log = root / f"{name}.log"
-            processes[name] = start([*command, str(ports[name])], environment, log)
-            ending.callback(stop, processes[name])
-        served = ending.enter_context(made.served(authentication=True))
-        asked = ending.enter_context(login(key))
-        behind = {4180: asked, 3000: ports["dagster"], 5000: ports["mlflow"],
-                  3001: ports["reports"], 8080: int(served.http.partition(":")[2])}  # fmt: skip
-        whole = configured(root, ports["nginx"], behind)
-        checked = subprocess.run(
-            [str(NGINX), "-t", "-c", str(whole)], capture_output=True, text=True, check=False
-        )
-        assert checked.returncode == 0, checked.stderr
-        assert "[warn]" not in checked.stderr, checked.stderr
-        nginx = start([str(NGINX), "-c", str(whole)], environment, root / "nginx.log")
-        ending.callback(stop, nginx)
-        for name, process in {**processes, "nginx": nginx}.items():
-            waited(ports[name], process, root / f"{name}.log")
-        tls = ssl.create_default_context(cafile=root / "authority.pem")
-        yield Proxy(ports["nginx"], tls, root / "ml-platform.log")
-    made.lake.close()
+    with proxied(tmp_path_factory.mktemp("deployment")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ada(proxy: Proxy) -> Iterator[httpx.Client]:
+    """Somebody who may read, logged in."""
+    with proxy.logged_in("ada", url("dagster")) as (browser, page):
+        assert page.status_code == 200, page.text
+        yield browser
+
+
+def url(name: str, path: str = "/") -> str:
+    return f"https://{name}.ml.example.org{path}"
+
+
+def session(browser: httpx.Client) -> dict[str, str]:
+    return {"cookie": f"{COOKIE}={browser.cookies[COOKIE]}"}
+
+
+def is_sent_to_the_login(answer: httpx.Response, proxy: Proxy) -> bool:
+    return answer.status_code == 302 and answer.headers["location"].startswith(
+        f"{proxy.provider.url}/authorize?"
+    )
 
 
 @pytest.mark.parametrize("name", UIS)
 def test_nobody_gets_on_without_a_login(proxy: Proxy, name: str) -> None:
-    for headers in ({}, FORGED, {"cookie": "_oauth2_proxy=eve"}):
-        for path in ("/", "/graphql", "/metrics", "/static/x", "//", "/oauth2/authx"):
-            answer = proxy.ask(name, path, headers)
-            assert answer.status == 302, (path, answer)
-            there = answer.headers["location"]
-            assert there.startswith("https://login.ml.example.org/oauth2/start?rd=https://")
-            assert f"https://{name}.ml.example.org" in there
-        assert proxy.ask(name, "/graphql", headers, body="{}").status == 302
-    # Nor does anybody get to ask oauth2-proxy through it.
-    assert proxy.ask(name, "/oauth2/auth", SESSION).status == 404
+    heard = len(proxy.behind[name].heads)
+    for headers in ({}, FORGED, {"cookie": f"{COOKIE}=eve"}):
+        for path in ("/", "/graphql", "/metrics", "/static/x", "//", "/openid/x", "/a%2Fb"):
+            with proxy.browser() as browser:
+                page = browser.get(url(name, path), headers=headers)
+                assert is_sent_to_the_login(page, proxy), (path, page)
+                # A page's own program, and what nobody can be sent back to, is told so.
+                program = browser.get(url(name, path), headers={**headers, **PROGRAM})
+                assert program.status_code == 401, (path, program)
+                posted = browser.post(url(name, path), headers=headers, json={})
+                assert posted.status_code == 401, (path, posted)
+    assert len(proxy.behind[name].heads) == heard
 
 
-def test_the_login_itself_is_open(proxy: Proxy) -> None:
-    assert proxy.ask("login", "/oauth2/start").body == "log in here"
+def test_the_login_asks_for_a_code_with_pkce(proxy: Proxy) -> None:
+    with proxy.browser() as browser:
+        there = browser.get(url("mlflow")).headers["location"]
+        asked = parse_qs(urlsplit(there).query)
+        assert asked["response_type"] == ["code"]
+        assert asked["code_challenge_method"] == ["S256"]
+        assert len(asked["code_challenge"][0]) == 43
+        assert asked["redirect_uri"] == ["https://login.ml.example.org/openid"]
+        # A code that somebody else brings is nothing without what this browser was told.
+        made_up = browser.get(url("login", f"/openid?code=x&state={asked['state'][0]}x"))
+        assert COOKIE not in browser.cookies, made_up
+        assert is_sent_to_the_login(browser.get(url("mlflow")), proxy)
 
 
-def test_dagster_is_reached_after_the_login(proxy: Proxy) -> None:
-    page = proxy.ask("dagster", "/", SESSION)
-    assert page.status == 200
-    assert "<title>Dagster" in page.body or "dagster" in page.body.lower()
-    # What oauth2-proxy has renewed arrives in the browser.
-    assert page.headers["set-cookie"] == "renewed=1"
-    asked = {**SESSION, "content-type": "application/json"}
-    version = proxy.ask("dagster", "/graphql", asked, body=json.dumps({"query": "{ version }"}))
-    assert json.loads(version.body)["data"]["version"].startswith("1.")
+def test_one_login_leads_to_the_page_asked_for_and_serves_all_hosts(proxy: Proxy) -> None:
+    with proxy.logged_in("ben", url("dagster", "/runs?view=list")) as (browser, page):
+        assert page.status_code == 200
+        # The module names the port that it listens at, which is another one in a test.
+        assert str(page.url.copy_with(port=None)) == url("dagster", "/runs?view=list")
+        assert "dagster" in page.text.lower()
+        (told,) = [
+            cookie
+            for step in page.history
+            for cookie in step.headers.get_list("set-cookie")
+            if cookie.startswith(COOKIE)
+        ]
+        assert (
+            told.split("; ", 1)[1]
+            == "Path=/; Domain=ml.example.org; Secure; HttpOnly; SameSite=Lax"
+        )
+        assert "MLflow" in browser.get(url("mlflow")).text
+        assert "trips" in browser.get(url("reports")).text
+        assert browser.get(url("service", "/status/trips")).json()["use_case"] == "trips"
+        asked = browser.post(url("dagster", "/graphql"), json={"query": "{ version }"})
+        assert asked.json()["data"]["version"].startswith("1.")
 
 
-def test_dagsters_pages_follow_over_a_websocket(proxy: Proxy) -> None:
+def test_only_the_group_gets_in(proxy: Proxy) -> None:
+    with proxy.logged_in("eve", url("dagster", "/eve")) as (browser, page):
+        for answer in (page, *(browser.get(url(name, "/eve")) for name in UIS)):
+            assert answer.status_code == 403
+            assert "Your account may not use this" in answer.text
+        arrived = [head for ear in proxy.behind.values() for head in ear.heads]
+        assert not any("/eve" in head for head in arrived)
+
+
+def test_a_session_that_was_tampered_with_logs_in_again(proxy: Proxy, ada: httpx.Client) -> None:
+    good = ada.cookies[COOKIE]
+    for bad in (good[:-1], f"{good}x", good.swapcase(), f"{good[:-4]}AAAA", "..%2Fx", "../cache/x"):
+        with proxy.browser() as browser:
+            page = browser.get(url("dagster"), headers={"cookie": f"{COOKIE}={bad}"})
+            assert is_sent_to_the_login(page, proxy), bad
+
+
+def test_a_page_of_another_origin_cannot_use_the_login(ada: httpx.Client) -> None:
+    for name in UIS:
+        for origin in ("https://evil.example.org", "https://ml.example.org", "null"):
+            answer = ada.post(url(name, "/graphql"), headers={"origin": origin}, json={})
+            assert answer.status_code == 403, (name, origin)
+    own = {"origin": url("dagster", "")}
+    assert ada.post(url("dagster", "/graphql"), headers=own, json={"query": "{ version }"}).json()
+
+
+@contextmanager
+def socket_to_dagster(
+    proxy: Proxy, headers: dict[str, str], origin: str
+) -> Iterator[ClientConnection]:
     # `ws`, since the socket that is handed over speaks TLS already.
-    address = "ws://dagster.ml.example.org/graphql"
-    kind = [Subprotocol("graphql-ws")]
     with (
         proxy.connected("dagster") as safe,
-        connect(address, sock=safe, subprotocols=kind, additional_headers=SESSION) as pages,
+        connect(
+            "ws://dagster.ml.example.org/graphql",
+            sock=safe,
+            subprotocols=[Subprotocol("graphql-ws")],
+            additional_headers=headers,
+            origin=Origin(origin),
+        ) as pages,
     ):
+        yield pages
+
+
+def test_dagsters_pages_follow_over_a_websocket(proxy: Proxy, ada: httpx.Client) -> None:
+    here = url("dagster", "")
+    with socket_to_dagster(proxy, session(ada), here) as pages:
         pages.send(json.dumps({"type": "connection_init"}))
         assert json.loads(pages.recv(60))["type"] == "connection_ack"
-    with (
-        proxy.connected("dagster") as safe,
-        # It is sent to the login, as pages are, and that is no WebSocket.
-        pytest.raises(InvalidURI, match=r"https://login\.ml\.example\.org/oauth2/start"),
-        connect(address, sock=safe, subprotocols=kind, additional_headers=FORGED),
+        query = 'subscription { pipelineRunLogs(runId: "none") { __typename } }'
+        pages.send(json.dumps({"type": "start", "id": "1", "payload": {"query": query}}))
+        told = json.loads(pages.recv(60))["payload"]["data"]["pipelineRunLogs"]
+        assert told == {"__typename": "PipelineRunLogsSubscriptionFailure"}
+    for headers, origin, status in (
+        (FORGED, here, 401),
+        ({"cookie": f"{COOKIE}=eve"}, here, 401),
+        (session(ada), "https://evil.example.org", 403),
     ):
-        pass
+        with (
+            pytest.raises(InvalidStatus) as refused,
+            socket_to_dagster(proxy, headers, origin),
+        ):
+            pass
+        assert refused.value.response.status_code == status
 
 
-def test_mlflow_is_reached_after_the_login(proxy: Proxy) -> None:
-    assert "MLflow" in proxy.ask("mlflow", "/", SESSION).body
+def test_mlflow_is_asked_and_given_large_artifacts(proxy: Proxy, ada: httpx.Client) -> None:
     path = "/ajax-api/2.0/mlflow/experiments/search"
-    asked = {**SESSION, "content-type": "application/json",
-             "origin": "https://mlflow.ml.example.org"}  # fmt: skip
-    found = proxy.ask("mlflow", path, asked, body=json.dumps({"max_results": 5}))
-    assert found.status == 200, found
-    assert json.loads(found.body)["experiments"][0]["name"] == "Default"
-    # Another page cannot use the login of whoever looks at it.
-    elsewhere = {**asked, "origin": "https://evil.example.org"}
-    assert proxy.ask("mlflow", path, elsewhere, body='{"max_results": 5}').status == 403
+    found = ada.post(url("mlflow", path), json={"max_results": 5})
+    assert found.json()["experiments"][0]["name"] == "Default"
+    artifacts = url("mlflow", "/api/2.0/mlflow-artifacts/artifacts")
+    for name, size in (("big.bin", 64 << 20), ("a%20b%25c%2Bd.txt", 10)):
+        content = os.urandom(size)
+        assert ada.put(f"{artifacts}/{name}", content=content).status_code == 200
+        assert ada.get(f"{artifacts}/{name}").content == content
+    # Larger than Apache takes by default (1 GB): the first of it arrives at MLflow.
+    head = "PUT /api/2.0/mlflow-artifacts/artifacts/huge.bin HTTP/1.1\r\n"
+    lines = {"host": "mlflow.ml.example.org", "content-length": str(3 << 30), **session(ada)}
+    with proxy.connected("mlflow") as safe:
+        text = head + "".join(f"{k}: {v}\r\n" for k, v in lines.items()) + "\r\n"
+        safe.sendall(text.encode() + bytes(1 << 20))
+        arrived = proxy.behind["mlflow"].of("/api/2.0/mlflow-artifacts/artifacts/huge.bin")
+        assert arrived["content-length"] == str(3 << 30)
 
 
-def test_drift_pages_are_reached_after_the_login(proxy: Proxy) -> None:
-    assert "trips" in proxy.ask("reports", "/", SESSION).body
+def test_what_a_caller_makes_up_never_arrives(proxy: Proxy, ada: httpx.Client) -> None:
+    for name in UIS:
+        ada.get(url(name, "/made-up"), headers=FORGED)
+        arrived = proxy.behind[name].of("/made-up")
+        said = {key for key in arrived if key.startswith(("x-", "oidc", "forwarded", "auth"))}
+        allowed = {f"x-forwarded-{what}" for what in ("proto", "for", "host", "server")}
+        assert said == (allowed | {"authorization"} if name == "service" else allowed)
+        assert arrived["x-forwarded-for"] == "127.0.0.1"
+        assert arrived["x-forwarded-host"] == arrived["host"] == f"{name}.ml.example.org"
+        assert arrived["x-forwarded-proto"] == "https"
+        assert "made" not in arrived.get("authorization", "")
+        # Nor does the session, which opens the other hosts.
+        assert COOKIE not in arrived.get("cookie", "")
 
 
-def test_the_service_is_asked_with_the_token_of_whoever_logged_in(proxy: Proxy) -> None:
-    page = proxy.ask("service", "/status/trips", {**SESSION, **FORGED})
-    assert page.status == 200, page
-    assert json.loads(page.body)["use_case"] == "trips"
-    # A reader reads: the service tells roles apart, and nobody brings a key of their own.
-    body = json.dumps({"rows": []})
-    assert proxy.ask("service", "/predict/trips", SESSION, body=body).status == 403
+def test_the_service_tells_people_apart_by_their_token(proxy: Proxy, ada: httpx.Client) -> None:
+    with proxy.logged_in("ben", url("dagster")) as (ben, _):
+        asked = url("service", "/predict/trips")
+        answers = [who.post(asked, json={"rows": []}, headers=FORGED) for who in (ada, ben)]
+        # What Ben asks for is wrong, but his to ask.
+        assert [answer.status_code for answer in answers] == [403, 400], answers
+        assert ben.post(asked, content=bytes(9 << 20)).status_code == 413
+        arrived = proxy.behind["service"].of("/predict/trips")["authorization"]
+        claims = jwt.decode(arrived.removeprefix("Bearer "), options={"verify_signature": False})
+        assert (claims["iss"], claims["aud"]) == (proxy.provider.url, "ml-platform")
 
 
-def test_the_proxys_log_says_who_asked_for_what(proxy: Proxy) -> None:
-    proxy.ask("dagster", "/runs?who", {**SESSION, **FORGED})
-    proxy.ask("dagster", "/runs?nobody", FORGED)
-    lines = proxy.log.read_text().splitlines()
-    (known,) = [line for line in lines if "/runs?who" in line]
-    assert '"ada@example.org" dagster.ml.example.org' in known
-    (unknown,) = [line for line in lines if "/runs?nobody" in line]
-    assert '"" dagster.ml.example.org' in unknown or '"-" dagster.ml.example.org' in unknown
+@contextmanager
+def short_tokens(proxy: Proxy) -> Iterator[None]:
+    """Tokens end in less than the minute before which they are renewed."""
+    proxy.provider.seconds = 50
+    try:
+        yield
+    finally:
+        proxy.provider.seconds = 3600
+
+
+def test_tokens_are_renewed_before_they_end(proxy: Proxy) -> None:
+    with short_tokens(proxy), proxy.logged_in("ada", url("dagster")) as (browser, _):
+        tokens = []
+        for number in range(3):
+            path = f"/status/trips?renewed={number}"
+            assert browser.get(url("service", path)).status_code == 200
+            tokens.append(proxy.behind["service"].of(path)["authorization"])
+    assert len(set(tokens)) == 3
+
+
+def test_who_is_taken_out_of_the_group_is_out_at_the_next_renewal(proxy: Proxy) -> None:
+    person = proxy.provider.people["ben"]
+    with short_tokens(proxy), proxy.logged_in("ben", url("dagster")) as (browser, page):
+        assert page.status_code == 200
+        before, person.groups = person.groups, ["sales"]
+        try:
+            assert browser.get(url("dagster")).status_code == 403
+        finally:
+            person.groups = before
+
+
+def test_whose_renewal_the_provider_refuses_is_logged_out(proxy: Proxy) -> None:
+    with short_tokens(proxy), proxy.logged_in("ben", url("dagster")) as (browser, _):
+        cookie = session(browser)
+        mine = {k: v for k, v in proxy.provider.renewable.items() if v.person.name == "ben"}
+        for token in mine:
+            del proxy.provider.renewable[token]
+        assert browser.get(url("dagster")).headers["location"] == url("login")
+        again = browser.get(url("dagster", "/graphql"), headers={**cookie, **PROGRAM})
+        assert again.status_code == 401
+
+
+def test_a_logout_ends_the_session_here_and_at_the_provider(proxy: Proxy) -> None:
+    with proxy.logged_in("ben", url("dagster")) as (browser, _):
+        cookie = session(browser)
+        page = browser.get(url("login", "/logout"), follow_redirects=True)
+        assert "You are logged out" in page.text
+        assert str(page.url) == url("login")
+        (asked,) = [
+            step.url for step in page.history if str(step.url).startswith(proxy.provider.url)
+        ]
+        hint = jwt.decode(asked.params["id_token_hint"], options={"verify_signature": False})
+        assert hint["sub"] == "ben"
+        assert COOKIE not in browser.cookies
+        # Who has kept the cookie has nothing, and the provider asks again.
+        with proxy.browser() as thief:
+            assert is_sent_to_the_login(thief.get(url("dagster"), headers=cookie), proxy)
+        assert "Who are you?" in browser.get(url("dagster"), follow_redirects=True).text
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "https://evil.example.org/", "https://evilml.example.org/", "//evil.example.org/",
+        "https://dagster.ml.example.org.evil.example/", "https:evil.example.org",
+        "https://dagster.ml.example.org@evil.example.org/", "/\\evil.example.org",
+        "http://dagster.ml.example.org/", "javascript:alert(1)",
+    ],
+)  # fmt: skip
+def test_nobody_is_led_elsewhere(proxy: Proxy, ada: httpx.Client, there: str) -> None:
+    issuer = quote(proxy.provider.url, safe="")
+    for said in ("logout={}", f"iss={issuer}&target_link_uri={{}}", "refresh={}&access_token=x"):
+        path = "/openid?" + said.format(quote(there, safe=""))
+        with proxy.browser() as nobody:
+            for browser in (nobody, ada):
+                answer = browser.get(url("login", path))
+                assert "location" not in answer.headers, (said, answer.headers)
+    assert ada.get(url("dagster")).status_code == 200
+
+
+def test_the_login_shows_nothing_else(proxy: Proxy, ada: httpx.Client) -> None:
+    assert "logged out" in ada.get(url("login")).text
+    for path in ("/x", "/logged_out.html", "/secrets.conf", "/openid.conf"):
+        assert ada.get(url("login", path)).status_code == 403
+    # Names nobody knows end there, whoever asks.
+    with proxy.connected("login") as safe:
+        safe.sendall(b"GET /runs HTTP/1.0\r\nHost: evil.example.org\r\n\r\n")
+        assert safe.recv(100).startswith(b"HTTP/1.1 403")
+
+
+def test_the_proxys_log_says_who_asked_for_what(proxy: Proxy, ada: httpx.Client) -> None:
+    ada.get(url("dagster", "/runs?who"), headers=FORGED)
+    with proxy.browser() as nobody:
+        nobody.get(url("dagster", "/runs?nobody"), headers=FORGED)
+    (known,) = [line for line in proxy.log if "/runs?who" in line]
+    assert '"ada" "ada@example.org" dagster.ml.example.org "GET /runs?who" 200' in known
+    (unknown,) = [line for line in proxy.log if "/runs?nobody" in line]
+    assert '"-" "-" dagster.ml.example.org "GET /runs?nobody" 302' in unknown
+    assert not any("code=" in line for line in proxy.log)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_browser_logs_in_and_shows_dagster(proxy: Proxy, tmp_path: Path) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    here = f"MAP *.ml.example.org:443 127.0.0.1:{proxy.port}, MAP *.ml.example.org 127.0.0.1"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                f"--host-resolver-rules={here}",
+            ],
+        )  # fmt: skip
+        window = browser.new_context(
+            ignore_https_errors=True, viewport={"width": 1400, "height": 900}
+        )
+        page = window.new_page()
+        page.goto(url("dagster", "/runs"), timeout=120_000)
+        page.fill("input[name=name]", "ada")
+        page.fill("input[name=password]", "ada")
+        page.click("button")
+        page.wait_for_url("https://dagster.ml.example.org*/runs**", timeout=120_000)
+        expect(page.get_by_text("Deployment").first).to_be_visible(timeout=120_000)
+        page.screenshot(path=tmp_path / "dagster.png")
+        asked = "fetch('/graphql', {method: 'POST', body: '{}'}).then(a => a.status)"
+        assert page.evaluate(asked) != 401
+        # The session is over: the page's requests are told so, and not sent to another page.
+        window.clear_cookies(name=COOKIE)
+        for seen in (asked, "fetch('/server_info').then(a => a.status)"):
+            assert page.evaluate(seen) == 401
+        browser.close()
