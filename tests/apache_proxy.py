@@ -123,6 +123,8 @@ def listening(target: int) -> Iterator[Ear]:
 @dataclass(frozen=True)
 class Proxy:
     port: int
+    plain: int
+    """The port without TLS."""
     tls: ssl.SSLContext
     root: Path
     provider: Provider
@@ -154,7 +156,11 @@ class Proxy:
 
 
 def configured(
-    root: Path, authority: trustme.CA, port: int, provider: Provider, behind: Mapping[str, Ear]
+    root: Path,
+    authority: trustme.CA,
+    ports: Mapping[str, int],
+    provider: Provider,
+    behind: Mapping[str, Ear],
 ) -> Path:
     """The files of `deploy/proxy` with the paths and ports of a test, in a whole configuration."""
     certificate = authority.issue_cert("*.ml.example.org")
@@ -170,7 +176,8 @@ def configured(
         "/var/cache/apache2/mod_auth_openidc/cache": str(root / "cache"),
         "/var/log/apache2": str(root),
         "https://login.example.org/realms/ml": provider.url,
-        "<VirtualHost *:443>": f"<VirtualHost *:{port}>",
+        "<VirtualHost *:443>": f"<VirtualHost *:{ports['apache']}>",
+        "<VirtualHost *:80>": f"<VirtualHost *:{ports['plain']}>",
         **{f"127.0.0.1:{UIS[name]}/": f"127.0.0.1:{ear.port}/" for name, ear in behind.items()},
     }
     whole = {file.name: file.read_text() for file in FILES.iterdir()}
@@ -190,7 +197,8 @@ def configured(
         shutil.chown(root / "cache", "www-data", "www-data")
     conf.write_text(
         f"{loaded}{who}ServerRoot {root}\nServerName 127.0.0.1\nDefaultRuntimeDir {root}\n"
-        f"PidFile {root}/apache.pid\nErrorLog {root}/error.log\nListen 127.0.0.1:{port}\n"
+        f"PidFile {root}/apache.pid\nErrorLog {root}/error.log\n"
+        f"Listen 127.0.0.1:{ports['apache']}\nListen 127.0.0.1:{ports['plain']}\n"
         f"TypesConfig /dev/null\nAddType text/html .html\n"
         f"<Directory />\n  AllowOverride None\n  Require all denied\n</Directory>\n"
         f"Include {root}/proxy/apache.conf\n"
@@ -265,7 +273,7 @@ def proxied(deployment: Path) -> Iterator[Proxy]:
             ],
             "reports": [str(bin_ / "ml-platform"), "reports", "--port"],
         }  # fmt: skip
-        ports = {name: free_port() for name in (*commands, "apache")}
+        ports = {name: free_port() for name in (*commands, "apache", "plain")}
         processes = {}
         for name, command in commands.items():
             log = root / f"{name}.log"
@@ -283,7 +291,7 @@ def proxied(deployment: Path) -> Iterator[Proxy]:
         )
         behind = {**ports, "service": int(served.http.partition(":")[2])}
         ears = {name: ending.enter_context(listening(behind[name])) for name in UIS}
-        conf = configured(root, authority, ports["apache"], provider, ears)
+        conf = configured(root, authority, ports, provider, ears)
         checked = subprocess.run(
             [APACHE, "-t", "-f", str(conf)], capture_output=True, text=True, check=False
         )
@@ -295,4 +303,4 @@ def proxied(deployment: Path) -> Iterator[Proxy]:
         for name, process in processes.items():
             waited(ports[name], process, root / f"{name}.log")
         tls = ssl.create_default_context(cafile=root / "authority.pem")
-        yield Proxy(ports["apache"], tls, root, provider, ears)
+        yield Proxy(ports["apache"], ports["plain"], tls, root, provider, ears)
