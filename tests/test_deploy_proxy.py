@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -206,11 +208,15 @@ def test_mlflow_is_asked_and_given_large_artifacts(proxy: Proxy, ada: httpx.Clie
     found = ada.post(url("mlflow", path), json={"max_results": 5})
     assert found.json()["experiments"][0]["name"] == "Default"
     artifacts = url("mlflow", "/api/2.0/mlflow-artifacts/artifacts")
-    for name, size in (("big.bin", 64 << 20), ("a%20b%25c%2Bd.txt", 10)):
-        content = os.urandom(size)
-        assert ada.put(f"{artifacts}/{name}", content=content).status_code == 200
+    big = os.urandom(64 << 20)
+    for name, sent, content in (
+        ("big.bin", big, big),
+        ("in_chunks.bin", (big[at : at + 65536] for at in range(0, len(big), 65536)), big),
+        ("a%20b%25c%2Bd.txt", b"small", b"small"),
+    ):
+        assert ada.put(f"{artifacts}/{name}", content=sent).status_code == 200
         assert ada.get(f"{artifacts}/{name}").content == content
-    # Larger than Apache takes by default (1 GB): the first of it arrives at MLflow.
+    # Gigabytes are handed on as they come, whatever is still to come.
     head = "PUT /api/2.0/mlflow-artifacts/artifacts/huge.bin HTTP/1.1\r\n"
     lines = {"host": "mlflow.ml.example.org", "content-length": str(3 << 30), **session(ada)}
     with proxy.connected("mlflow") as safe:
@@ -312,6 +318,19 @@ def test_a_logout_ends_the_session_here_and_at_the_provider(proxy: Proxy) -> Non
         with proxy.browser() as thief:
             assert is_sent_to_the_login(thief.get(url("dagster"), headers=cookie), proxy)
         assert "Who are you?" in browser.get(url("dagster"), follow_redirects=True).text
+
+
+def test_a_restart_ends_no_session(proxy: Proxy, ada: httpx.Client) -> None:
+    def starts() -> int:
+        return (proxy.root / "error.log").read_text().count("resuming normal operations")
+
+    before = starts()
+    os.kill(int((proxy.root / "apache.pid").read_text()), signal.SIGHUP)
+    until = time.monotonic() + 60
+    while starts() == before:
+        assert time.monotonic() < until, "Apache has not come back"
+        time.sleep(0.1)
+    assert ada.get(url("dagster")).status_code == 200
 
 
 @pytest.mark.parametrize(
