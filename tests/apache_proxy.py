@@ -106,7 +106,7 @@ def listening(target: int) -> Iterator[Ear]:
             back.join()
 
     def accept() -> None:
-        with suppress(OSError), ThreadPoolExecutor(64) as pool:
+        with suppress(OSError), ThreadPoolExecutor(256) as pool:
             while True:
                 pool.submit(both_ways, entrance.accept()[0])
 
