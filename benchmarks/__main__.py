@@ -22,6 +22,7 @@ from benchmarks.result import Result
 NAMES = (
     "lake_partitions",
     "landing",
+    "log_ingestion",
     "loading",
     "year_backfill",
     "backfill_daemon",

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     """How long a landing file has to be quiet before the sensor takes it."""
     landing_patience_seconds: Annotated[float, Field(ge=0)] = 600
     """How long the sensor waits for the end of a file; then it is taken as it is, or refused."""
+    landing_log_seconds: Annotated[float, Field(ge=0)] = 3600
+    """How long files that the service writes wait for more of them, while they are little beside
+    what their partition was ingested from."""
     extensions: Annotated[tuple[str, ...], NoDecode] = ()
     """More DuckDB extensions to load, comma separated: `httpfs`, `azure`."""
     secrets_sql: SecretStr | None = None
