@@ -29,6 +29,7 @@ NAMES = (
     "scoring",
     "serving",
     "soak",
+    "review",
     "point_in_time",
     "drift",
     "replay",
