@@ -177,6 +177,8 @@ class ServingSettings(BaseSettings):
     """Requests that would wait longer than this for their prediction are turned away at once."""
     head_seconds: Annotated[float, Field(gt=0)] = 10.0
     """How long the head of a request may take to arrive."""
+    most_connections: Annotated[int, Field(ge=1)] = 512
+    """Connections that one worker holds over HTTP, and as many over gRPC; also its gRPC calls."""
     tls_cert: Path | None = None
     """Certificate chain in PEM; with `tls_key`, HTTP and gRPC speak TLS only."""
     tls_key: Path | None = None
