@@ -28,6 +28,7 @@ NAMES = (
     "backfill_daemon",
     "scoring",
     "serving",
+    "tracing",
     "soak",
     "review",
     "point_in_time",
