@@ -1,6 +1,7 @@
 """What lands is ingested: one run for each unbroken run of partitions that are behind."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -13,6 +14,7 @@ from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase, digest
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit
 from resources import LakeResource, range_tags
+from sensors.circumstances import windows_in_runs
 from sensors.launching import IN_PROCESS
 from sensors.status import sensor_status
 
@@ -42,6 +44,9 @@ def build_landing(use_case: UseCase, settings: Settings) -> list[dg.SensorDefini
             except (LandingError, LakeError) as error:
                 failed.append(str(error))
                 context.log.error(str(error))
+        for source in found.keys() & {*LOGGED_SOURCES}:
+            if found[source].windows:
+                found[source] = _but_under_way(context.instance, use_case, source, found[source])
         for source, each in found.items():
             for name, reason in each.left.items():
                 context.log.info(f"{name} is left for now: it {reason}")
@@ -59,6 +64,18 @@ def build_landing(use_case: UseCase, settings: Settings) -> list[dg.SensorDefini
         )
 
     return [sensor]
+
+
+def _but_under_way(
+    instance: dg.DagsterInstance, use_case: UseCase, source: str, found: Arrivals
+) -> Arrivals:
+    # A log's next file lands before the run that ingests the last one has ended.
+    runs = {window for table, window in windows_in_runs(instance, use_case) if table == source}
+    if runs.isdisjoint(found.windows):
+        return found
+    waiting = {window: "a run ingests it already" for window in found.windows if window in runs}
+    windows = {window: what for window, what in found.windows.items() if window not in runs}
+    return replace(found, windows=windows, waiting={**found.waiting, **waiting}, state=None)
 
 
 def _requests(use_case: UseCase, found: dict[str, Arrivals]) -> list[dg.RunRequest]:
@@ -101,7 +118,7 @@ def _reason(found: dict[str, Arrivals]) -> str:
     if unfinished:
         return f"{unfinished} files are not whole yet"
     return (
-        f"{waiting} partitions behind by little wait for more"
+        f"{waiting} partitions of what the service writes wait"
         if waiting
         else "nothing new has landed"
     )

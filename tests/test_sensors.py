@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import trips_use_case as trips
+from dagster._core.test_utils import create_run_for_test
 
 from ml_platform.backfill.upkeep import Circumstances, catch_up
 from ml_platform.settings import Settings
@@ -52,10 +53,15 @@ def take_in(use_case: UseCase, first: int, last: int) -> None:
     lake.close()
 
 
-def evaluate(use_case: UseCase, cursor: str | None = None) -> dg.SensorResult:
+def evaluate(
+    use_case: UseCase, cursor: str | None = None, instance: dg.DagsterInstance | None = None
+) -> dg.SensorResult:
     (sensor,) = build_landing(use_case, Settings())
     with dg.build_sensor_context(
-        cursor=cursor, sensor_name=sensor.name, resources={"lake": LakeResource()}
+        instance=instance or dg.DagsterInstance.ephemeral(),
+        cursor=cursor,
+        sensor_name=sensor.name,
+        resources={"lake": LakeResource()},
     ) as context:
         result = sensor(context)
     assert isinstance(result, dg.SensorResult)
@@ -266,7 +272,7 @@ def test_what_the_service_writes_waits_for_more_and_is_never_forgotten(use_case:
     refuse("second", 5, 20)
     found = evaluate(case)
     assert not found.run_requests
-    assert found.skip_reason.skip_message == "1 partitions behind by little wait for more"
+    assert found.skip_reason.skip_message == "1 partitions of what the service writes wait"
     # The cursor does not say that there is nothing new: an hour after it landed a file is due.
     assert "refusals" not in json.loads(found.cursor)
     refuse("late", 1, 61)
@@ -285,7 +291,17 @@ def test_what_the_service_writes_waits_for_more_and_is_never_forgotten(use_case:
     lake.close()
     refuse("fourth", 4, 1)
     refuse("fifth", 8, 1)
+    (request,) = evaluate(case).run_requests
     assert ranges(evaluate(case)) == [("2024-03-02", "2024-03-02")]
+    # What lands while the run that was asked for has not ended does not make another one.
+    selected = frozenset(request.asset_selection)
+    with dg.DagsterInstance.ephemeral() as instance:
+        create_run_for_test(
+            instance, tags=request.tags, asset_selection=selected,
+            status=dg.DagsterRunStatus.STARTED,
+        )  # fmt: skip
+        refuse("sixth", 50, 1)
+        assert not evaluate(case, instance=instance).run_requests
 
 
 def test_windows_are_grouped_where_they_touch(use_case: UseCase) -> None:
