@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +86,8 @@ def run(bench: Bench) -> Result:
             for each in contenders:
                 # The first turn warms up and is forgotten.
                 into = times[each.name] if turn else Times([], [], [])
-                into.one.extend(_load(bench, each, 1, 1, seconds / 2)[0])
-                took, rate = _load(bench, each, MANY, CLIENT_PROCESSES, seconds)
+                into.one.extend(measure(bench, each, 1, 1, seconds / 2)[0])
+                took, rate = measure(bench, each, MANY, CLIENT_PROCESSES, seconds)
                 into.many.extend(took)
                 into.rates.append(rate)
             alone += _alone(model)
@@ -188,17 +188,24 @@ def _publish(year: Year) -> list[dict[str, Any]]:
 
 
 def service(
-    servers: ExitStack, year: Year, workers: int, by_column: list[Any], by_key: list[Any]
+    servers: ExitStack,
+    year: Year,
+    workers: int,
+    by_column: list[Any],
+    by_key: list[Any],
+    more: Mapping[str, str] | None = None,
 ) -> tuple[int, list[Contender]]:
     """The platform's service until `servers` is closed: its process, and the ways to ask it.
 
-    by_column: rows as columns of the model. by_key: rows as `/predict` takes them.
+    by_column: rows as columns of the model. by_key: rows as `/predict` takes them. more: variables
+    of its environment.
     """
     port, grpc_port, name = _free_port(), _free_port(), year.use_case.name
     variables = {
         "ML_PLATFORM_DATA": str(year.settings.root),
         "ML_PLATFORM_MLFLOW_TRACKING_URI": year.settings.tracking_uri,
         "ML_PLATFORM_SERVING_GRPC_PORT": str(grpc_port),
+        **(more or {}),
     }
     command = ["-m", "ml_platform.cli", "serve", "--port", str(port), "--workers", str(workers)]
     ready = f"http://127.0.0.1:{port}/health/ready"
@@ -293,10 +300,10 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _load(
+def measure(
     bench: Bench, contender: Contender, clients: int, processes: int, seconds: float
 ) -> tuple[list[float], float]:
-    """Seconds of every request, and requests a second."""
+    """Ask for a while: seconds of every request, and requests a second of all clients together."""
     running = []
     bodies = [base64.b64encode(body).decode() for body in contender.bodies]
     for number in range(processes):

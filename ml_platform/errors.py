@@ -25,6 +25,7 @@ PlatformError
 ├── RollbackRefused      the version cannot serve from then on
 ├── RegistryAway         MLflow does not answer
 ├── ModelRefused         an artifact is not what the registry recorded
+│   └── ModelOutdated    older code registered it, without what is needed now
 ├── RolloutRefused       a version cannot be tried beside the champion as asked
 ├── AccessError          a key, role or login is not as it should be
 ├── AuditBroken          a row of the audit is not what was recorded, or is gone
@@ -187,6 +188,10 @@ class RollbackRefused(PlatformError):
 
 class ModelRefused(PlatformError):
     """An artifact is not what the registry recorded when it was registered."""
+
+
+class ModelOutdated(ModelRefused):
+    """Older code registered a version, without something that is needed to use it now."""
 
 
 class OrchestratorError(PlatformError):

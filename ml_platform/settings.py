@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     """How long a landing file has to be quiet before the sensor takes it."""
     landing_patience_seconds: Annotated[float, Field(ge=0)] = 600
     """How long the sensor waits for the end of a file; then it is taken as it is, or refused."""
+    landing_log_seconds: Annotated[float, Field(ge=0)] = 3600
+    """How long files that the service writes wait for more of them, while they are little beside
+    what their partition was ingested from."""
     extensions: Annotated[tuple[str, ...], NoDecode] = ()
     """More DuckDB extensions to load, comma separated: `httpfs`, `azure`."""
     secrets_sql: SecretStr | None = None
@@ -174,6 +177,8 @@ class ServingSettings(BaseSettings):
     """Requests that would wait longer than this for their prediction are turned away at once."""
     head_seconds: Annotated[float, Field(gt=0)] = 10.0
     """How long the head of a request may take to arrive."""
+    most_connections: Annotated[int, Field(ge=1)] = 512
+    """Connections that one worker holds over HTTP, and as many over gRPC; also its gRPC calls."""
     tls_cert: Path | None = None
     """Certificate chain in PEM; with `tls_key`, HTTP and gRPC speak TLS only."""
     tls_key: Path | None = None

@@ -24,7 +24,7 @@ def circumstances_of(context: dg.ScheduleEvaluationContext, use_case: UseCase) -
     """The circumstances of one use case at the moment."""
     instance = context.instance
     under_way: dict[str, set[Window]] = {}
-    for table, window in [*_in_runs(instance, use_case), *_in_backfills(instance, use_case)]:
+    for table, window in [*windows_in_runs(instance, use_case), *_in_backfills(instance, use_case)]:
         under_way.setdefault(table, set()).add(window)
     graph = context.repository_def.asset_graph if context.repository_def else None
     checks = [] if graph is None else [k for k in graph.asset_check_keys if graph.get(k).blocking]
@@ -35,7 +35,10 @@ def circumstances_of(context: dg.ScheduleEvaluationContext, use_case: UseCase) -
     )
 
 
-def _in_runs(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[tuple[str, Window]]:
+def windows_in_runs(
+    instance: dg.DagsterInstance, use_case: UseCase
+) -> Iterator[tuple[str, Window]]:
+    """Tables and windows of runs that wait or are being made."""
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
         stretch = _stretch(use_case, run)
         for table in _tables(use_case, run) if stretch else ():

@@ -1,7 +1,7 @@
 """What lands is ingested: one run for each unbroken run of partitions that are behind."""
 
 import json
-from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -10,10 +10,11 @@ from ml_platform.errors import LakeError, LandingError
 from ml_platform.settings import Settings
 from ml_platform.sources import Arrivals, arrivals
 from ml_platform.spec.stretches import contiguous
-from ml_platform.spec.use_case import UseCase, digest
+from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase, digest
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit
 from resources import LakeResource, range_tags
+from sensors.circumstances import windows_in_runs
 from sensors.launching import IN_PROCESS
 from sensors.status import sensor_status
 
@@ -43,9 +44,14 @@ def build_landing(use_case: UseCase, settings: Settings) -> list[dg.SensorDefini
             except (LandingError, LakeError) as error:
                 failed.append(str(error))
                 context.log.error(str(error))
-        for each in found.values():
+        for source in found.keys() & {*LOGGED_SOURCES}:
+            if found[source].windows:
+                found[source] = _but_under_way(context.instance, use_case, source, found[source])
+        for source, each in found.items():
             for name, reason in each.left.items():
                 context.log.info(f"{name} is left for now: it {reason}")
+            for window, reason in each.waiting.items():
+                context.log.info(f"{source} {use_case.calendar.key(window)}: {reason}")
         requests = _requests(use_case, found)
         if failed and not requests:
             # The other sources come first; without news from them the tick shows what is wrong.
@@ -60,9 +66,31 @@ def build_landing(use_case: UseCase, settings: Settings) -> list[dg.SensorDefini
     return [sensor]
 
 
+def _but_under_way(
+    instance: dg.DagsterInstance, use_case: UseCase, source: str, found: Arrivals
+) -> Arrivals:
+    # A log's next file lands before the run that ingests the last one has ended.
+    runs = {window for table, window in windows_in_runs(instance, use_case) if table == source}
+    if runs.isdisjoint(found.windows):
+        return found
+    waiting = {window: "a run ingests it already" for window in found.windows if window in runs}
+    windows = {window: what for window, what in found.windows.items() if window not in runs}
+    return replace(found, windows=windows, waiting={**found.waiting, **waiting}, state=None)
+
+
 def _requests(use_case: UseCase, found: dict[str, Arrivals]) -> list[dg.RunRequest]:
-    windows = sorted({w for each in found.values() for w in each.windows}, key=_start)
-    return [_request(use_case, found, *stretch) for stretch in contiguous(windows)]
+    # Feedback is about many old partitions, of which nothing else that the service writes is news.
+    apart = [{source: each} for source, each in found.items() if source in LOGGED_SOURCES]
+    others = {source: each for source, each in found.items() if source not in LOGGED_SOURCES}
+    return [
+        _request(use_case, together, *stretch)
+        for together in (others, *apart)
+        for stretch in contiguous(_in_order(together))
+    ]
+
+
+def _in_order(found: dict[str, Arrivals]) -> list[Window]:
+    return sorted({window for each in found.values() for window in each.windows}, key=_start)
 
 
 def _request(
@@ -85,8 +113,15 @@ def _request(
 
 
 def _reason(found: dict[str, Arrivals]) -> str:
-    waiting: Sequence[str] = [name for each in found.values() for name in each.left]
-    return f"{len(waiting)} files are not whole yet" if waiting else "nothing new has landed"
+    unfinished = sum(len(each.left) for each in found.values())
+    waiting = sum(len(each.waiting) for each in found.values())
+    if unfinished:
+        return f"{unfinished} files are not whole yet"
+    return (
+        f"{waiting} partitions of what the service writes wait"
+        if waiting
+        else "nothing new has landed"
+    )
 
 
 def _start(window: Window) -> datetime:

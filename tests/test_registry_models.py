@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from ml_platform.errors import ModelNotFound, ModelRefused
+from ml_platform.errors import ModelNotFound, ModelOutdated, ModelRefused
 from ml_platform.registry import Registry, TrainedModel, predict
+from ml_platform.registry.artifacts import FACTS, digest_of
 from ml_platform.registry.tracking import ensure_registered_model, experiment_id, open_client
 from ml_platform.settings import Settings
 from tests.trips_use_case import at, settings, write_folder
@@ -96,6 +97,19 @@ def test_a_version_that_does_not_exist_is_not_found(registry, use_case):
 def test_a_file_that_was_changed_is_refused_before_it_is_read(registry, use_case, file):
     version = changed_copy(registry, use_case, file, b"cos\nabort\n(tR.")
     with pytest.raises(ModelRefused, match=f"trips version {version}: {file} has digest"):
+        registry.load(use_case, version)
+
+
+def test_a_version_that_older_code_registered_says_what_it_lacks(registry, use_case):
+    version = registry.register(use_case, trained(fingerprint="older"), tags={})
+    entry = registry._client.get_model_version(use_case.name, str(version))
+    file = Path(entry.source.removeprefix("file://"), FACTS)
+    facts = json.loads(file.read_bytes())
+    older = json.dumps({k: v for k, v in facts.items() if k not in {"seen", "importances"}})
+    file.write_text(older)
+    digests = {**json.loads(entry.tags["digests"]), FACTS: digest_of(older.encode())}
+    registry._client.set_model_version_tag("trips", str(version), "digests", json.dumps(digests))
+    with pytest.raises(ModelOutdated, match=f"trips version {version} lacks importances, seen in"):
         registry.load(use_case, version)
 
 

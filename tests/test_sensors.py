@@ -1,6 +1,7 @@
 """The landing sensor of a small use case, evaluated on a real lake."""
 
 import gzip
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,10 +9,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import trips_use_case as trips
+from dagster._core.test_utils import create_run_for_test
 
+from ml_platform.backfill.upkeep import Circumstances, catch_up
 from ml_platform.settings import Settings
 from ml_platform.sources import arrivals, ingest
 from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.logged import REFUSED
 from ml_platform.spec.stretches import contiguous, together
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -49,10 +53,15 @@ def take_in(use_case: UseCase, first: int, last: int) -> None:
     lake.close()
 
 
-def evaluate(use_case: UseCase, cursor: str | None = None) -> dg.SensorResult:
+def evaluate(
+    use_case: UseCase, cursor: str | None = None, instance: dg.DagsterInstance | None = None
+) -> dg.SensorResult:
     (sensor,) = build_landing(use_case, Settings())
     with dg.build_sensor_context(
-        cursor=cursor, sensor_name=sensor.name, resources={"lake": LakeResource()}
+        instance=instance or dg.DagsterInstance.ephemeral(),
+        cursor=cursor,
+        sensor_name=sensor.name,
+        resources={"lake": LakeResource()},
     ) as context:
         result = sensor(context)
     assert isinstance(result, dg.SensorResult)
@@ -231,6 +240,68 @@ def test_a_run_of_the_sensor_leaves_half_a_file_that_a_person_would_get(use_case
     (at_once,) = ingest(lake, use_case, "trips", trips.days(2, 2), trips.COMMIT).windows.values()
     lake.close()
     assert (patient.landed, at_once.landed) == (40, 42)
+
+
+def test_what_the_service_writes_waits_for_more_and_is_never_forgotten(use_case: UseCase) -> None:
+    spec = use_case.folder / "use_case.yaml"
+    spec.write_text(spec.read_text() + "serving: {log: {}}\nschedules: {horizon: 2000d}\n")
+    case = load_use_case(use_case.folder)
+    (folder() / "refusals").mkdir()
+
+    def refuse(name: str, refusals: int, minutes_ago: float, day: int = 2) -> None:
+        noon = f"2024-03-0{day}T12:00:00Z"
+        row = dict.fromkeys(REFUSED) | {"error": "RequestRefused", "answered_at": noon}
+        rows = [row | {"refusal_id": f"{name} {number}"} for number in range(refusals)]
+        file = folder() / "refusals" / f"{name}.jsonl"
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        at = datetime.now(UTC).timestamp() - 60 * minutes_ago
+        os.utime(file, (at, at))
+
+    def ingest_day() -> None:
+        lake = Lake(Settings())
+        ingest(lake, case, "refusals", trips.days(2, 2), trips.COMMIT)
+        lake.close()
+
+    refuse("first", 100, 30)
+    land(2, 2)
+    # The log and the other sources are runs of their own.
+    tables = [[k.path[-1] for k in r.asset_selection] for r in evaluate(case).run_requests]
+    assert tables == [["trips"], ["refusals"]]
+    ingest_day()
+    take_in(case, 2, 2)
+    refuse("second", 5, 20)
+    found = evaluate(case)
+    assert not found.run_requests
+    assert found.skip_reason.skip_message == "1 partitions of what the service writes wait"
+    # The cursor does not say that there is nothing new: an hour after it landed a file is due.
+    assert "refusals" not in json.loads(found.cursor)
+    refuse("late", 1, 61)
+    assert ranges(evaluate(case, found.cursor)) == [("2024-03-02", "2024-03-02")]
+    ingest_day()
+    refuse("third", 4, 1)
+    assert not evaluate(case).run_requests
+    # Nor does the catch-up ask for it; a person gets it at once.
+    lake = Lake(Settings())
+    for hours, caught_up in ((0, False), (1, True)):
+        now = datetime.now(UTC) + timedelta(hours=hours)
+        chunks = catch_up(lake, case, now, Circumstances())
+        assert any("refusals" in chunk.tables for chunk in chunks) == caught_up
+    windows = ingest(lake, case, "refusals", trips.days(2, 2), trips.COMMIT).windows
+    assert [counts.ingested for counts in windows.values()] == [110]
+    lake.close()
+    refuse("fourth", 4, 1)
+    refuse("fifth", 8, 1)
+    (request,) = evaluate(case).run_requests
+    assert ranges(evaluate(case)) == [("2024-03-02", "2024-03-02")]
+    # What lands while the run that was asked for has not ended does not make another one.
+    selected = frozenset(request.asset_selection)
+    with dg.DagsterInstance.ephemeral() as instance:
+        create_run_for_test(
+            instance, tags=request.tags, asset_selection=selected,
+            status=dg.DagsterRunStatus.STARTED,
+        )  # fmt: skip
+        refuse("sixth", 50, 1)
+        assert not evaluate(case, instance=instance).run_requests
 
 
 def test_windows_are_grouped_where_they_touch(use_case: UseCase) -> None:

@@ -1,7 +1,9 @@
 """A landing folder that is a URL: what the service writes is brought there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from ml_platform.serving.records.review import ReviewQueue
 from ml_platform.sources import ingest
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
+from tests.azure_store import AZURITE, azurite
 from tests.served import LOGGED, Deployment, declare, deploy, published, rows_of
 from tests.trips_use_case import COMMIT, days
 
@@ -22,13 +25,18 @@ pytestmark = pytest.mark.slow
 class Store:
     """An object store of its own, and a deployment whose landing folder is a bucket in it."""
 
-    client: Any
+    create: Callable[[str], object]
+    """Makes a bucket."""
     deployment: Deployment
 
     @property
     def objects(self) -> list[str]:
-        listed = self.client.list_objects_v2(Bucket="landing").get("Contents", [])
-        return [each["Key"] for each in listed]
+        landing = self.deployment.settings.landing_uri
+        with self.deployment.lake.cursor() as cursor:
+            listed = f"SELECT filename FROM read_blob('{landing}/**/*.jsonl')"
+            return [
+                name.removeprefix(f"{landing}/") for (name,) in cursor.execute(listed).fetchall()
+            ]
 
     @property
     def waiting(self) -> list[str]:
@@ -38,38 +46,61 @@ class Store:
         return [str(path.relative_to(folder)) for path in folder.rglob("*.jsonl")]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+@contextmanager
+def s3(folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[str], object]]]:
     import boto3
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
-    made = declare(deploy(tmp_path_factory.mktemp("outbox")), LOGGED)
-    made.promote(20)
-    published(made)
-    made.lake.close()
-    remote = made.settings.model_copy(
-        update={
-            "landing": "s3://landing",
-            "extensions": ("httpfs",),
-            "secrets_sql": SecretStr(
-                f"CREATE SECRET (TYPE s3, KEY_ID 'key', SECRET 'secret', REGION 'us-east-1', "
-                f"ENDPOINT '{host}:{port}', URL_STYLE 'path', USE_SSL false)"
-            ),
-        }
-    )
-    lake = Lake(remote)
     client = boto3.client(
         "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1",
         aws_access_key_id="key", aws_secret_access_key="secret",
     )  # fmt: skip
+    secret = (
+        f"CREATE SECRET (TYPE s3, KEY_ID 'key', SECRET 'secret', REGION 'us-east-1', "
+        f"ENDPOINT '{host}:{port}', URL_STYLE 'path', USE_SSL false)"
+    )
     try:
-        yield Store(client, Deployment(made.root, remote, lake, made.registry, made.use_case))
+        yield (
+            {
+                "landing": "s3://landing",
+                "extensions": ("httpfs",),
+                "secrets_sql": SecretStr(secret),
+            },
+            lambda bucket: client.create_bucket(Bucket=bucket),
+        )
     finally:
-        lake.close()
         server.stop()
+
+
+@contextmanager
+def azure(folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[str], object]]]:
+    with azurite(folder / "azurite") as store:
+        secret = SecretStr(store.secret_sql)
+        yield (
+            {"landing": "az://landing", "extensions": ("azure",), "secrets_sql": secret},
+            store.create,
+        )
+
+
+WITHOUT_AZURITE = pytest.mark.skipif(AZURITE is None, reason="Azurite is not installed")
+
+
+@pytest.fixture(scope="module", params=[s3, pytest.param(azure, marks=WITHOUT_AZURITE)])
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    made = declare(deploy(tmp_path_factory.mktemp("outbox")), LOGGED)
+    made.promote(20)
+    published(made)
+    made.lake.close()
+    with request.param(made.root) as (changes, create):
+        remote = made.settings.model_copy(update=changes)
+        lake = Lake(remote)
+        yield Store(create, Deployment(made.root, remote, lake, made.registry, made.use_case))
+        lake.close()
 
 
 def ingested(lake: Lake, case: UseCase, source: str) -> int:
@@ -86,7 +117,7 @@ def test_what_cannot_be_brought_stays_and_is_brought_later(store: Store) -> None
         answer = client.post("/predict/trips", json={"rows": rows_of(29)})
         assert answer.status_code == 200
     assert len(store.waiting) == 1
-    store.client.create_bucket(Bucket="landing")
+    store.create("landing")
     outbox = Outbox(made.lake, [made.use_case])
     outbox.empty()
     assert store.waiting == []

@@ -72,6 +72,24 @@ def test_status_says_how_each_use_case_is_and_what_is_broken(run: Run) -> None:
     assert lines[-1] == f"Dagster: not reachable at {AWAY}"
 
 
+def test_a_use_case_that_older_code_wrote_does_not_hide_the_others(
+    run: Run, tmp_path: Path
+) -> None:
+    lake = Lake(Settings())
+    older = trips.write_folder(tmp_path / "use_cases", "binary", name="older")
+    promotion = Promotion(3, trips.at(3), datetime(2024, 4, 1, tzinfo=UTC), "gate", "promoted", "")
+    record(lake, older, promotion, trips.COMMIT)
+    with lake.cursor() as cursor:
+        cursor.execute("ALTER TABLE lake.older.promotions DROP COLUMN decided_by")
+    lake.close()
+    code, said, _ = run("status", "--json")
+    document = json.loads(said)
+    assert code == 1
+    assert list(document["use_cases"]) == ["trips"]
+    assert document["broken"]["older"].startswith("the tables of older cannot be read: ")
+    assert "ml-platform backfill older" in document["broken"]["older"]
+
+
 def test_the_keys_of_the_json_stay(run: Run) -> None:
     code, said, _ = run("status", "trips", "--json")
     document = json.loads(said)

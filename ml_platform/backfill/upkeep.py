@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from ml_platform.backfill.plan import Chunk, Due, chunks, due_with_followers
 from ml_platform.backfill.states import Standing, States, judge
 from ml_platform.errors import LakeError, LandingError
+from ml_platform.sources import waiting_windows
 from ml_platform.spec.tables import downstream_of, reads_of, tables_of
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window, utc
@@ -82,8 +83,9 @@ def catch_up(
 ) -> list[Chunk]:
     """What is missing, failed or stale within the horizon, newest first, within the budget.
 
-    A partition waits for those it is computed from. What is under way is not asked for; what has
-    failed often enough is asked for again once its inputs or the code have changed.
+    A partition waits for those it is computed from. What is under way is not asked for, nor is what
+    waits for more of what the service writes; what has failed often enough is asked for again once
+    its inputs or the code have changed.
     """
     newest = newest_complete(use_case, now)
     if newest is None:
@@ -95,6 +97,7 @@ def catch_up(
     waiting = {
         table: set(circumstances.under_way.get(table, ()))
         | (set(windows) if _held(use_case, circumstances, table) else set())
+        | waiting_windows(lake, use_case, table, now)
         for table, windows in due.items()
     }
     ready = _newest(_Readiness(use_case, due, waiting), schedules.budget)

@@ -12,7 +12,7 @@ from ml_platform.cli.printing import console
 
 if TYPE_CHECKING:
     from ml_platform.alerts import Channel, Channels
-    from ml_platform.errors import SpecErrors
+    from ml_platform.errors import PlatformError
     from ml_platform.monitoring.latest import Latest
     from ml_platform.orchestrator.ticks import Failing
     from ml_platform.spec.use_case import UseCase
@@ -27,7 +27,7 @@ MOST_NAMED = 4
 def print_json(
     found: "Sequence[Health]",
     dagster: "Dagster",
-    broken: "Mapping[str, SpecErrors]",
+    broken: "Mapping[str, PlatformError]",
     use_cases: list[str],
 ) -> None:
     """The status of a deployment as one JSON document."""
@@ -39,11 +39,11 @@ def print_json(
 def show_health(
     found: "Sequence[Health]",
     dagster: "Dagster",
-    broken: "Mapping[str, SpecErrors]",
+    broken: "Mapping[str, PlatformError]",
     use_cases: list[str],
 ) -> None:
     """A few lines for each use case; what is wrong stands out."""
-    from ml_platform.status import owner_of
+    from ml_platform.status import first_problem, owner_of
 
     page = console()
     for health in found:
@@ -51,8 +51,8 @@ def show_health(
         page.print(f"[bold]{case.name}[/] [{DIM}]{escape(case.description)}[/]", soft_wrap=True)
         _lines([*_rows(health), *_failing(dagster.of(case.name, use_cases), health)])
         page.print()
-    for name, errors in broken.items():
-        page.print(f"[bold]{name}[/] [{BAD}]is broken[/]: {escape(str(errors.errors[0]))}",
+    for name, error in broken.items():
+        page.print(f"[bold]{name}[/] [{BAD}]is broken[/]: {escape(first_problem(error))}",
                    soft_wrap=True)  # fmt: skip
     for each in dagster.failing:
         if owner_of(each, use_cases) is None:

@@ -27,17 +27,25 @@ def status(
 
     from ml_platform.cli import health_page
     from ml_platform.cli.platform import opened
+    from ml_platform.errors import PlatformError
     from ml_platform.status import ask_dagster, read_health
 
     with opened() as platform:
         loaded = platform.loaded
         chosen = [loaded.require(use_case)] if use_case else list(loaded.use_cases.values())
         now = datetime.now(UTC)
-        found = [read_health(platform.lake, case, now) for case in chosen]
+        found, broken = [], dict[str, PlatformError]({} if use_case else loaded.broken)
+        for case in chosen:
+            try:
+                found.append(read_health(platform.lake, case, now))
+            except PlatformError as error:
+                # The others are shown all the same.
+                broken[case.name] = error
         dagster = ask_dagster(platform.settings)
-        broken = {} if use_case else loaded.broken
         show = health_page.print_json if as_json else health_page.show_health
         show(found, dagster, broken, list(loaded.use_cases))
+        if broken.keys() & loaded.use_cases:
+            raise typer.Exit(1)
 
 
 @alerts.callback()

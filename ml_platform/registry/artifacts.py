@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ml_platform.errors import ModelRefused
+from ml_platform.errors import ModelOutdated, ModelRefused
 from ml_platform.registry.versions import SeenColumn, TrainedModel
 from ml_platform.spec.loading import SPEC_FILE
 from ml_platform.spec.queries import is_numeric
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 ESTIMATOR = "model.pkl"
 REFERENCE = "reference.parquet"
 FACTS = "model_version.json"
+NEEDED = frozenset(
+    {
+        "cutoff", "snapshot", "trained_from", "trained_until", "columns", "classes", "metrics",
+        "seen", "importances",
+    }
+)  # fmt: skip
+"""Facts that a version has to have."""
 DIGESTED = (ESTIMATOR, REFERENCE, FACTS)
 
 EXAMPLE_ROWS = 5
@@ -106,9 +113,10 @@ def write_origins(folder: Path, use_case: UseCase, trained: TrainedModel) -> Non
 
 
 def read_model(folder: Path, name: str, digests: dict[str, str]) -> dict[str, Any]:
-    """Fields of a ModelVersion from its files; ModelRefused where one was changed.
+    """Fields of a ModelVersion from its files.
 
-    Unpickling runs code, so nothing is unpickled that this platform did not register.
+    Unpickling runs code, so nothing is unpickled that this platform did not register. Raises
+    ModelRefused where a file was changed, ModelOutdated where one lacks what it has to hold.
     """
     contents = {file: (folder / file).read_bytes() for file in DIGESTED}
     for file, content in contents.items():
@@ -122,6 +130,12 @@ def read_model(folder: Path, name: str, digests: dict[str, str]) -> dict[str, An
     import cloudpickle
 
     facts = json.loads(contents[FACTS])
+    if lacking := sorted(NEEDED - facts.keys()):
+        raise ModelOutdated(
+            f"{name} lacks {', '.join(lacking)} in {FACTS}: older code registered it. Train it "
+            "again, or let a version serve that was trained since: `ml-platform train`, "
+            "`ml-platform rollback`"
+        )
     return {
         "estimator": cloudpickle.loads(contents[ESTIMATOR]),
         "digest": digests[ESTIMATOR],

@@ -1,6 +1,8 @@
 """Connections whose requests do not begin, or whose heads do not end: closed.
 
-So idle callers hold no connection, and nobody fills the memory with header lines.
+So idle callers hold no connection, and nobody fills the memory with header lines. Nor does anybody
+open connections without number: beyond the limit the one that has been silent for longest goes, and
+where all of them have asked something the new one is told to come again.
 
 New processes are handed what is made here, and import this module before they answer uvicorn that
 they live: it imports nothing that takes long, and nor does `tls`.
@@ -10,10 +12,16 @@ import asyncio
 import functools
 import json
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+HEALTH = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
+"""Paths that are answered on the spare connections too."""
+SPARE = 32
+"""Connections beyond the limit that are told so; further ones are only closed."""
+RETRY_SECONDS = 1
 MOST_LINES_BYTES = 65_536
 """That may come without a head's end or a body's part among them: of a head, of what may follow a
 body. Nobody else bounds what is kept of them."""
@@ -26,15 +34,20 @@ class TimedHeads(HttpToolsProtocol):
     ends with the empty line after the head.
     """
 
-    def __init__(self, *, head_seconds: float, **given: Any) -> None:
+    def __init__(self, *, head_seconds: float, most_connections: int, **given: Any) -> None:
         super().__init__(**given)
         self._head_seconds = head_seconds
+        self._most_connections = most_connections
+        self._made_at = self.loop.time()
+        self._has_asked = False
         self._head_due: asyncio.TimerHandle | None = None
         self._lines_bytes = 0
         self._got_on = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self._most_connections:
+            self._make_room()
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -61,13 +74,29 @@ class TimedHeads(HttpToolsProtocol):
             self._expect_head()
 
     def on_headers_complete(self) -> None:
-        self._got_on = True
+        self._got_on = self._has_asked = True
         self._stop_waiting()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._got_on = True
         super().on_body(body)
+
+    def _make_room(self) -> None:
+        # What uvicorn knows of the process's connections are all of this class.
+        connections = cast("set[TimedHeads]", self.connections)
+        silent = [each for each in connections if not each._has_asked and each is not self]
+        if silent:
+            min(silent, key=lambda each: each._made_at)._drop()
+        elif len(self.connections) > self._most_connections + SPARE:
+            self._drop()
+        else:
+            self.app = _Spare(self.app)
+
+    def _drop(self) -> None:
+        # It counts no more from now on, and not only once the loop comes to it.
+        self.connections.discard(self)
+        self.transport.abort()
 
     def _expect_head(self) -> None:
         if not self.transport.is_closing():
@@ -79,13 +108,7 @@ class TimedHeads(HttpToolsProtocol):
             self._head_due = None
 
     def _end_with(self, status: HTTPStatus, detail: str) -> None:
-        problem = {
-            "type": "about:blank",
-            "title": status.phrase,
-            "status": status,
-            "detail": detail,
-        }
-        body = json.dumps(problem).encode()
+        body = _problem(status, detail)
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
@@ -98,6 +121,46 @@ class TimedHeads(HttpToolsProtocol):
         self.transport.close()
 
 
-def timed_heads(head_seconds: float) -> functools.partial[TimedHeads]:
+class _Spare:
+    """What answers on a connection beyond the limit, once: health, or when to come again."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def close(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                closing = (b"connection", b"close")
+                message = {**message, "headers": [*message["headers"], closing]}
+            await send(message)
+
+        if scope["type"] == "http" and scope["path"] in HEALTH:
+            await self._app(scope, receive, close)
+            return
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        body = _problem(status, "there are more connections than are taken; ask again later")
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", str(RETRY_SECONDS).encode()),
+        ]
+        await close(
+            {
+                "type": "http.response.start",
+                "status": status.value,
+                "headers": headers,
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+
+
+def _problem(status: HTTPStatus, detail: str) -> bytes:
+    problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
+    return json.dumps(problem).encode()
+
+
+def timed_heads(head_seconds: float, most_connections: int) -> functools.partial[TimedHeads]:
     """What uvicorn makes a connection's protocol with; can be handed to other processes."""
-    return functools.partial(TimedHeads, head_seconds=head_seconds)
+    return functools.partial(
+        TimedHeads, head_seconds=head_seconds, most_connections=most_connections
+    )

@@ -157,7 +157,7 @@ def serve(serving: ServingSettings) -> None:
 def transport(serving: ServingSettings) -> dict[str, Any]:
     """How uvicorn should take connections: its arguments."""
     return {
-        "http": timed_heads(serving.head_seconds),
+        "http": timed_heads(serving.head_seconds, serving.most_connections),
         "ws": "none",
         "ssl_context_factory": uvicorn_context(serving),
     }

@@ -1,6 +1,6 @@
 """Landing files become rows of sources; what breaks the contract goes to quarantine."""
 
-from ml_platform.sources.arrivals import Arrivals, arrivals
+from ml_platform.sources.arrivals import Arrivals, arrivals, waiting_windows
 from ml_platform.sources.ingest import IngestReport, WindowCounts, ingest
 from ml_platform.sources.tables import landings_table, quarantine_table, source_table
 
@@ -13,4 +13,5 @@ __all__ = [
     "landings_table",
     "quarantine_table",
     "source_table",
+    "waiting_windows",
 ]

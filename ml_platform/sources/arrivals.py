@@ -20,7 +20,8 @@ from ml_platform.sources.landing import (
 from ml_platform.sources.listing import Listed, contract_of, list_landing, state_of
 from ml_platform.sources.table_rows import SourceTable, WindowState, windows_behind
 from ml_platform.sources.unfinished import unfinished
-from ml_platform.spec.use_case import UseCase, digest
+from ml_platform.sources.waiting import Behind, noted_files, waiting
+from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase, digest
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.tables import naive_utc
@@ -38,6 +39,8 @@ class Arrivals:
     """Windows in order, each with a digest of the versions of files that it has yet to ingest."""
     left: Mapping[str, str] = field(default_factory=dict)
     """Files that are not looked at yet, and why."""
+    waiting: Mapping[Window, str] = field(default_factory=dict)
+    """Windows that are behind by little of what the service writes, and until when they wait."""
     state: str | None = None
     """What landing looks like, where nothing is left to look at: with the same state again there
     can be nothing new."""
@@ -55,7 +58,8 @@ def arrivals(
 
     A window is behind where a file has other rows of it than when it was ingested last, also where
     it has none of it any more. A file that was only touched, or delivered again with the same
-    content, is no news. Windows from `partitions.end` on are never asked for.
+    content, is no news. Windows from `partitions.end` on are never asked for. What the service
+    itself writes waits for more of it: see `ml_platform.sources.waiting`.
     now: aware; what was written just before it is left until it is whole.
     seen: the state that an earlier look gave, with which this one can end at once.
     Raises LandingError where landing cannot be listed or a table cannot be read, LakeError where
@@ -77,7 +81,25 @@ def arrivals(
             index = read_index(lake, cursor, use_case, source)
         ingested = read_ingested(lake, cursor, use_case, source)
     behind = _behind(files, index, ingested)
-    return Arrivals(_windows(use_case, behind), left, None if left else state)
+    later = _later(lake, source, behind, index, ingested, now)
+    return Arrivals(
+        _windows(use_case, {start: _named(behind[start]) for start in behind.keys() - later}),
+        left,
+        _in_order(use_case, later),
+        None if left or later else state,
+    )
+
+
+def waiting_windows(lake: Lake, use_case: UseCase, source: str, now: datetime) -> frozenset[Window]:
+    """Windows that wait for more of what the service writes, as far as landing was looked at."""
+    if source not in LOGGED_SOURCES:
+        return frozenset()
+    with lake.cursor(use_case.timezone) as cursor:
+        index = read_index(lake, cursor, use_case, source)
+        ingested = read_ingested(lake, cursor, use_case, source)
+    behind = _behind(noted_files(index), index, ingested)
+    later = _later(lake, source, behind, index, ingested, now)
+    return frozenset(_in_order(use_case, later))
 
 
 def table_landed(
@@ -163,12 +185,11 @@ def _behind(
     files: Sequence[LandingFile],
     index: LandingIndex,
     ingested: Mapping[tuple[str, datetime], tuple[str, int]],
-) -> dict[datetime, list[str]]:
-    """Versions that windows have yet to ingest, and the snapshots they come after, by start."""
+) -> Behind:
     before: dict[str, set[datetime]] = {}
     for name, start in ingested:
         before.setdefault(name, set()).add(start)
-    behind: dict[datetime, list[str]] = {}
+    behind: dict[datetime, list[tuple[LandingFile, int]]] = {}
     for file in files:
         known = index.of(file)
         if known is None or known.error:
@@ -176,15 +197,36 @@ def _behind(
         for start in known.window_starts | before.get(file.name, set()):
             held, at = ingested.get((file.name, start), ("", 0))
             if held != file.fingerprint:
-                # A file that is turned back to what it was is news too: hence the snapshot.
-                behind.setdefault(start, []).append(f"{file.name} {file.fingerprint} {at}")
+                behind.setdefault(start, []).append((file, at))
     return behind
 
 
+def _later(
+    lake: Lake,
+    source: str,
+    behind: Behind,
+    index: LandingIndex,
+    ingested: Mapping[tuple[str, datetime], tuple[str, int]],
+    now: datetime,
+) -> dict[datetime, str]:
+    if source not in LOGGED_SOURCES:
+        return {}
+    return waiting(behind, index, ingested, lake.settings.landing_log_seconds, now)
+
+
+def _named(news: Sequence[tuple[LandingFile, int]]) -> list[str]:
+    # A file that is turned back to what it was is news too: hence the snapshot.
+    return [f"{file.name} {file.fingerprint} {at}" for file, at in news]
+
+
 def _windows(use_case: UseCase, behind: Mapping[datetime, list[str]]) -> dict[Window, str]:
+    return _in_order(use_case, {start: digest(sorted(names)) for start, names in behind.items()})
+
+
+def _in_order(use_case: UseCase, found: Mapping[datetime, str]) -> dict[Window, str]:
     end = use_case.partitions.closes_at
     return {
-        use_case.calendar.window_at(start.replace(tzinfo=UTC)): digest(sorted(behind[start]))
-        for start in sorted(behind)
+        use_case.calendar.window_at(start.replace(tzinfo=UTC)): found[start]
+        for start in sorted(found)
         if end is None or start < naive_utc(end)
     }

@@ -130,6 +130,9 @@ def instant(moment: datetime) -> str:
 
 def type_names(cursor: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> dict[str, str]:
     """What DuckDB calls the types that a source declares, INTEGER for INT."""
+    if not columns:
+        # Of a use case without feature views nothing is looked up.
+        return {}
     kinds = ", ".join(f"typeof(CAST(NULL AS {kind}))" for kind in columns.values())
     row = cursor.execute(f"SELECT {kinds}").fetchone()
     return dict(zip(columns, row or (), strict=True))

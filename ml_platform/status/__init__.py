@@ -1,7 +1,7 @@
 """How use cases are: tables, champion, what is watched, what waits for people."""
 
 from ml_platform.status.dagster import Dagster, ask_dagster, owner_of
-from ml_platform.status.document import status_document
+from ml_platform.status.document import first_problem, status_document
 from ml_platform.status.health import (
     Champion,
     Health,
@@ -19,6 +19,7 @@ __all__ = [
     "OpenAlert",
     "Undelivered",
     "ask_dagster",
+    "first_problem",
     "open_alerts",
     "owner_of",
     "read_health",

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ml_platform.alerts.freshness import Freshness
-from ml_platform.errors import SpecErrors
+from ml_platform.errors import PlatformError, SpecErrors
 from ml_platform.monitoring.latest import Latest
 from ml_platform.orchestrator.ticks import Failing
 from ml_platform.spec.use_case import UseCase
@@ -73,7 +73,7 @@ def health_document(health: Health) -> dict[str, Any]:
 def status_document(
     found: Sequence[Health],
     dagster: Dagster,
-    broken: Mapping[str, SpecErrors],
+    broken: Mapping[str, PlatformError],
     use_cases: list[str],
 ) -> dict[str, Any]:
     """A deployment: its use cases, the broken ones with their first mistake, and Dagster."""
@@ -85,13 +85,18 @@ def status_document(
             }
             for health in found
         },
-        "broken": {name: str(errors.errors[0]) for name, errors in broken.items()},
+        "broken": {name: first_problem(error) for name, error in broken.items()},
         "dagster": {
             "url": dagster.url,
             "reachable": dagster.problem is None,
             "failing": [_failing(f) for f in dagster.failing if owner_of(f, use_cases) is None],
         },
     }
+
+
+def first_problem(error: PlatformError) -> str:
+    """What is said of a use case that cannot be shown: of several mistakes the first."""
+    return str(error.errors[0] if isinstance(error, SpecErrors) else error)
 
 
 def _failing(failing: Failing) -> dict[str, Any]:

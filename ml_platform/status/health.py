@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import duckdb
+
 from ml_platform.alerts import Condition, Ledger, find_conditions
 from ml_platform.alerts.freshness import Freshness, is_over, read_freshness
+from ml_platform.errors import LakeError
 from ml_platform.monitoring.latest import Latest, latest_drift, latest_performance
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
 from ml_platform.registry import Promotion, history, reigns, waiting
@@ -74,7 +77,21 @@ class Health:
 
 
 def read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
-    """Look at everything that is known of a use case."""
+    """Look at everything that is known of a use case.
+
+    Raises LakeError, also where its tables were written by older code and lack a column.
+    """
+    try:
+        return _read_health(lake, use_case, now)
+    except duckdb.Error as error:
+        said = str(error).split("\n")[0]
+        raise LakeError(
+            f"the tables of {use_case.name} cannot be read: {said}. Where older code wrote them, "
+            f"writing them again adds what they lack: `ml-platform backfill {use_case.name}`"
+        ) from error
+
+
+def _read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
     decisions = history(lake, use_case)
     return Health(
         use_case=use_case,

@@ -59,9 +59,11 @@ async def start_server(
         options=[
             ("grpc.max_receive_message_length", settings.most_bytes),
             ("grpc.so_reuseport", 1),
+            ("grpc.max_allowed_incoming_connections", settings.most_connections),
             *OPTIONS,
             *_patience(int(settings.head_seconds * 1000)),
         ],
+        maximum_concurrent_rpcs=settings.most_connections,
     )
     server.add_generic_rpc_handlers((_handlers(_Methods(service), settings.most_bytes),))
     address, tls = f"{settings.host}:{settings.grpc_port}", certificates(settings)

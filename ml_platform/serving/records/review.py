@@ -8,9 +8,11 @@ of a column in each file, and `answered_at` and `received_at` rise with time: of
 only the files are opened that hold something of the last weeks.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -19,7 +21,7 @@ import msgspec
 from ml_platform.errors import NotServed, RequestRefused
 from ml_platform.features import instant
 from ml_platform.serving.records.outbox import lands_elsewhere, written_below
-from ml_platform.serving.records.segments import ENDING, OPEN
+from ml_platform.serving.records.segments import ENDING, OPEN, landed_as
 from ml_platform.sources.landing import exact_path, ingested_files
 from ml_platform.sources.listing import list_landing
 from ml_platform.spec.logged import logged_columns
@@ -111,27 +113,40 @@ def uncertain_sql(use_case: UseCase) -> str:
 def _answered_in_files(
     lake: Lake, cursor: duckdb.DuckDBPyConnection, case: UseCase, since: datetime
 ) -> Iterator[str]:
-    ingested = ingested_files(lake, cursor, case, FEEDBACK)
     folder = written_below(lake.settings, case)
-    inside = folder / FEEDBACK
     # Those that are appended to come first: one that lands meanwhile is then met a second time.
-    here = [*(inside / OPEN).glob(f"*{ENDING}"), *inside.glob(f"*{ENDING}")]
-    for path in here:
-        if str(path.relative_to(folder)) in ingested:
+    here = [
+        *_names(folder, f"{FEEDBACK}/{OPEN}", ""),
+        *_names(folder, FEEDBACK, landed_as(since)),
+    ]
+    there = list_landing(lake, case, FEEDBACK) if lands_elsewhere(lake.settings) else []
+    there = [file for file in there if file.written_us >= since.timestamp() * 1e6]
+    asked = [*here, *(file.name for file in there)]
+    ingested = ingested_files(lake, cursor, case, FEEDBACK, asked)
+    for name in here:
+        if name in ingested:
             continue
+        path = folder / name
         try:
             if path.stat().st_mtime >= since.timestamp():
                 yield from _predictions_in(path.read_bytes())
         except FileNotFoundError:
             # Landed, brought to landing or archived since it was listed.
             continue
-    if not lands_elsewhere(lake.settings):
-        return
-    for file in list_landing(lake, case, FEEDBACK):
-        if file.name not in ingested and file.written_us >= since.timestamp() * 1e6:
+    for file in there:
+        if file.name not in ingested:
             read = "SELECT content FROM read_blob(?)"
             for (content,) in cursor.execute(read, [exact_path(file)]).fetchall():
                 yield from _predictions_in(content)
+
+
+def _names(folder: Path, inside: str, first: str) -> list[str]:
+    """Files from one on in the order of names, which is that of time: no older one is touched."""
+    try:
+        found = os.listdir(folder / inside)
+    except FileNotFoundError:
+        return []
+    return [f"{inside}/{name}" for name in found if name >= first and name.endswith(ENDING)]
 
 
 def _predictions_in(text: bytes) -> Iterator[str]:

@@ -132,12 +132,20 @@ def land_orphans(folder: Path) -> list[Path]:
     return landed
 
 
+def landed_as(moment: datetime) -> str:
+    """What the names of files that land from a moment on, in UTC, are not before.
+
+    >>> landed_as(datetime(2024, 3, 1, 12, tzinfo=UTC))
+    '20240301T120000.000000Z'
+    """
+    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
 def _move(path: Path, size: int) -> Path | None:
     if not size:
         path.unlink()
         return None
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    target = path.parent.parent / f"{now}-{path.name}"
+    target = path.parent.parent / f"{landed_as(datetime.now(UTC))}-{path.name}"
     path.rename(target)
     return target
 

@@ -1,0 +1,127 @@
+"""More connections than a worker takes: others are told or closed, who was there is answered."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import grpc
+import httpx2
+import pytest
+
+from ml_platform.serving.grpc.messages import SERVICE, message_class
+from ml_platform.serving.heads import SPARE
+from tests.attacked import INVOKE
+from tests.served import ROW, Served, deployed
+
+pytestmark = pytest.mark.slow
+
+MOST = 20
+ASKED = {"instances": [ROW]}
+LIVE = b"GET /v2/health/live HTTP/1.1\r\nhost: here\r\n\r\n"
+METADATA = b"GET /v2 HTTP/1.1\r\nhost: here\r\n\r\n"
+BEGUN = b"POST /predict/trips HTTP/1.1\r\nhost: here\r\ncontent-length: 9\r\n\r\n"
+"""A request whose body does not come: its connection is in use."""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with (
+        deployed(tmp_path_factory.mktemp("connections")) as made,
+        made.served(most_connections=MOST, body_seconds=60, head_seconds=60) as addresses,
+    ):
+        yield addresses
+
+
+@contextlib.contextmanager
+def opened(address: str, many: int, sent: bytes = b"") -> Iterator[list[socket.socket]]:
+    host, _, port = address.partition(":")
+    with contextlib.ExitStack() as stack:
+        connections = []
+        for _ in range(many):
+            connection = socket.create_connection((host, int(port)), timeout=10)
+            connections.append(stack.enter_context(connection))
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(sent)
+        yield connections
+
+
+def said_on(connection: socket.socket, asked: bytes = b"") -> bytes:
+    """What comes until the service closes; nothing where it has hung up."""
+    said = b""
+    with contextlib.suppress(ConnectionError):
+        connection.sendall(asked)
+        while part := connection.recv(65_536):
+            said += part
+    return said
+
+
+def is_open(connection: socket.socket) -> bool:
+    connection.settimeout(0.05)
+    try:
+        return connection.recv(1) != b""
+    except TimeoutError:
+        return True
+    except ConnectionError:
+        return False
+
+
+def wait_until_served(served: Served) -> None:
+    for _ in range(100):
+        with contextlib.suppress(httpx2.TransportError):
+            if httpx2.post(f"http://{served.http}{INVOKE}", json=ASKED).status_code == 200:
+                return
+        time.sleep(0.1)
+    pytest.fail("nobody is served any more")
+
+
+def test_silent_connections_go_and_whoever_asks_something_is_answered(served: Served) -> None:
+    with httpx2.Client(base_url=f"http://{served.http}") as client:
+        assert client.post(INVOKE, json=ASKED).status_code == 200
+        with opened(served.http, MOST + 50) as silent:
+            for _ in range(3):
+                assert client.post(INVOKE, json=ASKED).status_code == 200
+            wait_until_served(served)
+            assert sum(map(is_open, silent)) <= MOST
+    wait_until_served(served)
+
+
+def test_where_all_are_in_use_others_are_told_and_health_is_answered(served: Served) -> None:
+    with httpx2.Client(base_url=f"http://{served.http}") as client:
+        assert client.post(INVOKE, json=ASKED).status_code == 200
+        with opened(served.http, MOST - 1, BEGUN) as used:
+            time.sleep(0.5)
+            with opened(served.http, 2) as (asking, probing):
+                told = said_on(asking, METADATA)
+                assert told.startswith(b"HTTP/1.1 503 "), told
+                assert b"application/problem+json" in told
+                assert b"retry-after: 1" in told
+                assert said_on(probing, LIVE).startswith(b"HTTP/1.1 200 ")
+            with opened(served.http, 50) as beyond:
+                assert client.post(INVOKE, json=ASKED).status_code == 200
+                assert sum(map(is_open, beyond)) <= SPARE
+            assert all(map(is_open, used))
+    wait_until_served(served)
+
+
+def test_connections_over_grpc_are_bounded_too(served: Served) -> None:
+    def ask(channel: grpc.Channel) -> bool:
+        call = channel.unary_unary(
+            f"/{SERVICE}/ServerLive",
+            request_serializer=message_class("ServerLiveRequest").SerializeToString,
+            response_deserializer=message_class("ServerLiveResponse").FromString,
+        )
+        try:
+            return bool(call(message_class("ServerLiveRequest")(), timeout=5).live)
+        except grpc.RpcError:
+            return False
+
+    with grpc.insecure_channel(served.grpc) as there:
+        assert ask(there)
+        with opened(served.grpc, MOST + 50) as silent:
+            time.sleep(0.5)
+            assert sum(map(is_open, silent)) <= MOST
+            assert ask(there)
+        time.sleep(0.5)
+        with grpc.insecure_channel(served.grpc) as another:
+            assert ask(another)
