@@ -1,9 +1,13 @@
-"""How a run is told which partitions it computes: Dagster's tags of a range."""
+"""How a run says which partitions it computes: Dagster's tags."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
+# Names that Dagster keeps to itself; tests/test_sensors.py fails when they move.
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
+from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION
+
+__all__ = ["PARTITION", "RANGE_END", "RANGE_START", "partitions_in", "range_tags"]
 
 
 def range_tags(keys: Sequence[str]) -> dict[str, str]:
@@ -13,3 +17,14 @@ def range_tags(keys: Sequence[str]) -> dict[str, str]:
     ['2024-01-01', '2024-01-02']
     """
     return {RANGE_START: keys[0], RANGE_END: keys[-1]}
+
+
+def partitions_in(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """First and last partition of a run by its tags; None where it has no partitions.
+
+    >>> partitions_in({PARTITION: "2024-01-01"})
+    ('2024-01-01', '2024-01-01')
+    """
+    one = tags.get(PARTITION)
+    first, last = tags.get(RANGE_START, one), tags.get(RANGE_END, one)
+    return (first, last) if first and last else None

@@ -13,6 +13,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit
 from resources import LakeResource
+from resources.ranges import partitions_in
 from sensors.status import sensor_status
 
 FIRST_LOOK_BACK = timedelta(days=1)
@@ -81,10 +82,7 @@ def _described(
     is_job_of_it = not keys and run.job_name == f"{use_case.name}_rollback"
     if not (tables or is_job_of_it) or tags.get(WILL_RETRY_TAG) == "true":
         return None
-    first, last = (tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
-    partitions = tags.get("dagster/partition") or " to ".join(
-        dict.fromkeys(key for key in (first, last) if key)
-    )
+    partitions = " to ".join(dict.fromkeys(partitions_in(tags) or ()))
     what = ", ".join(tables) or run.job_name
     return FailedRun(
         run_id=run.run_id,

@@ -21,6 +21,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit
 from resources import LakeResource
+from resources.ranges import PARTITION, partitions_in
 from sensors.status import sensor_status
 
 LAUNCHED_BY = "ml_platform/by"
@@ -38,7 +39,6 @@ SOMEBODY = "somebody in Dagster"
 FIRST_LOOK_BACK = timedelta(days=1)
 OVERLAP = timedelta(seconds=5)
 MOST_RUNS = 50
-RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
 def build_audit(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
@@ -100,7 +100,8 @@ def _deed(run: dg.DagsterRun, use_case: UseCase) -> Deed | None:
 
 
 def _partitions(tags: Mapping[str, str]) -> dict[str, str]:
-    if (one := tags.get("dagster/partition")) is not None:
-        return {"partition": one}
-    first, last = (tags.get(name) for name in RANGE)
-    return {"partitions": f"{first}...{last}"} if first and last else {}
+    if (partitions := partitions_in(tags)) is None:
+        return {}
+    if PARTITION in tags:
+        return {"partition": tags[PARTITION]}
+    return {"partitions": "...".join(partitions)}

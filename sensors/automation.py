@@ -57,18 +57,14 @@ def joined(use_case: UseCase, requests: Sequence[dg.RunRequest]) -> list[dg.RunR
         for key in request.asset_selection or ():
             window = use_case.calendar.window(str(request.partition_key))
             wanted.setdefault(key.path[-1], set()).add(window)
-    return [_request(use_case, run) for run in together(wanted)]
+    return [_request(use_case, run) for run in together(use_case.calendar, wanted)]
 
 
 def _request(use_case: UseCase, run: Together) -> dg.RunRequest:
     calendar = use_case.calendar
-    first, last = (calendar.key(window) for window in run.hull)
-    stretches = {
-        table: (calendar.key(begin), calendar.key(end))
-        for table, (begin, end) in run.stretches.items()
-    }
+    stretches = {table: calendar.keys(stretch) for table, stretch in run.stretches.items()}
     return dg.RunRequest(
         asset_selection=[dg.AssetKey([use_case.name, table]) for table in stretches],
         run_config=IN_PROCESS,
-        tags={**range_tags([first, last]), **stretches_tag(stretches)},
+        tags={**range_tags(calendar.keys(run.hull)), **stretches_tag(stretches)},
     )

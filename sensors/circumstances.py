@@ -9,14 +9,13 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from ml_platform.backfill.upkeep import Attempt, Circumstances
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from resources.ranges import RANGE_END, RANGE_START
+from resources.ranges import partitions_in
 from resources.stretches import UPKEEP
 from sensors.running import UNFINISHED
 
 SNAPSHOT = "ml_platform/snapshot"
 CODE = "ml_platform/code"
 
-PARTITION = "dagster/partition"
 FAILURES_LOOKED_AT = 200
 
 
@@ -88,9 +87,8 @@ def _tables(use_case: UseCase, run: dg.DagsterRun) -> list[str]:
 
 
 def _stretch(use_case: UseCase, run: dg.DagsterRun) -> Window | None:
-    tags, calendar = run.tags, use_case.calendar
-    first = tags.get(RANGE_START, tags.get(PARTITION))
-    last = tags.get(RANGE_END, tags.get(PARTITION))
-    if not first or not last or not _tables(use_case, run):
+    partitions = partitions_in(run.tags)
+    if partitions is None or not _tables(use_case, run):
         return None
-    return Window(calendar.window(first).start, calendar.window(last).end)
+    first, last = map(use_case.calendar.window, partitions)
+    return Window(first.start, last.end)

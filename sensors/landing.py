@@ -9,9 +9,8 @@ import dagster as dg
 from ml_platform.errors import LakeError, LandingError
 from ml_platform.settings import Settings
 from ml_platform.sources import Arrivals, arrivals
-from ml_platform.spec.stretches import contiguous
 from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase, digest
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Commit
 from resources import LakeResource, range_tags
 from sensors.circumstances import windows_in_runs
@@ -83,25 +82,25 @@ def _requests(use_case: UseCase, found: dict[str, Arrivals]) -> list[dg.RunReque
     apart = [{source: each} for source, each in found.items() if source in LOGGED_SOURCES]
     others = {source: each for source, each in found.items() if source not in LOGGED_SOURCES}
     return [
-        _request(use_case, together, *stretch)
+        _request(use_case, together, stretch)
         for together in (others, *apart)
-        for stretch in contiguous(_in_order(together))
+        for stretch in use_case.calendar.stretches(
+            {window for each in together.values() for window in each.windows}
+        )
     ]
 
 
-def _in_order(found: dict[str, Arrivals]) -> list[Window]:
-    return sorted({window for each in found.values() for window in each.windows}, key=_start)
-
-
-def _request(
-    use_case: UseCase, found: dict[str, Arrivals], first: Window, last: Window
-) -> dg.RunRequest:
+def _request(use_case: UseCase, found: dict[str, Arrivals], stretch: Window) -> dg.RunRequest:
     inside = {
-        source: [d for w, d in each.windows.items() if _start(first) <= _start(w) <= _start(last)]
+        source: [
+            what
+            for window, what in each.windows.items()
+            if utc(stretch.start) <= utc(window.start) < utc(stretch.end)
+        ]
         for source, each in found.items()
     }
     sources = [source for source, digests in inside.items() if digests]
-    begin, end = use_case.calendar.key(first), use_case.calendar.key(last)
+    begin, end = use_case.calendar.keys(stretch)
     # What has landed is part of the run key: with the partitions alone, a correction of the same
     # day would be taken for the run that was there before.
     return dg.RunRequest(
@@ -122,7 +121,3 @@ def _reason(found: dict[str, Arrivals]) -> str:
         if waiting
         else "nothing new has landed"
     )
-
-
-def _start(window: Window) -> datetime:
-    return window.start.astimezone(UTC)

@@ -16,7 +16,7 @@ from ml_platform.settings import Settings
 from ml_platform.sources import arrivals, ingest
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.logged import REFUSED
-from ml_platform.spec.stretches import contiguous, together
+from ml_platform.spec.stretches import together
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -305,27 +305,29 @@ def test_what_the_service_writes_waits_for_more_and_is_never_forgotten(use_case:
 
 
 def test_windows_are_grouped_where_they_touch(use_case: UseCase) -> None:
-    days = [use_case.calendar.window(f"2024-03-{day:02d}") for day in (9, 10, 11, 14)]
-    assert list(contiguous(days)) == [(days[0], days[2]), (days[3], days[3])]
+    calendar = use_case.calendar
+    days = [calendar.window(f"2024-03-{day:02d}") for day in (14, 9, 10, 11)]
+    assert [calendar.keys(stretch) for stretch in calendar.stretches(days)] == [
+        ("2024-03-09", "2024-03-11"),
+        ("2024-03-14", "2024-03-14"),
+    ]
 
 
 def test_tables_whose_stretches_overlap_share_a_run(use_case: UseCase) -> None:
+    calendar = use_case.calendar
+
     def days(*numbers: int) -> list[Window]:
-        return [use_case.calendar.window(f"2024-03-{day:02d}") for day in numbers]
+        return [calendar.window(f"2024-03-{day:02d}") for day in numbers]
 
     (first, second) = together(
-        {"labels": days(3, 4), "pace": days(5, 6, 7), "predictions": days(7, 8, 20)}
+        calendar, {"labels": days(3, 4), "pace": days(5, 6, 7), "predictions": days(7, 8, 20)}
     )
-    named = {
-        table: (use_case.calendar.key(begin), use_case.calendar.key(end))
-        for table, (begin, end) in first.stretches.items()
-    }
-    assert named == {
+    assert {table: calendar.keys(stretch) for table, stretch in first.stretches.items()} == {
         "labels": ("2024-03-03", "2024-03-04"),
         "pace": ("2024-03-05", "2024-03-07"),
         "predictions": ("2024-03-07", "2024-03-08"),
     }
-    assert [use_case.calendar.key(window) for window in first.hull] == ["2024-03-03", "2024-03-08"]
+    assert calendar.keys(first.hull) == ("2024-03-03", "2024-03-08")
     assert list(second.stretches) == ["predictions"]
 
 

@@ -1,63 +1,41 @@
 """Which windows of which tables are computed together."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import pairwise
+from datetime import datetime
 
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Calendar, Window, utc
 
 
 @dataclass(frozen=True)
 class Together:
     """Stretches of tables that one run computes, in the order in which tables depend."""
 
-    stretches: Mapping[str, tuple[Window, Window]]
-    """First and last window of each table."""
+    stretches: Mapping[str, Window]
 
     @property
-    def hull(self) -> tuple[Window, Window]:
-        """First and last window of any table."""
-        firsts, lasts = zip(*self.stretches.values(), strict=True)
-        return min(firsts, key=_start), max(lasts, key=_start)
+    def hull(self) -> Window:
+        """What lies between the first start and the last end of any table."""
+        starts, ends = zip(*((s.start, s.end) for s in self.stretches.values()), strict=True)
+        return Window(min(starts, key=utc), max(ends, key=utc))
 
 
-def contiguous(windows: Sequence[Window]) -> Iterator[tuple[Window, Window]]:
-    """First and last window of each unbroken run of windows, given in order."""
-    if not windows:
-        return
-    first = windows[0]
-    for one, other in pairwise(windows):
-        if _end(one) != _start(other):
-            yield first, one
-            first = other
-    yield first, windows[-1]
-
-
-def together(wanted: Mapping[str, Collection[Window]]) -> list[Together]:
+def together(calendar: Calendar, wanted: Mapping[str, Collection[Window]]) -> list[Together]:
     """As few runs as the wanted windows need: those whose stretches overlap or touch share one.
 
     In a run each table has one stretch, so what lies between two of its own is computed along.
     """
     found = [
-        (_start(first), _end(last), table, first, last)
+        (utc(stretch.start), utc(stretch.end), table, stretch)
         for table, windows in wanted.items()
-        for first, last in contiguous(sorted(windows, key=_start))
+        for stretch in calendar.stretches(windows)
     ]
-    groups: list[dict[str, tuple[Window, Window]]] = []
+    groups: list[dict[str, Window]] = []
     until: datetime | None = None
-    for start, end, table, first, last in sorted(found, key=lambda item: item[:3]):
+    for start, end, table, stretch in sorted(found, key=lambda item: item[:3]):
         if until is None or start > until:
             groups.append({})
         until = end if until is None or end > until else until
         before = groups[-1].get(table)
-        groups[-1][table] = (before[0] if before else first, last)
+        groups[-1][table] = Window(before.start, stretch.end) if before else stretch
     return [Together(group) for group in groups]
-
-
-def _start(window: Window) -> datetime:
-    return window.start.astimezone(UTC)
-
-
-def _end(window: Window) -> datetime:
-    return window.end.astimezone(UTC)
