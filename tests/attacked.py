@@ -86,7 +86,7 @@ def find_no_fault(
             "--checks", ",".join(checks), "--phases", phases,
             "--max-examples", str(examples), "--seed", "1", "--generation-deterministic",
             "--suppress-health-check", "all", "--request-timeout", "60",
-            "--report-har-path", report, *options,
+            "--report-har-path", report, "--output-sanitize", "false", *options,
         ],
         cwd=folder, capture_output=True, text=True, timeout=480, check=False,
     )  # fmt: skip
