@@ -12,7 +12,6 @@ from ml_platform.access import Audit
 from ml_platform.orchestrator import Orchestrator
 from ml_platform.registry import Promotion, history, record
 from ml_platform.scoring import score
-from ml_platform.serving.control.launches import BACKFILL_OF
 from ml_platform.training import train
 from tests.attacked import Answered, find_no_fault
 from tests.served import Deployment, Served, deploy
@@ -99,8 +98,7 @@ def test_a_dagster_that_begins_nothing_is_asked_for_much(
         assert 200 in {each.status for each in asked if each.method == "DELETE"}
         # Nothing was launched of which the audit does not know.
         deeds = [row.deed for row in Audit(made.lake).verify()[before:]]
-        recorded = {deed.details["run"] for deed in deeds if deed.what in LAUNCHES}
-        runs = dagster.runs({"user": "anonymous"})
-        launched = {run.tags.get(BACKFILL_OF, run.id) for run in runs}
+        recorded = {deed.details["request"] for deed in deeds if deed.what in LAUNCHES}
+        launched = {run.tags["ml_platform/request"] for run in dagster.runs({"user": "anonymous"})}
         assert launched
         assert launched <= recorded

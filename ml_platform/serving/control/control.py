@@ -31,12 +31,12 @@ class Control:
     def end(
         self, run_id: str, by: str, visible: Visible, require: Callable[[str], None]
     ) -> dict[str, Any]:
-        """End a run, as `Runs.end`; it is recorded where there was something to end."""
-        document, was_under_way = self.runs.end(run_id, visible, require)
-        if was_under_way:
-            case = self.runs.use_cases[document["run"]["use_case"]]
-            self.recorder.record(Order(case, by), "end run", run_id)
-        return document
+        """End a run, as `Runs.end`; it is recorded where there is something to end."""
+
+        def before(name: str) -> None:
+            self.recorder.record(Order(self.runs.use_cases[name], by), "end run", run_id)
+
+        return self.runs.end(run_id, visible, require, before)
 
     def close(self) -> None:
         self.dagster.close()

@@ -32,6 +32,8 @@ WAIT_SECONDS = 75.0
 RETRY_SECONDS = 5
 KEPT = timedelta(days=30)
 REUSED = "this Idempotency-Key came with other parameters before; send a new key for something else"
+REQUEST_NAME = "ml_platform/request"
+"""Tag of runs that says which request wanted them, as the audit does."""
 KEY_NAME, BODY_NAME = "ml_platform/idempotency_key", "ml_platform/idempotency_body"
 """Tags of runs that were started under a key."""
 COMMIT_KEY, COMMIT_BODY = "idempotency_key", "idempotency_body"
@@ -55,13 +57,13 @@ class Order:
     body: str = ""
     """Digest of the key and the parameters."""
     run_id: str = field(default_factory=lambda: f"api-{uuid.uuid4().hex[:8]}")
-    """What the lake's snapshots say of this request."""
+    """What the lake's snapshots, the audit and tags of runs say of this request."""
 
     @property
     def tags(self) -> Mapping[str, str]:
         """What a run tells of who wanted it; Dagster's own tag `user` among it."""
         under = {} if self.key is None else {KEY_NAME: self.key, BODY_NAME: self.body}
-        return {"user": self.by, "ml_platform/by": self.by, **under}
+        return {"user": self.by, "ml_platform/by": self.by, REQUEST_NAME: self.run_id, **under}
 
     @property
     def extra(self) -> Mapping[str, str]:
