@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_platform.orchestrator import Orchestrator
 from ml_platform.registry import Registry
+from ml_platform.serving.control.answers import open_answers
 from ml_platform.serving.control.decisions import Decisions
 from ml_platform.serving.control.documents import Visible
 from ml_platform.serving.control.launches import Launches
@@ -49,7 +50,7 @@ def open_control(
     dagster = Orchestrator(settings.dagster_url)
     rollbacks = Rollbacks(lake, dagster, use_cases)
     runs, recorder = Runs(dagster, use_cases, rollbacks), Recorder(lake)
-    once = Once(settings.root / "control")
+    once = Once(open_answers(lake))
     return Control(
         dagster,
         Launches(lake, settings, dagster, runs, once, recorder),
