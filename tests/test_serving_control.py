@@ -423,3 +423,5 @@ def test_the_examples_of_the_documentation_are_taken() -> None:
         msgspec.json.decode(body.encode(), type=DEEDS[name])
     for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL):
         json.loads(block)
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        compile(block, "control.md", "exec")
