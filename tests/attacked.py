@@ -1,10 +1,17 @@
 """A service that is attacked: everything that can be asked of it is, by whoever means harm."""
 
 import contextlib
+import json
+import re
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -36,6 +43,62 @@ def surviving(served: Served) -> Iterator[httpx2.Client]:
         yield client
         assert client.post(INVOKE, json={"instances": [ROW]}).status_code == 200
         assert client.post(PREDICT, json={"rows": [KEYED]}).status_code == 200
+
+
+CHECKS = (
+    "not_a_server_error", "status_code_conformance", "content_type_conformance",
+    "response_headers_conformance", "response_schema_conformance", "unsupported_method",
+    "negative_data_rejection",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One request that schemathesis sent, and what came of it."""
+
+    method: str
+    path: str
+    status: int
+    headers: Mapping[str, str]
+    """Of the answer, by names in small letters."""
+
+
+def find_no_fault(
+    url: str,
+    folder: Path,
+    *options: str,
+    checks: Sequence[str] = CHECKS,
+    phases: str = "examples,coverage,fuzzing",
+    examples: int = 10,
+    good: Sequence[int] = (),
+) -> list[Answered]:
+    """Let schemathesis ask everything that the description at a URL allows, and what it does not.
+
+    good: statuses from 500 on that are no fault where the description has them.
+    """
+    allowed = json.dumps(["2xx", "3xx", "4xx", *map(str, good)])
+    config = f"[checks]\nnot_a_server_error.expected-statuses = {allowed}\n"
+    (folder / "schemathesis.toml").write_text(config)
+    report = folder / "asked.har"
+    found = subprocess.run(
+        [
+            Path(sys.executable).with_name("schemathesis"), "--no-color", "run", url,
+            "--checks", ",".join(checks), "--phases", phases,
+            "--max-examples", str(examples), "--seed", "1", "--generation-deterministic",
+            "--suppress-health-check", "all", "--request-timeout", "60",
+            "--report-har-path", report, "--output-sanitize", "false", *options,
+        ],
+        cwd=folder, capture_output=True, text=True, timeout=480, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout[-8000:] + found.stderr[-2000:]
+    assert re.search(r"\bpassed\b", found.stdout), found.stdout[-2000:]
+    return [_answered(entry) for entry in json.loads(report.read_text())["log"]["entries"]]
+
+
+def _answered(entry: Any) -> Answered:
+    asked, answer = entry["request"], entry["response"]
+    headers = {header["name"].lower(): header["value"] for header in answer["headers"]}
+    return Answered(asked["method"], urlsplit(asked["url"]).path, answer["status"], headers)
 
 
 def check_refused(answer: httpx2.Response, *statuses: int) -> None:

@@ -31,18 +31,21 @@ def project(root: Path, first: int, last: int, **variables: str) -> dict[str, st
     trips.write_folder(root / "use_cases", "binary")
     data = root / "data"
     land_trips(data, first, last)
-    home = data / "dagster"
+    return {**environment_of(data, root / "use_cases", data / "dagster"), **variables}
+
+
+def environment_of(data: Path, use_cases: Path, home: Path) -> dict[str, str]:
+    """The environment of the processes of a deployment, whose Dagster home is made."""
     home.mkdir(parents=True)
     shutil.copy(ROOT / "deploy" / "dagster.yaml", home)
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "ML_PLATFORM_DATA": str(data),
-        "ML_PLATFORM_USE_CASES": str(root / "use_cases"),
+        "ML_PLATFORM_USE_CASES": str(use_cases),
         "DAGSTER_HOME": str(home),
         "DAGSTER_EVENT_BATCH_SIZE": "1000",
         "DAGSTER_DISABLE_TELEMETRY": "1",
-        **variables,
     }
 
 

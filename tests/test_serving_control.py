@@ -1,14 +1,15 @@
 """The control API without any Dagster: what is refused, what is decided all the same."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,8 +27,11 @@ from ml_platform.registry import Promotion, champion_at, history, record
 from ml_platform.rollback import affected_by, remake
 from ml_platform.scoring import score
 from ml_platform.serving.control import Train, order_of
+from ml_platform.serving.control.answers import FileAnswers, SharedAnswers, open_answers
 from ml_platform.serving.control.once import Once, Outcome
 from ml_platform.serving.http.control import DEEDS
+from ml_platform.settings import Settings
+from ml_platform.storage import Lake
 from ml_platform.training import train
 from tests.served import ROW, Deployment, deploy
 from tests.trips_use_case import COMMIT, at, days
@@ -323,67 +327,91 @@ def order(key: str = "k", cutoff: str | None = None) -> Any:
     return order_of(None, "ada", "/control/trips/train", key, Train(cutoff))
 
 
-def test_of_requests_that_come_at_once_one_is_carried_out(tmp_path: Path) -> None:
+@pytest.fixture
+def workers(either_catalog: Settings) -> Iterator[list[Lake]]:
+    """Two workers, on machines of their own where these share a catalog."""
+    settings = either_catalog
+    found = [settings, settings]
+    if settings.catalog is not None:
+        files = {"lake_files": str(settings.data / "files")}
+        found = [
+            settings.model_copy(update={"data": settings.data / name, **files}) for name in "ab"
+        ]
+    lakes = [Lake(each) for each in found]
+    yield lakes
+    for lake in lakes:
+        lake.close()
+
+
+def test_of_requests_that_come_at_once_one_is_carried_out(workers: list[Lake]) -> None:
     done: list[int] = []
 
     def do() -> Outcome:
         time.sleep(0.3)
         done.append(1)
-        return Outcome({"number": len(done)}, "a-run")
+        return Outcome({"number": len(done), "said": "it's \x00 \U0001f600"}, "a-run")
 
-    answers: list[Outcome] = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(Once(tmp_path)(order(), do)))
-        for _ in range(5)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    first, second = (Once(open_answers(lake)) for lake in workers)
+    with ThreadPoolExecutor(20) as threads:
+        asked = [threads.submit(once, order(), do) for once in (first, second) for _ in range(10)]
+        answers = [each.result() for each in asked]
     assert len(done) == 1
-    assert [answer.document for answer in answers] == [{"number": 1}] * 5
-    assert sorted(answer.is_repeat for answer in answers) == [False, True, True, True, True]
+    assert all(answer.document == answers[0].document for answer in answers)
+    assert sorted(answer.is_repeat for answer in answers) == [False, *[True] * 19]
     with pytest.raises(KeyReused):
-        Once(tmp_path)(order(cutoff="2024-03-01"), do)
-    Once(tmp_path)(order(key="another"), do)
+        second(order(cutoff="2024-03-01"), do)
+    second(order(key="another"), do)
     assert len(done) == 2
 
 
-def test_what_failed_is_tried_again_under_the_same_key(tmp_path: Path) -> None:
+def test_what_failed_is_tried_again_under_the_same_key(workers: list[Lake]) -> None:
     def fail() -> Outcome:
         raise Overloaded("away")
 
+    first, second = (Once(open_answers(lake)) for lake in workers)
     with pytest.raises(Overloaded):
-        Once(tmp_path)(order(), fail)
-    assert Once(tmp_path)(order(), lambda: Outcome({"is": "done"})).document == {"is": "done"}
+        first(order(), fail)
+    assert second(order(), lambda: Outcome({"is": "done"})).document == {"is": "done"}
 
 
 HOLDER = """
-import sys, time
-from pathlib import Path
+import time
 from ml_platform.serving.control import Train, order_of
+from ml_platform.serving.control.answers import open_answers
 from ml_platform.serving.control.once import Once
+from ml_platform.settings import Settings
+from ml_platform.storage import Lake
 
 def hold():
     print("held", flush=True)
     time.sleep(600)
 
-folder = Path(sys.argv[1])
-Once(folder)(order_of(None, "ada", "/control/trips/train", "k", Train()), hold)
+order = order_of(None, "ada", "/control/trips/train", "k", Train())
+Once(open_answers(Lake(Settings())))(order, hold)
 """
 
 
-def test_a_worker_that_is_killed_while_it_works_holds_nobody_up(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    holder = subprocess.Popen(command, stdout=subprocess.PIPE)
+def test_a_worker_that_is_killed_while_it_works_holds_nobody_up(workers: list[Lake]) -> None:
+    settings, other = workers[0].settings, workers[1]
+    environment = {
+        **os.environ,
+        "ML_PLATFORM_DATA": str(settings.data),
+        "ML_PLATFORM_CATALOG": settings.catalog_uri,
+        "ML_PLATFORM_LAKE_FILES": settings.lake_files_uri,
+    }
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER], env=environment, stdout=subprocess.PIPE
+    )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
+    kind = FileAnswers if settings.catalog is None else SharedAnswers
+    hasty = kind(settings.root / "control" if kind is FileAnswers else other, wait_seconds=0.1)
     with pytest.raises(Overloaded, match="still being carried out"):
-        Once(tmp_path, wait_seconds=0.1)(order(), lambda: Outcome({}))
+        Once(hasty)(order(), lambda: Outcome({}))
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
-    answer = Once(tmp_path)(order(), lambda: Outcome({"by": "the next"}))
+    answer = Once(open_answers(other))(order(), lambda: Outcome({"by": "the next"}))
     assert answer.document == {"by": "the next"}
 
 
@@ -395,3 +423,5 @@ def test_the_examples_of_the_documentation_are_taken() -> None:
         msgspec.json.decode(body.encode(), type=DEEDS[name])
     for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL):
         json.loads(block)
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        compile(block, "control.md", "exec")

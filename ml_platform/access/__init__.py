@@ -1,6 +1,6 @@
 """Who may do what: roles, keys, tokens of a login, and the audit of what was done."""
 
-from ml_platform.access.audit import START, Audit, Channel, Deed, Row
+from ml_platform.access.audit import START, Along, Audit, Channel, Deed, Row
 from ml_platform.access.heads import Head
 from ml_platform.access.keys import Key, KeyRing, create_key, list_keys, revoke_key
 from ml_platform.access.roles import (
@@ -17,6 +17,7 @@ __all__ = [
     "ANY",
     "PERMISSIONS",
     "START",
+    "Along",
     "Audit",
     "Caller",
     "Channel",

@@ -69,24 +69,28 @@ class Runs:
             if any(self._covers(run, chunk) for run in ended if run.status is RunStatus.success):
                 return
 
-    def start(self, chunk: Chunk) -> tuple[Run, bool]:
-        """The run that computes a chunk, which goes on by itself; whether it was there already."""
+    def start(self, chunk: Chunk, before: Callable[[], None]) -> tuple[Run, bool]:
+        """The run that computes a chunk, which goes on by itself; whether it was there already.
+
+        before: called right before it is launched.
+        """
         self.lock.parent.mkdir(parents=True, exist_ok=True)
         with turn(self.lock):
             for run in self.under_way(chunk):
                 if self._covers(run, chunk):
                     return run, True
-            return self._launch(chunk), False
+            return self._launch(chunk, before), False
 
-    def start_by_daemon(self, due: Due) -> str:
-        """Launch a backfill of the daemon of exactly what is due; its id."""
+    def start_by_daemon(self, due: Due, before: Callable[[], None]) -> str:
+        """Launch a backfill of the daemon of exactly what is due; its id. before: as in `start`."""
         calendar = self.use_case.calendar
         keys = {
             self._asset(table): [calendar.keys(s) for s in calendar.stretches(windows)]
             for table, windows in due.items()
             if windows
         }
-        return self.dagster.launch_backfill(keys, f"{self.use_case.name} backfill", self.tags)
+        title = f"{self.use_case.name} backfill"
+        return self.dagster.launch_backfill(keys, title, self.tags, before)
 
     def under_way(self, chunk: Chunk | None = None) -> list[Run]:
         """Runs that are not over: those that backfills started, or that touch a chunk."""
@@ -122,24 +126,33 @@ class Runs:
             link = f"{self.dagster.url}/runs/b/{backfill_id}"
             raise RunFailed(f"backfill {backfill_id} ended as {seen.status}", said, link)
 
-    def end(self) -> list[str]:
-        """End every run and backfill that is under way; their ids."""
+    def end(self, before: Callable[[list[str]], None]) -> list[str]:
+        """End every run and backfill that is under way; their ids.
+
+        before: called with the ids right before anything is ended, if there is anything.
+        """
         backfills = [b.id for b in self.dagster.backfills({TAG: self.use_case.name})]
+        runs = [run.id for run in self.under_way()]
+        if backfills or runs:
+            before([*backfills, *runs])
         for backfill_id in backfills:
             self.dagster.cancel_backfill(backfill_id)
-        runs = [run.id for run in self.under_way()]
         for run_id in runs:
             end_run(self.dagster, run_id)
-        return [*backfills, *runs]
+        # The daemon may have launched more of them in between.
+        late = [run.id for run in self.under_way() if run.id not in runs] if backfills else []
+        for run_id in late:
+            end_run(self.dagster, run_id)
+        return [*backfills, *runs, *late]
 
     def finished(self, run: Run, chunk: Chunk) -> int:
         """How many of a chunk's partitions a run has finished: those of the steps that are over."""
         done = {table for table, step in run.steps.items() if step is StepStatus.success}
         return sum(count for table, count in chunk.due.items() if self._asset(table) in done)
 
-    def _launch(self, chunk: Chunk) -> Run:
-        assets = [self._asset(table) for table in chunk.tables]
-        return self.dagster.launch_range(assets, *chunk.keys(self.use_case.calendar), self.tags)
+    def _launch(self, chunk: Chunk, before: Callable[[], None] = lambda: None) -> Run:
+        assets, keys = [self._asset(t) for t in chunk.tables], chunk.keys(self.use_case.calendar)
+        return self.dagster.launch_range(assets, *keys, self.tags, before)
 
     def _launch_backfill(self, chunk: Chunk) -> str:
         keys = chunk.keys(self.use_case.calendar)

@@ -116,9 +116,9 @@ def end(platform: Platform, name: str) -> None:
     use_case = platform.loaded.require(name)
     with Orchestrator(platform.settings.dagster_url) as dagster:
         lock = platform.settings.root / "backfill.lock"
-        ended = Runs(dagster, use_case, lock, platform.person).end()
-        if ended:
-            platform.audit("end backfill", use_case.name, ", ".join(ended))
+        ended = Runs(dagster, use_case, lock, platform.person).end(
+            lambda ids: platform.audit("end backfill", use_case.name, ", ".join(ids))
+        )
     said = ", ".join(ended) if ended else "nothing was under way"
     printing.show_line(f"ended: {said}" if ended else said)
 

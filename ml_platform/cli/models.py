@@ -22,12 +22,16 @@ def train(
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
-        tags = {"trained_by": platform.person}
+        moment, tags = moment_of(case, cutoff), {"trained_by": platform.person}
+        platform.audit("train", case.name, "model", cutoff=cutoff)
         report = training.train(
-            platform.lake, platform.registry, case, moment_of(case, cutoff),
-            platform.commit(case, "model"), tags=tags,
-        )  # fmt: skip
-        platform.audit("train", case.name, f"version {report.version}", cutoff=cutoff)
+            platform.lake,
+            platform.registry,
+            case,
+            moment,
+            platform.commit(case, "model"),
+            tags=tags,
+        )
         printing.show_training(case, report)
 
 

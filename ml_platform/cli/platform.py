@@ -76,9 +76,16 @@ class Platform:
         return Deed(self.person, "cli", what, use_case, changed, details)
 
     def audit(self, what: str, use_case: str, changed: str, **details: str) -> None:
-        """Record what this command does where that is no write to the lake."""
-        deed = self.deed(what, use_case, changed, **details)
+        """Record what this command is about to do, where that is no single write to the lake.
+
+        Before it is done: who kills the command halfway has done something as well.
+        """
+        deed = self.deed(what, use_case, changed, **details, run=self.run_id)
         Audit(self.lake).record(deed, self.platform_commit("audit"))
+
+    def audit_tables(self, what: str, use_case: UseCase, stretch: Window, *tables: str) -> None:
+        """As `audit`, of a command that computes tables of a stretch."""
+        self.audit(what, use_case.name, ", ".join(tables), stretch=str(stretch))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ def ingest(use_case: UseCaseName, partition: Partition = None, range_: Range = N
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = landing_stretch_of(case, partition, range_)
+        platform.audit_tables("ingest", case, stretch, *case.sources)
         for source in case.sources:
             with computing(platform.lake, case, source, stretch, platform.run_id) as commit:
                 report = sources.ingest(platform.lake, case, source, stretch, commit)
@@ -37,6 +38,7 @@ def features(use_case: UseCaseName, partition: Partition = None, range_: Range =
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
+        platform.audit_tables("features", case, stretch, *map(feature_table, case.features))
         for view in case.features:
             table = feature_table(view)
             with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
@@ -54,6 +56,7 @@ def publish(use_case: UseCaseName, partition: Partition = None, range_: Range = 
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
+        platform.audit_tables("publish", case, stretch, *case.features)
         printing.show_published(case, publish_views(platform.lake, platform.store, case, stretch))
 
 
@@ -68,6 +71,7 @@ def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = N
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
+        platform.audit_tables("labels", case, stretch, "labels")
         with computing(platform.lake, case, "labels", stretch, platform.run_id) as commit:
             written = compute_labels(platform.lake, case, stretch, commit)
         printing.show_written("labels", written)
@@ -84,6 +88,7 @@ def score(use_case: UseCaseName, partition: Partition = None, range_: Range = No
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
+        platform.audit_tables("score", case, stretch, "predictions")
         with computing(platform.lake, case, "predictions", stretch, platform.run_id) as commit:
             report = scoring.score(platform.lake, platform.registry, case, stretch, commit)
         report.raise_if_empty()
@@ -101,6 +106,7 @@ def drift(use_case: UseCaseName, partition: Partition = None, range_: Range = No
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
+        platform.audit_tables("drift", case, stretch, "drift_report")
         with computing(platform.lake, case, "drift_report", stretch, platform.run_id) as commit:
             run = report_drift(platform.lake, platform.registry, case, stretch, commit)
         printing.show_drift(case, run)
@@ -119,6 +125,7 @@ def performance(use_case: UseCaseName, partition: Partition = None, range_: Rang
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
+        platform.audit_tables("performance", case, stretch, "performance_report")
         table, now = "performance_report", datetime.now(UTC)
         with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
             run = report_performance(platform.lake, case, stretch, commit, now=now)

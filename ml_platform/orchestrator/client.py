@@ -1,6 +1,6 @@
 """What the platform asks of Dagster: launch, look, end."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from ml_platform.errors import LaunchRefused, OrchestratorError, RunUnknown
@@ -50,10 +50,16 @@ class Orchestrator:
         return f"{self.url}/runs/{run_id}"
 
     def launch_range(
-        self, tables: Sequence[str], first: str, last: str, tags: Mapping[str, str]
+        self,
+        tables: Sequence[str],
+        first: str,
+        last: str,
+        tags: Mapping[str, str],
+        before: Callable[[], None] = lambda: None,
     ) -> Run:
         """One run, in one process, of all partitions from first to last of all tables.
 
+        before: called right before the launch, once Dagster has said that it knows the tables.
         Raises LaunchRefused with Dagster's words: no such asset, no code location, read-only.
         """
         selector = {**self._repository(tables), "assetSelection": [_key(t) for t in tables]}
@@ -63,6 +69,7 @@ class Orchestrator:
             "runConfigData": IN_PROCESS,
             "executionMetadata": {"tags": _tags(labels)},
         }
+        before()
         said = self.post(queries.LAUNCH, {"params": params})["launchRun"]
         if said["__typename"] != "LaunchRunSuccess":
             raise LaunchRefused(f"a run of {', '.join(tables)}", _reason(said))
@@ -73,11 +80,14 @@ class Orchestrator:
         stretches: Mapping[str, Sequence[tuple[str, str]]],
         title: str,
         tags: Mapping[str, str],
+        before: Callable[[], None] = lambda: None,
     ) -> str:
         """A backfill that the daemon carries out; its id.
 
-        stretches: first and last partition of each stretch, by table.
+        stretches: first and last partition of each stretch, by table. before: as in
+        `launch_range`; so is LaunchRefused.
         """
+        self._repository(list(stretches))
         params = {
             "partitionsByAssets": [
                 {"assetKey": _key(table), "partitions": {"ranges": _ranges(found)}}
@@ -86,6 +96,7 @@ class Orchestrator:
             "title": title,
             "tags": _tags(tags),
         }
+        before()
         said = self.post(queries.LAUNCH_BACKFILL, {"params": params})["launchPartitionBackfill"]
         if said["__typename"] != "LaunchBackfillSuccess":
             raise LaunchRefused(f"a backfill of {', '.join(stretches)}", _reason(said))

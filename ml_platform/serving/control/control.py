@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_platform.orchestrator import Orchestrator
 from ml_platform.registry import Registry
+from ml_platform.serving.control.answers import open_answers
 from ml_platform.serving.control.decisions import Decisions
 from ml_platform.serving.control.documents import Visible
 from ml_platform.serving.control.launches import Launches
@@ -31,12 +32,12 @@ class Control:
     def end(
         self, run_id: str, by: str, visible: Visible, require: Callable[[str], None]
     ) -> dict[str, Any]:
-        """End a run, as `Runs.end`; it is recorded where there was something to end."""
-        document, was_under_way = self.runs.end(run_id, visible, require)
-        if was_under_way:
-            case = self.runs.use_cases[document["run"]["use_case"]]
-            self.recorder.record(Order(case, by), "end run", run_id)
-        return document
+        """End a run, as `Runs.end`; it is recorded where there is something to end."""
+
+        def before(name: str) -> None:
+            self.recorder.record(Order(self.runs.use_cases[name], by), "end run", run_id)
+
+        return self.runs.end(run_id, visible, require, before)
 
     def close(self) -> None:
         self.dagster.close()
@@ -49,7 +50,7 @@ def open_control(
     dagster = Orchestrator(settings.dagster_url)
     rollbacks = Rollbacks(lake, dagster, use_cases)
     runs, recorder = Runs(dagster, use_cases, rollbacks), Recorder(lake)
-    once = Once(settings.root / "control")
+    once = Once(open_answers(lake))
     return Control(
         dagster,
         Launches(lake, settings, dagster, runs, once, recorder),

@@ -1,9 +1,10 @@
 """What is decided at once, in the lake, whether Dagster is there or not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ml_platform.access import Along
 from ml_platform.errors import KeyReused
 from ml_platform.registry import (
     Promotion,
@@ -43,16 +44,14 @@ class Decisions:
         def do() -> Outcome:
             number = self._decided(order)
             if number is None:
+                what, changed = "approve" if approve else "reject", f"version {asked.version}"
+                row = self.recorder.along(order, what, changed, reason=asked.reason)
                 given = answer(
                     self.lake, self.registry, case, asked.version, approve=approve,
-                    decided_by=order.by, reason=asked.reason, commit=_commit(order),
+                    decided_by=order.by, reason=asked.reason, commit=_commit(order, row),
                 )  # fmt: skip
             else:
                 given = self._made_before(case, number)
-            self.recorder.record(
-                order, "approve" if approve else "reject", f"version {given.version}",
-                repeated=number is not None, reason=given.reason,
-            )  # fmt: skip
             return Outcome({"run": None, "decided": _told(case, given)})
 
         return self.once(order, do)
@@ -73,25 +72,23 @@ class Decisions:
 
         def do() -> Outcome:
             if (number := self._decided(order)) is not None:
-                return self._under_way(order, number, self._made_before(case, number), None)
+                return self._under_way(Ordered(case, number, self._made_before(case, number)), None)
             plan = self._plan(order, asked)
-            made = roll_back(self.lake, self.registry, case, plan, _commit(order))
-            # It was appended only if nothing else had been decided since the plan.
-            return self._under_way(order, plan.decisions + 1, made, _set(case, plan))
+            # It is appended only if nothing else has been decided since the plan.
+            ordered, shown = Ordered(case, plan.decisions + 1, plan.promotion), _set(case, plan)
+            row = self.recorder.along(
+                order, DEED, f"version {plan.promotion.version}", run=ordered.id,
+                reason=asked.reason, partitions=str(shown["partitions"]),
+            )  # fmt: skip
+            made = roll_back(self.lake, self.registry, case, plan, _commit(order, row))
+            return self._under_way(replace(ordered, promotion=made), shown)
 
         return self.once(order, do)
 
-    def _under_way(
-        self, order: Order, number: int, made: Promotion, shown: Mapping[str, Any] | None
-    ) -> Outcome:
-        """Record a rollback; shown: what is made again, None where it was ordered before."""
-        case, total = order.use_case, None if shown is None else shown["partitions"]
-        ordered = Ordered(case, number, made)
-        self.recorder.record(
-            order, DEED, f"version {made.version}", repeated=shown is None,
-            run=ordered.id, reason=made.reason, partitions=None if total is None else str(total),
-        )  # fmt: skip
-        decided = {"decided": _told(case, made), **(shown or {})}
+    def _under_way(self, ordered: Ordered, shown: Mapping[str, Any] | None) -> Outcome:
+        """A rollback; shown: what is made again, None where it was ordered before."""
+        total = None if shown is None else shown["partitions"]
+        decided = {"decided": _told(ordered.use_case, ordered.promotion), **(shown or {})}
         if total == 0:
             return Outcome({"run": None, **decided})
         return Outcome({**self.rollbacks.begun(ordered, total), **decided}, ordered.id)
@@ -121,9 +118,9 @@ class Decisions:
         return history(self.lake, case)[number - 1]
 
 
-def _commit(order: Order) -> Commit:
-    case = order.use_case
-    return Commit(order.run_id, case.code_version, f"{case.name}/promotions", extra=order.extra)
+def _commit(order: Order, row: Along) -> Commit:
+    case, table = order.use_case, f"{order.use_case.name}/promotions"
+    return Commit(order.run_id, case.code_version, table, extra=order.extra, also=row)
 
 
 def _told(case: UseCase, promotion: Promotion) -> dict[str, Any]:

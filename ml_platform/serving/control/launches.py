@@ -113,9 +113,7 @@ class Launches:
         else:
             return None
         order.require_same(tags.get(BODY_NAME))
-        document = self.runs.look(run_id, lambda name: True)
-        self._record(order, what, document, repeated=True)
-        return Outcome(document, run_id, is_repeat=True)
+        return Outcome(self.runs.look(run_id, lambda name: True), run_id, is_repeat=True)
 
     def _launch(
         self,
@@ -126,10 +124,12 @@ class Launches:
         tags: Mapping[str, str],
     ) -> Outcome:
         names = [f"{order.use_case.name}/{table}" for table in tables]
-        run = self.dagster.launch_range(names, *keys, {**order.tags, **tags})
-        document = self.runs.of_run(run)
-        self._record(order, what, document)
-        return Outcome(document, run.id)
+
+        def before() -> None:
+            self._record(order, what, tables, keys, tags)
+
+        run = self.dagster.launch_range(names, *keys, {**order.tags, **tags}, before)
+        return Outcome(self.runs.of_run(run), run.id)
 
     def _launch_backfill(
         self, order: Order, due: Due, shown: Mapping[str, Any], tags: Mapping[str, str]
@@ -139,26 +139,33 @@ class Launches:
         first, *others = chunks(case, due)
         longest = self.settings.max_partitions_per_run or len(first.windows)
         joined = False
+        tables = [table for table, windows in due.items() if windows]
+        windows = sorted((w for each in due.values() for w in each), key=lambda w: utc(w.start))
+        keys = case.calendar.keys(Window(windows[0].start, windows[-1].end))
+
+        def before() -> None:
+            self._record(order, BACKFILL, tables, keys, tags)
+
         if not others and len(first.windows) <= longest:
-            run, joined = runs.start(first)
+            run, joined = runs.start(first, before)
             document, run_id = self.runs.of_run(run), run.id
         else:
             # One run for each piece, and each when what it reads is there: that is the daemon's.
-            run_id = runs.start_by_daemon(due)
+            run_id = runs.start_by_daemon(due, before)
             document = self.runs.of_backfill(self.dagster.backfill(run_id))
-        self._record(order, BACKFILL, document)
         return Outcome({**document, "joined": joined, **shown}, run_id)
 
     def _record(
-        self, order: Order, what: str, document: Mapping[str, Any], *, repeated: bool = False
+        self,
+        order: Order,
+        what: str,
+        tables: Sequence[str],
+        keys: tuple[str, str],
+        tags: Mapping[str, str],
     ) -> None:
-        run = document["run"]
-        found = run.get("partitions") or {}
-        stretch = f"{found['first']}...{found['last']}" if "first" in found else None
         self.recorder.record(
-            order, what, ", ".join(run.get("tables", ())) or BACKFILL, repeated=repeated,
-            run=run["id"], partitions=stretch, reason=run.get("reason"),
-        )  # fmt: skip
+            order, what, ", ".join(tables), partitions="...".join(keys), reason=tags.get(REASON)
+        )
 
     def _due(self, order: Order, asked: Backfill) -> tuple[Due, dict[str, Any]]:
         """What a backfill has to compute, and that in words."""

@@ -1,13 +1,16 @@
 """Deeds in the audit, each with the one who wanted it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ml_platform.access import Audit, Deed
+from ml_platform.access import Along, Audit, Deed
 from ml_platform.serving.control.once import Order
 from ml_platform.storage import Commit, Lake
 
 KEY = "idempotency_key"
 """Detail of a deed that was asked for under a key."""
+REQUEST = "request"
+"""Detail that says which request it was: the tag `ml_platform/request` of its run."""
 
 
 @dataclass(frozen=True)
@@ -16,25 +19,18 @@ class Recorder:
 
     lake: Lake
 
-    def record(
-        self,
-        order: Order,
-        what: str,
-        changed: str,
-        *,
-        repeated: bool = False,
-        **details: str | None,
-    ) -> None:
-        """Record what was done; see `ml_platform.access.Deed`. Details that are None are left out.
-
-        repeated: it was found done already, and may be recorded or not.
-        """
-        audit, name = Audit(self.lake), order.use_case.name
-        if repeated and any(
-            row.deed.details.get(KEY) == order.key for row in audit.rows(what=what, use_case=name)
-        ):
-            return
-        told = {**details, KEY: order.key}
-        known = {name: value for name, value in told.items() if value is not None}
+    def record(self, order: Order, what: str, changed: str, **details: str | None) -> None:
+        """Record what is about to be done in Dagster; what it refuses then has a row as well."""
         commit = Commit(order.run_id, "", "platform/audit")
-        audit.record(Deed(order.by, "api", what, name, changed, known), commit)
+        Audit(self.lake).record(_deed(order, what, changed, details), commit)
+
+    def along(self, order: Order, what: str, changed: str, **details: str | None) -> Along:
+        """The row of what is a write to the lake, for its commit."""
+        return Audit(self.lake).along(_deed(order, what, changed, details))
+
+
+def _deed(order: Order, what: str, changed: str, details: Mapping[str, str | None]) -> Deed:
+    """A deed of the one who ordered it; details that are None are left out."""
+    told = {**details, REQUEST: order.run_id, KEY: order.key}
+    known = {name: value for name, value in told.items() if value is not None}
+    return Deed(order.by, "api", what, order.use_case.name, changed, known)

@@ -60,25 +60,32 @@ class Runs:
         return found
 
     def end(
-        self, run_id: str, visible: Visible, require: Callable[[str], None]
-    ) -> tuple[dict[str, Any], bool]:
-        """End it, unless it is over; what it is then, and whether it was under way.
+        self,
+        run_id: str,
+        visible: Visible,
+        require: Callable[[str], None],
+        before: Callable[[str], None],
+    ) -> dict[str, Any]:
+        """End it, unless it is over; what it is then.
 
-        require: raises where the one who asks may not end what is about this use case. Of a
-        rollback, the runs that make partitions again are ended; the decision stands. Raises
-        EndRefused in Dagster's words where it will not.
+        require: raises where the one who asks may not end what is about this use case. before:
+        called with the use case right before it is ended. Of a rollback, the runs that make
+        partitions again are ended; the decision stands. Raises EndRefused in Dagster's words where
+        it will not.
         """
-        before = self.look(run_id, visible)
-        require(before["run"]["use_case"])
-        if before["run"]["is_over"]:
-            return before, False
+        found = self.look(run_id, visible)
+        use_case = found["run"]["use_case"]
+        require(use_case)
+        if found["run"]["is_over"]:
+            return found
+        before(use_case)
         try:
             self._end(run_id, visible)
         except OrchestratorAway:
             raise
         except OrchestratorError as error:
             raise EndRefused(f"Dagster did not end '{run_id}': {error}") from error
-        return self.look(run_id, visible), True
+        return self.look(run_id, visible)
 
     def of_run(self, run: Run) -> dict[str, Any]:
         """A run of Dagster."""

@@ -71,7 +71,14 @@ HEADERS = {
         "schema": {"type": "string"},
     }
 }
-RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+RETRY_AFTER = {"description": "Seconds.", "schema": {"type": "integer"}}
+WHO_ASKS = {"description": "How to say who asks.", "schema": {"type": "string"}}
+OF_PROBLEMS: Mapping[int, Mapping[str, Any]] = {
+    401: {"WWW-Authenticate": {**WHO_ASKS, "required": True}},
+    429: {"Retry-After": {**RETRY_AFTER, "required": True}},
+    503: {"Retry-After": RETRY_AFTER},
+}
+"""Headers that go with problems, by status."""
 
 
 def operation(
@@ -125,10 +132,9 @@ def answer(
 def problem_answer(status: int, description: str) -> dict[str, Any]:
     """The answer that goes with a problem."""
     schema = {"$ref": "#/components/schemas/Problem"}
-    later = RETRY_AFTER if status in {429, 503} else {}
     return {
         "description": description,
-        "headers": {**HEADERS, **later},
+        "headers": {**HEADERS, **OF_PROBLEMS.get(status, {})},
         "content": {"application/problem+json": {"schema": schema}},
     }
 
