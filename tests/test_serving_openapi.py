@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
 from ml_platform.access import Grant, create_key
@@ -77,6 +78,14 @@ def test_every_example_is_answered_as_described(
         assert found.headers["content-type"].partition(";")[0] in kinds
         if method == "POST":
             assert "example" in body, path
+
+
+def test_every_example_is_as_its_own_schema_says(document: dict[str, Any]) -> None:
+    for method, path, operation in operations(document):
+        for body in operation.get("requestBody", {}).get("content", {}).values():
+            schema = {**body.get("schema", {}), "components": document["components"]}
+            for error in Draft202012Validator(schema).iter_errors(body.get("example")):
+                pytest.fail(f"{method} {path}: {error.json_path}: {error.message}")
 
 
 def test_refusals_are_described(client: TestClient, document: dict[str, Any]) -> None:

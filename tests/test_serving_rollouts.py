@@ -101,7 +101,9 @@ def test_only_one_version_is_tried_at_a_time(moody: Deployment) -> None:
         try_out(moody, 2, "ended")
     try_out(moody, 2, "shadow")
     with pytest.raises(RolloutRefused, match="version 2 is being tried already"):
-        try_out(moody, 1, "canary", 0.5)
+        try_out(moody, 3, "canary", 0.5)
+    with pytest.raises(RolloutRefused, match="version 1 serves already"):
+        try_out(moody, 1, "shadow")
     with pytest.raises(RolloutRefused, match="above 0 and at most 1"):
         try_out(moody, 2, "canary", 1.5)
 

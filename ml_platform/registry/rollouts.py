@@ -7,7 +7,8 @@ from typing import Literal
 
 import duckdb
 
-from ml_platform.errors import RolloutRefused, TableNotFound
+from ml_platform.errors import NoChampion, RolloutRefused, TableNotFound
+from ml_platform.registry.promotions import champion_at, history
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, Table
 from ml_platform.storage.tables import ensure_table
@@ -48,11 +49,15 @@ def rollouts_table(use_case: UseCase) -> Table:
 def decide_rollout(lake: Lake, use_case: UseCase, rollout: Rollout, commit: Commit) -> Rollout:
     """Append a decision.
 
-    Raises RolloutRefused for a share that is none, a second version while one is tried, and an
-    end of what is not tried: of several workers that end it the first one says why.
+    Raises RolloutRefused for a share that is none, the champion itself, a second version while one
+    is tried, and an end of what is not tried: of several workers that end it the first says why.
     """
     if rollout.mode == "canary" and not 0 < rollout.share <= 1:
         raise RolloutRefused(f"share {rollout.share:g} should be above 0 and at most 1")
+    if rollout.mode != "ended" and rollout.version == _champion(lake, use_case):
+        raise RolloutRefused(
+            f"{use_case.name}: version {rollout.version} serves already; try another one beside it"
+        )
     table = rollouts_table(use_case)
 
     def work(cursor: duckdb.DuckDBPyConnection) -> Rollout:
@@ -95,6 +100,13 @@ def tried_now(decisions: Sequence[Rollout]) -> Rollout | None:
     0.1
     """
     return decisions[-1] if decisions and decisions[-1].mode != "ended" else None
+
+
+def _champion(lake: Lake, use_case: UseCase) -> int | None:
+    try:
+        return champion_at(history(lake, use_case), datetime.now(UTC))
+    except NoChampion:
+        return None
 
 
 def _read(cursor: duckdb.DuckDBPyConnection, table: str) -> list[Rollout]:

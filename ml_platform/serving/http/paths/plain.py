@@ -28,7 +28,7 @@ def plain_paths(served: Served) -> Paths:
 
 def _predict(case: UseCase, model: ModelVersion) -> dict[str, Any]:
     event_time = case.sources[case.examples.source].event_time
-    columns = {name: value_schema(kind) for name, kind in needed_columns(case).items()}
+    columns = {name: _column(kind) for name, kind in needed_columns(case).items()}
     columns[event_time] = {
         "type": ["string", "null"],
         "format": "date-time",
@@ -62,6 +62,14 @@ def _predict(case: UseCase, model: ModelVersion) -> dict[str, Any]:
         body=json_body(asked, {"rows": [key_row(case, model)]}),
         tags=[case.name],
     )
+
+
+def _column(kind: str) -> Schema:
+    """What may be sent for a column of a source: times as text, though models take numbers."""
+    for begin, form in (("TIMESTAMP", "date-time"), ("DATE", "date")):
+        if kind.startswith(begin):
+            return {"type": ["string", "null"], "format": form}
+    return value_schema(kind)
 
 
 def _prediction(case: UseCase) -> dict[str, Schema]:
