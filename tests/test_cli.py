@@ -133,6 +133,7 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
         f"version 1 of power trained, cutoff {first}" in run("train", "power", "--cutoff", first)[1]
     )
     assert "promoted" in run("promote", "power", "1")[1]
+    assert "was decided about before; nothing has changed" in run("promote", "power", "1")[1]
     assert "was trained before" in run("train", "power", "--cutoff", first)[1]
     code, scored, _ = run("score", "power")
     assert (code, scored.splitlines()[0]) == (

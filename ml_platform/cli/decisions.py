@@ -34,6 +34,12 @@ def promote(use_case: UseCaseName, version: Version) -> None:
             platform.lake, platform.registry, case, version, commit, decided_by=platform.person
         )
         printing.show_promotions(case, [decided.promotion])
+        if decided.verdict is None:
+            printing.show_line(
+                f"version {version} was decided about before; nothing has changed. `ml-platform "
+                f"history {case.name}` shows who serves, `ml-platform rollback {case.name} --to "
+                f"{version} --reason …` lets it serve again"
+            )
 
 
 @commands.command(rich_help_panel=PANEL)
