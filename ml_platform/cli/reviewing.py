@@ -58,3 +58,4 @@ def review(
             notes.close()
             outbox.empty()
         notes.deliver()
+        typer.echo(f"{answer[0]} is {answer[1]}" if answer else f"{skip} has no answer")
