@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from benchmarks.meters import declare
 from benchmarks.result import Bench, Clock, Line, Result
 from ml_platform.settings import Settings
 from ml_platform.sources import Arrivals, arrivals, ingest
-from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
@@ -82,17 +82,10 @@ def run(bench: Bench) -> Result:
 
 
 def _land(folder: Path) -> Meters:
-    case = folder / "use_cases" / "meters"
-    case.mkdir(parents=True)
-    (case / "use_case.yaml").write_text(SPEC)
-    (case / "labels.sql").write_text(
-        "SELECT meter, read_at AS event_time, value AS label, known_at FROM readings"
-    )
-    (case / "model.py").write_text("def build():\n    pass\n")
     for number in range(FILES):
         _write(folder / "landing" / "meters", number, "1.5")
     settings = Settings(data=folder, landing=str(folder / "landing"))
-    return Meters(load_use_case(case), settings)
+    return Meters(declare(folder, SPEC), settings)
 
 
 def _write(landing: Path, number: int, value: str) -> None:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 
+from benchmarks.meters import declare
 from benchmarks.result import Bench, Line, Result
 from ml_platform.settings import Settings
 from ml_platform.sources import arrivals, ingest
-from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.logged import REFUSED
 from ml_platform.spec.use_case import REFUSALS, UseCase
 from ml_platform.spec.windows import Window
@@ -68,7 +68,7 @@ class Log:
 
 def run(bench: Bench) -> Result:
     """Land the files of a day, one a minute, and look at them as the sensor does."""
-    use_case = _declare(bench.folder)
+    use_case = declare(bench.folder, SPEC)
     patient, eager = (Log(bench.folder, name, use_case) for name in ("patient", "eager"))
     landed = 0
     for number in range(FILES + 61):
@@ -82,17 +82,6 @@ def run(bench: Bench) -> Result:
     for log in (patient, eager):
         log.lake.close()
     return _result(patient, eager, landed)
-
-
-def _declare(folder: Path) -> UseCase:
-    case = folder / "use_cases" / "meters"
-    case.mkdir(parents=True)
-    (case / "use_case.yaml").write_text(SPEC)
-    (case / "labels.sql").write_text(
-        "SELECT meter, read_at AS event_time, value AS label, known_at FROM readings"
-    )
-    (case / "model.py").write_text("def build():\n    pass\n")
-    return load_use_case(case)
 
 
 def _write(folder: Path, number: int, at: datetime) -> int:

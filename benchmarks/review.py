@@ -14,12 +14,12 @@ from typing import Any
 import duckdb
 from starlette.testclient import TestClient
 
+from benchmarks.meters import declare
 from benchmarks.result import Bench, Clock, Line, Result
 from ml_platform.serving.records.segments import landed_as
 from ml_platform.serving.worker import create_app
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.sources.tables import ingestions_table, landings_table, source_table
-from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
 from ml_platform.spec.windows import Window
@@ -89,16 +89,10 @@ def run(bench: Bench) -> Result:
 
 
 def _fill(folder: Path, days: int, now: datetime) -> Kept:
-    case = folder / "use_cases" / "meters"
-    case.mkdir(parents=True)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     first = today - timedelta(days=days - 1)
-    (case / "use_case.yaml").write_text(SPEC.replace("START", f"{first:%Y-%m-%d}"))
-    (case / "labels.sql").write_text(
-        "SELECT meter, read_at AS event_time, value > 1 AS label, known_at FROM readings"
-    )
-    (case / "model.py").write_text("def build():\n    pass\n")
-    use_case = load_use_case(case)
+    spec = SPEC.replace("START", f"{first:%Y-%m-%d}")
+    use_case = declare(folder, spec, label="value > 1")
     settings = Settings(data=folder, use_cases=folder / "use_cases")
     lake = Lake(settings)
     with lake.cursor() as cursor:

@@ -10,7 +10,7 @@ from ml_platform.errors import LakeError, LandingError
 from ml_platform.settings import Settings
 from ml_platform.sources import Arrivals, arrivals
 from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase, digest
-from ml_platform.spec.windows import Window, utc
+from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit
 from resources import LakeResource, range_tags
 from sensors.circumstances import windows_in_runs
@@ -92,11 +92,7 @@ def _requests(use_case: UseCase, found: dict[str, Arrivals]) -> list[dg.RunReque
 
 def _request(use_case: UseCase, found: dict[str, Arrivals], stretch: Window) -> dg.RunRequest:
     inside = {
-        source: [
-            what
-            for window, what in each.windows.items()
-            if utc(stretch.start) <= utc(window.start) < utc(stretch.end)
-        ]
+        source: [what for window, what in each.windows.items() if window.start in stretch]
         for source, each in found.items()
     }
     sources = [source for source, digests in inside.items() if digests]

@@ -8,6 +8,7 @@ import duckdb
 from ml_platform.sources.reading import Batch
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal, quote
+from ml_platform.storage.tables import canonical_types
 
 LAST_MOMENT = "TIMESTAMPTZ '9999-01-01 00:00:00+00'"
 """From here on Python has no calendar any more."""
@@ -130,9 +131,4 @@ def instant(moment: datetime) -> str:
 
 def type_names(cursor: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> dict[str, str]:
     """What DuckDB calls the types that a source declares, INTEGER for INT."""
-    if not columns:
-        # Of a use case without feature views nothing is looked up.
-        return {}
-    kinds = ", ".join(f"typeof(CAST(NULL AS {kind}))" for kind in columns.values())
-    row = cursor.execute(f"SELECT {kinds}").fetchone()
-    return dict(zip(columns, row or (), strict=True))
+    return dict(zip(columns, canonical_types(cursor, columns.values()), strict=True))

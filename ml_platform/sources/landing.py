@@ -51,6 +51,11 @@ class LandingIndex:
     newest: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Fingerprint and time of modification of the version of each file that was written last."""
 
+    @property
+    def sizes(self) -> dict[tuple[str, str], int]:
+        """Bytes of each version, by name and fingerprint."""
+        return {(name, print_): size for (name, size, _), (print_, _) in self.stats.items()}
+
     def of(self, file: LandingFile) -> Indexed | None:
         return self.versions.get((file.name, file.fingerprint))
 

@@ -44,7 +44,7 @@ def waiting(
 
     A window that nothing was ingested of does not wait. longest: in seconds.
     """
-    sizes = {(name, print_): size for (name, size, _), (print_, _) in index.stats.items()}
+    sizes = index.sizes
     held: dict[datetime, int] = {}
     for (name, start), (fingerprint, _) in ingested.items():
         held[start] = held.get(start, 0) + sizes.get((name, fingerprint), 0)
@@ -62,7 +62,7 @@ def waiting(
 
 def noted_files(index: LandingIndex) -> list[LandingFile]:
     """The newest version of each file as far as it was looked at, whether it is there or not."""
-    sizes = {(name, print_): size for (name, size, _), (print_, _) in index.stats.items()}
+    sizes = index.sizes
     return [
         LandingFile(name, "", sizes[name, print_], modified_us, modified_us, print_)
         for name, (print_, modified_us) in index.newest.items()

@@ -85,7 +85,9 @@ def _missing(cursor: duckdb.DuckDBPyConnection, table: Table, partitioned: bool)
         ).fetchall()
     )
     known = {name: kind for name, kind in wanted.items() if name.lower() in stored}
-    for (name, kind), now in zip(known.items(), _canonical(cursor, known.values()), strict=True):
+    for (name, kind), now in zip(
+        known.items(), canonical_types(cursor, known.values()), strict=True
+    ):
         if now != stored[name.lower()]:
             raise LakeError(
                 f"{table.schema}.{table.name}: column '{name}' is stored as "
@@ -95,7 +97,7 @@ def _missing(cursor: duckdb.DuckDBPyConnection, table: Table, partitioned: bool)
     return {name: kind for name, kind in wanted.items() if name not in known}
 
 
-def _canonical(cursor: duckdb.DuckDBPyConnection, kinds: Collection[str]) -> tuple[str, ...]:
+def canonical_types(cursor: duckdb.DuckDBPyConnection, kinds: Collection[str]) -> tuple[str, ...]:
     """DuckDB's own names of types, INTEGER for INT."""
     if not kinds:
         return ()
