@@ -40,6 +40,17 @@ def ask_until_it_dies(address: str) -> list[str]:
             received.append(answer.headers["x-prediction-id"])
 
 
+def kill_while_a_file_is_open(worker: subprocess.Popen[bytes], folder: Path) -> None:
+    """Kill a worker at a moment at which lines of its log have not landed."""
+    while True:
+        worker.send_signal(signal.SIGSTOP)
+        if any(file.stat().st_size for file in (folder / ".open").glob("*.jsonl")):
+            break
+        worker.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+    worker.send_signal(signal.SIGKILL)
+
+
 @pytest.mark.slow
 def test_nothing_that_was_answered_is_lost_to_a_kill(tmp_path: Path) -> None:
     made = declare(deploy(tmp_path), LOGGED)
@@ -56,6 +67,7 @@ def test_nothing_that_was_answered_is_lost_to_a_kill(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ml_platform.cli", "serve", "--workers", "1"]
     worker = subprocess.Popen([*command, "--port", str(port)], env=environment)
     address = f"http://127.0.0.1:{port}"
+    folder = Path(made.settings.landing_uri) / "trips" / "requests"
     try:
         until = time.monotonic() + 120
         while True:
@@ -69,13 +81,12 @@ def test_nothing_that_was_answered_is_lost_to_a_kill(tmp_path: Path) -> None:
         with ThreadPoolExecutor(CLIENTS) as clients:
             asked = [clients.submit(ask_until_it_dies, address) for _ in range(CLIENTS)]
             time.sleep(5)
-            worker.send_signal(signal.SIGKILL)
+            kill_while_a_file_is_open(worker, folder)
             received = [name for each in asked for name in each.result()]
     finally:
         worker.kill()
         worker.wait()
     assert len(received) > CLIENTS
-    folder = Path(made.settings.landing_uri) / "trips" / "requests"
     assert records(folder / ".open")
     # The next worker lands what the killed one left.
     with made.client():
