@@ -1,16 +1,14 @@
 """Conditions of the prediction service: a version that should serve cannot, a rollout ended."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 
 from ml_platform.alerts.condition import Condition, Found, asset_url, clock, counted
-from ml_platform.errors import NoChampion
 from ml_platform.registry import (
     Promotion,
     Rollout,
     ServingEvent,
-    champion_at,
+    champion_if_any,
     failing,
     rollouts,
     serving_events,
@@ -31,8 +29,9 @@ def find_serving(
     tried = tried_now(trials)
     wanted = [tried.version] if tried else []
     # Without a champion nothing can fail to serve but what is tried.
-    with suppress(NoChampion):
-        wanted.append(champion_at(decisions, now))
+    champion = champion_if_any(decisions, now)
+    if champion is not None:
+        wanted.append(champion)
     events = serving_events(lake, use_case)
     conditions = [
         _failing(lake, use_case, version, found)

@@ -12,8 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ml_platform.backfill.evidence import Evidence, Made, gather, landed, last_change, versions
-from ml_platform.errors import NoChampion
-from ml_platform.registry import Promotion, champion_at, history
+from ml_platform.registry import Promotion, champion_if_any, history
 from ml_platform.spec.tables import Reads, code_versions, reads_of, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -175,10 +174,7 @@ class _Judge:
         return None
 
     def _champion(self, window: Window) -> int | None:
-        try:
-            return champion_at(self.known.promotions, window.start)
-        except NoChampion:
-            return None
+        return champion_if_any(self.known.promotions, window.start)
 
 
 class _Upstream:

@@ -12,7 +12,7 @@ from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 
-NUMBER = '"number of the example"'
+MARK = '"mark of the example"'
 """What tells the examples of one query apart; a column that nobody else calls so."""
 
 
@@ -66,14 +66,15 @@ def join_sql(
         as_model_input(f"e.{quote(c)}", t, c) for c, t in use_case.examples.request.items()
     ]
     examples = examples_sql(cursor, lake, use_case, stretch, snapshot)
-    named = [f"e AS MATERIALIZED (SELECT *, row_number() OVER () AS {NUMBER} FROM ({examples}))"]
+    # Numbering them would take a single thread.
+    named = [f"e AS MATERIALIZED (SELECT *, uuid() AS {MARK} FROM ({examples}))"]
     joins = []
     for index, (view, declared) in enumerate(use_case.model_views.items()):
         # An ASOF join sorts all the columns that it carries, so each one carries keys only.
         alias = f"f{index}"
         matched = _matched_sql(cursor, lake, use_case, view, stretch, snapshot)
         named.append(f"{alias} AS ({matched})")
-        joins.append(f"LEFT JOIN {alias} ON e.{NUMBER} = {alias}.{NUMBER}")
+        joins.append(f"LEFT JOIN {alias} ON e.{MARK} = {alias}.{MARK}")
         selected += [
             as_model_input(f"{alias}.{quote(c)}", t, f"{view}__{c}")
             for c, t in declared.features.items()
@@ -139,8 +140,8 @@ def _matched_sql(
     features = ", ".join(f"f.{quote(column)}" for column in declared.features)
     # ASOF needs '>=': what happens at the same instant counts as known.
     return (
-        f"SELECT e.{NUMBER}, {features} "
-        f"FROM (SELECT {NUMBER}, event_time, {', '.join(keys)} FROM e) e "
+        f"SELECT e.{MARK}, {features} "
+        f"FROM (SELECT {MARK}, event_time, {', '.join(keys)} FROM e) e "
         f"ASOF JOIN {rows} f ON {on} AND e.event_time >= f.event_time "
         f"WHERE epoch_us(e.event_time) - epoch_us(f.event_time) <= "
         f"{declared.ttl.seconds * 1_000_000}"

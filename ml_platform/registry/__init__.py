@@ -6,6 +6,7 @@ from ml_platform.registry.prediction import Fitted, predict
 from ml_platform.registry.promotions import (
     Promotion,
     champion_at,
+    champion_if_any,
     champions_of,
     decided_with,
     history,
@@ -37,6 +38,7 @@ __all__ = [
     "TrainedModel",
     "answer",
     "champion_at",
+    "champion_if_any",
     "champions_of",
     "decide_rollout",
     "decided_with",

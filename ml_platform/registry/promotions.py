@@ -160,14 +160,25 @@ def latest_decision(decisions: Sequence[Promotion], version: int) -> Promotion |
 
 
 def champion_at(decisions: Sequence[Promotion], moment: datetime) -> int:
-    """The version that serves at a moment of event time.
+    """The version that serves at a moment of event time; NoChampion where there is none."""
+    version = champion_if_any(decisions, moment)
+    if version is None:
+        raise NoChampion(
+            f"no promotion is effective at {moment.isoformat()}; train a model with a cutoff at or "
+            "before it and have it promoted"
+        )
+    return version
+
+
+def champion_if_any(decisions: Sequence[Promotion], moment: datetime) -> int | None:
+    """The version that serves at a moment of event time; None where there is none.
 
     It is that of the latest promotion or rollback effective then; of those effective from the
     same moment on, the one decided last. A rollback also ends every promotion decided before it
-    that is effective from a later moment on. Raises NoChampion where there is none.
+    that is effective from a later moment on.
 
     >>> at = datetime(2024, 1, 1, tzinfo=UTC)
-    >>> champion_at([Promotion(3, at, at, "ada", "promoted", "first model")], at)
+    >>> champion_if_any([Promotion(3, at, at, "ada", "promoted", "first model")], at)
     3
     """
     rollbacks = [p for p in decisions if p.decision == "rolled back"]
@@ -177,12 +188,7 @@ def champion_at(decisions: Sequence[Promotion], moment: datetime) -> int:
         if p.serves and p.effective_from.astimezone(UTC) <= moment.astimezone(UTC)
         if not any(_ends(rollback, p) for rollback in rollbacks)
     ]
-    if not effective:
-        raise NoChampion(
-            f"no promotion is effective at {moment.isoformat()}; train a model with a cutoff at or "
-            "before it and have it promoted"
-        )
-    return decisions[max(effective)[-1]].version
+    return decisions[max(effective)[-1]].version if effective else None
 
 
 def champions_of(

@@ -7,8 +7,8 @@ from typing import Literal
 
 import duckdb
 
-from ml_platform.errors import NoChampion, RolloutRefused, TableNotFound
-from ml_platform.registry.promotions import champion_at, history
+from ml_platform.errors import RolloutRefused, TableNotFound
+from ml_platform.registry.promotions import champion_if_any, history
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, Table
 from ml_platform.storage.tables import ensure_table
@@ -103,10 +103,7 @@ def tried_now(decisions: Sequence[Rollout]) -> Rollout | None:
 
 
 def _champion(lake: Lake, use_case: UseCase) -> int | None:
-    try:
-        return champion_at(history(lake, use_case), datetime.now(UTC))
-    except NoChampion:
-        return None
+    return champion_if_any(history(lake, use_case), datetime.now(UTC))
 
 
 def _read(cursor: duckdb.DuckDBPyConnection, table: str) -> list[Rollout]:

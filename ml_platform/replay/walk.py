@@ -1,12 +1,12 @@
 """Walk through a stretch of history as if live under one policy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from ml_platform.errors import NoChampion, TrainingFailed
-from ml_platform.registry import Promotion, champion_at
+from ml_platform.errors import TrainingFailed
+from ml_platform.registry import Promotion, champion_at, champion_if_any
 from ml_platform.replay.asked import Policy
 from ml_platform.replay.policy import Seen, is_resting, retraining_due
 from ml_platform.replay.versions import Versions
@@ -119,7 +119,7 @@ class _Walk:
         self._last_cutoff = max(filter(None, (self._last_cutoff, cutoff.start)), key=utc)
         if any(made.version == version for made in self._decisions):
             return
-        champion = _champion(self._promotions, cutoff.start)
+        champion = champion_if_any(self._promotions, cutoff.start)
         verdict = self._versions.judge(version, champion)
         self._decisions.append(
             Decision(
@@ -133,10 +133,3 @@ class _Walk:
                 Promotion(version, cutoff.start, moment, "replay", "promoted", verdict.reason)
             )
             self._watched.forget_ahead()
-
-
-def _champion(promotions: Sequence[Promotion], moment: datetime) -> int | None:
-    try:
-        return champion_at(promotions, moment)
-    except NoChampion:
-        return None

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from ml_platform.errors import NoChampion, TableNotFound
-from ml_platform.registry import Promotion, champion_at
+from ml_platform.errors import TableNotFound
+from ml_platform.registry import Promotion, champion_if_any
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -75,7 +75,7 @@ def affected_by(
         measured = _stored(
             cursor, lake, use_case, "performance_report", "unnest(model_versions)", first
         )
-    champions = {w: _champion(decisions, w) for w in {*predicted, *drifted, *measured}}
+    champions = {w: champion_if_any(decisions, w.start) for w in {*predicted, *drifted, *measured}}
 
     def others(found: Mapping[Window, _Stored]) -> set[Window]:
         return {w for w, stored in found.items() if stored.versions != {champions[w]}}
@@ -128,13 +128,6 @@ def _stored(
         use_case.calendar.window_at(start.replace(tzinfo=UTC)): _Stored(frozenset(found), snapshot)
         for start, found, snapshot in rows
     }
-
-
-def _champion(decisions: Sequence[Promotion], window: Window) -> int | None:
-    try:
-        return champion_at(decisions, window.start)
-    except NoChampion:
-        return None
 
 
 def _trailed(use_case: UseCase, window: Window, predicted: Iterable[Window]) -> Iterator[Window]:

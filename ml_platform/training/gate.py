@@ -5,12 +5,11 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from ml_platform.errors import NoChampion
 from ml_platform.registry import (
     ModelVersion,
     Promotion,
     Registry,
-    champion_at,
+    champion_if_any,
     history,
     latest_decision,
     point_alias,
@@ -55,10 +54,8 @@ def decide(
         point_alias(lake, registry, use_case)
         return Decided(made)
     challenger = registry.load(use_case, version)
-    try:
-        champion = registry.load(use_case, champion_at(decisions, challenger.cutoff))
-    except NoChampion:
-        champion = None
+    serving = champion_if_any(decisions, challenger.cutoff)
+    champion = None if serving is None else registry.load(use_case, serving)
     verdict = judge(use_case, challenger, champion, _rows(lake, use_case, challenger, champion))
     waits = verdict.decision == "promoted" and use_case.retrain.approval == "required"
     promotion = Promotion(

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from ml_platform.errors import ModelRefused, NoChampion, NotServed, PlatformError
+from ml_platform.errors import ModelRefused, NotServed, PlatformError
 from ml_platform.registry import (
     ModelVersion,
     Promotion,
     Registry,
     Rollout,
-    champion_at,
+    champion_if_any,
     history,
     predict,
     rollouts,
@@ -165,9 +165,8 @@ class LiveVersions:
         self, name: str, decisions: Sequence[Promotion], decided: int
     ) -> Swap | None:
         live = self._live[name]
-        try:
-            wanted = champion_at(decisions, datetime.now(UTC))
-        except NoChampion:
+        wanted = champion_if_any(decisions, datetime.now(UTC))
+        if wanted is None:
             return None
         self._live[name] = live = replace(live, wanted=wanted)
         serving = live.champion.version if live.champion else None
