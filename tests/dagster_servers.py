@@ -13,9 +13,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-import trips_use_case as trips
-
 from ml_platform.settings import Settings
+from tests import trips_use_case as trips
 
 ROOT = Path(__file__).parents[1]
 UP_WITHIN_SECONDS = 400

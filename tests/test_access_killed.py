@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from dagster_servers import free_port
 
 from ml_platform.access import Audit, Deed
+from tests.dagster_servers import free_port
 from tests.served import Deployment, deploy
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,6 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 
 import pytest
-import trips_use_case as trips
-from alert_receivers import mail_receiver, web_receiver
 from pydantic import SecretStr
 
 from ml_platform.alerts import Channels, Condition, Found, Told, tell
@@ -18,6 +16,9 @@ from ml_platform.errors import AlertsMisconfigured
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
+from tests import trips_use_case as trips
+from tests.alert_receivers import mail_receiver, web_receiver
+from tests.dagster_servers import free_port
 
 NOON = datetime(2024, 3, 20, 16, tzinfo=UTC)
 DRIFT = Condition(
@@ -54,14 +55,6 @@ def turn(
 ) -> Told:
     now = NOON + timedelta(minutes=minute)
     return tell(lake, use_case, to, lambda: Found(found, notes), now, trips.COMMIT)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def test_a_condition_is_told_once_while_it_lasts_and_cleared_once(

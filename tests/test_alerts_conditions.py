@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import trips_use_case as trips
 
 from ml_platform.alerts import Condition, FailedRun, find_conditions
 from ml_platform.alerts.freshness import due_at, read_freshness
@@ -19,6 +18,7 @@ from ml_platform.sources import ingest
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake, Table, replace_windows
+from tests import trips_use_case as trips
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import trips_use_case as trips
 
 from assets.features import NO_LEAK
 from assets.monitoring import NO_DRIFT
@@ -16,6 +15,7 @@ from ml_platform.features import open_online_store
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from resources import range_tags
+from tests import trips_use_case as trips
 
 FIRST, LAST = 1, 28
 CUTOFF = "2024-03-21"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import trips_use_case as trips
 
 from assets.features import NO_LEAK
 from definitions import build_definitions
@@ -15,6 +14,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
 from resources.stretches import STRETCHES
 from sensors.automation import build_automation
+from tests import trips_use_case as trips
 
 LAST = 28
 CUTOFF = "2024-03-21"

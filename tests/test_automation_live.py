@@ -7,7 +7,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-import trips_use_case as trips
 from starlette.testclient import TestClient
 
 from definitions import build_definitions
@@ -17,6 +16,7 @@ from ml_platform.spec.use_case import LIVE_REPORTS, LOGGED_SOURCES
 from ml_platform.storage import Lake
 from resources import RANGE_END, RANGE_START, LakeResource
 from sensors.landing import build_landing
+from tests import trips_use_case as trips
 from tests.served import LOGGED, ROW, serving_settings
 from tests.test_automation import CUTOFF, LAST, Loop, on
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import trips_use_case as trips
-from dagster_servers import ROOT, dagster_dev, land_trips, project
 from starlette.testclient import TestClient
 
 from ml_platform.serving.worker import create_app
 from ml_platform.settings import Settings
 from resources.stretches import STRETCHES
+from tests import trips_use_case as trips
+from tests.dagster_servers import ROOT, dagster_dev, land_trips, project
 from tests.served import LOGGED, serving_settings
 
 WITHIN_SECONDS = 300

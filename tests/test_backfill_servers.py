@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import dagster_servers as servers
 import pytest
 
 from ml_platform.orchestrator import Orchestrator, Run, RunStatus
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
+from tests import dagster_servers as servers
 
 pytestmark = pytest.mark.slow
 

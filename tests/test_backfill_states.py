@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import kept_models
 import pytest
-import trips_use_case as trips
 
 from ml_platform.backfill import Standing, computing, judge
 from ml_platform.errors import NoChampion
@@ -15,6 +13,8 @@ from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, Table, replace_windows
+from tests import kept_models
+from tests import trips_use_case as trips
 
 WEEK = trips.days(1, 7)
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from plain_tables import power
 
 from ml_platform.cli import main
+from tests.plain_tables import power
 
 Run = Callable[..., tuple[int, str, str]]
 

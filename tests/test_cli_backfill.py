@@ -4,10 +4,10 @@ import socket
 from pathlib import Path
 
 import pytest
-import trips_use_case as trips
-from dagster_servers import land_trips
 
 from ml_platform.cli import main
+from tests import trips_use_case as trips
+from tests.dagster_servers import land_trips
 
 MARCH = ("--from", "2024-03-01", "--to", "2024-03-06")
 

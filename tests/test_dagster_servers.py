@@ -4,8 +4,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
-import dagster_servers as servers
 import pytest
+
+from tests import dagster_servers as servers
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.slow

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
-import trips_use_case as trips
-from test_assets import Location, land_files
 
 from assets.training import CHALLENGER_IS_BETTER
 from definitions import build_definitions
@@ -16,6 +14,8 @@ from ml_platform.settings import Settings
 from ml_platform.storage import Lake
 from resources import RANGE_END, RANGE_START, LakeResource
 from sensors.rollback import TABLES, build_rollback
+from tests import trips_use_case as trips
+from tests.test_assets import Location, land_files
 
 KEY = dg.AssetKey(["trips", "promotions"])
 GATE = "gate: {min_improvement: -0.2}\n"

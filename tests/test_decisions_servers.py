@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from dagster_servers import ROOT, dagster_dev, project
 
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
+from tests.dagster_servers import ROOT, dagster_dev, project
 
 WITHIN_SECONDS = 600
 

@@ -12,16 +12,6 @@ from threading import Thread
 
 import psutil
 import pytest
-from dagster_servers import (
-    ROOT,
-    UP_WITHIN_SECONDS,
-    dagster_dev,
-    free_port,
-    land_trips,
-    project,
-    start,
-    stop,
-)
 from mlflow import MlflowClient
 
 from ml_platform.errors import OrchestratorError, RegistryAway
@@ -32,6 +22,16 @@ from ml_platform.sources import ingest
 from ml_platform.spec.loading import load_use_case
 from ml_platform.storage import Lake
 from ml_platform.training import train
+from tests.dagster_servers import (
+    ROOT,
+    UP_WITHIN_SECONDS,
+    dagster_dev,
+    free_port,
+    land_trips,
+    project,
+    start,
+    stop,
+)
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
 pytestmark = pytest.mark.slow
@@ -237,8 +237,7 @@ from ml_platform.settings import Settings
 from ml_platform.sources import ingest
 from ml_platform.spec.loading import load_use_case
 from ml_platform.storage import Lake
-sys.path.insert(0, "tests")
-from trips_use_case import COMMIT, days
+from tests.trips_use_case import COMMIT, days
 root = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 lake = Lake(Settings(data=root / "data", use_cases=root))

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import trips_use_case as trips
 
 from ml_platform.errors import ExampleRefused, NotPublished
 from ml_platform.features import (
@@ -21,6 +20,7 @@ from ml_platform.features import (
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
+from tests import trips_use_case as trips
 
 PACE = """\
 SELECT

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import trips_use_case as trips
 
 from ml_platform.errors import ExampleRefused, QueryFailed
 from ml_platform.features import RequestReader, assemble, needed_columns, request_columns
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
+from tests import trips_use_case as trips
 
 Changed = Callable[[str], UseCase]
 SPEC = trips.SPEC

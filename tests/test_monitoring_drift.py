@@ -5,8 +5,6 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from kept_models import KeptModels, promote
-from trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
 from ml_platform.errors import EmptyPartition
 from ml_platform.monitoring import (
@@ -28,6 +26,8 @@ from ml_platform.spec.inputs import Partitions
 from ml_platform.spec.watching import Drift, Monitoring
 from ml_platform.spec.windows import Duration, Window
 from ml_platform.storage import Lake
+from tests.kept_models import KeptModels, promote
+from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
 
 @pytest.fixture(scope="module")

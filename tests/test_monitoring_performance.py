@@ -2,8 +2,6 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from kept_models import KeptModels, promote
-from trips_use_case import COMMIT, ZONE, at, days, land, settings, trips, write_folder
 
 from ml_platform.errors import EmptyPartition, LabelsNotArrived
 from ml_platform.metrics import measure
@@ -18,6 +16,8 @@ from ml_platform.scoring import score
 from ml_platform.spec.watching import Bounds, Monitoring, Performance
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from tests.kept_models import KeptModels, promote
+from tests.trips_use_case import COMMIT, ZONE, at, days, land, settings, trips, write_folder
 
 LATER = datetime(2024, 6, 1, tzinfo=ZONE)
 

@@ -4,14 +4,14 @@ import urllib.request
 from types import SimpleNamespace
 
 import pytest
-from kept_models import KeptModels, promote
-from trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
 from ml_platform.monitoring import report_drift, report_path
 from ml_platform.scoring import score
 from ml_platform.serving import reports
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from tests.kept_models import KeptModels, promote
+from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TypeVar
 
-import dagster_servers as servers
 import pytest
 
 from ml_platform.errors import LaunchRefused, OrchestratorAway, OrchestratorError, RunUnknown
 from ml_platform.orchestrator import Orchestrator, Run, RunStatus
+from tests import dagster_servers as servers
 
 T = TypeVar("T")
 

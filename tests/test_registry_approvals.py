@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pytest
-from kept_models import KeptModels
-from trips_use_case import COMMIT, at, days, settings, write_folder
 
 from ml_platform.errors import AnswerRefused
 from ml_platform.registry import (
@@ -21,6 +19,8 @@ from ml_platform.registry import (
 )
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake, Table, replace_windows
+from tests.kept_models import KeptModels
+from tests.trips_use_case import COMMIT, at, days, settings, write_folder
 
 
 @dataclass(frozen=True)

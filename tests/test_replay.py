@@ -2,7 +2,6 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-import trips_use_case as trips
 
 from ml_platform.errors import PlatformError
 from ml_platform.monitoring import Cause
@@ -19,6 +18,7 @@ from ml_platform.spec.duration import Duration
 from ml_platform.spec.modelling import Retrain
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
+from tests import trips_use_case as trips
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import trips_use_case as trips
 
 from ml_platform.features import compute_labels
 from ml_platform.replay.known import Known
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
 from ml_platform.training.training_set import collect, cut, training_stretch
+from tests import trips_use_case as trips
 
 TENTH = 10_000 + 9 * 40
 """The trip that starts at midnight of the 10th."""

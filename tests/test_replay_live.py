@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-import moody_trips as moods
 import pytest
 
 from definitions import build_definitions
@@ -18,6 +17,7 @@ from ml_platform.storage import Lake
 from resources import LakeResource, RegistryResource, range_tags
 from resources.reasons import CAUSE, FAILED, REASON, TRAINING_WINDOW
 from sensors.retraining import build_retraining, build_retraining_schedule
+from tests import moody_trips as moods
 
 FROM, TO = 11, 32
 SHIFTS = (14, 24)

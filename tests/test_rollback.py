@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from kept_models import ByDistance, KeptModels, promote
-from trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
 from ml_platform.errors import ModelNotFound, RollbackRefused
 from ml_platform.monitoring import report_drift, report_performance
@@ -18,6 +16,8 @@ from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from tests.kept_models import ByDistance, KeptModels, promote
+from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
 COMMITS = dict.fromkeys(("predictions", "drift_report", "performance_report"), COMMIT)
 STAMPS = ["snapshot", "scored_at", "labels_known_by"]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from plain_tables import orders, power, tickets
 
 from ml_platform.errors import PlatformError, SpecError
 from ml_platform.features import check_leak, compute_features, compute_labels
@@ -20,6 +19,7 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.training import decide, train
+from tests.plain_tables import orders, power, tickets
 
 COMMIT = Commit("test", "0")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import trips_use_case as trips
 from dagster._core.test_utils import create_run_for_test
 
 from ml_platform.backfill.upkeep import Circumstances, catch_up
@@ -22,6 +21,7 @@ from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from resources import RANGE_END, RANGE_START, LakeResource
 from sensors.landing import build_landing
+from tests import trips_use_case as trips
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 HEADER = b"trip,started_at,city,distance,delay\n"

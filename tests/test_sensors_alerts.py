@@ -5,14 +5,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import trips_use_case as trips
-from alert_receivers import WebReceiver, web_receiver
 
 from definitions import build_definitions
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource
 from sensors.alerts import build_alerts
+from tests import trips_use_case as trips
+from tests.alert_receivers import WebReceiver, web_receiver
 
 
 @pytest.fixture

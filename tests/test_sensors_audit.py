@@ -4,7 +4,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import trips_use_case as trips
 
 from definitions import build_definitions
 from ml_platform.access import Audit
@@ -13,6 +12,7 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 from resources import LakeResource
 from sensors.audit import build_audit
+from tests import trips_use_case as trips
 
 
 @pytest.fixture

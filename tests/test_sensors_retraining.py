@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
-import trips_use_case as trips
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteJobOrigin,
@@ -29,6 +28,7 @@ from resources import LakeResource, RegistryResource
 from resources.reasons import CAUSE, FAILED, REASON, TRAINING_WINDOW
 from sensors.retraining import build_retraining, build_retraining_schedule
 from sensors.running import UNFINISHED
+from tests import trips_use_case as trips
 
 MODEL = dg.AssetKey(["trips", "model"])
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from dagster_servers import free_port
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -33,6 +32,7 @@ from ml_platform.serving.http.control import DEEDS
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
 from ml_platform.training import train
+from tests.dagster_servers import free_port
 from tests.served import ROW, Deployment, deploy
 from tests.trips_use_case import COMMIT, at, days
 

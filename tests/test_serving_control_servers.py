@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import dagster_servers as servers
 import httpx2
 import pytest
 
@@ -18,6 +17,7 @@ from ml_platform.registry import history
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
 from ml_platform.storage import Lake
+from tests import dagster_servers as servers
 from tests import trips_use_case as trips
 
 pytestmark = pytest.mark.slow

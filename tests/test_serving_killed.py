@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,16 +14,11 @@ import pytest
 
 from ml_platform.sources import ingest
 from ml_platform.spec.windows import Window
+from tests.dagster_servers import free_port
 from tests.served import LOGGED, ROW, declare, deploy, records
 from tests.trips_use_case import COMMIT
 
 CLIENTS = 8
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def ask_until_it_dies(address: str) -> list[str]:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import dagster_servers as servers
 import pytest
 
 from ml_platform.access import Audit
@@ -13,6 +12,7 @@ from ml_platform.orchestrator import Orchestrator
 from ml_platform.registry import Promotion, history, record
 from ml_platform.scoring import score
 from ml_platform.training import train
+from tests import dagster_servers as servers
 from tests.attacked import Answered, find_no_fault
 from tests.served import Deployment, Served, deploy
 from tests.trips_use_case import COMMIT, at, days

@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import dagster_servers as servers
 import httpx2
 import pytest
 
 from ml_platform.access import ANY, Caller, create_key, parse_grant, revoke_key
 from ml_platform.serving.http.guard import NEEDS
+from tests import dagster_servers as servers
 from tests.attacked import CHECKS, deploy_all, find_no_fault
 from tests.served import Deployment, Served
 from tests.trips_use_case import COMMIT

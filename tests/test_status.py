@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import dagster_servers as servers
 import pytest
-import trips_use_case as trips
-from alert_receivers import web_receiver
 
 from ml_platform.cli import main
 from ml_platform.registry import Promotion, record
 from ml_platform.settings import Settings
 from ml_platform.status import Dagster, ask_dagster
 from ml_platform.storage import Lake
+from tests import dagster_servers as servers
+from tests import trips_use_case as trips
+from tests.alert_receivers import web_receiver
 
 Run = Callable[..., tuple[int, str, str]]
 AWAY = "http://127.0.0.1:9"

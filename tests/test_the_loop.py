@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from alert_receivers import WebReceiver, web_receiver
-from dagster_servers import ROOT, dagster_dev, project
 
 from demo.source_system import land_flights
 from ml_platform.orchestrator import Orchestrator
@@ -25,6 +23,8 @@ from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.storage import Lake
 from resources.reasons import CAUSE
+from tests.alert_receivers import WebReceiver, web_receiver
+from tests.dagster_servers import ROOT, dagster_dev, project
 
 pytestmark = pytest.mark.slow
 

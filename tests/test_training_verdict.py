@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from trips_use_case import at, write_folder
 
 from ml_platform.registry import ModelVersion
 from ml_platform.spec.modelling import Gate
@@ -14,6 +13,7 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.training import judge, judged_stretch
 from ml_platform.training.verdict_picture import draw_verdict
+from tests.trips_use_case import at, write_folder
 
 
 class ByDistance:

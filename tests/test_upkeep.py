@@ -7,8 +7,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import trips_use_case as trips
-from dagster_servers import land_trips
 
 from definitions import build_definitions
 from ml_platform.backfill.here import compute
@@ -19,6 +17,8 @@ from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from tests import trips_use_case as trips
+from tests.dagster_servers import land_trips
 
 NOW = trips.at(11, 1)
 TABLES = ("pace_features", "labels")
