@@ -22,7 +22,7 @@ from ml_platform.sources.tables import source_table
 from ml_platform.spec.queries import TIMELIKE_TYPES, literal, quote
 from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Lake
+from ml_platform.storage import Lake, attach_database
 from ml_platform.storage.tables import naive_utc
 
 OVERLAP_SECONDS = 600
@@ -58,7 +58,7 @@ class SourceTable:
         self._use_case, self._name = use_case, source
         self._source = use_case.sources[source]
         database, *rest = self._source.table.split(".")
-        lake.attach_database(cursor, database)
+        attach_database(cursor, lake.settings, database)
         self._relation = ".".join(quote(part) for part in (database, *rest))
         self._require_columns()
         mark = str(self._source.high_water)

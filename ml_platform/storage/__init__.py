@@ -1,5 +1,6 @@
 """The lake: attach it, replace partitions in one transaction, read at a snapshot."""
 
+from ml_platform.storage.attaching import attach_database
 from ml_platform.storage.lake import Commit, Lake
 from ml_platform.storage.replacement import (
     Replacement,
@@ -15,6 +16,7 @@ __all__ = [
     "Replacement",
     "Table",
     "Written",
+    "attach_database",
     "replace_together",
     "replace_windows",
 ]

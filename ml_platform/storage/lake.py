@@ -5,22 +5,20 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import duckdb
-from duckdb_extensions import import_extension
 
 from ml_platform.errors import LakeError, TableNotFound
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
-from ml_platform.storage.turns import lost_race, retried, turn
+from ml_platform.storage.attaching import attached, turns_file
+from ml_platform.storage.turns import retried, turn
 
 T = TypeVar("T")
 
 METADATA = "__ducklake_metadata_lake"
 """Where DuckLake attaches its own catalog."""
-CATALOG_EXTENSIONS = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
 
 
 class Accompaniment(Protocol):
@@ -96,7 +94,7 @@ class Lake:
         """
 
         def attempt() -> T:
-            with turn(self._turns):
+            with turn(turns_file(self.settings)):
                 return self._transact_once(cursor, commit, work)
 
         return retried(attempt, self.settings.commit_retries, commit.message or "a transaction")
@@ -178,116 +176,8 @@ class Lake:
             ) from None
         return name
 
-    def attach_database(self, cursor: duckdb.DuckDBPyConnection, name: str) -> None:
-        """Make the tables of a database of the setting `databases` readable as `name.…`.
-
-        Raises LakeError where there is no such database, or it cannot be opened.
-        """
-        secret = self.settings.databases.get(name)
-        if secret is None:
-            known = ", ".join(sorted(self.settings.databases)) or "none"
-            raise LakeError(f"setting databases has no '{name}'; it has {known}")
-        kind, colon, where = secret.get_secret_value().partition(":")
-        if not colon or kind not in CATALOG_EXTENSIONS:
-            begin = " or ".join(f"'{k}:'" for k in CATALOG_EXTENSIONS)
-            raise LakeError(f"setting databases: '{name}' should begin with {begin}")
-        if kind == "postgres" and where.startswith("//"):
-            where = f"postgresql:{where}"
-        try:
-            _load(cursor, CATALOG_EXTENSIONS[kind])
-            cursor.execute(
-                f"ATTACH IF NOT EXISTS {literal(where)} AS {quote(name)} (TYPE {kind}, READ_ONLY)"
-            )
-        except duckdb.Error as error:
-            # The connection string, which DuckDB repeats, may hold a password.
-            said = str(error).replace(where, "…").split("\n")[0]
-            raise LakeError(f"database '{name}' cannot be opened: {said}") from None
-
     def _attached(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._database is None:
-                kind = self._catalog_kind()
-                if self._turns is not None:
-                    self._turns.parent.mkdir(parents=True, exist_ok=True)
-                self._database = retried(
-                    lambda: self._attach(kind), self.settings.commit_retries, "opening the lake"
-                )
+                self._database = attached(self.settings)
             return self._database
-
-    def _catalog_kind(self) -> str:
-        kind, colon, _ = self.settings.catalog_uri.partition(":")
-        if not colon or kind not in CATALOG_EXTENSIONS:
-            known = " or ".join(f"'{k}:'" for k in CATALOG_EXTENSIONS)
-            # What follows the kind may hold a password.
-            raise LakeError(f"setting catalog begins with '{kind}'; it should begin with {known}")
-        return kind
-
-    @property
-    def _turns(self) -> Path | None:
-        """File whose lock orders the writers of an embedded catalog; a server orders its own."""
-        kind, _, path = self.settings.catalog_uri.partition(":")
-        return Path(f"{path}.lock") if kind == "sqlite" else None
-
-    def _attach(self, kind: str) -> duckdb.DuckDBPyConnection:
-        database = duckdb.connect(
-            config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-        )
-        try:
-            for extension in ("ducklake", CATALOG_EXTENSIONS[kind], *self.settings.extensions):
-                _load(database, extension)
-            if self.settings.encrypted:
-                # DuckDB's built-in cryptography only decrypts; httpfs brings OpenSSL.
-                _load(database, "httpfs")
-            # Else it would be a folder in whatever directory the process was started in.
-            database.execute(f"SET temp_directory = {literal(str(self.settings.root / 'spill'))}")
-            if self.settings.secrets_sql:
-                database.execute(self.settings.secrets_sql.get_secret_value())
-            # DuckLake would repeat a commit that lost on top of the one that won, without reading
-            # again: two writers that both found a window empty would both fill it.
-            database.execute("SET ducklake_max_retry_count = 0")
-            with turn(self._turns):
-                database.execute(self._attach_sql(kind))
-        except duckdb.Error as error:
-            database.close()
-            if lost_race(error):
-                raise
-            # The connection string, which DuckDB repeats, may hold a password.
-            said = str(error).replace(self.settings.catalog_uri.partition(":")[2], "…")
-            raise LakeError(f"the lake's {kind} catalog cannot be opened: {said}") from None
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    def _attach_sql(self, kind: str) -> str:
-        uri = self.settings.catalog_uri
-        # Rows kept in the catalog instead of a file would be missed by engines that read the
-        # files, and would stay readable where the files are encrypted.
-        options = [
-            f"DATA_PATH {literal(self.settings.lake_files_uri)}",
-            "DATA_INLINING_ROW_LIMIT 0",
-            # The setting says where the files are now: a data folder can be moved or copied.
-            "OVERRIDE_DATA_PATH true",
-        ]
-        if kind == "sqlite":
-            options += ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 1000"]
-        elif "://" in uri:
-            uri += f"{'&' if '?' in uri else '?'}options=-c%20lc_messages%3DC"
-        else:
-            uri += " options='-c lc_messages=C'"
-        if self.settings.encrypted:
-            options.append("ENCRYPTED")
-        return f"ATTACH {literal('ducklake:' + uri)} AS lake ({', '.join(options)})"
-
-
-def _load(database: duckdb.DuckDBPyConnection, extension: str) -> None:
-    # Loaded from the wheel's copy where it has been unpacked before; unpacking is idempotent.
-    try:
-        database.load_extension(extension)
-    except duckdb.Error:
-        try:
-            import_extension(extension)
-            database.load_extension(extension)
-        except (ImportError, ModuleNotFoundError, duckdb.Error) as error:
-            package = f"duckdb-extension-{extension.replace('_', '-')}=={duckdb.__version__}"
-            raise LakeError(f"DuckDB's extension '{extension}': pip install {package}") from error
