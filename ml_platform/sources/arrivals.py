@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from ml_platform.sources.ingestions import read_ingested
 from ml_platform.sources.intake import number_files, take_in
 from ml_platform.sources.landing import (
     LandingFile,
@@ -14,7 +15,6 @@ from ml_platform.sources.landing import (
     identify,
     note,
     read_index,
-    read_ingested,
     write_notes,
 )
 from ml_platform.sources.listing import Listed, contract_of, list_landing, state_of

@@ -8,21 +8,20 @@ import duckdb
 
 from ml_platform.errors import FileRefused, LandingError
 from ml_platform.sources.corrections import Stored, mark_superseded
+from ml_platform.sources.ingestions import remember_files, remember_table
 from ml_platform.sources.intake import number_files, take_in
 from ml_platform.sources.landing import (
     LandingFile,
     LandingIndex,
-    append,
     create_notes,
     identify,
     note,
     read_index,
-    read_ingested,
     write_notes,
 )
 from ml_platform.sources.listing import landing_folder, list_landing
 from ml_platform.sources.table_rows import SourceTable
-from ml_platform.sources.tables import ingestions_table, quarantine_table, source_table
+from ml_platform.sources.tables import quarantine_table, source_table
 from ml_platform.sources.unfinished import unfinished
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase
@@ -116,7 +115,7 @@ def ingest(
         files_read = _count_files(cursor, present)
         mark_superseded(cursor, use_case.sources[source])
         rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit)
-        _remember(lake, cursor, use_case, source, present, set(starts), rows.snapshot, commit)
+        remember_files(lake, cursor, use_case, source, present, set(starts), rows.snapshot, commit)
         snapshot = lake.snapshot(cursor)
     return _report(
         use_case,
@@ -139,15 +138,7 @@ def _ingest_table(
         landed = _count_landed(cursor)
         mark_superseded(cursor, use_case.sources[source])
         rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit)
-        table = use_case.sources[source].table
-        ingested = read_ingested(lake, cursor, use_case, source)
-        held = [
-            (source, table, state.fingerprint, start, rows.snapshot)
-            for start, state in states.items()
-            if ingested.get((table, start), ("", 0))[0] != state.fingerprint
-            and (state.mark or (table, start) in ingested)
-        ]
-        _write_ingestions(lake, cursor, use_case, held, commit)
+        remember_table(lake, cursor, use_case, source, states, rows.snapshot, commit)
         snapshot = lake.snapshot(cursor)
     return _report(use_case, stretch, snapshot, landed, rows, quarantined)
 
@@ -179,52 +170,6 @@ def _report(
         files=files,
         versions=rows.versions,
     )
-
-
-def _remember(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    source: str,
-    present: list[LandingFile],
-    starts: set[datetime],
-    snapshot: int,
-    commit: Commit,
-) -> None:
-    """Note which versions the windows hold now, so that they are asked for once."""
-    index = read_index(lake, cursor, use_case, source)
-    ingested = read_ingested(lake, cursor, use_case, source)
-    before: dict[str, set[datetime]] = {}
-    for name, start in ingested:
-        if start in starts:
-            before.setdefault(name, set()).add(start)
-    held = [
-        (source, file.name, file.fingerprint, start, snapshot)
-        for file in present
-        if (known := index.of(file)) and not known.error
-        for start in (known.window_starts & starts) | before.get(file.name, set())
-        if ingested.get((file.name, start), ("", 0))[0] != file.fingerprint
-    ]
-    _write_ingestions(lake, cursor, use_case, held, commit)
-
-
-def _write_ingestions(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    held: list[tuple[str, str, str, datetime, int]],
-    commit: Commit,
-) -> None:
-    if held:
-        columns = [list(column) for column in zip(*held, strict=True)]
-        cursor.execute(
-            """CREATE OR REPLACE TEMP TABLE __ingestions AS SELECT
-            unnest(?::VARCHAR[]) AS source, unnest(?::VARCHAR[]) AS file,
-            unnest(?::VARCHAR[]) AS fingerprint, unnest(?::TIMESTAMP[]) AS window_start,
-            unnest(?::BIGINT[]) AS snapshot""",
-            columns,
-        )
-        append(lake, cursor, ingestions_table(use_case), "FROM temp.__ingestions", commit)
 
 
 def _is_wanted(file: LandingFile, index: LandingIndex, starts: Mapping[datetime, Window]) -> bool:

@@ -9,15 +9,12 @@ import duckdb
 
 from ml_platform.errors import TableNotFound
 from ml_platform.sources.listing import Listed, contract_of
-from ml_platform.sources.tables import ingestions_table, landings_table
-from ml_platform.spec.queries import literal, quote
+from ml_platform.sources.tables import landings_table
+from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Commit, Lake, Table
-from ml_platform.storage.tables import evolve
+from ml_platform.storage import Commit, Lake, append
 
 LANDINGS = "temp.__landings"
-MOST_FILES_A_TABLE = 64
-"""Every commit adds a small file to an append-only table; this many are made into one."""
 
 
 @dataclass(frozen=True)
@@ -137,52 +134,6 @@ def read_index(
     )
 
 
-def read_ingested(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
-) -> dict[tuple[str, datetime], tuple[str, int]]:
-    """Fingerprint of the version that was ingested last, and the snapshot that it was ingested at.
-
-    By file and start of window.
-    """
-    table = ingestions_table(use_case)
-    try:
-        relation = lake.relation(cursor, table.schema, table.name)
-    except TableNotFound:
-        return {}
-    rows = cursor.execute(
-        f"""SELECT file, window_start, arg_max(fingerprint, snapshot), max(snapshot)
-        FROM {relation} WHERE source = ? GROUP BY ALL""",
-        [source],
-    ).fetchall()
-    return {(name, start): (fingerprint, at) for name, start, fingerprint, at in rows}
-
-
-def ingested_files(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    source: str,
-    names: Sequence[str],
-) -> frozenset[str]:
-    """Those of some files all of whose rows are in the lake: looking notes before it ingests."""
-    landings, ingestions = landings_table(use_case), ingestions_table(use_case)
-    try:
-        looked_at = lake.relation(cursor, landings.schema, landings.name)
-        ingested = lake.relation(cursor, ingestions.schema, ingestions.name)
-    except TableNotFound:
-        return frozenset()
-    # The bounds are what DuckLake's least and greatest values leave out whole files by.
-    some = "source = $1 AND file BETWEEN $2 AND $3 AND file IN (SELECT unnest($4::VARCHAR[]))"
-    rows = cursor.execute(
-        f"""SELECT l.file FROM (SELECT file, window_start FROM {looked_at} WHERE {some}) l
-        LEFT JOIN (SELECT DISTINCT file, window_start FROM {ingested} WHERE {some}) i
-        ON l.file = i.file AND l.window_start = i.window_start
-        GROUP BY l.file HAVING bool_and(i.file IS NOT NULL)""",
-        [source, min(names, default=""), max(names, default=""), list(names)],
-    ).fetchall()
-    return frozenset(name for (name,) in rows)
-
-
 def create_notes(cursor: duckdb.DuckDBPyConnection, use_case: UseCase) -> None:
     """An empty temporary table to note what is found; `write_notes` moves it to the lake."""
     columns = landings_table(use_case).columns
@@ -214,42 +165,6 @@ def write_notes(
     noted = cursor.execute(f"SELECT count(*) FROM {LANDINGS}").fetchone()
     if noted and noted[0]:
         append(lake, cursor, landings_table(use_case), f"FROM {LANDINGS}", commit)
-
-
-def append(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, table: Table, query: str, commit: Commit
-) -> None:
-    """Add rows to a table without partitions, which stays a few files however often this is done.
-
-    query yields `table.columns` by name.
-    """
-    names = ", ".join(quote(column) for column in table.columns)
-    order = ", ".join(quote(column) for column in table.order)
-
-    def work(transaction: duckdb.DuckDBPyConnection) -> int:
-        evolve(transaction, table, partitioned=False)
-        transaction.execute(
-            f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM ({query}) ORDER BY {order}"
-        )
-        return _count_files(transaction, table)
-
-    def merge(transaction: duckdb.DuckDBPyConnection) -> None:
-        # Rows keep the snapshots that they came with, unlike those that are written anew.
-        transaction.execute(
-            f"CALL ducklake_merge_adjacent_files('lake', {literal(table.name)}, "
-            f"schema => {literal(table.schema)})"
-        )
-
-    if lake.transact(cursor, commit, work) >= MOST_FILES_A_TABLE:
-        lake.transact(cursor, commit, merge)
-
-
-def _count_files(transaction: duckdb.DuckDBPyConnection, table: Table) -> int:
-    row = transaction.execute(
-        "SELECT count(*) FROM ducklake_list_files('lake', ?, schema => ?)",
-        [table.name, table.schema],
-    ).fetchone()
-    return int(row[0]) if row else 0
 
 
 def chunks(files: Sequence[LandingFile], most_bytes: int) -> list[list[LandingFile]]:

@@ -1,5 +1,6 @@
 """The lake: attach it, replace partitions in one transaction, read at a snapshot."""
 
+from ml_platform.storage.appending import append
 from ml_platform.storage.attaching import attach_database
 from ml_platform.storage.lake import Commit, Lake
 from ml_platform.storage.replacement import (
@@ -16,6 +17,7 @@ __all__ = [
     "Replacement",
     "Table",
     "Written",
+    "append",
     "attach_database",
     "replace_together",
     "replace_windows",

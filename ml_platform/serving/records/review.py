@@ -22,7 +22,8 @@ from ml_platform.errors import NotServed, RequestRefused
 from ml_platform.features import instant
 from ml_platform.serving.records.outbox import lands_elsewhere, written_below
 from ml_platform.serving.records.segments import ENDING, OPEN, landed_as
-from ml_platform.sources.landing import exact_path, ingested_files
+from ml_platform.sources.ingestions import ingested_files
+from ml_platform.sources.landing import exact_path
 from ml_platform.sources.listing import list_landing
 from ml_platform.spec.logged import logged_columns
 from ml_platform.spec.queries import quote

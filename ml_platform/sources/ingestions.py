@@ -1,0 +1,129 @@
+"""Which version of a landing file, or of a table, each window of a source was ingested from."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import duckdb
+
+from ml_platform.errors import TableNotFound
+from ml_platform.sources.landing import LandingFile, read_index
+from ml_platform.sources.table_rows import WindowState
+from ml_platform.sources.tables import ingestions_table, landings_table
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Commit, Lake, append
+
+
+def read_ingested(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
+) -> dict[tuple[str, datetime], tuple[str, int]]:
+    """Fingerprint of the version that was ingested last, and the snapshot that it was ingested at.
+
+    By file and start of window.
+    """
+    table = ingestions_table(use_case)
+    try:
+        relation = lake.relation(cursor, table.schema, table.name)
+    except TableNotFound:
+        return {}
+    rows = cursor.execute(
+        f"""SELECT file, window_start, arg_max(fingerprint, snapshot), max(snapshot)
+        FROM {relation} WHERE source = ? GROUP BY ALL""",
+        [source],
+    ).fetchall()
+    return {(name, start): (fingerprint, at) for name, start, fingerprint, at in rows}
+
+
+def ingested_files(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    names: Sequence[str],
+) -> frozenset[str]:
+    """Those of some files all of whose rows are in the lake: looking notes before it ingests."""
+    landings, ingestions = landings_table(use_case), ingestions_table(use_case)
+    try:
+        looked_at = lake.relation(cursor, landings.schema, landings.name)
+        ingested = lake.relation(cursor, ingestions.schema, ingestions.name)
+    except TableNotFound:
+        return frozenset()
+    # The bounds are what DuckLake's least and greatest values leave out whole files by.
+    some = "source = $1 AND file BETWEEN $2 AND $3 AND file IN (SELECT unnest($4::VARCHAR[]))"
+    rows = cursor.execute(
+        f"""SELECT l.file FROM (SELECT file, window_start FROM {looked_at} WHERE {some}) l
+        LEFT JOIN (SELECT DISTINCT file, window_start FROM {ingested} WHERE {some}) i
+        ON l.file = i.file AND l.window_start = i.window_start
+        GROUP BY l.file HAVING bool_and(i.file IS NOT NULL)""",
+        [source, min(names, default=""), max(names, default=""), list(names)],
+    ).fetchall()
+    return frozenset(name for (name,) in rows)
+
+
+def remember_files(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    present: list[LandingFile],
+    starts: set[datetime],
+    snapshot: int,
+    commit: Commit,
+) -> None:
+    """Note which versions of files the windows hold now, so that they are asked for once.
+
+    starts: of the windows that were ingested.
+    """
+    index = read_index(lake, cursor, use_case, source)
+    ingested = read_ingested(lake, cursor, use_case, source)
+    before: dict[str, set[datetime]] = {}
+    for name, start in ingested:
+        if start in starts:
+            before.setdefault(name, set()).add(start)
+    held = [
+        (source, file.name, file.fingerprint, start, snapshot)
+        for file in present
+        if (known := index.of(file)) and not known.error
+        for start in (known.window_starts & starts) | before.get(file.name, set())
+        if ingested.get((file.name, start), ("", 0))[0] != file.fingerprint
+    ]
+    _write(lake, cursor, use_case, held, commit)
+
+
+def remember_table(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    states: Mapping[datetime, WindowState],
+    snapshot: int,
+    commit: Commit,
+) -> None:
+    """Note which states of a table's rows the windows hold now, by start of window."""
+    table = use_case.sources[source].table
+    ingested = read_ingested(lake, cursor, use_case, source)
+    held = [
+        (source, table, state.fingerprint, start, snapshot)
+        for start, state in states.items()
+        if ingested.get((table, start), ("", 0))[0] != state.fingerprint
+        and (state.mark or (table, start) in ingested)
+    ]
+    _write(lake, cursor, use_case, held, commit)
+
+
+def _write(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    held: list[tuple[str, str, str, datetime, int]],
+    commit: Commit,
+) -> None:
+    if held:
+        columns = [list(column) for column in zip(*held, strict=True)]
+        cursor.execute(
+            """CREATE OR REPLACE TEMP TABLE __ingestions AS SELECT
+            unnest(?::VARCHAR[]) AS source, unnest(?::VARCHAR[]) AS file,
+            unnest(?::VARCHAR[]) AS fingerprint, unnest(?::TIMESTAMP[]) AS window_start,
+            unnest(?::BIGINT[]) AS snapshot""",
+            columns,
+        )
+        append(lake, cursor, ingestions_table(use_case), "FROM temp.__ingestions", commit)
