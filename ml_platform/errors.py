@@ -38,6 +38,7 @@ PlatformError
 │   └── RunFailed        a run or a backfill did not come to a good end
 └── RequestError         a request cannot be answered
     ├── RequestRefused   it is not as it should be: which column, what is wrong
+    │   ├── RuleBroken        a row to predict breaks a rule of its source: which row, which rule
     │   ├── ParameterRefused  one parameter of what is to be done is not as it should be
     │   └── UnsupportedMedia  its body is in a form that is not read
     ├── KeyReused        another request was made with this Idempotency-Key
@@ -248,6 +249,22 @@ class RequestRefused(RequestError):
     def __init__(self, problem: str, column: str | None = None) -> None:
         self.column = column
         super().__init__(f"column '{column}': {problem}" if column else problem)
+
+
+class RuleBroken(RequestRefused):
+    """A row to predict breaks a rule for which rows of its source are quarantined.
+
+    `columns` are those that the rule reads; `row` counts from 0.
+    """
+
+    def __init__(self, source: str, rule: str, columns: tuple[str, ...], row: int) -> None:
+        self.columns, self.row, self.rule = columns, row, rule
+        problem = f"row {row} breaks the rule '{rule}' of {source}; a batch would not predict it"
+        if len(columns) == 1:
+            super().__init__(problem, columns[0])
+        else:
+            named = ", ".join(f"'{column}'" for column in columns)
+            super().__init__(f"columns {named}: {problem}")
 
 
 class ParameterRefused(RequestRefused):

@@ -10,6 +10,7 @@ import pytest
 
 from ml_platform.errors import ExampleRefused, NotPublished
 from ml_platform.features import (
+    OnlineFeatures,
     OnlineStore,
     assemble,
     compute_features,
@@ -102,6 +103,12 @@ def test_a_row_is_joined_up_to_its_time_to_live_and_not_beyond(
     )
     found = online_features(online_store, use_case, asked)["pace__late"]
     assert found.isna().tolist() == [True, False, False, True]
+    features = OnlineFeatures(online_store, use_case)
+    moments = asked["event_time"].dt.as_unit("us").astype("int64").tolist()
+    looked_up = features.look_up({"trip": [str(first["trip"])] * 4}, moments)
+    assert looked_up.outcomes == {"pace": ["missing", "found", "found", "expired"]}
+    assert features.look_up({"trip": [None, "x"]}, moments[:2]).outcomes["pace"] == ["missing"] * 2
+    features.close()
 
 
 def test_nothing_is_found_for_a_key_that_is_missing_or_unknown(

@@ -271,12 +271,17 @@ def test_features_looked_up_online_are_those_joined_offline_to_the_bit(
     pd.testing.assert_frame_equal(online, offline, check_exact=True)
     reader, features = RequestReader(case), OnlineFeatures(online_store, case)
     quick = reader.read(rows)
-    inputs = {**quick.inputs, **features.columns(quick.keys, quick.moments)}
+    looked_up = features.look_up(quick.keys, quick.moments)
+    inputs = {**quick.inputs, **looked_up.columns}
     pd.testing.assert_frame_equal(
         pd.DataFrame(inputs), offline[list(case.model_columns)], check_exact=True
     )
+    for view, outcomes in looked_up.outcomes.items():
+        columns = [column for column in inputs if column.startswith(f"{view}__")]
+        joined_to_nothing = offline[columns].isna().all(axis="columns")
+        assert [outcome != "found" for outcome in outcomes] == joined_to_nothing.tolist()
     alone = [reader.read([row]) for row in rows[:50]]
-    found = pd.concat([pd.DataFrame(features.columns(r.keys, r.moments)) for r in alone])
+    found = pd.concat([pd.DataFrame(features.look_up(r.keys, r.moments).columns) for r in alone])
     joined = offline[list(found.columns)].head(50)
     pd.testing.assert_frame_equal(found.reset_index(drop=True), joined, check_exact=True)
     reader.close()

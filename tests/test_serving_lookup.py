@@ -10,15 +10,23 @@ from starlette.testclient import TestClient
 
 from ml_platform.features import assemble
 from ml_platform.registry import predict
-from tests.served import Deployment, deployed, rows_of
+from ml_platform.spec.loading import load_use_case
+from tests.served import ROW, Deployment, deployed, rows_of
 from tests.trips_use_case import days
 
 PREDICT = "/predict/trips"
+RULES = """
+    rules: ["distance > 0", "delay < 2000", "city <> 'Boston' or distance < 100"]
+"""
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     with deployed(tmp_path_factory.mktemp("lookup"), online=True) as made:
+        spec = made.use_case.folder / "use_case.yaml"
+        begun = spec.read_text()
+        spec.write_text(begun.replace("delay: DOUBLE}\n", "delay: DOUBLE}" + RULES))
+        assert load_use_case(made.use_case.folder).sources["trips"].rules
         yield made
 
 
@@ -36,6 +44,53 @@ def test_rows_by_key_get_the_bits_of_the_batch_path(
     assert answer.get("version") == 1, answer
     found = {r["trip"]: p["probability"] for r, p in zip(rows, answer["predictions"], strict=True)}
     assert found == expected
+
+
+def test_each_row_names_the_views_that_held_nothing_for_it(client: TestClient) -> None:
+    known = rows_of(30)[0]
+    unknown, older = {**known, "trip": 7}, {**known, "started_at": "2024-04-02T12:00:00Z"}
+    rows = client.post(PREDICT, json={"rows": [known, unknown, older]}).json()["predictions"]
+    assert [row["not_found"] for row in rows] == [{}, {"pace": "missing"}, {"pace": "expired"}]
+    assert rows[1]["probability"] == rows[2]["probability"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "columns", "rule"),
+    [
+        ({"distance": -5}, ["distance"], "distance > 0"),
+        (
+            {"city": "Boston", "distance": 100},
+            ["city", "distance"],
+            "city <> 'Boston' or distance < 100",
+        ),
+    ],
+)
+def test_a_row_that_a_batch_would_not_predict_is_refused_with_the_rule(
+    client: TestClient, changes: dict[str, object], columns: list[str], rule: str
+) -> None:
+    rows = [rows_of(30)[0], {**rows_of(30)[1], **changes}]
+    inputs = [ROW, {**ROW, **changes}]
+    tensors = [
+        {"name": name, "shape": [2], "datatype": kind, "data": [row[name] for row in inputs]}
+        for name, kind in {"city": "BYTES", "distance": "FP64", "pace__pace": "FP64"}.items()
+    ]
+    for path, body in {
+        PREDICT: {"rows": rows},
+        "/mlflow/trips/invocations": {"dataframe_records": inputs},
+        "/v2/models/trips/infer": {"inputs": tensors},
+    }.items():
+        answer = client.post(path, json=body)
+        problem = answer.json()
+        assert answer.status_code == 422, problem
+        assert [problem[name] for name in ("columns", "row", "rule")] == [columns, 1, rule]
+        assert f"row 1 breaks the rule '{rule}'" in problem["detail"]
+
+
+def test_a_rule_of_which_a_value_is_missing_holds_as_in_a_batch(client: TestClient) -> None:
+    row = {**rows_of(30)[0], "distance": None}
+    assert client.post(PREDICT, json={"rows": [row]}).status_code == 200
+    records = {"dataframe_records": [{**ROW, "distance": None}]}
+    assert client.post("/mlflow/trips/invocations", json=records).status_code == 200
 
 
 def test_without_an_event_time_it_is_now_and_features_are_too_old(client: TestClient) -> None:
@@ -66,15 +121,16 @@ def test_a_wrong_value_is_refused_with_its_column(
 
 
 def test_one_callers_mistake_does_not_fail_the_others(deployment: Deployment) -> None:
-    good, bad = rows_of(30)[0], {**rows_of(30)[1], "distance": "far"}
+    good = rows_of(30)[0]
+    bad, broken = {**good, "distance": "far"}, {**good, "distance": -5}
 
     async def ask(address: str) -> list[int]:
         async with httpx2.AsyncClient(base_url=f"http://{address}") as client:
-            asked = (client.post(PREDICT, json={"rows": [row]}) for row in [good, bad] * 10)
+            asked = (client.post(PREDICT, json={"rows": [row]}) for row in [good, bad, broken] * 10)
             return [answer.status_code for answer in await asyncio.gather(*asked)]
 
     with deployment.served() as served:
-        assert asyncio.run(ask(served.http)) == [200, 400] * 10
+        assert asyncio.run(ask(served.http)) == [200, 400, 422] * 10
 
 
 def test_a_column_that_is_not_sent_is_named(client: TestClient) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from ml_platform.settings import Settings
-from tests.served import ROW, Deployment, deploy, deployed
+from tests.served import ROW, Deployment, deploy, deployed, rows_of
 
 INVOKE = "/mlflow/trips/invocations"
 GOOD = {"dataframe_records": [ROW]}
@@ -61,6 +61,18 @@ def test_requests_are_counted_by_use_case_protocol_and_status(client: TestClient
     role = {"use_case": "trips", "role": "champion"}
     assert value(client, "ml_platform_version", **role) == 1
     assert value(client, "ml_platform_batch_rows_sum", **role) == 2
+
+
+def test_look_ups_are_counted_by_what_they_found(client: TestClient) -> None:
+    known = rows_of(30)[0]
+    unknown, older = {**known, "trip": 7}, {**known, "started_at": "2024-04-02T12:00:00Z"}
+    of = {"use_case": "trips", "view": "pace"}
+    for found, rows in ((0, []), (2, [known, known, unknown]), (3, [known, older])):
+        if rows:
+            client.post("/predict/trips", json={"rows": rows})
+        assert value(client, "ml_platform_lookups_total", outcome="found", **of) == found
+    for outcome in ("expired", "missing"):
+        assert value(client, "ml_platform_lookups_total", outcome=outcome, **of) == 1
 
 
 def test_facts_of_lake_and_online_store_are_metrics(client: TestClient) -> None:

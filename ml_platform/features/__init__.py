@@ -4,7 +4,14 @@ from ml_platform.features.feedback import best_sql, given_sql, has_feedback
 from ml_platform.features.feedback_counts import FeedbackCounts, count_feedback
 from ml_platform.features.frame import assemble, join_sql, split_by_window
 from ml_platform.features.leak import LeakReport, check_leak
-from ml_platform.features.online import OnlineFeatures, online_features, open_online_store
+from ml_platform.features.online import (
+    OUTCOMES,
+    LookedUp,
+    OnlineFeatures,
+    Outcome,
+    online_features,
+    open_online_store,
+)
 from ml_platform.features.online_store import OnlineStore
 from ml_platform.features.publishing import Published, publish, publish_views
 from ml_platform.features.requests import (
@@ -13,6 +20,7 @@ from ml_platform.features.requests import (
     needed_columns,
     request_columns,
 )
+from ml_platform.features.rules import InputRules
 from ml_platform.features.views import (
     compute_features,
     compute_labels,
@@ -25,10 +33,14 @@ from ml_platform.features.views import (
 )
 
 __all__ = [
+    "OUTCOMES",
     "FeedbackCounts",
+    "InputRules",
     "LeakReport",
+    "LookedUp",
     "OnlineFeatures",
     "OnlineStore",
+    "Outcome",
     "Published",
     "RequestReader",
     "Requested",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -22,6 +22,9 @@ from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
 
 REDIS = ("redis://", "rediss://", "unix://")
+Outcome: TypeAlias = Literal["found", "expired", "missing"]
+"""What a look-up found: a row, one that is older than the view's ttl, or none of that entity."""
+OUTCOMES: tuple[Outcome, ...] = ("found", "expired", "missing")
 
 
 def open_online_store(settings: Settings) -> OnlineStore:
@@ -44,6 +47,16 @@ def open_online_store(settings: Settings) -> OnlineStore:
     return RedisStore(uri)
 
 
+@dataclass(frozen=True)
+class LookedUp:
+    """Features of rows, in the order of the rows."""
+
+    columns: dict[str, NDArray[Any]]
+    """`<view>__<feature>`: float64 with NaN, text with None."""
+    outcomes: dict[str, list[Outcome]]
+    """By view. Where it is not `found`, the join has no row either and the features are missing."""
+
+
 class OnlineFeatures:
     """Looks up the features of one use case; threads may share one.
 
@@ -60,10 +73,8 @@ class OnlineFeatures:
         """Let go of what reading keys needs; the store stays open."""
         self._texts.close()
 
-    def columns(
-        self, keys: Mapping[str, Sequence[str | None]], moments: Sequence[int]
-    ) -> dict[str, NDArray[Any]]:
-        """Features by column, `<view>__<feature>`: float64 with NaN, text with None.
+    def look_up(self, keys: Mapping[str, Sequence[str | None]], moments: Sequence[int]) -> LookedUp:
+        """Features of entities as known at moments.
 
         keys: texts by key column, each of the length of `moments`, which are event times in
         microseconds since 1970 in UTC; `RequestReader.read` yields both.
@@ -83,21 +94,24 @@ class OnlineFeatures:
                 places[name].append(place)
         found = self._store.read(self._use_case.name, {n: list(asked[n]) for n in asked})
         columns: dict[str, NDArray[Any]] = {}
+        outcomes: dict[str, list[Outcome]] = {}
         for name, view in self._views.items():
             rows = [
                 view.row(answer, lookup.moment)
                 for answer, lookup in zip(found[name], asked[name], strict=True)
             ]
             # The last row is that of places without an entity, at -1.
-            rows.append(view.nothing)
-            columns |= view.columns([rows[place] for place in places[name]])
-        return columns
+            rows.append(("missing", view.nothing))
+            chosen = [rows[place] for place in places[name]]
+            outcomes[name] = [outcome for outcome, _ in chosen]
+            columns |= view.columns([row for _, row in chosen])
+        return LookedUp(columns, outcomes)
 
     def frame(self, examples: pd.DataFrame) -> pd.DataFrame:
         """Features of examples as `assemble` yields them, with the examples' index.
 
         examples: the columns that features are joined by, in any form their types are written in,
-        and `event_time`, aware. Raises as `columns` does, ExampleRefused for what is missing.
+        and `event_time`, aware. Raises as `look_up` does, ExampleRefused for what is missing.
         """
         missing = [c for c in (*join_keys(self._use_case), "event_time") if c not in examples]
         if missing:
@@ -110,7 +124,7 @@ class OnlineFeatures:
             for column in join_keys(self._use_case)
         }
         moments = times.as_unit("us").astype("int64").tolist()
-        return pd.DataFrame(self.columns(keys, moments), index=examples.index)
+        return pd.DataFrame(self.look_up(keys, moments).columns, index=examples.index)
 
 
 def online_features(store: OnlineStore, use_case: UseCase, examples: pd.DataFrame) -> pd.DataFrame:
@@ -154,15 +168,15 @@ class _View:
             decoder=msgspec.msgpack.Decoder(dict[str, Any]),
         )
 
-    def row(self, answer: Found | None, moment: int) -> dict[str, Any]:
+    def row(self, answer: Found | None, moment: int) -> tuple[Outcome, dict[str, Any]]:
         """Feature values of an answer, none where it is too old; the comparison of the join."""
         if answer is None:
-            return self.nothing
+            return "missing", self.nothing
         event_time, payload = answer
         if moment - event_time > self.ttl:
-            return self.nothing
+            return "expired", self.nothing
         # A feature that was added after the row was stored has no value, as in the lake.
-        return self.nothing | self.decoder.decode(payload)
+        return "found", self.nothing | self.decoder.decode(payload)
 
     def columns(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
         found: dict[str, NDArray[Any]] = {}

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from ml_platform.errors import ExampleRefused, QueryFailed
 from ml_platform.features.frame import as_model_input, example_items, join_keys
 from ml_platform.features.keys import SHOWN, key_sql, plain_text, read_value
+from ml_platform.features.rules import first_broken_sql, refuse_broken, rules_over
 from ml_platform.sources.contract import failed_sql, type_names, typed_sql
 from ml_platform.spec.lineage import columns_read
 from ml_platform.spec.queries import is_numeric, literal, quote
 from ml_platform.spec.use_case import UseCase
 
-MOMENT, FAILED, KEY = "__moment", "__failed", "__key "
-CHECKED = (FAILED, f"epoch_us(CAST(event_time AS TIMESTAMPTZ)) AS {MOMENT}")
+MOMENT, FAILED, BROKEN, KEY = "__moment", "__failed", "__broken", "__key "
+CHECKED = (FAILED, BROKEN, f"epoch_us(CAST(event_time AS TIMESTAMPTZ)) AS {MOMENT}")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class RequestReader:
         self._given: list[list[str | None]] = []
         self._use_case = use_case
         self._columns = list(needed_columns(use_case))
-        self._event_time = use_case.sources[use_case.examples.source].event_time
+        source = use_case.sources[use_case.examples.source]
+        self._event_time = source.event_time
+        self._rules = rules_over(source, self._columns)
         self._connection = duckdb.connect(config={"threads": 1})
         self._connection.execute("SET enable_external_access = false")
         self._connection.execute(f"SET TimeZone = {literal(use_case.timezone)}")
@@ -60,7 +63,8 @@ class RequestReader:
             "VARCHAR[]",
             side_effects=True,
         )
-        examples = f"(SELECT {FAILED}, {example_items(use_case)} FROM ({self._source_sql()}))"
+        items = f"{FAILED}, {BROKEN}, {example_items(use_case)}"
+        examples = f"(SELECT {items} FROM ({self._source_sql()}))"
         self._connection.execute(f"PREPARE quick AS {self._quick_sql(examples)}")
         self._connection.execute(f"PREPARE framed AS {self._frame_sql(examples)}")
 
@@ -72,12 +76,14 @@ class RequestReader:
 
         rows: values by source column, at least `needed_columns`; others are ignored.
         Raises ExampleRefused where a row lacks a column, an event time, or has a value that is not
-        of its column's type, QueryFailed where a request column cannot be computed of its values.
+        of its column's type, RuleBroken where it breaks a rule of its source that reads no more
+        than these columns, QueryFailed where a request column cannot be computed of its values.
         """
         given = self._taken(rows)
         with self._lock:
             found: dict[str, NDArray[Any]] = self._run("quick", given).fetchnumpy()  # type: ignore[assignment]
-        self._refuse(given, found[FAILED], np.ma.getmaskarray(found[MOMENT]))
+        untimed = np.ma.getmaskarray(found[MOMENT])
+        self._refuse(given, found[FAILED], untimed, found[BROKEN])
         request = self._use_case.examples.request
         return Requested(
             moments=[int(moment) for moment in found[MOMENT]],
@@ -100,8 +106,9 @@ class RequestReader:
         given = self._taken(rows)
         with self._lock:
             table = self._run("framed", given).to_arrow_table()
-        self._refuse(given, table[FAILED].to_numpy(), table[MOMENT].is_null().to_numpy())
-        frame: pd.DataFrame = table.drop_columns([FAILED, MOMENT]).to_pandas()
+        untimed = table[MOMENT].is_null().to_numpy()
+        self._refuse(given, table[FAILED].to_numpy(), untimed, table[BROKEN].to_numpy())
+        frame: pd.DataFrame = table.drop_columns([FAILED, BROKEN, MOMENT]).to_pandas()
         return frame
 
     def _run(self, statement: str, given: list[list[str | None]]) -> duckdb.DuckDBPyConnection:
@@ -139,7 +146,8 @@ class RequestReader:
         named = ", ".join(quote(column) for column in self._columns)
         failed = " OR ".join(checks) or "false"
         return (
-            f"SELECT {named}, {failed} AS {FAILED}{self._known_at_sql()} "
+            f"SELECT {named}, {failed} AS {FAILED}, "
+            f"{first_broken_sql(self._rules)} AS {BROKEN}{self._known_at_sql()} "
             f"FROM (SELECT *, {typed} FROM (SELECT {given}))"
         )
 
@@ -169,7 +177,11 @@ class RequestReader:
         return [as_model_input(quote(c), kind, c) for c, kind in request.items()]
 
     def _refuse(
-        self, given: list[list[str | None]], failed: NDArray[Any], untimed: NDArray[Any]
+        self,
+        given: list[list[str | None]],
+        failed: NDArray[Any],
+        untimed: NDArray[Any],
+        broken: NDArray[Any],
     ) -> None:
         if failed.any():
             with self._lock:
@@ -179,6 +191,7 @@ class RequestReader:
                             raise ExampleRefused(column, f"'{value[:SHOWN]}' is not {kind}")
         if untimed.any():
             raise ExampleRefused(self._event_time, "is missing; a row to predict has an event time")
+        refuse_broken(self._use_case.examples.source, self._rules, broken)
 
     def _is_of(self, kind: str, value: str) -> bool:
         return read_value(self._connection, kind, value)[1]
@@ -199,7 +212,8 @@ def request_columns(
     """Entity, `event_time` and request columns of rows, equal to those of `assemble`; join keys.
 
     rows: values by source column, at least `needed_columns`. A frame keeps its index.
-    Raises ExampleRefused where a row lacks a column or has a value that is not of its type.
+    Raises ExampleRefused where a row lacks a column or has a value that is not of its type,
+    RuleBroken where it breaks a rule of its source.
     """
     reader = RequestReader(use_case)
     try:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ml_platform.errors import ExampleRefused, RequestRefused
-from ml_platform.features import OnlineFeatures, RequestReader, needed_columns
+from ml_platform.features import OnlineFeatures, Outcome, RequestReader, needed_columns
 from ml_platform.features.online_store import OnlineStore
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.inputs import Inputs, check_columns
@@ -32,11 +32,24 @@ class Found:
     """Texts of the entity's columns, and of those that features were looked up by."""
     moments: Sequence[int]
     """Event times, in microseconds since 1970 in UTC."""
+    outcomes: Mapping[str, Sequence[Outcome]]
+    """What the look-ups of each feature view found."""
+
+    @property
+    def not_found(self) -> list[dict[str, Outcome]]:
+        """Of each row, the views that hold nothing for it, and why."""
+        lacking: list[dict[str, Outcome]] = [{} for _ in self.moments]
+        for view, outcomes in self.outcomes.items():
+            for row, outcome in enumerate(outcomes):
+                if outcome != "found":
+                    lacking[row][view] = outcome
+        return lacking
 
     def cut(self, part: slice) -> "Found":
         """Some of the rows."""
         keys = {name: values[part] for name, values in self.keys.items()}
-        return Found(self.inputs.cut(part), keys, self.moments[part])
+        outcomes = {view: each[part] for view, each in self.outcomes.items()}
+        return Found(self.inputs.cut(part), keys, self.moments[part], outcomes)
 
 
 class Lookup:
@@ -82,16 +95,18 @@ class Lookup:
     def complete(self, examples: Examples, model: ModelVersion, known_categories: bool) -> Found:
         """Compute the request columns and look the features up.
 
-        Raises RequestRefused, OnlineStoreError.
+        Raises RequestRefused, RuleBroken, OnlineStoreError.
         """
         try:
             requested = self._reader.read(examples.rows)
         except ExampleRefused as error:
             raise RequestRefused(error.problem, error.column) from None
-        features = self._features.columns(requested.keys, requested.moments)
-        columns = {**requested.inputs, **features}
+        features = self._features.look_up(requested.keys, requested.moments)
+        columns = {**requested.inputs, **features.columns}
         # What was looked up is what training saw: only what the caller sent can be odd.
         sent = {name: columns[name] for name in requested.inputs if name in model.columns}
         inputs = check_columns(model, sent, known_categories=known_categories, only=sent.keys())
         arrays = {name: inputs.columns.get(name, columns[name]) for name in model.columns}
-        return Found(Inputs(arrays, inputs.rows), requested.keys, requested.moments)
+        return Found(
+            Inputs(arrays, inputs.rows), requested.keys, requested.moments, features.outcomes
+        )

@@ -6,7 +6,7 @@ variable PROMETHEUS_MULTIPROC_DIR names; `serve` makes one. Without it a process
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from ml_platform.features import OUTCOMES, Outcome
 from ml_platform.serving.versions.live import LiveVersions, Swap
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -76,6 +77,10 @@ class Metrics:
             "ml_platform_log_records", "Records of the request log, kept, or lost to a full disk.",
             ["use_case", "outcome"], registry=registry,
         )  # fmt: skip
+        self.lookups = Counter(
+            "ml_platform_lookups", "Features looked up for rows by key: found, expired, missing.",
+            ["use_case", "view", "outcome"], registry=registry,
+        )  # fmt: skip
 
     def answered(
         self, use_case: str, protocol: str, status: str, seconds: float, error: str
@@ -94,6 +99,18 @@ class Metrics:
     def logged(self, use_case: str, records: int, *, kept: bool) -> None:
         """Count records of the request log, and those that could not be written."""
         self.log_records.labels(use_case, "kept" if kept else "lost").inc(records)
+
+    def lookups_begin(self, use_case: str, views: Iterable[str]) -> None:
+        """Show that nothing was looked up yet, of which rates are taken."""
+        for view in views:
+            for outcome in OUTCOMES:
+                self.lookups.labels(use_case, view, outcome)
+
+    def looked_up(self, use_case: str, outcomes: Mapping[str, Sequence[Outcome]]) -> None:
+        """Count what the look-ups of each view found."""
+        for view, found in outcomes.items():
+            for outcome in set(found):
+                self.lookups.labels(use_case, view, outcome).inc(found.count(outcome))
 
     def refresh_failed(self) -> None:
         """Count a look at the lake that failed."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
 from ml_platform.errors import PlatformError, RequestTooLarge
+from ml_platform.features import InputRules
 from ml_platform.features.online_store import OnlineStore
 from ml_platform.registry import ModelVersion, predict
 from ml_platform.serving.batches import Batches
@@ -73,7 +74,11 @@ class Service:
         self.live, self.settings = live, settings
         self.records, self._metrics = records, metrics
         self._ids = PredictionIds()
-        self._lookups = {name: Lookup(live.of(name).use_case, store) for name in live.names}
+        cases = [live.of(name).use_case for name in live.names]
+        self._lookups = {case.name: Lookup(case, store) for case in cases}
+        self._rules = {case.name: InputRules(case) for case in cases}
+        for case in cases:
+            metrics.lookups_begin(case.name, case.model_views)
         # One thread: models share a core better one after the other than all at once.
         self._thread = ThreadPoolExecutor(1, "predict", initializer=_use_one_core)
         self._batches = self._queue("champion", "live", self._thread)
@@ -102,6 +107,8 @@ class Service:
             thread.shutdown(wait=False, cancel_futures=True)
         for lookup in self._lookups.values():
             lookup.close()
+        for rules in self._rules.values():
+            rules.close()
         self.records.close()
 
     async def predict(
@@ -114,7 +121,7 @@ class Service:
         """Predict rows given as the columns of the model.
 
         version: only this one may answer. call: what the log tells of the request.
-        Raises RequestError, ModelRefused.
+        Raises RequestError (RuleBroken too), ModelRefused.
         """
         live, model = self.live.of(name), self.live.model(name, version)
         self._limit(max((len(values) for values in columns.values()), default=0))
@@ -274,6 +281,8 @@ class Service:
         inputs, found = self._completed(asked)
         with traced("predict", _traces(asked), inputs.rows):
             predicted = predict(case, model, inputs.frame())
+        if found is not None:
+            self._metrics.looked_up(case.name, found.outcomes)
         columns = {name: predicted[name].to_numpy() for name in case.prediction_columns}
         answers = []
         last = 0
@@ -296,7 +305,9 @@ class Service:
             with traced("look up", _traces(asked), len(examples)):
                 found = lookup.complete(Examples(examples), model, _is_strict(case))
             return found.inputs, found
-        return Inputs.together([e.content for e in asked if isinstance(e.content, Inputs)]), None
+        inputs = Inputs.together([e.content for e in asked if isinstance(e.content, Inputs)])
+        self._rules[case.name].check(inputs.columns)
+        return inputs, None
 
 
 def _use_one_core() -> None:

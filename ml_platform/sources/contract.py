@@ -86,8 +86,7 @@ class Contract:
             f"THEN {literal(f'{event} is too far ahead for any calendar')} END",
             f"CASE WHEN __event < {self._begins} THEN {early} || CAST(__event AS VARCHAR) END",
             *(
-                f"CASE WHEN TRY(coalesce(({rule}), true)) IS NOT TRUE "
-                f"THEN {literal(f'breaks the rule: {rule}')} END"
+                f"CASE WHEN {broken_sql(rule)} THEN {literal(f'breaks the rule: {rule}')} END"
                 for rule in source.rules
             ),
             f"CASE WHEN __event IS NOT NULL AND __known IS NULL "
@@ -122,6 +121,11 @@ def failed_sql(raw: str, typed: str, kind: str) -> str:
     if kind in FLOATS:
         failed += f" AND TRY_CAST({raw} AS DOUBLE) IS NULL"
     return failed
+
+
+def broken_sql(rule: str) -> str:
+    """Whether a row breaks a rule: where that is false or fails, and not where it is null."""
+    return f"TRY(coalesce(({rule}), true)) IS NOT TRUE"
 
 
 def instant(moment: datetime) -> str:

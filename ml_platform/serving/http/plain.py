@@ -47,4 +47,6 @@ def predictions_of(answer: Answer) -> list[dict[str, Any]]:
         "id": answer.ids,
         **{name: values.tolist() for name, values in answer.columns.items()},
     }
+    if answer.found is not None:
+        columns["not_found"] = answer.found.not_found
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

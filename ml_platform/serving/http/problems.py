@@ -1,6 +1,6 @@
 """Errors as HTTP answers: problem+json, RFC 9457."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -33,6 +33,7 @@ from ml_platform.errors import (
     RequestRefused,
     RequestTooLarge,
     RollbackRefused,
+    RuleBroken,
     RunUnknown,
     TableNotFound,
     Unauthenticated,
@@ -45,6 +46,8 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     NotServed: HTTPStatus.NOT_FOUND,
     ModelNotFound: HTTPStatus.NOT_FOUND,
     RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    # Values of their types that landing rows may not have.
+    RuleBroken: HTTPStatus.UNPROCESSABLE_ENTITY,
     # The rows passed every check and the model still cannot: an imputer is missing, say.
     ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     # Values of their types that the use case's SQL cannot compute with: a sum overflows, say.
@@ -76,7 +79,10 @@ AWAY_SECONDS = 30
 
 
 def problem(
-    status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None, **more: str | int
+    status: HTTPStatus,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    **more: str | int | Sequence[str],
 ) -> Response:
     """An answer that says what went wrong."""
     body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
@@ -102,7 +108,7 @@ def answer_error(error: PlatformError) -> Response:
         HTTPStatus.INTERNAL_SERVER_ERROR,
     )
     headers: dict[str, str] = {}
-    more: dict[str, str | int] = {}
+    more: dict[str, str | int | Sequence[str]] = {}
     if isinstance(error, Overloaded | RateExceeded):
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, OrchestratorAway | RegistryAway):
@@ -115,6 +121,8 @@ def answer_error(error: PlatformError) -> Response:
         more |= {"permission": error.permission, "use_case": error.use_case[:60]}
     if isinstance(error, RequestRefused) and error.column is not None:
         more["column"] = error.column
+    if isinstance(error, RuleBroken):
+        more |= {"columns": error.columns, "row": error.row, "rule": error.rule}
     return problem(status, str(error), headers, **more)
 
 

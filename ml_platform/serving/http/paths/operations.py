@@ -44,6 +44,13 @@ PROBLEM = {
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong and what to do about it."},
         "column": {"type": "string", "description": "The column at fault, where it is one."},
+        "columns": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "What the broken rule is about.",
+        },
+        "row": {"type": "integer", "description": "Which row breaks the rule, counted from 0."},
+        "rule": {"type": "string", "description": "The rule of the source that a row breaks."},
         "field": {"type": "string", "description": "The parameter at fault, where it is one."},
         "permission": {"type": "string", "description": "What the caller lacks."},
         "use_case": {"type": "string", "description": "What the caller lacks it for."},
@@ -56,7 +63,7 @@ PROBLEMS = {
     404: "No such use case, or no such version of it, is served.",
     413: "Too many bytes or rows.",
     415: "The body is in a form that is not read: send JSON, as it is or packed with gzip.",
-    422: "The rows are sound and the model cannot predict them.",
+    422: "A row breaks a rule of its source, or is sound and the model cannot predict it.",
     429: "This caller asks too often; Retry-After says when to ask again.",
     503: "It cannot be answered in time, or what is needed for it is away; ask again, where there "
     "is a Retry-After, then.",

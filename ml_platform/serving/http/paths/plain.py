@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ml_platform.features import needed_columns
+from ml_platform.features import OUTCOMES, needed_columns
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.http.paths.operations import (
     OF_PREDICTIONS,
@@ -17,6 +17,8 @@ from ml_platform.serving.http.paths.operations import (
 )
 from ml_platform.serving.http.paths.samples import key_row
 from ml_platform.spec.use_case import UseCase
+
+NOT_FOUND = [outcome for outcome in OUTCOMES if outcome != "found"]
 
 
 def plain_paths(served: Served) -> Paths:
@@ -79,4 +81,11 @@ def _prediction(case: UseCase) -> dict[str, Schema]:
             columns[name] = {"type": "object", "additionalProperties": {"type": "number"}}
         else:
             columns[name] = {"type": "string" if kind == "VARCHAR" else "number"}
+    columns["not_found"] = {
+        "type": "object",
+        "description": "Feature views whose features were missing, and why: their newest row is "
+        "too old (`expired`), or there is none of the entity (`missing`).",
+        "properties": {view: {"enum": NOT_FOUND} for view in case.model_views},
+        "additionalProperties": False,
+    }
     return columns

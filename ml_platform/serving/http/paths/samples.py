@@ -1,5 +1,6 @@
 """Values that examples are made of: those of the model's reference sample, or else made up."""
 
+from datetime import timedelta
 from typing import Any
 
 import pandas as pd
@@ -22,14 +23,18 @@ def model_row(model: ModelVersion) -> dict[str, Any]:
 
 
 def key_row(use_case: UseCase, model: ModelVersion) -> dict[str, Any]:
-    """What a caller knows of a row: columns of the examples' source."""
-    known = model_row(model)
+    """What a caller knows of a row: columns of the examples' source.
+
+    Made-up times follow one another as their columns do, since rules often say so of them.
+    """
+    known, needed = model_row(model), needed_columns(use_case)
+    first = list(needed).index(use_case.sources[use_case.examples.source].event_time)
     return {
         name: _typed(known[name], kind)
         # Models are given times as numbers, which nobody writes.
         if name in known and not kind.startswith(TIMES)
-        else _made_up(kind, model)
-        for name, kind in needed_columns(use_case).items()
+        else _made_up(kind, model, place - first)
+        for place, (name, kind) in enumerate(needed.items())
     }
 
 
@@ -60,11 +65,11 @@ def _typed(value: Any, kind: str) -> Any:
     return int(value) if is_whole else value
 
 
-def _made_up(kind: str, model: ModelVersion) -> Any:
+def _made_up(kind: str, model: ModelVersion, step: int = 0) -> Any:
     if kind.startswith("TIMESTAMP"):
-        return model.cutoff.isoformat()
+        return (model.cutoff + timedelta(hours=step)).isoformat()
     if kind == "DATE":
-        return model.cutoff.date().isoformat()
+        return (model.cutoff + timedelta(days=step)).date().isoformat()
     if kind == "BOOLEAN":
         return True
     return "1" if kind == "VARCHAR" else 1

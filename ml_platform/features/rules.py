@@ -1,0 +1,152 @@
+"""The rules of the examples' source, for rows to predict that were not ingested.
+
+A row that breaks one when it lands is quarantined and never predicted, so nor is it on request.
+Whether it does DuckDB says both times, of values of the source's types.
+"""
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+from numpy.typing import NDArray
+
+from ml_platform.errors import RuleBroken
+from ml_platform.sources.contract import broken_sql, type_names, typed_sql
+from ml_platform.spec.inputs import Source
+from ml_platform.spec.lineage import columns_read
+from ml_platform.spec.queries import is_numeric, literal, quote
+from ml_platform.spec.use_case import UseCase
+
+TIMES = ("TIMESTAMP", "DATE")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of a source."""
+
+    sql: str
+    columns: tuple[str, ...]
+    """Those that it reads."""
+
+
+def rules_over(source: Source, columns: Collection[str]) -> tuple[Rule, ...]:
+    """The rules of a source that read nothing but some of its columns."""
+    known = dict.fromkeys((*source.columns, "known_at"))
+    rules = (Rule(sql, columns_read([sql], known)) for sql in source.rules)
+    return tuple(rule for rule in rules if {*rule.columns} <= {*columns})
+
+
+def first_broken_sql(rules: Sequence[Rule]) -> str:
+    """The number of the first rule that a row breaks, from 1; 0 where it breaks none.
+
+    Not null: a third of what judging a row takes would be making numpy's mask of it.
+    """
+    cases = " ".join(f"WHEN {broken_sql(r.sql)} THEN {number}" for number, r in enumerate(rules, 1))
+    return f"CASE {cases} ELSE 0 END" if cases else "0"
+
+
+def refuse_broken(source: str, rules: Sequence[Rule], broken: NDArray[Any]) -> None:
+    """Refuse rows of which one breaks a rule.
+
+    broken: what `first_broken_sql` says of each. Raises RuleBroken.
+    """
+    if broken.any():
+        row = int((broken != 0).argmax())
+        rule = rules[int(broken[row]) - 1]
+        raise RuleBroken(source, rule.sql, rule.columns, row)
+
+
+class InputRules:
+    """Judges rows that come as columns of a model; threads take turns.
+
+    A column is the source's own where the examples select it as it stands: not what is computed,
+    whatever its name, and no time, which models are given as a number. Only rules that read
+    nothing else can be judged. Where there is one, a row takes about 0.05 ms.
+    """
+
+    def __init__(self, use_case: UseCase) -> None:
+        declared = use_case.examples
+        self._name, self._source = declared.source, use_case.sources[declared.source]
+        self._lock = threading.Lock()
+        self._given: list[list[Any]] = []
+        self._prepared: dict[frozenset[str], _Judged] = {}
+        self._connection = duckdb.connect(config={"threads": 1})
+        self._connection.execute("SET enable_external_access = false")
+        self._connection.execute(f"SET TimeZone = {literal(use_case.timezone)}")
+        types = type_names(self._connection, self._source.columns)
+        items = {item.strip() for item in declared.columns}
+        self._own = {
+            column: kind
+            for column, kind in types.items()
+            if items & {column, quote(column)} and not kind.startswith(TIMES)
+        }
+        # Columns are asked for by a function, see `RequestReader`.
+        for name, kind in (("given_numbers", "DOUBLE[]"), ("given_texts", "VARCHAR[]")):
+            self._connection.create_function(
+                name, lambda number: self._given[number], ["INTEGER"], kind, side_effects=True
+            )
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def check(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Refuse rows of which one breaks a rule.
+
+        columns: of a model, n values each: float64 with NaN, text with None. Raises RuleBroken.
+        """
+        with self._lock:
+            judged = self._judged(frozenset(columns))
+            if not judged.rules:
+                return
+            # Not a number is what stands for a missing one.
+            self._given = [
+                [None if value != value else value for value in columns[column].tolist()]  # noqa: PLR0124
+                for column in judged.columns
+            ]
+            execute = self._connection.execute
+            # Whether any does is asked first: which one takes a fifth longer to say.
+            if execute(f"EXECUTE any{judged.number}").fetchone() is None:
+                return
+            found: dict[str, NDArray[Any]] = execute(f"EXECUTE first{judged.number}").fetchnumpy()  # type: ignore[assignment]
+        refuse_broken(self._name, judged.rules, found["broken"])
+
+    def _judged(self, columns: frozenset[str]) -> "_Judged":
+        # One for each set of columns: a champion may be older than a column that was added since.
+        if columns not in self._prepared:
+            number, rules = (
+                len(self._prepared),
+                rules_over(self._source, self._own.keys() & columns),
+            )
+            read = tuple(dict.fromkeys(column for rule in rules for column in rule.columns))
+            if rules:
+                rows = self._typed_sql(read)
+                any_broken = " OR ".join(broken_sql(rule.sql) for rule in rules)
+                self._connection.execute(
+                    f"PREPARE any{number} AS SELECT 1 FROM ({rows}) WHERE {any_broken}"
+                )
+                self._connection.execute(
+                    f"PREPARE first{number} AS "
+                    f"SELECT {first_broken_sql(rules)} AS broken FROM ({rows})"
+                )
+            self._prepared[columns] = _Judged(number, rules, read)
+        return self._prepared[columns]
+
+    def _typed_sql(self, read: Sequence[str]) -> str:
+        given, typed = [], []
+        for number, column in enumerate(read):
+            kind, raw = self._own[column], f"__raw{number}"
+            function = "given_numbers" if is_numeric(kind) else "given_texts"
+            given.append(f"unnest({function}({number})) AS {raw}")
+            typed.append(f"{typed_sql(raw, kind)} AS {quote(column)}")
+        return f"SELECT {', '.join(typed)} FROM (SELECT {', '.join(given)})"
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What is judged of rows that have the same columns; by which number statements know it."""
+
+    number: int
+    rules: tuple[Rule, ...]
+    columns: tuple[str, ...]
