@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from tests.served import ROW, Deployment, Served, declare, deploy, published
+from tests.served import ROW, Deployment, Served, declare, deploy, published, ruled
 
 REVIEWED = "serving: {log: {}, review: {uncertain: [0.2, 0.8]}}\n"
 
@@ -30,7 +30,7 @@ JSON = {"content-type": "application/json"}
 
 def deploy_all(root: Path) -> Deployment:
     """A model that serves, features online, requests logged, labels and reviews taken."""
-    made = declare(deploy(root), REVIEWED)
+    made = ruled(declare(deploy(root), REVIEWED), "distance < 1000", "distance <> trip")
     made.promote(20)
     published(made)
     return made

@@ -112,6 +112,14 @@ def declare(made: Deployment, text: str) -> Deployment:
     )
 
 
+def ruled(made: Deployment, *rules: str) -> Deployment:
+    """The deployment with rules for its trips."""
+    spec = made.use_case.folder / "use_case.yaml"
+    columns = "delay: DOUBLE}\n"
+    spec.write_text(spec.read_text().replace(columns, f"{columns}    rules: {list(rules)}\n"))
+    return declare(made, "")
+
+
 def published(made: Deployment) -> None:
     """The features of the last days are looked up online."""
     store = open_online_store(made.settings)

@@ -10,24 +10,17 @@ from starlette.testclient import TestClient
 
 from ml_platform.features import assemble
 from ml_platform.registry import predict
-from ml_platform.spec.loading import load_use_case
-from tests.served import ROW, Deployment, deployed, rows_of
+from tests.served import ROW, Deployment, deployed, rows_of, ruled
 from tests.trips_use_case import days
 
 PREDICT = "/predict/trips"
-RULES = """
-    rules: ["distance > 0", "delay < 2000", "city <> 'Boston' or distance < 100"]
-"""
+RULES = ("distance > 0", "delay < 2000", "city <> 'Boston' or distance < 100")
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     with deployed(tmp_path_factory.mktemp("lookup"), online=True) as made:
-        spec = made.use_case.folder / "use_case.yaml"
-        begun = spec.read_text()
-        spec.write_text(begun.replace("delay: DOUBLE}\n", "delay: DOUBLE}" + RULES))
-        assert load_use_case(made.use_case.folder).sources["trips"].rules
-        yield made
+        yield ruled(made, *RULES)
 
 
 def test_rows_by_key_get_the_bits_of_the_batch_path(

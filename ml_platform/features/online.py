@@ -23,7 +23,7 @@ from ml_platform.spec.use_case import UseCase
 
 REDIS = ("redis://", "rediss://", "unix://")
 Outcome: TypeAlias = Literal["found", "expired", "missing"]
-"""What a look-up found: a row, one that is older than the view's ttl, or none of that entity."""
+"""What a look-up found: a row, only one older than the view's ttl, or none up to that moment."""
 OUTCOMES: tuple[Outcome, ...] = ("found", "expired", "missing")
 
 

@@ -49,11 +49,11 @@ class RequestReader:
         self._columns = list(needed_columns(use_case))
         source = use_case.sources[use_case.examples.source]
         self._event_time = source.event_time
-        self._rules = rules_over(source, self._columns)
         self._connection = duckdb.connect(config={"threads": 1})
         self._connection.execute("SET enable_external_access = false")
         self._connection.execute(f"SET TimeZone = {literal(use_case.timezone)}")
         self._types = type_names(self._connection, needed_columns(use_case))
+        self._rules = rules_over(self._connection, source, self._types)
         # A statement with parameters is planned again at every call, which takes several times as
         # long as running it. This one has none: it asks a function for the rows.
         self._connection.create_function(

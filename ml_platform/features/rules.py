@@ -5,21 +5,29 @@ Whether it does DuckDB says both times, of values of the source's types.
 """
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import numpy as np
 from numpy.typing import NDArray
 
 from ml_platform.errors import RuleBroken
-from ml_platform.sources.contract import broken_sql, type_names, typed_sql
+from ml_platform.sources.contract import WHOLE_NUMBERS, broken_sql, type_names, typed_sql
+from ml_platform.spec.comparisons import Comparison, Operator, read_comparisons
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.lineage import columns_read
 from ml_platform.spec.queries import is_numeric, literal, quote
 from ml_platform.spec.use_case import UseCase
 
 TIMES = ("TIMESTAMP", "DATE")
+EXACT = WHOLE_NUMBERS | {"DOUBLE"}
+"""Types of which a float has every value that a model is given."""
+BREAKS: Mapping[Operator, np.ufunc] = {
+    "<": np.greater_equal, "<=": np.greater, ">": np.less_equal, ">=": np.less, "<>": np.equal,
+}  # fmt: skip
+"""What is true of a number for which a comparison is false."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +39,27 @@ class Rule:
     """Those that it reads."""
 
 
-def rules_over(source: Source, columns: Collection[str]) -> tuple[Rule, ...]:
-    """The rules of a source that read nothing but some of its columns."""
+def rules_over(
+    connection: duckdb.DuckDBPyConnection, source: Source, types: Mapping[str, str]
+) -> tuple[Rule, ...]:
+    """The rules of a source that read nothing but some of its columns; types: of those by name."""
     known = dict.fromkeys((*source.columns, "known_at"))
     rules = (Rule(sql, columns_read([sql], known)) for sql in source.rules)
-    return tuple(rule for rule in rules if {*rule.columns} <= {*columns})
+    return tuple(
+        rule
+        for rule in rules
+        if rule.columns and types.keys() >= {*rule.columns} and _binds(connection, rule, types)
+    )
+
+
+def _binds(connection: duckdb.DuckDBPyConnection, rule: Rule, types: Mapping[str, str]) -> bool:
+    # What it reads is known from another parser than DuckDB's, which may overlook some of it.
+    nulls = ", ".join(f"CAST(NULL AS {types[c]}) AS {quote(c)}" for c in rule.columns)
+    try:
+        connection.execute(f"DESCRIBE SELECT ({rule.sql}) FROM (SELECT {nulls})")
+    except duckdb.BinderException:
+        return False
+    return True
 
 
 def first_broken_sql(rules: Sequence[Rule]) -> str:
@@ -63,7 +87,11 @@ class InputRules:
 
     A column is the source's own where the examples select it as it stands: not what is computed,
     whatever its name, and no time, which models are given as a number. Only rules that read
-    nothing else can be judged. Where there is one, a row takes about 0.05 ms.
+    nothing else can be judged.
+
+    DuckDB is asked only where a row may break one: between two predictions, whose work leaves
+    nothing of it in the processor's caches, it takes 0.15 ms. What compares columns with numbers is
+    known to hold in 0.005 ms.
     """
 
     def __init__(self, use_case: UseCase) -> None:
@@ -96,42 +124,38 @@ class InputRules:
 
         columns: of a model, n values each: float64 with NaN, text with None. Raises RuleBroken.
         """
+        judged = self._judged(frozenset(columns))
+        if not judged.rules or judged.is_none_broken(columns):
+            return
         with self._lock:
-            judged = self._judged(frozenset(columns))
-            if not judged.rules:
-                return
             # Not a number is what stands for a missing one.
             self._given = [
                 [None if value != value else value for value in columns[column].tolist()]  # noqa: PLR0124
                 for column in judged.columns
             ]
-            execute = self._connection.execute
-            # Whether any does is asked first: which one takes a fifth longer to say.
-            if execute(f"EXECUTE any{judged.number}").fetchone() is None:
-                return
-            found: dict[str, NDArray[Any]] = execute(f"EXECUTE first{judged.number}").fetchnumpy()  # type: ignore[assignment]
+            statement = self._connection.execute(f"EXECUTE {judged.statement}")
+            found: dict[str, NDArray[Any]] = statement.fetchnumpy()  # type: ignore[assignment]
         refuse_broken(self._name, judged.rules, found["broken"])
 
     def _judged(self, columns: frozenset[str]) -> "_Judged":
         # One for each set of columns: a champion may be older than a column that was added since.
         if columns not in self._prepared:
-            number, rules = (
-                len(self._prepared),
-                rules_over(self._source, self._own.keys() & columns),
-            )
-            read = tuple(dict.fromkeys(column for rule in rules for column in rule.columns))
-            if rules:
-                rows = self._typed_sql(read)
-                any_broken = " OR ".join(broken_sql(rule.sql) for rule in rules)
-                self._connection.execute(
-                    f"PREPARE any{number} AS SELECT 1 FROM ({rows}) WHERE {any_broken}"
-                )
-                self._connection.execute(
-                    f"PREPARE first{number} AS "
-                    f"SELECT {first_broken_sql(rules)} AS broken FROM ({rows})"
-                )
-            self._prepared[columns] = _Judged(number, rules, read)
+            with self._lock:
+                self._prepared[columns] = self._prepare(columns)
         return self._prepared[columns]
+
+    def _prepare(self, columns: frozenset[str]) -> "_Judged":
+        own = {column: kind for column, kind in self._own.items() if column in columns}
+        rules = rules_over(self._connection, self._source, own)
+        read = tuple(dict.fromkeys(column for rule in rules for column in rule.columns))
+        name = f"judged{len(self._prepared)}"
+        if rules:
+            judging = f"SELECT {first_broken_sql(rules)} AS broken FROM ({self._typed_sql(read)})"
+            self._connection.execute(f"PREPARE {name} AS {judging}")
+        exact = [column for column in read if self._own[column] in EXACT]
+        said = [read_comparisons(rule.sql, exact) for rule in rules]
+        together = None if None in said else [each for one in said for each in one or ()]
+        return _Judged(name, rules, read, together)
 
     def _typed_sql(self, read: Sequence[str]) -> str:
         given, typed = [], []
@@ -145,8 +169,18 @@ class InputRules:
 
 @dataclass(frozen=True)
 class _Judged:
-    """What is judged of rows that have the same columns; by which number statements know it."""
+    """What is judged of rows that have the same columns."""
 
-    number: int
+    statement: str
     rules: tuple[Rule, ...]
     columns: tuple[str, ...]
+    comparisons: Sequence[Comparison] | None
+    """What the rules say, where they only compare columns with numbers."""
+
+    def is_none_broken(self, columns: Mapping[str, NDArray[Any]]) -> bool:
+        """Whether it is plain that no row breaks a rule, so that DuckDB need not be asked."""
+        # A missing number is neither less nor greater, and not equal: it breaks nothing.
+        return self.comparisons is not None and not any(
+            BREAKS[operator](columns[column], number).any()
+            for column, operator, number in self.comparisons
+        )

@@ -84,7 +84,7 @@ def _prediction(case: UseCase) -> dict[str, Schema]:
     columns["not_found"] = {
         "type": "object",
         "description": "Feature views whose features were missing, and why: their newest row is "
-        "too old (`expired`), or there is none of the entity (`missing`).",
+        "too old (`expired`), or there is none of the entity up to then (`missing`).",
         "properties": {view: {"enum": NOT_FOUND} for view in case.model_views},
         "additionalProperties": False,
     }
