@@ -99,7 +99,8 @@ def wait_for(client: httpx2.Client, expression: str, meanwhile: Callable[[], Non
         try:
             if query(client, expression):
                 return
-        except httpx2.TransportError:
+        except (httpx2.TransportError, json.JSONDecodeError):
+            # Until it is ready it answers in words.
             pass
         assert time.monotonic() < until, f"{expression} found nothing for {SECONDS} seconds"
         time.sleep(0.5)

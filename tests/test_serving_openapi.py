@@ -1,5 +1,6 @@
 """What openapi.json says of the service, and that its examples are answered."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,10 @@ from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
 from ml_platform.access import Grant, create_key
+from ml_platform.features import request_columns
 from ml_platform.serving.http.guard import NEEDS
+from ml_platform.serving.http.paths.samples import key_row
+from ml_platform.spec.loading import load_use_case
 from tests.attacked import REVIEWED
 from tests.served import Deployment, deploy, deployed
 from tests.trips_use_case import COMMIT, write_folder
@@ -135,3 +139,22 @@ def test_what_cannot_be_asked_is_not_described(tmp_path: Path) -> None:
         assert {path for path in paths if path.startswith(("/predict", "/mlflow", "/inv"))} == set()
         assert {"/status/trips", "/status/detours", "/version"} <= paths.keys()
     made.lake.close()
+
+
+def test_made_up_times_follow_one_another_as_rules_say_of_them(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    folder = tmp_path / "trips"
+    shutil.copytree(deployment.use_case.folder, folder)
+    spec = (folder / "use_case.yaml").read_text()
+    for usual, here in {
+        "delay: DOUBLE}\n": "delay: DOUBLE, ended_at: TIMESTAMPTZ}\n"
+        "    rules: [ended_at > started_at]\n",
+        "[city, distance]": '[city, distance, "ended_at - started_at AS lasting"]',
+    }.items():
+        assert usual in spec
+        spec = spec.replace(usual, here)
+    (folder / "use_case.yaml").write_text(spec)
+    case = load_use_case(folder)
+    made_up = key_row(case, deployment.registry.load(deployment.use_case, 1))
+    assert request_columns(case, [made_up])["lasting"].tolist() == ["03:00:00"]
