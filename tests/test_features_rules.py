@@ -7,7 +7,6 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-import trips_use_case as trips
 
 from ml_platform.errors import RuleBroken
 from ml_platform.features import InputRules, RequestReader
@@ -15,6 +14,7 @@ from ml_platform.features.keys import plain_text
 from ml_platform.sources.contract import Contract
 from ml_platform.sources.reading import Batch
 from ml_platform.spec.use_case import UseCase
+from tests import trips_use_case as trips
 
 Declared = Callable[..., UseCase]
 SPEC = trips.SPEC
