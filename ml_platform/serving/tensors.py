@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.inputs import Values
-from ml_platform.serving.service import Answer
+from ml_platform.serving.together import Answer
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
 

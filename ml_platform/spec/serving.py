@@ -40,3 +40,8 @@ class Serving(Declared):
     log: Log | None = None
     """Kept where it is declared, also as `log: {}`."""
     review: Review | None = None
+
+    @property
+    def known_categories(self) -> bool:
+        """Whether only texts are taken that occurred among those rows."""
+        return self.unknown_categories == "refuse"

@@ -13,7 +13,7 @@ from ml_platform.serving.grpc.bodies import OPTIONS, Timed, reader
 from ml_platform.serving.grpc.codes import Context, abort
 from ml_platform.serving.grpc.guard import Admitting
 from ml_platform.serving.grpc.messages import SERVICE, message_class, methods
-from ml_platform.serving.service import Answer, Service
+from ml_platform.serving.service import Service
 from ml_platform.serving.tensors import (
     BYTES,
     Tensor,
@@ -26,6 +26,7 @@ from ml_platform.serving.tensors import (
     write_binary,
 )
 from ml_platform.serving.tls import certificates
+from ml_platform.serving.together import Answer
 
 CONTENTS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from starlette.requests import Request
 
 from ml_platform.serving.calls import Call, known_caller
-from ml_platform.serving.service import Answer, Service
+from ml_platform.serving.service import Service
+from ml_platform.serving.together import Answer
 
 
 @contextmanager

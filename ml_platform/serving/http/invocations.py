@@ -16,7 +16,8 @@ from ml_platform.registry.prediction import POSITIVE
 from ml_platform.serving.http.bodies import parse_json, read_body
 from ml_platform.serving.http.calls import calling, named
 from ml_platform.serving.inputs import Values
-from ml_platform.serving.service import Answer, Service
+from ml_platform.serving.service import Service
+from ml_platform.serving.together import Answer
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 

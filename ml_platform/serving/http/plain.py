@@ -10,7 +10,8 @@ from starlette.responses import Response
 from ml_platform.errors import RequestRefused
 from ml_platform.serving.http.bodies import parse_json, read_body
 from ml_platform.serving.http.calls import calling, named
-from ml_platform.serving.service import Answer, Service
+from ml_platform.serving.service import Service
+from ml_platform.serving.together import Answer
 
 
 @dataclass(frozen=True)

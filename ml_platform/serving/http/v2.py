@@ -18,7 +18,7 @@ from ml_platform.registry import ModelVersion
 from ml_platform.serving.http.bodies import parse_json, read_body, read_length
 from ml_platform.serving.http.calls import calling, named
 from ml_platform.serving.inputs import Values
-from ml_platform.serving.service import Answer, Service
+from ml_platform.serving.service import Service
 from ml_platform.serving.tensors import (
     Tensor,
     columns_of,
@@ -28,6 +28,7 @@ from ml_platform.serving.tensors import (
     tensors_of,
     write_binary,
 )
+from ml_platform.serving.together import Answer
 
 JSON_LENGTH = "inference-header-content-length"
 JSON = "application/json"
