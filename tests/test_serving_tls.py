@@ -141,8 +141,8 @@ def test_handshakes_that_never_end_count_as_connections_and_are_ended(
     first = hello.read()
     beginnings = (b"", first[: len(first) // 2], first)
 
-    def hang(served: Served, many: int, ending: ExitStack) -> list[socket.socket]:
-        host, _, port = served.http.partition(":")
+    def hang(address: str, many: int, ending: ExitStack) -> list[socket.socket]:
+        host, _, port = address.partition(":")
         connections = []
         for number in range(many):
             # As long as a handshake may last where nobody says otherwise.
@@ -166,16 +166,19 @@ def test_handshakes_that_never_end_count_as_connections_and_are_ended(
     files = issue(authority, tmp_path)
     limits = {"most_connections": 20, "head_seconds": 59}
     with deployment.served(**files, **limits) as served, ExitStack() as ending:
-        hanging = hang(served, 100, ending)
+        hanging = hang(served.http, 100, ending)
+        hanging_over_grpc = hang(served.grpc, 100, ending)
         for _ in range(3):
             assert live(served, context) == 200
         assert 0 < sum(map(is_open, hanging)) <= 20
+        assert 0 < sum(map(is_open, hanging_over_grpc)) <= 20
     with deployment.served(**files, head_seconds=1) as served, ExitStack() as ending:
-        for connection in hang(served, 9, ending):
+        for connection in (*hang(served.http, 9, ending), *hang(served.grpc, 9, ending)):
             with suppress(ConnectionError):
                 while connection.recv(65_536):
                     pass
         assert live(served, context) == 200
+        assert live_over_grpc(served, authority)
 
 
 def test_half_of_a_configuration_is_refused(authority: trustme.CA, tmp_path: Path) -> None:
