@@ -23,6 +23,10 @@ class RollbackConfig(dg.Config):
         default=None,
         description="Partition from which on it serves; by default the first of this champion.",
     )
+    serving: int | None = Field(
+        default=None,
+        description="Version that serves now, as far as you know; refused where another one does.",
+    )
     decided_by: str = Field(default="Dagster UI", description="Who decides; kept in the history.")
 
 
@@ -47,7 +51,7 @@ def build_rollback_job(use_case: UseCase, settings: Settings) -> list[dg.JobDefi
         since = config.from_partition and use_case.calendar.window(config.from_partition).start
         plan = plan_rollback(
             lake.lake, registry.registry, use_case, decided_by=config.decided_by,
-            reason=config.reason, to=config.version, since=since or None,
+            reason=config.reason, to=config.version, since=since or None, serving=config.serving,
         )  # fmt: skip
         deed = Deed(
             config.decided_by, "ui", "roll back", use_case.name,

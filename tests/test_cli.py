@@ -125,7 +125,7 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     assert "records: 4320 rows landed in 1 files, 4320 ingested" in run("ingest", "power")[1]
     assert "zone_history_features: 4260 rows in 71 of 72" in run("features", "power")[1]
     published = run("publish", "power", "--partition", "2024-03-31-23:00")[1].splitlines()[-1]
-    assert published.split() == ["zone_history", "1200", "20", "2024-03-31", "23:59"]
+    assert published.split() == ["zone_history", "1200", "20", "2024-03-31", "23:59", "UTC"]
     assert "labels: 4320 rows in 72 of 72" in run("labels", "power")[1]
     assert "nothing was decided" in run("history", "power")[1]
 
@@ -143,6 +143,7 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     assert "60 of 60 predictions of version 1" in run("reproduce", "power", "--partition", later)[1]
     code, traced, _ = run("trace", "power", "2024-03-31 12:00:00+00")
     assert (code, "rows of outcomes, latest records/power.csv:" in traced) == (0, True), traced
+    assert "2024-03-31 12:00:00 UTC" in traced
     assert later in run("drift", "power", "--range", f"{later}...2024-03-31-14:00")[1]
     assert "60 of 60" in run("performance", "power", "--partition", later)[1]
 
@@ -153,6 +154,7 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     assert "waiting" in run("promote", "power", "2")[1]
     code, asked, _ = run("approvals")
     assert asked.startswith("version 2 of power, cutoff 2024-03-31-12:00, waits since ")
+    assert asked.splitlines()[0].endswith(" UTC")
     assert "metric  challenger  champion" in asked
     code, _, error = run("approve", "power", "1", "--reason", "why not")
     assert (code, "version 1 of power was promoted by ada" in error) == (1, True)
@@ -198,6 +200,7 @@ def test_a_rollback_shows_what_it_makes_again_and_asks(
     history = run("history", "power")[1]
     decided = [line.split()[:2] for line in history.splitlines() if line[:1].isdigit()]
     assert decided == [["1", "promoted"], ["2", "promoted"], ["1", "rolled"]]
+    assert history.count(" UTC ") == len(decided)
     code, _, error = run("rollback", "power", "--reason", "again", "--to", "1", "--yes")
     assert (code, "version 1 of power serves from" in error) == (1, True)
 

@@ -1,13 +1,19 @@
 """Keys and the audit at the command line."""
 
+import json
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from ml_platform.access import KeyRing
+from ml_platform.access import Audit, Deed, KeyRing
 from ml_platform.cli import app
-from ml_platform.errors import AccessError, AuditBroken, Unauthenticated
+from ml_platform.cli.printing import MOST_ROWS
+from ml_platform.errors import AccessError, AuditBroken, SpecError, Unauthenticated
 from ml_platform.storage import Lake
 from tests.served import deploy
 from tests.trips_use_case import COMMIT
@@ -86,6 +92,39 @@ def test_where_the_audit_ends_is_shown_and_expected_again(lake: Lake) -> None:
     assert isinstance(other, AuditBroken)
     assert int(run("audit", "--head").stdout.split()[0]) == int(rows) + 1
     assert isinstance(run("audit", "--expect-head", " ").exception, AccessError)
+
+
+def test_rows_are_whole_in_a_pipe_and_a_program_can_verify_them(lake: Lake) -> None:
+    name = "a long name é " * 20
+    run("keys", "create", "--name", name.strip(), "--role", "reader", "--use-case", "trips")
+    for _ in range(MOST_ROWS):
+        platform = Audit(lake)
+        platform.record(Deed("ada", "cli", "look", "gone", "x" * 200, {"id": "y" * 64}), COMMIT)
+    shown = run("audit").stdout
+    assert name.strip() in shown
+    assert shown.count("x" * 200) == shown.count("y" * 64) == MOST_ROWS
+
+    whole = run("audit", "--json", "--verify").stdout
+    rows = [json.loads(line) for line in whole.splitlines()]
+    assert (rows[-1]["use_case"], rows[-1]["details"]) == ("gone", {"id": "y" * 64})
+    page = (Path(__file__).parents[1] / "docs" / "serving_access.md").read_text()
+    (program,) = re.findall(r"```python\n(import hashlib.*?)```", page, re.DOTALL)
+
+    def verified(text: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+    assert verified(whole).stdout.strip() == run("audit", "--head").stdout.split()[1]
+    assert "is not what was recorded" in verified(whole.replace("xx", "xz", 1)).stderr
+    assert isinstance(run("audit", "--head", "--json").exception, AccessError)
+
+
+def test_a_use_case_that_there_is_not_is_a_mistake(lake: Lake) -> None:
+    Audit(lake).record(Deed("ada", "cli", "look", "gone", "x"), COMMIT)
+    assert "look" in run("audit", "--use-case", "gone").stdout
+    assert "nothing is recorded" in run("audit", "--use-case", "gone", "--who", "bob").stdout
+    with pytest.raises(SpecError, match=r"no use case 'tripz'\. Did you mean 'trips'\?"):
+        raise run("audit", "--use-case", "tripz").exception
 
 
 def test_a_key_is_for_a_role_and_a_use_case_that_there_are() -> None:

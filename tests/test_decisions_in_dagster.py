@@ -215,6 +215,6 @@ def test_a_rollback_that_is_refused_fails_its_run_with_the_reason(location: Loca
 def test_the_launchpad_describes_what_it_asks_for(location: Location) -> None:
     job = location.definitions.resolve_job_def("trips_rollback")
     fields = job.get_node_named("trips_roll_back").definition.config_schema.config_type.fields
-    assert set(fields) == {"reason", "version", "from_partition", "decided_by"}
+    assert set(fields) == {"reason", "version", "from_partition", "serving", "decided_by"}
     assert all(field.description for field in fields.values())
     assert fields["reason"].is_required

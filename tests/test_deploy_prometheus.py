@@ -113,7 +113,7 @@ def test_the_service_is_scraped_with_a_key_of_a_reader(prometheus: httpx2.Client
 def test_all_rules_can_be_evaluated(prometheus: httpx2.Client) -> None:
     (group,) = prometheus.get("rules").json()["data"]["groups"]
     states = {rule["name"]: (rule["health"], rule["state"]) for rule in group["rules"]}
-    assert len(states) == 10
+    assert len(states) == 11
     assert {health for health, _ in states.values()} <= {"ok", "unknown"}
     # The features of the trips are those of a day of 2024.
     assert {name for name, (_, state) in states.items() if state != "inactive"} == {"FeaturesStale"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -320,7 +321,7 @@ def test_a_logout_ends_the_session_here_and_at_the_provider(proxy: Proxy) -> Non
         assert "Who are you?" in browser.get(url("dagster"), follow_redirects=True).text
 
 
-def test_a_restart_ends_no_session(proxy: Proxy, ada: httpx.Client) -> None:
+def restart(proxy: Proxy) -> None:
     def starts() -> int:
         return (proxy.root / "error.log").read_text().count("resuming normal operations")
 
@@ -330,7 +331,57 @@ def test_a_restart_ends_no_session(proxy: Proxy, ada: httpx.Client) -> None:
     while starts() == before:
         assert time.monotonic() < until, "Apache has not come back"
         time.sleep(0.1)
+
+
+def test_a_restart_ends_no_session(proxy: Proxy, ada: httpx.Client) -> None:
+    restart(proxy)
     assert ada.get(url("dagster")).status_code == 200
+
+
+@contextmanager
+def short_sessions(proxy: Proxy, **seconds: int) -> Iterator[None]:
+    """Sessions end sooner than `openid.conf` says, by directive; never before the module allows."""
+    configured = proxy.root / "proxy" / "openid.conf"
+    usual = short = configured.read_text()
+    for directive, many in seconds.items():
+        short, found = re.subn(rf"^({directive} +)\d+$", rf"\g<1>{many}", short, flags=re.M)
+        assert found == 1, directive
+    try:
+        configured.write_text(short)
+        restart(proxy)
+        yield
+    finally:
+        configured.write_text(usual)
+        restart(proxy)
+
+
+def test_a_session_ends_where_nothing_is_asked_and_at_last_whatever_is_asked(proxy: Proxy) -> None:
+    idle, longest = 12, 36
+    limits = {"OIDCSessionInactivityTimeout": idle, "OIDCSessionMaxDuration": longest}
+    with (
+        short_sessions(proxy, **limits),
+        proxy.logged_in("ben", url("dagster")) as (silent, one),
+        proxy.logged_in("ada", url("dagster")) as (busy, other),
+    ):
+        assert (one.status_code, other.status_code) == (200, 200)
+        kept = {**session(silent), **PROGRAM}
+
+        def ask_for(seconds: float) -> int:
+            until = time.monotonic() + seconds
+            while (answer := busy.get(url("dagster"))).status_code == 200:
+                if time.monotonic() > until:
+                    break
+                time.sleep(1)
+            return answer.status_code
+
+        assert ask_for(idle + 3) == 200
+        assert is_sent_to_the_login(silent.get(url("dagster")), proxy)
+        assert silent.post(url("dagster", "/graphql"), headers=kept).status_code == 401
+        assert busy.get(url("dagster")).status_code == 200
+        kept = {**session(busy), **PROGRAM}
+        assert ask_for(2 * longest) == 302
+        assert is_sent_to_the_login(busy.get(url("dagster")), proxy)
+        assert busy.post(url("dagster", "/graphql"), headers=kept).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -363,13 +414,23 @@ def test_the_login_shows_nothing_else(proxy: Proxy, ada: httpx.Client) -> None:
         assert safe.recv(100).startswith(b"HTTP/1.1 403")
 
 
+def logged(proxy: Proxy, path: str) -> str:
+    """The one line about a path; it is written a moment after the answer."""
+    until = time.monotonic() + 60
+    while not (found := [line for line in proxy.log if path in line]):
+        assert time.monotonic() < until, proxy.log
+        time.sleep(0.05)
+    (line,) = found
+    return line
+
+
 def test_the_proxys_log_says_who_asked_for_what(proxy: Proxy, ada: httpx.Client) -> None:
     ada.get(url("dagster", "/runs?who"), headers=FORGED)
     with proxy.browser() as nobody:
         nobody.get(url("dagster", "/runs?nobody"), headers=FORGED)
-    (known,) = [line for line in proxy.log if "/runs?who" in line]
+    known = logged(proxy, "/runs?who")
     assert '"ada" "ada@example.org" dagster.ml.example.org "GET /runs?who" 200' in known
-    (unknown,) = [line for line in proxy.log if "/runs?nobody" in line]
+    unknown = logged(proxy, "/runs?nobody")
     assert '"-" "-" dagster.ml.example.org "GET /runs?nobody" 302' in unknown
     assert not any("code=" in line for line in proxy.log)
 

@@ -1,8 +1,11 @@
 """What a rollback makes again: all that the replaced version wrote, and nothing else."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
+from threading import Barrier
 
 import pandas as pd
 import pytest
@@ -41,10 +44,12 @@ class World:
             report_drift(self.lake, self.registry, self.use_case, stretch, COMMIT)
             report_performance(self.lake, self.use_case, stretch, COMMIT, now=at(28))
 
-    def plan(self, to: int | None = None, since: int | None = None) -> Plan:
+    def plan(
+        self, to: int | None = None, since: int | None = None, serving: int | None = None
+    ) -> Plan:
         return plan_rollback(
             self.lake, self.registry, self.use_case, decided_by="ada", reason="odd",
-            to=to, since=since and at(since),
+            to=to, since=since and at(since), serving=serving,
         )  # fmt: skip
 
     def roll_back(self, plan: Plan) -> None:
@@ -213,9 +218,18 @@ def test_a_second_rollback_goes_back_one_more(world):
     assert [champion_at(decisions, at(day)) for day in (9, 14, 19, 24)] == [1, 1, 1, 1]
 
 
-def test_a_version_cannot_serve_what_it_was_trained_on(world):
-    with pytest.raises(RollbackRefused, match=r"before 2024-03-14.*cannot serve from 2024-03-12"):
+def test_a_version_cannot_serve_what_it_was_trained_on_and_what_would_do_is_said(world):
+    trained = r"before 2024-03-14.*cannot serve from 2024-03-"
+    with pytest.raises(RollbackRefused, match=rf"{trained}12.*2024-03-14 on it serves already"):
         world.plan(to=2, since=12)
+    world.roll_back(world.plan(since=12))
+    with pytest.raises(RollbackRefused, match=rf"{trained}09.*`--from 2024-03-14`"):
+        world.plan(to=2)
+    assert world.plan(to=2, since=14).replaced == (1,)
+    over = world.use_case.partitions.model_copy(update={"end": date(2024, 3, 14)})
+    ended = replace(world, use_case=world.use_case.model_copy(update={"partitions": over}))
+    with pytest.raises(RollbackRefused, match="the history of trips ends before it may"):
+        ended.plan(to=2)
 
 
 def test_only_a_version_that_served_can_be_rolled_back_to(world):
@@ -236,6 +250,32 @@ def test_where_nobody_served_before_the_version_has_to_be_named(tmp_path):
 def test_of_two_rollbacks_at_once_one_wins(world):
     one, other = world.plan(), world.plan()
     world.roll_back(one)
-    with pytest.raises(RollbackRefused, match="another decision was made in the meantime"):
+    with pytest.raises(RollbackRefused, match=r"in the meantime, and version 1 serves now"):
         world.roll_back(other)
     assert len(history(world.lake, world.use_case)) == 3
+
+
+def test_of_many_who_name_the_version_that_serves_one_rolls_back(world):
+    world.registry.train(world.lake, world.use_case, days(5, 18))
+    promote(world.lake, world.use_case, 3, at(19))
+    others = [replace(world, lake=Lake(world.lake.settings)) for _ in range(4)]
+    ready = Barrier(len(others))
+
+    def roll_back_from_3(caller: World) -> str:
+        ready.wait()
+        try:
+            caller.roll_back(caller.plan(serving=3))
+        except RollbackRefused as refused:
+            return str(refused)
+        return "done"
+
+    with ThreadPoolExecutor(len(others)) as threads:
+        said = sorted(threads.map(roll_back_from_3, others))
+    for each in others:
+        each.lake.close()
+    assert said[0] == "done"
+    assert all("version 2" in refused and "serves now" in refused for refused in said[1:])
+    assert [p.version for p in history(world.lake, world.use_case)] == [1, 2, 3, 2]
+    with pytest.raises(RollbackRefused, match="version 2 of trips serves now, not version 3"):
+        world.plan(serving=3)
+    assert world.plan(serving=2).promotion.version == 1

@@ -65,6 +65,11 @@ def is_open(connection: socket.socket) -> bool:
         return False
 
 
+def counted(client: httpx2.Client, name: str) -> float:
+    page = client.get("/metrics").text
+    return float(page.split(f'ml_platform_{name}{{protocol="http"}} ')[1].split()[0])
+
+
 def wait_until_served(served: Served) -> None:
     for _ in range(100):
         with contextlib.suppress(httpx2.TransportError):
@@ -77,11 +82,14 @@ def wait_until_served(served: Served) -> None:
 def test_silent_connections_go_and_whoever_asks_something_is_answered(served: Served) -> None:
     with httpx2.Client(base_url=f"http://{served.http}") as client:
         assert client.post(INVOKE, json=ASKED).status_code == 200
+        before = counted(client, "connections_refused_total")
         with opened(served.http, MOST + 50) as silent:
             for _ in range(3):
                 assert client.post(INVOKE, json=ASKED).status_code == 200
             wait_until_served(served)
             assert sum(map(is_open, silent)) <= MOST
+            assert counted(client, "connections_refused_total") - before >= 50
+            assert 1 < counted(client, "connections") <= MOST
     wait_until_served(served)
 
 

@@ -291,8 +291,12 @@ def test_a_rollback_shows_its_set_is_done_without_dagster_and_can_be_followed(
     exact = [{"first": "2024-03-24", "last": "2024-03-26"}]
     assert shown.json()["made_again"]["predictions"] == exact
     assert (shown.json()["partitions"], shown.json()["replaced"]) == (3, [2, 3])
+    wrong = decided.ask("rollback", **asked, serving=2)
+    assert wrong.status_code == 409
+    assert "version 3 of trips serves now, not version 2" in wrong.json()["detail"]
     assert decided.champion == 3
 
+    asked["serving"] = 3
     done = decided.ask("rollback", "r-1", **asked)
     assert done.status_code == 202, done.text
     assert done.json()["made_again"]["predictions"] == exact
@@ -318,9 +322,10 @@ def test_a_rollback_shows_its_set_is_done_without_dagster_and_can_be_followed(
     run = decided.client.get(path).json()["run"]
     assert (run["status"], run["partitions"]) == ("succeeded", {"done": 3, "of": 3})
     assert decided.client.delete(path).json()["run"]["status"] == "succeeded"
-    refused = decided.ask("rollback", **asked)
-    assert refused.status_code == 409
-    assert "already" in refused.json()["detail"]
+    for serving, said in ((3, "version 1 of trips serves now"), (1, "already")):
+        refused = decided.ask("rollback", **{**asked, "serving": serving})
+        assert refused.status_code == 409
+        assert said in refused.json()["detail"]
 
 
 def order(key: str = "k", cutoff: str | None = None) -> Any:

@@ -1,5 +1,6 @@
 """A version tried beside the champion: as a shadow, and as a canary that falls back."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,7 +195,7 @@ def test_the_command_decides_and_shows(moody: Deployment, monkeypatch: pytest.Mo
     monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(moody.settings.use_cases))
     runner = CliRunner()
     shadowed = runner.invoke(app, ["rollout", "trips", "2", "--shadow", "--reason", "first look"])
-    assert "first look" in shadowed.output
+    assert re.search(r"  \d{4}-\d\d-\d\d \d\d:\d\d E[SD]T  [\w ]+ +first look", shadowed.output)
     with moody.client() as client:
         ask(client, 5)
         asked_until(client, 'mode="shadow",outcome="answered",use_case="trips"} 1.0')

@@ -4,6 +4,7 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import grpc
@@ -126,6 +127,58 @@ def test_clients_show_certificates_where_they_have_to(
                 live(served, client_context(authority, client))
             with pytest.raises(grpc.RpcError):
                 live_over_grpc(served, authority, client)
+
+
+@pytest.mark.slow
+def test_handshakes_that_never_end_count_as_connections_and_are_ended(
+    deployment: Deployment, authority: trustme.CA, tmp_path: Path
+) -> None:
+    context = client_context(authority)
+    hello = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="127.0.0.1").do_handshake()
+    # Nothing, half of a first message, all of it and never an answer.
+    first = hello.read()
+    beginnings = (b"", first[: len(first) // 2], first)
+
+    def hang(address: str, many: int, ending: ExitStack) -> list[socket.socket]:
+        host, _, port = address.partition(":")
+        connections = []
+        for number in range(many):
+            # As long as a handshake may last where nobody says otherwise.
+            plain = socket.create_connection((host, int(port)), timeout=50)
+            connections.append(ending.enter_context(plain))
+            with suppress(ConnectionError):
+                plain.sendall(beginnings[number % len(beginnings)])
+        return connections
+
+    def is_open(connection: socket.socket) -> bool:
+        connection.setblocking(False)
+        try:
+            while connection.recv(65_536):
+                pass
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            pass
+        return False
+
+    files = issue(authority, tmp_path)
+    limits = {"most_connections": 20, "head_seconds": 59}
+    with deployment.served(**files, **limits) as served, ExitStack() as ending:
+        hanging = hang(served.http, 100, ending)
+        hanging_over_grpc = hang(served.grpc, 100, ending)
+        for _ in range(3):
+            assert live(served, context) == 200
+        assert 0 < sum(map(is_open, hanging)) <= 20
+        assert 0 < sum(map(is_open, hanging_over_grpc)) <= 20
+    with deployment.served(**files, head_seconds=1) as served, ExitStack() as ending:
+        for connection in (*hang(served.http, 9, ending), *hang(served.grpc, 9, ending)):
+            with suppress(ConnectionError):
+                while connection.recv(65_536):
+                    pass
+        assert live(served, context) == 200
+        assert live_over_grpc(served, authority)
 
 
 def test_half_of_a_configuration_is_refused(authority: trustme.CA, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_status_says_how_each_use_case_is_and_what_is_broken(run: Run) -> None:
     assert lines[1].startswith("champion version 6, trained at cutoff 2024-03-06, ")
     assert lines[2] == "drift not judged yet"
     assert lines[4] == "quarantine nothing, limit 5.0%"
-    assert "approval version 7 waits since 2024-03-31 20:00" in lines
+    assert "approval version 7 waits since 2024-03-31 20:00 EDT" in lines
     assert any(line.startswith("alerts trips of trips is ") for line in lines)
     assert lines[-2].startswith("broken is broken: ")
     assert "partitions: is missing" in lines[-2]

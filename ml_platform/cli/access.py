@@ -85,15 +85,21 @@ def audit(
         str | None,
         typer.Option(help="What --head showed once: verify that the audit goes on from there."),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As JSON, a row a line, with both hashes.")
+    ] = False,
 ) -> None:
     """Show who did what to which model or table, and when."""
+    from contextlib import suppress
     from datetime import UTC, datetime
 
     from ml_platform.access import START, Audit, Head
-    from ml_platform.cli.access_tables import show_audit, show_verified
+    from ml_platform.cli.access_tables import print_audit, show_audit, show_verified
     from ml_platform.cli.platform import opened
-    from ml_platform.errors import AccessError
+    from ml_platform.errors import AccessError, SpecErrors
 
+    if head and as_json:
+        raise AccessError("--head shows one line and no rows; give it without --json")
     moment = None
     if since is not None:
         try:
@@ -112,5 +118,12 @@ def audit(
             if head:
                 print(Head(len(rows), rows[-1].hash if rows else START))
                 return
-            show_verified(rows)
-        show_audit(kept.rows(who=who, what=what, use_case=use_case, since=moment))
+            if not as_json:
+                show_verified(rows)
+        found = kept.rows(who=who, what=what, use_case=use_case, since=moment)
+        # A use case that is gone, or broken, has its rows all the same.
+        if use_case and not found and not kept.rows(use_case=use_case):
+            with suppress(SpecErrors):
+                platform.loaded.require(use_case)
+        show = print_audit if as_json else show_audit
+        show(found)

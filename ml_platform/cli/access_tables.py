@@ -1,10 +1,11 @@
 """Keys and the audit, as tables for people."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from ml_platform.access import Key, Row
-from ml_platform.cli.printing import show_line, show_table
+from ml_platform.cli.printing import moment_in, show_line, show_table
 
 
 def show_new_key(key: Key, text: str) -> None:
@@ -23,7 +24,7 @@ def show_keys(keys: Sequence[Key]) -> None:
             key.name,
             " ".join(sorted(str(grant) for grant in key.grants)),
             key.state(now),
-            f"{key.expires_at:%Y-%m-%d %H:%M}",
+            moment_in(UTC, key.expires_at),
             key.created_by,
             key.revoked_by or "",
         )
@@ -40,7 +41,7 @@ def show_audit(rows: Sequence[Row]) -> None:
     table = [
         (
             str(row.sequence),
-            f"{row.at:%Y-%m-%d %H:%M:%S}",
+            moment_in(UTC, row.at, "seconds"),
             row.deed.who,
             row.deed.channel,
             row.deed.what,
@@ -54,6 +55,25 @@ def show_audit(rows: Sequence[Row]) -> None:
         show_table(("row", "when", "who", "by", "what", "use case", "to", "details"), table)
     else:
         show_line("nothing is recorded that fits")
+
+
+def print_audit(rows: Sequence[Row]) -> None:
+    """The same as JSON, a row a line, with all that its hash covers."""
+    for row in rows:
+        deed = row.deed
+        told = {
+            "sequence": row.sequence,
+            "at": row.at.isoformat(timespec="microseconds"),
+            "who": deed.who,
+            "channel": deed.channel,
+            "what": deed.what,
+            "use_case": deed.use_case,
+            "object": deed.object,
+            "details": dict(deed.details),
+            "previous": row.previous,
+            "hash": row.hash,
+        }
+        print(json.dumps(told))
 
 
 def show_verified(rows: Sequence[Row]) -> None:

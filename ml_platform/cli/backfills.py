@@ -237,7 +237,7 @@ def _lines(total: int) -> Report:
         line = f"{done} of {total} partitions {doing}".rstrip()
         if line != said:
             said = line
-            stamp = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
-            printing.show_line(f"{stamp} {line}")
+            now = printing.moment_in(UTC, datetime.now(UTC), "seconds")
+            printing.show_line(f"{now} {line}")
 
     return report

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from ml_platform.cli.printing import console
+from ml_platform.cli.printing import console, moment_in
 
 if TYPE_CHECKING:
     from ml_platform.registry import Promotion
@@ -22,7 +22,7 @@ SEGMENT = "segment "
 def show_comparison(case: "UseCase", promotion: "Promotion") -> None:
     """A version that waits: why it passed, the metrics of both, the improvement, the segments."""
     key = case.calendar.key(case.calendar.window_at(promotion.effective_from))
-    asked = f"{promotion.decided_at.astimezone(case.calendar.timezone):%Y-%m-%d %H:%M}"
+    asked = moment_in(case.calendar.timezone, promotion.decided_at)
     parts: list[RenderableType] = [
         f"version {promotion.version} of {case.name}, cutoff {key}, waits since {asked}",
         escape(promotion.reason),

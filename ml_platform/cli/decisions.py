@@ -101,6 +101,10 @@ def rollback(
         str | None,
         typer.Option("--from", help="Partition; by default the first that this one serves."),
     ] = None,
+    serving: Annotated[
+        int | None,
+        typer.Option(min=1, help="Version that serves now; refused where another one does."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     here: Annotated[
         bool, typer.Option("--here", help="Make the partitions again here, without Dagster.")
@@ -115,7 +119,7 @@ def rollback(
         case = platform.loaded.require(use_case)
         plan = plan_rollback(
             platform.lake, platform.registry, case, decided_by=platform.person, reason=reason,
-            to=to, since=moment_of(case, since) if since else None,
+            to=to, since=moment_of(case, since) if since else None, serving=serving,
         )  # fmt: skip
         decision_tables.show_plan(case, plan)
         if not yes:

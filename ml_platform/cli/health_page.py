@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from ml_platform.cli.printing import console
+from ml_platform.cli.printing import console, moment_in
 
 if TYPE_CHECKING:
     from ml_platform.alerts import Channel, Channels
@@ -215,7 +215,7 @@ def _channel(channel: "Channel") -> str:
 
 
 def _moment(case: "UseCase", moment: datetime) -> str:
-    return f"{moment.astimezone(case.calendar.timezone):%Y-%m-%d %H:%M}"
+    return moment_in(case.calendar.timezone, moment)
 
 
 def _first(text: str) -> str:

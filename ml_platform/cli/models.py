@@ -66,4 +66,5 @@ def trace(
     with opened() as platform:
         case = platform.loaded.require(use_case)
         keys = entity_of(case, entity)
-        printing.show_trace(scoring.trace(platform.lake, platform.registry, case, keys))
+        found = scoring.trace(platform.lake, platform.registry, case, keys)
+        printing.show_trace(case, found)

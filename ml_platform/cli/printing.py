@@ -1,8 +1,8 @@
 """Results of commands, as tables for people."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,12 +22,26 @@ if TYPE_CHECKING:
     from ml_platform.training import TrainingReport
 
 MOST_ROWS = 40
+"""Of a table on a screen."""
+UNBOUNDED = 1_000_000
+"""Columns where nobody looks: what is kept, or read by a program, is whole."""
 
 
 def console() -> Console:
     """Standard output; lines keep their length where nobody looks."""
     found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=160)
+    return found if found.is_terminal else Console(highlight=False, width=UNBOUNDED)
+
+
+def moment_in(zone: tzinfo, moment: datetime, timespec: str = "minutes") -> str:
+    """An aware moment by the clocks of a zone, which is named; timespec: as of `isoformat`.
+
+    >>> from zoneinfo import ZoneInfo
+    >>> moment_in(ZoneInfo("America/New_York"), datetime(2024, 1, 1, 5, tzinfo=UTC))
+    '2024-01-01 00:00 EST'
+    """
+    local = moment.astimezone(zone)
+    return f"{local.replace(tzinfo=None).isoformat(' ', timespec)} {local:%Z}"
 
 
 def show_scaffold(name: str, made: "Scaffolded") -> None:
@@ -80,9 +94,7 @@ def show_published(case: "UseCase", published: Mapping[str, "Published"]) -> Non
             view,
             str(sum(each.rows.values())),
             str(sum(rows > 0 for rows in each.rows.values())),
-            f"{each.newest.astimezone(case.calendar.timezone):%Y-%m-%d %H:%M}"
-            if each.newest
-            else "none",
+            moment_in(case.calendar.timezone, each.newest) if each.newest else "none",
         )
         for view, each in published.items()
     ]
@@ -109,7 +121,7 @@ def show_promotions(case: "UseCase", promotions: Iterable["Promotion"]) -> None:
             str(p.version),
             p.decision,
             case.calendar.key(case.calendar.window_at(p.effective_from)),
-            f"{p.decided_at.astimezone(zone):%Y-%m-%d %H:%M}",
+            moment_in(zone, p.decided_at),
             p.decided_by,
             p.reason,
         )
@@ -172,12 +184,20 @@ def show_reproduction(case: "UseCase", again: "Reproduction") -> None:
     )
 
 
-def show_trace(found: "Trace") -> None:
+def value_in(zone: tzinfo, value: Any) -> str:
+    """A value of a row, times as `moment_in`; those that are declared without a zone have none."""
+    is_moment = isinstance(value, datetime) and value.tzinfo is not None
+    return moment_in(zone, value, "auto") if is_moment else str(value)
+
+
+def show_trace(case: "UseCase", found: "Trace") -> None:
     """One prediction, the feature rows and source rows behind it, and its model."""
-    show_table(("prediction", ""), [(k, str(v)) for k, v in found.prediction.items()])
+    zone = case.calendar.timezone
+    show_table(("prediction", ""), [(k, value_in(zone, v)) for k, v in found.prediction.items()])
     rows = []
     for feature in found.features:
-        at = str(feature.row["event_time"]) if feature.row else "none was fresh enough"
+        row = feature.row
+        at = value_in(zone, row["event_time"]) if row else "none was fresh enough"
         sources = [
             f"{s.count} rows of {s.source}, latest {s.origins[0][0]}:{s.origins[0][1]}"
             for s in feature.sources
@@ -202,14 +222,19 @@ def _show_skipped(case: "UseCase", skipped: Mapping["Window", "PlatformError"]) 
 
 
 def show_table(header: Iterable[str], rows: Sequence[tuple[str, ...]]) -> None:
-    """Rows below their headings, the last of many."""
-    table = Table(*header, box=None, pad_edge=False)
-    for row in rows[-MOST_ROWS:]:
+    """Rows below their headings; on a screen, the last of many."""
+    page = console()
+    shown = rows[-MOST_ROWS:] if page.is_terminal else rows
+    table = Table(box=None, pad_edge=False)
+    for name in header:
+        # What is longer than its column goes on in the next line: an id is none without its end.
+        table.add_column(name, overflow="fold")
+    for row in shown:
         table.add_row(*(escape(cell) for cell in row))
     if rows:
-        console().print(table)
-    if len(rows) > MOST_ROWS:
-        show_line(f"the last {MOST_ROWS} of {len(rows)} partitions")
+        page.print(table)
+    if len(rows) > len(shown):
+        show_line(f"the last {len(shown)} of {len(rows)} rows; a file or a pipe gets all of them")
 
 
 def show_line(text: str) -> None:

@@ -23,6 +23,7 @@ def review(
 ) -> None:
     """List uncertain predictions that wait for a person, answer one, or skip one."""
     from ml_platform.cli.platform import opened, read_serving_settings
+    from ml_platform.cli.printing import value_in
     from ml_platform.errors import PlatformError
     from ml_platform.serving.records.audit_notes import AuditNotes
     from ml_platform.serving.records.feedback import FeedbackInbox, Said, read_label
@@ -40,7 +41,11 @@ def review(
             features = case.model_columns.keys() - case.examples.request.keys()
             for each in queue.waiting(case.name, limit):
                 columns = each.columns.items()
-                shown = "  ".join(f"{n}={value}" for n, value in columns if n not in features)
+                shown = "  ".join(
+                    f"{n}={value_in(case.calendar.timezone, value)}"
+                    for n, value in columns
+                    if n not in features
+                )
                 typer.echo(f"{each.prediction_id}  {shown}")
             return
         outbox, notes = Outbox(platform.lake, [case]), AuditNotes(platform.settings, platform.lake)

@@ -65,7 +65,7 @@ def show_rollouts(case: "UseCase", decisions: list["Rollout"]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from ml_platform.cli.printing import console
+    from ml_platform.cli.printing import console, moment_in
 
     if not decisions:
         console().print(f"{case.name}: no version was ever tried beside the champion")
@@ -74,11 +74,10 @@ def show_rollouts(case: "UseCase", decisions: list["Rollout"]) -> None:
         "version", "mode", "share", "decided at", "by", "reason", box=None, pad_edge=False
     )
     for each in decisions:
-        when = each.decided_at.astimezone(case.calendar.timezone)
+        when = moment_in(case.calendar.timezone, each.decided_at)
         share = f"{each.share:.0%}" if each.mode == "canary" else ""
         table.add_row(
-            str(each.version), each.mode, share, f"{when:%Y-%m-%d %H:%M}", escape(each.decided_by),
-            escape(each.reason),
+            str(each.version), each.mode, share, when, escape(each.decided_by), escape(each.reason)
         )  # fmt: skip
     console().print(table)
 

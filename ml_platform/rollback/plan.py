@@ -17,6 +17,7 @@ from ml_platform.registry import (
 )
 from ml_platform.rollback.affected import Affected, affected_by
 from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import utc
 from ml_platform.storage import Commit, Lake
 
 
@@ -32,6 +33,13 @@ class Plan:
     decisions: int
     """How many decisions had been made."""
 
+    def __bool__(self) -> bool:
+        """Whether it changes anything.
+
+        Where an earlier rollback was interrupted there is still something to make again.
+        """
+        return bool(self.replaced or self.affected)
+
 
 def plan_rollback(
     lake: Lake,
@@ -42,34 +50,47 @@ def plan_rollback(
     reason: str,
     to: int | None = None,
     since: datetime | None = None,
+    serving: int | None = None,
 ) -> Plan:
     """What letting an earlier version serve again would change.
 
     to: by default the champion before the present one; since: by default the start of the first
-    partition that the present one serves.
-    Raises ModelNotFound, or RollbackRefused where the version never served, has seen what comes
-    after that moment, or serves already.
+    partition that the present one serves; serving: the present one, as far as the caller knows.
+    Raises ModelNotFound, or RollbackRefused where another one than `serving` serves, or the version
+    never served, has seen what comes after that moment, or serves already.
     """
     decisions = history(lake, use_case)
     served = reigns(decisions)
+    if not served:
+        raise RollbackRefused(f"{use_case.name} has no champion to roll back from")
+    if serving not in {None, served[-1].version}:
+        raise RollbackRefused(
+            f"version {served[-1].version} of {use_case.name} serves now, not version {serving}"
+        )
     version, moment = _chosen(use_case, served, to, since)
-    model = registry.load(use_case, version)
+    cutoff = registry.load(use_case, version).cutoff
     if version not in {p.version for p in decisions if p.serves}:
         raise RollbackRefused(f"version {version} of {use_case.name} never served")
-    if moment.astimezone(UTC) < model.cutoff.astimezone(UTC):
+
+    def plan(moment: datetime) -> Plan:
+        replaced = _replaced(decisions, served, version, moment)
+        promotion = Promotion(version, moment, datetime.now(UTC), decided_by, "rolled back", reason)
+        affected = affected_by(lake, use_case, [*decisions, promotion], moment)
+        return Plan(promotion, replaced, affected, len(decisions))
+
+    if utc(moment) < utc(cutoff):
+        earliest = plan(_first_from(use_case, cutoff))
         raise RollbackRefused(
             f"version {version} of {use_case.name} was trained on what was known before "
-            f"{model.cutoff.isoformat()}; it cannot serve from {moment.isoformat()} on"
+            f"{cutoff.isoformat()}; it cannot serve from {moment.isoformat()} on: "
+            f"{_instead(use_case, earliest)}"
         )
-    replaced = _replaced(decisions, served, version, moment)
-    promotion = Promotion(version, moment, datetime.now(UTC), decided_by, "rolled back", reason)
-    affected = affected_by(lake, use_case, [*decisions, promotion], moment)
-    # Where an earlier rollback was interrupted there is still something to make again.
-    if not replaced and not affected:
+    found = plan(moment)
+    if not found:
         raise RollbackRefused(
             f"version {version} of {use_case.name} serves from {moment.isoformat()} on already"
         )
-    return Plan(promotion, replaced, affected, len(decisions))
+    return found
 
 
 def roll_back(
@@ -81,18 +102,35 @@ def roll_back(
     where another decision was made since the plan: it may have changed what there is to do.
     """
     if not record(lake, use_case, plan.promotion, commit, seen=plan.decisions):
+        serving = reigns(history(lake, use_case))[-1].version
         raise RollbackRefused(
-            f"{use_case.name}: another decision was made in the meantime; look, and roll back again"
+            f"{use_case.name}: another decision was made in the meantime, and version {serving} "
+            "serves now; look, and roll back again"
         )
     point_alias(lake, registry, use_case)
     return plan.promotion
 
 
+def _first_from(use_case: UseCase, moment: datetime) -> datetime:
+    """Start of the first partition that begins at a moment or later."""
+    window = use_case.calendar.window_at(moment)
+    return window.start if utc(window.start) == utc(moment) else window.end
+
+
+def _instead(use_case: UseCase, earliest: Plan) -> str:
+    """What to ask for by one who wanted a version to serve earlier than it can."""
+    since, end = earliest.promotion.effective_from, use_case.partitions.closes_at
+    if end is not None and utc(since) >= utc(end):
+        return f"the history of {use_case.name} ends before it may"
+    key = use_case.calendar.key(use_case.calendar.window_at(since))
+    if not earliest:
+        return f"from the partition {key} on it serves already"
+    return f'let it serve from the partition {key} on (`--from {key}`, over HTTP "from")'
+
+
 def _chosen(
     use_case: UseCase, served: Sequence[Reign], to: int | None, since: datetime | None
 ) -> tuple[int, datetime]:
-    if not served:
-        raise RollbackRefused(f"{use_case.name} has no champion to roll back from")
     if to is None and len(served) == 1:
         raise RollbackRefused(
             f"version {served[0].version} of {use_case.name} is the first that serves; name the "

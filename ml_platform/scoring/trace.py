@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -14,6 +14,7 @@ from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from ml_platform.storage.tables import WINDOW_START
 
 Row = dict[str, Any]
 
@@ -82,7 +83,7 @@ def _prediction(
     if row is None:
         said = ", ".join(f"{name}={entity[name]}" for name in names)
         raise EmptyPartition(f"{use_case.name} has no prediction for {said}")
-    return row
+    return {**row, WINDOW_START: row[WINDOW_START].replace(tzinfo=UTC)}
 
 
 def _example(

@@ -9,13 +9,15 @@ they live: it imports nothing that takes long, and nor does `tls`.
 """
 
 import asyncio
-import functools
 import json
 from http import HTTPStatus
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    from ml_platform.serving.metrics import Metrics
 
 HEALTH = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 """Paths that are answered on the spare connections too."""
@@ -30,6 +32,8 @@ body. Nobody else bounds what is kept of them."""
 class TimedHeads(HttpToolsProtocol):
     """uvicorn's protocol, which alone would wait for the head of a request for ever.
 
+    It counts its connections in the `metrics` of the application's state.
+
     The time runs from when a connection is made, or the first byte after an answer has come, and
     ends with the empty line after the head.
     """
@@ -43,16 +47,16 @@ class TimedHeads(HttpToolsProtocol):
         self._head_due: asyncio.TimerHandle | None = None
         self._lines_bytes = 0
         self._got_on = False
+        self._metrics: Metrics = self.app_state["metrics"]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._most_connections:
-            self._make_room()
-        self._expect_head()
+        self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+        self._metrics.connected(len(self.connections))
 
     def data_received(self, data: bytes) -> None:
         self._got_on = False
@@ -81,6 +85,13 @@ class TimedHeads(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._got_on = True
         super().on_body(body)
+
+    def _begin(self) -> None:
+        if len(self.connections) > self._most_connections:
+            self._metrics.refused_connection()
+            self._make_room()
+        self._metrics.connected(len(self.connections))
+        self._expect_head()
 
     def _make_room(self) -> None:
         # What uvicorn knows of the process's connections are all of this class.
@@ -157,10 +168,3 @@ class _Spare:
 def _problem(status: HTTPStatus, detail: str) -> bytes:
     problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
     return json.dumps(problem).encode()
-
-
-def timed_heads(head_seconds: float, most_connections: int) -> functools.partial[TimedHeads]:
-    """What uvicorn makes a connection's protocol with; can be handed to other processes."""
-    return functools.partial(
-        TimedHeads, head_seconds=head_seconds, most_connections=most_connections
-    )

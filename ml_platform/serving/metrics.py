@@ -20,6 +20,8 @@ from ml_platform.serving.versions.live import LiveVersions, Swap
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+HTTP = "http"
+"""Protocol of connections that are counted; gRPC's library tells nobody of its own."""
 NO_VERSION = 0
 """What a gauge of versions says where there is none; versions begin at 1."""
 
@@ -81,6 +83,25 @@ class Metrics:
             "ml_platform_lookups", "Features looked up for rows by key: found, expired, missing.",
             ["use_case", "view", "outcome"], registry=registry,
         )  # fmt: skip
+        self.connections = Gauge(
+            "ml_platform_connections", "Open connections, those with an unfinished handshake too.",
+            ["protocol"], registry=registry, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.connections_refused = Counter(
+            "ml_platform_connections_refused",
+            "Connections that came when there was room for no more: each closed one, or was told.",
+            ["protocol"], registry=registry,
+        )  # fmt: skip
+        # A rate needs a sample before the first one.
+        self.connections_refused.labels(HTTP)
+
+    def connected(self, many: int) -> None:
+        """Say how many connections over HTTP are open now."""
+        self.connections.labels(HTTP).set(many)
+
+    def refused_connection(self) -> None:
+        """Count a connection over HTTP beyond the limit."""
+        self.connections_refused.labels(HTTP).inc()
 
     def answered(
         self, use_case: str, protocol: str, status: str, seconds: float, error: str

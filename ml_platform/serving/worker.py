@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import socket
@@ -23,7 +24,8 @@ from ml_platform.serving.facts import FactReader
 from ml_platform.serving.grpc import start_server
 from ml_platform.serving.grpc.observed import Observed as GrpcObserved
 from ml_platform.serving.grpc.traced import Traced as GrpcTraced
-from ml_platform.serving.heads import timed_heads
+from ml_platform.serving.handshakes import SafeHeads
+from ml_platform.serving.heads import TimedHeads
 from ml_platform.serving.http import build_app
 from ml_platform.serving.http.control import ControlPaths
 from ml_platform.serving.http.monitoring import Monitoring
@@ -87,7 +89,7 @@ def create_app(
     worker = f"{socket.gethostname()}:{os.getpid()}"
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         forget_dead_workers()
         await asyncio.to_thread(following.look)
         if admission.on:
@@ -109,7 +111,8 @@ def create_app(
             asyncio.create_task(_follow_keys(admission, log)),
         ]
         try:
-            yield
+            # What the protocols of connections find in the application's state.
+            yield {"metrics": metrics}
         finally:
             for task in tasks:
                 task.cancel()
@@ -156,11 +159,15 @@ def serve(serving: ServingSettings) -> None:
 
 def transport(serving: ServingSettings) -> dict[str, Any]:
     """How uvicorn should take connections: its arguments."""
-    return {
-        "http": timed_heads(serving.head_seconds, serving.most_connections),
-        "ws": "none",
-        "ssl_context_factory": uvicorn_context(serving),
-    }
+    context = uvicorn_context(serving)
+    heads = functools.partial(
+        TimedHeads if context is None else SafeHeads,
+        head_seconds=serving.head_seconds,
+        most_connections=serving.most_connections,
+    )
+    # Other processes import what they are handed: it stands in modules that import little.
+    loop = {} if context is None else {"loop": "ml_platform.serving.handshakes:HandshakesLoop"}
+    return {"http": heads, "ws": "none", "ssl_context_factory": context, **loop}
 
 
 async def _follow_keys(admission: Admission, log: FilteringBoundLogger) -> None:

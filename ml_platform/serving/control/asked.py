@@ -108,6 +108,18 @@ class Rollback(Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = field(name="from", default=None)
+    serving: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=2**31 - 1,
+                description="Version that serves now, as far as you know: refused where it is "
+                "another one. So of two who roll back at once, or one after the other, one does.",
+            ),
+        ]
+        | None
+    ) = None
     dry_run: DryRun = False
 
 

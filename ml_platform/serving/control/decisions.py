@@ -98,7 +98,7 @@ class Decisions:
         since = None if asked.first is None else window_in(case, "from", asked.first).start
         return plan_rollback(
             self.lake, self.registry, case, decided_by=order.by, reason=asked.reason,
-            to=asked.version, since=since,
+            to=asked.version, since=since, serving=asked.serving,
         )  # fmt: skip
 
     def _decided(self, order: Order) -> int | None:

@@ -156,6 +156,6 @@ def _example(use_case: UseCase, name: str) -> dict[str, Any]:
             stretch = {"from": calendar.key(first), "to": calendar.key(last)}
             return {"tables": ["predictions"], **stretch, "dry_run": True}
         case "rollback":
-            return {"reason": "it predicts too many delays", "dry_run": True}
+            return {"reason": "it predicts too many delays", "serving": 3, "dry_run": True}
         case _:
             return {"version": 3, "reason": "looked at the segments"}
