@@ -16,11 +16,10 @@ from assets.partitions import (
     stretch_of,
 )
 from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
-from ml_platform.errors import EmptyPartition
 from ml_platform.features import (
     FeedbackCounts,
     LeakReport,
-    check_leak,
+    check_written,
     compute_features,
     compute_labels,
     count_feedback,
@@ -30,17 +29,12 @@ from ml_platform.features import (
 from ml_platform.settings import Settings
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
-from ml_platform.spec.windows import Duration, Window
-from ml_platform.storage import Lake, Written
+from ml_platform.spec.windows import Duration
+from ml_platform.storage import Written
 from resources import LakeResource
 
 NO_LEAK = "no_leak"
 FEEDBACK_AGREES = "feedback_agrees"
-
-# A range is checked in a few of its partitions, each at fewer moments: a query that leaks does so
-# in every one.
-PARTITIONS_CHECKED = 2
-CUTS_ALONE, CUTS_IN_A_RANGE = 4, 2
 
 
 def build_features(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
@@ -91,11 +85,9 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
             yield from left_out(context, error, NO_LEAK)
             return
         yield from materialized(context, *row_counts(use_case, written, "its sources have no rows"))
-        judged = _spread([window for window, rows in written.rows.items() if rows])
-        cuts = CUTS_ALONE if len(written.rows) == 1 else CUTS_IN_A_RANGE
         verdicts = {
-            use_case.calendar.key(window): _leak_verdict(lake.lake, use_case, view, window, cuts)
-            for window in judged
+            use_case.calendar.key(report.window): _leak_verdict(report)
+            for report in check_written(lake.lake, use_case, view, written)
         }
         yield from checked(context, NO_LEAK, verdicts)
 
@@ -183,18 +175,7 @@ def row_counts(
     return counts, {key: why_empty for key in keys if key not in counts}, versions
 
 
-def _spread(windows: list[Window]) -> list[Window]:
-    if len(windows) <= PARTITIONS_CHECKED:
-        return windows
-    last = len(windows) - 1
-    return [windows[last * i // (PARTITIONS_CHECKED - 1)] for i in range(PARTITIONS_CHECKED)]
-
-
-def _leak_verdict(lake: Lake, use_case: UseCase, view: str, window: Window, cuts: int) -> Verdict:
-    try:
-        report: LeakReport = check_leak(lake, use_case, view, window, cuts)
-    except EmptyPartition as error:
-        return Verdict(True, str(error))
+def _leak_verdict(report: LeakReport) -> Verdict:
     moments = ", ".join(moment.isoformat() for moment in report.cuts)
     return Verdict(
         passed=report.problem is None,

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from ml_platform.cli import main
+from tests.dagster_servers import land_trips
 from tests.plain_tables import power
+from tests.trips_use_case import write_folder
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -116,6 +118,23 @@ def test_a_wrong_setting_is_named(run: Run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ML_PLATFORM_THREADS", "many")
 
     assert run("check")[2].startswith("error: ML_PLATFORM_THREADS=many: Input should be a valid")
+
+
+def test_features_that_look_into_the_future_are_told_of(run: Run, tmp_path: Path):
+    trips = write_folder(tmp_path / "use_cases", "binary")
+    land_trips(tmp_path / "data", 1, 2)
+    stretch = ("trips", "--range", "2024-03-01...2024-03-02")
+    assert run("ingest", *stretch)[0] == 0
+    assert "no leak: the same with the future hidden, at 4 moments" in run("features", *stretch)[1]
+    (trips.folder / "features" / "pace.sql").write_text(
+        "SELECT trip, started_at AS event_time, avg(delay) OVER () AS pace FROM trips\n"
+    )
+    code, said, errors = run("features", *stretch)
+    assert (code, "pace_features: " in said) == (1, True)
+    assert "features/pace.sql: a leak in partition 2024-03-02: hiding what was not known" in errors
+    again = ("--from", "2024-03-02", "--to", "2024-03-02", "--here", "--all")
+    code, said, errors = run("backfill", "trips", *again, "pace_features")
+    assert (code, "a leak in partition 2024-03-02" in said + errors) == (1, True), said
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """The Open Inference Protocol asked by NVIDIA's Triton clients, over gRPC and HTTP."""
 
+import socket
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,10 @@ import tritonclient.grpc as over_grpc
 import tritonclient.http as over_http
 from tritonclient.utils import InferenceServerException
 
+from ml_platform.errors import ServingMisconfigured
 from ml_platform.registry import predict
+from ml_platform.serving.worker import serve
+from ml_platform.settings import ServingSettings
 from tests.served import ROW, Deployment, Served
 
 ROWS = pd.DataFrame([ROW, {**ROW, "city": "Albany", "distance": 3.0}]).astype({"city": object})
@@ -74,3 +79,14 @@ def test_what_is_wrong_becomes_a_code_and_names_the_column(served: Served) -> No
     assert found.value.status() == "StatusCode.NOT_FOUND"
     with pytest.raises(InferenceServerException, match="served by version 1, not '8'"):
         client.infer("trips", inputs(over_grpc.InferInput), model_version="8")
+
+
+def test_a_port_that_is_taken_is_not_shared() -> None:
+    with socket.socket() as taken:
+        # As another service's workers hold it.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ServingMisconfigured, match=rf"127\.0\.0\.1:{port}: Address already in"):
+            serve(ServingSettings(grpc_port=port, port=0))

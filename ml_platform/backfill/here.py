@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from ml_platform.backfill.computing import computing
 from ml_platform.errors import EmptyPartition, LabelsNotArrived
-from ml_platform.features import compute_features, compute_labels
+from ml_platform.features import check_written, compute_features, compute_labels
 from ml_platform.monitoring import report_drift, report_performance
 from ml_platform.registry import Registry
 from ml_platform.scoring import score
@@ -37,7 +37,9 @@ def _compute(
     if table in use_case.sources:
         ingest(lake, use_case, table, stretch, commit)
     elif table in views:
-        compute_features(lake, use_case, views[table], stretch, commit)
+        written = compute_features(lake, use_case, views[table], stretch, commit)
+        for report in check_written(lake, use_case, views[table], written):
+            report.raise_if_found()
     elif table == "labels":
         compute_labels(lake, use_case, stretch, commit)
     elif table == "predictions":

@@ -35,13 +35,14 @@ def keep_loaded() -> None:
 @commands.command(rich_help_panel=PANEL)
 def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="HTTP port.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="gRPC port.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer.")] = None,
 ) -> None:
     """Answer prediction requests until interrupted; settings say the rest."""
     from ml_platform.cli.platform import read_serving_settings
     from ml_platform.serving.worker import serve as start
 
-    serving = read_serving_settings(port=port, workers=workers)
+    serving = read_serving_settings(port=port, grpc_port=grpc_port, workers=workers)
     scheme = "http" if serving.tls_cert is None else "https"
     typer.echo(f"{scheme}://{serving.host}:{serving.port}")
     start(serving)

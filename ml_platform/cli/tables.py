@@ -1,8 +1,13 @@
 """Commands that compute the tables of a stretch, each one call into the library."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from ml_platform.cli.arguments import Partition, Range, UseCaseName
+
+if TYPE_CHECKING:
+    from ml_platform.features import LeakReport
 
 PANEL = "Tables"
 commands = typer.Typer()
@@ -28,22 +33,29 @@ def ingest(use_case: UseCaseName, partition: Partition = None, range_: Range = N
 
 @commands.command(rich_help_panel=PANEL)
 def features(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
-    """Compute the tables of all feature views."""
+    """Compute the tables of all feature views, and check a few partitions of each for leaks."""
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened, stretch_of
-    from ml_platform.features import compute_features
+    from ml_platform.errors import LeakFound
+    from ml_platform.features import check_written, compute_features
     from ml_platform.spec.use_case import feature_table
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = stretch_of(platform, case, partition, range_)
         platform.audit_tables("features", case, stretch, *map(feature_table, case.features))
+        found: list[LeakReport] = []
         for view in case.features:
             table = feature_table(view)
             with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
                 written = compute_features(platform.lake, case, view, stretch, commit)
             printing.show_written(table, written)
+            found += check_written(platform.lake, case, view, written)
+        if leaks := [report.problem for report in found if report.problem]:
+            raise LeakFound("\n".join(leaks))
+        moments = sum(len(report.cuts) for report in found)
+        printing.show_line(f"no leak: the same with the future hidden, at {moments} moments")
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from structlog.typing import FilteringBoundLogger
 
 from ml_platform.access import KeyRing
-from ml_platform.errors import PlatformError
+from ml_platform.errors import PlatformError, ServingMisconfigured
 from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
@@ -140,6 +140,7 @@ def serve(serving: ServingSettings) -> None:
     import uvicorn
 
     check_exposure(serving)
+    _check_grpc_port(serving)
     with tempfile.TemporaryDirectory(prefix="ml-platform-metrics-") as folder:
         if serving.workers > 1:
             # Workers inherit it; a folder that the deployment names stays as it is. This process
@@ -155,6 +156,18 @@ def serve(serving: ServingSettings) -> None:
             server_header=False,
             **transport(serving),
         )
+
+
+def _check_grpc_port(serving: ServingSettings) -> None:
+    """Raise ServingMisconfigured where somebody else listens: workers would share the port."""
+    family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
+    try:
+        socket.create_server((serving.host, serving.grpc_port), family=family).close()
+    except OSError as error:
+        raise ServingMisconfigured(
+            f"gRPC cannot listen on {serving.host}:{serving.grpc_port}: {error.strerror}; choose "
+            "another port with --grpc-port or ML_PLATFORM_SERVING_GRPC_PORT"
+        ) from None
 
 
 def transport(serving: ServingSettings) -> dict[str, Any]:
