@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -19,9 +20,11 @@ from ml_platform.scoring import score
 from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.feedback import digest_of
 from ml_platform.sources import arrivals, ingest
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
 from ml_platform.training.training_set import collect
 from tests.served import LOGGED, Deployment, declare, deploy, published, rows_of
-from tests.trips_use_case import COMMIT, at, days, trips
+from tests.trips_use_case import COMMIT, at, days, land, trips
 
 DAY = days(29, 29)
 NOW = datetime(2024, 4, 20, tzinfo=UTC)
@@ -66,7 +69,11 @@ def labels(made: Deployment) -> dict[int, bool]:
         if any((Path(made.settings.landing_uri) / "trips" / source).glob("*.jsonl")):
             ingest(made.lake, case, source, DAY, COMMIT)
     compute_labels(made.lake, case, DAY, COMMIT)
-    with made.lake.cursor() as cursor:
+    return labels_of(made.lake)
+
+
+def labels_of(lake: Lake) -> dict[int, bool]:
+    with lake.cursor() as cursor:
         rows = cursor.execute(
             "SELECT trip, label FROM lake.trips.labels WHERE window_start = "
             "TIMESTAMP '2024-03-29 04:00:00'"
@@ -129,6 +136,32 @@ def test_a_prediction_is_named_by_its_id(deployment: Deployment) -> None:
         give(client, {"prediction_id": unknown, "label": True})
     assert labels(deployment)[row["trip"]] is not late(row["trip"])
     assert count_feedback(deployment.lake, deployment.use_case, DAY).unmatched == 1
+
+
+def test_what_is_said_of_an_example_waits_for_it_and_is_counted_meanwhile(
+    deployment: Deployment,
+) -> None:
+    case, lake = deployment.use_case, deployment.lake
+    landed, today = trips(1, 30), Window(at(28), at(30))
+    here = landed[landed["started_at"].dt.day.isin([28, 29])]
+    new, started = here.iloc[-1].copy(), here["started_at"].iloc[-1] + timedelta(minutes=1)
+    new["trip"], new["started_at"] = 7, started
+    with deployment.client() as client:
+        item = {"trip": 7, "event_time": started.isoformat(), "label": True}
+        give(client, item, item, of(rows_of(29)[0]["trip"], True))
+        give(client, {**item, "label": False})
+    assert labels(deployment).keys() == {row["trip"] for row in rows_of(29)}
+    assert count_feedback(lake, case, DAY).unmatched == 1
+    assert count_feedback(lake, case, DAY).given == 3
+    land(lake, case, pd.concat([here, new.to_frame().T.astype(here.dtypes)]), today)
+    in_one = labels_of(lake)
+    assert in_one[7] is False
+    assert count_feedback(lake, case, DAY).unmatched == 0
+    for day in (29, 28):
+        compute_labels(lake, case, days(day, day), COMMIT)
+    assert labels_of(lake) == in_one
+    land(lake, case, here, today)
+    assert 7 not in labels_of(lake)
 
 
 def test_reports_and_training_sets_use_what_was_given(deployment: Deployment) -> None:
