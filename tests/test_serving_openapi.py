@@ -14,8 +14,8 @@ from ml_platform.access import Grant, create_key
 from ml_platform.features import request_columns
 from ml_platform.serving.http.guard import NEEDS
 from ml_platform.serving.http.paths.samples import key_row
-from ml_platform.spec.loading import load_use_case
 from ml_platform.sources import ingest
+from ml_platform.spec.loading import load_use_case
 from tests.attacked import REVIEWED
 from tests.served import Deployment, deploy, deployed, rows_of
 from tests.trips_use_case import COMMIT, days, write_folder
