@@ -27,8 +27,8 @@ from ml_platform.features import (
     labels_table,
 )
 from ml_platform.settings import Settings
-from ml_platform.spec.tables import code_version
-from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
+from ml_platform.spec.tables import code_version, given_labels
+from ml_platform.spec.use_case import FEEDBACK, UseCase
 from ml_platform.spec.windows import Duration
 from ml_platform.storage import Written
 from resources import LakeResource
@@ -99,7 +99,7 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     table = labels_table(use_case)
     mapping = looking_ahead(use_case, label.horizon)
     same = looking_back(use_case, Duration(0, "d"))
-    given = [name for name in (FEEDBACK, REQUESTS) if name in use_case.sources]
+    given = given_labels(use_case)
     feedback = [name for name in given if name == FEEDBACK]
 
     @dg.asset(
@@ -110,7 +110,7 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
-        # A label that came back is one also where the example itself has not landed.
+        # Feedback about an example that has not landed is counted, and a request may be enough.
         automation_condition=follows(use_case, use_case.examples.source, *feedback),
         code_version=code_version(use_case, table.name),
         description=described(
@@ -149,7 +149,7 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
 
 
 def _feedback_verdict(counts: FeedbackCounts) -> Verdict:
-    said = f"{counts.given} given, {counts.unmatched} of unknown predictions"
+    said = f"{counts.given} given, about {counts.unmatched} predictions or examples not there"
     return Verdict(
         passed=not counts.conflicts,
         description=f"{said}, {counts.conflicts} examples with contradictions",

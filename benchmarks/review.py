@@ -89,14 +89,15 @@ def run(bench: Bench) -> Result:
 
 
 def _fill(folder: Path, days: int, now: datetime) -> Kept:
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    first = today - timedelta(days=days - 1)
+    # Whole days that are over: of what has not happened yet nobody knows a label.
+    last = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    first = last - timedelta(days=days - 1)
     spec = SPEC.replace("START", f"{first:%Y-%m-%d}")
     use_case = declare(folder, spec, label="value > 1")
     settings = Settings(data=folder, use_cases=folder / "use_cases")
     lake = Lake(settings)
     with lake.cursor() as cursor:
-        for begin, end in _stretches(first, today + timedelta(days=1)):
+        for begin, end in _stretches(first, last + timedelta(days=1)):
             for source, query in ((REQUESTS, _requests), (FEEDBACK, _feedback)):
                 table = source_table(use_case, source)
                 replace_windows(

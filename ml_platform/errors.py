@@ -40,9 +40,12 @@ PlatformError
     ├── RequestRefused   it is not as it should be: which column, what is wrong
     │   ├── RuleBroken        a row to predict breaks a rule of its source: which row, which rule
     │   ├── ParameterRefused  one parameter of what is to be done is not as it should be
+    │   │   └── TimeRefused   a time that cannot be: of what has not happened yet, or never will
     │   └── UnsupportedMedia  its body is in a form that is not read
     ├── KeyReused        another request was made with this Idempotency-Key
     ├── NotServed        no such use case, or no such version of it, is served
+    ├── NotReviewed      the prediction never waited for a person's answer
+    ├── WaitsNoMore      it does not wait any more: answered, skipped or too old
     ├── RequestTooLarge  it has more bytes or rows than are taken
     ├── Overloaded       more is asked than can be answered in time; ask again later
     ├── RateExceeded     this caller asks more often than the limit allows
@@ -275,6 +278,10 @@ class ParameterRefused(RequestRefused):
         self.field = field
 
 
+class TimeRefused(ParameterRefused):
+    """A time that is well written and cannot be, by what else is known; `field` names it."""
+
+
 class KeyReused(RequestError):
     """An Idempotency-Key that came with another request before."""
 
@@ -285,6 +292,14 @@ class UnsupportedMedia(RequestRefused):
 
 class NotServed(RequestError):
     """No such use case, or no such version of it, is served here."""
+
+
+class NotReviewed(RequestError):
+    """A person's answer about a prediction that never waited for one."""
+
+
+class WaitsNoMore(RequestError):
+    """A person's answer about a prediction that was answered or skipped before, or is too old."""
 
 
 class RequestTooLarge(RequestError):

@@ -156,7 +156,7 @@ def test_a_service_that_is_killed_while_dagster_launches_or_ends_a_run(
             told = dagster.told.get(timeout=60)
         assert isinstance(asked.exception(), httpx2.TransportError)
         (deed,) = deeds(deployment, what)
-        assert (deed.who, deed.channel) == ("anonymous", "api")
+        assert (deed.who, deed.channel) == ("anonymous@127.0.0.1", "api")
         if what == "train":
             tags = {t["key"]: t["value"] for t in told["params"]["executionMetadata"]["tags"]}
             assert deed.details["request"] == tags["ml_platform/request"]

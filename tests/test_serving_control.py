@@ -255,7 +255,7 @@ def test_an_approval_is_given_at_once_and_once(decided: Decided) -> None:
     first = decided.ask("approve", "a-1", **asked)
     assert first.status_code == 200, first.text
     assert first.json()["decided"]["decision"] == "promoted"
-    assert first.json()["decided"]["by"] == "anonymous"
+    assert first.json()["decided"]["by"] == "anonymous@testclient"
     assert decided.champion == 3
     again = decided.ask("approve", "a-1", **asked)
     assert again.content == first.content
@@ -263,10 +263,10 @@ def test_an_approval_is_given_at_once_and_once(decided: Decided) -> None:
     assert decided.ask("approve", "a-1", version=3, reason="another").status_code == 422
     late = decided.ask("approve", **asked)
     assert late.status_code == 409
-    assert "was promoted by anonymous" in late.json()["detail"]
+    assert "was promoted by anonymous@testclient" in late.json()["detail"]
     assert decided.ask("reject", **asked).status_code == 409
     (deed,) = decided.audited("approve")
-    assert (deed.who, deed.channel, deed.object) == ("anonymous", "api", "version 3")
+    assert (deed.who, deed.channel, deed.object) == ("anonymous@testclient", "api", "version 3")
     assert deed.details["reason"] == "looked at the segments"
 
 

@@ -141,8 +141,10 @@ def test_requests_with_one_key_that_come_at_once_are_one_run(world: World) -> No
     assert all(answer == answers[0] for answer in answers)
     run = world.wait(answers[0])
     assert (run["status"], set(run["tables"])) == ("succeeded", {"model", "promotions"})
-    assert (run["by"], run["reason"]) == ("anonymous", asked["reason"])
-    trained = [r for r in world.dagster.runs({"user": "anonymous"}) if "trips/model" in r.tables]
+    assert (run["by"], run["reason"]) == ("anonymous@127.0.0.1", asked["reason"])
+    trained = [
+        r for r in world.dagster.runs({"user": "anonymous@127.0.0.1"}) if "trips/model" in r.tables
+    ]
     assert [r.id for r in trained] == [run["id"]]
     world.ask("train", "train-1", status=422, cutoff="2024-03-21")
 
@@ -235,7 +237,7 @@ def test_every_deed_is_in_the_audit_once(world: World) -> None:
     rows = Audit(world.lake).verify()
     deeds = [row.deed for row in rows]
     assert {deed.channel for deed in deeds} == {"api"}
-    assert {deed.who for deed in deeds} == {"anonymous"}
+    assert {deed.who for deed in deeds} == {"anonymous@127.0.0.1"}
     counted = {what: sum(d.what == what for d in deeds) for what in {d.what for d in deeds}}
     assert counted == {
         "backfill": 2, "train": 3, "approve": 2, "score": 4, "roll back": 1, "end run": 1,

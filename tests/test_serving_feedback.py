@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -19,9 +20,11 @@ from ml_platform.scoring import score
 from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.feedback import digest_of
 from ml_platform.sources import arrivals, ingest
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
 from ml_platform.training.training_set import collect
 from tests.served import LOGGED, Deployment, declare, deploy, published, rows_of
-from tests.trips_use_case import COMMIT, at, days, trips
+from tests.trips_use_case import COMMIT, at, days, land, trips
 
 DAY = days(29, 29)
 NOW = datetime(2024, 4, 20, tzinfo=UTC)
@@ -35,7 +38,7 @@ def deployment(trained: Deployment) -> Iterator[Deployment]:
     for file in folder.rglob("*.jsonl"):
         file.unlink()
     with trained.lake.cursor() as cursor:
-        for table in ("feedback", "requests", "landings"):
+        for table in ("feedback", "requests", "landings", "quarantine"):
             cursor.execute(f"DROP TABLE IF EXISTS lake.trips.{table}")
     compute_labels(trained.lake, trained.use_case, DAY, COMMIT)
 
@@ -66,7 +69,11 @@ def labels(made: Deployment) -> dict[int, bool]:
         if any((Path(made.settings.landing_uri) / "trips" / source).glob("*.jsonl")):
             ingest(made.lake, case, source, DAY, COMMIT)
     compute_labels(made.lake, case, DAY, COMMIT)
-    with made.lake.cursor() as cursor:
+    return labels_of(made.lake)
+
+
+def labels_of(lake: Lake) -> dict[int, bool]:
+    with lake.cursor() as cursor:
         rows = cursor.execute(
             "SELECT trip, label FROM lake.trips.labels WHERE window_start = "
             "TIMESTAMP '2024-03-29 04:00:00'"
@@ -88,7 +95,7 @@ def test_what_is_given_later_holds(deployment: Deployment) -> None:
             client,
             of(trip, not late(trip)),
             # The source knew it six hours after the start, that is after this.
-            of(other, not late(other), "2024-03-28T00:00:00Z"),
+            of(other, not late(other), rows_of(29)[1]["started_at"]),
         )
         assert answer.status_code == 202, answer.json()
         assert answer.json()["taken"] == 2
@@ -129,6 +136,32 @@ def test_a_prediction_is_named_by_its_id(deployment: Deployment) -> None:
         give(client, {"prediction_id": unknown, "label": True})
     assert labels(deployment)[row["trip"]] is not late(row["trip"])
     assert count_feedback(deployment.lake, deployment.use_case, DAY).unmatched == 1
+
+
+def test_what_is_said_of_an_example_waits_for_it_and_is_counted_meanwhile(
+    deployment: Deployment,
+) -> None:
+    case, lake = deployment.use_case, deployment.lake
+    landed, today = trips(1, 30), Window(at(28), at(30))
+    here = landed[landed["started_at"].dt.day.isin([28, 29])]
+    new, started = here.iloc[-1].copy(), here["started_at"].iloc[-1] + timedelta(minutes=1)
+    new["trip"], new["started_at"] = 7, started
+    with deployment.client() as client:
+        item = {"trip": 7, "event_time": started.isoformat(), "label": True}
+        give(client, item, item, of(rows_of(29)[0]["trip"], True))
+        give(client, {**item, "label": False})
+    assert labels(deployment).keys() == {row["trip"] for row in rows_of(29)}
+    assert count_feedback(lake, case, DAY).unmatched == 1
+    assert count_feedback(lake, case, DAY).given == 3
+    land(lake, case, pd.concat([here, new.to_frame().T.astype(here.dtypes)]), today)
+    in_one = labels_of(lake)
+    assert in_one[7] is False
+    assert count_feedback(lake, case, DAY).unmatched == 0
+    for day in (29, 28):
+        compute_labels(lake, case, days(day, day), COMMIT)
+    assert labels_of(lake) == in_one
+    land(lake, case, here, today)
+    assert 7 not in labels_of(lake)
 
 
 def test_reports_and_training_sets_use_what_was_given(deployment: Deployment) -> None:
@@ -251,8 +284,16 @@ def test_what_was_answered_weeks_ago_waits_no_longer_and_is_not_even_read(
         aged = [{**record, "answered_at": old} for record in records]
         file.write_bytes(msgspec.json.Encoder().encode_lines(aged))
     ingest(lake, case, "requests", days(28, 28), COMMIT)
+    with lake.cursor() as cursor:
+        ((oldest,),) = cursor.execute(
+            "SELECT min(prediction_id) FROM lake.trips.requests "
+            "WHERE probability BETWEEN 0.2 AND 0.8"
+        ).fetchall()
     with deployment.client() as client:
         assert waiting(client) == []
+        answer = client.post(f"/review/trips/{oldest}", json={"label": True})
+        assert answer.status_code == 409
+        assert "longer ago than 28d; say its label as feedback" in answer.json()["detail"]
         client.post("/predict/trips", json={"rows": rows_of(29)})
     with lake.cursor() as cursor:
         files = cursor.execute(
@@ -279,11 +320,8 @@ def waiting(client: TestClient) -> list[str]:
         ({"prediction_id": "x", "label": True}, "'x' is not what predictions are called here"),
         ({"trip": 1, "event_time": "2024-03-29", "label": "yes"}, "should be true or false"),
         ({"trip": "a", "event_time": "2024-03-29", "label": True}, "'a' is not BIGINT"),
-        (
-            {"trip": 1, "event_time": "2024-03-29", "label": True, "known_at": "2999-01-01"},
-            "is in the future",
-        ),
         ({"labl": True}, "no such key. Did you mean 'label'?"),
+        ({"flight": 1}, "no such key. There are: trip, prediction_id, event_time, label, kind,"),
     ],
 )
 def test_feedback_that_cannot_be_used_is_refused(
@@ -295,6 +333,135 @@ def test_feedback_that_cannot_be_used_is_refused(
     assert detail in answer.json()["detail"]
     assert answer.json()["detail"].startswith("item 0")
     assert not list((Path(deployment.settings.landing_uri) / "trips").rglob("*.jsonl"))
+
+
+NEXT_YEAR = datetime.now(UTC) + timedelta(days=365)
+
+
+@pytest.mark.parametrize(
+    ("times", "field", "detail"),
+    [
+        (("2024-03-29T12:00:00Z", "2024-03-29T11:59:29Z"), "known_at", "is before the event time"),
+        (("2024-03-29T12:00:00Z", NEXT_YEAR.isoformat()), "known_at", "is in the future"),
+        ((NEXT_YEAR.isoformat(), None), "event_time", "is in the future"),
+        (("2024-02-29T12:00:00Z", None), "event_time", "outside of the history, which is from 20"),
+        (("0001-01-01T00:00:00Z", None), "event_time", "outside of the history"),
+    ],
+)
+def test_a_time_that_cannot_be_is_refused_by_name(
+    deployment: Deployment, times: tuple[str, str | None], field: str, detail: str
+) -> None:
+    event_time, known_at = times
+    known = {} if known_at is None else {"known_at": known_at}
+    moment = datetime.fromisoformat(event_time) - datetime(1970, 1, 1, tzinfo=UTC)
+    by_id = f"000601fcbba0d8-0123456789-{moment // timedelta(microseconds=1) % 2**64:016x}-0"
+    with deployment.client() as client:
+        good = of(rows_of(29)[0]["trip"], True)
+        by_key = give(client, good, {"trip": 1, "event_time": event_time, "label": True, **known})
+        named = give(client, {"prediction_id": by_id, "label": True, **known})
+    for answer in (by_key, named):
+        assert answer.status_code == 422, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert detail in answer.json()["detail"]
+    assert by_key.json()["detail"].startswith("item 1: ")
+    assert by_key.json()["field"] == field
+    assert named.json()["field"] == field.replace("event_time", "prediction_id")
+    assert not list((Path(deployment.settings.landing_uri) / "trips").rglob("*.jsonl"))
+
+
+def test_clocks_may_differ_by_little_and_what_lands_otherwise_is_quarantined(
+    deployment: Deployment,
+) -> None:
+    row = rows_of(29)[0]
+    started = datetime.fromisoformat(row["started_at"])
+    with deployment.client() as client:
+        early = of(row["trip"], True, (started - timedelta(seconds=20)).isoformat())
+        assert give(client, early).status_code == 202
+    (file,) = (Path(deployment.settings.landing_uri) / "trips" / "feedback").glob("*.jsonl")
+    record = msgspec.json.decode(file.read_bytes())
+    assert datetime.fromisoformat(record["known_at"]) == started
+    known_before = {**record, "feedback_id": "by hand", "known_at": "2024-03-01T00:00:00Z"}
+    file.with_name("by_hand.jsonl").write_bytes(msgspec.json.encode(known_before) + b"\n")
+    report = ingest(deployment.lake, deployment.use_case, "feedback", DAY, COMMIT)
+    (counts,) = report.windows.values()
+    assert (counts.landed, counts.quarantined) == (2, 1)
+
+
+def test_an_answer_is_taken_once_and_of_what_waits_alone(deployment: Deployment) -> None:
+    with deployment.client() as client:
+        answered = client.post("/predict/trips", json={"rows": rows_of(29)}).json()["predictions"]
+        early = client.post(f"/review/trips/{answered[0]['id']}", json={"label": True})
+        assert early.status_code == 404
+        assert "has not been ingested yet" in early.json()["detail"]
+    labels(deployment)
+    sure = next(p["id"] for p in answered if not 0.2 <= p["probability"] <= 0.8)
+    with deployment.client() as client:
+        first, second, third, *_ = waiting(client)
+
+    def say(prediction: str, by: str, **what: Any) -> tuple[int, str]:
+        answer = client.post(f"/review/trips/{prediction}", json={**what, "by": by})
+        found = answer.json()
+        return answer.status_code, found.get("detail", str(found.get("taken")))
+
+    def check_that_none_waits_any_more() -> None:
+        assert say(first, "ada", label=True) == (200, "0")
+        assert say(second, "ada", skip=True) == (200, "0")
+        for by, label in (("bob", True), ("ada", False)):
+            status, detail = say(first, by, label=label)
+            assert status == 409
+            assert f"'{first}' waits no more: ada answered 'true' at 20" in detail
+            assert detail.endswith("to change that, send a correction")
+        status, detail = say(second, "bob", skip=True)
+        assert (status, "waits no more: ada skipped it at 20" in detail) == (409, True)
+        status, detail = say(third, "ada", label=True)
+        assert status == 409
+        assert "waits no more: anonymous@testclient said 'false' as feedback at 20" in detail
+
+    with deployment.client() as client:
+        assert say(first, "ada", label=True) == (202, "1")
+        assert say(second, "ada", skip=True) == (202, "1")
+        give(client, {"prediction_id": third, "label": False})
+        check_that_none_waits_any_more()
+        unknown = first.replace(first[15:25], "0123456789")
+        assert say(unknown, "ada", label=True)[0] == 404
+        status, detail = say(sure, "ada", skip=True)
+        assert (status, "never waited for a person" in detail) == (404, True)
+        assert say("x", "ada", label=True)[0] == 400
+    labels(deployment)
+    with deployment.client() as client:
+        check_that_none_waits_any_more()
+        assert say(second, "ada", label=True, kind="correction") == (202, "1")
+        assert say(first, "bob", label=False, kind="correction") == (202, "1")
+        assert say(first, "bob", label=False, kind="correction") == (200, "0")
+    labels(deployment)
+    with deployment.lake.cursor() as cursor:
+        kept = cursor.execute(
+            "SELECT prediction_id, kind, given_by, label FROM lake.trips.feedback "
+            "ORDER BY received_at"
+        ).fetchall()
+    assert kept == [
+        (first, "label", "ada", True),
+        (second, "skip", "ada", None),
+        (third, "label", "anonymous@testclient", False),
+        (second, "correction", "ada", True),
+        (first, "correction", "bob", False),
+    ]
+
+
+def test_what_has_not_happened_has_no_label_but_may_be_skipped(deployment: Deployment) -> None:
+    case, lake = deployment.use_case, deployment.lake
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    row = {**rows_of(29)[0], "started_at": tomorrow.isoformat()}
+    with deployment.client() as client:
+        client.post("/predict/trips", json={"rows": [row]})
+    ingest(lake, case, "requests", case.calendar.window_at(tomorrow), COMMIT)
+    with lake.cursor() as cursor:
+        cursor.execute("UPDATE lake.trips.requests SET probability = 0.5")
+    with deployment.client() as client:
+        (only,) = waiting(client)
+        answer = client.post(f"/review/trips/{only}", json={"label": True})
+        assert (answer.status_code, answer.json()["field"]) == (422, "prediction_id")
+        assert client.post(f"/review/trips/{only}", json={"skip": True}).status_code == 202
 
 
 def test_the_queue_is_worked_off_on_the_command_line(
@@ -316,6 +483,11 @@ def test_the_queue_is_worked_off_on_the_command_line(
     assert "city=" in shown
     assert "pace__pace=" not in shown
     assert listed("--answer", first, "true") == [first]
+    again = CliRunner().invoke(app, ["review", "trips", "--answer", first, "true"])
+    assert (again.exit_code, again.output) == (0, f"{first} is true, as you said before\n")
+    other = CliRunner().invoke(app, ["review", "trips", "--answer", first, "false"])
+    assert (other.exit_code, "waits no more" in str(other.exception)) == (1, True)
+    assert listed("--answer", first, "false", "--correct") == [first]
     assert listed("--skip", second) == [second]
     assert listed("--limit", "100") == others
     labels(deployment)
@@ -323,7 +495,11 @@ def test_the_queue_is_worked_off_on_the_command_line(
         kinds = cursor.execute(
             "SELECT kind, origin, label FROM lake.trips.feedback ORDER BY received_at"
         ).fetchall()
-    assert kinds == [("label", "review", True), ("skip", "review", None)]
+    assert kinds == [
+        ("label", "review", True),
+        ("correction", "review", False),
+        ("skip", "review", None),
+    ]
 
 
 def deeds(made: Deployment) -> list[Deed]:
@@ -353,7 +529,8 @@ def test_who_labelled_what_stands_in_the_audit_one_row_a_call(
     monkeypatch.setenv("USER", "bob")
     assert CliRunner().invoke(app, ["review", "trips", "--skip", second]).exit_code == 0
     given, answered, skipped = deeds(deployment)[before:]
-    assert (given.who, given.channel, given.use_case) == ("testclient", "api", "trips")
+    assert (given.who, given.channel) == ("anonymous@testclient", "api")
+    assert given.use_case == "trips"
     assert given.object == "3 items of feedback"
     assert (given.details["labels"], given.details["corrections"]) == ("2", "1")
     assert given.details["ids"] == digest_of(taken)

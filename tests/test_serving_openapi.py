@@ -14,10 +14,11 @@ from ml_platform.access import Grant, create_key
 from ml_platform.features import request_columns
 from ml_platform.serving.http.guard import NEEDS
 from ml_platform.serving.http.paths.samples import key_row
+from ml_platform.sources import ingest
 from ml_platform.spec.loading import load_use_case
 from tests.attacked import REVIEWED
-from tests.served import Deployment, deploy, deployed
-from tests.trips_use_case import COMMIT, write_folder
+from tests.served import Deployment, deploy, deployed, rows_of
+from tests.trips_use_case import COMMIT, days, write_folder
 
 TASKS = {
     "binary": REVIEWED,
@@ -36,6 +37,9 @@ def deployment(
     task = request.param
     root = tmp_path_factory.mktemp(task)
     with deployed(root, task=task, declared=TASKS[task], online=True) as made:
+        with made.client() as client:
+            client.post("/predict/trips", json={"rows": rows_of(29)})
+        ingest(made.lake, made.use_case, "requests", days(29, 29), COMMIT)
         yield made
 
 
@@ -74,6 +78,9 @@ def test_every_example_is_answered_as_described(
     for method, path, operation in predicting(document):
         named = {p["name"]: p["example"] for p in operation.get("parameters", ())
                  if p["in"] == "path"}  # fmt: skip
+        if "prediction" in named:
+            # One waits in this deployment alone.
+            named["prediction"] = client.get("/review/trips").json()["waiting"][0]["prediction_id"]
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
         found = client.request(method, path.format(**named), json=body.get("example"))
         good = next(status for status in operation["responses"] if status.startswith("2"))
@@ -90,6 +97,12 @@ def test_every_example_is_as_its_own_schema_says(document: dict[str, Any]) -> No
             schema = {**body.get("schema", {}), "components": document["components"]}
             for error in Draft202012Validator(schema).iter_errors(body.get("example")):
                 pytest.fail(f"{method} {path}: {error.json_path}: {error.message}")
+        for status, described in operation["responses"].items():
+            for content in described.get("content", {}).values():
+                for name, example in content.get("examples", {}).items():
+                    assert example["value"]["status"] == int(status), f"{path}: {name}"
+                    schema = {**content["schema"], "components": document["components"]}
+                    Draft202012Validator(schema).validate(example["value"])
 
 
 def test_refusals_are_described(client: TestClient, document: dict[str, Any]) -> None:

@@ -99,6 +99,8 @@ def test_a_dagster_that_begins_nothing_is_asked_for_much(
         # Nothing was launched of which the audit does not know.
         deeds = [row.deed for row in Audit(made.lake).verify()[before:]]
         recorded = {deed.details["request"] for deed in deeds if deed.what in LAUNCHES}
-        launched = {run.tags["ml_platform/request"] for run in dagster.runs({"user": "anonymous"})}
+        launched = {
+            run.tags["ml_platform/request"] for run in dagster.runs({"user": "anonymous@127.0.0.1"})
+        }
         assert launched
         assert launched <= recorded

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
 
+import httpx2
 import pytest
 import tritonclient.grpc as over_grpc
 from starlette.testclient import TestClient
 
-from ml_platform.access import Grant, create_key
+from ml_platform.access import Audit, Grant, create_key
 from ml_platform.registry import Rollout, decide_rollout
 from ml_platform.training import train
 from tests.served import LOGGED, ROW, Deployment, declare, deploy, records
@@ -64,6 +65,22 @@ def test_a_record_names_whose_key_it_was(deployment: Deployment, landing: Path) 
     kept = {(each["request_id"], each["protocol"]): each["caller"]
             for each in records(landing / "requests")}  # fmt: skip
     assert kept == {("order-7", "mlflow"): "web shop", ("order-8", "oip-grpc"): "web shop"}
+
+
+def test_whom_nobody_knows_is_named_alike_everywhere(deployment: Deployment, landing: Path) -> None:
+    item = {"trip": 300_001, "event_time": "2024-03-30T04:00:00Z", "label": True}
+    with deployment.served() as served:
+        url = f"http://{served.http}"
+        assert httpx2.post(f"{url}/invocations", json=BODY).status_code == 200
+        assert httpx2.post(f"{url}/feedback/trips", json={"items": [item]}).status_code == 202
+        asking = over_grpc.InferenceServerClient(served.grpc)
+        asking.infer("trips", inputs(over_grpc.InferInput))
+        asking.close()
+    callers = {each["protocol"]: each["caller"] for each in records(landing / "requests")}
+    (given,) = records(landing / "feedback")
+    (deed,) = [r.deed for r in Audit(deployment.lake).rows() if r.deed.what == "give feedback"]
+    assert callers == dict.fromkeys(("mlflow", "oip-grpc"), "anonymous@127.0.0.1")
+    assert given["given_by"] == deed.who == "anonymous@127.0.0.1"
 
 
 def test_who_is_turned_away_is_counted_and_told_the_id(deployment: Deployment) -> None:

@@ -45,6 +45,8 @@ class Caller:
 
     name: str
     grants: frozenset[Grant] = frozenset()
+    is_proved: bool = True
+    """Whether a key or a token says so; else nobody knows more than the name tells."""
 
     def may(self, permission: Permission, use_case: str) -> bool:
         """Whether it may be done with a use case; `ANY` asks for all use cases at once.

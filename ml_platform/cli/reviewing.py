@@ -19,19 +19,26 @@ def review(
     skip: Annotated[
         str | None, typer.Option(metavar="ID", help="Say that there is no answer.")
     ] = None,
+    correct: Annotated[
+        bool, typer.Option(help="With --answer: change what was answered or skipped before.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to list.")] = 20,
 ) -> None:
     """List uncertain predictions that wait for a person, answer one, or skip one."""
     from ml_platform.cli.platform import opened, read_serving_settings
     from ml_platform.cli.printing import value_in
     from ml_platform.errors import PlatformError
+    from ml_platform.serving.records.answers import Answers
     from ml_platform.serving.records.audit_notes import AuditNotes
-    from ml_platform.serving.records.feedback import FeedbackInbox, Said, read_label
+    from ml_platform.serving.records.feedback import REVIEW, FeedbackInbox, Said
+    from ml_platform.serving.records.items import read_label
     from ml_platform.serving.records.outbox import Outbox
     from ml_platform.serving.records.review import ReviewQueue
 
     if answer and skip:
         raise PlatformError("--answer and --skip exclude each other; give one of them")
+    if correct and not answer:
+        raise PlatformError("--correct goes with --answer ID LABEL")
     with opened() as platform:
         case = platform.loaded.require(use_case)
         queue = ReviewQueue(platform.lake, [case])
@@ -50,17 +57,20 @@ def review(
             return
         outbox, notes = Outbox(platform.lake, [case]), AuditNotes(platform.settings, platform.lake)
         inbox = FeedbackInbox(platform.settings, read_serving_settings(), [case], notes)
-        said = Said("review", platform.person, "cli")
+        answers, said = Answers(platform.lake, queue, inbox), Said(REVIEW, platform.person, "cli")
+        is_new = False
         try:
             if answer:
-                item = {"prediction_id": answer[0], "label": read_label(case, answer[1])}
-                inbox.take(case.name, [item], said)
+                label = read_label(case, answer[1])
+                is_new = answers.label(case.name, answer[0], label, said, corrects=correct)
             elif skip:
-                inbox.skip(case.name, skip, said)
+                is_new = answers.skip(case.name, skip, said)
         finally:
             # Lands it.
             inbox.close()
             notes.close()
             outbox.empty()
         notes.deliver()
-        typer.echo(f"{answer[0]} is {answer[1]}" if answer else f"{skip} has no answer")
+        before = "" if is_new else ", as you said before"
+        taken = f"{answer[0]} is {answer[1]}" if answer else f"{skip} has no answer"
+        typer.echo(f"{taken}{before}")

@@ -8,6 +8,7 @@ from ml_platform.spec.logged import readable_columns
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
 from ml_platform.storage import Lake
+from ml_platform.storage.tables import WINDOW_START
 
 
 def has_feedback(lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase) -> bool:
@@ -42,21 +43,49 @@ def given_sql(
         FROM (FROM {feedback} WHERE {where} AND kind <> 'skip') f {join})"""
 
 
-def with_feedback(feed: str, given: str, use_case: UseCase, columns: tuple[str, ...]) -> str:
+def seen_sql(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    where: str,
+    snapshot: int | None = None,
+) -> str:
+    """A SELECT of entity and event time of what something can be said of; where: as in `given_sql`.
+
+    These are the examples that have landed, and the rows that were predicted by key.
+    """
+    source = use_case.examples.source
+    entity = ", ".join(quote(column) for column in use_case.examples.entity)
+    # With neither there is nothing, of the same types.
+    seen = [f"{lake.relation(cursor, use_case.name, FEEDBACK, snapshot)} WHERE false"]
+    if landed := _table(lake, cursor, use_case, source, snapshot):
+        event_time = f"{quote(use_case.sources[source].event_time)} AS event_time"
+        examples = f"SELECT {entity}, {event_time}, {WINDOW_START} FROM {landed}"
+        seen.append(f"({examples}) WHERE {where}")
+    if requests := _requests(lake, cursor, use_case, snapshot):
+        seen.append(f"{requests} WHERE by_key AND {where}")
+    return " UNION ALL ".join(f"SELECT {entity}, event_time FROM {each}" for each in seen)
+
+
+def with_feedback(
+    feed: str, given: str, seen: str, use_case: UseCase, columns: tuple[str, ...]
+) -> str:
     """The query that yields one label an example: what the feed says, or what was given.
 
-    feed, given: SELECTs, of `labels.sql` and as `given_sql` yields it. columns: of the labels.
+    What was given waits until its example is there. feed, given, seen: SELECTs, of `labels.sql`,
+    as `given_sql` and as `seen_sql` yield them. columns: of the labels.
     """
     policy = use_case.label.feedback or Feedback()
     keys = (*use_case.examples.entity, "event_time")
     on = " AND ".join(f"f.{quote(key)} = g.{quote(key)}" for key in keys)
-    known = " AND ".join(f"{quote(key)} IS NOT NULL" for key in keys)
+    there = " AND ".join(f"g.{quote(key)} = s.{quote(key)}" for key in keys)
+    matched = f"SELECT g.* FROM ({given}) g SEMI JOIN ({seen}) s ON {there}"
     wins = "g.known_at >= f.known_at OR f.label IS NULL"
     if policy.reviews == "win":
         wins += " OR g.reviewed"
     selected = ", ".join(quote(column) for column in columns)
     return f"""
-        WITH __feed AS ({feed}), __given AS ({best_sql(given, use_case, known, keys)}),
+        WITH __feed AS ({feed}), __given AS ({best_sql(matched, use_case, "true", keys)}),
         __beaten AS (SELECT f.* FROM __feed f SEMI JOIN __given g ON {on} AND ({wins}))
         SELECT {selected} FROM __feed f
         WHERE NOT EXISTS (FROM __beaten g WHERE {on})
@@ -89,7 +118,17 @@ def _requests(
     # A hashed entity names no example.
     if not readable_columns(use_case).issuperset(use_case.examples.entity):
         return None
+    return _table(lake, cursor, use_case, REQUESTS, snapshot)
+
+
+def _table(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    name: str,
+    snapshot: int | None,
+) -> str | None:
     try:
-        return lake.relation(cursor, use_case.name, REQUESTS, snapshot)
+        return lake.relation(cursor, use_case.name, name, snapshot)
     except TableNotFound:
         return None

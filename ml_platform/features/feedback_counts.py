@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ml_platform.features.feedback import given_sql, has_feedback
+from ml_platform.features.feedback import given_sql, has_feedback, seen_sql
 from ml_platform.features.views import inside_sql, windows_sql
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase
@@ -17,7 +17,11 @@ class FeedbackCounts:
     given: int
     """Labels and corrections; those that say the same of one example count once."""
     unmatched: int
-    """Those whose prediction is not in `requests`, or was not made by key."""
+    """Predictions and examples that it is about and that are not there.
+
+    Those are predictions that are not in `requests` or were not made by key, and examples that have
+    not landed. What is said of them is no label until they have.
+    """
     conflicts: int
     """Examples of which different labels are known at the same moment."""
 
@@ -29,12 +33,15 @@ def count_feedback(lake: Lake, use_case: UseCase, stretch: Window) -> FeedbackCo
             return FeedbackCounts(0, 0, 0)
         where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
         given = given_sql(lake, cursor, use_case, where)
-        keys = ", ".join(quote(key) for key in (*use_case.examples.entity, "event_time"))
-        first = quote(use_case.examples.entity[0])
+        seen = seen_sql(lake, cursor, use_case, where)
+        names = [quote(key) for key in (*use_case.examples.entity, "event_time")]
+        keys, first = ", ".join(names), names[0]
+        same = " AND ".join(f"g.{name} = s.{name}" for name in names)
         row = cursor.execute(
-            f"""WITH given AS ({given})
+            f"""WITH given AS ({given}), seen AS ({seen})
             SELECT count(DISTINCT ({keys}, prediction_id, label, known_at)),
-                count(DISTINCT prediction_id) FILTER ({first} IS NULL),
+                (SELECT count(DISTINCT ({keys}, prediction_id))
+                    FROM (FROM given g ANTI JOIN seen s ON {same})),
                 (SELECT count(*) FROM (SELECT 1 FROM given WHERE {first} IS NOT NULL
                     GROUP BY {keys}, known_at, reviewed, corrects
                     HAVING count(DISTINCT label) > 1))

@@ -6,7 +6,7 @@ from datetime import datetime
 import duckdb
 
 from ml_platform.errors import QueryFailed
-from ml_platform.features.feedback import given_sql, has_feedback, with_feedback
+from ml_platform.features.feedback import given_sql, has_feedback, seen_sql, with_feedback
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
@@ -83,7 +83,8 @@ def compute_features(
 def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commit) -> Written:
     """Compute the labels of a stretch's examples from what has landed so far, and what came back.
 
-    Where both say something of an example, `label.feedback` says which holds.
+    Where both say something of an example, `label.feedback` says which holds. What came back of an
+    example that has not landed is no label until it has.
     """
     with lake.cursor(use_case.timezone) as cursor:
         end = use_case.label.horizon.after(stretch.end, use_case.calendar.timezone)
@@ -94,7 +95,8 @@ def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commi
         if has_feedback(lake, cursor, use_case):
             where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
             given = given_sql(lake, cursor, use_case, where, sight.snapshot)
-            query = with_feedback(query, given, use_case, tuple(table.columns))
+            seen = seen_sql(lake, cursor, use_case, where, sight.snapshot)
+            query = with_feedback(query, given, seen, use_case, tuple(table.columns))
         return _replace(lake, cursor, use_case, table, query, stretch, commit)
 
 

@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, ip_address, ip_network
 
@@ -14,14 +15,16 @@ from ml_platform.access.tokens import Issuer, Tokens, is_loopback
 from ml_platform.errors import AccessError, RateExceeded, RequestError, Unauthenticated
 from ml_platform.settings import ServingSettings
 
-NOBODY = Caller("anonymous", frozenset({Grant("admin", ANY)}))
+NOBODY = Caller("anonymous", frozenset({Grant("admin", ANY)}), is_proved=False)
 """Whoever asks where authentication is off: somebody on this machine."""
-UNASKED = Caller("anonymous")
+UNASKED = Caller("anonymous", is_proved=False)
 """Whoever asks on a path that is open to everybody; they may nothing."""
 CALLER: ContextVar[Caller] = ContextVar("caller", default=UNASKED)
 """Who asks, for everything that is done for one request, whatever protocol brought it."""
 
 
+LONGEST_ADDRESS = 60
+"""What a proxy on this machine says of where a request came from can be of any length."""
 MOST_NAMES = 10_000
 """Callers or addresses that are remembered; about a megabyte."""
 IPV6_PREFIX = 64
@@ -120,6 +123,17 @@ class Admission:
         if self._tokens is None or text.startswith(f"{PREFIX}_"):
             return self.ring.caller(text, datetime.now(UTC))
         return await self._tokens.caller(text)
+
+
+def told_by(caller: Caller, address: str | None) -> Caller:
+    """A caller as records name them: whom nobody knows, by the address that they ask from.
+
+    >>> told_by(NOBODY, "127.0.0.1").name, told_by(Caller("ada"), "127.0.0.1").name
+    ('anonymous@127.0.0.1', 'ada')
+    """
+    if caller.is_proved or not address:
+        return caller
+    return replace(caller, name=f"{caller.name}@{address[:LONGEST_ADDRESS]}")
 
 
 def _network(address: str | None) -> str:

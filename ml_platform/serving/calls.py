@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from ml_platform.errors import RequestRefused
-from ml_platform.serving.admission import CALLER, NOBODY, UNASKED
+from ml_platform.serving.admission import CALLER, UNASKED
 from ml_platform.serving.tracing import TRACE, Trace
 
 SOUND = re.compile(r"[!-~]{1,128}")
@@ -34,14 +34,12 @@ class Call:
     """Where it is traced."""
 
     @classmethod
-    def begin(cls, protocol: str, address: str | None = None) -> "Call":
-        """A request that has just come, under the id that its lines of the log have.
-
-        address: where it came from, which is told where nobody said who they are.
-        """
+    def begin(cls, protocol: str) -> "Call":
+        """A request that has just come, under the id that its lines of the log have."""
         request_id = structlog.contextvars.get_contextvars().get("request_id") or sound_id(None)
-        caller = known_caller() or address
-        return cls(protocol, request_id, caller, time.perf_counter(), TRACE.get())
+        caller = CALLER.get()
+        name = None if caller is UNASKED else caller.name
+        return cls(protocol, request_id, name, time.perf_counter(), TRACE.get())
 
     @property
     def milliseconds(self) -> float:
@@ -56,12 +54,6 @@ def sound_id(given: str | None) -> str:
     ('order-7', 32)
     """
     return given if given is not None and SOUND.fullmatch(given) else secrets.token_hex(16)
-
-
-def known_caller() -> str | None:
-    """Whom this service knows the one who asks to be; none where it lets everybody in."""
-    caller = CALLER.get()
-    return None if caller is NOBODY or caller is UNASKED else caller.name
 
 
 class PredictionIds:

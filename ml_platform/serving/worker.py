@@ -34,6 +34,7 @@ from ml_platform.serving.http.traced import Traced
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
+from ml_platform.serving.records.answers import Answers
 from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.feedback import FeedbackInbox
 from ml_platform.serving.records.outbox import Outbox
@@ -75,10 +76,12 @@ def create_app(
     metrics, log, tracing = Metrics(), open_log(), open_tracing(serving)
     cases = list(loaded.use_cases.values())
     notes = AuditNotes(settings, lake)
+    inbox, queue = FeedbackInbox(settings, serving, cases, notes), ReviewQueue(lake, cases)
     records = Records(
         RequestLog(settings, serving, cases, metrics),
-        FeedbackInbox(settings, serving, cases, notes),
-        ReviewQueue(lake, cases),
+        inbox,
+        queue,
+        Answers(lake, queue, inbox),
         Outbox(lake, cases),
         notes,
     )

@@ -10,7 +10,7 @@ from ml_platform.spec.declared import FILLED_IN, Declared, Entity, Names, Task, 
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.queries import quote
 from ml_platform.spec.values import end_of_time, start_of_time, time_zone
-from ml_platform.spec.windows import Cadence, Calendar
+from ml_platform.spec.windows import Cadence, Calendar, utc
 
 
 class Partitions(Declared):
@@ -27,12 +27,24 @@ class Partitions(Declared):
     def calendar(self) -> Calendar:
         return Calendar.of(self.cadence, self.start, self.timezone)
 
-    @property
+    @cached_property
     def closes_at(self) -> datetime | None:
         """Start of the first window that is not part of the history any more."""
         if self.end is None:
             return None
         return Calendar.of(self.cadence, self.end, self.timezone).start
+
+    @property
+    def reach(self) -> str:
+        """The history in words, for messages."""
+        end = self.closes_at
+        until = f" to {end.isoformat()}" if end else " on"
+        return f"from {self.calendar.start.isoformat()}{until}"
+
+    def __contains__(self, moment: datetime) -> bool:
+        """Whether there is, or will be, a window with that moment of event time."""
+        start, end = utc(self.calendar.start), self.closes_at
+        return start <= utc(moment) and (end is None or utc(moment) < utc(end))
 
 
 class Source(Declared):

@@ -67,6 +67,7 @@ def with_logged_sources(use_case: UseCase, mistakes: Mistakes) -> UseCase:
             key=("feedback_id",),
             columns=feedback_columns(use_case),
             required=("kind", "origin", "known_at", "received_at"),
+            rules=("kind = 'skip' OR known_at >= event_time",),
             description="What callers and reviewers said of predictions, as it came.",
         )
     return use_case.model_copy(update={"sources": sources})

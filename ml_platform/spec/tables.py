@@ -52,10 +52,9 @@ def reads_of(use_case: UseCase, table: str) -> tuple[Reads, ...]:
     match table:
         case "labels":
             ahead = _ahead(use_case, use_case.label.horizon)
-            given = (name for name in (FEEDBACK, REQUESTS) if name in use_case.sources)
             return (
                 *(Reads(source, ahead) for source in use_case.label.reads),
-                *(Reads(source, same) for source in given),
+                *(Reads(source, same) for source in given_labels(use_case)),
             )
         case "predictions":
             fresh = (Reads(name, _looking(use_case, ttl)) for name, ttl in features.items())
@@ -67,6 +66,16 @@ def reads_of(use_case: UseCase, table: str) -> tuple[Reads, ...]:
         case "performance_report":
             return tuple(Reads(name, same, required=True) for name in ("predictions", "labels"))
     raise KeyError(table)
+
+
+def given_labels(use_case: UseCase) -> tuple[str, ...]:
+    """What labels that came back are made of, besides what `labels.sql` reads of each window."""
+    if FEEDBACK not in use_case.sources:
+        return ()
+    # What is said of an example is a label once the example is there.
+    made_of = (FEEDBACK, REQUESTS, use_case.examples.source)
+    read = use_case.label.reads
+    return tuple(name for name in made_of if name in use_case.sources and name not in read)
 
 
 def _reads_of_live(use_case: UseCase) -> dict[str, tuple[Reads, ...]]:

@@ -117,8 +117,7 @@ class _Methods:
 
     async def ModelInfer(self, request: Any, context: Context) -> Any:  # noqa: N802
         service, name, version = self._service, request.model_name, request.model_version or None
-        # A peer is `ipv4:127.0.0.1:1234`; the port says nothing of who it is.
-        call = Call.begin("oip-grpc", context.peer().rpartition(":")[0])
+        call = Call.begin("oip-grpc")
         with service.records.requests.watching(name, call, lambda: service.version_of(name)):
             model = service.live.model(name, version)
             columns = columns_of(_read_tensors(request), model)

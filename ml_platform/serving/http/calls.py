@@ -3,29 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from starlette.requests import Request
-
-from ml_platform.serving.calls import Call, known_caller
+from ml_platform.serving.calls import Call
 from ml_platform.serving.service import Service
 from ml_platform.serving.together import Answer
 
 
 @contextmanager
-def calling(service: Service, request: Request, protocol: str, name: str) -> Iterator[Call]:
+def calling(service: Service, protocol: str, name: str) -> Iterator[Call]:
     """A request for predictions of a use case; should it fail in this context, that is kept."""
-    call = Call.begin(protocol, address_of(request))
+    call = Call.begin(protocol)
     with service.records.requests.watching(name, call, lambda: service.version_of(name)):
         yield call
-
-
-def address_of(request: Request) -> str | None:
-    """Where a request came from."""
-    return request.client.host if request.client else None
-
-
-def caller_of(request: Request) -> str | None:
-    """Who asks: whom the service knows them to be, or else the address that they ask from."""
-    return known_caller() or address_of(request)
 
 
 def named(answer: Answer) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -9,11 +10,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ml_platform.access import Caller
 from ml_platform.errors import RequestRefused
-from ml_platform.serving.calls import known_caller
 from ml_platform.serving.http.bodies import parse_json, read_body
-from ml_platform.serving.http.calls import caller_of
-from ml_platform.serving.records.feedback import Said
+from ml_platform.serving.records.feedback import REVIEW, Said
+from ml_platform.serving.records.items import KINDS
 from ml_platform.serving.service import Service
 
 
@@ -30,7 +31,7 @@ class Feedback:
         if not isinstance(items, list):
             raise RequestRefused("the body should be an object with `items`, a list of objects")
         name = request.path_params["use_case"]
-        said = Said("feedback", caller_of(request))
+        said = Said("feedback", request.scope["caller"].name)
         taken = await asyncio.to_thread(self.service.records.feedback.take, name, items, said)
         return _json({"taken": len(taken), "ids": taken}, HTTPStatus.ACCEPTED)
 
@@ -52,19 +53,22 @@ class Feedback:
         if by is not None and not isinstance(by, str):
             raise RequestRefused("`by` should be text")
         self.service.records.reviews.require(name)
-        inbox = self.service.records.feedback
-        said = Said("review", known_caller() or by or caller_of(request))
+        answers = self.service.records.answers
+        caller: Caller = request.scope["caller"]
+        said = Said(REVIEW, caller.name if caller.is_proved else by or caller.name)
+        kind = document.pop("kind", None)
         match document:
-            case {"skip": True} if len(document) == 1:
-                await asyncio.to_thread(inbox.skip, name, prediction, said)
-            case {"label": label} if len(document) == 1:
-                item = {"prediction_id": prediction, "label": label}
-                await asyncio.to_thread(inbox.take, name, [item], said)
+            case {"skip": True} if len(document) == 1 and kind is None:
+                is_new = await asyncio.to_thread(answers.skip, name, prediction, said)
+            case {"label": label} if len(document) == 1 and kind in (None, *KINDS):
+                give = partial(answers.label, corrects=kind == "correction")
+                is_new = await asyncio.to_thread(give, name, prediction, label, said)
             case _:
                 raise RequestRefused(
-                    "the body should have either `label` or `skip: true`, and `by`"
+                    "the body should have either `label`, and `kind: correction` to change an "
+                    "answer, or `skip: true`; and `by`"
                 )
-        return _json({"taken": 1}, HTTPStatus.ACCEPTED)
+        return _json({"taken": int(is_new)}, HTTPStatus.ACCEPTED if is_new else HTTPStatus.OK)
 
 
 def _json(document: Any, status: HTTPStatus) -> Response:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ml_platform.access import ANY, Caller, Permission
 from ml_platform.errors import AccessError, RequestError
-from ml_platform.serving.admission import CALLER, Admission
+from ml_platform.serving.admission import CALLER, Admission, told_by
 from ml_platform.serving.http.problems import answer_error
 
 
@@ -83,10 +83,11 @@ class Admitting:
                 authorization = value.decode("latin-1")
             elif name == b"x-api-key":
                 api_key = value.decode("latin-1")
+        address = (scope.get("client") or (None,))[0]
         try:
-            caller = await self._admission.admit(authorization, api_key)
+            caller = told_by(await self._admission.admit(authorization, api_key), address)
         except RequestError as failure:
-            error = self._admission.refused(failure, (scope.get("client") or (None,))[0])
+            error = self._admission.refused(failure, address)
             scope.setdefault("state", {})["error_kind"] = type(error).__name__
             await answer_error(error)(scope, receive, send)
             return

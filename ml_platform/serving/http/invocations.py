@@ -42,7 +42,7 @@ class Invocations:
     async def invoke(self, request: Request) -> Response:
         """Predict."""
         name = self._name(request)
-        with calling(self.service, request, "mlflow", name) as call:
+        with calling(self.service, "mlflow", name) as call:
             kind = request.headers.get("content-type", "application/json").split(";")[0].strip()
             if kind != "application/json":
                 raise UnsupportedMedia(

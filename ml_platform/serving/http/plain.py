@@ -23,7 +23,7 @@ class Plain:
     async def predict(self, request: Request) -> Response:
         """Predict rows given by key and request-time columns."""
         name = request.path_params["model"]
-        with calling(self.service, request, "plain", name) as call:
+        with calling(self.service, "plain", name) as call:
             document = parse_json(await read_body(request, self.service.settings))
             if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
                 raise RequestRefused("the body should be an object with `rows`, a list of objects")

@@ -20,6 +20,7 @@ from ml_platform.errors import (
     ModelRefused,
     NoChampion,
     NotKept,
+    NotReviewed,
     NotServed,
     OnlineStoreError,
     OrchestratorAway,
@@ -36,14 +37,18 @@ from ml_platform.errors import (
     RuleBroken,
     RunUnknown,
     TableNotFound,
+    TimeRefused,
     Unauthenticated,
     UnsupportedMedia,
+    WaitsNoMore,
 )
 
 STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     RequestRefused: HTTPStatus.BAD_REQUEST,
+    TimeRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     NotServed: HTTPStatus.NOT_FOUND,
+    NotReviewed: HTTPStatus.NOT_FOUND,
     ModelNotFound: HTTPStatus.NOT_FOUND,
     RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     # Values of their types that landing rows may not have.
@@ -68,6 +73,7 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     LaunchRefused: HTTPStatus.CONFLICT,
     EndRefused: HTTPStatus.CONFLICT,
     AnswerRefused: HTTPStatus.CONFLICT,
+    WaitsNoMore: HTTPStatus.CONFLICT,
     RollbackRefused: HTTPStatus.CONFLICT,
     NoChampion: HTTPStatus.CONFLICT,
     EmptyPartition: HTTPStatus.CONFLICT,

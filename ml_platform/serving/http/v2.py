@@ -76,7 +76,7 @@ class V2:
     async def infer(self, request: Request) -> Response:
         """Predict."""
         name, version = request.path_params["model"], request.path_params.get("version")
-        with calling(self.service, request, "oip-http", name) as call:
+        with calling(self.service, "oip-http", name) as call:
             _, model = self._model(request)
             body = await read_body(request, self.service.settings)
             asked = _read_request(body, request.headers.get(JSON_LENGTH), model)

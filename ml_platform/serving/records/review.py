@@ -8,23 +8,14 @@ of a column in each file, and `answered_at` and `received_at` rise with time: of
 only the files are opened that hold something of the last weeks.
 """
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-
-import duckdb
-import msgspec
 
 from ml_platform.errors import NotServed, RequestRefused
 from ml_platform.features import instant
-from ml_platform.serving.records.outbox import lands_elsewhere, written_below
-from ml_platform.serving.records.segments import ENDING, OPEN, landed_as
-from ml_platform.sources.ingestions import ingested_files
-from ml_platform.sources.landing import exact_path
-from ml_platform.sources.listing import list_landing
+from ml_platform.serving.records.unread import unread_feedback
 from ml_platform.spec.logged import logged_columns
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
@@ -77,7 +68,8 @@ class ReviewQueue:
             review = case.serving.review
             assert review is not None
             since = review.within.before(datetime.now(UTC), case.calendar.timezone)
-            fresh = list(_answered_in_files(self._lake, cursor, case, since))
+            unread = unread_feedback(self._lake, cursor, case, since)
+            fresh = [given.prediction_id for given in unread if given.prediction_id is not None]
             relation = self._lake.relation(cursor, case.name, REQUESTS)
             answered = "SELECT unnest($1::VARCHAR[])"
             if FEEDBACK in tables:
@@ -109,50 +101,3 @@ def uncertain_sql(use_case: UseCase) -> str:
         largest = "list_max(json_extract(probabilities, '$.*')::DOUBLE[])"
         return f"{largest} < {review.below!r}"
     return "false"
-
-
-def _answered_in_files(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, case: UseCase, since: datetime
-) -> Iterator[str]:
-    folder = written_below(lake.settings, case)
-    # Those that are appended to come first: one that lands meanwhile is then met a second time.
-    here = [
-        *_names(folder, f"{FEEDBACK}/{OPEN}", ""),
-        *_names(folder, FEEDBACK, landed_as(since)),
-    ]
-    there = list_landing(lake, case, FEEDBACK) if lands_elsewhere(lake.settings) else []
-    there = [file for file in there if file.written_us >= since.timestamp() * 1e6]
-    asked = [*here, *(file.name for file in there)]
-    ingested = ingested_files(lake, cursor, case, FEEDBACK, asked)
-    for name in here:
-        if name in ingested:
-            continue
-        path = folder / name
-        try:
-            if path.stat().st_mtime >= since.timestamp():
-                yield from _predictions_in(path.read_bytes())
-        except FileNotFoundError:
-            # Landed, brought to landing or archived since it was listed.
-            continue
-    for file in there:
-        if file.name not in ingested:
-            read = "SELECT content FROM read_blob(?)"
-            for (content,) in cursor.execute(read, [exact_path(file)]).fetchall():
-                yield from _predictions_in(content)
-
-
-def _names(folder: Path, inside: str, first: str) -> list[str]:
-    """Files from one on in the order of names, which is that of time: no older one is touched."""
-    try:
-        found = os.listdir(folder / inside)
-    except FileNotFoundError:
-        return []
-    return [f"{inside}/{name}" for name in found if name >= first and name.endswith(ENDING)]
-
-
-def _predictions_in(text: bytes) -> Iterator[str]:
-    # What follows the last line break is a record that is being written.
-    for line in text[: text.rfind(b"\n") + 1].splitlines():
-        prediction = msgspec.json.decode(line).get("prediction_id")
-        if prediction is not None:
-            yield prediction

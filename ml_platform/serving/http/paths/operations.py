@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, TypeAlias
 
 from ml_platform.registry import ModelVersion
@@ -93,6 +94,7 @@ def operation(
     answers: Mapping[int, Mapping[str, Any]],
     *,
     problems: Iterable[int] | Mapping[int, str] = (),
+    examples: Mapping[int, Mapping[str, Any]] | None = None,
     body: Mapping[str, Any] | None = None,
     parameters: Sequence[Mapping[str, Any]] = (),
     tags: Sequence[str] = (),
@@ -102,7 +104,8 @@ def operation(
 
     answers: made by `answer`, by status. problems: statuses that go with a problem, besides those
     that any request can meet, with what is said of them where that is something else than
-    elsewhere. body: made by `json_body`. public: open to everybody.
+    elsewhere. examples: problems of some statuses, by name. body: made by `json_body`. public: open
+    to everybody.
     """
     met = sorted({*problems, *(() if public else (429,))})
     said_of = {**PROBLEMS, **(problems if isinstance(problems, Mapping) else {})}
@@ -110,7 +113,10 @@ def operation(
         "summary": summary,
         "responses": {
             **{str(status): dict(said) for status, said in answers.items()},
-            **{str(status): problem_answer(status, said_of[status]) for status in met},
+            **{
+                str(status): problem_answer(status, said_of[status], (examples or {}).get(status))
+                for status in met
+            },
         },
     }
     if body is not None:
@@ -136,14 +142,24 @@ def answer(
     return {"description": description, "headers": {**HEADERS, **more}, "content": content}
 
 
-def problem_answer(status: int, description: str) -> dict[str, Any]:
-    """The answer that goes with a problem."""
-    schema = {"$ref": "#/components/schemas/Problem"}
+def problem_answer(
+    status: int, description: str, examples: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The answer that goes with a problem; examples: problems by name, made by `example_of`."""
+    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    if examples:
+        content["examples"] = {name: {"value": problem} for name, problem in examples.items()}
     return {
         "description": description,
         "headers": {**HEADERS, **OF_PROBLEMS.get(status, {})},
-        "content": {"application/problem+json": {"schema": schema}},
+        "content": {"application/problem+json": content},
     }
+
+
+def example_of(status: HTTPStatus, detail: str, **more: str) -> dict[str, Any]:
+    """A problem as it is answered."""
+    problem = {"type": "about:blank", "title": status.phrase, "status": status.value}
+    return {**problem, "detail": detail, **more}
 
 
 def json_body(schema: Schema, example: Any) -> dict[str, Any]:

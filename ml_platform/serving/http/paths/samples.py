@@ -43,7 +43,8 @@ def labelled(use_case: UseCase, model: ModelVersion) -> dict[str, Any]:
     entity = entity_types(use_case, use_case.examples.entity)
     return {
         **{name: _made_up(kind, model) for name, kind in entity.items()},
-        "event_time": model.cutoff.isoformat(),
+        # Of the rows that the model learned from: such a time there has been.
+        "event_time": (model.cutoff - timedelta(days=1)).isoformat(),
         "label": label_of(use_case, model),
     }
 
