@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 import httpx2
@@ -70,13 +70,22 @@ def counted(client: httpx2.Client, name: str) -> float:
     return float(page.split(f'ml_platform_{name}{{protocol="http"}} ')[1].split()[0])
 
 
-def wait_until_served(served: Served) -> None:
+def wait_for(holds: Callable[[], bool]) -> None:
     for _ in range(100):
-        with contextlib.suppress(httpx2.TransportError):
-            if httpx2.post(f"http://{served.http}{INVOKE}", json=ASKED).status_code == 200:
-                return
+        if holds():
+            return
         time.sleep(0.1)
-    pytest.fail("nobody is served any more")
+    pytest.fail("it did not come about")
+
+
+def wait_until_served(served: Served) -> None:
+    def answers() -> bool:
+        try:
+            return httpx2.post(f"http://{served.http}{INVOKE}", json=ASKED).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    wait_for(answers)
 
 
 def test_silent_connections_go_and_whoever_asks_something_is_answered(served: Served) -> None:
@@ -128,9 +137,7 @@ def test_connections_over_grpc_are_bounded_too(served: Served) -> None:
     with grpc.insecure_channel(served.grpc) as there:
         assert ask(there)
         with opened(served.grpc, MOST + 50) as silent:
-            time.sleep(0.5)
-            assert sum(map(is_open, silent)) <= MOST
+            wait_for(lambda: sum(map(is_open, silent)) <= MOST)
             assert ask(there)
-        time.sleep(0.5)
         with grpc.insecure_channel(served.grpc) as another:
-            assert ask(another)
+            wait_for(lambda: ask(another))
