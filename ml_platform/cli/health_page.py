@@ -159,6 +159,8 @@ def _drift(health: "Health") -> str:
 
 def _performance(health: "Health") -> str:
     case, latest = health.use_case, health.performance
+    if not case.monitoring.performance.bounds_by(case.model.metric):
+        return f"[{DIM}]not judged: monitoring.performance sets no bounds[/]"
     if latest is None:
         return f"[{DIM}]not judged yet[/]"
     said = f"{latest.metric} {latest.value:.4f}, should be {latest.bounds}"

@@ -68,8 +68,9 @@ def show_ingest(case: "UseCase", source: str, report: "IngestReport") -> None:
     counts = report.windows.values()
     landed, ingested = sum(c.landed for c in counts), sum(c.ingested for c in counts)
     changed = sum(c.changed for c in counts)
+    where = "" if case.sources[source].table else f" in {report.files} files"
     show_line(
-        f"{source}: {landed} rows landed in {report.files} files, {ingested} ingested, "
+        f"{source}: {landed} rows landed{where}, {ingested} ingested, "
         f"{landed - ingested} quarantined; {changed} partitions changed"
     )
     if report.ignored_columns:
