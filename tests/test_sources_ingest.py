@@ -187,6 +187,35 @@ def test_a_line_that_cannot_be_parsed_is_quarantined_alone(rides: Rides) -> None
     assert all(json.loads(r) for (r,) in rides.query("SELECT record FROM quarantine"))
 
 
+def test_csv_files_may_be_written_with_semicolons_commas_and_other_times(rides: Rides) -> None:
+    rides.land("plain.csv", "ride;began;distance;seats\na;01.03.2024 10:00;1,5;2\n")
+    (refused,) = rides.ingest().refused
+    assert refused.problem == ('its values are separated by ";"; declare `csv: {separator: ";"}`')
+
+    rides.declare('csv: {separator: ";", decimal: ",", times: ["%d.%m.%Y %H:%M", "%d.%m.%Y"]}')
+    rides.land(
+        "more.csv",
+        "ride;began;distance;seats\nb;02.03.2024;1234,25;2,0\nc;02.03.2024;1.234;1\n"
+        'd;02.03.2024;1.234,5;\ne;2024-03-02;1;1,5\nf;2.3.2024;"7\nx;2.3.2024;nan;\n',
+    )
+
+    rides.ingest()
+
+    assert rides.query("SELECT ride, began, distance, seats FROM rides.rides ORDER BY ride") == [
+        ("a", datetime(2024, 3, 1, 15, tzinfo=UTC), 1.5, 2),
+        ("b", datetime(2024, 3, 2, 5, tzinfo=UTC), 1234.25, 2),
+        ("x", datetime(2024, 3, 2, 5, tzinfo=UTC), None, None),
+    ]
+    number = "DOUBLE with a decimal comma and no thousands separator"
+    assert rides.query("SELECT _row, reason FROM rides.quarantine ORDER BY _row") == [
+        (3, f"distance: '1.234' is not {number}"),
+        (4, f"distance: '1.234,5' is not {number}"),
+        (5, "began: '2024-03-02' is not TIMESTAMPTZ written as %d.%m.%Y %H:%M or %d.%m.%Y; "
+            "seats: '1,5' is not INTEGER with a decimal comma and no thousands separator"),
+        (6, "a quote that is not closed"),
+    ]  # fmt: skip
+
+
 def test_a_rule_about_a_missing_value_holds(rides: Rides) -> None:
     rides.declare('rules: ["distance > 5"]')
     rides.land("a.csv", f"{HEADER}r1,2024-03-01,,1\n")

@@ -197,6 +197,18 @@ YAML_MISTAKES = [
     ("    files: \"orders/*.csv\"\n", "    files: \"orders/*.csv\"\n    null_values: [-1]\n",
      "parcels/use_case.yaml:7 sources.orders.null_values: '-1' should be text; quote "
      "it: '-1'"),
+    ("    files: \"orders/*.csv\"\n",
+     "    files: \"orders/*.csv\"\n    csv: {separator: \";;\"}\n",
+     "parcels/use_case.yaml:7 sources.orders.csv.separator: ';;' should be one character, "
+     "such as ';' or a tab, \"\\t\""),
+    ("    files: \"orders/*.csv\"\n",
+     "    files: \"orders/*.csv\"\n    csv: {times: \"%H:%M\"}\n",
+     "parcels/use_case.yaml:7 sources.orders.csv.times: '%H:%M' does not say the year; "
+     "'%d.%m.%Y %H:%M' reads 31.01.2024 15:00"),
+    ("    files: \"orders/*.csv\"\n",
+     "    files: \"orders/*.parquet\"\n    csv: {decimal: \",\"}\n",
+     "parcels/use_case.yaml:7 sources.orders.csv: is about CSV files, and this source has "
+     "parquet files; remove it"),
     ("    files: \"orders/*.csv\"\n", "    files: \"orders/*.csv\"\n    required: [wait]\n",
      "parcels/use_case.yaml:7 sources.orders.required: no column 'wait'. Did you mean "
      "'weight'?"),

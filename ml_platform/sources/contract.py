@@ -64,7 +64,30 @@ class Contract:
             FROM (SELECT *, {raws} FROM {batch.relation})))))"""
 
     def _cast(self, column: str, raw: str) -> str:
-        return typed_sql(raw, self._types[column])
+        kind, csv = self._types[column], self._source.csv
+        if csv and is_time(kind):
+            formats = [
+                raw if text == "iso" else f"try_strptime({raw}, {literal(text)})"
+                for text in csv.times
+            ]
+            return f"coalesce({', '.join(typed_sql(value, kind) for value in formats)})"
+        return typed_sql(self._plain(column, raw), kind)
+
+    def _plain(self, column: str, raw: str) -> str:
+        """A number as DuckDB reads it; what is no number stays none."""
+        csv = self._source.csv
+        if csv and csv.decimal == "," and is_number(self._types[column]):
+            # Points become commas, so that 1.234 is not read as little more than one.
+            return f"translate({raw}, ',.', '.,')"
+        return raw
+
+    def _expected(self, column: str) -> str:
+        kind, csv = self._source.columns[column], self._source.csv
+        if csv and csv.decimal == "," and is_number(self._types[column]):
+            return f"{kind} with a decimal comma and no thousands separator"
+        if csv and csv.times != ("iso",) and is_time(self._types[column]):
+            return f"{kind} written as {' or '.join(csv.times)}"
+        return kind
 
     def _reason(self, raw: Mapping[str, str], problem: str) -> str:
         source = self._source
@@ -72,7 +95,7 @@ class Contract:
         columns = []
         for column, name in raw.items():
             shown = f"left(CAST({name} AS VARCHAR), {LONGEST_SHOWN})"
-            begin, end = literal(f"{column}: '"), literal(f"' is not {source.columns[column]}")
+            begin, end = literal(f"{column}: '"), literal(f"' is not {self._expected(column)}")
             case = f"CASE WHEN {self._failed(column, name)} THEN {begin} || {shown} || {end}"
             if column in needed:
                 missing = literal(f"{column} is missing")
@@ -96,7 +119,8 @@ class Contract:
         return f"CASE WHEN {problem} IS NOT NULL THEN {problem} ELSE {broken} END"
 
     def _failed(self, column: str, raw: str) -> str:
-        return failed_sql(raw, quote(column), self._types[column])
+        plain = self._plain(column, raw)
+        return failed_sql(raw, quote(column), self._types[column], plain)
 
 
 def typed_sql(raw: str, kind: str) -> str:
@@ -115,12 +139,25 @@ def typed_sql(raw: str, kind: str) -> str:
     return value
 
 
-def failed_sql(raw: str, typed: str, kind: str) -> str:
-    """Whether a landed value is not of its type; typed: what `typed_sql` made of it."""
+def failed_sql(raw: str, typed: str, kind: str, plain: str | None = None) -> str:
+    """Whether a landed value is not of its type.
+
+    typed: what `typed_sql` made of it, or of it as `plain` writes it.
+    """
     failed = f"{raw} IS NOT NULL AND {typed} IS NULL"
     if kind in FLOATS:
-        failed += f" AND TRY_CAST({raw} AS DOUBLE) IS NULL"
+        failed += f" AND TRY_CAST({plain or raw} AS DOUBLE) IS NULL"
     return failed
+
+
+def is_number(kind: str) -> bool:
+    """Whether a type is one of numbers, and may be written with a decimal comma."""
+    return kind in WHOLE_NUMBERS | FLOATS or kind.startswith("DECIMAL")
+
+
+def is_time(kind: str) -> bool:
+    """Whether a type is one of days or moments."""
+    return kind == "DATE" or kind.startswith("TIMESTAMP")
 
 
 def broken_sql(rule: str) -> str:

@@ -24,7 +24,7 @@ class Record:
     """Why the line is no record; then it has no values."""
 
 
-def csv_records(content: bytes, columns: int) -> Iterator[Record]:
+def csv_records(content: bytes, columns: int, separator: str = ",") -> Iterator[Record]:
     r"""Records of a CSV file after its header; blank lines are none.
 
     >>> [r.values or r.problem for r in csv_records(b'a,b\n1,"2\n3,4\n5\n', 2)]
@@ -36,7 +36,7 @@ def csv_records(content: bytes, columns: int) -> Iterator[Record]:
         if not lines[at].strip():
             at += 1
             continue
-        record, taken = _csv_record(lines, at, columns)
+        record, taken = _csv_record(lines, at, columns, separator)
         yield record
         at += taken
 
@@ -63,7 +63,9 @@ def _lines(content: bytes) -> list[bytes]:
     return [line.removesuffix(b"\r") for line in lines]
 
 
-def _csv_record(lines: Sequence[bytes], at: int, columns: int) -> tuple[Record, int]:
+def _csv_record(
+    lines: Sequence[bytes], at: int, columns: int, separator: str
+) -> tuple[Record, int]:
     number = at + 1
     try:
         first = lines[at].decode()
@@ -72,7 +74,7 @@ def _csv_record(lines: Sequence[bytes], at: int, columns: int) -> tuple[Record, 
     text = first
     for taken in range(1, MOST_LINES_A_RECORD + 1):
         try:
-            (values,) = csv.reader([text], strict=True)
+            (values,) = csv.reader([text], delimiter=separator, strict=True)
         except csv.Error as error:
             if "unexpected end of data" not in str(error):
                 break

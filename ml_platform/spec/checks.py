@@ -92,6 +92,9 @@ def _check_origin(
     mistakes: Mistakes,
     databases: Collection[str] | None,
 ) -> None:
+    if source.csv is not None and source.file_format != "csv":
+        what = "a table" if source.table else f"{source.file_format} files"
+        mistakes.add((*path, "csv"), f"is about CSV files, and this source has {what}; remove it")
     if not source.table:
         if not source.files:
             mistakes.add(path, "lands from nowhere; add `files: …`, or `table: …`")

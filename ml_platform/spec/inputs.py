@@ -2,15 +2,17 @@
 
 from datetime import date, datetime
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from ml_platform.spec.declared import FILLED_IN, Declared, Entity, Names, Task, Text
 from ml_platform.spec.duration import Duration
-from ml_platform.spec.queries import quote
-from ml_platform.spec.values import end_of_time, start_of_time, time_zone
+from ml_platform.spec.queries import quote, time_format
+from ml_platform.spec.values import csv_separator, end_of_time, start_of_time, time_zone
 from ml_platform.spec.windows import Cadence, Calendar, utc
+
+TimeFormat = Annotated[str, AfterValidator(time_format)]
 
 
 class Partitions(Declared):
@@ -47,6 +49,24 @@ class Partitions(Declared):
         return start <= utc(moment) and (end is None or utc(moment) < utc(end))
 
 
+class Csv(Declared):
+    """How the values of CSV files are written."""
+
+    separator: Annotated[str, AfterValidator(csv_separator)] = ","
+    """The one character between values."""
+    decimal: Literal[".", ","] = "."
+    """What stands before the fraction of a number; the other one may stand nowhere in it."""
+    times: tuple[TimeFormat, ...] = ("iso",)
+    """Formats of dates and times, tried in this order: `%d.%m.%Y`, or `iso`: 2024-01-31 15:00."""
+
+    @field_validator("times", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        if value == []:
+            raise ValueError("should not be empty; leave it out, or write iso")
+        return (value,) if isinstance(value, str) else value
+
+
 class Source(Declared):
     """A table of raw records that land over time; the contract that each row has to keep.
 
@@ -73,6 +93,8 @@ class Source(Declared):
     """SQL predicates over the row. A row for which one is false is quarantined."""
     null_values: tuple[str, ...] = ("", "NA")
     """Texts in CSV files that mean null."""
+    csv: Csv | None = None
+    """How values of CSV files are written, where it is not with commas, points and ISO times."""
     late: Literal["merge", "replace"] = "merge"
     """What a later file for a window does: correct single rows by key, or replace the window."""
     format: Literal["csv", "parquet", "jsonl"] | None = None

@@ -42,6 +42,23 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def time_format(text: str) -> str:
+    """A format of strptime that says at least the year, or `iso`; ValueError where it is none."""
+    example = "'%d.%m.%Y %H:%M' reads 31.01.2024 15:00"
+    connection = duckdb.connect()
+    try:
+        query = "SELECT year(strptime(strftime(TIMESTAMP '2024-12-31 15:00', $1), $1))"
+        row = (2024,) if text == "iso" else connection.execute(query, [text]).fetchone()
+    except duckdb.Error as error:
+        problem = str(error).split("\n")[0].split(": ", maxsplit=1)[-1]
+        raise ValueError(f"'{text}' is no format of times ({problem}); {example}") from None
+    finally:
+        connection.close()
+    if row != (2024,):
+        raise ValueError(f"'{text}' does not say the year; {example}")
+    return text
+
+
 def is_numeric(kind: str) -> bool:
     """Whether an estimator is given this DuckDB type as a number; all others become text."""
     return kind.startswith(("DECIMAL", "TIMESTAMP")) or kind in NUMERIC_TYPES

@@ -56,6 +56,15 @@ def end_of_time(value: object) -> date | datetime | None:
     return None if value is None else start_of_time(value)
 
 
+def csv_separator(value: str) -> str:
+    """One character that can stand between values."""
+    if len(value) != 1 or not value.isascii():
+        raise ValueError(f"'{value}' should be one character, such as ';' or a tab, \"\\t\"")
+    if value.isalnum() or value in "\"'\r\n\0":
+        raise ValueError(f"{value!r} cannot separate values; they often have ';' or \"\\t\"")
+    return value
+
+
 def time_zone(name: str) -> str:
     """A zone of the IANA database."""
     try:
