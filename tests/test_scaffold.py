@@ -1,6 +1,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -227,9 +227,9 @@ def test_column_names_that_are_no_names_are_quoted_everywhere(bench: Bench):
 @pytest.mark.parametrize(
     ("text", "said", "refusal"),
     [
-        ("a,b\n1,31/12/2024\n", {},
-         "table.csv --event-time: none of the columns holds times like 2024-01-31 15:00; there "
-         "are a ('1'), b ('31/12/2024')"),
+        ("a,b\n1,01/12/2024\n", {},
+         "table.csv --event-time: none of the columns holds times like 2024-01-31 15:00; tried "
+         "31.01.2024, 31/01/2024 and 01/31/2024 too; there are a ('1'), b ('01/12/2024')"),
         (table(sales="{n}"), {"event_time": "tim"},
          "table.csv --event-time: no column 'tim'. Did you mean 'time'?"),
         (table(sales="{n}"), {"event_time": "sales"},
@@ -257,8 +257,13 @@ def test_column_names_that_are_no_names_are_quoted_everywhere(bench: Bench):
         ("time,x,label\n" + "2024-01-01 00:00,1.5,2.5\n" * 30, {},
          "table.csv --key: nothing tells the rows apart; add a column that numbers them, or name "
          "several"),
-        ("time;label\n2024-01-01;1\n", {},
-         "table.csv: is separated by semicolons; write it with commas"),
+        ("time:label\n" + "a,b\n;;\n" * 9, {},
+         "table.csv --event-time: none of the columns holds times like 2024-01-31 15:00; tried "
+         "31.01.2024, 31/01/2024 and 01/31/2024 too; there are time:label (';;')"),
+        ("time;label\n" + "2024-01-01;1;2\n" * 9, {},
+         "table.csv: cannot be read as csv: its lines have other numbers of values than its "
+         "header; tried commas, semicolons, tabs, bars. Write it with one of these, and double "
+         "quotes around texts"),
         ("time,label\n", {}, "table.csv: has no rows; a guess needs some"),
         (table(sales="{n}"), {"timezone": "Berlin"},
          "table.csv --timezone: no time zone 'Berlin'; they look like 'Europe/Berlin'"),
@@ -270,6 +275,62 @@ def test_what_cannot_be_guessed_is_refused_with_what_would_help(
     assert bench.refusal(bench.write(text), **said) == refusal
     assert not (bench.folder / "use_cases" / "example").exists()
     assert not (bench.folder / "data").exists()
+
+
+def test_a_csv_file_of_semicolons_decimal_commas_and_german_dates_is_ingested(
+    deployment: Deployment, bench: Bench
+):
+    days = [datetime.fromtimestamp(1.7e9 + 86_400 * (n // 10), UTC) for n in range(400)]
+    lines = [
+        f'{n};{day:%d.%m.%Y};{n % 89},{n % 7};0{n % 5};"a\nb";{"ja" if n % 3 else "nein"}'
+        for n, day in enumerate(days)
+    ]
+    lines[7] = lines[7].replace("7,0", "k.A.")
+    lines[9] = lines[9].replace("9,2", "1.234,5")
+    text = "\n".join(["Nr;Tag;Umsatz;Plz;Text;Status", *lines])
+    file = bench.write(text, "german.csv")
+
+    made = scaffold(deployment.settings, "german", file, Overrides())
+
+    use_case = load_use_case(made.folder)
+    source = use_case.sources["records"]
+    assert source.csv is not None
+    assert source.csv.model_dump() == {"separator": ";", "decimal": ",", "times": ("%d.%m.%Y",)}
+    assert (source.columns["Umsatz"], source.columns["Plz"]) == ("DOUBLE", "VARCHAR")
+    text = (made.folder / "use_case.yaml").read_text()
+    assert "DOUBLE  # rows without such a number will be quarantined: 1 ('1.234,5', 'k.A.')" in text
+    begin = use_case.calendar.start
+    everything = Window(begin, use_case.calendar.window_at(last(made.guess.last, use_case)).end)
+    counts = ingest(deployment.lake, use_case, "records", everything, COMMIT).windows.values()
+    assert sum(count.ingested for count in counts) == 399
+    assert sum(count.quarantined for count in counts) == 1
+
+
+def test_a_folder_or_a_glob_of_one_kind_of_file_is_one_source(bench: Bench):
+    folder = bench.folder / "parts"
+    folder.mkdir()
+    lines = table(sales="{n}.5", extra="{n}").splitlines(keepends=True)
+    bench.write("".join(lines[:1001]), "parts/a.csv")
+    bench.write("time,sales\n" + "".join(line.rpartition(",")[0] + "\n" for line in lines[1001:]),
+                "parts/b.csv")  # fmt: skip
+
+    made = scaffold(bench.settings, "example", folder, Overrides())
+
+    assert made.landed.endswith("/example/records/*.csv")
+    use_case = load_use_case(made.folder)
+    assert use_case.sources["records"].files == "records/*.csv"
+    assert made.guess.last - made.guess.first == timedelta(hours=1999)
+    assert made.guess.left_out["extra"] == "not in every file"
+    landed = bench.folder / "data" / "landing" / "example" / "records"
+    assert sorted(file.name for file in landed.iterdir()) == ["a.csv", "b.csv"]
+
+    bench.write("", "parts/c.parquet")
+    assert bench.refusal(folder, "other") == (
+        "parts: there are files of several kinds (2 .csv, 1 .parquet); name one: 'parts/*.csv'"
+    )
+    glob = scaffold(bench.settings, "other", folder / "*.csv", Overrides())
+    assert glob.guess == made.guess
+    assert "parts/*.txt: there is no file to read" in bench.refusal(folder / "*.txt", "none")
 
 
 def test_an_existing_use_case_is_never_overwritten(bench: Bench):

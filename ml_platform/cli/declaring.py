@@ -12,7 +12,9 @@ commands = typer.Typer()
 @commands.command(rich_help_panel=PANEL)
 def new(
     name: Annotated[str, typer.Argument(help="Name of the use case.")],
-    file: Annotated[Path, typer.Option("--from", help="CSV, Parquet or JSON lines file.")],
+    file: Annotated[
+        Path, typer.Option("--from", help="CSV, Parquet or JSON lines: a file, a folder, a 'glob'.")
+    ],
     label: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
     event_time: Annotated[str | None, typer.Option(help="Column that says when.")] = None,
     key: Annotated[list[str] | None, typer.Option(help="Column that tells rows apart.")] = None,
@@ -20,7 +22,7 @@ def new(
     cadence: Literal["hourly", "daily", "weekly", "monthly"] | None = None,
     timezone: Annotated[str, typer.Option(help="Zone of times without an offset.")] = "UTC",
 ) -> None:
-    """Write a use case that works, guessed from a file; options say what is not to be guessed."""
+    """Write a use case that works, guessed from files; options say what is not to be guessed."""
     from ml_platform.cli import printing
     from ml_platform.cli.platform import read_settings
     from ml_platform.spec.scaffold import Overrides, scaffold

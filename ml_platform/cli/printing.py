@@ -57,7 +57,7 @@ def show_scaffold(name: str, made: "Scaffolded") -> None:
     ]
     show_table(("guessed", "", "why"), rows)
     show_line(f"wrote {made.folder}; read its README.md first, it says what was assumed")
-    landed = "landed" if made.is_landed else "put the file at"
+    landed = "landed" if made.is_landed else "put at"
     show_line(f"{landed} {made.landed}")
     commands = ("ingest", "features", "labels")
     show_line("next: " + "; ".join(f"ml-platform {command} {name}" for command in commands))

@@ -1,4 +1,4 @@
-"""A working use case from one file of a plain table."""
+"""A working use case from files of a plain table."""
 
 from ml_platform.spec.scaffold.folder import Scaffolded, scaffold
 from ml_platform.spec.scaffold.guessing import Guess, Overrides

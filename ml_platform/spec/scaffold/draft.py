@@ -4,12 +4,11 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 from ml_platform.spec.checks import IN_EXAMPLES
 from ml_platform.spec.queries import quote
 from ml_platform.spec.scaffold.guessing import Guess
-from ml_platform.spec.scaffold.profile import Profile
+from ml_platform.spec.scaffold.profile import Profile, ending_of
 from ml_platform.spec.windows import Cadence, Calendar
 
 WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off"})
@@ -77,7 +76,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Draft:
-    """One new use case: its name, its file, what was guessed."""
+    """One new use case: its name, its files, what was guessed."""
 
     name: str
     profile: Profile
@@ -128,9 +127,7 @@ class Draft:
     @property
     def files(self) -> str:
         """Glob of the files below the landing folder."""
-        name = self.profile.file.name
-        zipped = ".gz" if name.lower().endswith(".gz") else ""
-        return f"records/*{Path(name.removesuffix(zipped)).suffix}{zipped}"
+        return f"records/*{ending_of(self.profile.files[0])}"
 
     @property
     def start(self) -> date:

@@ -1,4 +1,4 @@
-"""A working use case, written from one file of a plain table."""
+"""A working use case, written from files of a plain table."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.scaffold.draft import Draft, slug
 from ml_platform.spec.scaffold.guessing import Guess, Overrides, guess
-from ml_platform.spec.scaffold.profile import Profile
+from ml_platform.spec.scaffold.profile import Profile, ending_of
 from ml_platform.spec.scaffold.templates import (
     labels_text,
     model_text,
@@ -30,16 +30,16 @@ class Scaffolded:
 
     folder: Path
     landed: str
-    """Where the file is now, or where it has to be put."""
+    """Where the files are now, or where they have to be put."""
     is_landed: bool
     guess: Guess
 
 
 def scaffold(settings: Settings, name: str, file: Path, said: Overrides) -> Scaffolded:
-    """Write `use_cases/<name>` from a file, and land the file for it.
+    """Write `use_cases/<name>` from a file, a folder or a glob, and land the files for it.
 
-    Raises SpecError, and writes nothing, where the name is taken or no name, or where the file
-    cannot be read or leaves something unguessed.
+    Raises SpecError, and writes nothing, where the name is taken or no name, or where the files
+    cannot be read or leave something unguessed.
     """
     folder = settings.use_cases / name
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", name):
@@ -57,8 +57,11 @@ def scaffold(settings: Settings, name: str, file: Path, said: Overrides) -> Scaf
         _write(folder, draft)
     finally:
         profile.close()
-    landed = f"{settings.landing_uri.rstrip('/')}/{name}/{SOURCE}/{file.name}"
-    return Scaffolded(folder, landed, _land(file, landed), draft.guess)
+    landing = f"{settings.landing_uri.rstrip('/')}/{name}/{SOURCE}"
+    files = profile.files
+    is_landed = all(_land(path, f"{landing}/{path.name}") for path in files)
+    landed = f"{landing}/{files[0].name if len(files) == 1 else '*' + ending_of(files[0])}"
+    return Scaffolded(folder, landed, is_landed, draft.guess)
 
 
 def _write(folder: Path, draft: Draft) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 from ml_platform.spec.checks import IN_EXAMPLES
 from ml_platform.spec.declared import Task
 from ml_platform.spec.queries import quote
+from ml_platform.spec.scaffold.csv_table import TRIED
 from ml_platform.spec.scaffold.inputs import choose_group, choose_inputs, is_id
 from ml_platform.spec.scaffold.profile import Profile
 from ml_platform.spec.values import unknown
@@ -87,8 +88,9 @@ def guess(profile: Profile, said: Overrides) -> Guess:
     rhythm, reasons["cadence"] = guess_rhythm(
         profile, Cadence(said.cadence) if said.cadence else None, event_time
     )
-    columns, left_out = choose_inputs(profile, event_time, label, key, task)
+    columns, unfit = choose_inputs(profile, event_time, label, key, task)
     group, reasons["group"] = choose_group(profile, event_time, key, columns, rhythm.cadence)
+    left_out = {**unfit, **profile.left_out}
     first, last = profile.span(event_time)
     reasons = {what: " ".join(why.split()) for what, why in reasons.items()}
     return Guess(
@@ -118,7 +120,9 @@ def guess_event_time(profile: Profile, said: str | None) -> tuple[str, str]:
         return said, "you said so"
     if not times:
         looked = ", ".join(f"{c.name} ('{c.example}')" for c in profile.columns.values())
-        problem = f"none of the columns holds times like 2024-01-31 15:00; there are {looked}"
+        tried = f"; tried {TRIED} too" if profile.csv else ""
+        problem = f"none of the columns holds times like 2024-01-31 15:00{tried}"
+        problem += f"; there are {looked}"
         raise profile.refusal("--event-time", problem)
     best = min(times, key=lambda column: (_rank(column.name, TIME_NAMES), column.nulls))
     if len(times) == 1:

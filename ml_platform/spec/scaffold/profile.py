@@ -1,5 +1,8 @@
-"""What one file of a plain table holds: columns, types, and how many values each has."""
+"""What files of a plain table hold: columns, types, and how many values each has."""
 
+import glob
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,25 +13,26 @@ import duckdb
 from ml_platform.errors import Location, SpecError
 from ml_platform.spec.declared import Task
 from ml_platform.spec.queries import is_numeric, literal, quote
+from ml_platform.spec.scaffold.csv_table import CsvTable, glob_free, load_csv_files
 
-NULLS = "['', 'NA']"
 READERS = {
-    "csv": "read_csv({file}, header = true, delim = ',', quote = '\"', nullstr = " + NULLS,
-    "parquet": "read_parquet({file}",
-    "jsonl": "read_json({file}, format = 'newline_delimited'",
+    "parquet": "read_parquet({files}, union_by_name = true)",
+    "jsonl": "read_json({files}, union_by_name = true, format = 'newline_delimited')",
 }
 ENDINGS = {
     ".csv": "csv", ".parquet": "parquet", ".pq": "parquet",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
 }  # fmt: skip
 MOST_CODES = 50
+ELSEWHERE = "not in every file"
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 TIMES = frozenset({"DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"})
 WHOLE = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"})
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the file; nulls and distinct values are counted over all rows."""
+    """One column of the files; nulls and distinct values are counted over all rows."""
 
     name: str
     kind: str
@@ -56,19 +60,24 @@ class Column:
 
 
 class Profile:
-    """A table read from one file into memory, to be asked about; close it after use.
+    """A table read from files into memory, to be asked about; close it after use.
 
-    Raises SpecError where the file is not there, is empty or is no table.
+    said: a file, or what names several of one kind. Raises SpecError where none is there, where
+    they are empty or are no table.
     """
 
-    def __init__(self, file: Path, timezone: str) -> None:
-        self.file = file
-        self.format = file_format(file)
+    def __init__(self, said: Path, timezone: str) -> None:
+        self.said = said
+        self.files = files_of(said)
+        self.format = file_format(self.files[0])
+        self.csv: CsvTable | None = None
+        self.left_out: dict[str, str] = {}
+        """Columns that are not among `columns`, and why."""
         self._database = duckdb.connect()
         self._database.execute(f"SET TimeZone = {literal(timezone)}")
         try:
             self._load()
-        except duckdb.Error as error:
+        except (duckdb.Error, ValueError, OSError, EOFError) as error:
             self.close()
             first = str(error).split("\n", maxsplit=1)[0]
             raise self.refusal("", f"cannot be read as {self.format}: {first}") from error
@@ -133,45 +142,39 @@ class Profile:
 
     def refusal(self, option: str, problem: str) -> SpecError:
         """An error about the file, and the option that would help."""
-        return SpecError(Location(self.file), option, problem)
+        return SpecError(Location(self.said), option, problem)
 
     def _load(self) -> None:
-        reader = READERS[self.format].format(file=literal(str(self.file)))
-        self._database.execute(f"CREATE TABLE file AS FROM {reader})")
-        described = self._database.execute("DESCRIBE file").fetchall()
-        self._types = {name: kind for name, kind, *_ in described}
         if self.format == "csv":
-            self._check_separator()
-            self._load_texts(reader)
+            self.csv = load_csv_files(self._database, self.files)
+            self._types = dict(self.csv.kinds)
+            self.left_out = dict.fromkeys(self.csv.elsewhere, ELSEWHERE)
+            return
+        reader = READERS[self.format]
+        described = [self._described(reader.format(files=_listed([f]))) for f in self.files]
+        for name in dict.fromkeys(name for names in described for name in names):
+            if PANDAS_INDEX.fullmatch(name):
+                self.left_out[name] = "the index of pandas"
+            elif not all(name in names for names in described):
+                self.left_out[name] = ELSEWHERE
+        kept = [quote(name) for name in described[0] if name not in self.left_out]
+        if not kept:
+            raise ValueError("no column is in every file")
+        source = reader.format(files=_listed(self.files))
+        self._database.execute(f"CREATE TABLE file AS SELECT {', '.join(kept)} FROM {source}")
+        self._types = self._described("file")
         self._read_texts_as_times()
 
-    def _check_separator(self) -> None:
-        (name, *more) = self._types
-        for separator, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-            if not more and separator in name:
-                self.close()
-                raise self.refusal("", f"is separated by {called}; write it with commas")
-
-    def _load_texts(self, reader: str) -> None:
-        # What DuckDB guessed to be a time counts only if the platform would read it as one too:
-        # ingesting casts, and 31/12/2024 cannot be cast.
-        self._database.execute(f"CREATE TABLE texts AS FROM {reader}, all_varchar = true)")
-        for name in [name for name, kind in self._types.items() if kind in TIMES]:
-            cast = f"TRY_CAST({quote(name)} AS TIMESTAMPTZ)"
-            (failed,) = self.row(
-                f"SELECT count(*) FROM texts WHERE {quote(name)} IS NOT NULL AND {cast} IS NULL"
-            )
-            if failed:
-                self._types[name] = "VARCHAR"
-                self._database.execute(f"ALTER TABLE file ALTER {quote(name)} TYPE VARCHAR")
+    def _described(self, relation: str) -> dict[str, str]:
+        described = self._database.execute(f"DESCRIBE FROM {relation}").fetchall()
+        return {name: kind for name, kind, *_ in described}
 
     def _read_texts_as_times(self) -> None:
-        table = "texts" if self.format == "csv" else "file"
         for name in [name for name, kind in self._types.items() if kind == "VARCHAR"]:
             column = quote(name)
             (texts, times) = self.row(
                 f"""SELECT count({column}), count(TRY_CAST({column} AS TIMESTAMPTZ)) FILTER
-                (regexp_matches({column}::VARCHAR, '^\\d{{4}}-\\d\\d-\\d\\d')) FROM {table}"""
+                (regexp_matches({column}::VARCHAR, '^\\d{{4}}-\\d\\d-\\d\\d')) FROM file"""
             )
             if texts and texts == times:
                 self._types[name] = "TIMESTAMP WITH TIME ZONE"
@@ -187,13 +190,53 @@ class Profile:
         return Column(name, self._types[name], nulls, distinct, "".join(examples)[:40])
 
 
+def files_of(said: Path) -> tuple[Path, ...]:
+    """The files that a path, a folder or a glob names; SpecError where they are no single kind."""
+    if said.is_dir():
+        inside = (file for file in said.iterdir() if not file.name.startswith("."))
+        files = sorted(file for file in inside if _plain_ending(file) in ENDINGS)
+    elif said.is_file() or not glob.has_magic(str(said)):
+        return (said,)
+    else:
+        files = sorted(file for file in map(Path, glob.glob(str(said))) if file.is_file())
+    endings = Counter(ending_of(file) for file in files)
+    if not files:
+        problem = f"there is no file to read; there should be some of {', '.join(ENDINGS)}"
+        raise SpecError(Location(said), "", problem)
+    if len(endings) > 1:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+        (ending, _), *_ = endings.most_common()
+        folder = said if said.is_dir() else said.parent
+        problem = f"there are files of several kinds ({kinds}); name one: '{folder}/*{ending}'"
+        raise SpecError(Location(said), "", problem)
+    for name, count in Counter(file.name for file in files).items():
+        if count > 1:
+            problem = f"{count} files are called {name}, and they would land in one folder"
+            raise SpecError(Location(said), "", f"{problem}; give each a name of its own")
+    return tuple(files)
+
+
+def ending_of(file: Path) -> str:
+    """How a file's name ends, `.gz` included."""
+    zipped = file.name[-3:] if file.name.lower().endswith(".gz") else ""
+    return Path(file.name.removesuffix(zipped)).suffix + zipped
+
+
+def _plain_ending(file: Path) -> str:
+    return ending_of(file).lower().removesuffix(".gz")
+
+
+def _listed(files: Sequence[Path]) -> str:
+    return f"[{', '.join(literal(glob_free(file)) for file in files)}]"
+
+
 def file_format(file: Path) -> str:
     """How a file is read, by the ending of its name; SpecError where it is not there."""
     if not file.is_file():
         near = sorted(other.name for other in file.parent.glob("*.*"))[:5]
         hint = f"; there are {', '.join(near)}" if near else ""
         raise SpecError(Location(file), "", f"there is no such file{hint}")
-    ending = Path(file.name.lower().removesuffix(".gz")).suffix
+    ending = _plain_ending(file)
     if ending not in ENDINGS:
         problem = f"'{ending}' is no format that can be read; there are {', '.join(ENDINGS)}"
         raise SpecError(Location(file), "", problem)

@@ -1,7 +1,10 @@
 """Texts of a new use case's files."""
 
+import json
+
 from ml_platform.spec.declared import Metric, Task
 from ml_platform.spec.queries import literal
+from ml_platform.spec.scaffold.csv_table import NULLS
 from ml_platform.spec.scaffold.draft import Draft, identifier, one_line, scalar, slug
 
 METRIC: dict[Task, Metric] = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "mae"}
@@ -16,12 +19,13 @@ def spec_text(draft: Draft) -> str:
     group = scalar(guess.group)
     time = scalar(guess.event_time)
     files = scalar(draft.files)
+    written = _written(draft)
     cadence = guess.rhythm.cadence
     left_out = "".join(f"#   {one_line(name)}: {why}\n" for name, why in guess.left_out.items())
     left_out = f"# Not given to the model:\n{left_out}" if left_out else ""
     request = "".join(f"    - {scalar(item)}\n" for item in draft.request)
     return f"""\
-# Guessed by `ml-platform new` from the {draft.profile.rows:,} rows of {draft.profile.file.name}.
+# Guessed by `ml-platform new` from the {draft.profile.rows:,} rows of {draft.profile.said.name}.
 # Each guess says why. Change here what is wrong, then try `ml-platform check {draft.name}`.
 description: {scalar(f"What will {draft.label} be?")}
 owners: []  # who answers for it: an e-mail address, or team:name
@@ -29,17 +33,17 @@ owners: []  # who answers for it: an e-mail address, or team:name
 # {cadence.capitalize()}: {reasons["cadence"]}.
 partitions: {{cadence: {cadence}, start: {draft.start:%Y-%m-%d}, timezone: {draft.timezone}}}
 
-# One file lands, two sources read it: what is known when a row happens, and what only time tells.
+# What lands is read by two sources: what is known when a row happens, and what only time tells.
 sources:
   records:
     files: {files}
-    event_time: {time}  # {reasons["event_time"]}
+{written}    event_time: {time}  # {reasons["event_time"]}
     key: [{key}]  # {reasons["key"]}
     columns:
 {_columns(draft, draft.source_columns)}\
   outcomes:
     files: {files}
-    event_time: {time}
+{written}    event_time: {time}
     # ASSUMED: the file does not tell when {draft.label} became known. One window after the event is
     # on the safe side unless it takes longer; if it does, write so here and in label.horizon.
     known_at: {scalar(f"{identifier(guess.event_time)} + INTERVAL {pace.interval}")}
@@ -179,7 +183,7 @@ def readme_text(draft: Draft) -> str:
     return f"""\
 # {draft.name}
 
-Predicts `{draft.label}` of the rows of `{draft.profile.file.name}`: {draft.profile.rows:,} rows,
+Predicts `{draft.label}` of the rows of `{draft.profile.said.name}`: {draft.profile.rows:,} rows,
 from {guess.first} to {guess.last}.
 
 ## What was guessed
@@ -203,13 +207,33 @@ columns land in `records/`, in the landing folder of the use case.
 """
 
 
+def _written(draft: Draft) -> str:
+    """How CSV files are written, as lines of a source; none where it is the usual way."""
+    found = draft.profile.csv
+    if found is None:
+        return ""
+    lines = []
+    said = found.written.model_dump(mode="json", exclude_defaults=True)
+    if said:
+        shown = ", ".join(f"{key}: {json.dumps(value)}" for key, value in said.items())
+        lines.append(f"    csv: {{{shown}}}  # as the values are written\n")
+    if found.null_values != NULLS:
+        shown = json.dumps(list(found.null_values), ensure_ascii=False)
+        lines.append(
+            f"    null_values: {shown}  # in all columns; else their rows are quarantined\n"
+        )
+    return "".join(lines)
+
+
 def _columns(draft: Draft, names: tuple[str, ...]) -> str:
     lines = []
     for name in names:
         kind = draft.profile.columns[name].kind
         if name == draft.guess.event_time:
             kind = "TIMESTAMPTZ"
-        lines.append(f"      {scalar(name)}: {scalar(kind)}\n")
+        note = draft.profile.csv.notes.get(name) if draft.profile.csv else None
+        comment = f"  # {one_line(note)}" if note else ""
+        lines.append(f"      {scalar(name)}: {scalar(kind)}{comment}\n")
     return "".join(lines)
 
 
