@@ -250,13 +250,13 @@ def test_column_names_that_are_no_names_are_quoted_everywhere(bench: Bench):
         (table(label="t{n % 3}"), {"task": "binary"},
          "table.csv --task: 'label' has 3 different values; binary needs two"),
         (table(label="{n % 2}", x="{n % 5}"), {"key": ("x",)},
-         "table.csv --key: x: several rows have the same; name more columns"),
+         "table.csv --key: x: only 5 of 2,000 rows differ in it; name more columns"),
         (table(5, label="{n % 2}"), {},
          "table.csv --cadence: from 2023-11-14 22:00:00 to 2023-11-15 02:00:00 there are less "
          "than 12 hours; more history is needed to learn from"),
         ("time,x,label\n" + "2024-01-01 00:00,1.5,2.5\n" * 30, {},
-         "table.csv --key: nothing tells the rows apart; add a column that numbers them, or name "
-         "several"),
+         "table.csv --key: nothing tells 90% of the rows apart; add a column that numbers them, or "
+         "name several"),
         ("time:label\n" + "a,b\n;;\n" * 9, {},
          "table.csv --event-time: none of the columns holds times like 2024-01-31 15:00; tried "
          "31.01.2024, 31/01/2024 and 01/31/2024 too; there are time:label (';;')"),
@@ -331,6 +331,19 @@ def test_a_folder_or_a_glob_of_one_kind_of_file_is_one_source(bench: Bench):
     glob = scaffold(bench.settings, "other", folder / "*.csv", Overrides())
     assert glob.guess == made.guess
     assert "parts/*.txt: there is no file to read" in bench.refusal(folder / "*.txt", "none")
+
+
+def test_a_few_rows_that_are_there_twice_are_counted_and_not_refused(bench: Bench):
+    lines = table(station="s{n % 3}", label="{n % 2}", x="{n % 9}").splitlines(keepends=True)
+    lines = [line.replace(":00:00", f":{n % 3}0:00") for n, line in enumerate(lines)]
+    file = bench.write("".join([*lines, *lines[1:41]]))
+    named = bench.guess(file, key=("time", "station"))
+    twice = "40 rows repeat a key or lack it, and will be quarantined"
+
+    assert named.reasons["key"] == f"you said so; {twice}"
+    guessed = scaffold(bench.settings, "other", file, Overrides()).guess
+    assert guessed.key == ("time",)
+    assert guessed.reasons["key"] == f"tells nearly all rows apart; {twice}"
 
 
 def test_an_existing_use_case_is_never_overwritten(bench: Bench):

@@ -24,6 +24,9 @@ POSITIVES = ("true", "yes", "y", "1", "1.0", "positive", "fraud", "late", "churn
 MOST_CLASSES = 20
 MOST_NUMBERED_CLASSES = 10
 LONGEST_KEY = 4
+FEWEST_TOLD_APART = 0.9
+"""Share of the rows that a key has to tell apart; the others will be quarantined."""
+ABOUT_AS_GOOD = 0.999
 ROWS_A_WINDOW = 50
 FEWEST_WINDOWS = 12
 
@@ -199,10 +202,11 @@ def guess_key(
 ) -> tuple[tuple[str, ...], str]:
     """The columns that tell rows apart."""
     if said:
-        if not profile.is_unique(said):
-            problem = f"{', '.join(said)}: several rows have the same; name more columns"
-            raise profile.refusal("--key", problem)
-        return said, "you said so"
+        told_apart = profile.told_apart(said)
+        if told_apart < FEWEST_TOLD_APART * profile.rows:
+            same = f"only {told_apart:,} of {profile.rows:,} rows differ in it"
+            raise profile.refusal("--key", f"{', '.join(said)}: {same}; name more columns")
+        return said, f"you said so{_repeated(profile, told_apart)}"
     options = [
         column.name
         for column in profile.columns.values()
@@ -219,12 +223,28 @@ def guess_key(
             return (name,), "every row has another one"
     if profile.is_unique((event_time,)) and event_time not in IN_EXAMPLES:
         return (event_time,), "every row has another one"
+    keys: list[tuple[str, ...]] = [(name,) for name in options if is_id(name)]
+    keys += [(event_time,)] if event_time not in IN_EXAMPLES else []
+    told = {key: profile.told_apart(key) for key in keys}
     for size in range(1, LONGEST_KEY):
         for names in combinations(options[:8], size):
-            if profile.is_unique((*names, event_time)):
+            told[(*names, event_time)] = profile.told_apart((*names, event_time))
+            if told[(*names, event_time)] == profile.rows:
                 return (*names, event_time), "no two rows have the same"
-    problem = "nothing tells the rows apart; add a column that numbers them, or name several"
+    most = max(told.values())
+    if most >= FEWEST_TOLD_APART * profile.rows:
+        # Of about as good ones the shortest: what it does not tell apart are copies.
+        best = next(key for key, rows in told.items() if rows >= ABOUT_AS_GOOD * most)
+        return best, f"tells nearly all rows apart{_repeated(profile, told[best])}"
+    share = f"{FEWEST_TOLD_APART:.0%}"
+    problem = f"nothing tells {share} of the rows apart; add a column that numbers them, or name"
+    problem += " several"
     raise profile.refusal("--key", problem)
+
+
+def _repeated(profile: Profile, told_apart: int) -> str:
+    rows = profile.rows - told_apart
+    return f"; {rows:,} rows repeat a key or lack it, and will be quarantined" if rows else ""
 
 
 def guess_rhythm(profile: Profile, said: Cadence | None, event_time: str) -> tuple[Rhythm, str]:

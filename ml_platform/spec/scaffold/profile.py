@@ -106,9 +106,15 @@ class Profile:
 
     def is_unique(self, names: Sequence[str]) -> bool:
         """Whether no two rows have the same values in these columns, and none is missing."""
+        return self.told_apart(names) == self.rows
+
+    def told_apart(self, names: Sequence[str]) -> int:
+        """How many different values these columns have together, in rows where none is missing."""
         columns = ", ".join(quote(name) for name in names)
-        (groups,) = self.row(f"SELECT count(*) FROM (SELECT DISTINCT {columns} FROM file)")
-        return groups == self.rows and not any(self.columns[name].nulls for name in names)
+        present = " AND ".join(f"{quote(name)} IS NOT NULL" for name in names)
+        return self.row(
+            f"SELECT count(*) FROM (SELECT DISTINCT {columns} FROM file WHERE {present})"
+        )[0]
 
     def is_mostly(self, condition: str) -> bool:
         """Whether more than half of the rows fulfil a condition."""
