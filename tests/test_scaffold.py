@@ -157,13 +157,14 @@ def table(rows: int = 2000, **columns: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_label_is_never_among_the_columns_and_known_a_window_later(bench: Bench):
+def test_the_label_is_known_a_window_later_and_unknown_categories_are_served(bench: Bench):
     made = scaffold(bench.settings, "example", power(bench.folder), Overrides())
     use_case = load_use_case(made.folder)
 
     assert "load" not in use_case.sources["records"].columns
     assert use_case.sources["outcomes"].known_at == "measured_at + INTERVAL 1 hour"
     assert str(use_case.label.horizon) == "1h"
+    assert not use_case.serving.known_categories
 
 
 def test_every_guess_can_be_overridden(bench: Bench):

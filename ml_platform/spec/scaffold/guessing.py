@@ -231,7 +231,7 @@ def guess_key(
             told[(*names, event_time)] = profile.told_apart((*names, event_time))
             if told[(*names, event_time)] == profile.rows:
                 return (*names, event_time), "no two rows have the same"
-    most = max(told.values())
+    most = max(told.values(), default=0)
     if most >= FEWEST_TOLD_APART * profile.rows:
         # Of about as good ones the shortest: what it does not tell apart are copies.
         best = next(key for key, rows in told.items() if rows >= ABOUT_AS_GOOD * most)

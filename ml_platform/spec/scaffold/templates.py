@@ -81,6 +81,10 @@ monitoring:
   # Once the first reports show what is normal, add its bounds: min or max.
   performance: {{min_rows: {max(1, min(30, guess.rhythm.rows // 2))}}}
 retrain: {{on: [drift, schedule], sustained: 3 of 5, cooldown: {draft.span(pace.cooldown)}}}
+serving:
+  # The model takes texts that it has not seen for missing. Refuse such requests where a new text is
+  # rather a mistake of the caller.
+  unknown_categories: accept
 """
 
 
