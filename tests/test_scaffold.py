@@ -347,6 +347,34 @@ def test_a_few_rows_that_are_there_twice_are_counted_and_not_refused(bench: Benc
     assert guessed.reasons["key"] == f"tells nearly all rows apart; {twice}"
 
 
+def test_numbers_of_rows_and_names_of_too_many_are_no_inputs_and_days_no_hours(bench: Bench):
+    rows = range(6000)
+    frame = pd.DataFrame(
+        {
+            "day": [pd.Timestamp("2024-01-01") + pd.Timedelta(days=n // 100) for n in rows],
+            "lfd_nr": [n + n // 7 for n in rows],
+            "Customer-Nr": [f"K{n % 600}" for n in rows],
+            "plan": ["ab"[n % 2] for n in rows],
+            "churn": [n % 5 == 0 for n in rows],
+        },
+        index=[f"r{n}" for n in rows],
+    )
+    file = bench.folder / "customers.parquet"
+    frame.to_parquet(file)
+
+    guess = bench.guess(file)
+
+    assert (guess.key, guess.group, guess.rhythm.cadence) == (("lfd_nr",), "Customer-Nr", "daily")
+    assert guess.columns == ("plan",)
+    assert guess.left_out == {
+        "lfd_nr": "numbers the rows",
+        "Customer-Nr": "names too many different things to learn each",
+        "__index_level_0__": "the index of pandas",
+    }
+    use_case = load_use_case(bench.folder / "use_cases" / "example")
+    assert use_case.examples.entity == ("lfd_nr", "Customer-Nr")
+
+
 def test_an_existing_use_case_is_never_overwritten(bench: Bench):
     file = bench.write(table(sales="{n}"))
     (bench.folder / "use_cases" / "example").mkdir(parents=True)

@@ -93,9 +93,11 @@ class Draft:
 
     @property
     def entity(self) -> tuple[str, ...]:
-        """What names an example, beside its event time."""
+        """What names an example, beside its event time; and the group, where no column is it."""
         names = tuple(name for name in self.guess.key if name != self.guess.event_time)
-        return names or self.guess.key
+        names = names or self.guess.key
+        is_there = not self.group_is_column or self.guess.group in self.guess.columns
+        return names if is_there else tuple(dict.fromkeys((*names, self.guess.group)))
 
     @property
     def view(self) -> str:
@@ -141,7 +143,7 @@ class Draft:
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        wanted = {*self.guess.key, self.guess.event_time, *self.guess.columns}
+        wanted = {*self.entity, *self.guess.key, self.guess.event_time, *self.guess.columns}
         return tuple(name for name in self.profile.columns if name in wanted)
 
     @property

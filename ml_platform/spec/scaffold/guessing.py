@@ -92,8 +92,10 @@ def guess(profile: Profile, said: Overrides) -> Guess:
         profile, Cadence(said.cadence) if said.cadence else None, event_time
     )
     columns, unfit = choose_inputs(profile, event_time, label, key, task)
-    group, reasons["group"] = choose_group(profile, event_time, key, columns, rhythm.cadence)
     left_out = {**unfit, **profile.left_out}
+    group, reasons["group"] = choose_group(
+        profile, event_time, key, columns, left_out, rhythm.cadence
+    )
     first, last = profile.span(event_time)
     reasons = {what: " ".join(why.split()) for what, why in reasons.items()}
     return Guess(
@@ -252,10 +254,14 @@ def guess_rhythm(profile: Profile, said: Cadence | None, event_time: str) -> tup
     rhythms = {cadence: _rhythm(profile, cadence, event_time) for cadence in Cadence}
     if said is not None:
         return rhythms[said], "you said so"
+    unit = "hours"
+    if not profile.has_hours(event_time):
+        del rhythms[Cadence.hourly]
+        unit = "days"
     long_enough = [r for r in rhythms.values() if r.windows >= FEWEST_WINDOWS]
     if not long_enough:
         first, last = profile.span(event_time)
-        problem = f"from {first} to {last} there are less than {FEWEST_WINDOWS} hours"
+        problem = f"from {first} to {last} there are less than {FEWEST_WINDOWS} {unit}"
         raise profile.refusal("--cadence", f"{problem}; more history is needed to learn from")
     dense = [rhythm for rhythm in long_enough if rhythm.rows >= ROWS_A_WINDOW]
     if dense:

@@ -1,6 +1,7 @@
 """Which columns of a plain table a model is given, and by what the label's history is kept."""
 
 import re
+from collections.abc import Mapping
 
 from ml_platform.spec.checks import IN_SOURCES
 from ml_platform.spec.declared import Task
@@ -8,6 +9,8 @@ from ml_platform.spec.queries import quote
 from ml_platform.spec.scaffold.profile import Column, Profile
 from ml_platform.spec.windows import Cadence
 
+MOST_NAMES = 200
+TOO_MANY = "names too many different things to learn each"
 UNNAMEABLE = IN_SOURCES | {"known_at"}
 
 
@@ -32,12 +35,13 @@ def choose_group(
     event_time: str,
     key: tuple[str, ...],
     columns: tuple[str, ...],
+    left_out: Mapping[str, str],
     cadence: Cadence,
 ) -> tuple[str, str]:
     """What the history of the label is kept by: a column, or a part of the calendar."""
     options = [
         profile.columns[name]
-        for name in columns
+        for name in (*columns, *(name for name, why in left_out.items() if why == TOO_MANY))
         if not profile.columns[name].nulls
         and not profile.columns[name].is_time
         and (profile.columns[name].kind == "VARCHAR" or name in key or is_id(name))
@@ -65,6 +69,10 @@ def _unfit(profile: Profile, column: Column, event_time: str, label: str, task: 
         reason = "the platform has a column of that name"
     elif column.kind == "VARCHAR" and column.distinct > profile.rows / 2:
         reason = "nearly every row has another text"
+    elif profile.numbers_the_rows(column):
+        reason = "numbers the rows"
+    elif column.kind == "VARCHAR" and is_id(column.name) and column.distinct > MOST_NAMES:
+        reason = TOO_MANY
     elif column.is_time and profile.is_mostly(f"{quote(column.name)} > {quote(event_time)}"):
         reason = "lies after the event, so it was not known yet"
     elif profile.tells(column, label, task):
@@ -75,5 +83,7 @@ def _unfit(profile: Profile, column: Column, event_time: str, label: str, task: 
 def is_id(name: str) -> bool:
     """Whether a column is called as if it named something."""
     return bool(
-        re.search(r"(^|_)(id|key|code|number|nr|no|uuid)$|[a-z]I[Dd]$", name, re.IGNORECASE)
+        re.search(
+            r"(^|[\W_])(id|key|code|number|nr|no|uuid)$|[a-z]I[Dd]$|nummer$", name, re.IGNORECASE
+        )
     )

@@ -24,6 +24,7 @@ ENDINGS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
 }  # fmt: skip
 MOST_CODES = 50
+NEARLY_ALL = 0.9
 ELSEWHERE = "not in every file"
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 TIMES = frozenset({"DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"})
@@ -120,6 +121,26 @@ class Profile:
         """Whether more than half of the rows fulfil a condition."""
         return 2 * self.row(f"SELECT count(*) FILTER ({condition}) FROM file")[0] > self.rows
 
+    def has_hours(self, time: str) -> bool:
+        """Whether a column of times says more than days, in the time zone of the profile."""
+        moment = f"{quote(time)}::TIMESTAMPTZ::TIMESTAMP"
+        within = f"{moment} <> date_trunc('day', {moment})"
+        return self.row(f"SELECT count(*) FILTER ({within}) FROM file")[0] > 0
+
+    def numbers_the_rows(self, column: Column) -> bool:
+        """Whether a column counts the rows: without gaps, or ever more down the files."""
+        if not column.is_whole or column.nulls:
+            return False
+        name = quote(column.name)
+        rising, least, most = self.row(
+            f"""SELECT count(*) FILTER (step >= 0), min(it), max(it) FROM (
+            SELECT {name}::BIGINT AS it, {name}::BIGINT - lag({name}::BIGINT) OVER (ORDER BY rowid)
+            AS step FROM file)"""
+        )
+        return column.distinct > NEARLY_ALL * self.rows and (
+            most - least < self.rows or rising + 1 == self.rows
+        )
+
     def span(self, time: str) -> tuple[datetime, datetime]:
         """First and last moment of a column of times, in the time zone of the profile."""
         column = quote(time)
@@ -168,6 +189,10 @@ class Profile:
             raise ValueError("no column is in every file")
         source = reader.format(files=_listed(self.files))
         self._database.execute(f"CREATE TABLE file AS SELECT {', '.join(kept)} FROM {source}")
+        # Seconds, milliseconds and nanoseconds are told from microseconds by the type alone.
+        for name, kind in self._described("file").items():
+            if kind.startswith("TIMESTAMP_"):
+                self._database.execute(f"ALTER TABLE file ALTER {quote(name)} TYPE TIMESTAMP")
         self._types = self._described("file")
         self._read_texts_as_times()
 
