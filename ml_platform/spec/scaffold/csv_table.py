@@ -3,24 +3,19 @@
 The texts are read as ingesting reads them, and types are given only where it would read them too.
 """
 
-import codecs
-import csv
-import gzip
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, product
+from itertools import chain, product
 from pathlib import Path
 
 import duckdb
 
 from ml_platform.spec.inputs import Csv
 from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.scaffold.csv_head import SEPARATORS, header_of, separator_of
+from ml_platform.spec.scaffold.files import glob_free
 
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 NULLS = ("", "NA")
-HEAD_BYTES = 2**20
-LINES_LOOKED_AT = 200
 MOST_ODD_SHARE = 0.02
 """Of a column's values may be no numbers, and it still is one of numbers."""
 MOST_ODD_TEXTS = 10
@@ -61,11 +56,11 @@ def load_csv_files(database: duckdb.DuckDBPyConnection, files: Sequence[Path]) -
 
     Only columns that all files have are loaded. ValueError says why a file is no such table.
     """
-    separator, *others = dict.fromkeys(map(_separator, files))
+    separator, *others = dict.fromkeys(map(separator_of, files))
     if others:
         both = " and ".join(SEPARATORS[found] for found in (separator, others[0]))
         raise ValueError(f"some of the files have {both} between values; one source has one")
-    headers = [_header(file, separator) for file in files]
+    headers = [header_of(file, separator) for file in files]
     names = [name for name in headers[0] if name and all(name in other for other in headers)]
     if not names:
         raise ValueError("no column is in every file")
@@ -170,54 +165,6 @@ class _Column:
         return cls(name, kind, f"CAST({read[fit[0]]} AS {kind})", text)
 
 
-def _separator(file: Path) -> str:
-    """The separator by which lines have as many values as the header."""
-    head = _head(file)
-    found = {}
-    for separator in SEPARATORS:
-        try:
-            lines = csv.reader(io.StringIO(head, newline=""), delimiter=separator)
-            rows = [row for row in islice(lines, LINES_LOOKED_AT) if row]
-        except csv.Error:
-            continue
-        # The last one may be cut.
-        rows = rows[:-1] if len(rows) > 2 else rows
-        if rows and len(rows[0]) > 1:
-            same = sum(len(row) == len(rows[0]) for row in rows)
-            found[separator] = (2 * same > len(rows), len(rows[0]))
-    if not found:
-        return ","
-    best = max(found, key=lambda separator: found[separator])
-    if not found[best][0]:
-        tried = ", ".join(SEPARATORS.values())
-        problem = f"its lines have other numbers of values than its header; tried {tried}"
-        raise ValueError(f"{problem}. Write it with one of these, and double quotes around texts")
-    return best
-
-
-def _header(file: Path, separator: str) -> list[str]:
-    try:
-        names = next(csv.reader(io.StringIO(_head(file), newline=""), delimiter=separator))
-    except (StopIteration, csv.Error):
-        names = []
-    if not any(names):
-        raise ValueError(f"{file.name} has no header in its first line")
-    lowered = [name.lower() for name in names if name]
-    for name in names:
-        if lowered.count(name.lower()) > 1:
-            raise ValueError(f"column '{name}' stands in {file.name} twice; rename one")
-    return names
-
-
-def _head(file: Path) -> str:
-    with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
-        content = stream.read(HEAD_BYTES)
-    try:
-        return codecs.getincrementaldecoder("utf-8-sig")().decode(content)
-    except UnicodeDecodeError:
-        raise ValueError(f"{file.name} is not UTF-8 text; write it as UTF-8") from None
-
-
 def _load(
     database: duckdb.DuckDBPyConnection,
     file: Path,
@@ -264,8 +211,3 @@ def _counts(database: duckdb.DuckDBPyConnection, *items: str) -> tuple[int, ...]
     row = database.execute(f"SELECT {', '.join(items)} FROM texts").fetchone()
     assert row is not None
     return row
-
-
-def glob_free(file: Path) -> str:
-    """A path as DuckDB reads it, without characters that would be a pattern."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(file))

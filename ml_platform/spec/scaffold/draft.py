@@ -7,8 +7,9 @@ from datetime import date
 
 from ml_platform.spec.checks import IN_EXAMPLES
 from ml_platform.spec.queries import quote
+from ml_platform.spec.scaffold.files import ending_of
 from ml_platform.spec.scaffold.guessing import Guess
-from ml_platform.spec.scaffold.profile import Profile, ending_of
+from ml_platform.spec.scaffold.profile import Profile
 from ml_platform.spec.windows import Cadence, Calendar
 
 WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off"})

@@ -10,8 +10,9 @@ from ml_platform.errors import Location, SpecError
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.scaffold.draft import Draft, slug
+from ml_platform.spec.scaffold.files import ending_of
 from ml_platform.spec.scaffold.guessing import Guess, Overrides, guess
-from ml_platform.spec.scaffold.profile import Profile, ending_of
+from ml_platform.spec.scaffold.profile import Profile
 from ml_platform.spec.scaffold.templates import (
     labels_text,
     model_text,

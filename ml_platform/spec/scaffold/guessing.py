@@ -3,30 +3,21 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import combinations
 from typing import Literal
 
-from ml_platform.spec.checks import IN_EXAMPLES
 from ml_platform.spec.declared import Task
 from ml_platform.spec.queries import quote
 from ml_platform.spec.scaffold.csv_table import TRIED
-from ml_platform.spec.scaffold.inputs import choose_group, choose_inputs, is_id
+from ml_platform.spec.scaffold.inputs import choose_group, choose_inputs
+from ml_platform.spec.scaffold.keys import LABEL_NAMES, guess_key
 from ml_platform.spec.scaffold.profile import Profile
 from ml_platform.spec.values import unknown
 from ml_platform.spec.windows import Cadence
 
 TIME_NAMES = ("event_time", "timestamp", "datetime", "time", "date", "ts", "when", "at", "day")
-LABEL_NAMES = (
-    "label", "target", "y", "outcome", "class", "churned", "churn", "fraud", "default", "survived",
-    "is_late", "late", "sales", "demand", "price", "count", "cnt", "value",
-)  # fmt: skip
 POSITIVES = ("true", "yes", "y", "1", "1.0", "positive", "fraud", "late", "churned", "bad", "fail")
 MOST_CLASSES = 20
 MOST_NUMBERED_CLASSES = 10
-LONGEST_KEY = 4
-FEWEST_TOLD_APART = 0.9
-"""Share of the rows that a key has to tell apart; the others will be quarantined."""
-ABOUT_AS_GOOD = 0.999
 ROWS_A_WINDOW = 50
 FEWEST_WINDOWS = 12
 
@@ -197,56 +188,6 @@ def guess_task(
         positive = next((c for c in classes if c.lower() in POSITIVES), classes[-1])
         return task, (positive,), f"{has_values}; '{positive}' counts as true"
     return task, tuple(classes if task == "multiclass" else ()), has_values
-
-
-def guess_key(
-    profile: Profile, said: tuple[str, ...], event_time: str, label: str | None
-) -> tuple[tuple[str, ...], str]:
-    """The columns that tell rows apart."""
-    if said:
-        told_apart = profile.told_apart(said)
-        if told_apart < FEWEST_TOLD_APART * profile.rows:
-            same = f"only {told_apart:,} of {profile.rows:,} rows differ in it"
-            raise profile.refusal("--key", f"{', '.join(said)}: {same}; name more columns")
-        return said, f"you said so{_repeated(profile, told_apart)}"
-    options = [
-        column.name
-        for column in profile.columns.values()
-        if column.name not in {event_time, label, *IN_EXAMPLES}
-        and not column.nulls
-        and column.is_plain
-        and not column.is_time
-        and not (column.is_number and not column.is_whole)
-        and column.name.lower() not in LABEL_NAMES
-    ]
-    options.sort(key=lambda name: (not is_id(name), -profile.columns[name].distinct))
-    for name in options:
-        if is_id(name) and profile.is_unique((name,)):
-            return (name,), "every row has another one"
-    if profile.is_unique((event_time,)) and event_time not in IN_EXAMPLES:
-        return (event_time,), "every row has another one"
-    keys: list[tuple[str, ...]] = [(name,) for name in options if is_id(name)]
-    keys += [(event_time,)] if event_time not in IN_EXAMPLES else []
-    told = {key: profile.told_apart(key) for key in keys}
-    for size in range(1, LONGEST_KEY):
-        for names in combinations(options[:8], size):
-            told[(*names, event_time)] = profile.told_apart((*names, event_time))
-            if told[(*names, event_time)] == profile.rows:
-                return (*names, event_time), "no two rows have the same"
-    most = max(told.values(), default=0)
-    if most >= FEWEST_TOLD_APART * profile.rows:
-        # Of about as good ones the shortest: what it does not tell apart are copies.
-        best = next(key for key, rows in told.items() if rows >= ABOUT_AS_GOOD * most)
-        return best, f"tells nearly all rows apart{_repeated(profile, told[best])}"
-    share = f"{FEWEST_TOLD_APART:.0%}"
-    problem = f"nothing tells {share} of the rows apart; add a column that numbers them, or name"
-    problem += " several"
-    raise profile.refusal("--key", problem)
-
-
-def _repeated(profile: Profile, told_apart: int) -> str:
-    rows = profile.rows - told_apart
-    return f"; {rows:,} rows repeat a key or lack it, and will be quarantined" if rows else ""
 
 
 def guess_rhythm(profile: Profile, said: Cadence | None, event_time: str) -> tuple[Rhythm, str]:

@@ -1,8 +1,6 @@
 """What files of a plain table hold: columns, types, and how many values each has."""
 
-import glob
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,16 +11,13 @@ import duckdb
 from ml_platform.errors import Location, SpecError
 from ml_platform.spec.declared import Task
 from ml_platform.spec.queries import is_numeric, literal, quote
-from ml_platform.spec.scaffold.csv_table import CsvTable, glob_free, load_csv_files
+from ml_platform.spec.scaffold.csv_table import CsvTable, load_csv_files
+from ml_platform.spec.scaffold.files import file_format, files_of, glob_free
 
 READERS = {
     "parquet": "read_parquet({files}, union_by_name = true)",
     "jsonl": "read_json({files}, union_by_name = true, format = 'newline_delimited')",
 }
-ENDINGS = {
-    ".csv": "csv", ".parquet": "parquet", ".pq": "parquet",
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
-}  # fmt: skip
 MOST_CODES = 50
 NEARLY_ALL = 0.9
 ELSEWHERE = "not in every file"
@@ -221,54 +216,5 @@ class Profile:
         return Column(name, self._types[name], nulls, distinct, "".join(examples)[:40])
 
 
-def files_of(said: Path) -> tuple[Path, ...]:
-    """The files that a path, a folder or a glob names; SpecError where they are no single kind."""
-    if said.is_dir():
-        inside = (file for file in said.iterdir() if not file.name.startswith("."))
-        files = sorted(file for file in inside if _plain_ending(file) in ENDINGS)
-    elif said.is_file() or not glob.has_magic(str(said)):
-        return (said,)
-    else:
-        files = sorted(file for file in map(Path, glob.glob(str(said))) if file.is_file())
-    endings = Counter(ending_of(file) for file in files)
-    if not files:
-        problem = f"there is no file to read; there should be some of {', '.join(ENDINGS)}"
-        raise SpecError(Location(said), "", problem)
-    if len(endings) > 1:
-        kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
-        (ending, _), *_ = endings.most_common()
-        folder = said if said.is_dir() else said.parent
-        problem = f"there are files of several kinds ({kinds}); name one: '{folder}/*{ending}'"
-        raise SpecError(Location(said), "", problem)
-    for name, count in Counter(file.name for file in files).items():
-        if count > 1:
-            problem = f"{count} files are called {name}, and they would land in one folder"
-            raise SpecError(Location(said), "", f"{problem}; give each a name of its own")
-    return tuple(files)
-
-
-def ending_of(file: Path) -> str:
-    """How a file's name ends, `.gz` included."""
-    zipped = file.name[-3:] if file.name.lower().endswith(".gz") else ""
-    return Path(file.name.removesuffix(zipped)).suffix + zipped
-
-
-def _plain_ending(file: Path) -> str:
-    return ending_of(file).lower().removesuffix(".gz")
-
-
 def _listed(files: Sequence[Path]) -> str:
     return f"[{', '.join(literal(glob_free(file)) for file in files)}]"
-
-
-def file_format(file: Path) -> str:
-    """How a file is read, by the ending of its name; SpecError where it is not there."""
-    if not file.is_file():
-        near = sorted(other.name for other in file.parent.glob("*.*"))[:5]
-        hint = f"; there are {', '.join(near)}" if near else ""
-        raise SpecError(Location(file), "", f"there is no such file{hint}")
-    ending = _plain_ending(file)
-    if ending not in ENDINGS:
-        problem = f"'{ending}' is no format that can be read; there are {', '.join(ENDINGS)}"
-        raise SpecError(Location(file), "", problem)
-    return ENDINGS[ending]
