@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from tritonclient.grpc import InferenceServerClient
 
 from ml_platform.sources import ingest
 from ml_platform.spec.windows import Window
@@ -49,17 +50,17 @@ def kill_while_a_file_is_open(worker: subprocess.Popen[bytes], folder: Path) -> 
 def test_nothing_that_was_answered_is_lost_to_a_kill(tmp_path: Path) -> None:
     made = declare(deploy(tmp_path), LOGGED)
     made.promote(20)
-    port = free_port()
+    port, grpc_port = free_port(), free_port()
     environment = {
         **os.environ,
         "ML_PLATFORM_DATA": str(made.settings.data),
         "ML_PLATFORM_USE_CASES": str(made.settings.use_cases),
-        "ML_PLATFORM_SERVING_GRPC_PORT": "0",
         # Several files land while the clients ask.
         "ML_PLATFORM_SERVING_LOG_BYTES": "20000",
     }
     command = [sys.executable, "-m", "ml_platform.cli", "serve", "--workers", "1"]
-    worker = subprocess.Popen([*command, "--port", str(port)], env=environment)
+    ports = ["--port", str(port), "--grpc-port", str(grpc_port)]
+    worker = subprocess.Popen([*command, *ports], env=environment)
     address = f"http://127.0.0.1:{port}"
     folder = Path(made.settings.landing_uri) / "trips" / "requests"
     try:
@@ -72,6 +73,7 @@ def test_nothing_that_was_answered_is_lost_to_a_kill(tmp_path: Path) -> None:
                     break
             except httpx2.TransportError:
                 time.sleep(0.2)
+        assert InferenceServerClient(f"127.0.0.1:{grpc_port}").is_server_live()
         with ThreadPoolExecutor(CLIENTS) as clients:
             asked = [clients.submit(ask_until_it_dies, address) for _ in range(CLIENTS)]
             time.sleep(5)

@@ -54,6 +54,7 @@ COMPARED_SECONDS = 15.0
 """How often what was seen of a version that is tried is brought to the lake."""
 KEYS_SECONDS = 0.5
 """How often keys are looked at: a revoked one works for as long at most."""
+GRPC_PORT = "ML_PLATFORM_SERVING_GRPC_PORT"
 
 
 def create_worker() -> Starlette:
@@ -144,6 +145,8 @@ def serve(serving: ServingSettings) -> None:
 
     check_exposure(serving)
     _check_grpc_port(serving)
+    # Workers read their settings from the environment; uvicorn tells them of its own port alone.
+    os.environ[GRPC_PORT] = str(serving.grpc_port)
     with tempfile.TemporaryDirectory(prefix="ml-platform-metrics-") as folder:
         if serving.workers > 1:
             # Workers inherit it; a folder that the deployment names stays as it is. This process
@@ -169,7 +172,7 @@ def _check_grpc_port(serving: ServingSettings) -> None:
     except OSError as error:
         raise ServingMisconfigured(
             f"gRPC cannot listen on {serving.host}:{serving.grpc_port}: {error.strerror}; choose "
-            "another port with --grpc-port or ML_PLATFORM_SERVING_GRPC_PORT"
+            f"another port with --grpc-port or {GRPC_PORT}"
         ) from None
 
 
