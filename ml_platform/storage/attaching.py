@@ -30,8 +30,8 @@ def attached(settings: Settings) -> duckdb.DuckDBPyConnection:
     return retried(lambda: _attach(settings, kind), settings.commit_retries, "opening the lake")
 
 
-def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name: str) -> None:
-    """Make the tables of a database of the setting `databases` readable as `name.…`.
+def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name: str) -> str:
+    """Make the tables of a database of the setting `databases` readable as `name.…`; its kind.
 
     Raises LakeError where there is no such database, or it cannot be opened.
     """
@@ -54,6 +54,7 @@ def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name:
         # The connection string, which DuckDB repeats, may hold a password.
         said = str(error).replace(where, "…").split("\n")[0]
         raise LakeError(f"database '{name}' cannot be opened: {said}") from None
+    return kind
 
 
 def _catalog_kind(settings: Settings) -> str:
