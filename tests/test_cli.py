@@ -141,7 +141,14 @@ def test_features_that_look_into_the_future_are_told_of(run: Run, tmp_path: Path
 def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     first, later = "2024-03-30-12:00", "2024-03-31-12:00"
     assert "load   " in run("new", "power", "--from", str(power(tmp_path)))[1]
-    assert "records: 4320 rows landed in 1 files, 4320 ingested" in run("ingest", "power")[1]
+    torn = tmp_path / "data" / "landing" / "power" / "records" / "torn.csv"
+    torn.write_text("at\n1\n")
+    code, said, problem = run("ingest", "power")
+    assert "records: 4320 rows landed in 1 files, 4320 ingested" in said
+    assert "records: refused records/torn.csv: " in said
+    assert (code, problem.startswith("error: 1 file was refused")) == (1, True), problem
+    torn.unlink()
+    assert run("ingest", "power")[0] == 0
     assert "zone_history_features: 4260 rows in 71 of 72" in run("features", "power")[1]
     published = run("publish", "power", "--partition", "2024-03-31-23:00")[1].splitlines()[-1]
     assert published.split() == ["zone_history", "1200", "20", "2024-03-31", "23:59", "UTC"]

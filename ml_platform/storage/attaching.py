@@ -8,6 +8,7 @@ from duckdb_extensions import import_extension
 from ml_platform.errors import LakeError
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.values import no_database
 from ml_platform.storage.turns import lost_race, retried, turn
 
 CATALOG_EXTENSIONS = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
@@ -37,8 +38,7 @@ def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name:
     """
     secret = settings.databases.get(name)
     if secret is None:
-        known = ", ".join(sorted(settings.databases)) or "none"
-        raise LakeError(f"setting databases has no '{name}'; it has {known}")
+        raise LakeError(no_database(name, settings.databases))
     kind, colon, where = secret.get_secret_value().partition(":")
     if not colon or kind not in CATALOG_EXTENSIONS:
         begin = " or ".join(f"'{k}:'" for k in CATALOG_EXTENSIONS)
