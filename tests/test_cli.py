@@ -170,6 +170,14 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     code, traced, _ = run("trace", "power", "2024-03-31 12:00:00+00")
     assert (code, "rows of outcomes, latest records/power.csv:" in traced) == (0, True), traced
     assert "2024-03-31 12:00:00 UTC" in traced
+    entity = "2024-03-31 12:00:00+00"
+    for then in (later, "2024-03-31 12:00"):
+        assert run("trace", "power", entity, "--at", then)[:2] == (0, traced)
+    assert run("trace", "power", entity, "--at", first)[2] == (
+        "error: power: measured_at=2024-03-31 12:00:00+00 has no prediction then; it was predicted "
+        "at 2024-03-31 12:00:00+00:00\n"
+    )
+    assert "'noon' is no time and no partition" in run("trace", "power", entity, "--at", "noon")[2]
     assert later in run("drift", "power", "--range", f"{later}...2024-03-31-14:00")[1]
     assert "60 of 60" in run("performance", "power", "--partition", later)[1]
 
