@@ -195,6 +195,18 @@ def test_quarantine_above_the_share_is_told_by_source_and_partition(
     )
 
 
+def test_one_broken_row_of_a_few_is_told_to_nobody(
+    lake: Lake, settings: Settings, use_case: UseCase
+) -> None:
+    for day, broken in ((4, 1), (5, 2)):
+        land_broken(settings, day, broken)
+        file = Path(settings.landing_uri) / "trips" / f"{day}.csv"
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:11]))
+    ingest(lake, use_case, "trips", trips.days(4, 5), trips.COMMIT)
+    (condition,) = find(lake, use_case, "quarantine", trips.at(6))
+    assert condition.title == "Quarantine in trips: 20.0% of trips in 2024-03-05"
+
+
 def test_a_corrected_file_ends_it_and_superseded_rows_do_not_count(
     lake: Lake, settings: Settings, use_case: UseCase
 ) -> None:

@@ -141,7 +141,14 @@ def test_features_that_look_into_the_future_are_told_of(run: Run, tmp_path: Path
 def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     first, later = "2024-03-30-12:00", "2024-03-31-12:00"
     assert "load   " in run("new", "power", "--from", str(power(tmp_path)))[1]
-    assert "records: 4320 rows landed in 1 files, 4320 ingested" in run("ingest", "power")[1]
+    torn = tmp_path / "data" / "landing" / "power" / "records" / "torn.csv"
+    torn.write_text("at\n1\n")
+    code, said, problem = run("ingest", "power")
+    assert "records: 4320 rows landed in 1 files, 4320 ingested" in said
+    assert "records: refused records/torn.csv: " in said
+    assert (code, problem.startswith("error: 1 file was refused")) == (1, True), problem
+    torn.unlink()
+    assert run("ingest", "power")[0] == 0
     assert "zone_history_features: 4260 rows in 71 of 72" in run("features", "power")[1]
     published = run("publish", "power", "--partition", "2024-03-31-23:00")[1].splitlines()[-1]
     assert published.split() == ["zone_history", "1200", "20", "2024-03-31", "23:59", "UTC"]
@@ -163,6 +170,14 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     code, traced, _ = run("trace", "power", "2024-03-31 12:00:00+00")
     assert (code, "rows of outcomes, latest records/power.csv:" in traced) == (0, True), traced
     assert "2024-03-31 12:00:00 UTC" in traced
+    entity = "2024-03-31 12:00:00+00"
+    for then in (later, "2024-03-31 12:00"):
+        assert run("trace", "power", entity, "--at", then)[:2] == (0, traced)
+    assert run("trace", "power", entity, "--at", first)[2] == (
+        "error: power: measured_at=2024-03-31 12:00:00+00 has no prediction then; it was predicted "
+        "at 2024-03-31 12:00:00+00:00\n"
+    )
+    assert "'noon' is no time and no partition" in run("trace", "power", entity, "--at", "noon")[2]
     assert later in run("drift", "power", "--range", f"{later}...2024-03-31-14:00")[1]
     assert "60 of 60" in run("performance", "power", "--partition", later)[1]
 

@@ -42,7 +42,7 @@ def test_without_dagster_the_error_says_what_there_is_instead(
     code, _, error = run(monkeypatch, capsys, *MARCH)
     assert code == 1
     assert error.startswith("error: Dagster does not answer at http://127.0.0.1:")
-    assert error.endswith("; --here computes without Dagster\n")
+    assert "; --here computes without Dagster, and --here --dry-run shows what" in error
     assert error.count("\n") == 1
 
 
@@ -50,6 +50,10 @@ def test_here_goes_on_where_it_was_and_then_has_nothing_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = (*MARCH, "--here", "--with-sources", "--chunk", "2")
+    shown = run(monkeypatch, capsys, *here, "--dry-run")[1]
+    assert [line.split(" of ")[0] for line in shown if line.startswith("go ")] == [
+        "go 1", "go 2", "go 3",
+    ]  # fmt: skip
     run(monkeypatch, capsys, *MARCH[:3], "2024-03-02", "--here", "--with-sources")
     code, said, _ = run(monkeypatch, capsys, *here)
     assert code == 0

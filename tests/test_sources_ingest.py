@@ -168,6 +168,22 @@ def test_a_row_that_breaks_the_contract_is_quarantined(rides: Rides) -> None:
     assert rides.reasons() == [("a.csv", n, r) for n, r in enumerate(lines.values(), start=3)]
 
 
+def test_a_time_that_comes_twice_needs_an_offset(rides: Rides) -> None:
+    hours = ("00:59", "01:30", "01:30:00-04:00", "01:30:00-05:00", "02:00")
+    lines = [f"{n},2024-11-03 {hour},1,1\n" for n, hour in enumerate(hours)]
+    rides.land("a.csv", HEADER + "".join(lines))
+    rides.ingest("2024-11-03", "2024-11-03")
+    twice = (
+        "began: '2024-11-03 01:30' comes twice in America/New_York: write an offset after the "
+        "seconds"
+    )
+    assert rides.reasons() == [("a.csv", 3, twice)]
+    utc = "strftime(timezone('UTC', began), '%H:%M')"
+    assert rides.query(f"SELECT ride, {utc} FROM rides ORDER BY ride") == [
+        ("0", "04:59"), ("2", "05:30"), ("3", "06:30"), ("4", "07:00"),
+    ]  # fmt: skip
+
+
 def test_a_line_that_cannot_be_parsed_is_quarantined_alone(rides: Rides) -> None:
     lines = {
         b"r1,2024-03-01": "2 values where the header names 4 columns",

@@ -193,6 +193,39 @@ def test_rows_that_break_the_contract_are_quarantined_and_none_is_lost(orders: O
     assert again.snapshot == report.snapshot
 
 
+def test_a_value_that_sqlite_lets_in_anywhere_breaks_the_contract_of_its_row_alone(
+    tmp_path: Path,
+) -> None:
+    connection = sqlite3.connect(tmp_path / "erp.sqlite", isolation_level=None)
+    connection.execute(f"CREATE TABLE orders ({COLUMNS.format('', '')})")
+    orders = Orders(tmp_path, f"sqlite:{tmp_path / 'erp.sqlite'}", connection.execute)
+    orders.put("a", 2, "02 13:00", weight=1 / 3)
+    orders.look()
+    day = "'2024-03-02 12:00:00'"
+    connection.executescript(f"""
+        INSERT INTO orders VALUES ('b', {day}, '2024-03-02 13:00:00', 'viel');
+        INSERT INTO orders VALUES ('c', {day}, 'gestern', 1);
+        INSERT INTO orders VALUES ('d', {day}, '2024-03-02 13:00:00', x'ff00');
+        INSERT INTO orders VALUES ('e', '2024-03-02 14:00:00+02:00', 1709388000, 2.0);
+        INSERT INTO orders VALUES ('f', 1709380800.25, '2024-03-02 13:00:00', NULL);
+    """)
+    assert orders.look() == ["02"]
+    (counts,) = orders.take_in(2, 2).windows.values()
+    assert (counts.landed, counts.ingested, counts.quarantined) == (6, 3, 3)
+    assert orders.rows("reason", "quarantine") == [
+        ("updated_at: 'gestern' is not TIMESTAMPTZ",),
+        ("weight: 'viel' is not DOUBLE",),
+        ("weight: 'x'FF00'' is not DOUBLE",),
+    ]
+    assert orders.rows("order_id, epoch(ordered_at), epoch(updated_at), weight") == [
+        ("a", 1709380800, 1709384400, 1 / 3),
+        ("e", 1709380800, 1709388000, 2),
+        ("f", 1709380800.25, 1709384400, None),
+    ]
+    assert orders.look() == []
+    orders.lake.close()
+
+
 def test_a_missing_column_is_named(orders: Orders) -> None:
     orders.execute("ALTER TABLE orders RENAME COLUMN weight TO weights")
     with pytest.raises(LandingError, match=r"has no column 'weight'; .* Did you mean 'weights'\?"):

@@ -109,8 +109,8 @@ TABLE_MISTAKES = [
      "6 sources.orders.table: 'orders' should be <database>.<schema>.<table>, such as "
      "erp.public.orders"),
     (AS_TABLE.replace("erp", "epr"),
-     "6 sources.orders.table: the setting databases has no database 'epr'. Did you mean "
-     "'erp'?"),
+     "6 sources.orders.table: the setting databases, ML_PLATFORM_DATABASES='{\"epr\": "
+     "\"sqlite:<file>\"}' (or postgres:<connection>), has no database 'epr'. Did you mean 'erp'?"),
     (AS_FILES + "    high_water: ordered_at\n",
      "7 sources.orders.high_water: is about a `table:`, and files have none; remove it"),
     (AS_TABLE + "    late: replace\n",

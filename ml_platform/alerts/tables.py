@@ -29,17 +29,19 @@ def find_late(lake: Lake, use_case: UseCase, now: datetime) -> Found:
 
 def find_quarantine(lake: Lake, use_case: UseCase) -> Found:
     """Partitions of sources of which too large a share broke its contract."""
-    limit = use_case.monitoring.quarantine.share
+    watched = use_case.monitoring.quarantine
+    limit = watched.share
     partitions = read_quarantine(lake, use_case)
+    above = [p for p in partitions if watched.is_too_much(p.rows, p.landed)]
     return Found(
-        tuple(_quarantined(lake, use_case, p, limit) for p in partitions if p.share > limit),
+        tuple(_quarantined(lake, use_case, p, limit) for p in above),
         {
             _subject(use_case, p): (
                 f"{p.rows} of {p.landed} rows break their contract: {p.share:.1%}, "
-                f"the limit is {limit:.1%}."
+                f"the limit is {limit:.1%} from {counted(watched.min_rows, 'broken row')} on."
             )
             for p in partitions
-            if p.share <= limit
+            if p not in above
         },
     )
 

@@ -132,7 +132,10 @@ def _failed(
     try:
         known = dagster.partitions(list(assets))
     except OrchestratorAway as error:
-        raise PlatformError(f"{error}; --here computes without Dagster") from error
+        raise PlatformError(
+            f"{error}; --here computes without Dagster, and --here --dry-run shows what the lake "
+            "alone says is due"
+        ) from error
     for asset, partitions in known.items():
         for first, last in partitions.failed:
             stretch = Window(calendar.window(first).start, calendar.window(last).end)
@@ -191,8 +194,9 @@ def _show(work: Backfill, states: States) -> None:
         rows.append((table, *(str(found[s] or "") for s in Standing), str(due or "")))
     printing.show_table(("table", *Standing, "to compute"), rows)
     shown = [f"{_named(use_case, piece)} of {_listed(piece.tables)}" for piece in pieces]
-    for line in shown[:PIECES_SHOWN]:
-        printing.show_line(f"in one go: {line}")
+    for number, line in enumerate(shown[:PIECES_SHOWN], start=1):
+        go = "in one go" if len(shown) == 1 else f"go {number} of {len(shown)}"
+        printing.show_line(f"{go}: {line}")
     if more := shown[PIECES_SHOWN:]:
         printing.show_line(f"and {len(more)} more, up to {more[-1]}")
     if not pieces:

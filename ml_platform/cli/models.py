@@ -57,14 +57,19 @@ def reproduce(
 def trace(
     use_case: UseCaseName,
     entity: Annotated[list[str], typer.Argument(help="Key of the example, such as order=17.")],
+    at: Annotated[
+        str | None,
+        typer.Option(help="Event time or partition of the prediction; by default the latest."),
+    ] = None,
 ) -> None:
-    """Follow the latest prediction for an example to features, source rows, model and commit."""
+    """Follow a prediction for an example to features, source rows, model and commit."""
     from ml_platform import scoring
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import entity_of, opened
+    from ml_platform.cli.platform import entity_of, opened, time_of
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
         keys = entity_of(case, entity)
-        found = scoring.trace(platform.lake, platform.registry, case, keys)
+        then = None if at is None else time_of(case, at)
+        found = scoring.trace(platform.lake, platform.registry, case, keys, at=then)
         printing.show_trace(case, found)

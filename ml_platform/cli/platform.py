@@ -165,6 +165,22 @@ def moment_of(use_case: UseCase, key: str) -> datetime:
     return _window(use_case, key).start
 
 
+def time_of(use_case: UseCase, text: str) -> datetime | Window:
+    """The partition of a key, else a moment; without an offset it is in the use case's zone."""
+    try:
+        return use_case.calendar.window(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        key = use_case.calendar.key(use_case.calendar.window_at(use_case.calendar.start))
+        raise PlatformError(
+            f"'{text}' is no time and no partition; write {key} or {use_case.calendar.start}"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=use_case.calendar.timezone)
+
+
 def entity_of(use_case: UseCase, pairs: Sequence[str]) -> dict[str, str]:
     """Key columns and values from `column=value` texts; one value will do for a single column."""
     names = use_case.examples.entity

@@ -15,12 +15,17 @@ commands = typer.Typer()
 
 @commands.command(rich_help_panel=PANEL)
 def ingest(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
-    """Read what has landed into the sources; rows that break a contract go to quarantine."""
+    """Read what has landed into the sources; rows that break a contract go to quarantine.
+
+    Files that cannot be read are refused by name; after all others the exit code is 1.
+    """
     from ml_platform import sources
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import landing_stretch_of, opened
+    from ml_platform.errors import LandingError
 
+    refused: set[str] = set()
     with opened() as platform:
         case = platform.loaded.require(use_case)
         stretch = landing_stretch_of(case, partition, range_)
@@ -29,6 +34,13 @@ def ingest(use_case: UseCaseName, partition: Partition = None, range_: Range = N
             with computing(platform.lake, case, source, stretch, platform.run_id) as commit:
                 report = sources.ingest(platform.lake, case, source, stretch, commit)
             printing.show_ingest(case, source, report)
+            refused |= {error.file for error in report.refused}
+    if refused:
+        files = "file was" if len(refused) == 1 else "files were"
+        raise LandingError(
+            f"{len(refused)} {files} refused, as said above; correct or remove what is wrong, the "
+            "rest is ingested"
+        )
 
 
 @commands.command(rich_help_panel=PANEL)

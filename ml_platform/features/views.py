@@ -5,9 +5,9 @@ from datetime import datetime
 
 import duckdb
 
-from ml_platform.errors import QueryFailed
+from ml_platform.errors import Location, QueryFailed
 from ml_platform.features.feedback import given_sql, has_feedback, seen_sql, with_feedback
-from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.queries import complaint, line_shown, literal, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, Table, Written, replace_windows
@@ -90,7 +90,7 @@ def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commi
         end = use_case.label.horizon.after(stretch.end, use_case.calendar.timezone)
         sight = Sight(Window(stretch.start, end), lake.snapshot(cursor))
         shown = _sources_sql(lake, cursor, use_case, use_case.label.reads, sight)
-        query = f"{shown} SELECT * FROM ({use_case.label.query}) WHERE {inside_sql(stretch)}"
+        query = f"{shown} SELECT * FROM (\n{use_case.label.query}) WHERE {inside_sql(stretch)}"
         table = labels_table(use_case)
         if has_feedback(lake, cursor, use_case):
             where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
@@ -108,7 +108,7 @@ def view_sql(
     start = declared.lookback.before(sight.stretch.start, use_case.calendar.timezone)
     wider = Sight(Window(start, sight.stretch.end), sight.snapshot, sight.known_by)
     shown = _sources_sql(lake, cursor, use_case, declared.reads, wider)
-    return f"{shown} SELECT * FROM ({declared.query}) WHERE {inside_sql(sight.stretch)}"
+    return f"{shown} SELECT * FROM (\n{declared.query}) WHERE {inside_sql(sight.stretch)}"
 
 
 def _replace(
@@ -131,7 +131,17 @@ def _replace(
         duckdb.InvalidInputException,
         duckdb.BinderException,
     ) as error:
-        raise QueryFailed(f"{table.schema}/{table.name} over {stretch}: {error}") from error
+        raise _failed(use_case, table.name, stretch, error) from error
+
+
+def _failed(use_case: UseCase, table: str, stretch: Window, error: duckdb.Error) -> QueryFailed:
+    views = {feature_table(name): (name, view) for name, view in use_case.features.items()}
+    name, view = views.get(table, ("", None))
+    file = (view.sql or f"features/{name}.sql") if view else use_case.label.sql
+    query = view.query if view else use_case.label.query
+    where = Location(use_case.folder / file, line_shown(query, error))
+    said = complaint(error, use_case.sources)
+    return QueryFailed(f"{where}: {said} ({use_case.name}/{table} over {stretch})")
 
 
 def _sources_sql(

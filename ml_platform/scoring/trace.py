@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from ml_platform.errors import EmptyPartition
+from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import inside_sql, instant, windows_sql
 from ml_platform.registry import Registry
 from ml_platform.spec.queries import quote
@@ -17,6 +17,9 @@ from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START
 
 Row = dict[str, Any]
+
+MOST_TIMES = 10
+"""So many event times are named where one has to be chosen."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,18 @@ def trace(
     use_case: UseCase,
     entity: Mapping[str, str],
     *,
+    at: datetime | Window | None = None,
     origins: int = 5,
 ) -> Trace:
-    """Follow the latest prediction for an entity back to its source rows.
+    """Follow a prediction for an entity back to its source rows, by default the latest.
 
-    entity: key column → value, all key columns of the examples. origins: how many source rows are
-    named for each source. Raises EmptyPartition where nothing was predicted for it.
+    entity: key column → value, all key columns of the examples. at: its event time, or a window in
+    which it is the only one. origins: how many source rows are named for each source.
+
+    Raises EmptyPartition where nothing was predicted for it then, PlatformError where several were.
     """
     with lake.cursor(use_case.timezone) as cursor:
-        prediction = _prediction(cursor, lake, use_case, entity)
+        prediction = _prediction(cursor, lake, use_case, entity, at)
         example = _example(cursor, lake, use_case, entity, prediction)
         features = tuple(
             _feature(cursor, lake, use_case, view, example, prediction["snapshot"], origins)
@@ -73,17 +79,39 @@ def trace(
 
 
 def _prediction(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, entity: Mapping[str, str]
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    entity: Mapping[str, str],
+    at: datetime | Window | None,
 ) -> Row:
     relation = lake.relation(cursor, use_case.name, "predictions")
     names = use_case.examples.entity
     where = " AND ".join(f"{quote(name)}::VARCHAR = ?" for name in names)
     values = [str(entity[name]) for name in names]
-    row = _first(cursor, f"FROM {relation} WHERE {where} ORDER BY event_time DESC", values)
-    if row is None:
-        said = ", ".join(f"{name}={entity[name]}" for name in names)
-        raise EmptyPartition(f"{use_case.name} has no prediction for {said}")
+    said = f"{use_case.name}: {', '.join(f'{name}={entity[name]}' for name in names)}"
+    then = "true"
+    if isinstance(at, Window):
+        then = f"{inside_sql(at)} AND {windows_sql(use_case, at)}"
+    elif at is not None:
+        then = f"event_time = {instant(at)}"
+    query = f"SELECT event_time FROM {relation} WHERE {where}"
+    latest = f"ORDER BY event_time DESC LIMIT {MOST_TIMES + 1}"
+    times = cursor.execute(f"{query} AND {then} {latest}", values).fetchall()
+    if not times:
+        others = cursor.execute(f"{query} {latest}", values).fetchall()
+        but = f" then; it was predicted at {_listed(others)}" if others else ""
+        raise EmptyPartition(f"{said} has no prediction{but}")
+    if at is not None and len(times) > 1:
+        raise PlatformError(f"{said} was predicted at {_listed(times)}; name one of these times")
+    row = _first(cursor, f"FROM {relation} WHERE {where} AND event_time = ?", [*values, *times[0]])
+    assert row is not None, "it was read just before, at the same snapshot or a later one"
     return {**row, WINDOW_START: row[WINDOW_START].replace(tzinfo=UTC)}
+
+
+def _listed(times: list[tuple[datetime]]) -> str:
+    shown = ", ".join(at.isoformat(" ") for (at,) in reversed(times[:MOST_TIMES]))
+    return f"{shown} and earlier" if len(times) > MOST_TIMES else shown
 
 
 def _example(

@@ -6,8 +6,9 @@ from datetime import datetime
 import duckdb
 
 from ml_platform.sources.reading import Batch
+from ml_platform.sources.repeated_hours import ambiguous_sql
 from ml_platform.spec.inputs import Source
-from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.queries import TIME_TYPES, literal, quote
 from ml_platform.storage.tables import canonical_types
 
 LAST_MOMENT = "TIMESTAMPTZ '9999-01-01 00:00:00+00'"
@@ -26,6 +27,7 @@ class Contract:
     """The contract of one source, for rows of any format.
 
     A row breaks it where a value is not of its type, where one that has to be there is missing,
+    where a time without an offset comes twice in the session's zone since clocks are set back,
     where a rule is false or fails (one that is null holds, as a SQL CHECK does), and where its
     event time is none or is before the use case begins.
     """
@@ -33,6 +35,9 @@ class Contract:
     def __init__(self, cursor: duckdb.DuckDBPyConnection, source: Source, begins: datetime) -> None:
         self._source = source
         self._begins = instant(begins)
+        self._first = begins
+        row = cursor.execute("SELECT current_setting('TimeZone')").fetchone()
+        self._zone = str(row[0]) if row else "UTC"
         self._types = type_names(cursor, source.columns)
 
     @property
@@ -100,6 +105,11 @@ class Contract:
             if column in needed:
                 missing = literal(f"{column} is missing")
                 case += f" WHEN {quote(column)} IS NULL THEN {missing}"
+            if self._types[column] in TIME_TYPES and (
+                twice := ambiguous_sql(quote(column), name, self._zone, self._first)
+            ):
+                end = literal(f"' comes twice in {self._zone}: write an offset after the seconds")
+                case += f" WHEN {twice} THEN {begin} || {shown} || {end}"
             columns.append(f"{case} END")
         event = source.event_time
         early = literal(f"{event} is before the first window: ")

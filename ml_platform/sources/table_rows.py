@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -18,6 +19,7 @@ from ml_platform.sources.contract import LAST_MOMENT, Contract, instant
 from ml_platform.sources.intake import create_rows
 from ml_platform.sources.listing import contract_of, first_line
 from ml_platform.sources.reading import Batch, json_object
+from ml_platform.sources.sqlite_values import text_relation
 from ml_platform.sources.tables import source_table
 from ml_platform.spec.queries import TIMELIKE_TYPES, literal, quote
 from ml_platform.spec.use_case import UseCase, digest
@@ -58,12 +60,13 @@ class SourceTable:
         self._use_case, self._name = use_case, source
         self._source = use_case.sources[source]
         database, *rest = self._source.table.split(".")
-        attach_database(cursor, lake.settings, database)
+        is_sqlite = attach_database(cursor, lake.settings, database) == "sqlite"
         self._relation = ".".join(quote(part) for part in (database, *rest))
-        self._require_columns()
+        found = self._require_columns()
+        self._text_of = partial(text_relation, database, rest, found) if is_sqlite else None
         mark = str(self._source.high_water)
         typed = f"TRY_CAST({quote(mark)} AS {self._source.columns[mark]})"
-        ((kind,),) = self._execute(f"SELECT typeof({typed}) FROM {self._relation} LIMIT 1") or (
+        ((kind,),) = self._execute(f"SELECT typeof({typed}) FROM {self._read([mark])} LIMIT 1") or (
             (self._source.columns[mark],),
         )
         self._is_time = kind in TIMELIKE_TYPES
@@ -78,7 +81,8 @@ class SourceTable:
         if since is None:
             return self._stage("true"), self._states(None)
         overlap = OVERLAP_SECONDS * 1_000_000 if self._is_time else OVERLAP_NUMBERS
-        highest = self._stage(f"{self._mark} >= {since - overlap}")
+        unreadable = f"{quote(str(self._source.high_water))} IS NOT NULL AND {self._mark} IS NULL"
+        highest = self._stage(f"{self._mark} >= {since - overlap} OR {unreadable}")
         starts = {start for (start,) in self._execute("SELECT window_start FROM temp.__raw")}
         starts |= self._left_behind()
         if starts:
@@ -91,7 +95,10 @@ class SourceTable:
         columns = list(self._source.columns)
         self._stage(self._inside(starts[0], starts[-1]), columns)
         states = self._states(starts)
-        key = ", ".join(quote(column) for column in self._source.key)
+        key = ", ".join(
+            f"TRY_CAST({quote(column)} AS {self._source.columns[column]}), {quote(column)}"
+            for column in self._source.key
+        )
         self._execute(
             f"""CREATE OR REPLACE TEMP TABLE __numbered AS
             SELECT dense_rank() OVER (ORDER BY __mark NULLS FIRST)::INTEGER - 1 AS __file,
@@ -124,9 +131,12 @@ class SourceTable:
         )
         return states
 
-    def _require_columns(self) -> None:
+    def _read(self, columns: Iterable[str]) -> str:
+        return self._text_of(columns) if self._text_of else self._relation
+
+    def _require_columns(self) -> dict[str, str]:
         rows = self._execute(f"DESCRIBE SELECT * FROM {self._relation}")
-        found = [str(row[0]) for row in rows]
+        found = {str(row[0]): str(row[1]) for row in rows}
         for column in self._source.columns:
             if column not in found:
                 near = get_close_matches(column, found, 1, cutoff=0.5)
@@ -135,6 +145,7 @@ class SourceTable:
                     f"{self._use_case.name}/{self._name}: {self._source.table} has no column "
                     f"'{column}'; it has {', '.join(found)}{hint}"
                 )
+        return found
 
     @property
     def _placed(self) -> str:
@@ -158,11 +169,12 @@ class SourceTable:
     def _stage(self, where: str, columns: Iterable[str] = ()) -> int | None:
         """Rows with their window and mark in `temp.__raw`; the highest mark among them."""
         named = dict.fromkeys((*columns, *self._source.key))
+        needed = dict.fromkeys((*named, str(self._source.high_water), self._source.event_time))
         self._execute(
             f"""CREATE OR REPLACE TEMP TABLE __read AS
             SELECT {", ".join(quote(column) for column in named)}, {self._mark} AS __mark,
                 {self._placed} AS __at
-            FROM {self._relation} WHERE {where}"""
+            FROM {self._read(needed)} WHERE {where}"""
         )
         ((first, last, mark),) = self._execute(
             "SELECT min(__at), max(__at), max(__mark) FROM temp.__read"

@@ -10,7 +10,7 @@ from ml_platform.spec.declared import METRICS
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.mistakes import Mistakes
 from ml_platform.spec.use_case import PLATFORM, RESERVED_TABLES, UseCase, feature_table
-from ml_platform.spec.values import suggest, unknown
+from ml_platform.spec.values import no_database, suggest, unknown
 from ml_platform.spec.windows import Cadence
 from ml_platform.spec.yaml_text import PathInDocument
 
@@ -111,8 +111,7 @@ def _check_origin(
         )
         mistakes.add((*path, "table"), problem)
     elif databases is not None and database not in databases:
-        problem = f"the setting databases has {unknown('database', database, databases)}"
-        mistakes.add((*path, "table"), problem)
+        mistakes.add((*path, "table"), no_database(database, databases))
     if source.high_water is None:
         problem = "needs a column that grows with every change; add `high_water: updated_at`"
         mistakes.add((*path, "table"), problem)

@@ -217,3 +217,14 @@ def line_of_error(query: str, error: duckdb.Error) -> int:
             if re.search(rf"\b{re.escape(named[1])}\b", line):
                 return number
     return line_of_select(query)
+
+
+def line_shown(query: str, error: duckdb.Error) -> int | None:
+    """Line of a query that DuckDB shows, having run a larger one around it; None if it shows none.
+
+    Lines are compared by what they say, since those of the larger query count otherwise.
+    """
+    match = re.search(r"^LINE \d+: (.*)$", str(error), re.MULTILINE)
+    shown = match[1].removeprefix("...").removesuffix("...").strip() if match else ""
+    found = [n for n, line in enumerate(query.split("\n"), start=1) if shown and shown in line]
+    return found[0] if len(found) == 1 else None

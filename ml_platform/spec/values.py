@@ -37,6 +37,12 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> str:
     return f"no {kind} '{name}'{suggest(name, options)}"
 
 
+def no_database(name: str, databases: Iterable[str]) -> str:
+    """The message for a database that the setting does not name, with the form that it has."""
+    form = f"""ML_PLATFORM_DATABASES='{{"{name}": "sqlite:<file>"}}' (or postgres:<connection>)"""
+    return f"the setting databases, {form}, has {unknown('database', name, databases)}"
+
+
 def start_of_time(value: object) -> date | datetime:
     """A date or a time, from YAML or as text in ISO 8601."""
     if isinstance(value, str):

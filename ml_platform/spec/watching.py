@@ -59,6 +59,12 @@ class Quarantine(Declared):
 
     share: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of a partition's landed rows above which its quarantine is an alert."""
+    min_rows: Annotated[int, Field(ge=1)] = 2
+    """Fewer broken rows than this are no alert, whatever their share."""
+
+    def is_too_much(self, broken: int, landed: int) -> bool:
+        """Whether people are told of so many of a partition's landed rows."""
+        return broken >= self.min_rows and broken / landed > self.share
 
 
 class Monitoring(Declared):

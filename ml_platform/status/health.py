@@ -72,8 +72,8 @@ class Health:
 
     @property
     def too_much_quarantined(self) -> tuple[Quarantined, ...]:
-        limit = self.use_case.monitoring.quarantine.share
-        return tuple(each for each in self.quarantine if each.share > limit)
+        watched = self.use_case.monitoring.quarantine
+        return tuple(q for q in self.quarantine if watched.is_too_much(q.rows, q.landed))
 
 
 def read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:

@@ -8,6 +8,7 @@ from duckdb_extensions import import_extension
 from ml_platform.errors import LakeError
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.values import no_database
 from ml_platform.storage.turns import lost_race, retried, turn
 
 CATALOG_EXTENSIONS = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
@@ -30,15 +31,14 @@ def attached(settings: Settings) -> duckdb.DuckDBPyConnection:
     return retried(lambda: _attach(settings, kind), settings.commit_retries, "opening the lake")
 
 
-def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name: str) -> None:
-    """Make the tables of a database of the setting `databases` readable as `name.…`.
+def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name: str) -> str:
+    """Make the tables of a database of the setting `databases` readable as `name.…`; its kind.
 
     Raises LakeError where there is no such database, or it cannot be opened.
     """
     secret = settings.databases.get(name)
     if secret is None:
-        known = ", ".join(sorted(settings.databases)) or "none"
-        raise LakeError(f"setting databases has no '{name}'; it has {known}")
+        raise LakeError(no_database(name, settings.databases))
     kind, colon, where = secret.get_secret_value().partition(":")
     if not colon or kind not in CATALOG_EXTENSIONS:
         begin = " or ".join(f"'{k}:'" for k in CATALOG_EXTENSIONS)
@@ -54,6 +54,7 @@ def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name:
         # The connection string, which DuckDB repeats, may hold a password.
         said = str(error).replace(where, "…").split("\n")[0]
         raise LakeError(f"database '{name}' cannot be opened: {said}") from None
+    return kind
 
 
 def _catalog_kind(settings: Settings) -> str:
