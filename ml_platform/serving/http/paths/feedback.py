@@ -183,7 +183,7 @@ def _review_paths(case: UseCase, model: ModelVersion) -> Paths:
                     **PLAIN,
                     404: "Nothing is reviewed here, or the prediction never waited for a person.",
                     409: "It waits no more: somebody answered or skipped it, or it is too old.",
-                    422: "What it predicts has not happened yet, or the label is no class that is known.",
+                    422: "What it predicts has not happened yet, or the label is no known class.",
                 },
                 examples={404: _never_waited(case), 409: _no_more(case)},
                 body=json_body(asked, {"label": label_of(case, model)}),
