@@ -251,7 +251,7 @@ class RequestRefused(RequestError):
     """A request is not as it should be; `column` names the culprit where it is one."""
 
     def __init__(self, problem: str, column: str | None = None) -> None:
-        self.column = column
+        self.problem, self.column = problem, column
         super().__init__(f"column '{column}': {problem}" if column else problem)
 
 
