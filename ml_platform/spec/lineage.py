@@ -79,7 +79,7 @@ def renamed_columns(items: Iterable[str]) -> dict[str, str]:
     found = {}
     for item in items:
         try:
-            selected = sqlglot.parse_one(f"SELECT {item}", dialect="duckdb").selects
+            selected = sqlglot.parse_one(f"SELECT {item}", dialect="duckdb").expressions
         except SqlglotError:
             continue
         for each in selected:
