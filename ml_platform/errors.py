@@ -40,6 +40,7 @@ PlatformError
     ├── RequestRefused   it is not as it should be: which column, what is wrong
     │   ├── RuleBroken        a row to predict breaks a rule of its source: which row, which rule
     │   ├── ParameterRefused  one parameter of what is to be done is not as it should be
+    │   │   ├── ClassUnknown  a label that is no class of a version that serves
     │   │   └── TimeRefused   a time that cannot be: of what has not happened yet, or never will
     │   └── UnsupportedMedia  its body is in a form that is not read
     ├── KeyReused        another request was made with this Idempotency-Key
@@ -250,7 +251,7 @@ class RequestRefused(RequestError):
     """A request is not as it should be; `column` names the culprit where it is one."""
 
     def __init__(self, problem: str, column: str | None = None) -> None:
-        self.column = column
+        self.problem, self.column = problem, column
         super().__init__(f"column '{column}': {problem}" if column else problem)
 
 
@@ -280,6 +281,10 @@ class ParameterRefused(RequestRefused):
 
 class TimeRefused(ParameterRefused):
     """A time that is well written and cannot be, by what else is known; `field` names it."""
+
+
+class ClassUnknown(ParameterRefused):
+    """A label that is no class of a version that serves or is tried; `field` names it."""
 
 
 class KeyReused(RequestError):

@@ -158,7 +158,11 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     assert (
         f"version 1 of power trained, cutoff {first}" in run("train", "power", "--cutoff", first)[1]
     )
-    assert "promoted" in run("promote", "power", "1")[1]
+    newest = run("promote", "power")[1]
+    assert newest.startswith("version 1 is the newest that nothing was decided about\n")
+    assert "promoted" in newest
+    assert "next: ml-platform publish power; ml-platform score power; ml-platform serve" in newest
+    assert "no version that nothing was decided about" in run("promote", "power")[2]
     assert "was decided about before; nothing has changed" in run("promote", "power", "1")[1]
     assert "was trained before" in run("train", "power", "--cutoff", first)[1]
     code, scored, _ = run("score", "power")
@@ -227,8 +231,13 @@ def test_a_rollback_shows_what_it_makes_again_and_asks(
     assert "Roll back? [y/N]: " in said
     assert "rolled back" not in run("history", "power")[1]
 
-    code, said, _ = run("rollback", "power", "--reason", "just to see", "--yes", "--here")
+    code, said, _ = run("rollback", "power", "--reason", "just to see", "--yes")
     assert (code, beginning(said)) == (0, shown)
+    follow_up = f"--here --to 1 --from {later}"
+    assert follow_up in said
+    code, said, _ = run("rollback", "power", "--reason", "x", "--yes", *follow_up.split())
+    assert code == 0
+    assert said.startswith(f"power: version 1 serves from {later} on already")
     assert "predictions: 720 rows in 12 of 12 partitions" in said
     assert "60 predictions of version 1" in run("reproduce", "power", "--partition", last)[1]
     history = run("history", "power")[1]

@@ -576,10 +576,13 @@ def test_classes_are_logged_measured_and_reviewed(tmp_path: Path) -> None:
     case, lake = made.use_case, made.lake
     with made.client() as client:
         answered = client.post("/predict/trips", json={"rows": rows_of(29)}).json()["predictions"]
-        wrong = {"prediction_id": answered[0]["id"], "label": "sideways"}
-        assert give(client, wrong).status_code == 202
-        assert give(client, {**wrong, "label": True}).status_code == 400
-    assert labels(made)[rows_of(29)[0]["trip"]] == "sideways"
+        said = {"prediction_id": answered[0]["id"], "label": "late"}
+        assert give(client, said).status_code == 202
+        assert give(client, {**said, "label": True}).status_code == 400
+        refused = give(client, said, {**said, "label": "Early"})
+        assert (refused.status_code, refused.json()["field"]) == (422, "label")
+        assert refused.json()["detail"].endswith("Did you mean 'early'?")
+    assert labels(made)[rows_of(29)[0]["trip"]] == "late"
     score(lake, made.registry, case, DAY, COMMIT)
     batch = report_performance(lake, case, DAY, COMMIT, now=NOW).windows[DAY]
     live = report_performance(lake, case, DAY, COMMIT, now=NOW, live=True).windows[DAY]
@@ -590,5 +593,15 @@ def test_classes_are_logged_measured_and_reviewed(tmp_path: Path) -> None:
     assert len(uncertain - {answered[0]["id"]}) > 0
     with made.client() as client:
         waiting = client.get("/review/trips").json()["waiting"]
-    assert {each["prediction_id"] for each in waiting} == uncertain - {answered[0]["id"]}
+        assert {each["prediction_id"] for each in waiting} == uncertain - {answered[0]["id"]}
+        path = f"/review/trips/{waiting[0]['prediction_id']}"
+        assert client.post(path, json={"label": "Late"}).status_code == 422
+    where = {
+        "ML_PLATFORM_DATA": str(made.settings.data),
+        "ML_PLATFORM_USE_CASES": str(made.settings.use_cases),
+    }
+    said = CliRunner(env=where).invoke(
+        app, ["review", "trips", "--answer", waiting[0]["prediction_id"], "Late"]
+    )
+    assert (said.exit_code, str(said.exception)[-20:]) == (1, "Did you mean 'late'?")
     lake.close()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -10,8 +11,8 @@ from starlette.testclient import TestClient
 
 from ml_platform.features import assemble
 from ml_platform.registry import predict
-from tests.served import ROW, Deployment, deployed, rows_of, ruled
-from tests.trips_use_case import days
+from tests.served import ROW, Deployment, declare, deploy, deployed, published, rows_of, ruled
+from tests.trips_use_case import MODEL, days
 
 PREDICT = "/predict/trips"
 RULES = ("distance > 0", "delay < 2000", "city <> 'Boston' or distance < 100")
@@ -130,3 +131,17 @@ def test_a_column_that_is_not_sent_is_named(client: TestClient) -> None:
     row = {k: v for k, v in rows_of(30)[0].items() if k != "distance"}
     answer = client.post(PREDICT, json={"rows": [row]})
     assert answer.json()["detail"].startswith("column 'distance': is missing in row 0")
+
+
+def test_a_wrong_value_is_told_of_the_column_that_was_sent(tmp_path: Path) -> None:
+    made = deploy(tmp_path, model=MODEL.format(kind="Classifier").replace('"city"', '"place"'))
+    spec = made.use_case.folder / "use_case.yaml"
+    spec.write_text(spec.read_text().replace("[city, distance]", "[city AS place, distance]"))
+    made = declare(made, "")
+    made.promote(20)
+    published(made)
+    with made.client() as client:
+        wrong = client.post(PREDICT, json={"rows": [{**rows_of(30)[0], "city": "Bosten"}]}).json()
+    assert wrong["column"] == "city"
+    assert wrong["detail"].startswith("column 'city': row 0 is the text 'Bosten'")
+    made.lake.close()

@@ -53,11 +53,10 @@ def show_plan(case: "UseCase", plan: "Plan") -> None:
         ]
         named = (key(a) if a == b else f"{key(a)}...{key(b)}" for a, b in stretches)
         table.add_row(name, str(len(windows)), ", ".join(named) or "none")
-    console().print(
-        f"{case.name}: version {plan.promotion.version} serves again from {since} on, "
-        f"instead of {replaced}",
-        soft_wrap=True,
-    )
+    serves = f"serves again from {since} on, instead of {replaced}"
+    if plan.is_decided:
+        serves = f"serves from {since} on already; what is left is to make again"
+    console().print(f"{case.name}: version {plan.promotion.version} {serves}", soft_wrap=True)
     console().print(table)
 
 

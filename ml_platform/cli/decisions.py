@@ -19,14 +19,25 @@ Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
 
 
 @commands.command(rich_help_panel=PANEL)
-def promote(use_case: UseCaseName, version: Version) -> None:
+def promote(
+    use_case: UseCaseName,
+    version: Annotated[
+        int | None,
+        typer.Argument(min=1, help="By default the newest that nothing was decided about."),
+    ] = None,
+) -> None:
     """Let the promotion gate decide whether a version serves from its cutoff on."""
+    from ml_platform import registry
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened
     from ml_platform.training import decide
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
+        if version is None:
+            decisions = registry.history(platform.lake, case)
+            version = registry.newest_undecided(platform.registry, case, decisions)
+            printing.show_line(f"version {version} is the newest that nothing was decided about")
         # What the gate decides stands in the history, which is written together with this.
         deed = platform.deed("promote", case.name, f"version {version}")
         commit = platform.commit(case, "promotions", deed)
@@ -40,6 +51,8 @@ def promote(use_case: UseCaseName, version: Version) -> None:
                 f"history {case.name}` shows who serves, `ml-platform rollback {case.name} --to "
                 f"{version} --reason …` lets it serve again"
             )
+        else:
+            printing.show_serving(case, decided.promotion)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -123,7 +136,12 @@ def rollback(
         )  # fmt: skip
         decision_tables.show_plan(case, plan)
         if not yes:
-            typer.confirm("Roll back?", abort=True)
+            typer.confirm("Make them again?" if plan.is_decided else "Roll back?", abort=True)
+        if plan.is_decided and here:
+            # It was decided before: the history needs no second row.
+            platform.audit("make again", case.name, f"version {plan.promotion.version}")
+            _remake(platform, case, plan)
+            return
         changed = f"version {plan.promotion.version}"
         deed = platform.deed("roll back", case.name, changed, reason=reason)
         commit = platform.commit(case, "promotions", deed)

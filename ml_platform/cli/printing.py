@@ -114,6 +114,14 @@ def show_training(case: "UseCase", report: "TrainingReport") -> None:
     show_line(f"next: ml-platform promote {case.name} {report.version}")
 
 
+def show_serving(case: "UseCase", promotion: "Promotion") -> None:
+    """What is left to do after a decision until the version answers."""
+    if promotion.serves:
+        # Rows by key are answered with features that were published, and refused without.
+        publish = f"ml-platform publish {case.name}; " if case.model_views else ""
+        show_line(f"next: {publish}ml-platform score {case.name}; ml-platform serve")
+
+
 def show_promotions(case: "UseCase", promotions: Iterable["Promotion"]) -> None:
     """Decisions, in the order in which they were made."""
     zone = case.calendar.timezone

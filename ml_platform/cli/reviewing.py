@@ -1,10 +1,14 @@
 """The review queue on the command line."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ml_platform.cli.arguments import UseCaseName
+
+if TYPE_CHECKING:
+    from ml_platform.cli.platform import Platform
+    from ml_platform.spec.use_case import UseCase
 
 PANEL = "Decisions"
 commands = typer.Typer()
@@ -41,12 +45,18 @@ def review(
         raise PlatformError("--correct goes with --answer ID LABEL")
     with opened() as platform:
         case = platform.loaded.require(use_case)
+        if case.serving.review is None:
+            raise PlatformError(
+                f"{case.name} declares no serving.review: nothing of it waits for a person"
+            )
         queue = ReviewQueue(platform.lake, [case])
-        queue.require(case.name)
         if not answer and not skip:
             # What was looked up is many numbers that a person cannot judge.
             features = case.model_columns.keys() - case.examples.request.keys()
-            for each in queue.waiting(case.name, limit):
+            found = queue.waiting(case.name, limit)
+            if not found:
+                typer.echo(f"{case.name}: nothing waits for a person")
+            for each in found:
                 columns = each.columns.items()
                 shown = "  ".join(
                     f"{n}={value_in(case.calendar.timezone, value)}"
@@ -56,7 +66,10 @@ def review(
                 typer.echo(f"{each.prediction_id}  {shown}")
             return
         outbox, notes = Outbox(platform.lake, [case]), AuditNotes(platform.settings, platform.lake)
-        inbox = FeedbackInbox(platform.settings, read_serving_settings(), [case], notes)
+        inbox = FeedbackInbox(
+            platform.settings, read_serving_settings(), [case], notes,
+            lambda _: _classes(platform, case),
+        )  # fmt: skip
         answers, said = Answers(platform.lake, queue, inbox), Said(REVIEW, platform.person, "cli")
         is_new = False
         try:
@@ -74,3 +87,18 @@ def review(
         before = "" if is_new else ", as you said before"
         taken = f"{answer[0]} is {answer[1]}" if answer else f"{skip} has no answer"
         typer.echo(f"{taken}{before}")
+
+
+def _classes(platform: "Platform", case: "UseCase") -> frozenset[str]:
+    """What a label can be by the versions that serve and are tried; none where none serves."""
+    from datetime import UTC, datetime
+
+    from ml_platform import registry
+
+    champion = registry.champion_if_any(registry.history(platform.lake, case), datetime.now(UTC))
+    if champion is None:
+        return frozenset()
+    tried = registry.tried_now(registry.rollouts(platform.lake, case))
+    versions = {champion, *([tried.version] if tried else [])}
+    loaded = [platform.registry.load(case, version) for version in versions]
+    return frozenset(name for version in loaded for name in version.classes)

@@ -128,6 +128,12 @@ class Registry:
         return max(cutoffs, default=None)
 
     @_asks
+    def versions(self, use_case: UseCase) -> list[int]:
+        """Every version there is, in order."""
+        found = self._client.search_model_versions(f"name = '{use_case.name}'")
+        return sorted(int(entry.version) for entry in found)
+
+    @_asks
     def load(self, use_case: UseCase, version: int) -> ModelVersion:
         """A version with its estimator; loaded once, then kept.
 

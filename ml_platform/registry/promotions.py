@@ -7,7 +7,7 @@ from typing import Literal
 
 import duckdb
 
-from ml_platform.errors import NoChampion, TableNotFound
+from ml_platform.errors import ModelNotFound, NoChampion, TableNotFound
 from ml_platform.registry.models import Registry
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -133,6 +133,18 @@ def history(lake: Lake, use_case: UseCase) -> list[Promotion]:
         )
         for version, effective_from, decided_at, decided_by, decision, reason, names, values in rows
     ]
+
+
+def newest_undecided(registry: Registry, use_case: UseCase, decisions: Sequence[Promotion]) -> int:
+    """The newest version that nothing was decided about; ModelNotFound where there is none."""
+    decided = {promotion.version for promotion in decisions}
+    left = [version for version in registry.versions(use_case) if version not in decided]
+    if not left:
+        raise ModelNotFound(
+            f"{use_case.name} has no version that nothing was decided about; `ml-platform train "
+            f"{use_case.name} --cutoff …` makes one"
+        )
+    return left[-1]
 
 
 def decided_with(lake: Lake, use_case: UseCase, name: str, value: str) -> int | None:

@@ -32,6 +32,8 @@ class Plan:
     affected: Affected
     decisions: int
     """How many decisions had been made."""
+    is_decided: bool = False
+    """Whether the version serves from that moment on already, and only partitions are left."""
 
     def __bool__(self) -> bool:
         """Whether it changes anything.
@@ -76,7 +78,8 @@ def plan_rollback(
         replaced = _replaced(decisions, served, version, moment)
         promotion = Promotion(version, moment, datetime.now(UTC), decided_by, "rolled back", reason)
         affected = affected_by(lake, use_case, [*decisions, promotion], moment)
-        return Plan(promotion, replaced, affected, len(decisions))
+        is_decided = not replaced and served[0].since <= moment.astimezone(UTC)
+        return Plan(promotion, replaced, affected, len(decisions), is_decided)
 
     if utc(moment) < utc(cutoff):
         earliest = plan(_first_from(use_case, cutoff))

@@ -24,6 +24,11 @@ FRESH_SECONDS = 30.0
 PATIENCE_SECONDS = 5.0
 """How long an answer waits for the facts where there are none yet."""
 
+UNREAD = (
+    "nothing was read of the lake yet: this process is reading, or could not and says why in its "
+    "log; ask again in a few seconds"
+)
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -77,8 +82,10 @@ class FactReader(Collector):
                 for view, newest in self._facts.newest.get(name, {}).items()
             },
         }
-        known = health_document(health) if health else {"use_case": name, "at": None}
-        return {**known, "serving": served}
+        known = (
+            health_document(health) if health else {"use_case": name, "at": None, "note": UNREAD}
+        )
+        return {**known, "facts_age_seconds": self._age_seconds, "serving": served}
 
     def documents(self, names: Iterable[str]) -> dict[str, Any]:
         """Several use cases."""
@@ -126,11 +133,15 @@ class FactReader(Collector):
             (([name, view], (now - newest).total_seconds())
              for name, views in self._facts.newest.items() for view, newest in views.items()),
         )  # fmt: skip
-        if self._read_at is not None:
-            age = time.monotonic() - self._read_at
+        age = self._age_seconds
+        if age is not None:
             yield _gauge(
                 "ml_platform_facts_age_seconds", "Since these facts were read.", [], [([], age)]
             )
+
+    @property
+    def _age_seconds(self) -> float | None:
+        return None if self._read_at is None else round(time.monotonic() - self._read_at, 3)
 
     async def _read(self) -> None:
         try:

@@ -10,6 +10,7 @@ from ml_platform.features import OnlineFeatures, Outcome, RequestReader, needed_
 from ml_platform.features.online_store import OnlineStore
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.inputs import Inputs, check_columns
+from ml_platform.spec.lineage import renamed_columns
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.values import suggest
 
@@ -60,6 +61,7 @@ class Lookup:
         self._reader = RequestReader(use_case)
         self._features = OnlineFeatures(store, use_case)
         self._columns = needed_columns(use_case)
+        self._renamed = renamed_columns(use_case.examples.columns)
         self._event_time = use_case.sources[use_case.examples.source].event_time
 
     def close(self) -> None:
@@ -105,7 +107,13 @@ class Lookup:
         columns = {**requested.inputs, **features.columns}
         # What was looked up is what training saw: only what the caller sent can be odd.
         sent = {name: columns[name] for name in requested.inputs if name in model.columns}
-        inputs = check_columns(model, sent, known_categories=known_categories, only=sent.keys())
+        try:
+            inputs = check_columns(model, sent, known_categories=known_categories, only=sent.keys())
+        except RequestRefused as error:
+            # The caller sent a column of the source, and knows no other name of it.
+            if error.column not in self._renamed:
+                raise
+            raise RequestRefused(error.problem, self._renamed[error.column]) from None
         arrays = {name: inputs.columns.get(name, columns[name]) for name in model.columns}
         return Found(
             Inputs(arrays, inputs.rows), requested.keys, requested.moments, features.outcomes

@@ -77,7 +77,8 @@ def create_app(
     metrics, log, tracing = Metrics(), open_log(), open_tracing(serving)
     cases = list(loaded.use_cases.values())
     notes = AuditNotes(settings, lake)
-    inbox, queue = FeedbackInbox(settings, serving, cases, notes), ReviewQueue(lake, cases)
+    inbox = FeedbackInbox(settings, serving, cases, notes, lambda name: live.of(name).classes)
+    queue = ReviewQueue(lake, cases)
     records = Records(
         RequestLog(settings, serving, cases, metrics),
         inbox,

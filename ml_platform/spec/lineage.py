@@ -70,6 +70,24 @@ def columns_read(items: Iterable[str], columns: Iterable[str]) -> tuple[str, ...
     return tuple(column for column in known if column.lower() in read)
 
 
+def renamed_columns(items: Iterable[str]) -> dict[str, str]:
+    """Name → the column that it stands for, of select items that do no more than rename one.
+
+    >>> renamed_columns(['"Station ID" AS station', "a", "a + 1 AS more"])
+    {'station': 'Station ID'}
+    """
+    found = {}
+    for item in items:
+        try:
+            selected = sqlglot.parse_one(f"SELECT {item}", dialect="duckdb").expressions
+        except SqlglotError:
+            continue
+        for each in selected:
+            if isinstance(each, exp.Alias) and isinstance(each.this, exp.Column):
+                found[each.alias] = each.this.name
+    return found
+
+
 def _match_by_position(union: exp.SetOperation) -> None:
     """Turn `UNION BY NAME` into one by position, which is all that sqlglot's lineage follows."""
     selects = _selects(union)

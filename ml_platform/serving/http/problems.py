@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from ml_platform.errors import (
     AnswerRefused,
+    ClassUnknown,
     EmptyPartition,
     EndRefused,
     Forbidden,
@@ -46,6 +47,7 @@ from ml_platform.errors import (
 STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     RequestRefused: HTTPStatus.BAD_REQUEST,
     TimeRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ClassUnknown: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     NotServed: HTTPStatus.NOT_FOUND,
     NotReviewed: HTTPStatus.NOT_FOUND,

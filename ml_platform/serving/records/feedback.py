@@ -14,7 +14,7 @@ import msgspec
 from ml_platform.access import Channel, Deed
 from ml_platform.errors import NotServed, RequestRefused
 from ml_platform.serving.records.audit_notes import AuditNotes
-from ml_platform.serving.records.items import Item, Items
+from ml_platform.serving.records.items import Classes, Item, Items
 from ml_platform.serving.records.outbox import written_below
 from ml_platform.serving.records.segments import Segments, land_orphans
 from ml_platform.settings import ServingSettings, Settings
@@ -41,6 +41,7 @@ class FeedbackInbox:
     """Takes feedback of the use cases that want some; threads may share it.
 
     notes: where the audit hears of each call, before anything of it is kept.
+    classes: what a label can be; a new class comes by `labels.sql`, never by a slip of the pen.
     """
 
     def __init__(
@@ -49,9 +50,12 @@ class FeedbackInbox:
         serving: ServingSettings,
         use_cases: Iterable[UseCase],
         notes: AuditNotes,
+        classes: Classes,
     ) -> None:
         self._boxes = {
-            case.name: _Box(case, written_below(settings, case) / FEEDBACK, serving, notes)
+            case.name: _Box(
+                Items(case, classes), case, written_below(settings, case) / FEEDBACK, serving, notes
+            )
             for case in use_cases
             if case.takes_feedback
         }
@@ -61,7 +65,8 @@ class FeedbackInbox:
 
         An item is an object: `prediction_id`, or the entity's columns and `event_time`; `label`;
         `kind`, which is label or correction; `known_at`, by default now. When this returns they are
-        on the disk. Raises RequestRefused, TimeRefused where a time cannot be, NotServed, NotKept.
+        on the disk. Raises RequestRefused, of it TimeRefused where a time cannot
+        be and ClassUnknown where a label cannot, NotServed, NotKept.
         """
         return self._box(name).take(items, said)
 
@@ -93,10 +98,9 @@ class FeedbackInbox:
 
 class _Box:
     def __init__(
-        self, case: UseCase, folder: Path, serving: ServingSettings, notes: AuditNotes
+        self, items: Items, case: UseCase, folder: Path, serving: ServingSettings, notes: AuditNotes
     ) -> None:
-        self._case, self._notes = case, notes
-        self.items = Items(case)
+        self.items, self._case, self._notes = items, case, notes
         self.segments = Segments(folder, serving.log_bytes, serving.log_seconds)
         land_orphans(folder)
 

@@ -1,21 +1,25 @@
 """One label that came back, as somebody sends it: what it is about, and whether it can be."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ml_platform.errors import ExampleRefused, RequestRefused, TimeRefused
+from ml_platform.errors import ClassUnknown, ExampleRefused, RequestRefused, TimeRefused
 from ml_platform.features import entity_types
 from ml_platform.features.keys import KeyTexts
 from ml_platform.serving.calls import event_time_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.values import suggest
 
+Classes = Callable[[str], Collection[str]]
+"""What labels of a use case can be, by its name; empty where that is not known."""
 KINDS = ("label", "correction")
 OTHER_KEYS = ("prediction_id", "event_time", "label", "kind", "known_at")
+SHOWN = 60
+"""Longest text of a caller that is repeated in an answer."""
 CLOCK_SKEW = timedelta(seconds=30)
 """How far clocks of two machines may differ: what is earlier by so little counts as not."""
 
@@ -34,8 +38,8 @@ class Item:
 class Items:
     """Reads what is sent about one use case; threads may share it."""
 
-    def __init__(self, case: UseCase) -> None:
-        self._case = case
+    def __init__(self, case: UseCase, classes: Classes) -> None:
+        self._case, self._classes = case, classes
         self._zone = ZoneInfo(case.timezone)
         self._entity = case.examples.entity
         self._texts = KeyTexts(entity_types(case, self._entity), case.timezone)
@@ -43,8 +47,8 @@ class Items:
     def read(self, item: Any, now: datetime) -> Item:
         """An item of feedback, checked.
 
-        Raises RequestRefused, and of it TimeRefused where everything is as it should be and the
-        times cannot be.
+        Raises RequestRefused, and of it TimeRefused or ClassUnknown where everything is written as
+        it should be, and the times or the label cannot be.
         """
         if not isinstance(item, dict):
             raise RequestRefused("should be an object with a label")
@@ -128,11 +132,20 @@ class Items:
             case "binary", 0 | 1:
                 return bool(label)
             case "multiclass", str() if label:
-                return label
+                return self._known_class(label)
             case "regression", int() | float() if _is_finite(label):
                 return float(label)
         wanted = {"binary": "true or false", "multiclass": "text", "regression": "a number"}
         raise RequestRefused(f"should be {wanted[self._case.label.task]}", "label")
+
+    def _known_class(self, label: str) -> str:
+        classes = self._classes(self._case.name)
+        if classes and label not in classes:
+            hint = suggest(label[:SHOWN], sorted(classes))
+            raise ClassUnknown(
+                "label", f"'{label[:SHOWN]}' is no class that the model that serves knows{hint}"
+            )
+        return label
 
     def _time(self, key: str, value: Any) -> datetime:
         try:

@@ -57,7 +57,10 @@ class ReviewQueue:
         """The use case, if its predictions are reviewed; NotServed."""
         if name not in self._cases:
             known = ", ".join(self._cases) or "none"
-            raise NotServed(f"no use case '{name[:60]}' has a review queue; there are: {known}")
+            raise NotServed(
+                f"no use case '{name[:60]}' has a review queue, which `serving.review` declares; "
+                f"there are: {known}"
+            )
         return self._cases[name]
 
     def _read(self, case: UseCase, limit: int) -> list[Uncertain]:

@@ -74,6 +74,17 @@ class Live:
     """A version that is tried beside the champion."""
 
     @property
+    def classes(self) -> frozenset[str]:
+        """What a label can be by the versions that are loaded; none where any text can.
+
+        That is so without a champion, and where labels are no classes with names.
+        """
+        if self.champion is None or self.use_case.label.task != "multiclass":
+            return frozenset()
+        candidate = self.candidate.classes if self.candidate else ()
+        return frozenset((*self.champion.classes, *candidate))
+
+    @property
     def is_ready(self) -> bool:
         """Whether it is served, or there is nothing to serve."""
         return self.champion is not None or self.wanted is None

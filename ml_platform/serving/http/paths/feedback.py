@@ -84,7 +84,10 @@ def _feedback(case: UseCase, model: ModelVersion) -> dict[str, Any]:
     return operation(
         "Labels and corrections; all of them are taken, or none",
         {202: answer(taken, description="They are on the disk.")},
-        problems={**PLAIN, 422: "A time cannot be: `field` names it. Nothing was taken."},
+        problems={
+            **PLAIN,
+            422: "A time or a class cannot be: `field` names it. Nothing was taken.",
+        },
         examples={422: _impossible(case)},
         body=json_body(asked, {"items": [labelled(case, model)]}),
         tags=[case.name],
@@ -180,7 +183,7 @@ def _review_paths(case: UseCase, model: ModelVersion) -> Paths:
                     **PLAIN,
                     404: "Nothing is reviewed here, or the prediction never waited for a person.",
                     409: "It waits no more: somebody answered or skipped it, or it is too old.",
-                    422: "What it predicts has not happened yet.",
+                    422: "What it predicts has not happened yet, or the label is no known class.",
                 },
                 examples={404: _never_waited(case), 409: _no_more(case)},
                 body=json_body(asked, {"label": label_of(case, model)}),

@@ -17,8 +17,18 @@ SERVING = fields(
         "features_age_seconds": {"type": "object", "additionalProperties": {"type": "number"}},
     }
 )
-STATUS = fields({"use_case": {"type": "string"}, "at": {"type": ["string", "null"]},
-                 "serving": SERVING})  # fmt: skip
+STATUS = fields(
+    {
+        "use_case": {"type": "string"},
+        "at": {
+            "type": ["string", "null"],
+            "description": "When the facts were read; null, and nothing but `note` is told, where "
+            "none were yet.",
+        },
+        "facts_age_seconds": {"type": ["number", "null"]},
+        "serving": SERVING,
+    }
+)
 READY = fields({"ready": FLAG, "not_served": {"type": "integer"}})
 
 
