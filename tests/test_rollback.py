@@ -16,6 +16,7 @@ from ml_platform.registry import champion_at, history
 from ml_platform.rollback import Affected, Plan, plan_rollback, remake, roll_back
 from ml_platform.scoring import score
 from ml_platform.spec.duration import Duration
+from ml_platform.spec.inputs import Partitions
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -226,7 +227,8 @@ def test_a_version_cannot_serve_what_it_was_trained_on_and_what_would_do_is_said
     with pytest.raises(RollbackRefused, match=rf"{trained}09.*`--from 2024-03-14`"):
         world.plan(to=2)
     assert world.plan(to=2, since=14).replaced == (1,)
-    over = world.use_case.partitions.model_copy(update={"end": date(2024, 3, 14)})
+    declared = world.use_case.partitions.model_dump()
+    over = Partitions.model_validate(declared | {"end": date(2024, 3, 14)})
     ended = replace(world, use_case=world.use_case.model_copy(update={"partitions": over}))
     with pytest.raises(RollbackRefused, match="the history of trips ends before it may"):
         ended.plan(to=2)
