@@ -10,7 +10,7 @@ import duckdb
 from ml_platform.errors import TableNotFound
 from ml_platform.sources.listing import Listed, contract_of
 from ml_platform.sources.tables import landings_table
-from ml_platform.spec.queries import quote
+from ml_platform.spec.queries import exact_path, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, append
 
@@ -96,7 +96,7 @@ def _digest(cursor: duckdb.DuckDBPyConnection, file: Listed) -> str:
     try:
         if file.is_remote:
             row = cursor.execute(
-                "SELECT sha256(content) FROM read_blob(?)", [exact_path(file)]
+                "SELECT sha256(content) FROM read_blob(?)", [exact_path(file.path)]
             ).fetchone()
             return str(row[0])[:20] if row else ""
         with open(file.path, "rb") as stream:
@@ -178,8 +178,3 @@ def chunks(files: Sequence[LandingFile], most_bytes: int) -> list[list[LandingFi
         parts[-1].append(file)
         size += file.size
     return parts
-
-
-def exact_path(file: Listed) -> str:
-    """A path that DuckDB does not read as a glob."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in file.path)

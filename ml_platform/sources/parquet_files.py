@@ -5,10 +5,10 @@ from functools import partial
 
 import duckdb
 
-from ml_platform.sources.landing import LandingFile, exact_path
+from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.listing import first_line
 from ml_platform.sources.reading import Batch, Reading, json_object, path_list
-from ml_platform.spec.queries import quote
+from ml_platform.spec.queries import exact_path, quote
 
 
 def read_parquet_files(reading: Reading, files: list[LandingFile]) -> Iterator[Batch]:
@@ -33,7 +33,7 @@ def _read_schemas(
         """SELECT file_name,
             concat_ws(chr(31), coalesce(num_children, 0), type, converted_type, logical_type, name)
         FROM parquet_schema(?)""",
-        [[exact_path(file) for file in files]],
+        [[exact_path(file.path) for file in files]],
     ).fetchall()
     for path, node in rows:
         nodes.setdefault(path, []).append(node)

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from ml_platform.errors import FileRefused
 from ml_platform.sources import salvage
-from ml_platform.sources.landing import LandingFile, exact_path
+from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.scan import Scan, opened, scan
 from ml_platform.spec.inputs import Source
-from ml_platform.spec.queries import literal
+from ml_platform.spec.queries import exact_path, literal
 
 NO_NULL = "\x01"
 """DuckDB needs some text that means null; nobody writes this one."""
@@ -182,7 +182,7 @@ def or_text(record: str) -> str:
 
 def path_list(files: Sequence[LandingFile]) -> str:
     """SQL of a list of files."""
-    return f"[{', '.join(literal(exact_path(file)) for file in files)}]"
+    return f"[{', '.join(literal(exact_path(file.path)) for file in files)}]"
 
 
 def _missing(column: str, columns: Sequence[str]) -> str:

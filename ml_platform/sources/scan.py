@@ -15,8 +15,9 @@ from typing import BinaryIO, cast
 
 import duckdb
 
-from ml_platform.sources.landing import LandingFile, exact_path
+from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.listing import first_line
+from ml_platform.spec.queries import exact_path
 
 BLOCK_BYTES = 2**20
 
@@ -57,5 +58,5 @@ def opened(cursor: duckdb.DuckDBPyConnection, file: LandingFile) -> Iterator[Bin
 def _raw(cursor: duckdb.DuckDBPyConnection, file: LandingFile) -> BinaryIO:
     if not file.is_remote:
         return open(file.path, "rb")
-    row = cursor.execute("SELECT content FROM read_blob(?)", [exact_path(file)]).fetchone()
+    row = cursor.execute("SELECT content FROM read_blob(?)", [exact_path(file.path)]).fetchone()
     return BytesIO(row[0] if row else b"")

@@ -29,7 +29,7 @@ class Partitions(Declared):
     def calendar(self) -> Calendar:
         return Calendar.of(self.cadence, self.start, self.timezone)
 
-    @cached_property
+    @property
     def closes_at(self) -> datetime | None:
         """Start of the first window that is not part of the history any more."""
         if self.end is None:

@@ -228,3 +228,8 @@ def line_shown(query: str, error: duckdb.Error) -> int | None:
     shown = match[1].removeprefix("...").removesuffix("...").strip() if match else ""
     found = [n for n, line in enumerate(query.split("\n"), start=1) if shown and shown in line]
     return found[0] if len(found) == 1 else None
+
+
+def exact_path(path: str) -> str:
+    """A path that DuckDB does not read as a glob."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)

@@ -13,8 +13,8 @@ import msgspec
 from ml_platform.serving.records.outbox import lands_elsewhere, written_below
 from ml_platform.serving.records.segments import ENDING, OPEN, landed_as
 from ml_platform.sources.ingestions import ingested_files
-from ml_platform.sources.landing import exact_path
 from ml_platform.sources.listing import list_landing
+from ml_platform.spec.queries import exact_path
 from ml_platform.spec.use_case import FEEDBACK, UseCase
 from ml_platform.storage import Lake
 
@@ -61,7 +61,7 @@ def unread_feedback(
     for file in there:
         if file.name not in ingested:
             read = "SELECT content FROM read_blob(?)"
-            for (content,) in cursor.execute(read, [exact_path(file)]).fetchall():
+            for (content,) in cursor.execute(read, [exact_path(file.path)]).fetchall():
                 yield from _records_in(content)
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import duckdb
 
 from ml_platform.spec.inputs import Csv
-from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.queries import exact_path, literal, quote
 from ml_platform.spec.scaffold.csv_head import SEPARATORS, header_of, separator_of
-from ml_platform.spec.scaffold.files import glob_free
 
 NULLS = ("", "NA")
 MOST_ODD_SHARE = 0.02
@@ -176,7 +175,7 @@ def _load(
     items = ", ".join(f"__c{header.index(name)}" for name in names)
     # Lines that cannot be parsed are left out here; ingesting puts them into the quarantine.
     database.execute(
-        f"""INSERT INTO texts SELECT {items} FROM read_csv({literal(glob_free(file))},
+        f"""INSERT INTO texts SELECT {items} FROM read_csv({literal(exact_path(str(file)))},
         columns = {{{columns}}}, auto_detect = false, header = true, delim = {literal(separator)},
         quote = '"', escape = '"', strict_mode = true, null_padding = false, ignore_errors = true,
         nullstr = [{", ".join(map(literal, NULLS))}], hive_partitioning = false)"""

@@ -59,8 +59,3 @@ def file_format(file: Path) -> str:
         problem = f"'{ending}' is no format that can be read; there are {', '.join(ENDINGS)}"
         raise SpecError(Location(file), "", problem)
     return ENDINGS[ending]
-
-
-def glob_free(file: Path) -> str:
-    """A path as DuckDB reads it, without characters that would be a pattern."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(file))

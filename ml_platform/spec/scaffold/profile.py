@@ -10,9 +10,9 @@ import duckdb
 
 from ml_platform.errors import Location, SpecError
 from ml_platform.spec.declared import Task
-from ml_platform.spec.queries import is_numeric, literal, quote
+from ml_platform.spec.queries import exact_path, is_numeric, literal, quote
 from ml_platform.spec.scaffold.csv_table import CsvTable, load_csv_files
-from ml_platform.spec.scaffold.files import file_format, files_of, glob_free
+from ml_platform.spec.scaffold.files import file_format, files_of
 
 READERS = {
     "parquet": "read_parquet({files}, union_by_name = true)",
@@ -217,4 +217,4 @@ class Profile:
 
 
 def _listed(files: Sequence[Path]) -> str:
-    return f"[{', '.join(literal(glob_free(file)) for file in files)}]"
+    return f"[{', '.join(literal(exact_path(str(file))) for file in files)}]"
