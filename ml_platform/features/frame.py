@@ -7,7 +7,7 @@ import duckdb
 import pandas as pd
 
 from ml_platform.features.views import inside_sql, instant, windows_sql
-from ml_platform.spec.queries import is_numeric, quote
+from ml_platform.spec.queries import is_numeric, is_time, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -150,7 +150,7 @@ def _matched_sql(
 
 def as_model_input(expression: str, kind: str, name: str) -> str:
     """A select item: a value as estimators are given it, a number as DOUBLE, all else as text."""
-    if kind == "DATE" or kind.startswith("TIMESTAMP"):
+    if is_time(kind):
         expression = f"epoch({expression})"
     target = "DOUBLE" if is_numeric(kind) else "VARCHAR"
     if kind != target:

@@ -18,10 +18,9 @@ from ml_platform.sources.contract import WHOLE_NUMBERS, broken_sql, type_names, 
 from ml_platform.spec.comparisons import Comparison, Operator, read_comparisons
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.lineage import columns_read
-from ml_platform.spec.queries import is_numeric, literal, quote
+from ml_platform.spec.queries import is_numeric, is_time, literal, quote
 from ml_platform.spec.use_case import UseCase
 
-TIMES = ("TIMESTAMP", "DATE")
 EXACT = WHOLE_NUMBERS | {"DOUBLE"}
 """Types of which a float has every value that a model is given."""
 BREAKS: Mapping[Operator, np.ufunc] = {
@@ -108,7 +107,7 @@ class InputRules:
         self._own = {
             column: kind
             for column, kind in types.items()
-            if items & {column, quote(column)} and not kind.startswith(TIMES)
+            if items & {column, quote(column)} and not is_time(kind)
         }
         # Columns are asked for by a function, see `RequestReader`.
         for name, kind in (("given_numbers", "DOUBLE[]"), ("given_texts", "VARCHAR[]")):

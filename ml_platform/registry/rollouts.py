@@ -54,7 +54,8 @@ def decide_rollout(lake: Lake, use_case: UseCase, rollout: Rollout, commit: Comm
     """
     if rollout.mode == "canary" and not 0 < rollout.share <= 1:
         raise RolloutRefused(f"share {rollout.share:g} should be above 0 and at most 1")
-    if rollout.mode != "ended" and rollout.version == _champion(lake, use_case):
+    champion = champion_if_any(history(lake, use_case), datetime.now(UTC))
+    if rollout.mode != "ended" and rollout.version == champion:
         raise RolloutRefused(
             f"{use_case.name}: version {rollout.version} serves already; try another one beside it"
         )
@@ -100,10 +101,6 @@ def tried_now(decisions: Sequence[Rollout]) -> Rollout | None:
     0.1
     """
     return decisions[-1] if decisions and decisions[-1].mode != "ended" else None
-
-
-def _champion(lake: Lake, use_case: UseCase) -> int | None:
-    return champion_if_any(history(lake, use_case), datetime.now(UTC))
 
 
 def _read(cursor: duckdb.DuckDBPyConnection, table: str) -> list[Rollout]:

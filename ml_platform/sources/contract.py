@@ -8,7 +8,7 @@ import duckdb
 from ml_platform.sources.reading import Batch
 from ml_platform.sources.repeated_hours import ambiguous_sql
 from ml_platform.spec.inputs import Source
-from ml_platform.spec.queries import TIME_TYPES, literal, quote
+from ml_platform.spec.queries import TIME_TYPES, is_time, literal, quote
 from ml_platform.storage.tables import canonical_types
 
 LAST_MOMENT = "TIMESTAMPTZ '9999-01-01 00:00:00+00'"
@@ -163,11 +163,6 @@ def failed_sql(raw: str, typed: str, kind: str, plain: str | None = None) -> str
 def is_number(kind: str) -> bool:
     """Whether a type is one of numbers, and may be written with a decimal comma."""
     return kind in WHOLE_NUMBERS | FLOATS or kind.startswith("DECIMAL")
-
-
-def is_time(kind: str) -> bool:
-    """Whether a type is one of days or moments."""
-    return kind == "DATE" or kind.startswith("TIMESTAMP")
 
 
 def broken_sql(rule: str) -> str:

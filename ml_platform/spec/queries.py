@@ -64,6 +64,11 @@ def is_numeric(kind: str) -> bool:
     return kind.startswith(("DECIMAL", "TIMESTAMP")) or kind in NUMERIC_TYPES
 
 
+def is_time(kind: str) -> bool:
+    """Whether a DuckDB type is one of days or moments."""
+    return kind.startswith(("TIMESTAMP", "DATE"))
+
+
 class QueryChecker:
     """Binds queries against the sources of one use case, all of them empty.
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from ml_platform.errors import ClassUnknown, ExampleRefused, RequestRefused, TimeRefused
 from ml_platform.features import entity_types
-from ml_platform.features.keys import KeyTexts
+from ml_platform.features.keys import SHOWN, KeyTexts
 from ml_platform.serving.calls import event_time_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.values import suggest
@@ -18,8 +18,6 @@ Classes = Callable[[str], Collection[str]]
 """What labels of a use case can be, by its name; empty where that is not known."""
 KINDS = ("label", "correction")
 OTHER_KEYS = ("prediction_id", "event_time", "label", "kind", "known_at")
-SHOWN = 60
-"""Longest text of a caller that is repeated in an answer."""
 CLOCK_SKEW = timedelta(seconds=30)
 """How far clocks of two machines may differ: what is earlier by so little counts as not."""
 
@@ -55,7 +53,7 @@ class Items:
         for key in item:
             known = (*self._entity, *OTHER_KEYS)
             if key not in known:
-                raise RequestRefused(f"no such key{suggest(key[:60], known)}", key[:60])
+                raise RequestRefused(f"no such key{suggest(key[:SHOWN], known)}", key[:SHOWN])
         kind = item.get("kind", "label")
         if kind not in KINDS:
             raise RequestRefused(f"kind should be {' or '.join(KINDS)}")
@@ -164,10 +162,10 @@ def read_label(use_case: UseCase, text: str) -> bool | str | float:
             try:
                 return float(text)
             except ValueError:
-                raise RequestRefused(f"'{text[:60]}' is no number", "label") from None
+                raise RequestRefused(f"'{text[:SHOWN]}' is no number", "label") from None
         case "multiclass":
             return text
-    raise RequestRefused(f"'{text[:60]}' should be true or false", "label")
+    raise RequestRefused(f"'{text[:SHOWN]}' should be true or false", "label")
 
 
 def _is_finite(label: float) -> bool:

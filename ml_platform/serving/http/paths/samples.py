@@ -7,11 +7,11 @@ import pandas as pd
 
 from ml_platform.features import entity_types, needed_columns
 from ml_platform.registry import ModelVersion
+from ml_platform.spec.queries import is_time
 from ml_platform.spec.use_case import UseCase
 
 PREDICTION = "000601fcbba0d8-0123456789-000612981d875000-0"
 """An id as predictions have it."""
-TIMES = ("TIMESTAMP", "DATE")
 FRACTIONAL = ("DOUBLE", "FLOAT", "REAL", "DECIMAL")
 
 
@@ -32,7 +32,7 @@ def key_row(use_case: UseCase, model: ModelVersion) -> dict[str, Any]:
     return {
         name: _typed(known[name], kind)
         # Models are given times as numbers, which nobody writes.
-        if name in known and not kind.startswith(TIMES)
+        if name in known and not is_time(kind)
         else _made_up(kind, model, place - first)
         for place, (name, kind) in enumerate(needed.items())
     }
