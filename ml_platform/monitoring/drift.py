@@ -7,8 +7,9 @@ version that was champion when the window began.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -251,23 +252,25 @@ def _of_this_version(columns: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:
 
 
 def _rows(use_case: UseCase, found: Mapping[Window, WindowDrift], snapshot: int) -> pa.Table:
-    rows = [
-        {
-            **asdict(column),
-            "window_at": window.start.astimezone(UTC),
-            "column_name": column.column,
-            "reference_version": drift.version,
-            "snapshot": snapshot,
-        }
-        for window, drift in found.items()
-        for column in drift.columns
-    ]
     types = {
         "TIMESTAMPTZ": pa.timestamp("us", "UTC"), "VARCHAR": pa.string(), "DOUBLE": pa.float64(),
         "BOOLEAN": pa.bool_(), "BIGINT": pa.int64(), "INTEGER": pa.int32(),
     }  # fmt: skip
-    columns = drift_table(use_case).columns
-    return pa.Table.from_pylist(rows, pa.schema([(n, types[t]) for n, t in columns.items()]))
+    judged = [(w, drift, column) for w, drift in found.items() for column in drift.columns]
+    # Column by column: a range has a row for each column of very many windows.
+    given: dict[str, list[Any]] = {
+        "window_at": [window.start.astimezone(UTC) for window, _, _ in judged],
+        "column_name": [column.column for _, _, column in judged],
+        "reference_version": [drift.version for _, drift, _ in judged],
+        "snapshot": [snapshot] * len(judged),
+    }
+    arrays = {
+        name: pa.array(
+            given[name] if name in given else [getattr(c, name) for _, _, c in judged], types[kind]
+        )
+        for name, kind in drift_table(use_case).columns.items()
+    }
+    return pa.table(arrays)
 
 
 def _window(use_case: UseCase, start: datetime) -> Window:

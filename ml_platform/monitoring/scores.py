@@ -13,7 +13,7 @@ import pandas as pd
 
 from ml_platform.monitoring.columns import Kind, MonitoredColumn, Readings, microseconds
 from ml_platform.monitoring.distances import (
-    QuantileSteps,
+    SharedSteps,
     binned_shares,
     counted_shares,
     measure_jensenshannon,
@@ -70,9 +70,9 @@ def measure_drift(
     references: reference samples by version.
     """
     judges = [_Judge(c, readings.get(c.name), references, drift) for c in columns]
+    steps = SharedSteps()
     for trail in trails:
-        # Columns of the same number of values share their steps.
-        steps: dict[tuple[int, int], QuantileSteps] = {}
+        steps.move_on()
         yield [judge.judge(trail, steps) for judge in judges]
 
 
@@ -95,7 +95,7 @@ class _Judge:
         if readings is not None:
             self._moving = (MovingOrder if column.numeric else MovingCounts)(readings)
 
-    def judge(self, trail: Trail, steps: dict[tuple[int, int], QuantileSteps]) -> ColumnDrift:
+    def judge(self, trail: Trail, steps: SharedSteps) -> ColumnDrift:
         reference = self._references[trail.version]
         rows, count = 0, 0
         if self._moving is not None:
@@ -125,7 +125,7 @@ class _Judge:
             new_categories=self._new_categories(reference),
         )
 
-    def _score(self, reference: Reference, steps: dict[tuple[int, int], QuantileSteps]) -> float:
+    def _score(self, reference: Reference, steps: SharedSteps) -> float:
         method = self._column.method(self._drift)
         if isinstance(self._moving, MovingCounts):
             shares = counted_shares(*self._moving.beside(reference))
@@ -133,12 +133,8 @@ class _Judge:
             assert self._moving is not None
             current = self._moving.ordered
             if method == "wasserstein":
-                sizes = (reference.count, len(current))
-                if sizes not in steps:
-                    steps[sizes] = QuantileSteps.of(*sizes)
-                return measure_wasserstein(
-                    reference.ordered, current, reference.scale, steps[sizes]
-                )
+                of_sizes = steps.of(reference.count, len(current))
+                return measure_wasserstein(reference.ordered, current, reference.scale, of_sizes)
             if method == "ks":
                 return measure_ks(reference.ordered, current)
             shares = binned_shares(reference.ordered, current, reference.distinct)

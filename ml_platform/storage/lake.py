@@ -75,7 +75,12 @@ class Lake:
         """A connection of its own to the lake; times without an offset are in `timezone`."""
         cursor = self._attached().cursor()
         try:
-            cursor.execute(f"SET TimeZone = {literal(timezone)}; SET enable_progress_bar = false")
+            # Frames say nothing of their size: an ASOF join would take them to be so small that it
+            # compared each row with each window.
+            cursor.execute(
+                f"SET TimeZone = {literal(timezone)}; SET enable_progress_bar = false; "
+                "SET asof_loop_join_threshold = 0"
+            )
             yield cursor
         finally:
             cursor.close()
