@@ -190,7 +190,9 @@ def judge_readings(
 
     readings: every monitored column over the trails of all windows.
     """
-    gone = [c for model in models.values() for c in vanished_columns(use_case, model.columns)]
+    gone = [
+        c for model in models.values() for c in vanished_columns(use_case, model.fitted_columns)
+    ]
     watched = [column for column in monitored_columns(use_case) if column.name in readings]
     limit = use_case.monitoring.drift.share
     results = measure_drift(

@@ -94,7 +94,7 @@ def _page(
         c for c in columns
         if c.name in known and current[c.name].notna().any() and known[c.name].notna().any()
     ]  # fmt: skip
-    gone = [c.name for c in vanished_columns(use_case, model.columns)]
+    gone = [c.name for c in vanished_columns(use_case, model.fitted_columns)]
     left_out = [c.name for c in columns if c not in drawn] + gone
     if left_out:
         notes.append(f"Not drawn, having no value on one of the sides: {', '.join(left_out)}.")

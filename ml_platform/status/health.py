@@ -28,6 +28,8 @@ class Champion:
     decided_by: str
     age_days: float
     """Days since its cutoff; where a history is over, up to its end."""
+    left_out: tuple[str, ...] = ()
+    """Columns that it was trained without, since none of its rows had a value."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def _champion(use_case: UseCase, decisions: Sequence[Promotion], now: datetime) 
     of_version = [p for p in decisions if p.version == version]
     # The gate decides from the cutoff on; answers and rollbacks come after it.
     cutoff = of_version[0].effective_from
+    left_out = next((p.left_out for p in of_version if p.left_out), ())
     decided_by = [p for p in of_version if p.serves][-1].decided_by
     age = moment.astimezone(UTC) - cutoff.astimezone(UTC)
-    return Champion(version, cutoff, since, decided_by, age.total_seconds() / 86_400)
+    return Champion(version, cutoff, since, decided_by, age.total_seconds() / 86_400, left_out)

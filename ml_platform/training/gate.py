@@ -66,6 +66,7 @@ def decide(
         decision="waiting" if waits else verdict.decision,
         reason=verdict.reason,
         figures=verdict.figures,
+        left_out=tuple(name for name in challenger.columns if name in challenger.left_out),
     )
     if record(lake, use_case, promotion, commit):
         point_alias(lake, registry, use_case)
