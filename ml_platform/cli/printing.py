@@ -161,7 +161,7 @@ def show_drift(case: "UseCase", run: "DriftRun") -> None:
             str(found.version),
             f"{len(found.drifted)} of {found.judged}",
             "failed" if found.failed else "ok" if found.judged else "too few rows",
-            ", ".join(found.drifted),
+            found.named,
         )
         for window, found in run.windows.items()
     ]

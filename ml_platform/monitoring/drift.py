@@ -45,6 +45,11 @@ class WindowDrift:
         return tuple(column.column for column in self.columns if column.drifted)
 
     @property
+    def named(self) -> str:
+        """The drifted columns in a message; where nulls drifted, with their shares."""
+        return ", ".join(column.named for column in self.columns if column.drifted)
+
+    @property
     def share(self) -> float | None:
         """Share of drifted columns among the judged ones; None where none was judged."""
         return len(self.drifted) / self.judged if self.judged else None
@@ -107,6 +112,11 @@ def drift_table(use_case: UseCase, *, live: bool = False) -> Table:
             "current_rows": "BIGINT",
             "reference_rows": "BIGINT",
             "null_share": "DOUBLE",
+            "reference_null_share": "DOUBLE",
+            "null_score": "DOUBLE",
+            "null_threshold": "DOUBLE",
+            "nulls_drifted": "BOOLEAN",
+            "evidently_score": "DOUBLE",
             "new_categories": "BIGINT",
             "reference_version": "INTEGER",
             "snapshot": "BIGINT",
@@ -128,8 +138,9 @@ def report_drift(
     """Report on every window of a stretch and store the reports, in one transaction.
 
     Windows before the first promotion, and windows that no example trails up to, are skipped with
-    a reason. A column is not judged where the window has fewer than `drift.min_rows` rows or the
-    reference no value; a column that vanished, or lost all its values, has drifted.
+    a reason. The values of a column are not judged where the window has fewer than `drift.min_rows`
+    of them or the reference none; its nulls are where the window has that many rows. A column that
+    vanished, or lost all its values, has drifted.
     live: report on what was predicted on request, in the columns that the log keeps as they are.
     Raises TableNotFound where the examples or a feature table lack, ModelNotFound, ModelRefused.
     """

@@ -45,9 +45,10 @@ def check_watched(use_case: UseCase, mistakes: Mistakes) -> None:
     columns = use_case.watched_columns
     for index, column in enumerate(use_case.retrain.columns or ()):
         _known(("retrain", "columns", index), [column], columns, mistakes)
-    for column in use_case.monitoring.drift.thresholds:
-        path = ("monitoring", "drift", "thresholds", column)
-        _known(path, [column], columns, mistakes)
+    drift = use_case.monitoring.drift
+    for key in ("thresholds", "null_thresholds"):
+        for column in getattr(drift, key):
+            _known(("monitoring", "drift", key, column), [column], columns, mistakes)
     mistakes.stop()
 
 
