@@ -4,14 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ml_platform.errors import AnswerRefused, TableNotFound
+from ml_platform.registry.mirrors import point_alias
 from ml_platform.registry.models import Registry
-from ml_platform.registry.promotions import (
-    Promotion,
-    history,
-    latest_decision,
-    point_alias,
-    record,
-)
+from ml_platform.registry.promotions import Promotion, history, latest_decision, record
 from ml_platform.registry.reigns import reigns
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
