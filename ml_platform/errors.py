@@ -105,6 +105,10 @@ class CommitConflict(LakeError):
     """Other writers kept winning until the retries were used up."""
 
 
+class InputsChanged(LakeError):
+    """What a computation had read was replaced before its result was committed."""
+
+
 class TableNotFound(LakeError):
     """Nothing has been written to this table yet."""
 

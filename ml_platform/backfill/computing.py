@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ml_platform.backfill.evidence import BEGUN_AT, note
+from ml_platform.backfill.evidence import note
 from ml_platform.backfill.states import Standing, judge
 from ml_platform.errors import EmptyPartition, LabelsNotArrived, NoChampion, TableNotFound
 from ml_platform.spec.tables import code_version
@@ -26,12 +26,7 @@ def computing(
     """
     with lake.cursor() as cursor:
         begun_at = lake.snapshot(cursor)
-    commit = Commit(
-        run_id,
-        code_version(use_case, table),
-        f"{use_case.name}/{table}",
-        extra={BEGUN_AT: str(begun_at)},
-    )
+    commit = Commit(run_id, code_version(use_case, table), f"{use_case.name}/{table}")
     try:
         yield commit
     except NOTHING_TO_COMPUTE as error:

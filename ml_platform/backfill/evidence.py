@@ -16,11 +16,9 @@ from ml_platform.sources.tables import landings_table
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, Table
+from ml_platform.storage.basis import BEGUN_AT
 from ml_platform.storage.lake import METADATA
 from ml_platform.storage.tables import WINDOW_START, ensure_table
-
-BEGUN_AT = "begun_at"
-"""Under this name a commit says at which snapshot its computation began to read."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,9 @@ def note(
             f"CREATE OR REPLACE TEMP TABLE noted AS SELECT {names} FROM "
             f"(SELECT {names}, 0 AS turn FROM {target.sql} "
             f"UNION ALL SELECT *, 1 FROM (VALUES {rows}) v({names})) "
-            "QUALIFY row_number() OVER (PARTITION BY table_name, window_at ORDER BY turn DESC) = 1"
+            # Of two runs that overlap, the one that read later says what was seen to.
+            "QUALIFY row_number() OVER "
+            "(PARTITION BY table_name, window_at ORDER BY begun_at DESC, turn DESC) = 1"
         )
         transaction.execute(f"DELETE FROM {target.sql}")
         transaction.execute(f"INSERT INTO {target.sql} FROM noted ORDER BY table_name, window_at")

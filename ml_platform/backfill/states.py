@@ -13,18 +13,11 @@ from enum import StrEnum
 
 from ml_platform.backfill.evidence import Evidence, Made, gather, landed, last_change, versions
 from ml_platform.registry import Promotion, champion_if_any, history
-from ml_platform.spec.tables import Reads, code_versions, reads_of, tables_of
+from ml_platform.spec.tables import BY_CHAMPION, Reads, code_versions, reads_of, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import naive_utc
-
-BY_CHAMPION = {
-    "predictions": "model_version",
-    "drift_report": "reference_version",
-    "live_drift_report": "reference_version",
-}
-"""Tables that the champion of a window makes, and the column that says which it was."""
 
 
 class Standing(StrEnum):

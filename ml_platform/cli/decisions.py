@@ -124,7 +124,7 @@ def rollback(
     """Let an earlier version serve again; shows first which partitions are made again."""
     from ml_platform.cli import decision_tables, printing
     from ml_platform.cli.platform import moment_of, opened
-    from ml_platform.rollback import plan_rollback, roll_back
+    from ml_platform.rollback import after_decision, plan_rollback, roll_back
 
     with opened() as platform:
         case = platform.case(use_case)
@@ -145,6 +145,7 @@ def rollback(
         commit = platform.commit(case, "promotions", deed)
         made = roll_back(platform.lake, platform.registry, case, plan, commit)
         printing.show_promotions(case, [made])
+        plan = after_decision(platform.lake, case, plan)
         if here:
             _remake(platform, case, plan)
         else:

@@ -10,7 +10,15 @@ from ml_platform.features.feedback import given_sql, has_feedback, seen_sql, wit
 from ml_platform.spec.queries import complaint, line_shown, literal, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Commit, Lake, Table, Written, replace_windows
+from ml_platform.storage import (
+    Basis,
+    Commit,
+    Lake,
+    Table,
+    Written,
+    compute_windows,
+    replace_windows,
+)
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
@@ -72,12 +80,13 @@ def compute_features(
     Raises TableNotFound while a source that it reads is empty, QueryFailed where DuckDB refuses
     the query, DuplicateRows where it yields an entity twice at one event time.
     """
-    with lake.cursor(use_case.timezone) as cursor:
-        sight = Sight(stretch, lake.snapshot(cursor))
-        query = view_sql(lake, cursor, use_case, view, sight)
-        return _replace(
-            lake, cursor, use_case, feature_view_table(use_case, view), query, stretch, commit
-        )
+    table = feature_view_table(use_case, view)
+
+    def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Written:
+        query = view_sql(lake, cursor, use_case, view, Sight(stretch, basis.snapshot))
+        return _replace(lake, cursor, use_case, table, query, stretch, commit, basis)
+
+    return compute_windows(lake, use_case, table.name, stretch, compute)
 
 
 def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commit) -> Written:
@@ -86,18 +95,28 @@ def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commi
     Where both say something of an example, `label.feedback` says which holds. What came back of an
     example that has not landed is no label until it has.
     """
-    with lake.cursor(use_case.timezone) as cursor:
-        end = use_case.label.horizon.after(stretch.end, use_case.calendar.timezone)
-        sight = Sight(Window(stretch.start, end), lake.snapshot(cursor))
-        shown = _sources_sql(lake, cursor, use_case, use_case.label.reads, sight)
-        query = f"{shown} SELECT * FROM (\n{use_case.label.query}) WHERE {inside_sql(stretch)}"
-        table = labels_table(use_case)
-        if has_feedback(lake, cursor, use_case):
-            where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
-            given = given_sql(lake, cursor, use_case, where, sight.snapshot)
-            seen = seen_sql(lake, cursor, use_case, where, sight.snapshot)
-            query = with_feedback(query, given, seen, use_case, tuple(table.columns))
-        return _replace(lake, cursor, use_case, table, query, stretch, commit)
+    table = labels_table(use_case)
+
+    def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Written:
+        query = _labels_sql(lake, cursor, use_case, stretch, basis.snapshot)
+        return _replace(lake, cursor, use_case, table, query, stretch, commit, basis)
+
+    return compute_windows(lake, use_case, table.name, stretch, compute)
+
+
+def _labels_sql(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, stretch: Window, snapshot: int
+) -> str:
+    end = use_case.label.horizon.after(stretch.end, use_case.calendar.timezone)
+    sight = Sight(Window(stretch.start, end), snapshot)
+    shown = _sources_sql(lake, cursor, use_case, use_case.label.reads, sight)
+    query = f"{shown} SELECT * FROM (\n{use_case.label.query}) WHERE {inside_sql(stretch)}"
+    if not has_feedback(lake, cursor, use_case):
+        return query
+    where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
+    given = given_sql(lake, cursor, use_case, where, snapshot)
+    seen = seen_sql(lake, cursor, use_case, where, snapshot)
+    return with_feedback(query, given, seen, use_case, tuple(labels_table(use_case).columns))
 
 
 def view_sql(
@@ -119,11 +138,13 @@ def _replace(
     query: str,
     stretch: Window,
     commit: Commit,
+    basis: Basis,
 ) -> Written:
     try:
         return replace_windows(
             lake, cursor, table, query,
             time="event_time", calendar=use_case.calendar, stretch=stretch, commit=commit,
+            basis=basis,
         )  # fmt: skip
     except (
         duckdb.ConversionException,

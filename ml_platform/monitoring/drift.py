@@ -20,7 +20,7 @@ from ml_platform.monitoring.scores import ColumnDrift, Trail, measure_drift
 from ml_platform.registry import ModelVersion, Registry, champions_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Commit, Lake, Table, replace_windows
+from ml_platform.storage import Basis, Commit, Lake, Table, compute_windows, replace_windows
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
@@ -133,25 +133,30 @@ def report_drift(
     live: report on what was predicted on request, in the columns that the log keeps as they are.
     Raises TableNotFound where the examples or a feature table lack, ModelNotFound, ModelRefused.
     """
-    champions, lacking = champions_of(lake, use_case, stretch)
-    with lake.cursor(use_case.timezone) as cursor:
-        snapshot = lake.snapshot(cursor)
+    table = drift_table(use_case, live=live)
+
+    def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> DriftRun:
+        champions, lacking = champions_of(lake, use_case, stretch)
         models = {v: registry.load(use_case, v) for v in sorted(set(champions.values()))}
-        found = judge_windows(cursor, lake, use_case, champions, models, snapshot, live=live)
-        cursor.register("drift_rows", _rows(use_case, found, snapshot))
+        found = judge_windows(cursor, lake, use_case, champions, models, basis.snapshot, live=live)
+        cursor.register("drift_rows", _rows(use_case, found, basis.snapshot))
         try:
             written = replace_windows(
-                lake, cursor, drift_table(use_case, live=live), "FROM drift_rows",
-                time="window_at", calendar=use_case.calendar, stretch=stretch, commit=commit,
+                lake, cursor, table, "FROM drift_rows", time="window_at",
+                calendar=use_case.calendar, stretch=stretch, commit=commit, basis=basis,
             )  # fmt: skip
         finally:
             cursor.unregister("drift_rows")
-    empty = {
-        window: EmptyPartition(f"{use_case.name} has no rows that trail up to the end of {window}")
-        for window in champions
-        if window not in found
-    }
-    return DriftRun(written.snapshot, found, {**lacking, **empty})
+        empty = {
+            window: EmptyPartition(
+                f"{use_case.name} has no rows that trail up to the end of {window}"
+            )
+            for window in champions
+            if window not in found
+        }
+        return DriftRun(written.snapshot, found, {**lacking, **empty})
+
+    return compute_windows(lake, use_case, table.name, stretch, compute)
 
 
 def is_failure(drifted: int, judged: int, limit: float) -> bool:

@@ -23,7 +23,7 @@ from ml_platform.spec.declared import METRICS
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import REQUESTS, UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Commit, Lake, Table, replace_windows
+from ml_platform.storage import Basis, Commit, Lake, Table, compute_windows, replace_windows
 from ml_platform.storage.tables import WINDOW_START
 
 Revision = Literal["first", "current"]
@@ -117,41 +117,61 @@ def report_performance(
     live: report on what was predicted on request, not on the prediction table.
     """
     table = performance_table(use_case, live=live)
-    source = REQUESTS if live else "predictions"
-    windows = list(use_case.calendar.windows(stretch))
-    with lake.cursor(use_case.timezone) as cursor:
-        snapshot = lake.snapshot(cursor)
-        read = labelled_requests if live else _labelled_predictions
-        frame = read(cursor, lake, use_case, stretch, snapshot)
-        kept = _stored_first(cursor, lake, use_case, table, stretch, snapshot)
-        found: dict[Window, Performance] = {}
-        skipped: dict[Window, PlatformError] = {}
-        rows: list[Row] = []
-        for window, part in split_by_window(frame, windows):
-            first = kept.get(window.start.astimezone(UTC), [])
-            try:
-                current = _measured(use_case, window, part, now, source)
-            except (EmptyPartition, LabelsNotArrived) as error:
-                skipped[window] = error
-                rows += first
-                continue
-            found[window] = current
-            due = use_case.label.horizon.after(window.end, use_case.calendar.timezone)
-            if not _is_final(first, due) or _is_of_others(first, current):
-                then = measure_window(use_case, part, min(now, due), current)
-                first = list(_rows(use_case, window, "first", then, snapshot))
-            rows += [*first, *_rows(use_case, window, "current", current, snapshot)]
-        if len(windows) == 1 and skipped:
-            raise skipped[windows[0]]
+    read = labelled_requests if live else _labelled_predictions
+
+    def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> PerformanceRun:
+        frame = read(cursor, lake, use_case, stretch, basis.snapshot)
+        kept = _stored_first(cursor, lake, use_case, table, stretch, basis.snapshot)
+        found, skipped, rows = _reported(
+            use_case, stretch, frame, kept, now, basis.snapshot, REQUESTS if live else "predictions"
+        )
         cursor.register("performance_rows", _arrow(use_case, rows))
         try:
             written = replace_windows(
-                lake, cursor, table, "FROM performance_rows",
-                time="window_at", calendar=use_case.calendar, stretch=stretch, commit=commit,
+                lake, cursor, table, "FROM performance_rows", time="window_at",
+                calendar=use_case.calendar, stretch=stretch, commit=commit, basis=basis,
             )  # fmt: skip
         finally:
             cursor.unregister("performance_rows")
-    return PerformanceRun(written.snapshot, found, skipped)
+        return PerformanceRun(written.snapshot, found, skipped)
+
+    return compute_windows(lake, use_case, table.name, stretch, compute)
+
+
+def _reported(
+    use_case: UseCase,
+    stretch: Window,
+    frame: pd.DataFrame,
+    kept: Mapping[datetime, list[Row]],
+    now: datetime,
+    snapshot: int,
+    source: str,
+) -> tuple[dict[Window, Performance], dict[Window, PlatformError], list[Row]]:
+    """What each window says, why others say nothing, and the rows of both revisions.
+
+    kept: rows of the first revision that are stored; source: table that `frame` was predicted in.
+    """
+    windows = list(use_case.calendar.windows(stretch))
+    found: dict[Window, Performance] = {}
+    skipped: dict[Window, PlatformError] = {}
+    rows: list[Row] = []
+    for window, part in split_by_window(frame, windows):
+        first = kept.get(window.start.astimezone(UTC), [])
+        try:
+            current = _measured(use_case, window, part, now, source)
+        except (EmptyPartition, LabelsNotArrived) as error:
+            skipped[window] = error
+            rows += first
+            continue
+        found[window] = current
+        due = use_case.label.horizon.after(window.end, use_case.calendar.timezone)
+        if not _is_final(first, due) or _is_of_others(first, current):
+            then = measure_window(use_case, part, min(now, due), current)
+            first = list(_rows(use_case, window, "first", then, snapshot))
+        rows += [*first, *_rows(use_case, window, "current", current, snapshot)]
+    if len(windows) == 1 and skipped:
+        raise skipped[windows[0]]
+    return found, skipped, rows
 
 
 def _labelled_predictions(

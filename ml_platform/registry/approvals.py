@@ -3,14 +3,19 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import duckdb
+
 from ml_platform.errors import AnswerRefused, TableNotFound
 from ml_platform.registry.mirrors import point_alias
 from ml_platform.registry.models import Registry
 from ml_platform.registry.promotions import Promotion, history, latest_decision, record
 from ml_platform.registry.reigns import reigns
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Commit, Lake
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Basis, Commit, Lake, begin_again, read_of
 from ml_platform.storage.tables import WINDOW_START, naive_utc
+
+LAST_MOMENT = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def waiting(lake: Lake, use_case: UseCase) -> list[Promotion]:
@@ -38,27 +43,34 @@ def answer(
     Raises AnswerRefused where the version does not wait, somebody answered first, or the champion
     is not the one that it was compared with.
     """
-    decisions = history(lake, use_case)
-    asked = latest_decision(decisions, version)
-    if asked is None or asked.decision != "waiting":
-        raise AnswerRefused(_why_not(lake, use_case, version, asked))
-    since = asked.effective_from
-    if approve:
-        _require_same_champion(use_case, decisions, asked)
-        since = _first_unpredicted(lake, use_case, since)
-    given = replace(
-        asked,
-        effective_from=since,
-        decided_at=datetime.now(UTC),
-        decided_by=decided_by,
-        decision="promoted" if approve else "refused",
-        reason=reason,
-    )
-    if not record(lake, use_case, given, commit, seen=len(decisions)):
-        latest = latest_decision(history(lake, use_case), version)
-        raise AnswerRefused(_why_not(lake, use_case, version, latest))
+
+    def decide(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Promotion:
+        decisions = history(lake, use_case)
+        asked = latest_decision(decisions, version)
+        if asked is None or asked.decision != "waiting":
+            raise AnswerRefused(_why_not(lake, use_case, version, asked))
+        since = asked.effective_from
+        if approve:
+            _require_same_champion(use_case, decisions, asked)
+            # Until the answer is committed nobody may predict with the old champion after it.
+            basis = basis.also(read_of(use_case, "predictions", Window(since, LAST_MOMENT)))
+            since = _first_unpredicted(lake, use_case, since)
+        given = replace(
+            asked,
+            effective_from=since,
+            decided_at=datetime.now(UTC),
+            decided_by=decided_by,
+            decision="promoted" if approve else "refused",
+            reason=reason,
+        )
+        if not record(lake, use_case, given, commit, seen=len(decisions), basis=basis):
+            latest = latest_decision(history(lake, use_case), version)
+            raise AnswerRefused(_why_not(lake, use_case, version, latest))
+        return given
+
+    answered = begin_again(lake, use_case, (), f"answering about version {version}", decide)
     point_alias(lake, registry, use_case)
-    return given
+    return answered
 
 
 def _why_not(lake: Lake, use_case: UseCase, version: int, latest: Promotion | None) -> str:

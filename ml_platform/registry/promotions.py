@@ -11,7 +11,7 @@ from ml_platform.errors import ModelNotFound, NoChampion, TableNotFound
 from ml_platform.registry.models import Registry
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Commit, Lake, Table
+from ml_platform.storage import Basis, Commit, Lake, Table
 from ml_platform.storage.tables import ensure_table
 
 CHAMPION = "champion"
@@ -65,12 +65,14 @@ def record(
     commit: Commit,
     *,
     seen: int | None = None,
+    basis: Basis | None = None,
 ) -> bool:
     """Append one decision, in one transaction; whether it was appended.
 
     A version is decided about once, and once more where it was found to wait: of two who answer
     at the same time the second finds it answered. Rolled back is often.
     seen: how many decisions this one takes into account; nothing is appended where there are more.
+    basis: what the decision rests on; InputsChanged where that holds no more.
     It is stored as decided after all decisions before it, also where the clock has gone back.
     """
     table = promotions_table(use_case)
@@ -93,6 +95,8 @@ def record(
     made = f"SELECT decision FROM {table.sql} WHERE version = ? AND decision <> 'rolled back'"
 
     def work(cursor: duckdb.DuckDBPyConnection) -> bool:
+        if basis is not None:
+            basis.require(cursor)
         decided = [row[0] for row in cursor.execute(made, [promotion.version]).fetchall()]
         # Looked at here, in the transaction: what was read before it may be out of date.
         is_answer = decided == ["waiting"] and promotion.decision != "waiting"

@@ -10,7 +10,7 @@ import duckdb
 from ml_platform.errors import RolloutRefused, TableNotFound
 from ml_platform.registry.promotions import champion_if_any, history
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Commit, Lake, Table
+from ml_platform.storage import Basis, Commit, Lake, Read, Table, begin_again
 from ml_platform.storage.tables import ensure_table
 
 Mode = Literal["shadow", "canary", "ended"]
@@ -54,14 +54,10 @@ def decide_rollout(lake: Lake, use_case: UseCase, rollout: Rollout, commit: Comm
     """
     if rollout.mode == "canary" and not 0 < rollout.share <= 1:
         raise RolloutRefused(f"share {rollout.share:g} should be above 0 and at most 1")
-    champion = champion_if_any(history(lake, use_case), datetime.now(UTC))
-    if rollout.mode != "ended" and rollout.version == champion:
-        raise RolloutRefused(
-            f"{use_case.name}: version {rollout.version} serves already; try another one beside it"
-        )
     table = rollouts_table(use_case)
 
-    def work(cursor: duckdb.DuckDBPyConnection) -> Rollout:
+    def work(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Rollout:
+        basis.require(cursor)
         tried = tried_now(_read(cursor, table.sql))
         if rollout.mode == "ended" and (tried is None or tried.version != rollout.version):
             raise RolloutRefused(f"{use_case.name}: version {rollout.version} is not being tried")
@@ -78,9 +74,18 @@ def decide_rollout(lake: Lake, use_case: UseCase, rollout: Rollout, commit: Comm
         )
         return rollout
 
-    with lake.cursor() as cursor:
+    def decide(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Rollout:
+        champion = champion_if_any(history(lake, use_case), datetime.now(UTC))
+        if rollout.mode != "ended" and rollout.version == champion:
+            raise RolloutRefused(
+                f"{use_case.name}: version {rollout.version} serves already; try another one "
+                "beside it"
+            )
         ensure_table(lake, cursor, table, commit, partitioned=False)
-        return lake.transact(cursor, commit, work)
+        return lake.transact(cursor, commit, lambda transaction: work(transaction, basis))
+
+    what = f"the rollout of version {rollout.version}"
+    return begin_again(lake, use_case, [Read("promotions")], what, decide)
 
 
 def rollouts(lake: Lake, use_case: UseCase) -> list[Rollout]:

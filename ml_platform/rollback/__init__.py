@@ -1,7 +1,7 @@
 """Let an earlier version serve again, and make again exactly what the later ones had written."""
 
 from ml_platform.rollback.affected import Affected, Step, affected_by
-from ml_platform.rollback.plan import Plan, plan_rollback, roll_back
+from ml_platform.rollback.plan import Plan, after_decision, plan_rollback, roll_back
 from ml_platform.rollback.remake import Remade, remake
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Remade",
     "Step",
     "affected_by",
+    "after_decision",
     "plan_rollback",
     "remake",
     "roll_back",

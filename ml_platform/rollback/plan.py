@@ -1,7 +1,7 @@
 """A rollback as it is shown before it is done, and the doing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ml_platform.errors import RollbackRefused
@@ -112,6 +112,12 @@ def roll_back(
         )
     point_alias(lake, registry, use_case)
     return plan.promotion
+
+
+def after_decision(lake: Lake, use_case: UseCase, plan: Plan) -> Plan:
+    """The plan once it is in the history: what the replaced version wrote since it was made too."""
+    since = plan.promotion.effective_from
+    return replace(plan, affected=affected_by(lake, use_case, history(lake, use_case), since))
 
 
 def _first_from(use_case: UseCase, moment: datetime) -> datetime:

@@ -15,7 +15,15 @@ from ml_platform.features import assemble, entity_types, split_by_window
 from ml_platform.registry import ModelVersion, Registry, champions_of, is_row_wise, predict
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Commit, Lake, Table, Written, replace_windows
+from ml_platform.storage import (
+    Basis,
+    Commit,
+    Lake,
+    Table,
+    Written,
+    compute_windows,
+    replace_windows,
+)
 
 
 @dataclass(frozen=True)
@@ -61,16 +69,30 @@ def score(
     The champion of a window is the one whose promotion was effective when the window began.
     Windows before the first promotion, and windows without examples, are skipped with a reason.
     """
+
+    def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> ScoreReport:
+        return _scored(lake, cursor, registry, use_case, stretch, commit, basis)
+
+    return compute_windows(lake, use_case, "predictions", stretch, compute)
+
+
+def _scored(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    registry: Registry,
+    use_case: UseCase,
+    stretch: Window,
+    commit: Commit,
+    basis: Basis,
+) -> ScoreReport:
     champions, lacking = champions_of(lake, use_case, stretch)
     if not champions:
         return ScoreReport(None, skipped=lacking)
     windows = list(champions)
     scored_stretch = Window(windows[0].start, windows[-1].end)
-    with lake.cursor(use_case.timezone) as cursor:
-        snapshot = lake.snapshot(cursor)
-        frame = assemble(cursor, lake, use_case, scored_stretch, snapshot)
-        scored = stamped(registry, use_case, frame, champions, snapshot)
-        written = _write(lake, cursor, use_case, scored, scored_stretch, commit)
+    frame = assemble(cursor, lake, use_case, scored_stretch, basis.snapshot)
+    scored = stamped(registry, use_case, frame, champions, basis.snapshot)
+    written = _write(lake, cursor, use_case, scored, scored_stretch, commit, basis)
     empty = {
         window: EmptyPartition(f"{use_case.name} has no examples in {window}")
         for window in champions
@@ -135,6 +157,7 @@ def _write(
     scored: pd.DataFrame,
     stretch: Window,
     commit: Commit,
+    basis: Basis,
 ) -> Written:
     table = predictions_table(use_case)
     cursor.register("scored", scored)
@@ -142,6 +165,7 @@ def _write(
         return replace_windows(
             lake, cursor, table, "FROM scored",
             time="event_time", calendar=use_case.calendar, stretch=stretch, commit=commit,
+            basis=basis,
         )  # fmt: skip
     finally:
         cursor.unregister("scored")

@@ -1,6 +1,6 @@
 """Ingest what has landed: rows that keep the contract into the source, the others to quarantine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,7 +8,7 @@ import duckdb
 
 from ml_platform.errors import FileRefused, LandingError
 from ml_platform.sources.corrections import Stored, mark_superseded
-from ml_platform.sources.ingestions import remember_files, remember_table
+from ml_platform.sources.ingestions import Held, held_files, held_states, remember
 from ml_platform.sources.intake import number_files, take_in
 from ml_platform.sources.landing import (
     LandingFile,
@@ -21,12 +21,21 @@ from ml_platform.sources.landing import (
 )
 from ml_platform.sources.listing import landing_folder, list_landing
 from ml_platform.sources.table_rows import SourceTable
-from ml_platform.sources.tables import quarantine_table, source_table
+from ml_platform.sources.tables import ingestions_table, quarantine_table, source_table
 from ml_platform.sources.unfinished import unfinished
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Commit, Lake, Replacement, Written, replace_together
+from ml_platform.storage import (
+    Basis,
+    Commit,
+    Lake,
+    Replacement,
+    Written,
+    compute_windows,
+    keep_few_files,
+    replace_together,
+)
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
@@ -77,50 +86,67 @@ def ingest(
     Raises LandingError where no file has ever landed, landing cannot be listed or a table cannot be
     read, LakeError where its database cannot be opened.
     """
-    if use_case.sources[source].table:
-        return _ingest_table(lake, use_case, source, stretch, commit)
-    with lake.cursor(use_case.timezone) as cursor:
-        index = read_index(lake, cursor, use_case, source)
-        listed = list_landing(lake, use_case, source)
-        if now is not None:
-            fresh = [file for file in listed if not index.knows(file)]
-            left = unfinished(lake.settings, use_case.sources[source], fresh, now)
-            listed = [file for file in listed if file.name not in left]
-        present = identify(cursor, use_case, source, listed, index)
-        # What the service writes need not be there: perhaps nobody has asked it yet.
-        if not present and not index.versions and source not in LOGGED_SOURCES:
-            files = use_case.sources[source].files
-            raise LandingError(
-                f"{use_case.name}/{source}: no file matches '{files}' in "
-                f"{landing_folder(lake, use_case)}; land one there, or correct "
-                f"`sources.{source}.files` or the landing folder"
-            )
-        starts = {naive_utc(w.start): w for w in use_case.calendar.windows(stretch)}
-        stored = Stored(lake, cursor, use_case, source, stretch)
-        stored_files = stored.files()
-        number_files(cursor, present, index, stored_files)
-        create_notes(cursor, use_case)
-        for file in present:
-            if index.of(file) is not None and not index.knows(file):
-                note(cursor, source, file)
-        wanted = [file for file in present if _is_wanted(file, index, starts)]
-        taken = take_in(cursor, use_case, source, wanted, index, stretch)
-        write_notes(lake, cursor, use_case, commit)
-        refused = {
-            **{f.name: FileRefused(f.name, e) for f in present if (e := _known_error(f, index))},
-            **taken.refused,
-        }
-        stored.keep(stored_files - {file.name for file in present if file.name not in refused})
-        landed = _count_landed(cursor)
-        files_read = _count_files(cursor, present)
-        mark_superseded(cursor, use_case.sources[source])
-        rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit)
-        remember_files(lake, cursor, use_case, source, present, set(starts), rows.snapshot, commit)
-        snapshot = lake.snapshot(cursor)
+    is_table = bool(use_case.sources[source].table)
+
+    def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> IngestReport:
+        if is_table:
+            return _ingest_table(lake, cursor, use_case, source, stretch, commit, basis)
+        return _ingest_files(lake, cursor, use_case, source, stretch, commit, basis, now)
+
+    return compute_windows(lake, use_case, source, stretch, compute)
+
+
+def _ingest_files(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    stretch: Window,
+    commit: Commit,
+    basis: Basis,
+    now: datetime | None,
+) -> IngestReport:
+    index = read_index(lake, cursor, use_case, source)
+    # Listed after the basis was taken: whoever ingested a file that is not listed came later.
+    listed = list_landing(lake, use_case, source)
+    if now is not None:
+        fresh = [file for file in listed if not index.knows(file)]
+        left = unfinished(lake.settings, use_case.sources[source], fresh, now)
+        listed = [file for file in listed if file.name not in left]
+    present = identify(cursor, use_case, source, listed, index)
+    # What the service writes need not be there: perhaps nobody has asked it yet.
+    if not present and not index.versions and source not in LOGGED_SOURCES:
+        files = use_case.sources[source].files
+        raise LandingError(
+            f"{use_case.name}/{source}: no file matches '{files}' in "
+            f"{landing_folder(lake, use_case)}; land one there, or correct "
+            f"`sources.{source}.files` or the landing folder"
+        )
+    starts = {naive_utc(w.start): w for w in use_case.calendar.windows(stretch)}
+    stored = Stored(lake, cursor, use_case, source, stretch)
+    stored_files = stored.files()
+    number_files(cursor, present, index, stored_files)
+    create_notes(cursor, use_case)
+    for file in present:
+        if index.of(file) is not None and not index.knows(file):
+            note(cursor, source, file)
+    wanted = [file for file in present if _is_wanted(file, index, starts)]
+    taken = take_in(cursor, use_case, source, wanted, index, stretch)
+    write_notes(lake, cursor, use_case, commit)
+    refused = {
+        **{f.name: FileRefused(f.name, e) for f in present if (e := _known_error(f, index))},
+        **taken.refused,
+    }
+    stored.keep(stored_files - {file.name for file in present if file.name not in refused})
+    landed = _count_landed(cursor)
+    files_read = _count_files(cursor, present)
+    mark_superseded(cursor, use_case.sources[source])
+    held = held_files(lake, cursor, use_case, source, present, set(starts))
+    rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held)
     return _report(
         use_case,
         stretch,
-        snapshot,
+        lake.snapshot(cursor),
         landed,
         rows,
         quarantined,
@@ -131,16 +157,20 @@ def ingest(
 
 
 def _ingest_table(
-    lake: Lake, use_case: UseCase, source: str, stretch: Window, commit: Commit
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    stretch: Window,
+    commit: Commit,
+    basis: Basis,
 ) -> IngestReport:
-    with lake.cursor(use_case.timezone) as cursor:
-        states = SourceTable(lake, cursor, use_case, source).take_in(stretch)
-        landed = _count_landed(cursor)
-        mark_superseded(cursor, use_case.sources[source])
-        rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit)
-        remember_table(lake, cursor, use_case, source, states, rows.snapshot, commit)
-        snapshot = lake.snapshot(cursor)
-    return _report(use_case, stretch, snapshot, landed, rows, quarantined)
+    states = SourceTable(lake, cursor, use_case, source).take_in(stretch)
+    landed = _count_landed(cursor)
+    mark_superseded(cursor, use_case.sources[source])
+    held = held_states(lake, cursor, use_case, source, states)
+    rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held)
+    return _report(use_case, stretch, lake.snapshot(cursor), landed, rows, quarantined)
 
 
 def _report(
@@ -202,6 +232,8 @@ def _write(
     source: str,
     stretch: Window,
     commit: Commit,
+    basis: Basis,
+    held: Sequence[Held],
 ) -> tuple[Written, Written]:
     table = source_table(use_case, source)
     of_file = "f.name AS _file, r.__row AS _row"
@@ -229,5 +261,8 @@ def _write(
         calendar=use_case.calendar,
         stretch=stretch,
         commit=commit,
+        basis=basis,
+        alongside=lambda transaction, number: remember(transaction, use_case, held, number),
     )
+    keep_few_files(lake, cursor, ingestions_table(use_case), commit)
     return written[0], written[1]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import duckdb
 
@@ -10,7 +11,17 @@ from ml_platform.sources.landing import LandingFile, read_index
 from ml_platform.sources.table_rows import WindowState
 from ml_platform.sources.tables import ingestions_table, landings_table
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Commit, Lake, append
+from ml_platform.storage import Lake, insert
+
+
+class Held(NamedTuple):
+    """A version of a file, or a state of a table, that a window holds the rows of."""
+
+    source: str
+    file: str
+    fingerprint: str
+    window_start: datetime
+    """In UTC without an offset."""
 
 
 def read_ingested(
@@ -59,19 +70,17 @@ def ingested_files(
     return frozenset(name for (name,) in rows)
 
 
-def remember_files(
+def held_files(
     lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     source: str,
     present: list[LandingFile],
     starts: set[datetime],
-    snapshot: int,
-    commit: Commit,
-) -> None:
-    """Note which versions of files the windows hold now, so that they are asked for once.
+) -> list[Held]:
+    """Which versions of files the windows are about to hold, where that is not known yet.
 
-    starts: of the windows that were ingested.
+    starts: of the windows that are ingested.
     """
     index = read_index(lake, cursor, use_case, source)
     ingested = read_ingested(lake, cursor, use_case, source)
@@ -79,51 +88,48 @@ def remember_files(
     for name, start in ingested:
         if start in starts:
             before.setdefault(name, set()).add(start)
-    held = [
-        (source, file.name, file.fingerprint, start, snapshot)
+    return [
+        Held(source, file.name, file.fingerprint, start)
         for file in present
         if (known := index.of(file)) and not known.error
         for start in (known.window_starts & starts) | before.get(file.name, set())
         if ingested.get((file.name, start), ("", 0))[0] != file.fingerprint
     ]
-    _write(lake, cursor, use_case, held, commit)
 
 
-def remember_table(
+def held_states(
     lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     source: str,
     states: Mapping[datetime, WindowState],
-    snapshot: int,
-    commit: Commit,
-) -> None:
-    """Note which states of a table's rows the windows hold now, by start of window."""
+) -> list[Held]:
+    """Which states of a table's rows, by start of window, the windows are about to hold."""
     table = use_case.sources[source].table
     ingested = read_ingested(lake, cursor, use_case, source)
-    held = [
-        (source, table, state.fingerprint, start, snapshot)
+    return [
+        Held(source, table, state.fingerprint, start)
         for start, state in states.items()
         if ingested.get((table, start), ("", 0))[0] != state.fingerprint
         and (state.mark or (table, start) in ingested)
     ]
-    _write(lake, cursor, use_case, held, commit)
 
 
-def _write(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    held: list[tuple[str, str, str, datetime, int]],
-    commit: Commit,
-) -> None:
+def remember(
+    transaction: duckdb.DuckDBPyConnection, use_case: UseCase, held: Sequence[Held], snapshot: int
+) -> bool:
+    """Note what windows hold from a snapshot on, in the transaction that makes it so.
+
+    What is noted is not asked for again. Returns whether there was anything to note.
+    """
     if held:
         columns = [list(column) for column in zip(*held, strict=True)]
-        cursor.execute(
+        transaction.execute(
             """CREATE OR REPLACE TEMP TABLE __ingestions AS SELECT
             unnest(?::VARCHAR[]) AS source, unnest(?::VARCHAR[]) AS file,
             unnest(?::VARCHAR[]) AS fingerprint, unnest(?::TIMESTAMP[]) AS window_start,
-            unnest(?::BIGINT[]) AS snapshot""",
-            columns,
+            ?::BIGINT AS snapshot""",
+            [*columns, snapshot],
         )
-        append(lake, cursor, ingestions_table(use_case), "FROM temp.__ingestions", commit)
+        insert(transaction, ingestions_table(use_case), "FROM temp.__ingestions")
+    return bool(held)

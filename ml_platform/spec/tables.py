@@ -16,6 +16,12 @@ from ml_platform.spec.use_case import (
 from ml_platform.spec.windows import Window
 
 MONITORING = ("drift_report", "performance_report")
+BY_CHAMPION = {
+    "predictions": "model_version",
+    "drift_report": "reference_version",
+    "live_drift_report": "reference_version",
+}
+"""Tables that the champion of a window makes, and the column that says which it was."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,14 @@ def reads_of(use_case: UseCase, table: str) -> tuple[Reads, ...]:
         case "performance_report":
             return tuple(Reads(name, same, required=True) for name in ("predictions", "labels"))
     raise KeyError(table)
+
+
+def reads_itself(use_case: UseCase, table: str) -> bool:
+    """Whether a window's new rows depend on those that it holds already.
+
+    A source keeps rows whose file is gone, a performance report what was first reported.
+    """
+    return table in use_case.sources or table in {"performance_report", "live_performance_report"}
 
 
 def given_labels(use_case: UseCase) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The lake: attach it, replace partitions in one transaction, read at a snapshot."""
 
-from ml_platform.storage.appending import append
+from ml_platform.storage.appending import append, insert, keep_few_files
 from ml_platform.storage.attaching import attach_database
+from ml_platform.storage.basis import Basis, Read, begin_again, compute_windows, read_of
 from ml_platform.storage.lake import Commit, Lake
 from ml_platform.storage.replacement import (
     Replacement,
@@ -12,13 +13,20 @@ from ml_platform.storage.replacement import (
 from ml_platform.storage.tables import Table
 
 __all__ = [
+    "Basis",
     "Commit",
     "Lake",
+    "Read",
     "Replacement",
     "Table",
     "Written",
     "append",
     "attach_database",
+    "begin_again",
+    "compute_windows",
+    "insert",
+    "keep_few_files",
+    "read_of",
     "replace_together",
     "replace_windows",
 ]

@@ -1,9 +1,11 @@
 """Tables without windows that are only ever added to."""
 
+from dataclasses import replace
+
 import duckdb
 
 from ml_platform.spec.queries import literal, quote
-from ml_platform.storage.lake import Commit, Lake
+from ml_platform.storage.lake import METADATA, Commit, Lake
 from ml_platform.storage.tables import Table, evolve
 
 MOST_FILES_A_TABLE = 64
@@ -17,15 +19,24 @@ def append(
 
     query yields `table.columns` by name.
     """
+    lake.transact(cursor, commit, lambda transaction: insert(transaction, table, query))
+    keep_few_files(lake, cursor, table, commit)
+
+
+def insert(transaction: duckdb.DuckDBPyConnection, table: Table, query: str) -> None:
+    """Add rows within a transaction; `keep_few_files` is to be called after it."""
     names = ", ".join(quote(column) for column in table.columns)
     order = ", ".join(quote(column) for column in table.order)
+    evolve(transaction, table, partitioned=False)
+    transaction.execute(
+        f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM ({query}) ORDER BY {order}"
+    )
 
-    def work(transaction: duckdb.DuckDBPyConnection) -> int:
-        evolve(transaction, table, partitioned=False)
-        transaction.execute(
-            f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM ({query}) ORDER BY {order}"
-        )
-        return _count_files(transaction, table)
+
+def keep_few_files(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, table: Table, commit: Commit
+) -> None:
+    """Merge the files of a table without partitions once they are many."""
 
     def merge(transaction: duckdb.DuckDBPyConnection) -> None:
         # Rows keep the snapshots that they came with, unlike those that are written anew.
@@ -34,13 +45,17 @@ def append(
             f"schema => {literal(table.schema)})"
         )
 
-    if lake.transact(cursor, commit, work) >= MOST_FILES_A_TABLE:
-        lake.transact(cursor, commit, merge)
+    if _count_files(cursor, table) >= MOST_FILES_A_TABLE:
+        # What is written along belongs to the rows, which are there.
+        lake.transact(cursor, replace(commit, also=None), merge)
 
 
-def _count_files(transaction: duckdb.DuckDBPyConnection, table: Table) -> int:
-    row = transaction.execute(
-        "SELECT count(*) FROM ducklake_list_files('lake', ?, schema => ?)",
-        [table.name, table.schema],
+def _count_files(cursor: duckdb.DuckDBPyConnection, table: Table) -> int:
+    row = cursor.execute(
+        f"""SELECT count(*) FROM {METADATA}.ducklake_data_file f
+        JOIN {METADATA}.ducklake_table t ON t.table_id = f.table_id
+        JOIN {METADATA}.ducklake_schema s ON s.schema_id = t.schema_id
+        WHERE f.end_snapshot IS NULL AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL
+        AND s.schema_name = {literal(table.schema)} AND t.table_name = {literal(table.name)}"""
     ).fetchone()
     return int(row[0]) if row else 0

@@ -1,6 +1,6 @@
 """Replace windows of tables; readers see whole old windows or whole new ones."""
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -9,6 +9,7 @@ import duckdb
 from ml_platform.errors import DuplicateRows, LakeError
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.windows import Calendar, Window
+from ml_platform.storage.basis import Basis
 from ml_platform.storage.comparison import window_prints, windows_apart
 from ml_platform.storage.lake import Commit, Lake
 from ml_platform.storage.tables import WINDOW_START, Table, evolve, naive_utc
@@ -55,18 +56,20 @@ def replace_windows(
     calendar: Calendar,
     stretch: Window,
     commit: Commit,
+    basis: Basis | None = None,
 ) -> Written:
     """Make the windows of `stretch` hold exactly the rows of `query`, in one transaction.
 
     query yields `table.columns`; its column `time` decides the window of a row. Windows whose rows
     are the same as before, stamps aside, are not touched, so that writing twice changes nothing.
     The table is created, or given the columns it lacks, in the same transaction.
+    basis: what the query was made from; None where that is nothing of the lake.
     Raises LakeError for a row outside the stretch or a column whose type changed, DuplicateRows for
-    two rows of one window with the same `table.order`, CommitConflict.
+    two rows of one window with the same `table.order`, InputsChanged, CommitConflict.
     """
     replacement = Replacement(table, query, time)
     (written,) = replace_together(
-        lake, cursor, [replacement], calendar=calendar, stretch=stretch, commit=commit
+        lake, cursor, [replacement], calendar=calendar, stretch=stretch, commit=commit, basis=basis
     )
     return written
 
@@ -79,8 +82,14 @@ def replace_together(
     calendar: Calendar,
     stretch: Window,
     commit: Commit,
+    basis: Basis | None = None,
+    alongside: Callable[[duckdb.DuckDBPyConnection, int], bool] = lambda transaction, number: False,
 ) -> tuple[Written, ...]:
-    """Replace the windows of several tables in one transaction, each as `replace_windows` does."""
+    """Replace the windows of several tables in one transaction, each as `replace_windows` does.
+
+    alongside: writes more in the transaction, given the number that its snapshot will have, and
+    says whether it wrote.
+    """
     windows = {naive_utc(window.start): window for window in calendar.windows(stretch)}
     if not windows:
         raise LakeError(f"{stretch} ends before the first partition, {calendar.start.isoformat()}")
@@ -89,10 +98,13 @@ def replace_together(
 
     def work(transaction: duckdb.DuckDBPyConnection) -> tuple[Written, ...]:
         snapshot = lake.snapshot(transaction)
+        if basis is not None:
+            basis.require(transaction)
         evolved = [evolve(transaction, each.table) for each in replacements]
         outcomes = [_replace(transaction, each, name, bounds) for name, each in staged.items()]
         # Snapshots are numbered one by one, and a commit that would not be the next one fails.
         wrote = any(evolved) or any(changed for _, changed in outcomes)
+        wrote = alongside(transaction, snapshot + 1) or wrote
         return tuple(
             Written(
                 snapshot=snapshot + 1 if wrote else snapshot,
@@ -108,7 +120,7 @@ def replace_together(
     try:
         for name, each in staged.items():
             _stage(cursor, each, name, windows, bounds)
-        return lake.transact(cursor, commit, work)
+        return lake.transact(cursor, basis.stamp(commit) if basis else commit, work)
     finally:
         for name in staged:
             cursor.execute(f"DROP TABLE IF EXISTS temp.{name}")

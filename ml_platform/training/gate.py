@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import duckdb
 import pandas as pd
 
 from ml_platform.registry import (
@@ -16,7 +17,7 @@ from ml_platform.registry import (
     record,
 )
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Commit, Lake
+from ml_platform.storage import Basis, Commit, Lake, Read, begin_again
 from ml_platform.training.training_set import labelled
 from ml_platform.training.verdict import Verdict, judge, judged_stretch
 from ml_platform.training.verdict_picture import draw_verdict
@@ -49,9 +50,29 @@ def decide(
     `retrain.approval` is required, one that passes waits for a person instead of being promoted.
     A version is decided about once: asking again returns the decision.
     """
+
+    def attempt(_: duckdb.DuckDBPyConnection, basis: Basis) -> Decided:
+        return _decided(lake, registry, use_case, version, commit, decided_by, basis)
+
+    # Decided against the champion of that moment: another decision meanwhile asks for another look.
+    decided = begin_again(
+        lake, use_case, [Read("promotions")], f"deciding about version {version}", attempt
+    )
+    point_alias(lake, registry, use_case)
+    return decided
+
+
+def _decided(
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    version: int,
+    commit: Commit,
+    decided_by: str,
+    basis: Basis,
+) -> Decided:
     decisions = history(lake, use_case)
     if made := latest_decision(decisions, version):
-        point_alias(lake, registry, use_case)
         return Decided(made)
     challenger = registry.load(use_case, version)
     serving = champion_if_any(decisions, challenger.cutoff)
@@ -67,11 +88,9 @@ def decide(
         reason=verdict.reason,
         figures=verdict.figures,
     )
-    if record(lake, use_case, promotion, commit):
-        point_alias(lake, registry, use_case)
+    if record(lake, use_case, promotion, commit, basis=basis):
         return Decided(promotion, verdict, draw_verdict(use_case, verdict))
     # Another process has decided in the meantime; its decision is the one that counts.
-    point_alias(lake, registry, use_case)
     return Decided(latest_decision(history(lake, use_case), version) or promotion)
 
 
