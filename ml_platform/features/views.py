@@ -204,6 +204,12 @@ def windows_sql(use_case: UseCase, stretch: Window) -> str:
     )
 
 
+def since_sql(use_case: UseCase, moment: datetime) -> str:
+    """Predicate on `window_start` that keeps the files from the window of a moment on."""
+    first = use_case.calendar.window_at(moment).start
+    return f"{WINDOW_START} >= TIMESTAMP {literal(str(naive_utc(first)))}"
+
+
 def instant(moment: datetime) -> str:
     """A SQL literal of a moment, whatever the session's time zone."""
     return f"TIMESTAMPTZ {literal(moment.isoformat())}"
