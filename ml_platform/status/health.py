@@ -13,7 +13,7 @@ from ml_platform.monitoring.latest import Latest, latest_drift, latest_performan
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
 from ml_platform.registry import Promotion, history, reigns, waiting
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Lake
+from ml_platform.storage import Lake, require_calendar
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,11 @@ class Health:
 def read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
     """Look at everything that is known of a use case.
 
-    Raises LakeError, also where its tables were written by older code and lack a column.
+    Raises LakeError, also where its tables were written by older code and lack a column, and
+    CalendarChanged where they were written by another calendar.
     """
+    with lake.cursor() as cursor:
+        require_calendar(cursor, use_case.name, use_case.calendar)
     try:
         return _read_health(lake, use_case, now)
     except duckdb.Error as error:
