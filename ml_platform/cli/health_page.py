@@ -140,6 +140,9 @@ def _rows(health: "Health") -> Iterator[Row]:
     yield from (("tables" if not index else "", text) for index, text in enumerate(_tables(health)))
     for p in health.approvals:
         yield "approval", f"[{BAD}]version {p.version} waits[/] since {_moment(case, p.decided_at)}"
+    for index, difference in enumerate(health.mirrors):
+        hint = "" if difference.problem else f" [{DIM}]the next command on it repairs that[/]"
+        yield "" if index else "mirrors", f"[{BAD}]{escape(str(difference))}[/]{hint}"
     alerts = health.alerts
     if not alerts:
         yield "alerts", f"[{GOOD}]none[/]"

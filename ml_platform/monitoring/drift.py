@@ -167,7 +167,7 @@ def report_drift(
         }
         return DriftRun(written.snapshot, found, {**lacking, **empty})
 
-    return compute_windows(lake, use_case, table.name, stretch, compute)
+    return compute_windows(lake, use_case, table.name, stretch, commit, compute)
 
 
 def is_failure(drifted: int, judged: int, limit: float) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ml_platform.errors import ModelNotFound
+from ml_platform.registry.aliases import read_alias
 from ml_platform.registry.artifacts import DIGESTED, read_model, write_model, write_origins
 from ml_platform.registry.tracking import (
     answering,
@@ -166,6 +167,10 @@ class Registry:
     def set_alias(self, use_case: UseCase, alias: str, version: int) -> None:
         """Point an MLflow alias at a version."""
         self._client.set_registered_model_alias(use_case.name, alias, str(version))
+
+    def alias(self, use_case: UseCase, alias: str) -> int | None:
+        """The version that an MLflow alias points to; None where it points to none."""
+        return read_alias(self.settings, use_case.name, alias)
 
     @_asks
     def tags(self, use_case: UseCase, version: int) -> dict[str, str]:

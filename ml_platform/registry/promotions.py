@@ -248,11 +248,3 @@ def _ends(rollback: Promotion, promotion: Promotion) -> bool:
         rollback.decided_at > promotion.decided_at
         and rollback.effective_from <= promotion.effective_from
     )
-
-
-def point_alias(lake: Lake, registry: Registry, use_case: UseCase) -> None:
-    """Point MLflow's alias `champion` at the version that serves the newest event times."""
-    serving = [p for p in history(lake, use_case) if p.serves]
-    if serving:
-        newest = max(p.effective_from for p in serving)
-        registry.set_alias(use_case, CHAMPION, champion_at(serving, newest))

@@ -68,6 +68,15 @@ def health_document(health: Health) -> dict[str, Any]:
             for p in health.approvals
         ],
         "alerts": [_alert(alert) for alert in health.alerts],
+        "mirrors": [
+            {
+                "mirror": each.mirror,
+                "shows": each.holds,
+                "should": each.should,
+                "problem": each.problem,
+            }
+            for each in health.mirrors
+        ],
     }
 
 

@@ -11,7 +11,15 @@ from ml_platform.alerts.freshness import Freshness, is_over, read_freshness
 from ml_platform.errors import LakeError
 from ml_platform.monitoring.latest import Latest, latest_drift, latest_performance
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
-from ml_platform.registry import Promotion, history, reigns, waiting
+from ml_platform.registry import (
+    Difference,
+    Promotion,
+    Registry,
+    differences,
+    history,
+    reigns,
+    waiting,
+)
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake, require_calendar
 
@@ -66,6 +74,8 @@ class Health:
     """Partitions with rows that broke a contract, in order of source and time."""
     approvals: tuple[Promotion, ...]
     alerts: tuple[OpenAlert, ...]
+    mirrors: tuple[Difference, ...] = ()
+    """What shows something else than the lake: MLflow's alias, the online store."""
 
     @property
     def is_over(self) -> bool:
@@ -108,6 +118,7 @@ def _read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
         quarantine=tuple(read_quarantine(lake, use_case)),
         approvals=tuple(waiting(lake, use_case)),
         alerts=open_alerts(lake, use_case, now),
+        mirrors=tuple(differences(lake, Registry(lake.settings), use_case)),
     )
 
 

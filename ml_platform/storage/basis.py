@@ -139,6 +139,7 @@ def compute_windows(
     use_case: UseCase,
     table: str,
     computed: Window,
+    commit: Commit,
     compute: Callable[[duckdb.DuckDBPyConnection, Basis], T],
 ) -> T:
     """Call `compute` for a range of a table until none of its declared inputs changes meanwhile.
@@ -147,8 +148,13 @@ def compute_windows(
     """
     with lake.cursor() as cursor:
         require_calendar(cursor, use_case.name, use_case.calendar)
+
+    def attempt(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> T:
+        commit.begins(basis.snapshot)
+        return compute(cursor, basis)
+
     reads = _inputs(use_case, table, computed)
-    return begin_again(lake, use_case, reads, f"{use_case.name}/{table}", compute)
+    return begin_again(lake, use_case, reads, f"{use_case.name}/{table}", attempt)
 
 
 def _inputs(use_case: UseCase, table: str, computed: Window) -> tuple[Read, ...]:
