@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from definitions import build_definitions
-from ml_platform.errors import TrainingFailed
+from ml_platform.errors import SpecErrors, TrainingFailed
 from ml_platform.features import OnlineFeatures, assemble, open_online_store, publish_views
 from ml_platform.registry import Registry, predict
 from ml_platform.settings import Settings
@@ -138,12 +138,18 @@ def test_one_class_is_said(untrained: tuple[Lake, Registry, UseCase]) -> None:
         train(lake, registry, use_case, at(25), COMMIT, tags={})
 
 
-def test_one_partition_is_too_few_and_no_later_cutoff_is_asked_of_a_history_that_is_over(
+def test_few_partitions_are_too_few_and_no_later_cutoff_is_asked_of_a_history_that_is_over(
     untrained: tuple[Lake, Registry, UseCase],
 ) -> None:
     lake, registry, whole = untrained
-    use_case = edited(whole, "start: 2024-03-01", "start: 2024-03-01, end: 2024-03-02")
-    land(lake, use_case, trips(1, 1), days(1, 1))
-    with pytest.raises(TrainingFailed, match="nothing is left to fit on") as said:
-        train(lake, registry, use_case, at(2), COMMIT, tags={})
-    assert "shorten model.holdout, as the history ends at 2024-03-02" in str(said.value)
+    use_case = edited(whole, "start: 2024-03-01", "start: 2024-03-01, end: 2024-03-07")
+    land(lake, use_case, trips(1, 6), days(1, 6))
+    with pytest.raises(TrainingFailed, match="labelled rows to fit on") as said:
+        train(lake, registry, use_case, at(7), COMMIT, tags={})
+    assert "shorten model.holdout, as the history ends at 2024-03-07" in str(said.value)
+
+
+def test_a_history_that_is_all_holdout_is_a_mistake(tmp_path: Path) -> None:
+    whole = write_folder(tmp_path, "binary", name="bare")
+    with pytest.raises(SpecErrors, match="is all of the history, from 2024-03-01"):
+        edited(whole, "start: 2024-03-01", "start: 2024-03-01, end: 2024-03-02")

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from ml_platform.backfill import Recalendared
     from ml_platform.errors import PlatformError
     from ml_platform.features import Published
     from ml_platform.monitoring import DriftRun, PerformanceRun
@@ -86,6 +87,21 @@ def show_written(table: str, written: "Written") -> None:
         f"{table}: {sum(written.rows.values())} rows in {filled} of {len(written.rows)} "
         f"partitions; {len(written.changed)} changed"
     )
+
+
+def show_recalendared(case: "UseCase", done: "Recalendared") -> None:
+    """What was moved to other windows, and what is to be computed of them."""
+    if not done.before:
+        show_line(f"{case.name}: what is stored lies in the windows that it declares already")
+        return
+    show_line(f"{case.name}: the calendar was {done.before}")
+    for table, rows in sorted(done.moved.items()):
+        show_line(f"{table}: {rows} rows, all kept, lie in the new windows")
+    if done.dropped:
+        show_line(f"to be computed again: {', '.join(done.dropped)}")
+    # Files are read again: which window a broken row counts to is known from them alone.
+    publish = f"; ml-platform publish {case.name}" if case.model_views else ""
+    show_line(f"next: ml-platform backfill {case.name} --with-sources{publish}")
 
 
 def show_published(case: "UseCase", published: Mapping[str, "Published"]) -> None:

@@ -21,7 +21,7 @@ from ml_platform.registry import (
     waiting,
 )
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Lake
+from ml_platform.storage import Lake, require_calendar
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,11 @@ class Health:
 def read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
     """Look at everything that is known of a use case.
 
-    Raises LakeError, also where its tables were written by older code and lack a column.
+    Raises LakeError, also where its tables were written by older code and lack a column, and
+    CalendarChanged where they were written by another calendar.
     """
+    with lake.cursor() as cursor:
+        require_calendar(cursor, use_case.name, use_case.calendar)
     try:
         return _read_health(lake, use_case, now)
     except duckdb.Error as error:
