@@ -21,6 +21,8 @@ from benchmarks.result import Result
 
 NAMES = (
     "lake_partitions",
+    "overlaps",
+    "windows",
     "landing",
     "log_ingestion",
     "loading",

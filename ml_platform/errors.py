@@ -5,6 +5,7 @@ PlatformError
 ├── SpecErrors           several of them, found in one use case
 ├── LakeError
 │   ├── CommitConflict   other writers kept winning until the retries were used up
+│   ├── CalendarChanged  its windows were written by another calendar
 │   └── TableNotFound    nothing has been written to this table yet
 ├── OnlineStoreError     the online store cannot be reached, or refuses
 │   └── NotPublished     none of this feature view is in the online store yet
@@ -99,6 +100,10 @@ class SpecErrors(PlatformError):
 
 class LakeError(PlatformError):
     """The lake refused or failed."""
+
+
+class CalendarChanged(LakeError):
+    """The windows of a table were written by another calendar than the use case has now."""
 
 
 class CommitConflict(LakeError):

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from ml_platform.registry import Promotion, history
+from ml_platform.registry import Promotion, history, repair
 from ml_platform.rollback import Step, affected_by
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
-from resources import LakeResource, range_tags
+from resources import LakeResource, RegistryResource, range_tags
 
 TABLES = ("predictions", "drift_report", "performance_report")
 ROLLED_BACK = "rolled back"
@@ -59,11 +59,16 @@ def build_rollback(use_case: UseCase, settings: Settings) -> list[dg.SensorDefin
         # On in every deployment: it does nothing until a person has ordered a rollback.
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "After a rollback, makes again the predictions and reports that the replaced version "
+            "Repairs what mirrors the promotion history: MLflow's alias, the online store. After a "
+            "rollback, makes again the predictions and reports that the replaced version "
             "wrote: predictions first, then the reports that read them."
         ),
     )
-    def sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
+    def sensor(
+        context: dg.SensorEvaluationContext, lake: LakeResource, registry: RegistryResource
+    ) -> dg.SensorResult:
+        for difference in repair(lake.lake, registry.registry, use_case):
+            context.log.warning(str(difference))
         cursor = _Cursor.read(context.cursor)
         decisions = history(lake.lake, use_case)
         rollbacks = [p for p in decisions if p.decision == ROLLED_BACK]

@@ -37,6 +37,9 @@ class KeptModels:
     def set_alias(self, use_case: UseCase, alias: str, version: int) -> None:
         self.aliases[alias] = version
 
+    def alias(self, use_case: UseCase, alias: str) -> int | None:
+        return self.aliases.get(alias)
+
     def train(self, lake: Lake, use_case: UseCase, stretch: Window) -> int:
         """Keep a version whose reference are the labelled rows of a stretch."""
         version = len(self.versions) + 1

@@ -12,7 +12,7 @@ from ml_platform.access import Audit
 from ml_platform.registry import history
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
-from resources import RANGE_END, RANGE_START, LakeResource
+from resources import RANGE_END, RANGE_START, LakeResource, RegistryResource
 from sensors.rollback import TABLES, build_rollback
 from tests import trips_use_case as trips
 from tests.test_assets import Location, land_files
@@ -135,8 +135,9 @@ def test_one_that_waits_passes_the_check_and_the_old_champion_predicts(
 
 def evaluate(location: Location, cursor: str | None) -> dg.SensorResult:
     (sensor,) = build_rollback(location.use_case, location.settings)
+    resources = {"lake": LakeResource(), "registry": RegistryResource()}
     with dg.build_sensor_context(
-        cursor=cursor, sensor_name=sensor.name, resources={"lake": LakeResource()}
+        cursor=cursor, sensor_name=sensor.name, resources=resources
     ) as context:
         result = sensor(context)
     assert isinstance(result, dg.SensorResult)

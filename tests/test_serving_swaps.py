@@ -123,7 +123,7 @@ def test_a_look_that_fails_does_not_end_the_following(
 ) -> None:
     live = LiveVersions(deployment.lake, deployment.registry, [deployment.use_case])
     metrics = Metrics()
-    following = Following(live, deployment.lake, metrics, open_log())
+    following = Following(live, deployment.lake, deployment.registry, metrics, open_log())
     with monkeypatch.context() as patched:
 
         def away(*_: object) -> int:
@@ -169,7 +169,7 @@ def test_a_version_that_fails_takes_no_traffic_is_told_of_and_tried_again(
     decide(made, 1)
     live = LiveVersions(lake, made.registry, [case], retry_seconds=0.2)
     metrics = Metrics()
-    following = Following(live, lake, metrics, open_log())
+    following = Following(live, lake, made.registry, metrics, open_log())
     following.look()
 
     decide(made, 2)

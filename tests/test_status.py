@@ -99,7 +99,7 @@ def test_the_keys_of_the_json_stay(run: Run) -> None:
     found = document["use_cases"]["trips"]
     assert set(found) == {
         "use_case", "at", "timezone", "is_over", "tables", "champion", "drift", "performance",
-        "quarantine", "approvals", "alerts", "failing",
+        "quarantine", "approvals", "alerts", "mirrors", "failing",
     }  # fmt: skip
     tables = found["tables"]
     assert (tables["trips"]["newest"], tables["trips"]["late"] > 700) == ("2024-03-04", True)
@@ -117,6 +117,20 @@ def test_the_keys_of_the_json_stay(run: Run) -> None:
         "key", "kind", "severity", "title", "since", "told_at", "link",
     }  # fmt: skip
     assert alert["told_at"] is None
+
+
+def test_what_a_champion_was_trained_without_is_said(run: Run) -> None:
+    lake, use_case = Lake(Settings()), trips.write_folder(Settings().use_cases, "binary")
+    decided = datetime(2024, 4, 2, tzinfo=UTC)
+    promotion = Promotion(
+        8, trips.at(8), decided, "gate", "promoted", "better", left_out=("distance",)
+    )
+    record(lake, use_case, promotion, trips.COMMIT)
+    lake.close()
+    _, said, _ = run("status", "trips")
+    assert "trained without distance: no row fitted on had a value" in said
+    _, document, _ = run("status", "trips", "--json")
+    assert json.loads(document)["use_cases"]["trips"]["champion"]["trained_without"] == ["distance"]
 
 
 def test_alerts_lists_what_is_the_matter(run: Run) -> None:

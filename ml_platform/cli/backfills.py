@@ -63,7 +63,7 @@ def backfill(
     dry_run: bool,
 ) -> None:
     """Show what has to be done, and do it."""
-    use_case = platform.loaded.require(name)
+    use_case = platform.case(name)
     tables, stretch = asked.tables_in(use_case), asked.stretch_in(platform.lake, use_case)
     with Orchestrator(platform.settings.dagster_url) as dagster:
         runs = None
@@ -113,7 +113,7 @@ def _planned(
 
 def end(platform: Platform, name: str) -> None:
     """End every backfill of a use case that is under way."""
-    use_case = platform.loaded.require(name)
+    use_case = platform.case(name)
     with Orchestrator(platform.settings.dagster_url) as dagster:
         lock = platform.settings.root / "backfill.lock"
         ended = Runs(dagster, use_case, lock, platform.person).end(

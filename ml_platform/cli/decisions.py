@@ -33,7 +33,7 @@ def promote(
     from ml_platform.training import decide
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         if version is None:
             decisions = registry.history(platform.lake, case)
             version = registry.newest_undecided(platform.registry, case, decisions)
@@ -65,9 +65,7 @@ def approvals(
     from ml_platform.cli.platform import opened
 
     with opened() as platform:
-        loaded = platform.loaded
-        cases = [loaded.require(use_case)] if use_case else list(loaded.use_cases.values())
-        for case in cases:
+        for case in platform.cases(use_case):
             open_ones = registry.waiting(platform.lake, case)
             for promotion in open_ones:
                 decision_tables.show_comparison(case, promotion)
@@ -93,7 +91,7 @@ def _answer(use_case: str, version: int, *, approve: bool, reason: str) -> None:
     from ml_platform.cli.platform import opened
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         what = "approve" if approve else "reject"
         deed = platform.deed(what, case.name, f"version {version}", reason=reason)
         given = registry.answer(
@@ -129,7 +127,7 @@ def rollback(
     from ml_platform.rollback import after_decision, plan_rollback, roll_back
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         plan = plan_rollback(
             platform.lake, platform.registry, case, decided_by=platform.person, reason=reason,
             to=to, since=moment_of(case, since) if since else None, serving=serving,
@@ -162,7 +160,7 @@ def history(use_case: UseCaseName) -> None:
     from ml_platform.cli.platform import opened
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         printing.show_promotions(case, registry.history(platform.lake, case))
 
 

@@ -21,7 +21,7 @@ def train(
     from ml_platform.cli.platform import moment_of, opened
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         moment, tags = moment_of(case, cutoff), {"trained_by": platform.person}
         platform.audit("train", case.name, "model", cutoff=cutoff)
         report = training.train(
@@ -46,7 +46,7 @@ def reproduce(
     from ml_platform.cli.platform import opened, stretch_of
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         window = stretch_of(platform, case, partition, None)
         printing.show_reproduction(
             case, scoring.reproduce(platform.lake, platform.registry, case, window)
@@ -68,7 +68,7 @@ def trace(
     from ml_platform.cli.platform import entity_of, opened, time_of
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         keys = entity_of(case, entity)
         then = None if at is None else time_of(case, at)
         found = scoring.trace(platform.lake, platform.registry, case, keys, at=then)

@@ -1,6 +1,7 @@
 """What every command works with: settings, use cases, lake and registry."""
 
 import os
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from ml_platform.access import Audit, Deed
 from ml_platform.backfill.asked import with_examples
 from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import OnlineStore, open_online_store
-from ml_platform.registry import Registry
+from ml_platform.registry import Registry, repair
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.loading import Loaded, load_use_cases
 from ml_platform.spec.tables import code_version, tables_of
@@ -46,6 +47,18 @@ class Platform:
     @cached_property
     def loaded(self) -> Loaded:
         return load_use_cases(self.settings.use_cases, self.settings.databases)
+
+    def case(self, name: str) -> UseCase:
+        """A use case, for a command that works with it; what mirrors its lake is repaired first."""
+        use_case = self.loaded.require(name)
+        for difference in repair(self.lake, self.registry, use_case):
+            done = "" if difference.problem else ": repaired"
+            print(f"{name}: {difference}{done}", file=sys.stderr)
+        return use_case
+
+    def cases(self, name: str | None) -> list[UseCase]:
+        """As `case`; all use cases where none is named."""
+        return [self.case(each) for each in ([name] if name else self.loaded.use_cases)]
 
     @cached_property
     def run_id(self) -> str:

@@ -42,7 +42,7 @@ def replay(
     from ml_platform.replay import replay as replayed
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         stretch = stretch_of(platform, case, None, f"{since}{BETWEEN}{until}")
         asked = policy or default_policies(case)
         policies = [Policy.parse(text, case) for text in dict.fromkeys(asked)]

@@ -44,7 +44,7 @@ def review(
     if correct and not answer:
         raise PlatformError("--correct goes with --answer ID LABEL")
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         if case.serving.review is None:
             raise PlatformError(
                 f"{case.name} declares no serving.review: nothing of it waits for a person"

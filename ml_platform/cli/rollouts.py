@@ -41,7 +41,7 @@ def rollout(
     if asked > 1 or (version is None) != (asked == 0):
         raise RolloutRefused("give a version and one of --shadow, --canary SHARE, --end")
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         if version is not None:
             if not end:
                 # Refused here where there is no such version, not only by the service.

@@ -27,7 +27,7 @@ def ingest(use_case: UseCaseName, partition: Partition = None, range_: Range = N
 
     refused: set[str] = set()
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         stretch = landing_stretch_of(case, partition, range_)
         platform.audit_tables("ingest", case, stretch, *case.sources)
         for source in case.sources:
@@ -54,7 +54,7 @@ def features(use_case: UseCaseName, partition: Partition = None, range_: Range =
     from ml_platform.spec.use_case import feature_table
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         stretch = stretch_of(platform, case, partition, range_)
         platform.audit_tables("features", case, stretch, *map(feature_table, case.features))
         found: list[LeakReport] = []
@@ -78,7 +78,7 @@ def publish(use_case: UseCaseName, partition: Partition = None, range_: Range = 
     from ml_platform.features import publish_views
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         stretch = stretch_of(platform, case, partition, range_)
         platform.audit_tables("publish", case, stretch, *case.features)
         printing.show_published(case, publish_views(platform.lake, platform.store, case, stretch))
@@ -93,7 +93,7 @@ def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = N
     from ml_platform.features import compute_labels
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         stretch = stretch_of(platform, case, partition, range_)
         platform.audit_tables("labels", case, stretch, "labels")
         with computing(platform.lake, case, "labels", stretch, platform.run_id) as commit:
@@ -110,7 +110,7 @@ def score(use_case: UseCaseName, partition: Partition = None, range_: Range = No
     from ml_platform.cli.platform import opened, stretch_of
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         stretch = stretch_of(platform, case, partition, range_)
         platform.audit_tables("score", case, stretch, "predictions")
         with computing(platform.lake, case, "predictions", stretch, platform.run_id) as commit:
@@ -128,7 +128,7 @@ def drift(use_case: UseCaseName, partition: Partition = None, range_: Range = No
     from ml_platform.monitoring import report_drift
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         stretch = stretch_of(platform, case, partition, range_)
         platform.audit_tables("drift", case, stretch, "drift_report")
         with computing(platform.lake, case, "drift_report", stretch, platform.run_id) as commit:
@@ -147,7 +147,7 @@ def performance(use_case: UseCaseName, partition: Partition = None, range_: Rang
     from ml_platform.monitoring import report_performance
 
     with opened() as platform:
-        case = platform.loaded.require(use_case)
+        case = platform.case(use_case)
         stretch = stretch_of(platform, case, partition, range_)
         platform.audit_tables("performance", case, stretch, "performance_report")
         table, now = "performance_report", datetime.now(UTC)

@@ -13,7 +13,7 @@ from ml_platform.features.online import (
     open_online_store,
 )
 from ml_platform.features.online_store import OnlineStore
-from ml_platform.features.publishing import Published, publish, publish_views
+from ml_platform.features.publishing import Published, publish, publish_views, unpublished
 from ml_platform.features.requests import (
     Requested,
     RequestReader,
@@ -66,5 +66,6 @@ __all__ = [
     "publish_views",
     "request_columns",
     "split_by_window",
+    "unpublished",
     "windows_sql",
 ]

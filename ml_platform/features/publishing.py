@@ -10,14 +10,15 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from ml_platform.errors import TableNotFound
 from ml_platform.features.frame import as_model_input
 from ml_platform.features.keys import entity_text, key_sql
 from ml_platform.features.online_store import Fresh, OnlineRow, OnlineStore, Stored
-from ml_platform.features.views import windows_sql
+from ml_platform.features.views import since_sql, windows_sql
 from ml_platform.spec.queries import is_numeric, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Lake
+from ml_platform.storage import Lake, require_calendar
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -52,6 +53,7 @@ def publish(
     def read(stored: Stored) -> Fresh:
         nonlocal snapshot, counts
         with lake.cursor(use_case.timezone) as cursor:
+            require_calendar(cursor, use_case.name, calendar)
             snapshot = lake.snapshot(cursor)
             relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
             newest = _newest(cursor, use_case, relation, stretch, stored)
@@ -83,6 +85,31 @@ def publish_views(
 ) -> dict[str, Published]:
     """Publish all feature views that the model is given; by view, what was stored."""
     return {view: publish(lake, store, use_case, view, stretch) for view in use_case.model_views}
+
+
+def unpublished(
+    lake: Lake, store: OnlineStore, use_case: UseCase, view: str
+) -> tuple[datetime | None, datetime] | None:
+    """Newest event times of a view in the store and in the lake, where the lake's is the newer.
+
+    Only windows are read that the store has not got beyond. Raises NotPublished where nothing of
+    the view was ever stored, OnlineStoreError where the store fails.
+    """
+    stored = store.newest(use_case.name, view)
+    held = None if stored is None else _moment(stored)
+    keyed = " AND ".join(
+        f"{quote(column)} IS NOT NULL" for column in use_case.features[view].entity
+    )
+    with lake.cursor(use_case.timezone) as cursor:
+        try:
+            relation = lake.relation(cursor, use_case.name, feature_table(view))
+        except TableNotFound:
+            return None
+        since = "true" if held is None else since_sql(use_case, held)
+        newest = _latest(cursor, f"{relation} WHERE {since} AND {keyed}")
+    if newest is None or (stored is not None and newest <= stored):
+        return None
+    return held, _moment(newest)
 
 
 def microseconds(moment: datetime) -> int:

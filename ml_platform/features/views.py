@@ -86,7 +86,7 @@ def compute_features(
         query = view_sql(lake, cursor, use_case, view, Sight(stretch, basis.snapshot))
         return _replace(lake, cursor, use_case, table, query, stretch, commit, basis)
 
-    return compute_windows(lake, use_case, table.name, stretch, compute)
+    return compute_windows(lake, use_case, table.name, stretch, commit, compute)
 
 
 def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commit) -> Written:
@@ -101,7 +101,7 @@ def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commi
         query = _labels_sql(lake, cursor, use_case, stretch, basis.snapshot)
         return _replace(lake, cursor, use_case, table, query, stretch, commit, basis)
 
-    return compute_windows(lake, use_case, table.name, stretch, compute)
+    return compute_windows(lake, use_case, table.name, stretch, commit, compute)
 
 
 def _labels_sql(
@@ -202,6 +202,12 @@ def windows_sql(use_case: UseCase, stretch: Window) -> str:
         f"{WINDOW_START} >= TIMESTAMP {literal(str(naive_utc(first)))} "
         f"AND {WINDOW_START} < TIMESTAMP {literal(str(naive_utc(stretch.end)))}"
     )
+
+
+def since_sql(use_case: UseCase, moment: datetime) -> str:
+    """Predicate on `window_start` that keeps the files from the window of a moment on."""
+    first = use_case.calendar.window_at(moment).start
+    return f"{WINDOW_START} >= TIMESTAMP {literal(str(naive_utc(first)))}"
 
 
 def instant(moment: datetime) -> str:

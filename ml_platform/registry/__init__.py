@@ -1,6 +1,7 @@
 """Model versions, which of them serves when, and the one way to predict with them."""
 
 from ml_platform.registry.approvals import answer, waiting
+from ml_platform.registry.mirrors import Difference, differences, point_alias, repair
 from ml_platform.registry.models import Registry
 from ml_platform.registry.prediction import Fitted, predict
 from ml_platform.registry.promotions import (
@@ -12,7 +13,6 @@ from ml_platform.registry.promotions import (
     history,
     latest_decision,
     newest_undecided,
-    point_alias,
     promotions_table,
     record,
 )
@@ -28,6 +28,7 @@ from ml_platform.registry.serving_events import (
 from ml_platform.registry.versions import ModelVersion, SeenColumn, TrainedModel
 
 __all__ = [
+    "Difference",
     "Fitted",
     "ModelVersion",
     "Promotion",
@@ -43,6 +44,7 @@ __all__ = [
     "champions_of",
     "decide_rollout",
     "decided_with",
+    "differences",
     "failing",
     "history",
     "is_row_wise",
@@ -54,6 +56,7 @@ __all__ = [
     "promotions_table",
     "record",
     "reigns",
+    "repair",
     "rollouts",
     "serving_events",
     "tried_now",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ml_platform.errors import ModelNotFound
+from ml_platform.registry.aliases import read_alias
 from ml_platform.registry.artifacts import DIGESTED, read_model, write_model, write_origins
 from ml_platform.registry.tracking import (
     answering,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 DIGESTS = "digests"
 FINGERPRINT = "fingerprint"
+LEFT_OUT = "left_out"
+"""Tag that names the columns that a version was trained without."""
 CACHED_VERSIONS = 16
 LONGEST_PARAMETER = 500
 
@@ -81,6 +84,7 @@ class Registry:
             "snapshot": str(trained.snapshot),
             "code_version": use_case.code_version,
             FINGERPRINT: trained.fingerprint,
+            **({LEFT_OUT: ", ".join(sorted(trained.left_out))} if trained.left_out else {}),
         }
         experiment = experiment_id(client, self.settings, use_case.name)
         end_left_behind(client, experiment, {FINGERPRINT: trained.fingerprint})
@@ -164,6 +168,10 @@ class Registry:
         """Point an MLflow alias at a version."""
         self._client.set_registered_model_alias(use_case.name, alias, str(version))
 
+    def alias(self, use_case: UseCase, alias: str) -> int | None:
+        """The version that an MLflow alias points to; None where it points to none."""
+        return read_alias(self.settings, use_case.name, alias)
+
     @_asks
     def tags(self, use_case: UseCase, version: int) -> dict[str, str]:
         """What was recorded about how a version came about."""
@@ -209,6 +217,7 @@ class Registry:
             source=logged.artifact_location,
             run_id=run_id,
             tags={**tags, DIGESTS: json.dumps(digests)},
+            description=_card(trained),
             model_id=logged.model_id,
         )
         return int(entry.version)
@@ -243,3 +252,16 @@ class Registry:
                 f"{use_case.name} has no model version {version}; train one, or look for its "
                 f"number in MLflow's registered model '{use_case.name}'"
             ) from None
+
+
+def _card(trained: TrainedModel) -> str:
+    """What MLflow shows as the description of a version."""
+    card = (
+        f"Fitted on event times from {trained.trained_from.isoformat()} to "
+        f"{trained.trained_until.isoformat()}, judged on those up to {trained.cutoff.isoformat()}."
+    )
+    if trained.left_out:
+        card += (
+            f" Trained without {', '.join(sorted(trained.left_out))}: no fitted row has a value."
+        )
+    return card

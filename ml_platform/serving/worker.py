@@ -88,7 +88,7 @@ def create_app(
         notes,
     )
     service = Service(live, store, serving, records, metrics, log)
-    following = Following(live, lake, metrics, log)
+    following = Following(live, lake, registry, metrics, log)
     monitoring = Monitoring(service, metrics, FactReader(lake, store, live, log))
     control = ControlPaths(open_control(lake, registry, settings, loaded.use_cases), live, serving)
     worker = f"{socket.gethostname()}:{os.getpid()}"

@@ -10,7 +10,13 @@ from ml_platform.monitoring.latest import Latest
 from ml_platform.orchestrator.ticks import Failing
 from ml_platform.spec.use_case import UseCase
 from ml_platform.status.dagster import Dagster, owner_of
+from ml_platform.status.grouping import AlertGroup, grouped
 from ml_platform.status.health import Health, OpenAlert
+
+MOST_ALERTS = 100
+"""Single alerts of the document; `alert_count` says how many there are."""
+MOST_MEMBERS = 10
+"""Keys that a group names, the newest first."""
 
 
 def health_document(health: Health) -> dict[str, Any]:
@@ -31,6 +37,7 @@ def health_document(health: Health) -> dict[str, Any]:
             "effective_from": _moment(champion.effective_from),
             "decided_by": champion.decided_by,
             "age_days": round(champion.age_days, 3),
+            "trained_without": list(champion.left_out),
         },
         "drift": health.drift
         and {
@@ -66,7 +73,18 @@ def health_document(health: Health) -> dict[str, Any]:
             {"version": p.version, "since": _moment(p.decided_at), "reason": p.reason}
             for p in health.approvals
         ],
-        "alerts": [_alert(alert) for alert in health.alerts],
+        "alert_count": len(health.alerts),
+        "alert_groups": [_group(group) for group in grouped(health.alerts)],
+        "alerts": [_alert(alert) for alert in health.alerts[:MOST_ALERTS]],
+        "mirrors": [
+            {
+                "mirror": each.mirror,
+                "shows": each.holds,
+                "should": each.should,
+                "problem": each.problem,
+            }
+            for each in health.mirrors
+        ],
     }
 
 
@@ -123,6 +141,23 @@ def _latest(case: UseCase, latest: Latest) -> Mapping[str, Any]:
         "since": case.calendar.key(latest.streak[0]),
         "partitions_in_a_row": len(latest.streak),
         "versions": list(latest.versions),
+    }
+
+
+def _group(group: AlertGroup) -> Mapping[str, Any]:
+    condition = group.newest.condition
+    first, last = group.partitions
+    return {
+        "kind": condition.kind,
+        "severity": condition.severity,
+        "title": group.title,
+        "cause": condition.cause or None,
+        "count": len(group.alerts),
+        "told": len(group.told),
+        "since": _moment(group.since),
+        "first_partition": first or None,
+        "last_partition": last or None,
+        "newest": [a.condition.key for a in group.alerts[: -MOST_MEMBERS - 1 : -1]],
     }
 
 

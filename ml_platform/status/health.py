@@ -11,9 +11,17 @@ from ml_platform.alerts.freshness import Freshness, is_over, read_freshness
 from ml_platform.errors import LakeError
 from ml_platform.monitoring.latest import Latest, latest_drift, latest_performance
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
-from ml_platform.registry import Promotion, history, reigns, waiting
+from ml_platform.registry import (
+    Difference,
+    Promotion,
+    Registry,
+    differences,
+    history,
+    reigns,
+    waiting,
+)
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Lake
+from ml_platform.storage import Lake, require_calendar
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class Champion:
     decided_by: str
     age_days: float
     """Days since its cutoff; where a history is over, up to its end."""
+    left_out: tuple[str, ...] = ()
+    """Columns that it was trained without, since none of its rows had a value."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,8 @@ class Health:
     """Partitions with rows that broke a contract, in order of source and time."""
     approvals: tuple[Promotion, ...]
     alerts: tuple[OpenAlert, ...]
+    mirrors: tuple[Difference, ...] = ()
+    """What shows something else than the lake: MLflow's alias, the online store."""
 
     @property
     def is_over(self) -> bool:
@@ -79,8 +91,11 @@ class Health:
 def read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
     """Look at everything that is known of a use case.
 
-    Raises LakeError, also where its tables were written by older code and lack a column.
+    Raises LakeError, also where its tables were written by older code and lack a column, and
+    CalendarChanged where they were written by another calendar.
     """
+    with lake.cursor() as cursor:
+        require_calendar(cursor, use_case.name, use_case.calendar)
     try:
         return _read_health(lake, use_case, now)
     except duckdb.Error as error:
@@ -103,6 +118,7 @@ def _read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
         quarantine=tuple(read_quarantine(lake, use_case)),
         approvals=tuple(waiting(lake, use_case)),
         alerts=open_alerts(lake, use_case, now),
+        mirrors=tuple(differences(lake, Registry(lake.settings), use_case)),
     )
 
 
@@ -136,6 +152,7 @@ def _champion(use_case: UseCase, decisions: Sequence[Promotion], now: datetime) 
     of_version = [p for p in decisions if p.version == version]
     # The gate decides from the cutoff on; answers and rollbacks come after it.
     cutoff = of_version[0].effective_from
+    left_out = next((p.left_out for p in of_version if p.left_out), ())
     decided_by = [p for p in of_version if p.serves][-1].decided_by
     age = moment.astimezone(UTC) - cutoff.astimezone(UTC)
-    return Champion(version, cutoff, since, decided_by, age.total_seconds() / 86_400)
+    return Champion(version, cutoff, since, decided_by, age.total_seconds() / 86_400, left_out)

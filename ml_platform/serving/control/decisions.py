@@ -12,7 +12,7 @@ from ml_platform.registry import (
     answer,
     decided_with,
     history,
-    point_alias,
+    repair,
 )
 from ml_platform.rollback import Plan, plan_rollback, roll_back
 from ml_platform.serving.control.asked import Decide, Rollback, window_in
@@ -40,6 +40,8 @@ class Decisions:
     def decide(self, order: Order, asked: Decide, *, approve: bool) -> Outcome:
         """Let a version that waits serve, or refuse it. Raises AnswerRefused."""
         case = order.use_case
+        # Before anything is refused: whoever decided last may have died before the alias was set.
+        repair(self.lake, self.registry, case)
 
         def do() -> Outcome:
             number = self._decided(order)
@@ -64,6 +66,7 @@ class Decisions:
         RollbackRefused, ModelNotFound and ParameterRefused.
         """
         case = order.use_case
+        repair(self.lake, self.registry, case)
         if asked.dry_run:
             plan = self._plan(order, asked)
             return Outcome(
@@ -113,8 +116,6 @@ class Decisions:
         return number
 
     def _made_before(self, case: UseCase, number: int) -> Promotion:
-        # Whoever died right after the decision did not come to this.
-        point_alias(self.lake, self.registry, case)
         return history(self.lake, case)[number - 1]
 
 

@@ -3,11 +3,12 @@
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from structlog.typing import FilteringBoundLogger
 
-from ml_platform.registry import ServingEvent, note_serving
+from ml_platform.registry import Registry, ServingEvent, note_serving, repair
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.versions.live import LiveVersions, Swap
 from ml_platform.storage import Commit, Lake
@@ -20,9 +21,14 @@ class Following:
     """Keeps the versions that serve those that were decided on; for one task."""
 
     def __init__(
-        self, live: LiveVersions, lake: Lake, metrics: Metrics, log: FilteringBoundLogger
+        self,
+        live: LiveVersions,
+        lake: Lake,
+        registry: Registry,
+        metrics: Metrics,
+        log: FilteringBoundLogger,
     ) -> None:
-        self._live, self._lake = live, lake
+        self._live, self._lake, self._registry = live, lake, registry
         self._metrics, self._log = metrics, log
         self._untold: deque[Swap] = deque(maxlen=MOST_UNTOLD)
 
@@ -51,8 +57,22 @@ class Following:
                 tried=swap.tried, problem=swap.problem,
             )  # fmt: skip
         self._metrics.versions(self._live)
+        self._repair({swap.use_case for swap in swaps if not swap.tried})
         self._untold += swaps
         self._tell()
+
+    def _repair(self, use_cases: Collection[str]) -> None:
+        """Bring what mirrors the history up to it: whoever decided may have died before that."""
+        for name in sorted(use_cases):
+            try:
+                found = repair(self._lake, self._registry, self._live.of(name).use_case)
+            except Exception as error:
+                # As above.
+                self._log.error("mirrors_not_compared", use_case=name, problem=str(error))
+                continue
+            for difference in found:
+                log = self._log.error if difference.problem else self._log.warning
+                log("mirror_differed", use_case=name, difference=str(difference))
 
     def _tell(self) -> None:
         """Note in the lake what failed, for the alerts; what cannot be noted is kept for later."""
