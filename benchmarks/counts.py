@@ -62,13 +62,13 @@ def declare(folder: Path) -> UseCase:
     return load_use_case(case)
 
 
-def land(landing: Path, hours: int) -> None:
-    """Counts of the first hours, one CSV file a month."""
+def land(landing: Path, hours: int, file: str = "%Y-%m") -> None:
+    """Counts of the first hours, one CSV file a month; file: format of the files' names."""
     landing.mkdir(parents=True)
     rows = counts(hours)
-    for month, of_month in rows.groupby(rows["counted_at"].dt.strftime("%Y-%m")):
-        shown = of_month.assign(counted_at=of_month["counted_at"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
-        shown.to_csv(landing / f"{month}.csv", index=False)
+    for name, of_file in rows.groupby(rows["counted_at"].dt.strftime(file)):
+        shown = of_file.assign(counted_at=of_file["counted_at"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        shown.to_csv(landing / f"{name}.csv", index=False)
 
 
 def land_hour(landing: Path, hour: int, seed: int) -> None:

@@ -123,7 +123,7 @@ def _measure_numbers(label: Floats, predicted: Floats) -> dict[str, float]:
     off = predicted - label
     values = {"mae": float(np.abs(off).mean()), "rmse": float(np.sqrt(np.square(off).mean()))}
     spread = float(np.square(label - label.mean()).sum())
-    if label.min() != label.max():
+    if spread > 0:
         values["r2"] = 1.0 - float(np.square(off).sum()) / spread
     return {**values, "bias": float(off.mean())}
 
