@@ -23,6 +23,7 @@ NAMES = (
     "lake_partitions",
     "overlaps",
     "windows",
+    "new_use_case",
     "landing",
     "log_ingestion",
     "loading",
