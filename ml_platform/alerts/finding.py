@@ -19,9 +19,10 @@ def find_conditions(
 ) -> Found:
     """Conditions that hold now and events that have happened, told or not."""
     decisions = history(lake, use_case)
+    training = next((run.what for run in failed_runs if run.trains), "")
     parts = (
-        find_drift(lake, use_case, decisions),
-        find_performance(lake, use_case, decisions),
+        find_drift(lake, use_case, decisions, training),
+        find_performance(lake, use_case, decisions, training),
         find_quarantine(lake, use_case),
         find_late(lake, use_case, now),
         find_decided(lake.settings, use_case, decisions),
@@ -29,6 +30,8 @@ def find_conditions(
         find_failures(lake.settings, use_case, failed_runs),
     )
     notes: dict[str, str] = {}
+    judged: dict[str, datetime] = {}
     for part in parts:
         notes |= part.notes
-    return Found(tuple(c for part in parts for c in part.conditions), notes)
+        judged |= part.judged
+    return Found(tuple(c for part in parts for c in part.conditions), notes, judged)

@@ -75,8 +75,8 @@ def show_alerts(
         page.print(f"[bold]{case.name}[/] [{GOOD}]nothing is the matter[/]")
     for alert in alerts:
         page.print(f"[{BAD}]{escape(alert.condition.title)}[/]", soft_wrap=True)
-        told = _moment(case, alert.told_at) if alert.told_at else "not yet"
-        for line in (*alert.condition.body.split("\n"), f"Told: {told}", alert.condition.link):
+        told = f"Told: {_told(case, alert)}"
+        for line in (*alert.condition.body.split("\n"), told, alert.condition.link):
             page.print(escape(f"  {line}".replace("\n", "\n  ")), soft_wrap=True)
     for message in undelivered:
         tries = counted(message.attempts, "failure") if message.attempts else "not tried yet"
@@ -147,7 +147,7 @@ def _rows(health: "Health") -> Iterator[Row]:
     if not alerts:
         yield "alerts", f"[{GOOD}]none[/]"
     for index, alert in enumerate(alerts[:MOST_ALERTS]):
-        told = f"told {_moment(case, alert.told_at)}" if alert.told_at else "not told yet"
+        told = f"told: {_told(case, alert)}"
         title = escape(alert.condition.title)
         yield "" if index else "alerts", f"[{BAD}]{title}[/] [{DIM}]{told}[/]"
     if len(alerts) > MOST_ALERTS:
@@ -158,9 +158,10 @@ def _drift(health: "Health") -> str:
     case, latest = health.use_case, health.drift
     if latest is None:
         return f"[{DIM}]not judged yet[/]"
+    since = _unjudged(case, latest)
     limit = case.monitoring.drift.share
     said = f"{len(latest.columns)} of {latest.rows} columns, {latest.value:.0%}, limit {limit:.0%}"
-    return f"{_verdict(case, latest)}: {said}"
+    return f"{_verdict(case, latest)}: {said}{since}"
 
 
 def _performance(health: "Health") -> str:
@@ -170,7 +171,14 @@ def _performance(health: "Health") -> str:
     if latest is None:
         return f"[{DIM}]not judged yet[/]"
     said = f"{latest.metric} {latest.value:.4f}, should be {latest.bounds}"
-    return f"{_verdict(case, latest)}: {said}"
+    return f"{_verdict(case, latest)}: {said}{_unjudged(case, latest)}"
+
+
+def _unjudged(case: "UseCase", latest: "Latest") -> str:
+    from ml_platform.monitoring.latest import named_unjudged
+
+    named = named_unjudged(case, latest.unjudged)
+    return f"; [{BAD}]{named}[/]" if named else ""
 
 
 def _verdict(case: "UseCase", latest: "Latest") -> str:
@@ -220,6 +228,18 @@ def _failing(failing: "Sequence[Failing]", health: "Health") -> Iterator[Row]:
 
 def _channel(channel: "Channel") -> str:
     return f"{channel.name}, for {', '.join(sorted(channel.tags)) or 'everything'}"
+
+
+def _told(case: "UseCase", alert: "OpenAlert") -> str:
+    """Whether anybody was notified, and when; noted alone is not told."""
+    if alert.told_at is not None:
+        return _moment(case, alert.told_at)
+    if alert.noted_at is None:
+        return "not yet, no sensor has seen it"
+    noted = f"noted {_moment(case, alert.noted_at)}"
+    if alert.on_its_way:
+        return f"not yet, {noted}, on its way to a channel"
+    return f"nobody, {noted}, no channel has taken it"
 
 
 def _moment(case: "UseCase", moment: datetime) -> str:
