@@ -75,7 +75,8 @@ $(STAMP): $(BIN)/python requirements/dev.txt requirements/uv.txt pyproject.toml
 
 $(DAGSTER_HOME)/dagster.yaml: deploy/dagster.yaml
 	@mkdir -p "$(@D)"
-	@cp deploy/dagster.yaml "$@"
+	@# Whole or not there: make takes a file that is there for one that is done.
+	@cp deploy/dagster.yaml "$@.unfinished" && mv "$@.unfinished" "$@"
 
 .PHONY: demo
 demo: $(STAMP) $(DAGSTER_HOME)/dagster.yaml

@@ -7,13 +7,20 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from dagster import AssetKey, EventLogEntry
 from dagster._core.events import ASSET_EVENTS
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import ConsolidatedSqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.consolidated_sqlite_event_log import (
+    SQLITE_EVENT_LOG_FILENAME,
+)
+from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine, event
+
+from resources.home import make_whole
 
 BUSY_SECONDS = 60
 # SQLite takes 32,766 values a statement; an event has seven.
@@ -29,6 +36,13 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
 
     A run that is ended while it stores events stores them to the end first.
     """
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        database = Path(base_dir) / f"{SQLITE_EVENT_LOG_FILENAME}.db"
+        make_whole(
+            database, "event_logs", lambda at: ConsolidatedSqliteEventLogStorage(str(at)).dispose()
+        )
+        super().__init__(base_dir, inst_data)
 
     @cached_property
     def _engine(self) -> Engine:

@@ -7,6 +7,7 @@ all of it anew. Whoever can write the lake and not this file cannot hide either 
 import json
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ml_platform.settings import Settings
@@ -34,7 +35,8 @@ class Heads:
 
     def keep(self, head: Head) -> None:
         """Append an end; that it cannot be kept is logged: the row itself is in the lake."""
-        line = json.dumps({"rows": head.rows, "hash": head.hash}) + "\n"
+        # A line that was cut short, as the disk was full or the power went, stays by itself.
+        line = f"\n{json.dumps({'rows': head.rows, 'hash': head.hash})}\n"
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             # Closed and open to others again: whole lines appended at once do not mix.
@@ -53,6 +55,9 @@ class Heads:
             text = self.file.read_text()
         except FileNotFoundError:
             return []
-        # What follows the last line break was being written as the power went.
-        lines = text[: text.rfind("\n") + 1].splitlines()
-        return [Head(**json.loads(line)) for line in lines]
+        found = []
+        for line in text.splitlines():
+            # One that was cut short is no end that was kept.
+            with suppress(ValueError):
+                found.append(Head(**json.loads(line)))
+        return found

@@ -1,13 +1,13 @@
 """MLflow's client, opened without touching MLflow's global state."""
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_platform.errors import RegistryAway
+from ml_platform.registry.database import open_database
 from ml_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,16 +28,18 @@ ENVIRONMENT = {
 
 def open_client(settings: Settings) -> "MlflowClient":
     """A client of the tracking store and the model registry; creates their database if need be."""
-    from mlflow import MlflowClient
-
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     uri = settings.tracking_uri
-    alone = _alone(Path(uri.removeprefix(SQLITE))) if uri.startswith(SQLITE) else nullcontext()
-    with alone:
-        # Tables are created as soon as there is a client, those of the registry by its first call.
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.search_registered_models(max_results=1)
+    return open_database(Path(uri.removeprefix(SQLITE))) if uri.startswith(SQLITE) else _client(uri)
+
+
+def _client(uri: str) -> "MlflowClient":
+    from mlflow import MlflowClient
+
+    # Tables are created as soon as there is a client, those of the registry by its first call.
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.search_registered_models(max_results=1)
     return client
 
 
@@ -107,13 +109,3 @@ def answering(settings: Settings) -> Iterator[None]:
             f"MLflow does not answer at {address}; start it, or say where it is with "
             "ML_PLATFORM_MLFLOW_TRACKING_URI"
         ) from error
-
-
-@contextmanager
-def _alone(database: Path) -> Iterator[None]:
-    # Processes that create MLflow's tables side by side crash each other, so this waits however
-    # long the first one takes. The operating system lets go of the lock when its holder dies.
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(database.name + ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
