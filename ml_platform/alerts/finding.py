@@ -6,7 +6,7 @@ from datetime import datetime
 from ml_platform.alerts.condition import Found
 from ml_platform.alerts.decided import find_decided
 from ml_platform.alerts.failures import FailedRun, find_failures
-from ml_platform.alerts.reported import find_drift, find_performance
+from ml_platform.alerts.reported import find_drift, find_performance, find_segments
 from ml_platform.alerts.serving import find_serving
 from ml_platform.alerts.tables import find_late, find_quarantine
 from ml_platform.registry import history
@@ -23,6 +23,7 @@ def find_conditions(
     parts = (
         find_drift(lake, use_case, decisions, training),
         find_performance(lake, use_case, decisions, training),
+        find_segments(lake, use_case),
         find_quarantine(lake, use_case),
         find_late(lake, use_case, now),
         find_decided(lake.settings, use_case, decisions),

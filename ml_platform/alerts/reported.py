@@ -12,8 +12,10 @@ from ml_platform.monitoring.latest import (
     latest_performance,
     named_unjudged,
 )
+from ml_platform.monitoring.segments import SegmentReport, latest_segments
 from ml_platform.registry import Promotion
 from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 
 MOST_COLUMNS = 5
@@ -56,6 +58,44 @@ def find_drift(
         link=f"{asset_url(lake.settings, use_case, 'drift_report', latest.window)}\n{page}",
     )
     return Found((condition,))
+
+
+def find_segments(lake: Lake, use_case: UseCase) -> Found:
+    """Segments that fail in the newest reported partition, each by itself."""
+    latest = latest_segments(lake, use_case)
+    if latest is None:
+        return Found(())
+    window, reports = latest
+    key = use_case.calendar.key(window)
+    # A segment that is not judged any more has not recovered.
+    judged = {
+        f"drift/{report.name}": window.start if report.failed is not None else NEVER
+        for report in reports
+    }
+    return Found(
+        tuple(_segment(lake, use_case, window, key, r) for r in reports if r.failed),
+        {f"drift/{r.name}": f"In partition {key}: {r}." for r in reports},
+        judged,
+    )
+
+
+def _segment(
+    lake: Lake, use_case: UseCase, window: Window, key: str, report: SegmentReport
+) -> Condition:
+    return Condition(
+        use_case=use_case.name,
+        kind="drift",
+        subject=report.name,
+        title=f"Segment {report.name} of {use_case.name} fails",
+        what=(
+            f"In partition {key}, {report}; {report.rows} rows trail up to it, against "
+            f"{report.reference_rows} that the champion's reference has of this segment."
+        ),
+        since=window.start,
+        since_text=f"seen in partition {key}",
+        done="nothing; look at what fills this segment. The other segments may be well.",
+        link=asset_url(lake.settings, use_case, "drift_report", window),
+    )
 
 
 def find_performance(
