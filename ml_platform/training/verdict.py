@@ -49,6 +49,11 @@ class Verdict:
     )
     """Improvement of each resample, shape (resamples,); empty where nothing was compared."""
 
+    @property
+    def is_unjudged(self) -> bool:
+        """Whether there was nothing to judge by: that is neither better nor worse."""
+        return self.decision == "refused" and self.reason.startswith(NOT_JUDGED)
+
 
 def judged_stretch(challenger: ModelVersion, champion: ModelVersion | None) -> Window | None:
     """Event times that neither was fitted on, before the challenger's cutoff; None where empty."""
