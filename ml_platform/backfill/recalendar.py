@@ -23,6 +23,9 @@ from ml_platform.storage import (
 from ml_platform.storage.changes import emptied_table
 from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, evolve, naive_utc
 
+SEGMENTS = "segment_report"
+"""Written with the drift report, of which it is a part."""
+
 
 @dataclass(frozen=True)
 class Recalendared:
@@ -57,7 +60,7 @@ def recalendar(lake: Lake, use_case: UseCase, commit: Commit) -> Recalendared:
                 since = 0 if stored is None else stored.since
                 settle_calendar(transaction, _table(use_case, name), use_case.calendar, since)
             return Recalendared(before=_named(changed))
-        computed = {*computed_tables(use_case)} & windowed.keys()
+        computed = {*computed_tables(use_case), SEGMENTS} & windowed.keys()
         since = lake.snapshot(transaction) + 1
         for name in sorted(computed):
             transaction.execute(f"DROP TABLE {_table(use_case, name).sql}")

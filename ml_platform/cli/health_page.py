@@ -156,7 +156,7 @@ def _alerts(health: "Health") -> Iterator[Row]:
     if not groups:
         yield "alerts", f"[{GOOD}]none[/]"
     for index, group in enumerate(groups[:MOST_ALERTS]):
-        told = f"told {_told(health.use_case, group)}" if group.told else "not told yet"
+        told = f"told: {_told(health.use_case, group)}"
         yield "" if index else "alerts", f"[{BAD}]{escape(group.title)}[/] [{DIM}]{told}[/]"
     if len(groups) > MOST_ALERTS:
         yield "", f"and {len(groups) - MOST_ALERTS} more: ml-platform alerts"
@@ -166,7 +166,7 @@ def _told(case: "UseCase", group: "AlertGroup") -> str:
     """When people were told of a group, and of how many of it they were not."""
     told, left = group.told, len(group.alerts) - len(group.told)
     if not told:
-        return "not yet"
+        return _told_of(case, group.newest)
     when = _moment(case, told[0])
     if told[-1] != told[0]:
         when += f" to {_moment(case, told[-1])}"
@@ -177,9 +177,10 @@ def _drift(health: "Health") -> str:
     case, latest = health.use_case, health.drift
     if latest is None:
         return f"[{DIM}]not judged yet[/]"
+    since = _unjudged(case, latest)
     limit = case.monitoring.drift.share
     said = f"{len(latest.columns)} of {latest.rows} columns, {latest.value:.0%}, limit {limit:.0%}"
-    return f"{_verdict(case, latest)}: {said}"
+    return f"{_verdict(case, latest)}: {said}{since}"
 
 
 def _performance(health: "Health") -> str:
@@ -189,7 +190,14 @@ def _performance(health: "Health") -> str:
     if latest is None:
         return f"[{DIM}]not judged yet[/]"
     said = f"{latest.metric} {latest.value:.4f}, should be {latest.bounds}"
-    return f"{_verdict(case, latest)}: {said}"
+    return f"{_verdict(case, latest)}: {said}{_unjudged(case, latest)}"
+
+
+def _unjudged(case: "UseCase", latest: "Latest") -> str:
+    from ml_platform.monitoring.latest import named_unjudged
+
+    named = named_unjudged(case, latest.unjudged)
+    return f"; [{BAD}]{named}[/]" if named else ""
 
 
 def _verdict(case: "UseCase", latest: "Latest") -> str:
@@ -239,6 +247,18 @@ def _failing(failing: "Sequence[Failing]", health: "Health") -> Iterator[Row]:
 
 def _channel(channel: "Channel") -> str:
     return f"{channel.name}, for {', '.join(sorted(channel.tags)) or 'everything'}"
+
+
+def _told_of(case: "UseCase", alert: "OpenAlert") -> str:
+    """Whether anybody was notified, and when; noted alone is not told."""
+    if alert.told_at is not None:
+        return _moment(case, alert.told_at)
+    if alert.noted_at is None:
+        return "not yet, no sensor has seen it"
+    noted = f"noted {_moment(case, alert.noted_at)}"
+    if alert.on_its_way:
+        return f"not yet, {noted}, on its way to a channel"
+    return f"nobody, {noted}, no channel has taken it"
 
 
 def _moment(case: "UseCase", moment: datetime) -> str:

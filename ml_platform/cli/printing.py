@@ -186,6 +186,9 @@ def show_drift(case: "UseCase", run: "DriftRun") -> None:
         for window, found in run.windows.items()
     ]
     show_table(("partition", "version", "drifted", "", "columns"), rows)
+    for window, found in run.windows.items():
+        for segment in found.failing_segments:
+            show_line(f"{case.calendar.key(window)}, segment {segment}")
     _show_skipped(case, run.skipped)
 
 

@@ -24,7 +24,9 @@ from ml_platform.monitoring.distances import (
     measure_wasserstein,
 )
 from ml_platform.monitoring.samples import MovingCounts, MovingOrder, Reference
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.watching import Drift
+from ml_platform.spec.windows import Window
 
 Status = Literal["scored", "too few rows", "too few values", "all null", "absent", "no reference"]
 
@@ -85,6 +87,17 @@ class Trail:
     since: datetime
     until: datetime
     version: int
+
+
+def trail(use_case: UseCase, window: Window, version: int) -> Trail:
+    """The rows that a window is judged by."""
+    since = use_case.monitoring.window.before(window.end, use_case.calendar.timezone)
+    return Trail(since, window.end, version)
+
+
+def is_failure(drifted: int, judged: int, limit: float) -> bool:
+    """Whether a report fails: the share of drifted columns reached the limit, and one drifted."""
+    return drifted > 0 and drifted / judged >= limit
 
 
 def measure_drift(

@@ -5,7 +5,7 @@ from datetime import UTC
 from typing import Literal
 
 from ml_platform.errors import TableNotFound
-from ml_platform.monitoring.drift import is_failure
+from ml_platform.monitoring.scores import is_failure
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window

@@ -48,6 +48,10 @@ def check_watched(use_case: UseCase, mistakes: Mistakes) -> None:
     columns = use_case.watched_columns
     for index, column in enumerate(use_case.retrain.columns or ()):
         _known(("retrain", "columns", index), [column], columns, mistakes)
+    for index, column in enumerate(use_case.monitoring.segments.columns):
+        path = ("monitoring", "segments", "columns", index)
+        if column not in use_case.examples.request:
+            mistakes.add(path, unknown("request column", column, use_case.examples.request))
     drift = use_case.monitoring.drift
     for key in ("thresholds", "null_thresholds"):
         for column in getattr(drift, key):

@@ -27,7 +27,8 @@ LIVE_REPORTS = ("live_drift_report", "live_performance_report")
 RESERVED_TABLES = frozenset(
     {
         "landings", "ingestions", "quarantine", "labels", "model", "promotions",
-        "predictions", "drift_report", "performance_report", "computations", "emptied_windows",
+        "predictions", "drift_report", "segment_report", "performance_report", "computations",
+        "emptied_windows",
         "alerts", "alert_deliveries", ONLINE_FEATURES, *LOGGED_SOURCES, *LIVE_REPORTS,
     }
 )  # fmt: skip

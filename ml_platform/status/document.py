@@ -141,6 +141,7 @@ def _latest(case: UseCase, latest: Latest) -> Mapping[str, Any]:
         "since": case.calendar.key(latest.streak[0]),
         "partitions_in_a_row": len(latest.streak),
         "versions": list(latest.versions),
+        "not_judged_since": {case.calendar.key(u.window): u.why for u in latest.unjudged},
     }
 
 
@@ -169,6 +170,7 @@ def _alert(alert: OpenAlert) -> Mapping[str, Any]:
         "severity": condition.severity,
         "title": condition.title,
         "since": _moment(condition.since),
+        "noted_at": _moment(alert.noted_at) if alert.noted_at else None,
         "told_at": _moment(alert.told_at) if alert.told_at else None,
         "link": condition.link.split("\n")[0],
     }
