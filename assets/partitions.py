@@ -1,5 +1,7 @@
 """Dagster partitions of a use case's calendar, and which of them depend on which."""
 
+from functools import partial
+
 import dagster as dg
 
 from ml_platform.settings import Settings
@@ -25,6 +27,8 @@ def partitions_of(use_case: UseCase, *, begun: int = 0) -> dg.TimeWindowPartitio
     kind, form = DEFINITIONS[use_case.partitions.cadence]
     calendar = use_case.calendar
     end = use_case.partitions.closes_at
+    if use_case.partitions.cadence is Cadence.weekly:
+        kind = partial(dg.WeeklyPartitionsDefinition, day_offset=calendar.week_starts.offset)
     return kind(
         start_date=calendar.start.strftime(form),
         end_date=end.strftime(form) if end else None,

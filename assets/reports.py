@@ -14,6 +14,11 @@ from ml_platform.spec.windows import Window
 
 def drift_metadata(drift: WindowDrift, link: str | None, snapshot: int) -> dict[str, Any]:
     """What the UI shows of a drift report; link: its page, if it has one."""
+    nulls = {
+        f"null share {c.column}": c.null_share
+        for c in drift.columns
+        if c.nulls_drifted and c.null_share is not None
+    }
     return {
         **({"report": dg.MetadataValue.url(link)} if link else {}),
         **({} if drift.share is None else {"share drifted": drift.share}),
@@ -24,6 +29,7 @@ def drift_metadata(drift: WindowDrift, link: str | None, snapshot: int) -> dict[
         "snapshot": snapshot,
         "scores": _score_table(drift),
         **{f"score {c.column}": c.score for c in drift.columns if c.score is not None},
+        **nulls,
     }
 
 
@@ -31,18 +37,29 @@ def _score_table(drift: WindowDrift) -> dg.MetadataValue:
     ordered = sorted(drift.columns, key=lambda c: -1.0 if c.score is None else -c.score)
     lines = [
         f"| {f'**{c.column}**' if c.drifted else c.column} | {c.kind} | {c.method} "
-        f"| {'' if c.score is None else f'{c.score:.3f}'} | {c.status} |"
+        f"| {_figure(c.score)} | {_figure(c.evidently_score)} | {c.status} "
+        f"| {_share(c.reference_null_share)} | {_share(c.null_share)} "
+        f"| {f'**{_figure(c.null_score)}**' if c.nulls_drifted else _figure(c.null_score)} |"
         for c in ordered
     ]
     return dg.MetadataValue.md(
         "\n".join(
             [
-                "| column | kind | method | score | status |",
-                "| --- | --- | --- | --- | --- |",
+                "| column | kind | method | score | Evidently's | status "
+                "| null before | null now | difference |",
+                "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
                 *lines,
             ]
         )
     )
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 def drift_verdict(drift: WindowDrift, link: str | None) -> Verdict:
@@ -54,7 +71,7 @@ def drift_verdict(drift: WindowDrift, link: str | None) -> Verdict:
     said = f"{len(drift.drifted)} of {drift.judged} columns drifted"
     return Verdict(
         passed=not drift.failed,
-        description=f"{said}: {', '.join(drift.drifted)}" if drift.drifted else said,
+        description=f"{said}: {drift.named}" if drift.drifted else said,
         metadata={
             "share drifted": drift.share,
             **({"report": dg.MetadataValue.url(link)} if link else {}),

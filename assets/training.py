@@ -136,6 +136,7 @@ def _described(report: TrainingReport) -> dict[str, Any]:
         **_numbers(report.metrics),
         "snapshot": report.snapshot,
         "digest": report.digest,
+        **({"warning": report.warning} if report.warning else {}),
         "plots": dg.MetadataValue.md(pictures),
     }
 

@@ -21,6 +21,7 @@ from benchmarks.result import Result
 
 NAMES = (
     "lake_partitions",
+    "overlaps",
     "landing",
     "log_ingestion",
     "loading",

@@ -10,6 +10,7 @@ PlatformError
 ├── LakeError
 │   ├── DiskFull         there is no room for what was to be written
 │   ├── CommitConflict   other writers kept winning until the retries were used up
+│   ├── CalendarChanged  its windows were written by another calendar
 │   └── TableNotFound    nothing has been written to this table yet
 ├── OnlineStoreError     the online store cannot be reached, or refuses
 │   └── NotPublished     none of this feature view is in the online store yet
@@ -124,6 +125,10 @@ class LakeUnavailable(Unavailable, LakeError):
 
 class DiskFull(LakeError):
     """There is no room for what was to be written; what was there before is whole."""
+
+
+class CalendarChanged(LakeError):
+    """The windows of a table were written by another calendar than the use case has now."""
 
 
 class CommitConflict(LakeError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import hypothesis
 import pytest
 import redis
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
     from tests.served import Deployment, Served
+
+
+# A deadline is a test that asserts a time: it fails where the machine is busy.
+hypothesis.settings.register_profile("without deadlines", deadline=None)
+hypothesis.settings.load_profile("without deadlines")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ml_platform.monitoring.columns import MonitoredColumn, Readings, microseconds
 from ml_platform.monitoring.distances import QuantileSteps
@@ -107,7 +109,8 @@ def test_scores_equal_evidentlys_own_report(method):
     for day, ours in enumerate(rows, start=1):
         trail = current.iloc[max(0, day - 2) * 600 : day * 600]
         theirs = evidently_scores(reference, trail, drift)
-        assert {name: ours[name].score for name in COLUMNS} == pytest.approx(theirs, abs=1e-9)
+        found = {name: ours[name].evidently_score for name in COLUMNS}
+        assert found == pytest.approx(theirs, abs=1e-9)
         assert {one.status for one in ours.values()} == {"scored"}
 
 
@@ -131,6 +134,92 @@ def test_equal_constants_have_not_drifted_and_different_ones_have():
 def test_a_column_without_values_has_drifted_and_has_no_score():
     row = scores(pd.DataFrame({"a": [1.0, 2.0]}), pd.DataFrame({"a": [np.nan] * 8}))[-1]["a"]
     assert (row.status, row.drifted, row.score, row.null_share) == ("all null", True, None, 1.0)
+
+
+@pytest.mark.parametrize("numeric", [True, False])
+def test_a_feed_that_dies_has_drifted_by_its_nulls(numeric):
+    alive = [1.0, 2.0] * 50 if numeric else ["a", "b"] * 50
+    values = [None if place % 20 else value for place, value in enumerate(alive * 4)]
+    name = "delay" if numeric else "carrier"
+    reference = pd.DataFrame({name: pd.Series(alive, dtype=None if numeric else object)})
+    current = pd.DataFrame({name: pd.Series(values, dtype=float if numeric else object)})
+    row = scores(reference, current, Drift(min_rows=50))[-1][name]
+    assert (row.status, row.score, row.drifted, row.nulls_drifted) == (
+        "too few values", None, True, True,
+    )  # fmt: skip
+    assert (row.null_score, row.null_share, row.reference_null_share) == (0.95, 0.95, 0.0)
+    assert row.named == f"{name} (nulls 0% → 95%)"
+
+
+def test_values_that_a_dying_feed_leaves_are_counted_after_nulls():
+    current = pd.DataFrame({"a": [9.0] * 20 + [np.nan] * 20})
+    reference = pd.DataFrame({"a": [1.0, np.nan] * 9})
+    few = scores(reference, current, Drift(min_rows=21))[-1]["a"]
+    assert (few.status, few.drifted, few.nulls_drifted) == ("too few values", None, False)
+    enough = scores(reference, current, Drift(min_rows=20))[-1]["a"]
+    assert (enough.status, enough.drifted) == ("scored", True)
+
+
+@settings(deadline=None)
+@given(
+    before=st.integers(0, 40), now=st.integers(0, 40), threshold=st.integers(1, 20),
+    numeric=st.booleans(),
+)  # fmt: skip
+def test_nulls_drift_where_their_shares_differ_by_the_threshold(before, now, threshold, numeric):
+    def sample(nulls):
+        values = [None] * nulls + ([3.0] if numeric else ["a"]) * (40 - nulls)
+        return pd.DataFrame({"delay" if numeric else "carrier": pd.Series(values, dtype=object)})
+
+    drift = Drift(min_rows=40, null_threshold=threshold / 20)
+    (row,) = scores(sample(before), sample(now), drift)[-1].values()
+    assert row.null_score == pytest.approx(abs(before - now) / 40)
+    if before == 40:
+        assert row.nulls_drifted is None
+    else:
+        assert row.nulls_drifted is (row.null_score >= threshold / 20)
+        assert row.drifted or not row.nulls_drifted
+
+
+@pytest.mark.parametrize("method", ["wasserstein", "psi", "jensenshannon"])
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**16), size=st.floats(3, 300), sign=st.sampled_from([-1, 1]),
+    zeros=st.integers(2, 9), sentinels=st.sampled_from(["both", "reference", "window"]),
+)  # fmt: skip
+def test_a_few_sentinels_hide_no_shift_and_make_none(method, seed, size, sign, zeros, sentinels):
+    random = np.random.default_rng(seed)
+    clean = random.normal(size * 7, size, (2, 1000))
+    before, now = clean.copy()
+    place = random.choice(1000, 10, replace=False)
+    if sentinels != "window":
+        before[place] = sign * 10.0**zeros * size
+    if sentinels != "reference":
+        now[place] = sign * 10.0**zeros * size
+    drift = Drift(method=method, min_rows=1, threshold=0.3)
+
+    def judged(now):
+        return scores(pd.DataFrame({"a": before}), pd.DataFrame({"a": now}), drift)[-1]["a"]
+
+    assert judged(now).drifted is False
+    assert judged(np.where(now == sign * 10.0**zeros * size, now, now + 5 * size)).drifted is True
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**16), shift=st.floats(-50, 50), spread=st.floats(0.1, 10))
+def test_without_values_far_outside_the_score_is_evidentlys(seed, shift, spread):
+    random = np.random.default_rng(seed)
+    reference = pd.DataFrame({"a": random.uniform(-1, 1, 300)})
+    current = pd.DataFrame({"a": random.uniform(-spread, spread, 300) + shift})
+    for method in ("wasserstein", "psi", "jensenshannon", "ks"):
+        row = scores(reference, current, Drift(method=method, min_rows=1))[-1]["a"]
+        assert row.score == row.evidently_score
+
+
+def test_many_sentinels_are_drift():
+    values = np.random.default_rng(0).normal(0, 1, 1000)
+    current = np.where(np.arange(1000) % 20 == 0, -999.0, values)
+    row = scores(pd.DataFrame({"a": values}), pd.DataFrame({"a": current}))[-1]["a"]
+    assert row.drifted is True
 
 
 def test_a_column_that_is_gone_has_drifted():

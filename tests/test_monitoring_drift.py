@@ -1,3 +1,4 @@
+import re
 import warnings
 from dataclasses import replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from ml_platform.monitoring.columns import (
     monitored_columns,
     vanished_columns,
 )
+from ml_platform.monitoring.latest import latest_drift
 from ml_platform.monitoring.readings import read_columns
 from ml_platform.scoring import score
 from ml_platform.spec.inputs import Partitions
@@ -176,7 +178,7 @@ def test_scores_of_the_lake_are_those_of_evidentlys_report_of_the_same_rows(case
         )
     metrics = [m for m in snapshot.dict()["metrics"] if "column" in m["config"]]
     theirs = {m["config"]["column"]: float(m["value"]) for m in metrics}
-    ours = {column.column: column.score for column in run.windows[window(29)].columns}
+    ours = {column.column: column.evidently_score for column in run.windows[window(29)].columns}
     assert ours == pytest.approx(theirs, abs=1e-9)
 
 
@@ -200,6 +202,28 @@ def test_a_page_of_an_older_report_is_drawn_again(case):
     path.write_text("<!-- drift report: version 7, snapshot 1 -->\n")
     render_drift_html(case.lake, case.registry, case.use_case, window(29))
     assert "drift of 2024-03-29" in path.read_text()
+
+
+def test_the_page_and_the_report_show_the_nulls_of_a_dying_feed(case, tmp_path):
+    use_case = write_folder(tmp_path, "binary", name="dying").model_copy(
+        update={"monitoring": case.use_case.monitoring}
+    )
+    lake, registry = Lake(settings(tmp_path)), KeptModels()
+    rows = trips(11, 30)
+    rows.loc[(rows["started_at"] >= at(27)) & (rows["trip"] % 20 > 0), ["distance", "city"]] = None
+    land(lake, use_case, rows, days(11, 30))
+    promote(lake, use_case, registry.train(lake, use_case, days(11, 21)), at(22))
+    run = report_drift(lake, registry, use_case, days(30, 30), COMMIT)
+    found = {column.column: column for column in run.windows[window(30)].columns}
+    assert (found["distance"].status, found["distance"].nulls_drifted) == ("too few values", True)
+    assert {"city", "distance", "pace__pace"} <= set(run.windows[window(30)].drifted)
+    latest = latest_drift(lake, use_case)
+    assert not latest.passed
+    named = [str(column) for column in latest.columns]
+    assert any(re.fullmatch(r"distance \(nulls [1-3]% → 9[5-7]%\)", each) for each in named), named
+    text = render_drift_html(lake, registry, use_case, window(30)).read_text()
+    assert "<td>distance</td><td>yes</td><td>too few values</td>" in text
+    lake.close()
 
 
 def test_a_page_names_what_it_cannot_draw(case):

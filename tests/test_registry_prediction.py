@@ -26,6 +26,7 @@ class Fitted:
     estimator: Any
     columns: Any
     classes: tuple[str, ...]
+    left_out: frozenset[str] = frozenset()
 
 
 class Fixed:

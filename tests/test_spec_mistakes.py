@@ -404,6 +404,20 @@ YAML_MISTAKES = [
     ("  window: 60d\n", "  window: 5d\n",
      "parcels/use_case.yaml:41 model.holdout: '7d' leaves nothing to train on of a "
      "window of '5d'; shorten it"),
+    ("horizon: 3d", "horizon: 7d",
+     "parcels/use_case.yaml:41 model.holdout: '7d' ends before its labels are there: labels "
+     "are known '7d' after a window's end; take more than '7d'"),
+    ("  window: 60d\n", "  window: 10d\n",
+     "parcels/use_case.yaml:40 model.window: '10d' leaves no row to train on before the "
+     "holdout of '7d' whose label is known: labels are known '3d' after a window's end; "
+     "lengthen it"),
+    ("retrain:\n", "retrain:\n  window: 9d\n",
+     "parcels/use_case.yaml:47 retrain.window: '9d' leaves no row to train on before the "
+     "holdout of '7d' whose label is known: labels are known '3d' after a window's end; "
+     "lengthen it"),
+    ("retrain:\n", "retrain:\n  on: [performance]\n",
+     "parcels/use_case.yaml:47 retrain.on: 'performance' can never fail: no metric has a "
+     "bound; set `monitoring.performance: {min: …}`"),
     ("  window: 60d\n", "  window: 0d\n",
      "parcels/use_case.yaml:40 model.window: '0d' should be longer than nothing, such "
      "as 7d"),

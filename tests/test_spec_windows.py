@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_platform.spec.duration import UNITS, Duration
-from ml_platform.spec.windows import Cadence, Calendar, Window
+from ml_platform.spec.windows import Cadence, Calendar, Weekday, Window
 
 # Clocks that change in spring and autumn, north and south, at midnight, and never.
 ZONES = [
@@ -36,11 +36,27 @@ STRETCHES = {
     Cadence.monthly: [(date(2018, 1, 1), date(2020, 1, 1)), (date(2024, 2, 1), date(2025, 2, 1))],
 }
 
+# The date line was moved across them: the day is in none of their calendars.
+SKIPPED = {
+    "Pacific/Apia": date(2011, 12, 30),
+    "Pacific/Kiritimati": date(1994, 12, 31),
+    "Pacific/Kwajalein": date(1993, 8, 21),
+}
 calendars = st.builds(
     Calendar.of,
     st.sampled_from(Cadence),
     st.dates(date(2015, 1, 1), date(2026, 1, 1)),
     st.sampled_from(ZONES),
+    st.sampled_from(Weekday),
+)
+around_skipped = st.sampled_from(sorted(SKIPPED)).flatmap(
+    lambda zone: st.builds(
+        Calendar.of,
+        st.sampled_from(Cadence),
+        st.integers(0, 40).map(lambda days: SKIPPED[zone] - timedelta(days=days)),
+        st.just(zone),
+        st.sampled_from(Weekday),
+    )
 )
 durations = st.builds(Duration, st.integers(0, 40), st.sampled_from(sorted(UNITS)))
 
@@ -70,9 +86,86 @@ def test_keys_and_windows_are_those_of_dagster(cadence: Cadence, zone: str):
             assert ours == (theirs.start.timestamp(), theirs.end.timestamp())
 
 
+@pytest.mark.parametrize("weekday", Weekday)
+@pytest.mark.parametrize("zone", [*ZONES, *SKIPPED])
+def test_weeks_begin_on_the_day_that_dagster_is_given(weekday: Weekday, zone: str):
+    for first, last in [*STRETCHES[Cadence.weekly], (date(2011, 11, 1), date(2012, 3, 1))]:
+        definition = dg.WeeklyPartitionsDefinition(
+            start_date=str(first), timezone=zone, day_offset=weekday.offset
+        )
+        now = datetime(last.year, last.month, last.day, tzinfo=ZoneInfo(zone))
+        calendar = Calendar.of(Cadence.weekly, first, zone, weekday)
+        windows = [w for w in calendar.windows(Window(calendar.start, now)) if w.end <= now]
+        assert [calendar.key(w) for w in windows] == definition.get_partition_keys(now)
+        assert {w.start.strftime("%A").lower() for w in windows} == {weekday}
+
+
+@pytest.mark.parametrize("zone", SKIPPED)
+def test_a_day_that_the_zone_skips_is_no_partition(zone: str):
+    day = SKIPPED[zone]
+    calendar = Calendar.of(Cadence.daily, day - timedelta(days=2), zone)
+    windows = list(calendar.windows(Window(calendar.start, calendar.start + timedelta(days=5))))
+    keys = [str(day + timedelta(days=days)) for days in (-2, -1, 1, 2)]
+    assert [calendar.key(window) for window in windows] == keys
+    lengths = [w.end.timestamp() - w.start.timestamp() for w in windows]
+    assert set(lengths) == {86_400}
+    with pytest.raises(ValueError, match=f"the window there is '{day + timedelta(days=1)}'"):
+        calendar.window(str(day))
+    # Dagster has two names for the day after; both are one window.
+    definition = dg.DailyPartitionsDefinition(start_date=str(day), timezone=zone)
+    theirs = definition.time_window_for_partition_key(str(day))
+    assert theirs.start.timestamp() == windows[2].start.timestamp()
+    assert calendar.window_at(theirs.start) == windows[2]
+
+
+@pytest.mark.parametrize("zone", SKIPPED)
+@pytest.mark.parametrize("text", ["1d", "24h", "2d", "1w", "1mo", "90m"])
+def test_every_duration_before_the_end_of_a_window_is_before_it(zone: str, text: str):
+    duration = Duration.parse(text)
+    for cadence in Cadence:
+        calendar = Calendar.of(cadence, SKIPPED[zone] - timedelta(days=40), zone)
+        until = calendar.start + timedelta(days=80)
+        for window in calendar.windows(Window(calendar.start, until)):
+            assert Window(duration.before(window.end, calendar.timezone), window.end)
+            assert Window(window.start, duration.after(window.start, calendar.timezone))
+
+
+def test_the_day_before_a_skipped_day_is_the_one_before_both():
+    zone = ZoneInfo("Pacific/Apia")
+    after, before = datetime(2011, 12, 31, tzinfo=zone), datetime(2011, 12, 29, tzinfo=zone)
+    assert Duration.parse("1d").before(after, zone) == before
+    assert Duration.parse("2d").before(after, zone) == before
+    assert Duration.parse("1d").after(before, zone).timestamp() == after.timestamp()
+
+
 @given(st.data())
+@settings(deadline=None)
+def test_partitions_that_a_window_reaches_are_mapped_also_across_a_skipped_day(
+    data: st.DataObject,
+):
+    calendar, duration = data.draw(around_skipped), data.draw(durations)
+    zone, steps = calendar.timezone, calendar.steps_before(duration)
+    pattern = "%Y-%m-%d-%H:%M" if calendar.cadence == "hourly" else "%Y-%m-%d"
+    definition = DEFINITIONS[calendar.cadence](
+        start_date=f"{calendar.start:{pattern}}",
+        timezone=str(zone),
+        **({"day_offset": calendar.week_starts.offset} if calendar.cadence == "weekly" else {}),
+    )
+    start = data.draw(moments_after(calendar, 60))
+    window = calendar.window_at(start)
+    edge = duration.before(window.start, zone)
+    if duration.count == 0 or edge.timestamp() < calendar.start.timestamp():
+        return
+    keys = definition.get_partition_keys(window.end + timedelta(days=1))
+    farthest = keys.index(calendar.key(window)) - steps
+    reached = definition.time_window_for_partition_key(keys[max(0, farthest)])
+    assert reached.start.timestamp() <= edge.timestamp()
+
+
+@given(st.data())
+@settings(deadline=None)
 def test_windows_tile_event_time_without_gap_or_overlap(data: st.DataObject):
-    calendar = data.draw(calendars)
+    calendar = data.draw(calendars | around_skipped)
     start = data.draw(moments_after(calendar))
     length = data.draw(st.timedeltas(timedelta(minutes=1), timedelta(days=30)))
 
@@ -86,8 +179,9 @@ def test_windows_tile_event_time_without_gap_or_overlap(data: st.DataObject):
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_a_moment_lies_in_the_one_window_that_its_key_names(data: st.DataObject):
-    calendar = data.draw(calendars)
+    calendar = data.draw(calendars | around_skipped)
     moment = data.draw(moments_after(calendar))
 
     window = calendar.window_at(moment)
@@ -106,7 +200,8 @@ def test_steps_reach_exactly_as_far_as_the_duration(calendar: Calendar, duration
         if duration.count
         else Window(calendar.start, windows[-1].end)
     )
-    early = Calendar.of(calendar.cadence, reached.start - timedelta(days=40), str(zone))
+    first = reached.start - timedelta(days=40)
+    early = Calendar.of(calendar.cadence, first, str(zone), calendar.week_starts)
     starts = [window.start.timestamp() for window in early.windows(reached)]
 
     def touched(start: datetime, end: datetime) -> int:

@@ -12,11 +12,12 @@ from threadpoolctl import threadpool_info
 from ml_platform.errors import TrainingFailed
 from ml_platform.features import assemble
 from ml_platform.metrics import measure
-from ml_platform.registry import Registry, predict
+from ml_platform.registry import Registry, history, predict
+from ml_platform.serving.inputs import check_columns
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
-from ml_platform.training import train
+from ml_platform.training import decide, train
 from ml_platform.training.training_set import collect
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
@@ -161,7 +162,7 @@ from ml_platform.registry import Registry
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
 from ml_platform.storage import Commit, Lake
-from ml_platform.training import train
+from ml_platform.training import decide, train
 data, mlflow, folder, cutoff = sys.argv[1:]
 settings = Settings(data=Path(data), mlflow_tracking_uri=mlflow)
 report = train(
@@ -250,3 +251,68 @@ def build():
     model = registry.load(use_case, report.version)
     assert model.estimator.threads_ == [registry.settings.threads]
     assert threadpool_info() == before
+
+
+DEAD = {
+    "a number": {"distance": np.nan},
+    "a text that the estimator names": {"city": None},
+}
+
+
+@pytest.mark.parametrize("dead", DEAD)
+def test_a_column_without_a_value_is_left_out_by_name(lake, registry, root, dead):
+    use_case = write_folder(root, "binary", name=f"dead_{len(dead)}")
+    (column,) = DEAD[dead]
+    rows = trips(1, 28)
+    land(lake, use_case, rows.assign(**DEAD[dead]), days(1, 28))
+    report = train(lake, registry, use_case, CUTOFF, COMMIT, tags={})
+    assert column in report.left_out
+    assert f"trained without {', '.join(report.left_out)}: none of the 593" in report.warning
+    model = registry.load(use_case, report.version)
+    assert list(model.columns) == list(use_case.model_columns)
+    assert column not in model.fitted_columns
+    assert registry.tags(use_case, 1)["left_out"] == ", ".join(sorted(report.left_out))
+    entry = registry._client.get_model_version(use_case.name, "1")
+    assert f"Trained without {', '.join(sorted(report.left_out))}" in entry.description
+    # A value that comes back changes no prediction.
+    alive = pd.DataFrame({"city": ["Boston"], "distance": [30.0], "pace__pace": [0.5]})
+    gone = alive.assign(**DEAD[dead])
+    if column == "distance":
+        gone["distance"] = gone["distance"].astype("float64")
+    pd.testing.assert_frame_equal(
+        predict(use_case, model, alive), predict(use_case, model, gone.astype(alive.dtypes))
+    )
+    assert column not in report.importances
+    sent = {name: alive[name].tolist() for name in alive}
+    assert check_columns(model, sent).rows == 1
+    decided = decide(lake, registry, use_case, report.version, COMMIT, decided_by="test")
+    assert decided.promotion.left_out == report.left_out
+    assert history(lake, use_case)[-1].left_out == report.left_out
+
+
+def test_nothing_is_trained_where_no_column_has_a_value(lake, registry, root):
+    use_case = write_folder(root, "binary", name="all_dead")
+    land(lake, use_case, trips(1, 28).assign(distance=np.nan, city=None), days(1, 28))
+    with pytest.raises(TrainingFailed, match="none of the columns that the model is given") as said:
+        train(lake, registry, use_case, CUTOFF, COMMIT, tags={})
+    assert "(city, distance, pace__pace)" in str(said.value)
+
+
+def test_an_estimator_that_cannot_do_without_a_column_is_told_of_it(lake, registry, root):
+    text = """\
+from sklearn.dummy import DummyClassifier
+
+
+class Named(DummyClassifier):
+    def fit(self, X, y):
+        return super().fit(X[["city"]], y)
+
+
+def build():
+    return Named()
+"""
+    use_case = write_folder(root, "binary", text, name="named")
+    land(lake, use_case, trips(1, 28).assign(city=None), days(1, 28))
+    with pytest.raises(TrainingFailed, match="No row has a value of city") as said:
+        train(lake, registry, use_case, CUTOFF, COMMIT, tags={})
+    assert "where model.py names it, choose columns by their type instead" in str(said.value)

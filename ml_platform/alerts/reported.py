@@ -30,11 +30,7 @@ def find_drift(lake: Lake, use_case: UseCase, decisions: Sequence[Promotion]) ->
     if latest.passed:
         note = f"{said} in partition {key}: {latest.value:.0%}, the limit is {limit:.0%}."
         return Found((), {"drift": f"{note}\nDone: {_done(use_case, 'drift', latest, decisions)}"})
-    farthest = ", ".join(
-        f"{c.column} {'has no values any more' if c.score is None else f'{c.score:.2f}'}"
-        f"{'' if c.score is None else f' (limit {c.threshold:g})'}"
-        for c in latest.columns[:MOST_COLUMNS]
-    )
+    farthest = ", ".join(str(column) for column in latest.columns[:MOST_COLUMNS])
     page = report_url(lake.settings, use_case, latest.window)
     condition = Condition(
         use_case=use_case.name,

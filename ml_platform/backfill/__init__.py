@@ -2,11 +2,13 @@
 
 from ml_platform.backfill.computing import NOTHING_TO_COMPUTE, computing
 from ml_platform.backfill.plan import Chunk
+from ml_platform.backfill.recalendar import Recalendared, recalendar
 from ml_platform.backfill.states import Standing, State, States, counts, due, judge
 
 __all__ = [
     "NOTHING_TO_COMPUTE",
     "Chunk",
+    "Recalendared",
     "Standing",
     "State",
     "States",
@@ -14,4 +16,5 @@ __all__ = [
     "counts",
     "due",
     "judge",
+    "recalendar",
 ]

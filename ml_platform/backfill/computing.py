@@ -26,13 +26,16 @@ def computing(
     """
     with lake.cursor() as cursor:
         begun_at = lake.snapshot(cursor)
-    commit = Commit(run_id, code_version(use_case, table), f"{use_case.name}/{table}")
+    begun = [begun_at]
+    commit = Commit(
+        run_id, code_version(use_case, table), f"{use_case.name}/{table}", begins=begun.append
+    )
     try:
         yield commit
     except NOTHING_TO_COMPUTE as error:
-        _settle(lake, use_case, table, stretch, commit, begun_at, str(error))
+        _settle(lake, use_case, table, stretch, commit, begun[-1], str(error))
         raise
-    _settle(lake, use_case, table, stretch, commit, begun_at, "it came out without rows")
+    _settle(lake, use_case, table, stretch, commit, begun[-1], "it came out without rows")
 
 
 def _settle(

@@ -16,7 +16,7 @@ from ml_platform.registry import Promotion, champion_if_any, history
 from ml_platform.spec.tables import BY_CHAMPION, Reads, code_versions, reads_of, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Lake
+from ml_platform.storage import Lake, require_calendar
 from ml_platform.storage.tables import naive_utc
 
 
@@ -89,6 +89,7 @@ def _look(lake: Lake, use_case: UseCase, asked: Sequence[str]) -> _Known:
     needed = {*asked, *(read.table for table in asked for read in reads_of(use_case, table))}
     by_champion = {table: BY_CHAMPION[table] for table in asked if table in BY_CHAMPION}
     with lake.cursor() as cursor:
+        require_calendar(cursor, use_case.name, use_case.calendar)
         return _Known(
             use_case,
             gather(lake, cursor, use_case, needed),

@@ -1,4 +1,4 @@
-"""The command that brings a stretch of partitions up to date."""
+"""Commands that bring what is stored up to date: partitions, and the windows they are of."""
 
 from typing import Annotated
 
@@ -50,3 +50,24 @@ def backfill(
         )  # fmt: skip
         how: command.How = "here" if here else "daemon" if through_daemon else "runs"
         command.backfill(platform, use_case, asked, how, dry_run)
+
+
+@commands.command(rich_help_panel=PANEL)
+def recalendar(use_case: UseCaseName) -> None:
+    """Move what is stored to the windows that `partitions` declares now, in one transaction.
+
+    Rows of sources and of quarantine are moved, none is lost. What was computed is dropped, to be
+    computed again; snapshots from before keep it until they expire.
+    """
+    from ml_platform import backfill as library
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened
+    from ml_platform.storage import StoredCalendar
+
+    with opened() as platform:
+        case = platform.loaded.require(use_case)
+        deed = platform.deed(
+            "recalendar", case.name, "tables", calendar=str(StoredCalendar.of(case.calendar))
+        )
+        commit = platform.commit(case, "recalendar", deed)
+        printing.show_recalendared(case, library.recalendar(platform.lake, case, commit))

@@ -1,10 +1,13 @@
-"""Everything that can be found out about use cases without data."""
+"""Everything that can be found out about use cases without reading data."""
+
+from pathlib import Path
 
 from ml_platform.cli.printing import console
-from ml_platform.errors import PlatformError, SpecError
+from ml_platform.errors import CalendarChanged, PlatformError, SpecError
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Lake, require_calendar
 
 
 def check(settings: Settings, name: str | None) -> None:
@@ -23,7 +26,7 @@ def check(settings: Settings, name: str | None) -> None:
             )
     problems = [] if name else [str(errors) for errors in loaded.broken.values()]
     for use_case in chosen:
-        if problem := _build(use_case):
+        if problem := _build(use_case) or _calendar(settings, use_case):
             problems.append(str(problem))
         else:
             _show(use_case)
@@ -38,6 +41,22 @@ def _build(use_case: UseCase) -> SpecError | None:
         build_estimator(use_case)
     except SpecError as error:
         return error
+    return None
+
+
+def _calendar(settings: Settings, use_case: UseCase) -> CalendarChanged | None:
+    """What is stored lies in windows of another calendar; None also where nothing is stored."""
+    kind, _, where = settings.catalog_uri.partition(":")
+    if kind == "sqlite" and not Path(where).is_file():
+        return None
+    lake = Lake(settings)
+    try:
+        with lake.cursor() as cursor:
+            require_calendar(cursor, use_case.name, use_case.calendar)
+    except CalendarChanged as error:
+        return error
+    finally:
+        lake.close()
     return None
 
 

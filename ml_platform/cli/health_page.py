@@ -131,6 +131,9 @@ def _rows(health: "Health") -> Iterator[Row]:
                 f"{champion.age_days:.0f} days old, serves from {since}"
             ),
         )
+        if champion.left_out:
+            named = escape(", ".join(champion.left_out))
+            yield "", f"[{BAD}]trained without {named}[/]: no row fitted on had a value"
     yield "drift", _drift(health)
     yield "performance", _performance(health)
     yield "quarantine", _quarantine(health)

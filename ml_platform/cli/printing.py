@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from ml_platform.backfill import Recalendared
     from ml_platform.errors import PlatformError
     from ml_platform.features import Published
     from ml_platform.monitoring import DriftRun, PerformanceRun
@@ -88,6 +89,21 @@ def show_written(table: str, written: "Written") -> None:
     )
 
 
+def show_recalendared(case: "UseCase", done: "Recalendared") -> None:
+    """What was moved to other windows, and what is to be computed of them."""
+    if not done.before:
+        show_line(f"{case.name}: what is stored lies in the windows that it declares already")
+        return
+    show_line(f"{case.name}: the calendar was {done.before}")
+    for table, rows in sorted(done.moved.items()):
+        show_line(f"{table}: {rows} rows, all kept, lie in the new windows")
+    if done.dropped:
+        show_line(f"to be computed again: {', '.join(done.dropped)}")
+    # Files are read again: which window a broken row counts to is known from them alone.
+    publish = f"; ml-platform publish {case.name}" if case.model_views else ""
+    show_line(f"next: ml-platform backfill {case.name} --with-sources{publish}")
+
+
 def show_published(case: "UseCase", published: Mapping[str, "Published"]) -> None:
     """What the online store was given of each feature view."""
     rows = [
@@ -111,6 +127,8 @@ def show_training(case: "UseCase", report: "TrainingReport") -> None:
     known = "trained" if report.is_new else "was trained before"
     show_line(f"version {report.version} of {case.name} {known}, cutoff {key}")
     show_table(("metric", "value"), [(name, f"{v:.6g}") for name, v in report.metrics.items()])
+    if report.warning:
+        show_line(f"warning: {report.warning}")
     show_line(f"next: ml-platform promote {case.name} {report.version}")
 
 
@@ -159,7 +177,7 @@ def show_drift(case: "UseCase", run: "DriftRun") -> None:
             str(found.version),
             f"{len(found.drifted)} of {found.judged}",
             "failed" if found.failed else "ok" if found.judged else "too few rows",
-            ", ".join(found.drifted),
+            found.named,
         )
         for window, found in run.windows.items()
     ]

@@ -10,7 +10,7 @@ from ml_platform.features.views import inside_sql, instant, windows_sql
 from ml_platform.spec.queries import is_numeric, is_time, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Lake
+from ml_platform.storage import Lake, require_calendar
 
 MARK = '"mark of the example"'
 """What tells the examples of one query apart; a column that nobody else calls so."""
@@ -31,7 +31,8 @@ def assemble(
     NaN, everything else as text with None; ordered by event time and entity.
     With `labels_known_by` only examples whose label was known before that moment, and with it
     `label` and `label_known_at`.
-    Raises TableNotFound where a table that is needed does not exist at the snapshot.
+    Raises TableNotFound where a table that is needed does not exist at the snapshot,
+    CalendarChanged where rows lie in windows of another calendar.
     """
     sql = join_sql(cursor, lake, use_case, stretch, snapshot, labels_known_by=labels_known_by)
     # By way of Arrow, which builds a wide frame four times as fast as DuckDB's own conversion.
@@ -60,6 +61,7 @@ def join_sql(
     labels_known_by: datetime | None = None,
 ) -> str:
     """The query behind `assemble`."""
+    require_calendar(cursor, use_case.name, use_case.calendar, snapshot)
     entity = [quote(column) for column in use_case.examples.entity]
     selected = [f"e.{column}" for column in entity] + ["e.event_time"]
     selected += [

@@ -92,7 +92,9 @@ class OnlineFeatures:
                 if entity is not None:
                     place = lookups.setdefault(Lookup(entity, moment), len(lookups))
                 places[name].append(place)
-        found = self._store.read(self._use_case.name, {n: list(asked[n]) for n in asked})
+        # A store that holds nothing of a use case without views lacks nothing.
+        wanted = {name: list(lookups) for name, lookups in asked.items()}
+        found = self._store.read(self._use_case.name, wanted) if wanted else {}
         columns: dict[str, NDArray[Any]] = {}
         outcomes: dict[str, list[Outcome]] = {}
         for name, view in self._views.items():

@@ -18,7 +18,7 @@ from ml_platform.features.views import since_sql, windows_sql
 from ml_platform.spec.queries import is_numeric, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Lake
+from ml_platform.storage import Lake, require_calendar
 from ml_platform.storage.patience import Patience
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,6 +54,7 @@ def publish(
     def read(stored: Stored) -> Fresh:
         nonlocal snapshot, counts
         with lake.cursor(use_case.timezone) as cursor:
+            require_calendar(cursor, use_case.name, calendar)
             snapshot = lake.snapshot(cursor)
             relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
             newest = _newest(cursor, use_case, relation, stretch, stored)

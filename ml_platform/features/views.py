@@ -86,7 +86,7 @@ def compute_features(
         query = view_sql(lake, cursor, use_case, view, Sight(stretch, basis.snapshot))
         return _replace(lake, cursor, use_case, table, query, stretch, commit, basis)
 
-    return compute_windows(lake, use_case, table.name, stretch, compute)
+    return compute_windows(lake, use_case, table.name, stretch, commit, compute)
 
 
 def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commit) -> Written:
@@ -101,7 +101,7 @@ def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commi
         query = _labels_sql(lake, cursor, use_case, stretch, basis.snapshot)
         return _replace(lake, cursor, use_case, table, query, stretch, commit, basis)
 
-    return compute_windows(lake, use_case, table.name, stretch, compute)
+    return compute_windows(lake, use_case, table.name, stretch, commit, compute)
 
 
 def _labels_sql(

@@ -36,6 +36,9 @@ class MonitoredColumn:
         general = drift.threshold if self.numeric else drift.categorical_threshold
         return drift.thresholds.get(self.name, general)
 
+    def null_threshold(self, drift: Drift) -> float:
+        return drift.null_thresholds.get(self.name, drift.null_threshold)
+
     def values(self, column: "pd.Series[Any]") -> "pd.Series[Any]":
         """The column as it is compared: numbers as finite float64 or NaN, others as text or None.
 

@@ -4,6 +4,11 @@ They are written out here because importing Evidently costs eight seconds of CPU
 of one window about as much as a year of windows costs here. `tests/test_monitoring_distances.py`
 holds each of them equal to Evidently's own report.
 
+A few values far outside of the others, such as a sentinel of -999, stretch bins and standard
+deviations until no shift shows. So samples are clipped to their fences first, see `Fences`; where
+no value lies outside of them the scores are Evidently's, elsewhere they are not. The report has
+Evidently's beside them.
+
 Samples of numbers are sorted arrays without NaN and without infinities, which count as missing, as
 they do there. Two of the definitions are peculiar to Evidently: a Wasserstein distance is divided
 by the reference's standard deviation, and empty bins get a small share before a PSI is taken.
@@ -22,6 +27,44 @@ SMALLEST_SCALE = 0.001
 MOST_CATEGORIES = 20
 """Numbers with no more distinct values than this are compared value by value, not binned."""
 EMPTY_SHARE = 0.0001
+TAIL = 0.025
+"""Share of values, at each end, that may lie anywhere without stretching the fences."""
+
+
+@dataclass(frozen=True)
+class Fences:
+    """Between which bounds the values of a sample count as they are; beyond, as the bound.
+
+    Each lies as far outside of the middle 95% of the values as these are wide: 5.9 standard
+    deviations from the mean of a normal distribution. Where these are all the same there is no
+    width to measure by, and there are no fences.
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, ordered: Floats) -> "Fences":
+        """The fences of a sorted sample.
+
+        >>> Fences.of(np.array([*range(100), 10**9], dtype=np.float64))
+        Fences(low=-94.0, high=194.0)
+        """
+        tail = int(len(ordered) * TAIL)
+        low, high = float(ordered[tail]), float(ordered[-1 - tail])
+        if low == high:
+            return cls(-np.inf, np.inf)
+        return cls(low - (high - low), high + (high - low))
+
+    def around(self, other: "Fences") -> "Fences":
+        """The fences that hold both."""
+        return Fences(min(self.low, other.low), max(self.high, other.high))
+
+    def clip(self, ordered: Floats) -> Floats:
+        """A sorted sample within the fences; the same array where it is within them already."""
+        if self.low <= ordered[0] and ordered[-1] <= self.high:
+            return ordered
+        return np.clip(ordered, self.low, self.high)
 
 
 @dataclass(frozen=True)

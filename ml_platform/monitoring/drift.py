@@ -45,6 +45,11 @@ class WindowDrift:
         return tuple(column.column for column in self.columns if column.drifted)
 
     @property
+    def named(self) -> str:
+        """The drifted columns in a message; where nulls drifted, with their shares."""
+        return ", ".join(column.named for column in self.columns if column.drifted)
+
+    @property
     def share(self) -> float | None:
         """Share of drifted columns among the judged ones; None where none was judged."""
         return len(self.drifted) / self.judged if self.judged else None
@@ -107,6 +112,11 @@ def drift_table(use_case: UseCase, *, live: bool = False) -> Table:
             "current_rows": "BIGINT",
             "reference_rows": "BIGINT",
             "null_share": "DOUBLE",
+            "reference_null_share": "DOUBLE",
+            "null_score": "DOUBLE",
+            "null_threshold": "DOUBLE",
+            "nulls_drifted": "BOOLEAN",
+            "evidently_score": "DOUBLE",
             "new_categories": "BIGINT",
             "reference_version": "INTEGER",
             "snapshot": "BIGINT",
@@ -128,8 +138,9 @@ def report_drift(
     """Report on every window of a stretch and store the reports, in one transaction.
 
     Windows before the first promotion, and windows that no example trails up to, are skipped with
-    a reason. A column is not judged where the window has fewer than `drift.min_rows` rows or the
-    reference no value; a column that vanished, or lost all its values, has drifted.
+    a reason. The values of a column are not judged where the window has fewer than `drift.min_rows`
+    of them or the reference none; its nulls are where the window has that many rows. A column that
+    vanished, or lost all its values, has drifted.
     live: report on what was predicted on request, in the columns that the log keeps as they are.
     Raises TableNotFound where the examples or a feature table lack, ModelNotFound, ModelRefused.
     """
@@ -156,7 +167,7 @@ def report_drift(
         }
         return DriftRun(written.snapshot, found, {**lacking, **empty})
 
-    return compute_windows(lake, use_case, table.name, stretch, compute)
+    return compute_windows(lake, use_case, table.name, stretch, commit, compute)
 
 
 def is_failure(drifted: int, judged: int, limit: float) -> bool:
@@ -195,7 +206,9 @@ def judge_readings(
 
     readings: every monitored column over the trails of all windows.
     """
-    gone = [c for model in models.values() for c in vanished_columns(use_case, model.columns)]
+    gone = [
+        c for model in models.values() for c in vanished_columns(use_case, model.fitted_columns)
+    ]
     watched = [column for column in monitored_columns(use_case) if column.name in readings]
     limit = use_case.monitoring.drift.share
     results = measure_drift(

@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+import duckdb
 import pandas as pd
 
 from ml_platform.errors import TableNotFound
@@ -28,6 +29,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
 def report_path(settings: Settings, use_case: UseCase, window: Window) -> Path:
@@ -74,6 +76,7 @@ def _page(
     model = registry.load(use_case, stored.version)
     rows = trail(use_case, window, stored.version)
     with lake.cursor(use_case.timezone) as cursor:
+        scores = _scores(cursor, lake, use_case, window)
         stretch, notes = Window(rows.since, rows.until), []
         try:
             readings = read_columns(cursor, lake, use_case, stretch, stored.snapshot)
@@ -94,7 +97,7 @@ def _page(
         c for c in columns
         if c.name in known and current[c.name].notna().any() and known[c.name].notna().any()
     ]  # fmt: skip
-    gone = [c.name for c in vanished_columns(use_case, model.columns)]
+    gone = [c.name for c in vanished_columns(use_case, model.fitted_columns)]
     left_out = [c.name for c in columns if c not in drawn] + gone
     if left_out:
         notes.append(f"Not drawn, having no value on one of the sides: {', '.join(left_out)}.")
@@ -103,6 +106,7 @@ def _page(
         f"<h1>{escape(use_case.name)}, drift of {escape(key)}</h1>"
         f"<p>{len(current)} rows from {rows.since.isoformat()} to {rows.until.isoformat()}, held "
         f"against {len(reference)} rows that version {stored.version} was trained on.</p>"
+        + scores
         + "".join(f"<p>{escape(note)}</p>" for note in notes)
     )
     names = [c.name for c in drawn]
@@ -111,6 +115,35 @@ def _page(
     return re.sub(
         r"<body[^>]*>", lambda body: f'{body[0]}<div style="{style}">{heading}</div>', html, count=1
     )
+
+
+def _scores(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, window: Window
+) -> str:
+    """The stored scores as a table: Evidently's report below knows neither nulls nor fences."""
+    relation = lake.relation(cursor, use_case.name, "drift_report")
+    rows = cursor.execute(
+        f"""SELECT column_name, drifted, status, score, threshold, evidently_score,
+        reference_null_share, null_share, null_score, null_threshold FROM {relation}
+        WHERE {WINDOW_START} = ? ORDER BY drifted DESC NULLS LAST, null_score DESC NULLS LAST,
+        column_name""",
+        [naive_utc(window.start)],
+    ).fetchall()
+    cells = ["".join(f"<td>{escape(_cell(value))}</td>" for value in row) for row in rows]
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    return (
+        "<table cellpadding=4><tr><th>column<th>drifted<th>status<th>score<th>threshold"
+        "<th>Evidently's score<th>share of nulls, reference<th>now<th>difference<th>threshold</tr>"
+        f"{body}</table>"
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _draw(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ml_platform.monitoring.drift import stored_drift
+from ml_platform.monitoring.scores import named_column
 from ml_platform.monitoring.verdicts import window_verdicts
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -13,11 +14,24 @@ from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 @dataclass(frozen=True)
 class ColumnScore:
-    """A drifted column of a report; a column that vanished has no score."""
+    """A drifted column of a report."""
 
     column: str
     score: float | None
+    """None where its values were not judged: it vanished, or too few are left."""
     threshold: float
+    values_drifted: bool
+    null_share: float | None
+    reference_null_share: float | None
+    nulls_drifted: bool
+
+    def __str__(self) -> str:
+        named = named_column(
+            self.column, self.nulls_drifted, self.null_share, self.reference_null_share
+        )
+        if self.values_drifted and self.score is not None:
+            return f"{named} {self.score:.2f} (limit {self.threshold:g})"
+        return named if self.nulls_drifted else f"{named} has no values any more"
 
 
 @dataclass(frozen=True)
@@ -100,10 +114,13 @@ def _drifted_columns(lake: Lake, use_case: UseCase, window: Window) -> tuple[Col
     with lake.cursor() as cursor:
         relation = lake.relation(cursor, use_case.name, "drift_report")
         rows = cursor.execute(
-            f"""SELECT column_name, score, threshold FROM {relation}
-            WHERE {WINDOW_START} = ? AND drifted
-            ORDER BY CASE WHEN method = 'ks' THEN -score ELSE score END / threshold
-            DESC NULLS FIRST, column_name""",
+            f"""SELECT column_name, score, threshold,
+            coalesce(CASE WHEN method = 'ks' THEN score <= threshold ELSE score >= threshold END,
+            false), null_share, reference_null_share, coalesce(nulls_drifted, false)
+            FROM {relation} WHERE {WINDOW_START} = ? AND drifted
+            ORDER BY CASE WHEN nulls_drifted THEN NULL
+            WHEN method = 'ks' THEN -score ELSE score END / threshold
+            DESC NULLS FIRST, null_score DESC, column_name""",
             [naive_utc(window.start)],
         ).fetchall()
     return tuple(ColumnScore(*row) for row in rows)

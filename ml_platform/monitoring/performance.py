@@ -135,7 +135,7 @@ def report_performance(
             cursor.unregister("performance_rows")
         return PerformanceRun(written.snapshot, found, skipped)
 
-    return compute_windows(lake, use_case, table.name, stretch, compute)
+    return compute_windows(lake, use_case, table.name, stretch, commit, compute)
 
 
 def _reported(

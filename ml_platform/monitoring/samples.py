@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ml_platform.monitoring.columns import MonitoredColumn, Readings
-from ml_platform.monitoring.distances import Floats, Integers, standard_deviation
+from ml_platform.monitoring.distances import Fences, Floats, Integers, standard_deviation
 
 
 class Reference:
@@ -29,7 +29,22 @@ class Reference:
 
     @cached_property
     def scale(self) -> float:
+        """The unit of Evidently's Wasserstein distance."""
         return standard_deviation(self.ordered)
+
+    @property
+    def null_share(self) -> float | None:
+        """Share of missing values; None where there are no rows."""
+        return (self.rows - self.count) / self.rows if self.rows else None
+
+    @cached_property
+    def fences(self) -> Fences:
+        return Fences.of(self.ordered)
+
+    @cached_property
+    def clipped_scale(self) -> float:
+        """The unit of a Wasserstein distance: what lies beyond the fences does not stretch it."""
+        return standard_deviation(self.fences.clip(self.ordered))
 
     @cached_property
     def distinct(self) -> int:

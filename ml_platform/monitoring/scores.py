@@ -7,12 +7,14 @@ window moves: the day that leaves is taken out, the day that arrives is put in.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import pandas as pd
 
 from ml_platform.monitoring.columns import Kind, MonitoredColumn, Readings, microseconds
 from ml_platform.monitoring.distances import (
+    Fences,
+    Floats,
     QuantileSteps,
     binned_shares,
     counted_shares,
@@ -24,7 +26,10 @@ from ml_platform.monitoring.distances import (
 from ml_platform.monitoring.samples import MovingCounts, MovingOrder, Reference
 from ml_platform.spec.watching import Drift
 
-Status = Literal["scored", "too few rows", "all null", "absent", "no reference"]
+Status = Literal["scored", "too few rows", "too few values", "all null", "absent", "no reference"]
+
+Steps: TypeAlias = dict[tuple[int, int], QuantileSteps]
+"""By the sizes of the reference and the window."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,42 @@ class ColumnDrift:
     """None unless the status is `scored`; for `ks` a p-value, else a distance."""
     threshold: float
     drifted: bool | None
-    """None where the column is not judged."""
+    """Whether values or nulls have; None where the column is not judged."""
     status: Status
     current_rows: int
     reference_rows: int
     null_share: float | None
     """Share of missing values in the window; None where it has no rows."""
+    reference_null_share: float | None
+    null_score: float | None
+    """Absolute difference of both shares of missing values; None where one of them lacks."""
+    null_threshold: float
+    nulls_drifted: bool | None
+    """None where the window has too few rows, or the reference has no value."""
+    evidently_score: float | None
+    """The score by Evidently's definition, which values far outside of the others stretch."""
     new_categories: int | None
     """Categories of the window that the reference sample lacks; None for numbers."""
+
+    @property
+    def named(self) -> str:
+        """The name, with the shares of nulls where it is these that drifted."""
+        return named_column(
+            self.column, bool(self.nulls_drifted), self.null_share, self.reference_null_share
+        )
+
+
+def named_column(
+    column: str, nulls_drifted: bool, null_share: float | None, reference_null_share: float | None
+) -> str:
+    """A drifted column in messages; shares of nulls stand there where it is these that drifted.
+
+    >>> named_column("gauge", True, 0.95, 0.0)
+    'gauge (nulls 0% → 95%)'
+    """
+    if not nulls_drifted or null_share is None or reference_null_share is None:
+        return column
+    return f"{column} (nulls {reference_null_share:.0%} → {null_share:.0%})"
 
 
 @dataclass(frozen=True)
@@ -72,7 +105,7 @@ def measure_drift(
     judges = [_Judge(c, readings.get(c.name), references, drift) for c in columns]
     for trail in trails:
         # Columns of the same number of values share their steps.
-        steps: dict[tuple[int, int], QuantileSteps] = {}
+        steps: Steps = {}
         yield [judge.judge(trail, steps) for judge in judges]
 
 
@@ -95,54 +128,85 @@ class _Judge:
         if readings is not None:
             self._moving = (MovingOrder if column.numeric else MovingCounts)(readings)
 
-    def judge(self, trail: Trail, steps: dict[tuple[int, int], QuantileSteps]) -> ColumnDrift:
+    def judge(self, trail: Trail, steps: Steps) -> ColumnDrift:
         reference = self._references[trail.version]
         rows, count = 0, 0
         if self._moving is not None:
             rows = self._moving.move(microseconds(trail.since), microseconds(trail.until))
             count = self._moving.count
-        status: Status = "scored"
-        if self._moving is None:
-            status = "absent"
-        elif reference.count == 0:
-            status = "no reference"
-        elif rows < self._drift.min_rows:
-            status = "too few rows"
-        elif count == 0:
-            status = "all null"
-        score = self._score(reference, steps) if status == "scored" else None
+        status = self._status(reference, rows, count)
+        score, evidently_score = None, None
+        if status == "scored":
+            score, evidently_score = self._scores(reference, steps)
+        null_share = (rows - count) / rows if rows else None
+        null_score = _difference(null_share, reference.null_share)
+        null_threshold = self._column.null_threshold(self._drift)
+        nulls_drifted = None
+        if null_score is not None and status not in {"too few rows", "no reference"}:
+            nulls_drifted = null_score >= null_threshold
         return ColumnDrift(
             column=self._column.name,
             kind=self._column.kind,
             method=self._column.method(self._drift),
             score=score,
             threshold=self._column.threshold(self._drift),
-            drifted=self._is_drifted(status, score),
+            drifted=nulls_drifted or self._is_drifted(status, score),
             status=status,
             current_rows=rows,
             reference_rows=reference.rows,
-            null_share=(rows - count) / rows if rows else None,
+            null_share=null_share,
+            reference_null_share=reference.null_share,
+            null_score=null_score,
+            null_threshold=null_threshold,
+            nulls_drifted=nulls_drifted,
+            evidently_score=evidently_score,
             new_categories=self._new_categories(reference),
         )
 
-    def _score(self, reference: Reference, steps: dict[tuple[int, int], QuantileSteps]) -> float:
-        method = self._column.method(self._drift)
+    def _status(self, reference: Reference, rows: int, count: int) -> Status:
+        if self._moving is None:
+            return "absent"
+        if reference.count == 0:
+            return "no reference"
+        if rows < self._drift.min_rows:
+            return "too few rows"
+        if count == 0:
+            return "all null"
+        # What is judged are values: those that a dying feed has left may be too few.
+        return "too few values" if count < self._drift.min_rows else "scored"
+
+    def _scores(self, reference: Reference, steps: Steps) -> tuple[float, float]:
+        """The score, and Evidently's; they are the same where no value lies beyond the fences."""
         if isinstance(self._moving, MovingCounts):
-            shares = counted_shares(*self._moving.beside(reference))
-        else:
-            assert self._moving is not None
-            current = self._moving.ordered
-            if method == "wasserstein":
-                sizes = (reference.count, len(current))
-                if sizes not in steps:
-                    steps[sizes] = QuantileSteps.of(*sizes)
-                return measure_wasserstein(
-                    reference.ordered, current, reference.scale, steps[sizes]
-                )
-            if method == "ks":
-                return measure_ks(reference.ordered, current)
-            shares = binned_shares(reference.ordered, current, reference.distinct)
-        return (measure_psi if method == "psi" else measure_jensenshannon)(*shares)
+            score = self._of_shares(*counted_shares(*self._moving.beside(reference)))
+            return score, score
+        assert self._moving is not None
+        before, now = reference.ordered, self._moving.ordered
+        if self._column.method(self._drift) == "ks":
+            # Ranks: nothing stretches them.
+            score = measure_ks(before, now)
+            return score, score
+        evidently_score = self._distance(reference, before, now, reference.scale, steps)
+        fences = reference.fences.around(Fences.of(now))
+        clipped, shown = fences.clip(before), fences.clip(now)
+        if clipped is before and shown is now and reference.clipped_scale == reference.scale:
+            return evidently_score, evidently_score
+        scale = reference.clipped_scale
+        return self._distance(reference, clipped, shown, scale, steps), evidently_score
+
+    def _distance(
+        self, reference: Reference, before: Floats, now: Floats, scale: float, steps: Steps
+    ) -> float:
+        if self._column.method(self._drift) != "wasserstein":
+            return self._of_shares(*binned_shares(before, now, reference.distinct))
+        sizes = (len(before), len(now))
+        if sizes not in steps:
+            steps[sizes] = QuantileSteps.of(*sizes)
+        return measure_wasserstein(before, now, scale, steps[sizes])
+
+    def _of_shares(self, before: Floats, now: Floats) -> float:
+        psi = self._column.method(self._drift) == "psi"
+        return (measure_psi if psi else measure_jensenshannon)(before, now)
 
     def _is_drifted(self, status: Status, score: float | None) -> bool | None:
         if score is None:
@@ -157,3 +221,7 @@ class _Judge:
             return None
         before, now = self._moving.beside(reference)
         return int(((before == 0) & (now > 0)).sum())
+
+
+def _difference(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else abs(one - other)

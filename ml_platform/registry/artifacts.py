@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ml_platform.errors import ModelOutdated, ModelRefused
-from ml_platform.registry.versions import SeenColumn, TrainedModel
+from ml_platform.registry.versions import SeenColumn, TrainedModel, fitted_columns
 from ml_platform.spec.loading import SPEC_FILE
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
@@ -85,7 +85,7 @@ def write_model(
             mlflow_model=model,
             serialization_format="cloudpickle",
             signature=describe_signature(trained),
-            input_example=trained.reference[list(trained.columns)].head(EXAMPLE_ROWS),
+            input_example=trained.reference[list(_fitted(trained))].head(EXAMPLE_ROWS),
             pip_requirements=requirements(use_case),
             pyfunc_predict_fn="predict_proba" if trained.classes else "predict",
             metadata={"use_case": use_case.name, "cutoff": trained.cutoff.isoformat()},
@@ -152,6 +152,7 @@ def read_model(folder: Path, name: str, digests: dict[str, str]) -> dict[str, An
             for column, (missing, texts) in facts["seen"].items()
         },
         "importances": facts["importances"],
+        "left_out": frozenset(facts.get("left_out", ())),
     }
 
 
@@ -163,7 +164,7 @@ def describe_signature(trained: TrainedModel) -> "ModelSignature":
 
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec("double" if is_numeric(kind) else "string", name=column, required=False)
-        for column, kind in trained.columns.items()
+        for column, kind in _fitted(trained).items()
     ]
     shape = (-1, len(trained.classes)) if trained.classes else (-1,)
     return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype("float64"), shape)]))
@@ -184,7 +185,12 @@ def _facts(trained: TrainedModel) -> dict[str, Any]:
             for column, seen in trained.seen.items()
         },
         "importances": dict(trained.importances),
+        "left_out": sorted(trained.left_out),
     }
+
+
+def _fitted(trained: TrainedModel) -> dict[str, str]:
+    return fitted_columns(trained.columns, trained.left_out)
 
 
 @contextlib.contextmanager

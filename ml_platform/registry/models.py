@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 DIGESTS = "digests"
 FINGERPRINT = "fingerprint"
+LEFT_OUT = "left_out"
+"""Tag that names the columns that a version was trained without."""
 CACHED_VERSIONS = 16
 LONGEST_PARAMETER = 500
 
@@ -100,6 +102,7 @@ class Registry:
             "snapshot": str(trained.snapshot),
             "code_version": use_case.code_version,
             FINGERPRINT: trained.fingerprint,
+            **({LEFT_OUT: ", ".join(sorted(trained.left_out))} if trained.left_out else {}),
         }
         experiment = experiment_id(client, self.settings, use_case.name)
         end_left_behind(client, experiment, {FINGERPRINT: trained.fingerprint})
@@ -236,6 +239,7 @@ class Registry:
             source=logged.artifact_location,
             run_id=run_id,
             tags={**tags, DIGESTS: json.dumps(digests)},
+            description=_card(trained),
             model_id=logged.model_id,
         )
         return int(entry.version)
@@ -270,3 +274,16 @@ class Registry:
                 f"{use_case.name} has no model version {version}; train one, or look for its "
                 f"number in MLflow's registered model '{use_case.name}'"
             ) from None
+
+
+def _card(trained: TrainedModel) -> str:
+    """What MLflow shows as the description of a version."""
+    card = (
+        f"Fitted on event times from {trained.trained_from.isoformat()} to "
+        f"{trained.trained_until.isoformat()}, judged on those up to {trained.cutoff.isoformat()}."
+    )
+    if trained.left_out:
+        card += (
+            f" Trained without {', '.join(sorted(trained.left_out))}: no fitted row has a value."
+        )
+    return card

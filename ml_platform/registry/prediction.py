@@ -1,6 +1,6 @@
 """The one predict path: training, batch, replay and serving all call `predict`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_platform.errors import FeatureError, ModelRefused
+from ml_platform.registry.versions import fitted_columns
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
 
@@ -24,7 +25,11 @@ class Fitted(Protocol):
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """Columns that it was fitted on, in order, with DuckDB types."""
+        """Columns that it is offered, in order, with DuckDB types."""
+
+    @property
+    def left_out(self) -> Collection[str]:
+        """Those of them that the estimator is not given, since it was fitted without them."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,13 +66,14 @@ def select_inputs(use_case: UseCase, model: Fitted, frame: pd.DataFrame) -> pd.D
     """The columns that a model was fitted on, checked; FeatureError names what is wrong."""
     # All at once: taking the columns one by one costs more than predicting a day's rows.
     dtypes = dict(zip(frame.columns, frame.dtypes, strict=True))
-    missing = [column for column in model.columns if column not in dtypes]
+    needed = fitted_columns(model.columns, model.left_out) if model.left_out else model.columns
+    missing = [column for column in needed if column not in dtypes]
     if missing:
         raise FeatureError(
             f"{use_case.name}: the model was fitted on {_listed(missing)}, which these rows lack; "
             "compute the feature, or train a model without it"
         )
-    for column, kind in model.columns.items():
+    for column, kind in needed.items():
         dtype = dtypes[column]
         expected = "float64" if is_numeric(kind) else "object"
         if dtype != expected:
@@ -75,7 +81,7 @@ def select_inputs(use_case: UseCase, model: Fitted, frame: pd.DataFrame) -> pd.D
                 f"{use_case.name}: column '{column}' ({kind}) is {dtype}, the model was fitted on "
                 f"{expected}; cast it with .astype('{expected}')"
             )
-    wanted = list(model.columns)
+    wanted = list(needed)
     # A copy, since an estimator may write to what it is given. Where all columns are in order
     # already, selecting them would cost more than copying them.
     rows = frame if list(dtypes) == wanted else frame[wanted]

@@ -34,6 +34,8 @@ class Promotion:
     reason: str
     figures: Mapping[str, float] = field(default_factory=dict)
     """What the decision was based on."""
+    left_out: tuple[str, ...] = ()
+    """Columns that the version was trained without, since none of its rows had a value."""
 
     @property
     def serves(self) -> bool:
@@ -53,6 +55,7 @@ def promotions_table(use_case: UseCase) -> Table:
             "decision": "VARCHAR",
             "reason": "VARCHAR",
             "figures": "MAP(VARCHAR, DOUBLE)",
+            "left_out": "VARCHAR[]",
         },
         order=("decided_at", "version"),
     )
@@ -85,12 +88,13 @@ def record(
         promotion.reason,
         list(promotion.figures),
         list(promotion.figures.values()),
+        list(promotion.left_out),
     ]
     # Which decision is the latest is what decides who serves.
     after_all = f"(SELECT max(decided_at) + INTERVAL 1 MICROSECOND FROM {table.sql})"
     insert = (
         f"INSERT INTO {table.sql} ({', '.join(table.columns)}) VALUES "
-        f"(?, ?, greatest(?, {after_all}), ?, ?, ?, map(?::VARCHAR[], ?::DOUBLE[]))"
+        f"(?, ?, greatest(?, {after_all}), ?, ?, ?, map(?::VARCHAR[], ?::DOUBLE[]), ?::VARCHAR[])"
     )
     made = f"SELECT decision FROM {table.sql} WHERE version = ? AND decision <> 'rolled back'"
 
@@ -122,21 +126,12 @@ def history(lake: Lake, use_case: UseCase) -> list[Promotion]:
             return []
         rows = cursor.execute(
             f"""SELECT version, timezone('UTC', effective_from), timezone('UTC', decided_at),
-            decided_by, decision, reason, map_keys(figures), map_values(figures)
-            FROM {table} ORDER BY decided_at, version"""
+            decided_by, decision, reason, map_keys(figures), map_values(figures),
+            coalesce(left_out, [])
+            FROM (FROM {table} UNION ALL BY NAME SELECT NULL::VARCHAR[] AS left_out WHERE false)
+            ORDER BY decided_at, version"""
         ).fetchall()
-    return [
-        Promotion(
-            version=version,
-            effective_from=effective_from.replace(tzinfo=UTC),
-            decided_at=decided_at.replace(tzinfo=UTC),
-            decided_by=decided_by,
-            decision=decision,
-            reason=reason,
-            figures=dict(zip(names, values, strict=True)),
-        )
-        for version, effective_from, decided_at, decided_by, decision, reason, names, values in rows
-    ]
+    return [_promotion(*row) for row in rows]
 
 
 def newest_undecided(registry: Registry, use_case: UseCase, decisions: Sequence[Promotion]) -> int:
@@ -223,6 +218,29 @@ def champions_of(
         except NoChampion as error:
             lacking[window] = NoChampion(f"{use_case.name}: {error}")
     return champions, lacking
+
+
+def _promotion(
+    version: int,
+    effective_from: datetime,
+    decided_at: datetime,
+    decided_by: str,
+    decision: Decision,
+    reason: str,
+    names: Sequence[str],
+    values: Sequence[float],
+    left_out: Sequence[str],
+) -> Promotion:
+    return Promotion(
+        version=version,
+        effective_from=effective_from.replace(tzinfo=UTC),
+        decided_at=decided_at.replace(tzinfo=UTC),
+        decided_by=decided_by,
+        decision=decision,
+        reason=reason,
+        figures=dict(zip(names, values, strict=True)),
+        left_out=tuple(left_out),
+    )
 
 
 def _ends(rollback: Promotion, promotion: Promotion) -> bool:

@@ -1,6 +1,6 @@
 """What training hands to the registry, and what the registry hands back."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -28,7 +28,7 @@ class TrainedModel:
 
     estimator: Any
     columns: Mapping[str, str]
-    """Columns that it was fitted on, in order, with DuckDB types."""
+    """Columns that it is offered, in order, with DuckDB types."""
     classes: tuple[str, ...]
     """Names of the columns of `predict_proba`; empty for a regression."""
     cutoff: datetime
@@ -47,6 +47,8 @@ class TrainedModel:
     plots: Mapping[str, bytes] = field(default_factory=dict)
     """PNG images by name."""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
+    """Columns without a value in the fitted rows: the estimator is not given them."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,19 @@ class ModelVersion:
     """By column."""
     importances: Mapping[str, float] = field(default_factory=dict)
     """How much the loss of the holdout rises when a column is shuffled."""
+    left_out: frozenset[str] = frozenset()
+    """Columns without a value in the fitted rows: the estimator is not given them."""
+
+    @property
+    def fitted_columns(self) -> dict[str, str]:
+        """Columns that the estimator is given, in order, with DuckDB types."""
+        return fitted_columns(self.columns, self.left_out)
+
+
+def fitted_columns(columns: Mapping[str, str], left_out: Collection[str]) -> dict[str, str]:
+    """The columns that are not left out, in order.
+
+    >>> fitted_columns({"city": "VARCHAR", "gauge": "DOUBLE"}, {"gauge"})
+    {'city': 'VARCHAR'}
+    """
+    return {name: kind for name, kind in columns.items() if name not in left_out}

@@ -76,6 +76,7 @@ class Versions:
                 columns=fitted.columns,
                 trained_from=data.trained_from,
                 trained_until=data.trained_until,
+                left_out=fitted.left_out,
             )
         )
         self._fitting.append(fitted.seconds)

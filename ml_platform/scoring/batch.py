@@ -73,7 +73,7 @@ def score(
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> ScoreReport:
         return _scored(lake, cursor, registry, use_case, stretch, commit, basis)
 
-    return compute_windows(lake, use_case, "predictions", stretch, compute)
+    return compute_windows(lake, use_case, "predictions", stretch, commit, compute)
 
 
 def _scored(

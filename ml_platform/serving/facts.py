@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
-from ml_platform.errors import OnlineStoreError
+from ml_platform.errors import CalendarChanged, OnlineStoreError
 from ml_platform.features import OnlineStore
 from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.spec.use_case import UseCase
@@ -157,9 +157,17 @@ class FactReader(Collector):
         now = datetime.now(UTC)
         cases = [self._live.of(name).use_case for name in self._live.names]
         return Facts(
-            {case.name: read_health(self._lake, case, now) for case in cases},
+            {case.name: health for case in cases if (health := self._health(case, now))},
             {case.name: self._newest(case) for case in cases},
         )
+
+    def _health(self, case: UseCase, now: datetime) -> Health | None:
+        try:
+            return read_health(self._lake, case, now)
+        except CalendarChanged as error:
+            # It is a matter of this use case alone.
+            self._log.error("facts_not_read", use_case=case.name, problem=str(error))
+            return None
 
     def _newest(self, case: UseCase) -> dict[str, datetime]:
         found = {}

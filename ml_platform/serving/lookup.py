@@ -108,7 +108,12 @@ class Lookup:
         # What was looked up is what training saw: only what the caller sent can be odd.
         sent = {name: columns[name] for name in requested.inputs if name in model.columns}
         try:
-            inputs = check_columns(model, sent, known_categories=known_categories, only=sent.keys())
+            # A model that is given features alone is sent keys alone.
+            inputs = (
+                check_columns(model, sent, known_categories=known_categories, only=sent.keys())
+                if sent
+                else Inputs({}, len(examples.rows))
+            )
         except RequestRefused as error:
             # The caller sent a column of the source, and knows no other name of it.
             if error.column not in self._renamed:

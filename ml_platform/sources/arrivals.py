@@ -23,7 +23,7 @@ from ml_platform.sources.unfinished import unfinished
 from ml_platform.sources.waiting import Behind, noted_files, waiting
 from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase, digest
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Commit, Lake
+from ml_platform.storage import Commit, Lake, require_calendar
 from ml_platform.storage.tables import naive_utc
 
 MOST_BYTES_A_LOOK = 256 * 2**20
@@ -65,6 +65,8 @@ def arrivals(
     Raises LandingError where landing cannot be listed or a table cannot be read, LakeError where
     its database cannot be opened.
     """
+    with lake.cursor() as cursor:
+        require_calendar(cursor, use_case.name, use_case.calendar)
     if use_case.sources[source].table:
         return _table_arrivals(lake, use_case, source, seen)
     listed = list_landing(lake, use_case, source)

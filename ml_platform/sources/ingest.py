@@ -93,7 +93,7 @@ def ingest(
             return _ingest_table(lake, cursor, use_case, source, stretch, commit, basis)
         return _ingest_files(lake, cursor, use_case, source, stretch, commit, basis, now)
 
-    return compute_windows(lake, use_case, source, stretch, compute)
+    return compute_windows(lake, use_case, source, stretch, commit, compute)
 
 
 def _ingest_files(

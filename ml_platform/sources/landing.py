@@ -13,7 +13,7 @@ from ml_platform.sources.opening import open_file
 from ml_platform.sources.tables import landings_table
 from ml_platform.spec.queries import exact_path, quote
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Commit, Lake, append
+from ml_platform.storage import Commit, Lake, insert, keep_few_files
 
 LANDINGS = "temp.__landings"
 
@@ -172,10 +172,31 @@ def note(
 def write_notes(
     lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, commit: Commit
 ) -> None:
-    """Move what was noted into `landings`, if anything was."""
-    noted = cursor.execute(f"SELECT count(*) FROM {LANDINGS}").fetchone()
-    if noted and noted[0]:
-        append(lake, cursor, landings_table(use_case), f"FROM {LANDINGS}", commit)
+    """Move what was noted into `landings`, unless another process has noted it meanwhile."""
+    table = landings_table(use_case)
+
+    def work(transaction: duckdb.DuckDBPyConnection) -> bool:
+        if table.name in lake.tables(transaction, table.schema):
+            same = " AND ".join(
+                f"n.{column} = k.{column}"
+                for column in ("source", "file", "fingerprint", "size", "written_at")
+            )
+            transaction.execute(
+                f"DELETE FROM {LANDINGS} n USING {table.sql} k WHERE {same} "
+                f"AND n.window_start IS NOT DISTINCT FROM k.window_start"
+            )
+        if not _count(transaction):
+            return False
+        insert(transaction, table, f"FROM {LANDINGS}")
+        return True
+
+    if _count(cursor) and lake.transact(cursor, commit, work):
+        keep_few_files(lake, cursor, table, commit)
+
+
+def _count(cursor: duckdb.DuckDBPyConnection) -> int:
+    row = cursor.execute(f"SELECT count(*) FROM {LANDINGS}").fetchone()
+    return int(row[0]) if row else 0
 
 
 def chunks(files: Sequence[LandingFile], most_bytes: int) -> list[list[LandingFile]]:

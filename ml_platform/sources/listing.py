@@ -14,6 +14,7 @@ import duckdb
 
 from ml_platform.errors import LandingError
 from ml_platform.spec.use_case import UseCase, digest
+from ml_platform.spec.windows import Cadence
 from ml_platform.storage import Lake
 
 GLOB_MAGIC = frozenset("*?[")
@@ -95,9 +96,11 @@ def state_of(use_case: UseCase, source: str, listed: list[Listed]) -> str:
 
 def contract_of(use_case: UseCase, source: str) -> str:
     """Digest of what decides how a file is read and which windows its rows are in."""
+    weekly = use_case.partitions.cadence is Cadence.weekly
+    unread = {"end"} if weekly else {"end", "week_starts"}
     return digest(
         use_case.sources[source].model_dump(mode="json", exclude={"description"}),
-        use_case.partitions.model_dump(mode="json", exclude={"end"}),
+        use_case.partitions.model_dump(mode="json", exclude=unread),
     )
 
 

@@ -11,7 +11,7 @@ from ml_platform.spec.inputs import Source
 from ml_platform.spec.mistakes import Mistakes
 from ml_platform.spec.use_case import PLATFORM, RESERVED_TABLES, UseCase, feature_table
 from ml_platform.spec.values import no_database, suggest, unknown
-from ml_platform.spec.windows import Cadence
+from ml_platform.spec.windows import Cadence, utc
 from ml_platform.spec.yaml_text import PathInDocument
 
 # Columns that the platform's own tables have beside those of a use case.
@@ -34,6 +34,7 @@ def check(use_case: UseCase, mistakes: Mistakes, databases: Collection[str] | No
     _check_examples(use_case, mistakes)
     _check_model(use_case, mistakes)
     _check_metrics(use_case, mistakes)
+    _check_causes(use_case, mistakes)
     _check_gate(use_case, mistakes)
     _check_times(use_case, mistakes)
     _check_function(use_case, mistakes)
@@ -45,9 +46,10 @@ def check_watched(use_case: UseCase, mistakes: Mistakes) -> None:
     columns = use_case.watched_columns
     for index, column in enumerate(use_case.retrain.columns or ()):
         _known(("retrain", "columns", index), [column], columns, mistakes)
-    for column in use_case.monitoring.drift.thresholds:
-        path = ("monitoring", "drift", "thresholds", column)
-        _known(path, [column], columns, mistakes)
+    drift = use_case.monitoring.drift
+    for key in ("thresholds", "null_thresholds"):
+        for column in getattr(drift, key):
+            _known(("monitoring", "drift", key, column), [column], columns, mistakes)
     mistakes.stop()
 
 
@@ -162,6 +164,13 @@ def _check_metrics(case: UseCase, mistakes: Mistakes) -> None:
             mistakes.add(("retrain", "metrics", index), problem + suggest(metric, bounded))
 
 
+def _check_causes(case: UseCase, mistakes: Mistakes) -> None:
+    bounded = case.monitoring.performance.bounds_by(case.model.metric)
+    if "performance" in case.retrain.on and not bounded:
+        problem = "'performance' can never fail: no metric has a bound"
+        mistakes.add(("retrain", "on"), f"{problem}; set `monitoring.performance: {{min: …}}`")
+
+
 def _check_metric(case: UseCase, path: PathInDocument, metric: str, mistakes: Mistakes) -> None:
     metrics = METRICS[case.label.task]
     if metric not in metrics:
@@ -198,13 +207,35 @@ def _check_times(case: UseCase, mistakes: Mistakes) -> None:
     ):
         if expression is not None:
             _check_cron(path, expression, start, mistakes)
-    if model.window.before(start, zone) >= model.holdout.before(start, zone):
+    _check_lengths(case, mistakes)
+
+
+def _check_lengths(case: UseCase, mistakes: Mistakes) -> None:
+    """What no data and no cutoff can make up for: lengths that leave nothing to fit or judge on."""
+    model, start, zone = case.model, case.calendar.start, case.calendar.timezone
+    holdout, horizon = model.holdout.before(start, zone), case.label.horizon
+    known = f"labels are known '{horizon}' after a window's end"
+    if holdout >= horizon.before(start, zone) and horizon.count:
+        problem = f"'{model.holdout}' ends before its labels are there: {known}"
+        mistakes.add(("model", "holdout"), f"{problem}; take more than '{horizon}'")
+    unlabelled = horizon.before(holdout, zone)
+    if model.window.before(start, zone) >= holdout:
         problem = f"'{model.holdout}' leaves nothing to train on of a window of '{model.window}'"
         mistakes.add(("model", "holdout"), f"{problem}; shorten it")
     window = case.retrain.window
-    if window and window.before(start, zone) >= model.holdout.before(start, zone):
+    if window and window.before(start, zone) >= holdout:
         problem = f"'{window}' is no longer than the holdout of '{model.holdout}'"
         mistakes.add(("retrain", "window"), f"{problem}, so that nothing is left to train on")
+    for path, length in ((("model", "window"), model.window), (("retrain", "window"), window)):
+        if length and holdout > length.before(start, zone) >= unlabelled:
+            problem = f"'{length}' leaves no row to train on before the holdout of"
+            mistakes.add(
+                path, f"{problem} '{model.holdout}' whose label is known: {known}; lengthen it"
+            )
+    closes = case.partitions.closes_at
+    if closes and utc(model.holdout.before(closes, zone)) <= utc(start) < utc(closes):
+        problem = f"'{model.holdout}' is all of the history, {case.partitions.reach}"
+        mistakes.add(("model", "holdout"), f"{problem}, so that nothing is left to train on")
 
 
 def _check_function(case: UseCase, mistakes: Mistakes) -> None:

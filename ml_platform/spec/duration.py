@@ -71,7 +71,11 @@ class Duration:
             return add_months(wall, sign * self.count)
         days = self.count * (DAYS_A_WEEK if self.unit == "w" else 1)
         # Arithmetic on an aware datetime moves its wall clock, which is what a calendar step is.
-        return wall + sign * timedelta(days=days)
+        moved = wall + sign * timedelta(days=days)
+        shown = moved.astimezone(UTC).astimezone(timezone)
+        # The day before a day that the zone skips is the one before both.
+        skipped = shown.date() != moved.date() and days
+        return moved + sign * timedelta(days=1) if skipped else moved
 
     def __str__(self) -> str:
         return f"{self.count}{self.unit}"

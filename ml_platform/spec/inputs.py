@@ -10,7 +10,7 @@ from ml_platform.spec.declared import FILLED_IN, Declared, Entity, Names, Task, 
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.queries import quote, time_format
 from ml_platform.spec.values import csv_separator, end_of_time, start_of_time, time_zone
-from ml_platform.spec.windows import Cadence, Calendar, utc
+from ml_platform.spec.windows import Cadence, Calendar, Weekday, utc
 
 TimeFormat = Annotated[str, AfterValidator(time_format)]
 
@@ -24,17 +24,19 @@ class Partitions(Declared):
     end: Annotated[date | datetime | None, BeforeValidator(end_of_time)] = None
     """Moment before which the last window ends, for histories that are over; by default open."""
     timezone: Annotated[str, AfterValidator(time_zone)] = "UTC"
+    week_starts: Weekday = Weekday.sunday
+    """On which day weekly windows begin."""
 
     @cached_property
     def calendar(self) -> Calendar:
-        return Calendar.of(self.cadence, self.start, self.timezone)
+        return Calendar.of(self.cadence, self.start, self.timezone, self.week_starts)
 
     @property
     def closes_at(self) -> datetime | None:
         """Start of the first window that is not part of the history any more."""
         if self.end is None:
             return None
-        return Calendar.of(self.cadence, self.end, self.timezone).start
+        return Calendar.of(self.cadence, self.end, self.timezone, self.week_starts).start
 
     @property
     def reach(self) -> str:

@@ -19,8 +19,12 @@ class Drift(Declared):
     share: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Share of drifted columns from which on the check of the window fails."""
     min_rows: Annotated[int, Field(ge=1)] = 200
-    """Below this many rows in the window no column is judged."""
+    """With fewer values than this in the window, nulls left aside, values are not judged."""
     categorical_threshold: Annotated[float, Field(gt=0)] = 0.1
+    null_threshold: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Difference between two shares of nulls, the window's and the reference's, that is drift."""
+    null_thresholds: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
+    """The same for single columns."""
 
 
 class Bounds(Declared):

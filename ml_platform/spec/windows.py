@@ -17,6 +17,23 @@ from ml_platform.spec.duration import DAYS_A_WEEK, MONTHS_A_YEAR, Duration, add_
 YEARS_OBSERVED = 5
 
 
+class Weekday(StrEnum):
+    """On which day weeks begin; in Dagster's order."""
+
+    sunday = "sunday"
+    monday = "monday"
+    tuesday = "tuesday"
+    wednesday = "wednesday"
+    thursday = "thursday"
+    friday = "friday"
+    saturday = "saturday"
+
+    @property
+    def offset(self) -> int:
+        """Days after Sunday, Dagster's `day_offset`."""
+        return list(Weekday).index(self)
+
+
 class Cadence(StrEnum):
     """How long a window is."""
 
@@ -53,16 +70,25 @@ class Calendar:
     cadence: Cadence
     start: datetime
     """Start of the first window, aware, in the use case's time zone."""
+    week_starts: Weekday = Weekday.sunday
+    """Matters for weekly windows alone."""
 
     @classmethod
-    def of(cls, cadence: Cadence, start: date | datetime, timezone: str) -> "Calendar":
+    def of(
+        cls,
+        cadence: Cadence,
+        start: date | datetime,
+        timezone: str,
+        week_starts: Weekday = Weekday.sunday,
+    ) -> "Calendar":
         """Windows from the first one that begins at `start` or later."""
         zone = ZoneInfo(timezone)
         if not isinstance(start, datetime):
             start = datetime(start.year, start.month, start.day, tzinfo=zone)
         aware = start.astimezone(zone) if start.tzinfo else start.replace(tzinfo=zone)
-        floor = _floor(aware, cadence)
-        return cls(cadence, floor if utc(floor) == utc(aware) else _next(floor, cadence))
+        floor = _floor(_as_clocks_show(aware, zone), cadence, week_starts)
+        first = floor if utc(floor) == utc(aware) else _next(floor, cadence)
+        return cls(cadence, first, week_starts)
 
     @property
     def timezone(self) -> ZoneInfo:
@@ -72,13 +98,13 @@ class Calendar:
 
     def window_at(self, instant: datetime) -> Window:
         """The window that holds an instant."""
-        start = _floor(instant.astimezone(self.timezone), self.cadence)
+        start = self._floor(instant)
         return Window(start, _next(start, self.cadence))
 
     def windows(self, stretch: Window) -> Iterator[Window]:
         """The windows that overlap a stretch, in order, none before the first."""
         begin = max(stretch.start, self.start, key=utc)
-        start = _floor(begin.astimezone(self.timezone), self.cadence)
+        start = self._floor(begin)
         while utc(start) < utc(stretch.end):
             end = _next(start, self.cadence)
             yield Window(start, end)
@@ -143,6 +169,10 @@ class Calendar:
         """How many windows further the rows of `duration` after any window's end can lie."""
         return _farthest(self, duration, towards_past=False)
 
+    def _floor(self, instant: datetime) -> datetime:
+        """Start of the window that holds an instant."""
+        return _floor(_as_clocks_show(instant, self.timezone), self.cadence, self.week_starts)
+
     def changes_by_whole_hours(self) -> bool:
         """Whether its clocks keep to full hours, without which hourly windows have no names."""
         moments = (self.start + timedelta(days=day) for day in range(YEARS_OBSERVED * 366))
@@ -169,7 +199,7 @@ def _farthest(calendar: Calendar, duration: Duration, towards_past: bool) -> int
     for window in _sample(calendar):
         if towards_past:
             edge = duration.before(window.start, zone)
-            far, near = _floor(edge, calendar.cadence), window.start
+            far, near = calendar.window_at(edge).start, window.start
         else:
             edge = duration.after(window.end, zone)
             far, near = window.end, edge
@@ -195,17 +225,32 @@ def _count(cadence: Cadence, far: datetime, near: datetime) -> int:
         case Cadence.hourly:
             return -int((utc(far) - utc(near)).total_seconds() // 3600)
         case Cadence.daily | Cadence.weekly:
-            # Wall-clock days: a day is one window however many hours it has.
+            # Wall-clock days: a day is one window however many hours it has. A day that the zone
+            # skips counts, as it does among Dagster's partitions.
             length = 1 if cadence is Cadence.daily else DAYS_A_WEEK
             gap = near.replace(tzinfo=None) - far.replace(tzinfo=None)
             return -(-int(gap.total_seconds()) // (length * 86_400))
         case Cadence.monthly:
-            ceil = 0 if near == _floor(near, cadence) else 1
+            ceil = 0 if near == _floor(near, cadence, Weekday.sunday) else 1
             months = (near.year - far.year) * MONTHS_A_YEAR + near.month - far.month
             return months + ceil
 
 
-def _floor(moment: datetime, cadence: Cadence) -> datetime:
+def _as_clocks_show(instant: datetime, zone: ZoneInfo) -> datetime:
+    """The instant by the clocks of a zone, also where it was written as a time that they skip."""
+    return utc(instant).astimezone(zone)
+
+
+def _on_a_day_that_is(midnight: datetime) -> datetime:
+    """The midnight, or the next one where the zone skips the whole day.
+
+    Samoa had no 30 December 2011: it went from the 29th to the 31st, across the date line.
+    """
+    shown = utc(midnight).astimezone(midnight.tzinfo)
+    return midnight if shown.date() == midnight.date() else shown
+
+
+def _floor(moment: datetime, cadence: Cadence, week_starts: Weekday) -> datetime:
     day = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     match cadence:
         case Cadence.hourly:
@@ -213,8 +258,7 @@ def _floor(moment: datetime, cadence: Cadence) -> datetime:
         case Cadence.daily:
             return day
         case Cadence.weekly:
-            # Dagster's weeks begin on Sunday.
-            return day - timedelta(days=day.isoweekday() % DAYS_A_WEEK)
+            return day - timedelta(days=(day.isoweekday() - week_starts.offset) % DAYS_A_WEEK)
         case Cadence.monthly:
             return day.replace(day=1)
 
@@ -224,7 +268,7 @@ def _next(start: datetime, cadence: Cadence) -> datetime:
         case Cadence.hourly:
             return (utc(start) + timedelta(hours=1)).astimezone(start.tzinfo)
         case Cadence.daily:
-            return start + timedelta(days=1)
+            return _on_a_day_that_is(start + timedelta(days=1))
         case Cadence.weekly:
             return start + timedelta(days=DAYS_A_WEEK)
         case Cadence.monthly:

@@ -31,6 +31,7 @@ def health_document(health: Health) -> dict[str, Any]:
             "effective_from": _moment(champion.effective_from),
             "decided_by": champion.decided_by,
             "age_days": round(champion.age_days, 3),
+            "trained_without": list(champion.left_out),
         },
         "drift": health.drift
         and {

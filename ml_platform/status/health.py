@@ -21,7 +21,7 @@ from ml_platform.registry import (
     waiting,
 )
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Lake
+from ml_platform.storage import Lake, require_calendar
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Champion:
     decided_by: str
     age_days: float
     """Days since its cutoff; where a history is over, up to its end."""
+    left_out: tuple[str, ...] = ()
+    """Columns that it was trained without, since none of its rows had a value."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,11 @@ class Health:
 def read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
     """Look at everything that is known of a use case.
 
-    Raises LakeError, also where its tables were written by older code and lack a column.
+    Raises LakeError, also where its tables were written by older code and lack a column, and
+    CalendarChanged where they were written by another calendar.
     """
+    with lake.cursor() as cursor:
+        require_calendar(cursor, use_case.name, use_case.calendar)
     try:
         return _read_health(lake, use_case, now)
     except LakeUnavailable:
@@ -152,6 +157,7 @@ def _champion(use_case: UseCase, decisions: Sequence[Promotion], now: datetime) 
     of_version = [p for p in decisions if p.version == version]
     # The gate decides from the cutoff on; answers and rollbacks come after it.
     cutoff = of_version[0].effective_from
+    left_out = next((p.left_out for p in of_version if p.left_out), ())
     decided_by = [p for p in of_version if p.serves][-1].decided_by
     age = moment.astimezone(UTC) - cutoff.astimezone(UTC)
-    return Champion(version, cutoff, since, decided_by, age.total_seconds() / 86_400)
+    return Champion(version, cutoff, since, decided_by, age.total_seconds() / 86_400, left_out)

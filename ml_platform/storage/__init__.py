@@ -3,6 +3,12 @@
 from ml_platform.storage.appending import append, insert, keep_few_files
 from ml_platform.storage.attaching import attach_database
 from ml_platform.storage.basis import Basis, Read, begin_again, compute_windows, read_of
+from ml_platform.storage.calendars import (
+    StoredCalendar,
+    require_calendar,
+    settle_calendar,
+    stored_calendars,
+)
 from ml_platform.storage.lake import Commit, Lake
 from ml_platform.storage.replacement import (
     Replacement,
@@ -18,6 +24,7 @@ __all__ = [
     "Lake",
     "Read",
     "Replacement",
+    "StoredCalendar",
     "Table",
     "Written",
     "append",
@@ -29,4 +36,7 @@ __all__ = [
     "read_of",
     "replace_together",
     "replace_windows",
+    "require_calendar",
+    "settle_calendar",
+    "stored_calendars",
 ]

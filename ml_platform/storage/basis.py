@@ -19,6 +19,7 @@ from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.tables import BY_CHAMPION, reads_itself, reads_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
+from ml_platform.storage.calendars import require_calendar
 from ml_platform.storage.lake import METADATA, Commit, Lake
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 from ml_platform.storage.turns import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS
@@ -143,11 +144,22 @@ def compute_windows(
     use_case: UseCase,
     table: str,
     computed: Window,
+    commit: Commit,
     compute: Callable[[duckdb.DuckDBPyConnection, Basis], T],
 ) -> T:
-    """Call `compute` for a range of a table until none of its declared inputs changes meanwhile."""
+    """Call `compute` for a range of a table until none of its declared inputs changes meanwhile.
+
+    Raises CalendarChanged where what is stored lies in windows of another calendar.
+    """
+    with lake.cursor() as cursor:
+        require_calendar(cursor, use_case.name, use_case.calendar)
+
+    def attempt(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> T:
+        commit.begins(basis.snapshot)
+        return compute(cursor, basis)
+
     reads = _inputs(use_case, table, computed)
-    return begin_again(lake, use_case, reads, f"{use_case.name}/{table}", compute)
+    return begin_again(lake, use_case, reads, f"{use_case.name}/{table}", attempt)
 
 
 def _inputs(use_case: UseCase, table: str, computed: Window) -> tuple[Read, ...]:

@@ -47,6 +47,8 @@ class Commit:
     extra: Mapping[str, str] = field(default_factory=dict)
     also: Accompaniment | None = None
     """What is written along, such as the row of the audit."""
+    begins: Callable[[int], None] = lambda snapshot: None
+    """Told the snapshot from which on each attempt to compute what is written begins to read."""
 
     @property
     def author(self) -> str:

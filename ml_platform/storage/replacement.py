@@ -10,6 +10,12 @@ from ml_platform.errors import DuplicateRows, LakeError
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.windows import Calendar, Window
 from ml_platform.storage.basis import Basis
+from ml_platform.storage.calendars import (
+    StoredCalendar,
+    require_calendar,
+    require_starts,
+    settle_calendar,
+)
 from ml_platform.storage.comparison import window_prints, windows_apart
 from ml_platform.storage.lake import Commit, Lake
 from ml_platform.storage.tables import WINDOW_START, Table, evolve, naive_utc
@@ -100,7 +106,8 @@ def replace_together(
         snapshot = lake.snapshot(transaction)
         if basis is not None:
             basis.require(transaction)
-        evolved = [evolve(transaction, each.table) for each in replacements]
+        known = require_calendar(transaction, replacements[0].table.schema, calendar)
+        evolved = [_evolved(transaction, each.table, calendar, known) for each in replacements]
         outcomes = [_replace(transaction, each, name, bounds) for name, each in staged.items()]
         # Snapshots are numbered one by one, and a commit that would not be the next one fails.
         wrote = any(evolved) or any(changed for _, changed in outcomes)
@@ -124,6 +131,22 @@ def replace_together(
     finally:
         for name in staged:
             cursor.execute(f"DROP TABLE IF EXISTS temp.{name}")
+
+
+def _evolved(
+    transaction: duckdb.DuckDBPyConnection,
+    table: Table,
+    calendar: Calendar,
+    known: Mapping[str, StoredCalendar | None],
+) -> bool:
+    """As `evolve`; a table that notes no calendar does from now on."""
+    evolved = evolve(transaction, table)
+    if known.get(table.name) is not None:
+        return evolved
+    if table.name in known:
+        require_starts(transaction, table, calendar)
+    settle_calendar(transaction, table, calendar)
+    return True
 
 
 def _stage(

@@ -5,6 +5,7 @@ import inspect
 import linecache
 import sys
 import types
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,32 @@ def seeded(estimator: Any) -> Any:
         if name.rpartition("__")[2] == "random_state" and value is None
     }
     return estimator.set_params(**unset) if unset else estimator
+
+
+def without_columns(estimator: Any, left_out: Collection[str]) -> Any:
+    """The unfitted estimator without columns that its column transformers name.
+
+    What a use case's own classes name stays: only they know what to do without it.
+    """
+    from sklearn.compose import ColumnTransformer
+
+    if not left_out:
+        return estimator
+    parts = [estimator, *estimator.get_params(deep=True).values()]
+    for part in parts:
+        if isinstance(part, ColumnTransformer):
+            part.transformers = [
+                (name, step, _kept(columns, left_out)) for name, step, columns in part.transformers
+            ]
+    return estimator
+
+
+def _kept(columns: Any, left_out: Collection[str]) -> Any:
+    if isinstance(columns, str):
+        return [] if columns in left_out else columns
+    if isinstance(columns, list | tuple):
+        return [column for column in columns if column not in left_out]
+    return columns
 
 
 def _problem_of(estimator: Any, task: str) -> str | None:

@@ -87,6 +87,7 @@ def _decided(
         decision="waiting" if waits else verdict.decision,
         reason=verdict.reason,
         figures=verdict.figures,
+        left_out=tuple(name for name in challenger.columns if name in challenger.left_out),
     )
     if record(lake, use_case, promotion, commit, basis=basis):
         return Decided(promotion, verdict, draw_verdict(use_case, verdict))

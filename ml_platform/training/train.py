@@ -12,10 +12,11 @@ from ml_platform.errors import ModelRefused, TrainingFailed
 from ml_platform.metrics import measure
 from ml_platform.registry import Registry, SeenColumn, TrainedModel, predict
 from ml_platform.registry.prediction import POSITIVE
+from ml_platform.registry.versions import fitted_columns
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
-from ml_platform.training.estimator import SEED, build_estimator
+from ml_platform.training.estimator import SEED, build_estimator, without_columns
 from ml_platform.training.importances import measure_importances
 from ml_platform.training.plots import draw
 from ml_platform.training.provenance import describe_code, describe_parameters, fingerprint
@@ -50,6 +51,19 @@ class TrainingReport:
     """SHA-256 of the pickled estimator."""
     run_id: str
     """MLflow run."""
+    left_out: tuple[str, ...] = ()
+    """Columns that it was trained without, since no fitted row has a value of them."""
+
+    @property
+    def warning(self) -> str | None:
+        """What it was trained without and why, in a sentence; None where nothing was left out."""
+        if not self.left_out:
+            return None
+        return (
+            f"trained without {', '.join(self.left_out)}: none of the {self.rows['fitted']} fitted "
+            f"rows, from {self.trained_from.isoformat()} to {self.trained_until.isoformat()}, has "
+            "a value; check what fills it, then train again"
+        )
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,8 @@ class Fit:
     """Sample of the fitted rows by time: model columns, `label`, prediction columns."""
     seconds: float
     """What fitting took."""
+    left_out: frozenset[str] = frozenset()
+    """Columns without a value, which the estimator was not given."""
 
 
 def train(
@@ -117,6 +133,7 @@ def train(
         plots=registry.plots(use_case, version) if plots is None else plots,
         digest=model.digest,
         run_id=model.run_id,
+        left_out=tuple(name for name in model.columns if name in model.left_out),
     )
 
 
@@ -141,19 +158,42 @@ def fit(use_case: UseCase, data: TrainingSet, threads: int) -> Fit:
 
 
 def fit_estimator(use_case: UseCase, rows: pd.DataFrame) -> Fit:
-    """Fit the use case's estimator on labelled rows; it has no reference sample yet."""
-    estimator = build_estimator(use_case)
+    """Fit the use case's estimator on labelled rows; it has no reference sample yet.
+
+    A column without any value is left out: it says nothing, and most estimators cannot be fitted
+    on one. Raises TrainingFailed where no column has a value.
+    """
     columns = use_case.model_columns
+    left_out = frozenset(name for name in columns if rows[name].isna().all())
+    given = fitted_columns(columns, left_out)
+    if not given:
+        raise TrainingFailed(
+            f"{use_case.name}: none of the columns that the model is given has a value in "
+            f"{len(rows)} labelled rows ({', '.join(columns)}); check that the feature views are "
+            "computed for this range, and that the files that landed fill these columns"
+        )
+    estimator = without_columns(build_estimator(use_case), left_out)
     target = targets(use_case.label.task, rows["label"])
     try:
-        estimator.fit(rows[list(columns)], target)
+        estimator.fit(rows[list(given)], target)
     except Exception as error:
         # A use case's own code can fail in any way.
         raise TrainingFailed(
             f"{use_case.name}: {type(estimator).__name__}.fit of {len(rows)} rows and "
-            f"{len(columns)} columns failed: {type(error).__name__}: {error}"
+            f"{len(given)} columns failed: {type(error).__name__}: {error}"
+            + _without(use_case, left_out)
         ) from error
-    return Fit(estimator, columns, _classes(use_case, estimator), rows.head(0), 0.0)
+    classes = _classes(use_case, estimator)
+    return Fit(estimator, columns, classes, rows.head(0), 0.0, left_out)
+
+
+def _without(use_case: UseCase, left_out: frozenset[str]) -> str:
+    if not left_out:
+        return ""
+    return (
+        f". No row has a value of {', '.join(sorted(left_out))}, so the estimator is not given it: "
+        f"where {use_case.model_file} names it, choose columns by their type instead"
+    )
 
 
 def _classes(use_case: UseCase, estimator: Any) -> tuple[str, ...]:
@@ -182,7 +222,8 @@ def _trained(use_case: UseCase, data: TrainingSet, threads: int, inputs: str) ->
     label = targets(task, data.holdout["label"])
     with threadpool_limits(limits=threads):
         prediction = _predicted(use_case, fitted, data.holdout)
-        inputs_of_holdout = data.holdout[list(fitted.columns)]
+        given = fitted_columns(fitted.columns, fitted.left_out)
+        inputs_of_holdout = data.holdout[list(given)]
         importances = measure_importances(
             fitted.estimator, fitted.classes, inputs_of_holdout, label
         )
@@ -207,6 +248,7 @@ def _trained(use_case: UseCase, data: TrainingSet, threads: int, inputs: str) ->
         seen={column: _seen(data.fitted[column]) for column in fitted.columns},
         plots=draw(task, label, prediction, importances),
         parameters=describe_parameters(use_case, fitted.estimator, threads),
+        left_out=fitted.left_out,
     )
 
 
@@ -222,4 +264,5 @@ def _seen(values: "pd.Series[Any]") -> SeenColumn:
     if values.dtype != object:
         return SeenColumn(missing)
     texts = values.dropna().unique()
-    return SeenColumn(missing, frozenset(texts) if len(texts) <= MOST_CATEGORIES else None)
+    # Of a column that was left out any text may come: nothing is known of it.
+    return SeenColumn(missing, frozenset(texts) if 0 < len(texts) <= MOST_CATEGORIES else None)

@@ -69,7 +69,7 @@ def training_stretch(use_case: UseCase, cutoff: datetime, window: Duration | Non
         raise TrainingFailed(
             f"{use_case.name} at cutoff {cutoff.isoformat()}: nothing is left to fit on between "
             f"the first window ({calendar.start.isoformat()}) and the holdout of "
-            f"{use_case.model.holdout} before the cutoff; take a later cutoff"
+            f"{use_case.model.holdout} before the cutoff; {_remedy(use_case, cutoff)}"
         )
     return Window(begin, cutoff)
 
@@ -139,6 +139,13 @@ def digest_of(*frames: pd.DataFrame) -> str:
     return total.hexdigest()
 
 
+def _remedy(use_case: UseCase, cutoff: datetime) -> str:
+    closes = use_case.partitions.closes_at
+    if closes is None or cutoff.astimezone(UTC) < closes.astimezone(UTC):
+        return "take a later cutoff"
+    return f"shorten model.holdout, as the history ends at {closes.isoformat()}"
+
+
 def _require(
     use_case: UseCase, cutoff: datetime, purpose: str, stretch: Window, rows: pd.DataFrame
 ) -> None:
@@ -148,8 +155,8 @@ def _require(
     )
     if len(rows) < use_case.model.min_rows:
         raise TrainingFailed(
-            f"{here}, model.min_rows is {use_case.model.min_rows}; take a later cutoff, or check "
-            "that labels have been computed"
+            f"{here}, model.min_rows is {use_case.model.min_rows}; {_remedy(use_case, cutoff)}, or "
+            "check that labels have been computed"
         )
     if use_case.label.task == "regression":
         targets("regression", rows["label"])
@@ -158,5 +165,5 @@ def _require(
     if len(classes) < 2:
         raise TrainingFailed(
             f"{here}, all with label {classes[0]}; a classifier needs two classes, so take a "
-            "longer model.window or model.holdout"
+            "longer model.window or model.holdout, or check that labels.sql yields others"
         )

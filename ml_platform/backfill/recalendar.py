@@ -1,0 +1,127 @@
+"""What a use case has stored, moved to the windows of another calendar."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import duckdb
+
+from ml_platform.backfill.evidence import computations_table
+from ml_platform.sources.tables import ingestions_table
+from ml_platform.spec.queries import quote
+from ml_platform.spec.tables import computed_tables
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import (
+    Commit,
+    Lake,
+    StoredCalendar,
+    Table,
+    settle_calendar,
+    stored_calendars,
+)
+from ml_platform.storage.tables import WINDOW_START, naive_utc
+
+
+@dataclass(frozen=True)
+class Recalendared:
+    """What moving came to."""
+
+    moved: Mapping[str, int] = field(default_factory=dict)
+    """Rows by table whose rows lie in windows of the new calendar now; none was lost."""
+    dropped: tuple[str, ...] = ()
+    """Computed tables, which the new windows are to be computed of."""
+    before: str = ""
+    """The calendar so far, in words; empty where it is the same."""
+
+
+def recalendar(lake: Lake, use_case: UseCase, commit: Commit) -> Recalendared:
+    """Move what is stored to the windows of the calendar that the use case declares now.
+
+    In one transaction. Rows of sources and of quarantine are moved, each to the window of its event
+    time; what was computed of the old windows is dropped, to be computed again, and so are the
+    notes on which file each window was ingested from. Where only the first window is another one,
+    nothing is moved: rows before a later start stay, and are of no partition.
+    Older snapshots keep what they hold until they expire.
+    """
+
+    def work(transaction: duckdb.DuckDBPyConnection) -> Recalendared:
+        known = stored_calendars(transaction, use_case.name)
+        windowed = {n: c for n, c in known.items() if c is not None or n in _declared(use_case)}
+        changed = {n: c for n, c in windowed.items() if c is None or not c.is_of(use_case.calendar)}
+        if not changed:
+            return Recalendared()
+        if all(c is not None and c.has_windows_of(use_case.calendar) for c in changed.values()):
+            for name, stored in changed.items():
+                since = 0 if stored is None else stored.since
+                settle_calendar(transaction, _table(use_case, name), use_case.calendar, since)
+            return Recalendared(before=_named(changed))
+        computed = {*computed_tables(use_case)} & windowed.keys()
+        since = lake.snapshot(transaction) + 1
+        for name in sorted(computed):
+            transaction.execute(f"DROP TABLE {_table(use_case, name).sql}")
+        for notes in (ingestions_table, computations_table):
+            if notes(use_case).name in known:
+                transaction.execute(f"DELETE FROM {notes(use_case).sql}")
+        moved = {
+            name: _move(transaction, use_case, name, since) for name in windowed.keys() - computed
+        }
+        return Recalendared(moved, tuple(sorted(computed)), _named(changed))
+
+    with lake.cursor(use_case.timezone) as cursor:
+        return lake.transact(cursor, replace(commit, message=f"{use_case.name}/recalendar"), work)
+
+
+def _declared(use_case: UseCase) -> frozenset[str]:
+    return frozenset({*use_case.sources, "quarantine", *computed_tables(use_case)})
+
+
+def _table(use_case: UseCase, name: str) -> Table:
+    return Table(use_case.name, name, {}, ())
+
+
+def _named(changed: Mapping[str, StoredCalendar | None]) -> str:
+    return next((str(stored) for stored in changed.values() if stored), "one that is not noted")
+
+
+def _move(transaction: duckdb.DuckDBPyConnection, use_case: UseCase, name: str, since: int) -> int:
+    """Give each row of a table the window of its time; returns how many rows there are."""
+    table = _table(use_case, name)
+    time = _time_of(use_case, name)
+    first, last, rows = transaction.execute(
+        f"SELECT min({time}), max({time}), count(*) FROM {table.sql}"
+    ).fetchall()[0]
+    if rows:
+        transaction.execute(
+            "CREATE OR REPLACE TEMP TABLE __starts AS SELECT unnest(?::TIMESTAMP[]) AS new_start",
+            [_starts(use_case, first, last)],
+        )
+        transaction.execute(
+            f"""CREATE OR REPLACE TEMP TABLE __moved AS
+            SELECT r.* REPLACE (s.new_start AS {WINDOW_START}) FROM {table.sql} r
+            ASOF JOIN temp.__starts s ON {time} >= s.new_start"""
+        )
+        transaction.execute(f"DELETE FROM {table.sql}")
+        transaction.execute(
+            f"INSERT INTO {table.sql} BY NAME FROM temp.__moved ORDER BY {WINDOW_START}"
+        )
+        transaction.execute("DROP TABLE temp.__moved; DROP TABLE temp.__starts")
+    settle_calendar(transaction, table, use_case.calendar, since)
+    return int(rows)
+
+
+def _time_of(use_case: UseCase, name: str) -> str:
+    """SQL of a row's time, in UTC without an offset; that of its old window where it has no own."""
+    if name in use_case.sources:
+        column = use_case.sources[name].event_time
+        return f"timezone('UTC', CAST({quote(column)} AS TIMESTAMPTZ))"
+    return WINDOW_START
+
+
+def _starts(use_case: UseCase, first: datetime, last: datetime) -> list[datetime]:
+    calendar = use_case.calendar
+    begin = calendar.window_at(first.replace(tzinfo=UTC)).start
+    end = calendar.window_at(last.replace(tzinfo=UTC)).end
+    # Rows from before the first window are rows all the same.
+    wider = replace(calendar, start=begin)
+    return [naive_utc(window.start) for window in wider.windows(Window(begin, end))]
