@@ -16,6 +16,7 @@ from ml_platform.storage import (
     replace_together,
     replace_windows,
 )
+from ml_platform.storage.lake import _Transaction
 from ml_platform.storage.tables import ensure_table
 
 DAYS = Calendar.of(Cadence.daily, date(2013, 1, 1), "America/New_York")
@@ -388,7 +389,7 @@ def test_two_writers_who_both_saw_an_empty_window_do_not_both_fill_it(lake):
         if len(attempts) == 1:
             # Without the queue of writers: another machine does not stand in it.
             with lake.cursor() as other:
-                lake._transact_once(other, COMMIT, fill_if_empty)
+                _Transaction(COMMIT, fill_if_empty).run(other)
         if not count:
             transaction.execute(
                 "INSERT INTO lake.uc.flights (window_start, flight) VALUES ('2013-01-01', 1)"

@@ -142,7 +142,8 @@ def _ingest_files(
     landed = _count_landed(cursor)
     files_read = _count_files(cursor, present)
     mark_superseded(cursor, use_case.sources[source])
-    held = held_files(lake, cursor, use_case, source, present, starts)
+    whole = [file for file in present if file.name not in refused]
+    held = held_files(lake, cursor, use_case, source, whole, starts)
     rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held)
     return _report(
         use_case,

@@ -126,9 +126,14 @@ def begin_again(
     """
     needed, wait = tuple(reads), FIRST_WAIT_SECONDS
     for left in range(lake.settings.commit_retries, -1, -1):
-        try:
+
+        def attempt() -> T:
             with lake.cursor(use_case.timezone) as cursor:
                 return compute(cursor, Basis(lake, use_case.name, lake.snapshot(cursor), needed))
+
+        try:
+            # A computation of hours begins again where a server did not answer in the midst of it.
+            return lake.patience(attempt)
         except InputsChanged as error:
             if not left:
                 raise CommitConflict(
