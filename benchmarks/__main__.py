@@ -22,6 +22,7 @@ from benchmarks.result import Result
 NAMES = (
     "lake_partitions",
     "overlaps",
+    "windows",
     "new_use_case",
     "landing",
     "log_ingestion",

@@ -3,7 +3,12 @@
 PlatformError
 ├── SpecError            a use case is declared wrongly: file, line, what, suggestion
 ├── SpecErrors           several of them, found in one use case
+├── Unavailable          a server that the platform needs does not answer: what may wait, waits
+│   ├── LakeUnavailable  the lake's catalog or its files; a LakeError too
+│   ├── RegistryAway     MLflow does not answer
+│   └── OnlineStoreUnavailable  the online store; an OnlineStoreError too
 ├── LakeError
+│   ├── DiskFull         there is no room for what was to be written
 │   ├── CommitConflict   other writers kept winning until the retries were used up
 │   ├── CalendarChanged  its windows were written by another calendar
 │   └── TableNotFound    nothing has been written to this table yet
@@ -24,7 +29,7 @@ PlatformError
 ├── NoChampion           no promotion is effective at this event time
 ├── AnswerRefused        the version does not wait for a person, or not any more
 ├── RollbackRefused      the version cannot serve from then on
-├── RegistryAway         MLflow does not answer
+├── RegistryError        MLflow refused or failed
 ├── ModelRefused         an artifact is not what the registry recorded
 │   └── ModelOutdated    older code registered it, without what is needed now
 ├── RolloutRefused       a version cannot be tried beside the champion as asked
@@ -98,8 +103,28 @@ class SpecErrors(PlatformError):
         super().__init__("\n".join(str(error) for error in errors))
 
 
+class Unavailable(PlatformError):
+    """A server that the platform needs does not answer; it may later.
+
+    is_final: whether waiting for it is no use any more: it was waited for as long as the settings
+    allow, or what was begun cannot begin again.
+    """
+
+    def __init__(self, problem: str, *, is_final: bool = False) -> None:
+        self.is_final = is_final
+        super().__init__(problem)
+
+
 class LakeError(PlatformError):
     """The lake refused or failed."""
+
+
+class LakeUnavailable(Unavailable, LakeError):
+    """The server of the lake's catalog, or the object store of its files, does not answer."""
+
+
+class DiskFull(LakeError):
+    """There is no room for what was to be written; what was there before is whole."""
 
 
 class CalendarChanged(LakeError):
@@ -120,6 +145,10 @@ class TableNotFound(LakeError):
 
 class OnlineStoreError(PlatformError):
     """The online store cannot be reached, or refuses."""
+
+
+class OnlineStoreUnavailable(Unavailable, OnlineStoreError):
+    """The server of the online store does not answer."""
 
 
 class NotPublished(OnlineStoreError):
@@ -184,7 +213,11 @@ class ModelNotFound(PlatformError):
     """No such model version."""
 
 
-class RegistryAway(PlatformError):
+class RegistryError(PlatformError):
+    """MLflow refused or failed."""
+
+
+class RegistryAway(Unavailable):
     """MLflow does not answer, however often it was asked."""
 
 

@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     """Longest stretch of partitions one Dagster run takes; no limit by default."""
     threads: Annotated[int, Field(ge=1)] = 2
     """Threads of model fitting; part of what makes a training run repeatable to the bit."""
+    server_wait_seconds: Annotated[float, Field(ge=0)] = 120
+    """How long commands and runs wait for a server that does not answer: the lake's PostgreSQL, an
+    object store, Redis; 0 fails at once."""
     commit_retries: Annotated[int, Field(ge=0)] = 30
     """How often a lake transaction that lost against another writer is tried again."""
 

@@ -22,7 +22,11 @@ class LakeResource(DuckDBResource):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Settings are read here, in the process that runs, not where definitions are loaded."""
-        self._lake = Lake(Settings())
+        settings = Settings()
+        if context.run is None:
+            # A tick that waited would be ended by Dagster; the next one looks again.
+            settings = settings.model_copy(update={"server_wait_seconds": 0})
+        self._lake = Lake(settings)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         self._lake.close()

@@ -25,6 +25,9 @@ class RegistryResource(dg.ConfigurableResource[Any]):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Settings are read here, in the process that runs, not where definitions are loaded."""
         settings = Settings()
+        if context.run is None:
+            # As of the lake: a tick does not wait.
+            settings = settings.model_copy(update={"server_wait_seconds": 0})
         if self.mlflow_tracking_uri:
             settings = settings.model_copy(update={"mlflow_tracking_uri": self.mlflow_tracking_uri})
         self._registry = Registry(settings)

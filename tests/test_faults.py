@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -277,3 +278,52 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
         again = cursor.execute("SELECT count(*), count(DISTINCT trip) FROM lake.trips.trips")
         assert again.fetchone() == (6_000, 6_000)
     lake.close()
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_is_called_full(tmp_path: Path) -> None:
+    write_folder(tmp_path / "use_cases", "binary")
+    folder = tmp_path / "landing" / "trips"
+    folder.mkdir(parents=True)
+    rows = trips(1, 3, a_day=2_000)
+    rows.to_csv(folder / "first.csv", index=False)
+    environment = {
+        **os.environ,
+        "ML_PLATFORM_DATA": str(tmp_path / "data"),
+        "ML_PLATFORM_USE_CASES": str(tmp_path / "use_cases"),
+        "ML_PLATFORM_LANDING": str(tmp_path / "landing"),
+    }
+    command = [sys.executable, "-m", "ml_platform.cli", "ingest", "trips"]
+    command += ["--range", "2024-03-01...2024-03-03"]
+
+    def ingested() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+
+    with small_disk(tmp_path / "data", "4m"):
+        assert ingested().returncode == 0
+        filling = tmp_path / "data" / "filling"
+        for room in (0, 60_000, 150_000):
+            filling.unlink(missing_ok=True)
+            free = shutil.disk_usage(tmp_path / "data").free
+            filling.write_bytes(b"x" * (free - room))
+            rows.assign(distance=1.0 + room).to_csv(folder / "first.csv", index=False)
+            full = ingested()
+            assert full.returncode == 1
+            (line,) = full.stderr.splitlines()
+            assert line.startswith("error: a disk is full: ")
+            assert "retry" not in line
+        filling.unlink()
+        assert ingested().returncode == 0

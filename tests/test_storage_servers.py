@@ -73,7 +73,8 @@ def test_two_writers_on_postgres_who_both_saw_nothing_do_not_both_write(on_postg
     ["postgresql://user:hush@127.0.0.1:1/nowhere", "host=127.0.0.1 port=1 user=u password=hush"],
 )
 def test_a_server_that_is_not_there_is_an_error_without_its_password(settings, server):
-    lake = Lake(settings.model_copy(update={"catalog": f"postgres:{server}"}))
+    changed = {"catalog": f"postgres:{server}", "server_wait_seconds": 0}
+    lake = Lake(settings.model_copy(update=changed))
     with (
         pytest.raises(LakeError, match="the lake's postgres catalog cannot be opened") as refusal,
         lake.cursor(),

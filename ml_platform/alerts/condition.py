@@ -52,6 +52,10 @@ class Condition:
     """Where to look; some have a second line with another place."""
     subject: str = ""
     """Tells conditions of a kind apart: a table, a partition, a version."""
+    cause: str = ""
+    """What it has in common with conditions of other partitions; empty where it stands alone."""
+    partition: str = ""
+    """Key of the partition that it is about, where it has a cause."""
 
     @property
     def key(self) -> str:

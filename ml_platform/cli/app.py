@@ -1,6 +1,7 @@
 """The `ml-platform` command. What is heavy is imported when a subcommand runs."""
 
 import sys
+import traceback
 
 import typer
 
@@ -17,7 +18,7 @@ from ml_platform.cli import (
     tables,
     watching,
 )
-from ml_platform.errors import PlatformError
+from ml_platform.errors import PlatformError, Unavailable
 
 app = typer.Typer(
     name="ml-platform",
@@ -35,10 +36,41 @@ for group in GROUPS:
 
 
 def main() -> None:
-    """Run the command line; what goes wrong is one line on standard error and exit code 1."""
+    """Run the command line; what goes wrong is one line on standard error and exit code 1.
+
+    A command that has written nothing yet begins again once a server that it needs answers.
+    """
     try:
-        app()
-    except PlatformError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        try:
+            app()
+        except Unavailable as error:
+            if error.is_final:
+                raise
+            from ml_platform.cli.platform import read_settings
+            from ml_platform.storage.patience import Patience
+
+            Patience(read_settings().server_wait_seconds)(app)
+    except Exception as error:
+        print(_told(error), file=sys.stderr)
         sys.exit(1)
+
+
+def _told(error: Exception) -> str:
+    """What is said of an error, without any password of the settings."""
+    from ml_platform.failures import failure_of, is_of_a_store
+    from ml_platform.masking import masked
+    from ml_platform.settings import Settings
+
+    try:
+        settings = Settings()
+    except ValueError:
+        # What is wrong with them is the error.
+        settings = Settings.model_construct()
+    if isinstance(error, PlatformError):
+        lines = masked(str(error), settings).splitlines()
+        return "\n".join(f"error: {line}" for line in lines)
+    failure = failure_of(error, settings)
+    if failure.kind != "other" or is_of_a_store(error):
+        return f"error: {failure}"
+    # A mistake in code: where it is matters.
+    return masked("".join(traceback.format_exception(error)), settings)

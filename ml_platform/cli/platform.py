@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ml_platform.access import Audit, Deed
 from ml_platform.backfill.asked import with_examples
-from ml_platform.errors import EmptyPartition, PlatformError
+from ml_platform.errors import EmptyPartition, PlatformError, Unavailable
 from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.registry import Registry, repair
 from ml_platform.settings import ServingSettings, Settings
@@ -107,6 +107,10 @@ def opened() -> Iterator[Platform]:
     platform = Platform(read_settings())
     try:
         yield platform
+    except Unavailable as error:
+        # A command that has written something would write it twice.
+        error.is_final = error.is_final or platform.lake.has_written
+        raise
     finally:
         platform.lake.close()
 

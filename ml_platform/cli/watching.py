@@ -27,7 +27,7 @@ def status(
 
     from ml_platform.cli import health_page
     from ml_platform.cli.platform import opened
-    from ml_platform.errors import PlatformError
+    from ml_platform.errors import PlatformError, Unavailable
     from ml_platform.status import ask_dagster, read_health
 
     with opened() as platform:
@@ -38,6 +38,9 @@ def status(
         for case in chosen:
             try:
                 found.append(read_health(platform.lake, case, now))
+            except Unavailable:
+                # Of none of them anything is known.
+                raise
             except PlatformError as error:
                 # The others are shown all the same.
                 broken[case.name] = error

@@ -44,7 +44,7 @@ def open_online_store(settings: Settings) -> OnlineStore:
         from ml_platform.features.online_redis import RedisStore
     except ModuleNotFoundError as error:
         raise PlatformError("setting online_store is Redis: pip install .[redis]") from error
-    return RedisStore(uri)
+    return RedisStore(uri, settings)
 
 
 @dataclass(frozen=True)

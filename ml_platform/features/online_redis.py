@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import redis
 from redis.client import Pipeline
 
-from ml_platform.errors import OnlineStoreError
+from ml_platform.errors import OnlineStoreError, OnlineStoreUnavailable
+from ml_platform.failures import failure_of
 from ml_platform.features.online_store import (
     Found,
     Fresh,
@@ -18,8 +19,11 @@ from ml_platform.features.online_store import (
     Stored,
     not_published,
 )
+from ml_platform.settings import Settings
 
 T = TypeVar("T")
+
+GONE = (redis.ConnectionError, redis.TimeoutError)
 
 ROWS_A_COMMAND = 1000
 TIME_BYTES = 8
@@ -46,7 +50,8 @@ class RedisStore:
     exactly up to the year 2255.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, settings: Settings) -> None:
+        self._settings = settings
         self._client = redis.Redis.from_url(url)
         self._latest = self._client.register_script(LATEST)
 
@@ -126,7 +131,10 @@ class RedisStore:
             # Where it is, without the password that its URL may hold.
             where = self._client.connection_pool.connection_kwargs
             named = where.get("path") or f"{where.get('host')}:{where.get('port', 6379)}"
-            raise OnlineStoreError(f"the online store at {named}: {error}") from error
+            failure = failure_of(error, self._settings)
+            is_gone = failure.kind == "unavailable" or isinstance(error, GONE)
+            of_kind = OnlineStoreUnavailable if is_gone else OnlineStoreError
+            raise of_kind(f"the online store at {named}: {failure}") from None
 
 
 def _key(use_case: str, view: str, what: str) -> str:

@@ -19,6 +19,7 @@ from ml_platform.spec.queries import is_numeric, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, require_calendar
+from ml_platform.storage.patience import Patience
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -71,8 +72,12 @@ def publish(
         )
 
     start, end = microseconds(stretch.start), microseconds(stretch.end)
-    store.replace(use_case.name, view, start, end, read)
-    latest = store.newest(use_case.name, view)
+
+    def store_it() -> int | None:
+        store.replace(use_case.name, view, start, end, read)
+        return store.newest(use_case.name, view)
+
+    latest = Patience(lake.settings.server_wait_seconds)(store_it)
     return Published(
         snapshot=snapshot,
         rows={**asked, **counts},

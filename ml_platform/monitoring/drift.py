@@ -7,7 +7,7 @@ version that was champion when the window began.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -282,43 +282,47 @@ def _of_this_version(columns: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:
 
 
 def _rows(use_case: UseCase, found: Mapping[Window, WindowDrift], snapshot: int) -> pa.Table:
-    rows = [
-        {
-            **asdict(column),
-            "window_at": window.start.astimezone(UTC),
-            "column_name": column.column,
-            "reference_version": drift.version,
-            "snapshot": snapshot,
-        }
-        for window, drift in found.items()
-        for column in drift.columns
-    ]
-    return _arrow(drift_table(use_case), rows)
+    judged = [(w, drift, column) for w, drift in found.items() for column in drift.columns]
+    # Column by column: a range has a row for each column of very many windows.
+    given: dict[str, list[Any]] = {
+        "window_at": [window.start.astimezone(UTC) for window, _, _ in judged],
+        "column_name": [column.column for _, _, column in judged],
+        "reference_version": [drift.version for _, drift, _ in judged],
+        "snapshot": [snapshot] * len(judged),
+    }
+    table = drift_table(use_case)
+    values = {
+        name: given[name] if name in given else [getattr(c, name) for _, _, c in judged]
+        for name in table.columns
+    }
+    return _arrow(table, values)
 
 
 def _segment_rows(
     use_case: UseCase, found: Mapping[Window, WindowDrift], snapshot: int
 ) -> pa.Table:
-    rows = [
-        {
-            **asdict(report),
-            "window_at": window.start.astimezone(UTC),
-            "reference_version": drift.version,
-            "snapshot": snapshot,
-        }
-        for window, drift in found.items()
-        for report in drift.segments
-    ]
-    return _arrow(segments_table(use_case), rows)
+    judged = [(w, drift, report) for w, drift in found.items() for report in drift.segments]
+    given: dict[str, list[Any]] = {
+        "window_at": [window.start.astimezone(UTC) for window, _, _ in judged],
+        "reference_version": [drift.version for _, drift, _ in judged],
+        "snapshot": [snapshot] * len(judged),
+    }
+    table = segments_table(use_case)
+    values = {
+        name: given[name] if name in given else [getattr(r, name) for _, _, r in judged]
+        for name in table.columns
+    }
+    return _arrow(table, values)
 
 
-def _arrow(table: Table, rows: list[dict[str, Any]]) -> pa.Table:
+def _arrow(table: Table, values: Mapping[str, list[Any]]) -> pa.Table:
     types = {
         "TIMESTAMPTZ": pa.timestamp("us", "UTC"), "VARCHAR": pa.string(), "DOUBLE": pa.float64(),
         "BOOLEAN": pa.bool_(), "BIGINT": pa.int64(), "INTEGER": pa.int32(),
         "VARCHAR[]": pa.list_(pa.string()),
     }  # fmt: skip
-    return pa.Table.from_pylist(rows, pa.schema([(n, types[t]) for n, t in table.columns.items()]))
+    arrays = {n: pa.array(values[n], types[kind]) for n, kind in table.columns.items()}
+    return pa.table(arrays)
 
 
 def _window(use_case: UseCase, start: datetime) -> Window:

@@ -24,6 +24,7 @@ from ml_platform.registry.tracking import (
 from ml_platform.registry.versions import ModelVersion, TrainedModel
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
+from ml_platform.storage.patience import Patience
 
 if TYPE_CHECKING:
     import mlflow.entities.model_registry
@@ -49,8 +50,11 @@ def _asks(
 
     @wraps(method)
     def asking(self: "Registry", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with answering(self.settings):
-            return method(self, *args, **kwargs)
+        def attempt() -> T:
+            with answering(self.settings):
+                return method(self, *args, **kwargs)
+
+        return self._patience(attempt)
 
     return asking
 
@@ -64,19 +68,33 @@ class Registry:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._patience = Patience(settings.server_wait_seconds)
         self._opening = threading.Lock()
         self._caching = threading.Lock()
         self._cache: OrderedDict[tuple[str, int], ModelVersion] = OrderedDict()
 
-    @_asks
     def register(self, use_case: UseCase, trained: TrainedModel, *, tags: Mapping[str, str]) -> int:
         """Record a trained model as a new version, and return its number.
 
         If anything fails, MLflow keeps a run that is marked as failed, and no version. A run that
         could not be marked, since MLflow was away, is marked when the model is registered later.
         """
-        from mlflow.exceptions import MlflowException
+        was_tried = False
 
+        def attempt() -> int:
+            nonlocal was_tried
+            with answering(self.settings):
+                # It may have been registered, and only the answer did not arrive.
+                if was_tried and (made := self._find(use_case, trained.fingerprint)) is not None:
+                    return made
+                was_tried = True
+                return self._register_once(use_case, trained, tags)
+
+        return self._patience(attempt)
+
+    def _register_once(
+        self, use_case: UseCase, trained: TrainedModel, tags: Mapping[str, str]
+    ) -> int:
         client = self._client
         described = {
             **tags,
@@ -96,7 +114,8 @@ class Registry:
         try:
             version = self._register(use_case, trained, run.info.run_id, described)
         except BaseException:
-            with suppress(MlflowException):
+            # Whatever else fails says less than what failed first.
+            with suppress(Exception):
                 client.set_terminated(run.info.run_id, status="FAILED")
             raise
         client.set_terminated(run.info.run_id)
@@ -105,6 +124,9 @@ class Registry:
     @_asks
     def find(self, use_case: UseCase, fingerprint: str) -> int | None:
         """The oldest version made from the same inputs, if there is one."""
+        return self._find(use_case, fingerprint)
+
+    def _find(self, use_case: UseCase, fingerprint: str) -> int | None:
         found = self._client.search_model_versions(
             f"name = '{use_case.name}' and tags.{FINGERPRINT} = '{fingerprint}'"
         )

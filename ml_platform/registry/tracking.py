@@ -1,12 +1,14 @@
 """MLflow's client, opened without touching MLflow's global state."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ml_platform.errors import RegistryAway
+from ml_platform.errors import PlatformError, RegistryAway, RegistryError
+from ml_platform.failures import failure_of, is_of_a_store
 from ml_platform.registry.database import open_database
 from ml_platform.settings import Settings
 
@@ -28,6 +30,8 @@ ENVIRONMENT = {
 
 def open_client(settings: Settings) -> "MlflowClient":
     """A client of the tracking store and the model registry; creates their database if need be."""
+    # It logs what it raises, with a traceback; whoever asks handles that.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     uri = settings.tracking_uri
@@ -91,21 +95,28 @@ def ensure_registered_model(client: "MlflowClient", name: str, description: str)
 
 @contextmanager
 def answering(settings: Settings) -> Iterator[None]:
-    """Raise RegistryAway where MLflow's server was asked and does not answer.
+    """Raise RegistryAway where MLflow, or what it keeps things in, is asked and does not answer.
 
-    MLflow's client has asked again by then, for about two minutes unless
-    `MLFLOW_HTTP_REQUEST_MAX_RETRIES` says otherwise.
+    MLflow's client has asked its server again by then, for about two minutes unless
+    `MLFLOW_HTTP_REQUEST_MAX_RETRIES` says otherwise. Raises RegistryError for what else MLflow, its
+    database or its artifact store raises, in one line and without passwords.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except MlflowException as error:
-        if not str(error).startswith(UNANSWERED):
-            raise
-        # What stands before an @ may be a password.
-        address = settings.tracking_uri.rpartition("@")[2]
-        raise RegistryAway(
-            f"MLflow does not answer at {address}; start it, or say where it is with "
-            "ML_PLATFORM_MLFLOW_TRACKING_URI"
-        ) from error
+    except PlatformError:
+        raise
+    except Exception as error:
+        unanswered = str(error).startswith(UNANSWERED)
+        failure = failure_of(error, settings)
+        if unanswered or failure.kind == "unavailable":
+            # What stands before an @ may be a password.
+            address = settings.tracking_uri.rpartition("@")[2]
+            said = "" if unanswered else f" ({failure})"
+            raise RegistryAway(
+                f"MLflow does not answer at {address}{said}; start it, or say where it is with "
+                "ML_PLATFORM_MLFLOW_TRACKING_URI",
+                is_final=unanswered,
+            ) from None
+        if failure.kind == "disk full" or is_of_a_store(error):
+            raise RegistryError(f"MLflow failed: {failure}") from None
+        raise

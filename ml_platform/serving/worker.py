@@ -69,6 +69,8 @@ def create_app(
 
     owns_process: whether what is there when it has started may stay to the end of the process.
     """
+    # Whoever asks is told at once, and asks again; the versions that serve go on serving.
+    settings = settings.model_copy(update={"server_wait_seconds": 0})
     lake, registry = Lake(settings), Registry(settings)
     admission = Admission(KeyRing(lake), serving)
     loaded = load_use_cases(settings.use_cases)

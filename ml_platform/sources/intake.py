@@ -1,5 +1,6 @@
 """From landing files to judged rows, each in its window."""
 
+import os
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -57,13 +58,18 @@ def number_files(
         [
             [name for _, name, _ in ordered],
             [name for _, name, _ in ordered],
-            [file and file.path for file in known],
+            [file and _as_text(file.path) for file in known],
             [file and file.fingerprint for file in known],
             [file and file.size for file in known],
             [file and file.modified_us for file in known],
             [file and file.written_us for file in known],
         ],
     )
+
+
+def _as_text(path: str) -> str:
+    # A name that is not UTF-8 is no text for DuckDB, and is never opened.
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def take_in(
@@ -88,7 +94,9 @@ def take_in(
         reading = Reading(cursor, declared)
         for batch in _batches(reading, chunk):
             cursor.execute(f"INSERT INTO temp.__judged {contract.judged(batch)}")
-        _refuse_timeless(reading, chunk)
+        reading.check_unchanged(chunk)
+        _drop_changed(reading)
+        _refuse_timeless(reading, [file for file in chunk if file not in reading.changed])
         _mark_duplicates(cursor, declared)
         _place(cursor, use_case.calendar)
         _note(cursor, source, chunk, reading, index)
@@ -116,9 +124,11 @@ def create_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> None:
 
 
 def _batches(reading: Reading, files: list[LandingFile]) -> Iterator[Batch]:
-    filled = [file for file in files if file.size]
+    filled = [file for file in files if file.size and file.problem is None]
     for file in files:
-        if not file.size:
+        if file.problem is not None:
+            reading.refuse(file, file.problem)
+        elif not file.size:
             reading.refuse(file, "is empty")
     match reading.source.file_format:
         case "csv":
@@ -127,6 +137,15 @@ def _batches(reading: Reading, files: list[LandingFile]) -> Iterator[Batch]:
             yield from read_parquet_files(reading, filled)
         case _:
             yield from read_json_lines(reading, filled)
+
+
+def _drop_changed(reading: Reading) -> None:
+    paths = [file.path for file in reading.changed]
+    reading.cursor.execute(
+        """DELETE FROM temp.__judged WHERE __file IN
+        (SELECT number FROM temp.__files WHERE path IN (SELECT unnest(?::VARCHAR[])))""",
+        [paths],
+    )
 
 
 def _refuse_timeless(reading: Reading, files: list[LandingFile]) -> None:
@@ -216,7 +235,8 @@ def _note(
     rows = cursor.execute(f"SELECT DISTINCT file FROM {landing.LANDINGS}").fetchall()
     noted = {name for (name,) in rows}
     for file in unknown:
-        if file.name not in noted:
+        # One that changed is looked at again: what was seen of it is no version of it.
+        if file.name not in noted and file not in reading.changed:
             error = reading.refused.get(file)
             landing.note(cursor, source, file, error.problem if error else None)
 

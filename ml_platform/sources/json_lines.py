@@ -15,9 +15,9 @@ from ml_platform.sources.reading import (
     or_text,
     path_list,
 )
+from ml_platform.sources.scan import LONGEST_LINE_BYTES
 from ml_platform.spec.queries import literal
 
-LONGEST_LINE_BYTES = 16 * 2**20
 IS_OBJECT = "CASE WHEN json_valid({0}) THEN json_type({0}) = 'OBJECT' END"
 
 

@@ -9,10 +9,12 @@ import duckdb
 
 from ml_platform.errors import TableNotFound
 from ml_platform.sources.listing import Listed, contract_of
+from ml_platform.sources.opening import open_file
 from ml_platform.sources.tables import landings_table
 from ml_platform.spec.queries import exact_path, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, insert, keep_few_files
+from ml_platform.storage.changes import Range
 
 LANDINGS = "temp.__landings"
 
@@ -89,17 +91,27 @@ def _identified(
     else:
         before, at = index.newest.get(file.name, ("", file.written_us))
         modified_us = at if before.split("-")[0] == content else file.written_us
-    return LandingFile(file.name, file.path, file.size, file.written_us, modified_us, fingerprint)
+    return LandingFile(
+        file.name,
+        file.path,
+        file.size,
+        file.written_us,
+        modified_us,
+        fingerprint,
+        problem=file.problem,
+    )
 
 
 def _digest(cursor: duckdb.DuckDBPyConnection, file: Listed) -> str:
+    if file.problem is not None:
+        return hashlib.sha256(f"{file.written_us} {file.problem}".encode()).hexdigest()[:20]
     try:
         if file.is_remote:
             row = cursor.execute(
                 "SELECT sha256(content) FROM read_blob(?)", [exact_path(file.path)]
             ).fetchone()
             return str(row[0])[:20] if row else ""
-        with open(file.path, "rb") as stream:
+        with open_file(file.path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:20]
     except (OSError, duckdb.Error):
         # Reading it says why, and refuses it.
@@ -107,17 +119,25 @@ def _digest(cursor: duckdb.DuckDBPyConnection, file: Listed) -> str:
 
 
 def read_index(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    wanted: Range | None = None,
 ) -> LandingIndex:
-    """Everything `landings` knows of a source."""
+    """Everything `landings` knows of a source.
+
+    wanted: the windows to tell of each file, as one may have very many; by default all.
+    """
     table = landings_table(use_case)
     try:
         relation = lake.relation(cursor, table.schema, table.name)
     except TableNotFound:
         return LandingIndex()
+    told = wanted.holds("window_start") if wanted else "window_start IS NOT NULL"
     rows = cursor.execute(
         f"""SELECT file, fingerprint, size, epoch_us(written_at), min(epoch_us(modified_at)),
-            list(DISTINCT window_start) FILTER (window_start IS NOT NULL), max(error)
+            list(DISTINCT window_start) FILTER ({told}), max(error)
         FROM {relation} WHERE source = ? GROUP BY ALL ORDER BY 4""",
         [source],
     ).fetchall()

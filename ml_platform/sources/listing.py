@@ -1,10 +1,12 @@
 """What lies in a landing folder now: names, sizes and times, nothing opened yet."""
 
+import errno
 import fnmatch
 import os
 import re
+import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
 
@@ -16,6 +18,8 @@ from ml_platform.spec.windows import Cadence
 from ml_platform.storage import Lake
 
 GLOB_MAGIC = frozenset("*?[")
+Entry = tuple[str, int, int, str | None]
+"""Path, bytes, microseconds since 1970, and why it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,10 @@ class Listed:
     size: int
     """In bytes."""
     written_us: int
-    """When it was written, in microseconds since 1970; thousands of datetimes cost a second."""
+    """When it was written, in microseconds since 1970; thousands of datetimes cost a second. Of
+    what cannot be read, when that last changed, its permissions too."""
+    problem: str | None = field(default=None, kw_only=True)
+    """Why it cannot be a file of a source, whatever is in it; then it is never opened."""
 
     @property
     def stat(self) -> tuple[str, int, int]:
@@ -76,7 +83,10 @@ def list_landing(lake: Lake, use_case: UseCase, source: str) -> list[Listed]:
         raise LandingError(
             f"{use_case.name}/{source}: {glob} cannot be listed: {first_line(error)}"
         ) from error
-    return [Listed(path.removeprefix(folder), path, size, us) for path, size, us in sorted(found)]
+    return [
+        Listed(_shown(path.removeprefix(folder)), path, size, us, problem=problem)
+        for path, size, us, problem in sorted(found)
+    ]
 
 
 def state_of(use_case: UseCase, source: str, listed: list[Listed]) -> str:
@@ -99,12 +109,17 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
-def _list_url(lake: Lake, glob: str) -> list[tuple[str, int, int]]:
+def _list_url(lake: Lake, glob: str) -> list[Entry]:
     # Without `content` among the columns nothing is downloaded.
     with lake.cursor() as cursor:
         return cursor.execute(
-            "SELECT filename, size, epoch_us(last_modified) FROM read_blob(?)", [glob]
+            "SELECT filename, size, epoch_us(last_modified), NULL FROM read_blob(?)", [glob]
         ).fetchall()
+
+
+def _shown(name: str) -> str:
+    """A name as text: bytes that are none are shown by their numbers."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _split(glob: str) -> tuple[str, tuple[str, ...]]:
@@ -115,7 +130,7 @@ def _split(glob: str) -> tuple[str, tuple[str, ...]]:
     return str(PurePosixPath(*parts[:plain])), parts[plain:]
 
 
-def _scan(folder: str, patterns: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
+def _scan(folder: str, patterns: tuple[str, ...]) -> Iterator[Entry]:
     """Files below a folder that a glob matches, as DuckDB's `glob` does.
 
     DuckDB tells whole seconds, in which a file can be replaced by another one of its size.
@@ -135,25 +150,65 @@ def _scan(folder: str, patterns: tuple[str, ...]) -> Iterator[tuple[str, int, in
         yield from _scan(folder, rest)
 
 
-def _deep(entry: os.DirEntry[str], patterns: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
+def _deep(entry: os.DirEntry[str], patterns: tuple[str, ...]) -> Iterator[Entry]:
     if entry.is_dir(follow_symlinks=False):
-        yield from _scan(entry.path, patterns)
+        yield from _inside(entry, patterns)
     elif len(patterns) == 1:
         yield from _found(entry, ())
 
 
-def _found(entry: os.DirEntry[str], rest: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
+def _found(entry: os.DirEntry[str], rest: tuple[str, ...]) -> Iterator[Entry]:
     try:
         if rest:
             if entry.is_dir():
-                yield from _scan(entry.path, rest)
-            return
-        if not entry.is_dir():
-            status = entry.stat()
-            yield entry.path, status.st_size, status.st_mtime_ns // 1000
+                yield from _inside(entry, rest)
+        elif not entry.is_dir():
+            yield _described(entry.path, entry.stat())
     except FileNotFoundError:
         # Archived since it was listed, or a link to nowhere.
         return
+    except OSError as error:
+        # A loop of links. The other files are none of its business.
+        yield _unreadable(entry, error)
+
+
+def _inside(entry: os.DirEntry[str], patterns: tuple[str, ...]) -> Iterator[Entry]:
+    """Files in a folder below the one that is listed, which alone may be unreadable."""
+    try:
+        yield from _scan(entry.path, patterns)
+    except OSError as error:
+        yield _unreadable(entry, error)
+
+
+def _described(path: str, status: os.stat_result) -> Entry:
+    problem = _problem(path, status)
+    written_us = status.st_mtime_ns // 1000 if problem is None else _changed_us(status)
+    return path, status.st_size, written_us, problem
+
+
+def _problem(path: str, status: os.stat_result) -> str | None:
+    """Why DuckDB, or anybody, could not read what is there, or would wait for it forever."""
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        return f"is {kinds.get(stat.S_IFMT(status.st_mode), 'a device')}, not a file"
+    if _shown(path) != path:
+        return "has a name that is not UTF-8; rename it"
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        return f"cannot be read: {os.strerror(errno.EACCES)}"
+    return None
+
+
+def _unreadable(entry: os.DirEntry[str], error: OSError) -> Entry:
+    try:
+        changed_us = _changed_us(entry.stat(follow_symlinks=False))
+    except OSError:
+        changed_us = 0
+    return entry.path, 0, changed_us, f"cannot be read: {error.strerror}"
+
+
+def _changed_us(status: os.stat_result) -> int:
+    # Never the time of writing: once it can be read it is another file, which is looked at.
+    return max(status.st_mtime_ns, status.st_ctime_ns) // 1000 + 1
 
 
 @lru_cache(maxsize=64)

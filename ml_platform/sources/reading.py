@@ -1,8 +1,9 @@
 """What readers of all formats share: raw rows as SQL, and files that fail alone."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 
 import duckdb
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow as pa
 from ml_platform.errors import FileRefused
 from ml_platform.sources import salvage
 from ml_platform.sources.landing import LandingFile
+from ml_platform.sources.opening import changed_since
 from ml_platform.sources.scan import Scan, opened, scan
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import exact_path, literal
@@ -17,6 +19,8 @@ from ml_platform.spec.queries import exact_path, literal
 NO_NULL = "\x01"
 """DuckDB needs some text that means null; nobody writes this one."""
 MOST_LISTED = 20
+RECORDS_AT_ONCE = 20_000
+"""Records of a broken file that are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,24 @@ class Reading:
         self.ignored: dict[str, None] = {}
         """Columns of the files that the source does not declare, in order."""
 
+        self.changed: set[LandingFile] = set()
+        """Files that were written to, or went, while they were read."""
+
     def refuse(self, file: LandingFile, problem: str) -> None:
         """Leave a file out; the others are read."""
         self.refused[file] = FileRefused(file.name, problem)
+
+    def check_unchanged(self, files: Sequence[LandingFile]) -> None:
+        """Refuse files that are not those any more that were listed; object stores show whole ones.
+
+        What was read of them may be neither what they held before nor what they hold now.
+        """
+        for file in files:
+            if file.is_remote or file.problem is not None:
+                continue
+            if problem := changed_since(file.path, file.size, file.written_us):
+                self.refuse(file, problem)
+                self.changed.add(file)
 
     def accept(self, file: LandingFile, columns: Sequence[str]) -> bool:
         """Whether a file has the declared columns; it is refused where not."""
@@ -123,17 +142,33 @@ class Reading:
     def load_salvaged(
         self,
         file: LandingFile,
-        records: Callable[[bytes], Iterator[salvage.Record]],
+        records: Callable[[Iterable[bytes]], Iterator[salvage.Record]],
         columns: int,
         nulls: frozenset[str] = frozenset(),
     ) -> bool:
         """Load the records of one broken file into `temp.__salvaged`; False where it is refused."""
+        texts = ", ".join(f"__c{n} VARCHAR" for n in range(columns))
+        self.cursor.execute(
+            "CREATE OR REPLACE TEMP TABLE __salvaged (__file INTEGER, __row BIGINT, "
+            f"__problem VARCHAR, __text VARCHAR, {texts})"
+        )
         try:
             with opened(self.cursor, file) as stream:
-                found = list(records(stream.read()))
+                remaining = records(stream)
+                while found := list(islice(remaining, RECORDS_AT_ONCE)):
+                    self._insert_salvaged(file, found, columns, nulls)
         except ValueError as error:
             self.refuse(file, str(error))
             return False
+        return True
+
+    def _insert_salvaged(
+        self,
+        file: LandingFile,
+        found: Sequence[salvage.Record],
+        columns: int,
+        nulls: frozenset[str],
+    ) -> None:
         nothing = (None,) * columns
         rows = [
             nothing
@@ -152,12 +187,11 @@ class Reading:
         )
         self.cursor.register("__records", table)
         self.cursor.execute(
-            f"""CREATE OR REPLACE TEMP TABLE __salvaged AS
-            SELECT (SELECT number FROM temp.__files WHERE path = {literal(file.path)}) AS __file, *
+            f"""INSERT INTO temp.__salvaged
+            SELECT (SELECT number FROM temp.__files WHERE path = {literal(file.path)}), *
             FROM __records"""
         )
         self.cursor.unregister("__records")
-        return True
 
 
 def numbered_lines(first_row: int) -> str:

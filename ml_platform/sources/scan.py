@@ -17,9 +17,11 @@ import duckdb
 
 from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.listing import first_line
+from ml_platform.sources.opening import MOST_TIMES_ITS_SIZE, most_unzipped, open_file
 from ml_platform.spec.queries import exact_path
 
 BLOCK_BYTES = 2**20
+LONGEST_LINE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,26 @@ class Scan:
 
 def scan(cursor: duckdb.DuckDBPyConnection, file: LandingFile) -> Scan:
     """Read a file once, in blocks; ValueError says why that does not work."""
-    head, last, lines = b"", b"", 0
+    head, last, lines, length, total = b"", b"", 0, 0, 0
+    most_bytes = most_unzipped(file.size) if file.is_gzip else None
     with opened(cursor, file) as stream:
         while block := stream.read(BLOCK_BYTES):
             head, last = head or block, block
             lines += block.count(b"\n")
+            # A block is shorter than the limit, so only lines that began before it can exceed it.
+            end = block.rfind(b"\n")
+            length = len(block) - 1 - end if end >= 0 else length + len(block)
+            total += len(block)
+            if length > LONGEST_LINE_BYTES:
+                raise ValueError(
+                    f"line {lines + 1} is longer than {LONGEST_LINE_BYTES >> 20} MiB; does it lack "
+                    "its line ends?"
+                )
+            if most_bytes is not None and total > most_bytes:
+                raise ValueError(
+                    f"unzips to more than {most_bytes >> 20} MiB, {MOST_TIMES_ITS_SIZE} times its "
+                    "size; land it in parts, or unzipped"
+                )
     return Scan(head.removeprefix(b"\xef\xbb\xbf"), lines + (not last.endswith(b"\n")))
 
 
@@ -57,6 +74,6 @@ def opened(cursor: duckdb.DuckDBPyConnection, file: LandingFile) -> Iterator[Bin
 
 def _raw(cursor: duckdb.DuckDBPyConnection, file: LandingFile) -> BinaryIO:
     if not file.is_remote:
-        return open(file.path, "rb")
+        return open_file(file.path)
     row = cursor.execute("SELECT content FROM read_blob(?)", [exact_path(file.path)]).fetchone()
     return BytesIO(row[0] if row else b"")

@@ -7,6 +7,7 @@ from gzip import BadGzipFile, GzipFile
 
 from ml_platform.settings import Settings
 from ml_platform.sources.listing import Listed
+from ml_platform.sources.opening import most_unzipped, open_file
 from ml_platform.spec.inputs import Source
 
 BLOCK_BYTES = 2**20
@@ -25,6 +26,8 @@ def unfinished(
     moment = now.timestamp()
     left: dict[str, str] = {}
     for file in files:
+        if file.problem is not None:
+            continue
         # A clock that is ahead makes files from the future, which are not left for ever.
         age = abs(moment - file.written_us / 1e6)
         if file.is_remote or age >= settings.landing_patience_seconds:
@@ -40,9 +43,9 @@ def _missing_end(source: Source, file: Listed) -> str | None:
     if not file.size:
         return "is empty so far"
     try:
-        with open(file.path, "rb") as stream:
+        with open_file(file.path) as stream:
             if file.is_gzip:
-                return _cut_off(GzipFile(fileobj=stream))
+                return _cut_off(GzipFile(fileobj=stream), most_unzipped(file.size))
             stream.seek(-min(file.size, len(PARQUET_MAGIC)), 2)
             end = stream.read()
     except OSError:
@@ -53,9 +56,10 @@ def _missing_end(source: Source, file: Listed) -> str | None:
     return None if end.endswith(b"\n") else "ends in the midst of a line"
 
 
-def _cut_off(stream: GzipFile) -> str | None:
+def _cut_off(stream: GzipFile, most_bytes: int) -> str | None:
     try:
-        while stream.read(BLOCK_BYTES):
+        # What unzips to more than that is refused, whatever its end.
+        while stream.tell() <= most_bytes and stream.read(BLOCK_BYTES):
             pass
     except EOFError:
         return "ends in the midst of its zipped content"

@@ -15,8 +15,10 @@ from ml_platform.spec.windows import Cadence, utc
 from ml_platform.spec.yaml_text import PathInDocument
 
 # Columns that the platform's own tables have beside those of a use case.
-STAMPS = frozenset({"window_start", "model_version", "snapshot", "scored_at", "label_known_at"})
-IN_SOURCES = frozenset({"window_start", "_file", "_row"})
+STAMPS = frozenset(
+    {"window_start", "_snapshot", "model_version", "snapshot", "scored_at", "label_known_at"}
+)
+IN_SOURCES = frozenset({"window_start", "_snapshot", "_file", "_row"})
 IN_EXAMPLES = STAMPS | {"event_time", "label", "known_at", "probability", "predicted"}
 CRON_FIELDS = 5
 SCHEMAS = frozenset({"main", "temp", "system", "information_schema", "pg_catalog"})

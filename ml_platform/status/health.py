@@ -9,7 +9,7 @@ import duckdb
 from ml_platform.alerts import Condition, FailedRun, Ledger, find_conditions
 from ml_platform.alerts.freshness import Freshness, is_over, read_freshness
 from ml_platform.alerts.ledger import LedgerState
-from ml_platform.errors import LakeError
+from ml_platform.errors import LakeError, LakeUnavailable
 from ml_platform.monitoring.latest import Latest, latest_drift, latest_performance
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
 from ml_platform.registry import (
@@ -103,10 +103,15 @@ def read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
         require_calendar(cursor, use_case.name, use_case.calendar)
     try:
         return _read_health(lake, use_case, now)
-    except duckdb.Error as error:
-        said = str(error).split("\n")[0]
+    except LakeUnavailable:
+        # Nothing is known of what cannot be reached.
+        raise
+    except LakeError as error:
+        # Whether it is the table that has another shape.
+        if not isinstance(error.__cause__, duckdb.BinderException):
+            raise
         raise LakeError(
-            f"the tables of {use_case.name} cannot be read: {said}. Where older code wrote them, "
+            f"the tables of {use_case.name} cannot be read: {error}. Where older code wrote them, "
             f"writing them again adds what they lack: `ml-platform backfill {use_case.name}`"
         ) from error
 

@@ -1,5 +1,6 @@
 """Attach the lake, and other databases that it reads, to DuckDB; load what that needs."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -9,8 +10,11 @@ from ml_platform.errors import LakeError
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.values import no_database
+from ml_platform.storage.connection_strings import secret_sql, without_password
+from ml_platform.storage.failing import lake_error
 from ml_platform.storage.turns import lost_race, retried, turn
 
+PASSWORD_OF_CATALOG = "password of the lake"
 CATALOG_EXTENSIONS = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
 
 
@@ -45,15 +49,19 @@ def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name:
         raise LakeError(f"setting databases: '{name}' should begin with {begin}")
     if kind == "postgres" and where.startswith("//"):
         where = f"postgresql:{where}"
+    options = [f"TYPE {kind}", "READ_ONLY"]
     try:
         _load(cursor, CATALOG_EXTENSIONS[kind])
+        if kind == "postgres":
+            where, password = without_password(where)
+            if password is not None:
+                cursor.execute(secret_sql(f"password of {name}", password))
+                options.append(f"SECRET {quote(f'password of {name}')}")
         cursor.execute(
-            f"ATTACH IF NOT EXISTS {literal(where)} AS {quote(name)} (TYPE {kind}, READ_ONLY)"
+            f"ATTACH IF NOT EXISTS {literal(where)} AS {quote(name)} ({', '.join(options)})"
         )
     except duckdb.Error as error:
-        # The connection string, which DuckDB repeats, may hold a password.
-        said = str(error).replace(where, "…").split("\n")[0]
-        raise LakeError(f"database '{name}' cannot be opened: {said}") from None
+        raise lake_error(error, settings, f"database '{name}' cannot be opened: ") from None
     return kind
 
 
@@ -84,21 +92,20 @@ def _attach(settings: Settings, kind: str) -> duckdb.DuckDBPyConnection:
         # again: two writers that both found a window empty would both fill it.
         database.execute("SET ducklake_max_retry_count = 0")
         with turn(turns_file(settings)):
-            database.execute(_attach_sql(settings, kind))
+            for statement in _attach_sql(settings, kind):
+                database.execute(statement)
     except duckdb.Error as error:
         database.close()
         if lost_race(error):
             raise
-        # The connection string, which DuckDB repeats, may hold a password.
-        said = str(error).replace(settings.catalog_uri.partition(":")[2], "…")
-        raise LakeError(f"the lake's {kind} catalog cannot be opened: {said}") from None
+        raise lake_error(error, settings, f"the lake's {kind} catalog cannot be opened: ") from None
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _attach_sql(settings: Settings, kind: str) -> str:
+def _attach_sql(settings: Settings, kind: str) -> Iterator[str]:
     uri = settings.catalog_uri
     # Rows kept in the catalog instead of a file would be missed by engines that read the
     # files, and would stay readable where the files are encrypted.
@@ -108,6 +115,12 @@ def _attach_sql(settings: Settings, kind: str) -> str:
         # The setting says where the files are now: a data folder can be moved or copied.
         "OVERRIDE_DATA_PATH true",
     ]
+    if kind == "postgres":
+        where, password = without_password(uri.removeprefix("postgres:"))
+        uri = f"postgres:{where}"
+        if password is not None:
+            yield secret_sql(PASSWORD_OF_CATALOG, password)
+            options.append(f"META_SECRET {literal(PASSWORD_OF_CATALOG)}")
     if kind == "sqlite":
         options += ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 1000"]
     elif "://" in uri:
@@ -116,7 +129,7 @@ def _attach_sql(settings: Settings, kind: str) -> str:
         uri += " options='-c lc_messages=C'"
     if settings.encrypted:
         options.append("ENCRYPTED")
-    return f"ATTACH {literal('ducklake:' + uri)} AS lake ({', '.join(options)})"
+    yield f"ATTACH {literal('ducklake:' + uri)} AS lake ({', '.join(options)})"
 
 
 def _load(database: duckdb.DuckDBPyConnection, extension: str) -> None:

@@ -1,22 +1,28 @@
 """One DuckLake: attach it, run transactions that survive other writers, read snapshots."""
 
 import json
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar
 
 import duckdb
 
-from ml_platform.errors import LakeError, TableNotFound
+from ml_platform.errors import DiskFull, LakeError, LakeUnavailable, TableNotFound
+from ml_platform.masking import masked
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
 from ml_platform.storage.attaching import attached, turns_file
+from ml_platform.storage.failing import lake_error
+from ml_platform.storage.patience import Patience
 from ml_platform.storage.turns import retried, turn
 
 T = TypeVar("T")
 
+TRANSACTION = "transaction"
+"""Under this name a commit says which transaction it is of, so that it is known again."""
 METADATA = "__ducklake_metadata_lake"
 """Where DuckLake attaches its own catalog."""
 
@@ -64,6 +70,9 @@ class Lake:
         self.settings = settings
         self._lock = threading.Lock()
         self._database: duckdb.DuckDBPyConnection | None = None
+        self.patience = Patience(settings.server_wait_seconds)
+        self.has_written = False
+        """Whether a transaction was committed; who has written nothing can begin again."""
 
     def close(self) -> None:
         """Detach; a later cursor attaches again."""
@@ -74,11 +83,21 @@ class Lake:
 
     @contextmanager
     def cursor(self, timezone: str = "UTC") -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection of its own to the lake; times without an offset are in `timezone`."""
+        """A connection of its own to the lake; times without an offset are in `timezone`.
+
+        Errors of DuckDB that nobody handles leave it as LakeError, as `named` makes them.
+        """
         cursor = self._attached().cursor()
         try:
-            cursor.execute(f"SET TimeZone = {literal(timezone)}; SET enable_progress_bar = false")
+            # Frames say nothing of their size: an ASOF join would take them to be so small that it
+            # compared each row with each window.
+            cursor.execute(
+                f"SET TimeZone = {literal(timezone)}; SET enable_progress_bar = false; "
+                "SET asof_loop_join_threshold = 0"
+            )
             yield cursor
+        except duckdb.Error as error:
+            raise self.named(error) from _harmless(error, self.settings)
         finally:
             cursor.close()
 
@@ -94,39 +113,35 @@ class Lake:
         never both succeed. Where `work` returns False it did nothing, and nothing is written along
         with it. Raises CommitConflict once the retries are used up.
         """
+        transaction = _Transaction(commit, work)
 
         def attempt() -> T:
             with turn(turns_file(self.settings)):
-                return self._transact_once(cursor, commit, work)
+                return transaction.run(cursor)
 
-        return retried(attempt, self.settings.commit_retries, commit.message or "a transaction")
+        def attempts() -> T:
+            try:
+                # Whether a commit went through that the server did not answer any more.
+                if transaction.in_doubt and self._has(cursor, transaction.id):
+                    return transaction.confirmed()
+                what = commit.message or "a transaction"
+                return retried(attempt, self.settings.commit_retries, what)
+            except duckdb.Error as error:
+                named = self.named(error)
+                if isinstance(named, DiskFull | LakeUnavailable):
+                    raise named from None
+                raise
 
-    def _transact_once(
-        self,
-        cursor: duckdb.DuckDBPyConnection,
-        commit: Commit,
-        work: Callable[[duckdb.DuckDBPyConnection], T],
-    ) -> T:
-        cursor.execute("BEGIN")
-        try:
-            result = work(cursor)
-            also = None if result is False else commit.also
-            if also is not None:
-                also.write(cursor)
-            # Literals: DuckDB imports pandas, over a second, for the first parameter of a process.
-            cursor.execute(
-                f"CALL lake.set_commit_message({literal(commit.author)}, "
-                f"{literal(commit.message)}, extra_info => {literal(commit.extra_info)})"
-            )
-            cursor.execute("COMMIT")
-        except BaseException:
-            # A commit that lost has already ended its transaction.
-            with suppress(duckdb.Error):
-                cursor.execute("ROLLBACK")
-            raise
-        if also is not None:
-            also.written()
+        result = self.patience(attempts)
+        self.has_written = True
         return result
+
+    def _has(self, cursor: duckdb.DuckDBPyConnection, transaction: str) -> bool:
+        return self.snapshot_saying(cursor, TRANSACTION, transaction) is not None
+
+    def named(self, error: duckdb.Error) -> LakeError:
+        """An error of DuckDB as one of the platform's, in one line and without passwords."""
+        return lake_error(error, self.settings)
 
     def snapshot(self, cursor: duckdb.DuckDBPyConnection) -> int:
         """Number of the newest snapshot; inside a transaction, of the one that it reads."""
@@ -169,8 +184,9 @@ class Lake:
             cursor.execute(f"DESCRIBE SELECT * FROM {name}")
         except duckdb.Error as error:
             text = str(error)
-            if "does not exist" not in text and "No snapshot" not in text:
-                raise LakeError(f"{schema}.{table} cannot be read: {text}") from error
+            is_absent = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
+            if not (is_absent and "does not exist" in text) and "No snapshot" not in text:
+                raise
             at = "" if snapshot is None else f" at snapshot {snapshot}"
             raise TableNotFound(
                 f"nothing has been written to {schema}.{table}{at}; "
@@ -179,7 +195,57 @@ class Lake:
         return name
 
     def _attached(self) -> duckdb.DuckDBPyConnection:
+        if (database := self._database) is not None:
+            return database
         with self._lock:
             if self._database is None:
-                self._database = attached(self.settings)
+                self._database = self.patience(lambda: attached(self.settings))
             return self._database
+
+
+def _harmless(error: duckdb.Error, settings: Settings) -> duckdb.Error | None:
+    """The error, to be told as the cause of another one; None where it shows a password."""
+    return error if masked(str(error), settings) == str(error) else None
+
+
+class _Transaction(Generic[T]):
+    """One transaction, tried until it is committed, and known in the lake by its id."""
+
+    def __init__(self, commit: Commit, work: Callable[[duckdb.DuckDBPyConnection], T]) -> None:
+        self.id = secrets.token_hex(8)
+        self.in_doubt = False
+        """Whether a commit was sent and no answer came."""
+        self._commit, self._work = commit, work
+        self._result: list[T] = []
+
+    def run(self, cursor: duckdb.DuckDBPyConnection) -> T:
+        """Run the work and commit it; again from its start where it was run before."""
+        commit = replace(self._commit, extra={**self._commit.extra, TRANSACTION: self.id})
+        cursor.execute("BEGIN")
+        try:
+            self._result = [self._work(cursor)]
+            if (also := self._also) is not None:
+                also.write(cursor)
+            # Literals: DuckDB imports pandas, over a second, for the first parameter of a process.
+            cursor.execute(
+                f"CALL lake.set_commit_message({literal(commit.author)}, "
+                f"{literal(commit.message)}, extra_info => {literal(commit.extra_info)})"
+            )
+            self.in_doubt = True
+            cursor.execute("COMMIT")
+        except BaseException:
+            # A commit that lost has already ended its transaction.
+            with suppress(duckdb.Error):
+                cursor.execute("ROLLBACK")
+            raise
+        return self.confirmed()
+
+    def confirmed(self) -> T:
+        """What the work returned, now that it is committed."""
+        if (also := self._also) is not None:
+            also.written()
+        return self._result[0]
+
+    @property
+    def _also(self) -> Accompaniment | None:
+        return None if self._result[0] is False else self._commit.also

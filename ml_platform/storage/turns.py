@@ -2,6 +2,7 @@
 
 import fcntl
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,21 +12,34 @@ from typing import TypeVar
 import duckdb
 
 from ml_platform.errors import CommitConflict
+from ml_platform.failures import reason
 
 T = TypeVar("T")
 
-# What DuckLake, SQLite and PostgreSQL say when another writer was faster. PostgreSQL is asked to
-# speak English (LC_MESSAGES) when it is attached, since DuckLake only passes its text on.
-LOST_RACE = (
-    "database is locked",
-    "conflict",
-    "exceeded the maximum retry count",
-    "could not serialize",
-    "deadlock detected",
-    "unique constraint",
-    "duplicate key value",
-    "already exists",
+# What DuckLake says itself, of two transactions on the same tables.
+DUCKLAKE = re.compile(
+    r"^TransactionContext Error: Failed to commit: (Failed to commit DuckLake transaction\.\s+)?"
+    r"Transaction conflict - attempting to |^TransactionContext Error: .*\bTransaction conflict: "
+    r"|^TransactionContext Error: .*\bwrite-write conflict on ",
+    re.DOTALL,
 )
+# What the catalog's database says, at the end of what DuckLake passes on. PostgreSQL is asked to
+# speak English (LC_MESSAGES) when it is attached.
+SQLITE = re.compile(
+    r"(^|: )(database (table )?is locked|UNIQUE constraint failed: ducklake_\w+\.\w+"
+    r"|table \"?ducklake_\w+\"? already exists)\s*$"
+)
+POSTGRES = re.compile(
+    r"ERROR:\s+(could not serialize access|deadlock detected"
+    # Of DuckLake's own tables, and of tables that two make at once.
+    r"|duplicate key value violates unique constraint \"(ducklake|pg)_"
+    r"|relation \"\w+\" already exists)"
+)
+OF_THE_CATALOG = (
+    duckdb.TransactionException, duckdb.IOException, duckdb.InvalidInputException,
+    duckdb.InternalException, duckdb.HTTPException,
+)  # fmt: skip
+"""As what DuckDB passes on what the catalog's database says; besides its base, `duckdb.Error`."""
 FIRST_WAIT_SECONDS = 0.02
 LONGEST_WAIT_SECONDS = 0.5
 FIRST_LOOK_AGAIN_SECONDS = 0.002
@@ -34,9 +48,17 @@ LONGEST_TURN_SECONDS = 60.0
 
 
 def lost_race(error: duckdb.Error) -> bool:
-    """Whether a transaction failed only because another one came first."""
-    text = str(error).lower()
-    return any(sign in text for sign in LOST_RACE)
+    """Whether a transaction failed only because another one came first.
+
+    Words of a query never decide it, only those of DuckLake and of the catalog's database, in the
+    errors in which they come.
+    """
+    if isinstance(error, duckdb.TransactionException) and DUCKLAKE.search(str(error)):
+        return True
+    if type(error) is not duckdb.Error and not isinstance(error, OF_THE_CATALOG):
+        return False
+    said = reason(error)
+    return bool(SQLITE.search(said) or POSTGRES.search(said))
 
 
 def retried(attempt: Callable[[], T], retries: int, what: str) -> T:
