@@ -25,6 +25,7 @@ def drift_metadata(drift: WindowDrift, link: str | None, snapshot: int) -> dict[
         **({} if drift.largest_score is None else {"largest score": drift.largest_score}),
         "columns drifted": len(drift.drifted),
         "columns judged": drift.judged,
+        **({"segments failing": len(drift.failing_segments)} if drift.segments else {}),
         "champion": drift.version,
         "snapshot": snapshot,
         "scores": _score_table(drift),
@@ -64,16 +65,19 @@ def _share(value: float | None) -> str:
 
 def drift_verdict(drift: WindowDrift, link: str | None) -> Verdict:
     """Whether too many columns drifted."""
-    if drift.share is None:
+    failing = drift.failing_segments
+    if drift.share is None and not failing:
         return Verdict(
             True, "too few rows to judge any column", severity=dg.AssetCheckSeverity.WARN
         )
     said = f"{len(drift.drifted)} of {drift.judged} columns drifted"
+    named = f"{said}: {drift.named}" if drift.drifted else said
     return Verdict(
-        passed=not drift.failed,
-        description=f"{said}: {drift.named}" if drift.drifted else said,
+        passed=not drift.failed and not failing,
+        description="; ".join([named, *map(str, failing)]),
         metadata={
-            "share drifted": drift.share,
+            **({} if drift.share is None else {"share drifted": drift.share}),
+            **({"failing segments": ", ".join(s.name for s in failing)} if failing else {}),
             **({"report": dg.MetadataValue.url(link)} if link else {}),
         },
         severity=dg.AssetCheckSeverity.WARN,

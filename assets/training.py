@@ -57,7 +57,7 @@ def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
                 lake.lake,
                 registry.registry,
                 use_case,
-                use_case.calendar.window(key).start,
+                use_case.calendar.window_listed(key).start,
                 commit,
                 tags={**registry.tags(context.run.run_id), **reasons_in(context.run.tags)},
                 window=training_window(context.run.tags),
@@ -114,7 +114,7 @@ def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
         commit = Commit(context.run.run_id, use_case.code_version, f"{use_case.name}/promotions")
         decisions: dict[str, Decided] = {}
         for key in context.partition_keys:
-            cutoff = use_case.calendar.window(key).start
+            cutoff = use_case.calendar.window_listed(key).start
             version = registry.registry.trained_at(use_case, cutoff)
             decisions[key] = decide(
                 lake.lake, registry.registry, use_case, version, commit, decided_by="promotion gate"

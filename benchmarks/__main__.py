@@ -23,6 +23,8 @@ NAMES = (
     "lake_partitions",
     "overlaps",
     "kills",
+    "windows",
+    "new_use_case",
     "landing",
     "log_ingestion",
     "loading",

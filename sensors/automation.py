@@ -55,7 +55,7 @@ def joined(use_case: UseCase, requests: Sequence[dg.RunRequest]) -> list[dg.RunR
     wanted: dict[str, set[Window]] = {}
     for request in requests:
         for key in request.asset_selection or ():
-            window = use_case.calendar.window(str(request.partition_key))
+            window = use_case.calendar.window_listed(str(request.partition_key))
             wanted.setdefault(key.path[-1], set()).add(window)
     return [_request(use_case, run) for run in together(use_case.calendar, wanted)]
 

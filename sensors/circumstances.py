@@ -52,7 +52,7 @@ def _in_backfills(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[t
         data = backfill.asset_backfill_data
         for each in data.target_subset.iterate_asset_partitions() if data else ():
             if each.asset_key.path[0] == use_case.name and each.partition_key:
-                yield each.asset_key.path[-1], use_case.calendar.window(each.partition_key)
+                yield each.asset_key.path[-1], use_case.calendar.window_listed(each.partition_key)
 
 
 def _attempts(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[Attempt]:

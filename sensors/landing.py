@@ -13,6 +13,7 @@ from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase, digest
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit
 from resources import LakeResource, range_tags
+from sensors.attempts import next_attempt
 from sensors.circumstances import windows_in_runs
 from sensors.launching import IN_PROCESS
 from sensors.status import sensor_status
@@ -51,7 +52,16 @@ def build_landing(use_case: UseCase, settings: Settings) -> list[dg.SensorDefini
                 context.log.info(f"{name} is left for now: it {reason}")
             for window, reason in each.waiting.items():
                 context.log.info(f"{source} {use_case.calendar.key(window)}: {reason}")
-        requests = _requests(use_case, found)
+        requests = []
+        for request in _requests(use_case, found):
+            name = f"{use_case.name}_landing"
+            attempt = next_attempt(context.instance, str(request.run_key), name, datetime.now(UTC))
+            if attempt.waits_for:
+                context.log.info(attempt.waits_for)
+                found = {source: replace(each, state=None) for source, each in found.items()}
+                continue
+            tags = {**request.tags, **attempt.tags}
+            requests.append(request.with_replaced_attrs(run_key=attempt.run_key, tags=tags))
         if failed and not requests:
             # The other sources come first; without news from them the tick shows what is wrong.
             raise LandingError("; ".join(failed))

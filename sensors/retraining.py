@@ -1,6 +1,7 @@
 """Retraining by schedule, and when drift or poor performance is sustained."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -10,6 +11,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, RegistryResource
 from resources.reasons import tags_of_schedule, tags_of_trigger
+from sensors.attempts import next_attempt
 from sensors.running import training_under_way
 from sensors.status import schedule_status, sensor_status
 
@@ -43,7 +45,8 @@ def _build_sensor(
         description=(
             f"Trains a challenger when {' or '.join(causes)} fails in "
             f"{use_case.retrain.sustained} partitions, {use_case.retrain.cooldown} after the last "
-            "cutoff at the earliest, and never while a training is queued or running."
+            "cutoff at the earliest, and never while a training is queued or running. A run that "
+            "fails, or never starts, is asked for again, after longer and longer waits."
         ),
     )
     def sensor(
@@ -55,10 +58,14 @@ def _build_sensor(
         trigger = retraining_due(use_case, observe(lake.lake, registry.registry, use_case))
         if trigger is None:
             return dg.SkipReason(f"neither {' nor '.join(causes)} calls for a challenger")
+        name = f"{use_case.name}_retraining_sensor"
+        attempt = next_attempt(context.instance, trigger.key, name, datetime.now(UTC))
+        if attempt.waits_for:
+            return dg.SkipReason(f"a challenger of {use_case.name} is due: {attempt.waits_for}")
         return dg.RunRequest(
-            run_key=trigger.key,
+            run_key=attempt.run_key,
             partition_key=use_case.calendar.key(trigger.cutoff),
-            tags=tags_of_trigger(use_case, trigger),
+            tags={**tags_of_trigger(use_case, trigger), **attempt.tags},
         )
 
     return sensor

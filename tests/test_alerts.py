@@ -78,7 +78,7 @@ def test_a_condition_is_told_once_while_it_lasts_and_cleared_once(
     ]
     assert web.received[1]["message"].splitlines() == [
         "1 of 4 columns: 25%, the limit is 30%.",
-        "Told at Wed 20 Mar 2024 12:00 America/New_York, "
+        "Noted at Wed 20 Mar 2024 12:00 America/New_York, "
         "over at Wed 20 Mar 2024 12:05 America/New_York.",
         "http://127.0.0.1:3000/assets/trips/drift_report",
     ]

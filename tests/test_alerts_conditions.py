@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ml_platform.alerts import Condition, FailedRun, find_conditions
+from ml_platform.alerts import Channels, Condition, FailedRun, find_conditions, tell
 from ml_platform.alerts.freshness import due_at, read_freshness
 from ml_platform.features import compute_features, compute_labels
 from ml_platform.monitoring import drift_table, performance_table
-from ml_platform.registry import Promotion, record
+from ml_platform.registry import NOT_JUDGED, Promotion, record
 from ml_platform.registry.promotions import Decision
 from ml_platform.settings import Settings
 from ml_platform.sources import ingest
@@ -164,12 +164,15 @@ def test_every_decision_is_an_event(
     assert event.what == "Decided by gate: roc_auc 0.80, was 0.75."
 
 
-def test_a_failed_run_is_an_event_with_its_error(lake: Lake, use_case: UseCase) -> None:
+def test_a_failed_run_stands_with_its_error(lake: Lake, use_case: UseCase) -> None:
     run = FailedRun("abc", "labels (2024-03-05)", "x" * 600, trips.at(6), tried=3)
     (event,) = find_conditions(lake, use_case, trips.at(10), [run]).conditions
+    assert event.lasts
     assert event.link == "http://127.0.0.1:3000/runs/abc"
     assert event.what == "x" * 500 + " …"
-    assert event.done == "tried 3 times; look at the run, and run it again from there."
+    assert event.done.startswith(
+        "tried 3 times; look at the run, and run it again from there. It is over once a later one"
+    )
 
 
 def land_broken(settings: Settings, day: int, broken: int) -> None:
@@ -302,3 +305,62 @@ def test_a_history_that_is_over_is_never_late(lake: Lake, tmp_path: Path) -> Non
     trips.land(lake, over, trips.trips(1, 4), trips.days(1, 4))
     assert late(lake, over, trips.at(7, 23)) == {"trips": ["2024-03-05", "2024-03-06"]}
     assert late(lake, over, trips.at(9)) == {}
+
+
+def report_nothing(lake: Lake, use_case: UseCase, day: int) -> None:
+    row: dict[str, object] = {
+        "window_at": trips.at(day), "revision": "current", "metric": "roc_auc", "value": None,
+        "status": "too few labels", "passed": None, "rows": 50, "labelled": 3, "coverage": 0.06,
+        "model_versions": [6], "labels_known_by": trips.at(day + 1), "snapshot": 1,
+    }  # fmt: skip
+    write(lake, use_case, performance_table(use_case), day, [row])
+
+
+def test_partitions_that_cannot_be_judged_are_named_and_are_no_recovery(
+    lake: Lake, use_case: UseCase
+) -> None:
+    report_performance(lake, use_case, 4, 0.6)
+    for day in (5, 6):
+        report_nothing(lake, use_case, day)
+    (condition,) = find(lake, use_case, "performance")
+    assert condition.since == trips.at(4)
+    assert (
+        "Not judged since: 2 partitions, 2024-03-05 to 2024-03-06 (too few labels): that is no "
+        "recovery."
+    ) in condition.what
+    report_performance(lake, use_case, 6, 0.8)
+    assert find(lake, use_case, "performance") == []
+
+
+def test_a_failing_partition_that_cannot_be_judged_any_more_is_no_all_clear(
+    lake: Lake, use_case: UseCase
+) -> None:
+    def states() -> list[str]:
+        told = tell(
+            lake, use_case, Channels((), ()), lambda: find_conditions(lake, use_case, trips.at(10)),
+            trips.at(10), trips.COMMIT,
+        )  # fmt: skip
+        return [entry.state for entry in told.entries if entry.kind == "performance"]
+
+    report_performance(lake, use_case, 4, 0.8)
+    report_performance(lake, use_case, 5, 0.6)
+    assert states() == ["raised"]
+    report_nothing(lake, use_case, 5)
+    assert states() == []
+    report_performance(lake, use_case, 6, 0.8)
+    assert states() == ["cleared"]
+
+
+def test_a_challenger_that_could_not_be_judged_is_not_said_to_be_refused(
+    lake: Lake, use_case: UseCase
+) -> None:
+    report_performance(lake, use_case, 4, 0.6)
+    reason = f"{NOT_JUDGED}5 labelled rows"
+    decided = datetime(2024, 4, 7, tzinfo=UTC)
+    record(
+        lake, use_case, Promotion(7, trips.at(6), decided, "gate", "refused", reason), trips.COMMIT
+    )
+    (condition,) = find(lake, use_case, "performance")
+    assert condition.done == "version 7, trained at cutoff 2024-03-06, was not judged."
+    (refused,) = find(lake, use_case, "refused")
+    assert refused.title == "Version 7 of trips was not judged"

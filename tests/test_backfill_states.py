@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ml_platform.backfill import Standing, computing, judge
+from ml_platform.backfill.evidence import gather, note
+from ml_platform.backfill.states import Greatest
 from ml_platform.errors import NoChampion
 from ml_platform.features import compute_features, compute_labels
 from ml_platform.scoring import score
@@ -13,6 +17,8 @@ from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, Table, replace_windows
+from ml_platform.storage.changes import Range
+from ml_platform.storage.tables import naive_utc
 from tests import kept_models
 from tests import trips_use_case as trips
 
@@ -168,3 +174,38 @@ def test_predictions_wait_for_a_champion_and_follow_it(lake: Lake, use_case: Use
     assert why(lake, use_case, 6, "predictions") == "made by version 1, version 2 serves"
     scored(lake, use_case, models)
     assert standings(lake, use_case, "predictions") == "--fffff"
+
+
+@given(numbers=st.lists(st.integers(0, 9), max_size=40), bounds=st.data())
+def test_the_greatest_of_any_slice_is_found(numbers: list[int], bounds: st.DataObject) -> None:
+    places = st.integers(0, len(numbers))
+    first, end = bounds.draw(places), bounds.draw(places)
+    assert Greatest(numbers).within(first, end) == max(numbers[first:end], default=0)
+
+
+def test_what_is_noted_very_often_stays_a_few_files_and_the_latest_counts(
+    lake: Lake, use_case: UseCase
+) -> None:
+    ingest(lake, use_case, 2, 4)
+    start = naive_utc(trips.at(2))
+    with lake.cursor() as cursor:
+        for turn in range(40):
+            begun_at = snapshot(lake)
+            note(lake, cursor, use_case, "labels", begun_at, {start: f"turn {turn}"}, trips.COMMIT)
+        # Of two that began to read at the same snapshot, the one that was noted last.
+        note(lake, cursor, use_case, "labels", begun_at, {start: "again"}, trips.COMMIT)
+        note(lake, cursor, use_case, "labels", 0, {start: "long before"}, trips.COMMIT)
+        found = gather(lake, cursor, use_case, {"labels": Range.of([start])})
+        (files,) = cursor.execute(
+            "SELECT count(*) FROM ducklake_list_files('lake', 'computations', schema => 'trips')"
+        ).fetchall()
+    assert found["labels"][start].reason == "again"
+    assert files[0] <= 18
+
+
+def test_only_the_windows_of_a_range_are_gathered(lake: Lake, use_case: UseCase) -> None:
+    ingest(lake, use_case, 1, 7)
+    days = [naive_utc(trips.at(day)) for day in (3, 4)]
+    with lake.cursor() as cursor:
+        found = gather(lake, cursor, use_case, {"trips": Range.of(days)})
+    assert sorted(found["trips"]) == days

@@ -57,7 +57,7 @@ def test_check_says_of_each_use_case_that_it_is_sound_or_what_is_wrong(run: Run,
     code, said, errors = run("check")
 
     assert code == 1
-    assert said.startswith("power: ok (2 sources, 1 feature views, hourly, regression, 5 model")
+    assert said.startswith("power: ok (2 sources, 1 feature views, hourly, regression, 6 model")
     assert errors.splitlines()[0] == (
         "error: use_cases/broken/use_case.yaml:1 sources: is missing; add `sources: …`"
     )

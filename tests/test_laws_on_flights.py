@@ -55,7 +55,7 @@ class Flights:
         return Window(self.day(first).start, self.day(last).end)
 
     def rows(self, table: str, stretch: Window) -> list[tuple[object, ...]]:
-        columns = f"* EXCLUDE ({', '.join(self.stamps(table))})" if self.stamps(table) else "*"
+        columns = f"* EXCLUDE ({', '.join(('_snapshot', *self.stamps(table)))})"
         with self.lake.cursor(self.use_case.timezone) as cursor:
             relation = self.lake.relation(cursor, self.use_case.name, table)
             return cursor.execute(

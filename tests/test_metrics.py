@@ -3,6 +3,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics
 
 from ml_platform.errors import EmptySample, LabelsNotArrived, ModelRefused
 from ml_platform.metrics import measure, measure_calibration
@@ -87,3 +90,20 @@ def test_calibration_error_is_the_mean_distance_of_ten_quantile_bins():
     # 0.1 too sure of every row, so 0.1 off in every bin.
     assert measure_calibration(drawn, sure + 0.1) == pytest.approx(0.1, abs=0.01)
     assert measure_calibration(np.array([1.0, 1.0]), np.array([0.0, 0.0])) == 1.0
+
+
+EIGHTHS = st.integers(-8000, 8000).map(lambda count: count / 8)
+
+
+@given(st.lists(st.tuples(EIGHTHS, EIGHTHS), min_size=2, max_size=60))
+def test_metrics_of_numbers_are_those_of_scikit_learn(pairs):
+    label, predicted = (np.array(column) for column in zip(*pairs, strict=True))
+    found = measure("regression", label, pd.DataFrame({"predicted": predicted}))
+    expected = {
+        "mae": metrics.mean_absolute_error(label, predicted),
+        "rmse": metrics.root_mean_squared_error(label, predicted),
+    }
+    if label.min() != label.max():
+        expected["r2"] = metrics.r2_score(label, predicted)
+    assert found.pop("bias") == pytest.approx(np.mean(predicted - label))
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-12)

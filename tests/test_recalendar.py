@@ -80,7 +80,9 @@ def held(use_case: UseCase, table: str, lake: Lake) -> pd.DataFrame:
     with lake.cursor() as cursor:
         if table not in lake.tables(cursor, use_case.name):
             return pd.DataFrame()
-        return cursor.execute(f"FROM lake.{use_case.name}.{table} ORDER BY ALL").fetch_df()
+        return cursor.execute(
+            f"SELECT * EXCLUDE (_snapshot) FROM lake.{use_case.name}.{table} ORDER BY ALL"
+        ).fetch_df()
 
 
 def everything(use_case: UseCase) -> dict[str, pd.DataFrame]:
@@ -281,7 +283,9 @@ def test_moved_rows_are_those_that_the_second_calendar_would_have_written(
     recalendar(lake, declare(root, second, "moved"), COMMIT)
     with lake.cursor() as cursor:
         found, expected = (
-            cursor.execute(f"FROM lake.{name}.trips ORDER BY ALL").fetchall()
+            cursor.execute(
+                f"SELECT * EXCLUDE (_snapshot) FROM lake.{name}.trips ORDER BY ALL"
+            ).fetchall()
             for name in ("moved", "direct")
         )
         assert found == expected

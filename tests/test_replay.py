@@ -62,6 +62,20 @@ def test_failures_have_to_be_sustained(use_case: UseCase, passed: str, is_due: b
     assert (due(use_case, passed) is not None) == is_due
 
 
+def test_a_challenger_that_could_not_be_judged_answers_nothing(use_case: UseCase) -> None:
+    # Failing up to a cutoff; from then on too few labels to judge anything, for the cooldown.
+    found = verdicts(use_case, "..xxx")
+    newest, cutoff = use_case.calendar.window("2024-03-20"), trips.at(6)
+    judged = Seen(newest, cutoff, {"drift": found})
+    assert retraining_due(use_case, judged) is None
+    unjudged = Seen(newest, cutoff, {"drift": found}, answered=trips.at(1))
+    trigger = retraining_due(use_case, unjudged)
+    assert trigger is not None
+    assert trigger.failed == ("2024-03-03", "2024-03-04", "2024-03-05")
+    resting = Seen(use_case.calendar.window("2024-03-10"), cutoff, {"drift": found}, trips.at(1))
+    assert retraining_due(use_case, resting) is None
+
+
 def test_the_cutoff_is_the_end_of_the_newest_window_with_predictions(use_case: UseCase) -> None:
     late = Seen(use_case.calendar.window("2024-03-06"), None, {"drift": verdicts(use_case, "xxxx")})
     trigger = retraining_due(use_case, late)

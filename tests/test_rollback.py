@@ -61,7 +61,9 @@ class World:
 
     def rows(self, table: str) -> pd.DataFrame:
         with self.lake.cursor() as cursor:
-            found = cursor.execute(f"FROM lake.trips.{table} ORDER BY ALL").fetch_df()
+            found = cursor.execute(
+                f"SELECT * EXCLUDE (_snapshot) FROM lake.trips.{table} ORDER BY ALL"
+            ).fetch_df()
         return found.drop(columns=STAMPS, errors="ignore")
 
 

@@ -1,8 +1,10 @@
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,7 +16,7 @@ from ml_platform.scoring import reproduce, score
 from ml_platform.settings import Settings
 from ml_platform.sources import ingest
 from ml_platform.spec.loading import load_use_case
-from ml_platform.spec.scaffold import Overrides, scaffold
+from ml_platform.spec.scaffold import Overrides, sample, scaffold
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
@@ -23,6 +25,8 @@ from tests.plain_tables import orders, power, tickets
 
 COMMIT = Commit("test", "0")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+NAMED = {"power": ("temperature",), "tickets": (), "orders": ("size",)}
+"""Columns that nearly determine the label, and are known before all the same."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     ("make", "task", "cadence", "key", "columns", "group"),
     [
         (power, "regression", "hourly", ("measured_at",),
-         ["zone", "temperature", "humidity"], "zone"),
+         ["zone", "humidity"], "zone"),
         (tickets, "binary", "daily", ("ticket_id",),
          ["plan", "calls", "Monthly Charge"], "plan"),
         (orders, "multiclass", "monthly", ("shop", "date"),
-         ["shop", "size", "region"], "shop"),
+         ["shop", "region"], "shop"),
     ],
 )  # fmt: skip
 def test_a_plain_table_is_guessed_right(
@@ -77,7 +81,7 @@ def test_what_is_scaffolded_runs_unedited_from_landing_to_performance(
 ):
     lake, registry = deployment.lake, deployment.registry
     file = make(tmp_path)
-    made = scaffold(deployment.settings, file.stem, file, Overrides())
+    made = scaffold(deployment.settings, file.stem, file, Overrides(inputs=NAMED[file.stem]))
     use_case = load_use_case(made.folder)
     calendar = use_case.calendar
     everything = Window(calendar.start, calendar.window_at(last(made.guess.last, use_case)).end)
@@ -210,6 +214,7 @@ def test_a_series_without_groups_keeps_history_by_the_hour(bench: Bench):
     use_case = load_use_case(bench.folder / "use_cases" / "example")
     assert list(use_case.model_columns) == [
         "hour_of_event",
+        "weekday_of_event",
         "hour_of_event_history__mean_known",
         "hour_of_event_history__last_known",
     ]
@@ -222,7 +227,9 @@ def test_column_names_that_are_no_names_are_quoted_everywhere(bench: Bench):
 
     assert guess.group == "Station Id"
     use_case = load_use_case(bench.folder / "use_cases" / "example")
-    assert list(use_case.model_columns)[:3] == ["station_id", "c_order", "c_1"]
+    assert list(use_case.model_columns)[:5] == [
+        "hour_of_event", "weekday_of_event", "station_id", "c_order", "c_1",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -296,15 +303,19 @@ def test_a_csv_file_of_semicolons_decimal_commas_and_german_dates_is_ingested(
     use_case = load_use_case(made.folder)
     source = use_case.sources["records"]
     assert source.csv is not None
-    assert source.csv.model_dump() == {"separator": ";", "decimal": ",", "times": ("%d.%m.%Y",)}
+    assert source.csv.model_dump() == {
+        "separator": ";", "decimal": ",", "thousands": ".", "times": ("%d.%m.%Y",)
+    }  # fmt: skip
     assert (source.columns["Umsatz"], source.columns["Plz"]) == ("DOUBLE", "VARCHAR")
     text = (made.folder / "use_case.yaml").read_text()
-    assert "DOUBLE  # rows without such a number will be quarantined: 1 ('1.234,5', 'k.A.')" in text
+    assert "DOUBLE  # thousands are set apart; 'k.A.' (1 times) means null" in text
     begin = use_case.calendar.start
     everything = Window(begin, use_case.calendar.window_at(last(made.guess.last, use_case)).end)
     counts = ingest(deployment.lake, use_case, "records", everything, COMMIT).windows.values()
-    assert sum(count.ingested for count in counts) == 399
-    assert sum(count.quarantined for count in counts) == 1
+    assert sum(count.ingested for count in counts) == 400
+    with deployment.lake.cursor() as cursor:
+        (sales,) = cursor.execute("SELECT max(Umsatz) FROM lake.german.records").fetchall()
+    assert sales == (1234.5,)
 
 
 def test_a_folder_or_a_glob_of_one_kind_of_file_is_one_source(bench: Bench):
@@ -412,3 +423,131 @@ def test_with_a_remote_landing_the_file_is_left_to_the_person(bench: Bench):
 def test_refusals_are_errors_of_the_platform(bench: Bench):
     with pytest.raises(PlatformError):
         scaffold(bench.settings, "example", bench.folder / "none.csv", Overrides())
+
+
+def test_what_nearly_determines_the_label_is_left_out_or_given_with_a_warning(bench: Bench):
+    file = trips(bench.folder)
+    refused = bench.guess(file, label="seconds")
+    given = scaffold(
+        bench.settings, "given", file, Overrides(label="seconds", inputs=("distance",))
+    )
+
+    assert refused.columns == ("passenger_count", "zone")
+    why = r"alone it nearly determines seconds (0.9\d of 1), so it was hardly known before"
+    assert all(re.fullmatch(why.replace("(", r"\(").replace(")", r"\)"), refused.left_out[name])
+               for name in ("fare", "distance"))  # fmt: skip
+    assert list(refused.strengths)[:2] == ["fare", "distance"]
+    assert "distance" in given.guess.columns
+    text = (given.folder / "use_case.yaml").read_text()
+    assert "# WARNING, given because you said so:\n#   distance: alone it nearly" in text
+    assert "# How much each alone says of seconds, from 0 to 1:\n#   distance 0.9" in text
+
+
+def test_a_part_of_a_name_makes_no_label(bench: Bench):
+    assert bench.guess(trips(bench.folder)).label == "seconds"
+
+
+def test_a_few_wrong_years_do_not_move_the_start(bench: Bench):
+    file = trips(bench.folder, "2008-12-31 10:00:00", "2041-01-01 00:00:00")
+    guess = bench.guess(file)
+
+    assert (guess.first.year, guess.last.year) == (2018, 2018)
+    text = (bench.folder / "use_cases" / "example" / "use_case.yaml").read_text()
+    assert "# 1 rows lie far before it, the first on 2008-12-31: quarantined." in text
+    assert "# 1 rows lie far after the others, the last on 2041-01-01." in text
+    assert "start: 2018-03-01" in text
+
+
+def test_rows_of_full_hours_have_hourly_windows_and_their_hour_is_given(bench: Bench):
+    times = pd.date_range("2024-01-01", periods=24 * 40, freq="h")
+    frame = pd.DataFrame(
+        [(t, f"s{n:02d}", (t.hour * 7 + n * 3) % 50) for t in times for n in range(12)],
+        columns=["at", "sensor_id", "count"],
+    )
+    file = bench.folder / "counts.csv"
+    frame.to_csv(file, index=False)
+    guess = bench.guess(file)
+
+    assert (guess.rhythm.cadence, guess.label, guess.group) == ("hourly", "count", "sensor_id")
+    use_case = load_use_case(bench.folder / "use_cases" / "example")
+    assert {"hour_of_event", "weekday_of_event"} <= use_case.model_columns.keys()
+
+
+def test_a_history_is_kept_by_what_comes_back(bench: Bench):
+    rows = 4000
+    frame = pd.DataFrame(
+        {
+            "at": pd.date_range("2024-01-01", periods=rows, freq="15min"),
+            "invoice_no": [f"i{n // 3}" for n in range(rows)],
+            "shop": [f"shop{n % 40}" for n in range(rows)],
+            "late": [n % 3 == 0 for n in range(rows)],
+        }
+    )
+    file = bench.folder / "invoices.csv"
+    frame.to_csv(file, index=False)
+    guess = bench.guess(file)
+
+    assert guess.group == "shop"
+    assert re.match(r"9\d% of the rows have one that came", guess.reasons["group"])
+
+
+def test_codes_sentinels_and_thousands_are_told_from_numbers(bench: Bench):
+    file = bench.write(
+        table(
+            code="{n % 9}E{n % 7}",
+            temperature="{-999 if n % 50 == 0 else n % 29}",
+            revenue='"{1000 + n * 37 % 901:,}.5"',
+            label="{n // 3 % 2}",
+        )
+    )
+    made = scaffold(bench.settings, "example", file, Overrides(key=("time",)))
+    source = load_use_case(made.folder).sources["records"]
+
+    assert source.columns["code"] == "VARCHAR"
+    assert (source.columns["temperature"], source.columns["revenue"]) == ("BIGINT", "DOUBLE")
+    assert source.csv is not None
+    assert source.csv.thousands == ","
+    assert "-999" in source.null_values
+    text = (made.folder / "use_case.yaml").read_text()
+    assert "# codes such as 1E5, not numbers" in text
+    assert "# -999 (40 times), far from all other values, means null" in text
+
+
+def test_a_sample_of_a_large_file_gives_the_guess_of_the_whole(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    file = trips(bench.folder, rows=20_000)
+    whole = bench.guess(file)
+    monkeypatch.setattr(sample, "WHOLE_BYTES", 2**16)
+    monkeypatch.setattr(sample, "ROWS_LOOKED_AT", 4_000)
+    some = scaffold(bench.settings, "other", file, Overrides()).guess
+
+    assert some.rhythm == whole.rhythm, "windows are counted over all rows"
+    assert (some.first, some.last, some.key) == (whole.first, whole.last, whole.key)
+    assert (some.label, some.task, some.columns) == (whole.label, whole.task, whole.columns)
+    assert some.group == whole.group
+
+
+def trips(folder: Path, *strays: str, rows: int = 6000) -> Path:
+    """Trips whose fare follows their duration; `strays` are moments far from the others."""
+    dice = np.random.default_rng(5)
+    seconds = dice.gamma(3, 300, rows).round()
+    starts = pd.Timestamp("2018-03-01") + pd.to_timedelta(
+        np.sort(dice.integers(0, 60 * 86_400, rows)), "s"
+    )
+    frame = pd.DataFrame(
+        {
+            "trip_id": np.arange(rows) * 7 % 100_003,
+            "pickup_at": starts.strftime("%Y-%m-%d %H:%M:%S"),
+            "passenger_count": dice.integers(1, 5, rows),
+            "zone": dice.choice(["a", "b", "c"], rows),
+            "fare": (3 + seconds / 60 + dice.normal(0, 1, rows)).round(2),
+            "distance": (seconds / 300 + dice.normal(0, 0.5, rows)).round(2),
+            "seconds": seconds,
+        }
+    )
+    for place, moment in enumerate(strays):
+        frame.loc[place, "pickup_at"] = moment
+    file = folder / "trips.csv"
+    frame.to_csv(file, index=False)
+    return file

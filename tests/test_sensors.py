@@ -185,7 +185,9 @@ def test_days_that_were_ingested_by_hand_are_not_news(use_case: UseCase) -> None
 def test_days_after_the_end_of_a_history_are_never_asked_for(use_case: UseCase) -> None:
     spec = use_case.folder / "use_case.yaml"
     spec.write_text(
-        spec.read_text().replace("start: 2024-03-01,", "start: 2024-03-01, end: 2024-03-04,")
+        spec.read_text()
+        .replace("start: 2024-03-01,", "start: 2024-03-01, end: 2024-03-04,")
+        .replace("holdout: 5d", "holdout: 2d")
     )
     land(2, 6)
     assert ranges(evaluate(load_use_case(use_case.folder))) == [("2024-03-02", "2024-03-03")]

@@ -1,16 +1,23 @@
 """The alerts sensor of a small use case, on real runs and a real web receiver."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._utils.error import SerializableErrorInfo
 
 from definitions import build_definitions
+from ml_platform.cli.health_page import _told
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
-from resources import LakeResource
+from ml_platform.status import OpenAlert, open_alerts
+from ml_platform.storage import Lake
+from resources import LakeResource, range_tags
 from sensors.alerts import build_alerts
+from sensors.attempts import next_attempt
 from tests import trips_use_case as trips
 from tests.alert_receivers import WebReceiver, web_receiver
 
@@ -66,6 +73,116 @@ def fail(instance: dg.DagsterInstance, name: str, tags: dict[str, str] | None = 
     return str(result.run_id)
 
 
+def succeed(instance: dg.DagsterInstance, use_case: UseCase, first: str, last: str) -> None:
+    """A later run that computes the same table."""
+    settings = Settings()
+    lake = Lake(settings)
+    trips.land(lake, use_case, trips.trips(1, 4), trips.days(1, 4))
+    lake.close()
+    labels = build_definitions(settings).resolve_assets_def(dg.AssetKey(["trips", "labels"]))
+    assert dg.materialize([labels], instance=instance, tags=range_tags([first, last])).success
+
+
+def test_a_failed_run_stands_until_a_later_one_of_its_partitions_has_succeeded(
+    use_case: UseCase, receiver: WebReceiver
+) -> None:
+    with dg.instance_for_test() as instance:
+        fail(instance, "trips")
+        cursor = tick(use_case, instance).cursor
+        lake = Lake(Settings())
+        (alert,) = open_alerts(lake, use_case, datetime.now(UTC))
+        assert alert.condition.title == "A run of trips failed: labels (2024-03-02)"
+        assert alert.told_at is not None
+        assert alert.condition.done.startswith("nothing; look at the run")
+        lake.close()
+        succeed(instance, use_case, "2024-03-03", "2024-03-04")
+        tick(use_case, instance, cursor)
+        assert len(receiver.received) == 1
+        succeed(instance, use_case, "2024-03-01", "2024-03-03")
+        tick(use_case, instance, cursor)
+        lake = Lake(Settings())
+        assert open_alerts(lake, use_case, datetime.now(UTC)) == ()
+        lake.close()
+    assert receiver.titles[-1] == "All clear: A run of trips failed: labels (2024-03-02)"
+
+
+def test_told_is_said_only_where_a_channel_has_taken_it(
+    use_case: UseCase, receiver: WebReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alert() -> OpenAlert:
+        lake = Lake(Settings())
+        (found,) = open_alerts(lake, use_case, datetime.now(UTC))
+        lake.close()
+        return found
+
+    monkeypatch.delenv("ML_PLATFORM_ALERTS")
+    with dg.instance_for_test() as instance:
+        fail(instance, "trips")
+        cursor = tick(use_case, instance).cursor
+        found = alert()
+        assert (found.told_at, found.on_its_way) == (None, False)
+        assert found.noted_at is not None
+        assert _told(use_case, found).startswith("nobody, noted 20")
+        monkeypatch.setenv("ML_PLATFORM_ALERTS", "json://127.0.0.1:9/dead")
+        tick(use_case, instance, cursor)
+        assert (alert().told_at, alert().on_its_way) == (None, True)
+        assert "on its way to a channel" in _told(use_case, alert())
+        monkeypatch.setenv("ML_PLATFORM_ALERTS", receiver.url)
+        tick(use_case, instance, cursor)
+    assert _told(use_case, alert()).startswith("nobody") is False
+
+
+def test_what_began_without_a_channel_is_told_once_there_is_one(
+    use_case: UseCase, receiver: WebReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ML_PLATFORM_ALERTS")
+    with dg.instance_for_test() as instance:
+        fail(instance, "trips")
+        cursor = tick(use_case, instance).cursor
+        monkeypatch.setenv("ML_PLATFORM_ALERTS", receiver.url)
+        tick(use_case, instance, cursor)
+        tick(use_case, instance, cursor)
+    assert receiver.titles == ["A run of trips failed: labels (2024-03-02)"]
+
+
+def test_a_failed_backfill_stands_with_its_error(use_case: UseCase, receiver: WebReceiver) -> None:
+    with dg.instance_for_test() as instance:
+        labels, other = (dg.AssetKey([name, "labels"]) for name in ("trips", "trips_too"))
+        for key in (labels, other):
+            instance.add_backfill(
+                PartitionBackfill(
+                    backfill_id=f"of_{key.path[0]}",
+                    status=BulkActionStatus.FAILED,
+                    from_failure=False,
+                    tags={},
+                    backfill_timestamp=datetime.now(UTC).timestamp(),
+                    asset_selection=[key],
+                    error=SerializableErrorInfo("the daemon died", [], "RuntimeError"),
+                )
+            )
+        tick(use_case, instance)
+    assert receiver.titles == ["A backfill of trips failed: labels"]
+    assert "the daemon died" in receiver.received[0]["message"]
+    assert "/runs/b/of_trips" in receiver.received[0]["message"]
+
+
+def test_what_failed_is_asked_for_again_under_another_key_after_a_wait(use_case: UseCase) -> None:
+    now = datetime.now(UTC)
+    with dg.instance_for_test() as instance:
+        first = next_attempt(instance, "key", "sensor", now)
+        assert (first.run_key, first.waits_for) == ("key", "")
+        run_id = fail(instance, "trips", first.tags)
+        waiting = next_attempt(instance, "key", "sensor", now)
+        assert f"attempt 1, run {run_id}, failed at" in waiting.waits_for
+        second = next_attempt(instance, "key", "sensor", now + timedelta(minutes=5))
+        assert (second.run_key, second.waits_for) == ("key-1", "")
+        fail(instance, "trips", {**second.tags, "dagster/will_retry": "true"})
+        fail(instance, "trips", second.tags)
+        later = now + timedelta(minutes=5)
+        assert next_attempt(instance, "key", "sensor", later).run_key == "key-2"
+        assert next_attempt(instance, "other", "sensor", now).run_key == "other"
+
+
 def test_a_failed_run_is_told_once_with_its_error_and_a_link(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
@@ -80,9 +197,12 @@ def test_a_failed_run_is_told_once_with_its_error_and_a_link(
     assert what == (
         "nothing has been written to trips.trips at snapshot 0; materialise trips/trips first"
     )
-    assert when.startswith("When: ")
+    assert when.startswith("Since: ")
     assert when.endswith("America/New_York")
-    assert done == "Done: nothing; look at the run, and run it again from there."
+    assert done == (
+        "Done: nothing; look at the run, and run it again from there. It is over once a later one "
+        "of the same partitions has succeeded."
+    )
     assert link == f"http://127.0.0.1:3000/runs/{run_id}"
 
 
@@ -112,7 +232,7 @@ def test_a_dead_channel_fails_no_tick(
     with dg.instance_for_test() as instance:
         fail(instance, "trips")
         result = tick(use_case, instance)
-    assert result.skip_reason == dg.SkipReason("1 event; sent: 1 message")
+    assert result.skip_reason == dg.SkipReason("1 condition; sent: 1 message")
     assert len(receiver.received) == 1
 
 

@@ -26,6 +26,7 @@ from ml_platform.storage import Lake
 from ml_platform.training import decide, train
 from resources import LakeResource, RegistryResource
 from resources.reasons import CAUSE, FAILED, REASON, TRAINING_WINDOW
+from sensors.attempts import ATTEMPT_OF
 from sensors.retraining import build_retraining, build_retraining_schedule
 from sensors.running import UNFINISHED
 from tests import trips_use_case as trips
@@ -109,6 +110,7 @@ def test_failing_windows_ask_for_a_training_that_says_why(
         REASON: f"drift failed in 5 of 5 partitions: {failed}",
         FAILED: failed,
         TRAINING_WINDOW: "12d",
+        ATTEMPT_OF: f"trips_retraining_sensor/{request.run_key}",
     }
 
 

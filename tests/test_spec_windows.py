@@ -116,6 +116,11 @@ def test_a_day_that_the_zone_skips_is_no_partition(zone: str):
     theirs = definition.time_window_for_partition_key(str(day))
     assert theirs.start.timestamp() == windows[2].start.timestamp()
     assert calendar.window_at(theirs.start) == windows[2]
+    assert calendar.window_listed(str(day)) == windows[2]
+    assert calendar.window_listed(keys[0]) == windows[0]
+    for other in (str(day - timedelta(days=9)), "2024-13-01"):
+        with pytest.raises(ValueError, match="is no daily partition"):
+            calendar.window_listed(other)
 
 
 @pytest.mark.parametrize("zone", SKIPPED)

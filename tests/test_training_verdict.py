@@ -167,14 +167,16 @@ def test_where_the_champion_has_seen_it_all_the_challenger_is_refused(use_case):
     assert judged_stretch(challenger, later) is None
     found = judge(use_case, challenger, later, rows())
     assert (found.decision, found.figures) == ("refused", {"rows": 0.0, "champion_version": 1.0})
-    assert found.reason.startswith("nothing to compare on: champion 1 was fitted on all")
+    assert found.reason.startswith(
+        "not judged: nothing to compare on: champion 1 was fitted on all"
+    )
 
 
 def test_too_few_rows_are_a_refusal_and_never_a_number(use_case):
     found = judge(use_case, version(2, ByDistance(0)), version(1, ByDistance(2)), rows()[:49])
     assert found.decision == "refused"
     assert found.reason == (
-        "49 labelled rows that neither was fitted on in "
+        "not judged: 49 labelled rows that neither was fitted on in "
         "[2024-03-15T00:00:00-04:00, 2024-03-20T00:00:00-04:00), model.min_rows is 50"
     )
     assert found.figures == {"rows": 49.0, "champion_version": 1.0}
@@ -184,7 +186,7 @@ def test_labels_that_are_all_the_same_are_a_refusal_too(use_case):
     late = rows().assign(label=True)
     found = judge(use_case, version(2, ByDistance(0)), version(1, ByDistance(2)), late)
     assert found.decision == "refused"
-    assert found.reason.startswith("roc_auc is not defined on 2000 rows")
+    assert found.reason.startswith("not judged: roc_auc is not defined on 2000 rows")
 
 
 def test_the_first_model_is_promoted(use_case):

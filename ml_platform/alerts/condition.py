@@ -29,7 +29,7 @@ SEVERITIES: dict[Kind, Severity] = {
     "serving": "critical",
     "rollout": "warning",
 }
-EVENTS = frozenset({"failed_run", "refused", "promotion", "rollback", "rollout"})
+EVENTS = frozenset({"refused", "promotion", "rollback", "rollout"})
 """Kinds that are told once. The others last: they are told when they begin and when they end."""
 
 
@@ -52,6 +52,10 @@ class Condition:
     """Where to look; some have a second line with another place."""
     subject: str = ""
     """Tells conditions of a kind apart: a table, a partition, a version."""
+    cause: str = ""
+    """What it has in common with conditions of other partitions; empty where it stands alone."""
+    partition: str = ""
+    """Key of the partition that it is about, where it has a cause."""
 
     @property
     def key(self) -> str:
@@ -81,6 +85,8 @@ class Found:
     """Those that last, and events; of the latter also such as have been told before."""
     notes: dict[str, str] = field(default_factory=dict)
     """By key, what can be said of a condition that does not hold; goes with its all-clear."""
+    judged: dict[str, datetime] = field(default_factory=dict)
+    """By key, start of the newest partition that was judged: what began later is not over."""
 
 
 def clock(moment: datetime, zone: ZoneInfo) -> str:

@@ -41,7 +41,7 @@ def _decided(settings: Settings, use_case: UseCase, p: Promotion) -> Condition:
             title = f"Version {p.version} of {name} was promoted"
             done = f"version {p.version} serves from partition {start} on."
         case "refused":
-            title = f"Version {p.version} of {name} was refused"
+            title = f"Version {p.version} of {name} was {p.outcome}"
             done = f"the champion stays; the figures of version {p.version} are kept."
         case "rolled back":
             title = f"{name} was rolled back to version {p.version}"

@@ -13,7 +13,7 @@ LONGEST_ERROR = 500
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run of a use case that failed and is not tried again by itself."""
+    """A run, or a backfill, of a use case that failed, and that no later one has made up for."""
 
     run_id: str
     what: str
@@ -23,10 +23,13 @@ class FailedRun:
     failed_at: datetime
     tried: int = 1
     """How often, with the runs that it is a retry of."""
+    is_backfill: bool = False
+    trains: bool = False
+    """Whether a model was to come of it."""
 
 
 def find_failures(settings: Settings, use_case: UseCase, runs: Sequence[FailedRun]) -> Found:
-    """Each failed run as an event."""
+    """Each failed run, for as long as no later one has succeeded in its place."""
     return Found(tuple(_failed(settings, use_case, run) for run in runs))
 
 
@@ -34,14 +37,17 @@ def _failed(settings: Settings, use_case: UseCase, run: FailedRun) -> Condition:
     error = run.error.strip()
     short = error if len(error) <= LONGEST_ERROR else f"{error[:LONGEST_ERROR]} …"
     tries = f"tried {run.tried} times" if run.tried > 1 else "nothing"
+    kind = "backfill" if run.is_backfill else "run"
+    page = settings.dagster_url.rstrip("/")
     return Condition(
         use_case=use_case.name,
         kind="failed_run",
         subject=run.run_id,
-        title=f"A run of {use_case.name} failed: {run.what}",
-        what=short or "The run ended without an error message.",
+        title=f"A {kind} of {use_case.name} failed: {run.what}",
+        what=short or f"The {kind} ended without an error message.",
         since=run.failed_at,
         since_text=clock(run.failed_at, use_case.calendar.timezone),
-        done=f"{tries}; look at the run, and run it again from there.",
-        link=run_url(settings, run.run_id),
+        done=f"{tries}; look at the {kind}, and run it again from there. It is over once a later "
+        "one of the same partitions has succeeded.",
+        link=(f"{page}/runs/b/{run.run_id}" if run.is_backfill else run_url(settings, run.run_id)),
     )

@@ -6,7 +6,7 @@ from datetime import datetime
 from ml_platform.alerts.condition import Found
 from ml_platform.alerts.decided import find_decided
 from ml_platform.alerts.failures import FailedRun, find_failures
-from ml_platform.alerts.reported import find_drift, find_performance
+from ml_platform.alerts.reported import find_drift, find_performance, find_segments
 from ml_platform.alerts.serving import find_serving
 from ml_platform.alerts.tables import find_late, find_quarantine
 from ml_platform.registry import history
@@ -19,9 +19,11 @@ def find_conditions(
 ) -> Found:
     """Conditions that hold now and events that have happened, told or not."""
     decisions = history(lake, use_case)
+    training = next((run.what for run in failed_runs if run.trains), "")
     parts = (
-        find_drift(lake, use_case, decisions),
-        find_performance(lake, use_case, decisions),
+        find_drift(lake, use_case, decisions, training),
+        find_performance(lake, use_case, decisions, training),
+        find_segments(lake, use_case),
         find_quarantine(lake, use_case),
         find_late(lake, use_case, now),
         find_decided(lake.settings, use_case, decisions),
@@ -29,6 +31,8 @@ def find_conditions(
         find_failures(lake.settings, use_case, failed_runs),
     )
     notes: dict[str, str] = {}
+    judged: dict[str, datetime] = {}
     for part in parts:
         notes |= part.notes
-    return Found(tuple(c for part in parts for c in part.conditions), notes)
+        judged |= part.judged
+    return Found(tuple(c for part in parts for c in part.conditions), notes, judged)

@@ -7,13 +7,13 @@ are about to send the same only one does.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import duckdb
 
-from ml_platform.alerts.condition import Kind, Severity
+from ml_platform.alerts.condition import Condition, Kind, Severity
 from ml_platform.errors import TableNotFound
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase
@@ -42,6 +42,21 @@ class Entry:
     since: datetime
     seen_at: datetime
     """By the clock."""
+
+    def condition(self, use_case: str) -> Condition:
+        """What it is about, as it was noted."""
+        what, _, rest = self.body.rpartition("\nDone: ")[0].rpartition("\nSince: ")
+        return Condition(
+            use_case=use_case,
+            kind=self.kind,
+            subject=self.key.partition("/")[2],
+            title=self.title,
+            what=what,
+            since=self.since,
+            since_text=rest,
+            done=self.body.rpartition("\nDone: ")[2],
+            link=self.link,
+        )
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,8 @@ class LedgerState:
     """Deliveries that have not come to an end, the newest step of each."""
     entries: Mapping[str, tuple[Entry, ...]]
     """By message, the entries of pending deliveries."""
+    deliveries: Mapping[str, tuple[Delivery, ...]] = field(default_factory=dict)
+    """By message, how far it has come to each channel that it was ever addressed to."""
 
 
 class Ledger:
@@ -110,9 +127,11 @@ class Ledger:
         told = frozenset(key for (key,) in rows.fetchall())
         counted = cursor.execute(f"SELECT coalesce(max(number), 0) FROM {self.alerts.sql}")
         (last,) = counted.fetchone() or (0,)
-        pending = tuple(
-            delivery for delivery in self.latest(cursor) if delivery.step not in {"sent", "expired"}
-        )
+        latest = self.latest(cursor)
+        addressed: dict[str, tuple[Delivery, ...]] = {}
+        for delivery in latest:
+            addressed[delivery.message] = (*addressed.get(delivery.message, ()), delivery)
+        pending = tuple(each for each in latest if each.step not in {"sent", "expired"})
         messages = {delivery.message for delivery in pending}
         entries: dict[str, tuple[Entry, ...]] = {}
         if messages:
@@ -121,7 +140,12 @@ class Ledger:
             ):
                 entries[entry.message] = (*entries.get(entry.message, ()), entry)
         return LedgerState(
-            last, {e.key: e for e in lasting if e.state == "raised"}, told, pending, entries
+            last,
+            {e.key: e for e in lasting if e.state == "raised"},
+            told,
+            pending,
+            entries,
+            addressed,
         )
 
     def latest(self, cursor: duckdb.DuckDBPyConnection) -> list[Delivery]:
@@ -164,8 +188,8 @@ class Ledger:
 
 
 TIMES = frozenset({"since", "seen_at", "taken_at", "next_at", "first_at"})
-ENTRY_COLUMNS = tuple(field.name for field in fields(Entry))
-DELIVERY_COLUMNS = tuple(field.name for field in fields(Delivery))
+ENTRY_COLUMNS = tuple(each.name for each in fields(Entry))
+DELIVERY_COLUMNS = tuple(each.name for each in fields(Delivery))
 
 
 def alerts_table(use_case: UseCase) -> Table:

@@ -55,7 +55,13 @@ def make_plan(
 ) -> Plan:
     """Begin and end conditions, note events, claim what is due to be sent."""
     entries = tuple(_entries(zone, state, found, now))
-    told = [entry for entry in entries if entry.state != "past"]
+    # What began while no channel was there is told once there is one.
+    unheard = [
+        entry
+        for entry in state.open.values()
+        if entry.message not in state.deliveries and entry.key in {c.key for c in found.conditions}
+    ]
+    told = [*unheard, *(entry for entry in entries if entry.state != "past")]
     by_message = {**state.entries, **_by_message(told)}
     messages = {name: write_message(use_case, rows) for name, rows in by_message.items()}
     begun = [
@@ -120,7 +126,12 @@ def _entries(zone: ZoneInfo, state: LedgerState, found: Found, now: datetime) ->
     events = [c for c in found.conditions if not c.lasts and c.key not in state.told]
     news = [c for c in events if c.since > now - LATEST_NEWS]
     past = [c for c in events if c not in news]
-    over = [entry for key, entry in state.open.items() if key not in lasting]
+    # A partition that cannot be judged any more is no recovery.
+    over = [
+        entry
+        for key, entry in state.open.items()
+        if key not in lasting and found.judged.get(key, entry.since) >= entry.since
+    ]
     number = state.last_number
     for group in _told_together([*raised, *news]):
         message = _new_id()
@@ -156,7 +167,7 @@ def _entry(number: int, message: str, condition: Condition, now: datetime) -> En
 def _cleared(
     number: int, message: str, begun: Entry, note: str, zone: ZoneInfo, now: datetime
 ) -> Entry:
-    lasted = f"Told at {clock(begun.seen_at, zone)}, over at {clock(now, zone)}."
+    lasted = f"Noted at {clock(begun.seen_at, zone)}, over at {clock(now, zone)}."
     return replace(
         begun,
         number=number,

@@ -82,6 +82,8 @@ def _quarantined(lake: Lake, use_case: UseCase, found: Quarantined, limit: float
         use_case=use_case.name,
         kind="quarantine",
         subject=f"{found.source}/{key}",
+        cause=f"Quarantine: {found.source} {found.cause}",
+        partition=key,
         title=(f"Quarantine in {use_case.name}: {found.share:.1%} of {found.source} in {key}"),
         what=(
             f"{found.rows} of {found.landed} rows of {found.source} in partition {key} break "

@@ -5,7 +5,7 @@ look as if it still had to be computed is noted in `computations`, as is a windo
 empty and why.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,12 +13,14 @@ import duckdb
 
 from ml_platform.sources.arrivals import table_landed
 from ml_platform.sources.tables import landings_table
-from ml_platform.spec.queries import literal
+from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, Table
+from ml_platform.storage.appending import insert_latest, latest_sql
 from ml_platform.storage.basis import BEGUN_AT
+from ml_platform.storage.changes import Change, Range, read_changes
 from ml_platform.storage.lake import METADATA
-from ml_platform.storage.tables import WINDOW_START, ensure_table
+from ml_platform.storage.tables import WINDOW_START
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,19 @@ def computations_table(use_case: UseCase) -> Table:
 
 
 def gather(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, tables: Collection[str]
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, ranges: Mapping[str, Range]
 ) -> Evidence:
-    """Everything the lake knows of the windows of some tables."""
-    found = _written(cursor, use_case, tables)
-    for table, start, begun_at, code, reason in _noted(lake, cursor, use_case):
+    """What the lake knows of the windows of some tables.
+
+    ranges: the windows to look at, by table.
+    """
+    said = ("code_version", BEGUN_AT)
+    changes = read_changes(cursor, use_case.name, ranges, said)
+    found = {
+        table: {start: _made(change) for start, change in windows.items()}
+        for table, windows in changes.items()
+    }
+    for table, start, begun_at, code, reason in _noted(lake, cursor, use_case, ranges):
         windows = found.setdefault(table, {})
         made = windows.get(start, Made(begun_at, 0, False, code, reason))
         if begun_at >= made.begun_at:
@@ -82,26 +92,25 @@ def last_change(cursor: duckdb.DuckDBPyConnection, use_case: UseCase, table: str
 
 
 def versions(
-    cursor: duckdb.DuckDBPyConnection, use_case: UseCase, table: str, column: str
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    table: str,
+    column: str,
+    wanted: Range,
 ) -> dict[datetime, int]:
     """The largest value of a column of model versions, by start of the window."""
-    # From the statistics that DuckLake keeps of each file.
+    if table not in lake.tables(cursor, use_case.name):
+        return {}
     rows = cursor.execute(
-        f"""SELECT p.partition_value::TIMESTAMP, max(c.max_value::INTEGER)
-        FROM {METADATA}.ducklake_data_file f
-        JOIN {METADATA}.ducklake_file_partition_value p USING (data_file_id)
-        JOIN {METADATA}.ducklake_column n ON n.table_id = f.table_id AND n.end_snapshot IS NULL
-        JOIN {METADATA}.ducklake_file_column_stats c
-        ON c.data_file_id = f.data_file_id AND c.column_id = n.column_id
-        WHERE f.end_snapshot IS NULL AND n.column_name = {literal(column)}
-        AND f.table_id IN ({_tables(use_case, table)})
-        GROUP BY 1"""
+        f"""SELECT {WINDOW_START}, max({quote(column)}) FROM lake.{quote(use_case.name)}.{table}
+        WHERE {wanted.holds(WINDOW_START)} GROUP BY 1"""
     ).fetchall()
     return {start: version for start, version in rows if version is not None}
 
 
 def landed(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str, wanted: Range
 ) -> dict[datetime, int]:
     """By start of the window, the snapshot at which a landing file with rows of it was last noted.
 
@@ -113,10 +122,10 @@ def landed(
     table = landings_table(use_case)
     if table.name not in lake.tables(cursor, use_case.name):
         return {}
+    # Merged files keep the snapshots of their rows.
     rows = cursor.execute(
-        f"""SELECT {WINDOW_START}, max(snapshot_id) FROM ducklake_table_insertions(
-            'lake', {literal(table.schema)}, {literal(table.name)}, 0, {lake.snapshot(cursor)}
-        ) WHERE source = {literal(source)} AND {WINDOW_START} IS NOT NULL GROUP BY 1"""
+        f"""SELECT {WINDOW_START}, max(snapshot_id) FROM {table.sql}
+        WHERE source = {literal(source)} AND {wanted.holds(WINDOW_START)} GROUP BY 1"""
     ).fetchall()
     return dict(rows)
 
@@ -131,65 +140,24 @@ def note(
     commit: Commit,
 ) -> None:
     """Note that windows, by start, were computed; with the reason for those that are empty."""
-    target = computations_table(use_case)
-    ensure_table(lake, cursor, target, commit, partitioned=False)
-    names = ", ".join(target.columns)
-    rows = ", ".join(
-        f"({literal(table)}, TIMESTAMP {literal(str(start))}, {begun_at:d}, "
-        f"{literal(commit.code_version)}, {literal(commit.run_id)}, {literal(reason)})"
-        for start, reason in reasons.items()
+    cursor.execute(
+        "CREATE OR REPLACE TEMP TABLE __noted AS "
+        "SELECT unnest(?::TIMESTAMP[]) AS window_at, unnest(?::VARCHAR[]) AS reason",
+        [list(reasons), list(reasons.values())],
     )
-
-    def work(transaction: duckdb.DuckDBPyConnection) -> None:
-        # The whole table is one file, so that reading it stays one file however long it lives.
-        transaction.execute(
-            f"CREATE OR REPLACE TEMP TABLE noted AS SELECT {names} FROM "
-            f"(SELECT {names}, 0 AS turn FROM {target.sql} "
-            f"UNION ALL SELECT *, 1 FROM (VALUES {rows}) v({names})) "
-            # Of two runs that overlap, the one that read later says what was seen to.
-            "QUALIFY row_number() OVER "
-            "(PARTITION BY table_name, window_at ORDER BY begun_at DESC, turn DESC) = 1"
-        )
-        transaction.execute(f"DELETE FROM {target.sql}")
-        transaction.execute(f"INSERT INTO {target.sql} FROM noted ORDER BY table_name, window_at")
-        transaction.execute("DROP TABLE noted")
-
-    lake.transact(cursor, commit, work)
-
-
-def _written(
-    cursor: duckdb.DuckDBPyConnection, use_case: UseCase, tables: Collection[str]
-) -> dict[str, dict[datetime, Made]]:
-    # DuckLake's own catalog: a hundredth of a second for five thousand windows, while asking the
-    # tables would open every file. Commits of other tools say nothing of when they began to read.
-    rows = cursor.execute(
-        f"""
-        WITH files AS (
-            SELECT t.table_name, p.partition_value, f.end_snapshot IS NULL AS is_there, greatest(
-                f.begin_snapshot, coalesce(f.end_snapshot, 0), coalesce(d.begin_snapshot, 0)
-            ) AS changed_at
-            FROM {METADATA}.ducklake_data_file f
-            JOIN {METADATA}.ducklake_file_partition_value p USING (data_file_id)
-            JOIN {METADATA}.ducklake_table t ON t.table_id = f.table_id
-            LEFT JOIN {METADATA}.ducklake_delete_file d ON d.data_file_id = f.data_file_id
-            WHERE t.table_id IN ({_tables(use_case, *tables)})
+    rows = (
+        f"SELECT {literal(table)} AS table_name, window_at, {begun_at:d}::BIGINT AS begun_at, "
+        f"{literal(commit.code_version)} AS code_version, {literal(commit.run_id)} AS run_id, "
+        "reason FROM temp.__noted"
+    )
+    # Of two runs that overlap, the one that read later says what was seen to.
+    lake.transact(
+        cursor,
+        commit,
+        lambda transaction: insert_latest(
+            transaction, computations_table(use_case), rows, "begun_at"
         ),
-        windows AS (
-            SELECT table_name, partition_value::TIMESTAMP AS start,
-                max(changed_at) AS changed_at, bool_or(is_there) AS is_there
-            FROM files GROUP BY ALL
-        )
-        SELECT table_name, start, changed_at, is_there,
-            json_extract_string(commit_extra_info, '$.code_version'),
-            json_extract_string(commit_extra_info, '$.{BEGUN_AT}')::BIGINT
-        FROM windows LEFT JOIN {METADATA}.ducklake_snapshot_changes ON snapshot_id = changed_at
-        """
-    ).fetchall()
-    found: dict[str, dict[datetime, Made]] = {}
-    for table, start, changed_at, is_there, code, begun_at in rows:
-        begun = changed_at - 1 if begun_at is None else begun_at
-        found.setdefault(table, {})[start] = Made(begun, changed_at, is_there, code)
-    return found
+    )
 
 
 def _tables(use_case: UseCase, *names: str) -> str:
@@ -203,11 +171,23 @@ def _tables(use_case: UseCase, *names: str) -> str:
 
 
 def _noted(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, ranges: Mapping[str, Range]
 ) -> Sequence[tuple[str, datetime, int, str, str]]:
     target = computations_table(use_case)
-    if target.name not in lake.tables(cursor, use_case.name):
+    if not ranges or target.name not in lake.tables(cursor, use_case.name):
         return []
+    where = " OR ".join(
+        f"(table_name = {literal(table)} AND {wanted.holds('window_at')})"
+        for table, wanted in ranges.items()
+    )
     return cursor.execute(
-        f"SELECT table_name, window_at, begun_at, code_version, reason FROM {target.sql}"
+        "SELECT table_name, window_at, begun_at, code_version, reason "
+        f"FROM {latest_sql(target, 'begun_at', where)}"
     ).fetchall()
+
+
+def _made(change: Change) -> Made:
+    # Commits of other tools say nothing of when they began to read.
+    code, begun_at = change.said
+    begun = change.snapshot - 1 if begun_at is None else int(begun_at)
+    return Made(begun, change.snapshot, change.has_rows, code)

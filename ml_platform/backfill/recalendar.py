@@ -20,7 +20,11 @@ from ml_platform.storage import (
     settle_calendar,
     stored_calendars,
 )
-from ml_platform.storage.tables import WINDOW_START, naive_utc
+from ml_platform.storage.changes import emptied_table
+from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, evolve, naive_utc
+
+SEGMENTS = "segment_report"
+"""Written with the drift report, of which it is a part."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,14 @@ def recalendar(lake: Lake, use_case: UseCase, commit: Commit) -> Recalendared:
                 since = 0 if stored is None else stored.since
                 settle_calendar(transaction, _table(use_case, name), use_case.calendar, since)
             return Recalendared(before=_named(changed))
-        computed = {*computed_tables(use_case)} & windowed.keys()
+        computed = {*computed_tables(use_case), SEGMENTS} & windowed.keys()
         since = lake.snapshot(transaction) + 1
         for name in sorted(computed):
             transaction.execute(f"DROP TABLE {_table(use_case, name).sql}")
-        for notes in (ingestions_table, computations_table):
-            if notes(use_case).name in known:
-                transaction.execute(f"DELETE FROM {notes(use_case).sql}")
+        emptied = emptied_table(use_case.name)
+        for notes in (ingestions_table(use_case), computations_table(use_case), emptied):
+            if notes.name in known:
+                transaction.execute(f"DELETE FROM {notes.sql}")
         moved = {
             name: _move(transaction, use_case, name, since) for name in windowed.keys() - computed
         }
@@ -92,13 +97,15 @@ def _move(transaction: duckdb.DuckDBPyConnection, use_case: UseCase, name: str, 
         f"SELECT min({time}), max({time}), count(*) FROM {table.sql}"
     ).fetchall()[0]
     if rows:
+        evolve(transaction, table)
         transaction.execute(
             "CREATE OR REPLACE TEMP TABLE __starts AS SELECT unnest(?::TIMESTAMP[]) AS new_start",
             [_starts(use_case, first, last)],
         )
         transaction.execute(
             f"""CREATE OR REPLACE TEMP TABLE __moved AS
-            SELECT r.* REPLACE (s.new_start AS {WINDOW_START}) FROM {table.sql} r
+            SELECT r.* REPLACE (s.new_start AS {WINDOW_START}, {since:d} AS {SNAPSHOT})
+            FROM {table.sql} r
             ASOF JOIN temp.__starts s ON {time} >= s.new_start"""
         )
         transaction.execute(f"DELETE FROM {table.sql}")

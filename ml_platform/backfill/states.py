@@ -17,6 +17,7 @@ from ml_platform.spec.tables import BY_CHAMPION, Reads, code_versions, reads_of,
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, require_calendar
+from ml_platform.storage.changes import Range
 from ml_platform.storage.tables import naive_utc
 
 
@@ -65,7 +66,9 @@ def judge(
     """
     windows = list(use_case.calendar.windows(stretch))
     asked = [table for table in tables_of(use_case) if tables is None or table in tables]
-    known = _look(lake, use_case, asked)
+    if not windows:
+        return {table: {} for table in asked}
+    known = _look(lake, use_case, asked, Window(windows[0].start, windows[-1].end))
     found = {}
     for table in asked:
         judge_one = _Judge(known, table)
@@ -85,20 +88,35 @@ class _Known:
     landed: Mapping[str, Mapping[datetime, int]]
 
 
-def _look(lake: Lake, use_case: UseCase, asked: Sequence[str]) -> _Known:
-    needed = {*asked, *(read.table for table in asked for read in reads_of(use_case, table))}
+def _look(lake: Lake, use_case: UseCase, asked: Sequence[str], judged: Window) -> _Known:
+    own = _range(use_case, judged)
     by_champion = {table: BY_CHAMPION[table] for table in asked if table in BY_CHAMPION}
     with lake.cursor() as cursor:
         require_calendar(cursor, use_case.name, use_case.calendar)
         return _Known(
             use_case,
-            gather(lake, cursor, use_case, needed),
+            gather(lake, cursor, use_case, _seen(use_case, asked, judged)),
             code_versions(use_case),
             history(lake, use_case) if by_champion else (),
             last_change(cursor, use_case, "promotions") if by_champion else 0,
-            {t: versions(cursor, use_case, t, column) for t, column in by_champion.items()},
-            {t: landed(lake, cursor, use_case, t) for t in asked if t in use_case.sources},
+            {t: versions(lake, cursor, use_case, t, c, own) for t, c in by_champion.items()},
+            {t: landed(lake, cursor, use_case, t, own) for t in asked if t in use_case.sources},
         )
+
+
+def _seen(use_case: UseCase, asked: Sequence[str], judged: Window) -> dict[str, Range]:
+    """The windows that judging a range has to know of, by table: its own and what they see."""
+    found = dict.fromkeys(asked, _range(use_case, judged))
+    for read in (read for table in asked for read in reads_of(use_case, table)):
+        seen = _range(use_case, read.stretch(judged))
+        known = found.get(read.table, seen)
+        found[read.table] = Range(min(known.first, seen.first), max(known.last, seen.last))
+    return found
+
+
+def _range(use_case: UseCase, covered: Window) -> Range:
+    first = use_case.calendar.window_at(covered.start).start
+    return Range(naive_utc(first), naive_utc(covered.end))
 
 
 class _Judge:
@@ -179,19 +197,46 @@ class _Upstream:
         self.calendar = known.use_case.calendar
         made = sorted(known.evidence.get(read.table, {}).items())
         self.starts = [start for start, _ in made]
-        self.made = [each for _, each in made]
+        self.changed_at = Greatest([each.changed_at for _, each in made])
+        self.filled = [start for start, each in made if each.has_rows]
 
     def latest(self, window: Window) -> int:
-        return max((made.changed_at for made in self._within(window)), default=0)
+        return self.changed_at.within(*self._places(window, self.starts))
 
     def has_rows(self, window: Window) -> bool:
-        return any(made.has_rows for made in self._within(window))
+        first, end = self._places(window, self.filled)
+        return first < end
 
-    def _within(self, window: Window) -> Sequence[Made]:
-        stretch = self.read.stretch(window)
-        first = naive_utc(self.calendar.window_at(stretch.start).start)
-        low = bisect_left(self.starts, first)
-        return self.made[low : bisect_left(self.starts, naive_utc(stretch.end))]
+    def _places(self, window: Window, starts: Sequence[datetime]) -> tuple[int, int]:
+        seen = self.read.stretch(window)
+        first = naive_utc(self.calendar.window_at(seen.start).start)
+        return bisect_left(starts, first), bisect_left(starts, naive_utc(seen.end))
+
+
+class Greatest:
+    """Numbers of which the greatest of any slice is found in two steps.
+
+    >>> numbers = Greatest([3, 1, 2])
+    >>> numbers.within(1, 3), numbers.within(0, 3), numbers.within(2, 2)
+    (2, 3, 0)
+    """
+
+    def __init__(self, numbers: list[int]) -> None:
+        # The k-th list holds the greatest of each 2 ** k numbers in a row.
+        self._levels = [numbers]
+        width = 1
+        while 2 * width <= len(numbers):
+            before = self._levels[-1]
+            self._levels.append(list(map(max, before, before[width:])))
+            width *= 2
+
+    def within(self, first: int, end: int) -> int:
+        """The greatest of `numbers[first:end]`; 0 where that is empty."""
+        if first >= end:
+            return 0
+        level = (end - first).bit_length() - 1
+        greatest = self._levels[level]
+        return max(greatest[first], greatest[end - (1 << level)])
 
 
 def due(states: Mapping[Window, State]) -> list[Window]:

@@ -18,6 +18,10 @@ def new(
     label: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
     event_time: Annotated[str | None, typer.Option(help="Column that says when.")] = None,
     key: Annotated[list[str] | None, typer.Option(help="Column that tells rows apart.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Column that is known at the event, whatever it says."),
+    ] = None,
     task: Literal["binary", "multiclass", "regression"] | None = None,
     cadence: Literal["hourly", "daily", "weekly", "monthly"] | None = None,
     timezone: Annotated[str, typer.Option(help="Zone of times without an offset.")] = "UTC",
@@ -27,7 +31,9 @@ def new(
     from ml_platform.cli.platform import read_settings
     from ml_platform.spec.scaffold import Overrides, scaffold
 
-    said = Overrides(event_time, label, tuple(key or ()), task, cadence, timezone)
+    said = Overrides(
+        event_time, label, tuple(key or ()), task, cadence, timezone, tuple(inputs or ())
+    )
     printing.show_scaffold(name, scaffold(read_settings(), name, file, said))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ml_platform.monitoring.latest import Latest
     from ml_platform.orchestrator.ticks import Failing
     from ml_platform.spec.use_case import UseCase
-    from ml_platform.status import Dagster, Health, OpenAlert, Undelivered
+    from ml_platform.status import AlertGroup, Dagster, Health, OpenAlert, Undelivered
 
 Row = tuple[str, str]
 GOOD, BAD, DIM = "green", "bold red", "dim"
@@ -69,14 +69,17 @@ def show_alerts(
 ) -> None:
     """Conditions that hold now, with all that is said of them, and messages on their way."""
     from ml_platform.alerts.condition import counted
+    from ml_platform.status import grouped
 
     page = console()
     if not alerts:
         page.print(f"[bold]{case.name}[/] [{GOOD}]nothing is the matter[/]")
-    for alert in alerts:
-        page.print(f"[{BAD}]{escape(alert.condition.title)}[/]", soft_wrap=True)
-        told = _moment(case, alert.told_at) if alert.told_at else "not yet"
-        for line in (*alert.condition.body.split("\n"), f"Told: {told}", alert.condition.link):
+    for group in grouped(alerts):
+        page.print(f"[{BAD}]{escape(group.title)}[/]", soft_wrap=True)
+        condition = group.newest.condition
+        if len(group.alerts) > 1:
+            page.print(escape(f"  The newest: {condition.title}"), soft_wrap=True)
+        for line in (*condition.body.split("\n"), f"Told: {_told(case, group)}", condition.link):
             page.print(escape(f"  {line}".replace("\n", "\n  ")), soft_wrap=True)
     for message in undelivered:
         tries = counted(message.attempts, "failure") if message.attempts else "not tried yet"
@@ -143,24 +146,41 @@ def _rows(health: "Health") -> Iterator[Row]:
     for index, difference in enumerate(health.mirrors):
         hint = "" if difference.problem else f" [{DIM}]the next command on it repairs that[/]"
         yield "" if index else "mirrors", f"[{BAD}]{escape(str(difference))}[/]{hint}"
-    alerts = health.alerts
-    if not alerts:
+    yield from _alerts(health)
+
+
+def _alerts(health: "Health") -> Iterator[Row]:
+    from ml_platform.status import grouped
+
+    groups = grouped(health.alerts)
+    if not groups:
         yield "alerts", f"[{GOOD}]none[/]"
-    for index, alert in enumerate(alerts[:MOST_ALERTS]):
-        told = f"told {_moment(case, alert.told_at)}" if alert.told_at else "not told yet"
-        title = escape(alert.condition.title)
-        yield "" if index else "alerts", f"[{BAD}]{title}[/] [{DIM}]{told}[/]"
-    if len(alerts) > MOST_ALERTS:
-        yield "", f"and {len(alerts) - MOST_ALERTS} more: ml-platform alerts"
+    for index, group in enumerate(groups[:MOST_ALERTS]):
+        told = f"told: {_told(health.use_case, group)}"
+        yield "" if index else "alerts", f"[{BAD}]{escape(group.title)}[/] [{DIM}]{told}[/]"
+    if len(groups) > MOST_ALERTS:
+        yield "", f"and {len(groups) - MOST_ALERTS} more: ml-platform alerts"
+
+
+def _told(case: "UseCase", group: "AlertGroup") -> str:
+    """When people were told of a group, and of how many of it they were not."""
+    told, left = group.told, len(group.alerts) - len(group.told)
+    if not told:
+        return _told_of(case, group.newest)
+    when = _moment(case, told[0])
+    if told[-1] != told[0]:
+        when += f" to {_moment(case, told[-1])}"
+    return f"{when}, {left} not yet" if left else when
 
 
 def _drift(health: "Health") -> str:
     case, latest = health.use_case, health.drift
     if latest is None:
         return f"[{DIM}]not judged yet[/]"
+    since = _unjudged(case, latest)
     limit = case.monitoring.drift.share
     said = f"{len(latest.columns)} of {latest.rows} columns, {latest.value:.0%}, limit {limit:.0%}"
-    return f"{_verdict(case, latest)}: {said}"
+    return f"{_verdict(case, latest)}: {said}{since}"
 
 
 def _performance(health: "Health") -> str:
@@ -170,7 +190,14 @@ def _performance(health: "Health") -> str:
     if latest is None:
         return f"[{DIM}]not judged yet[/]"
     said = f"{latest.metric} {latest.value:.4f}, should be {latest.bounds}"
-    return f"{_verdict(case, latest)}: {said}"
+    return f"{_verdict(case, latest)}: {said}{_unjudged(case, latest)}"
+
+
+def _unjudged(case: "UseCase", latest: "Latest") -> str:
+    from ml_platform.monitoring.latest import named_unjudged
+
+    named = named_unjudged(case, latest.unjudged)
+    return f"; [{BAD}]{named}[/]" if named else ""
 
 
 def _verdict(case: "UseCase", latest: "Latest") -> str:
@@ -220,6 +247,18 @@ def _failing(failing: "Sequence[Failing]", health: "Health") -> Iterator[Row]:
 
 def _channel(channel: "Channel") -> str:
     return f"{channel.name}, for {', '.join(sorted(channel.tags)) or 'everything'}"
+
+
+def _told_of(case: "UseCase", alert: "OpenAlert") -> str:
+    """Whether anybody was notified, and when; noted alone is not told."""
+    if alert.told_at is not None:
+        return _moment(case, alert.told_at)
+    if alert.noted_at is None:
+        return "not yet, no sensor has seen it"
+    noted = f"noted {_moment(case, alert.noted_at)}"
+    if alert.on_its_way:
+        return f"not yet, {noted}, on its way to a channel"
+    return f"nobody, {noted}, no channel has taken it"
 
 
 def _moment(case: "UseCase", moment: datetime) -> str:

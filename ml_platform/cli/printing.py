@@ -57,6 +57,10 @@ def show_scaffold(name: str, made: "Scaffolded") -> None:
         ("history by", guess.group, guess.reasons["group"]),
     ]
     show_table(("guessed", "", "why"), rows)
+    for column, why in guess.left_out.items():
+        show_line(f"not given to the model: {column}: {why}")
+    for column, why in guess.doubted.items():
+        show_line(f"warning: {column}: {why}; given because you said so")
     show_line(f"wrote {made.folder}; read its README.md first, it says what was assumed")
     landed = "landed" if made.is_landed else "put at"
     show_line(f"{landed} {made.landed}")
@@ -182,6 +186,9 @@ def show_drift(case: "UseCase", run: "DriftRun") -> None:
         for window, found in run.windows.items()
     ]
     show_table(("partition", "version", "drifted", "", "columns"), rows)
+    for window, found in run.windows.items():
+        for segment in found.failing_segments:
+            show_line(f"{case.calendar.key(window)}, segment {segment}")
     _show_skipped(case, run.skipped)
 
 

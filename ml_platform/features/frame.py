@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from ml_platform.features.views import inside_sql, instant, windows_sql
@@ -11,6 +12,7 @@ from ml_platform.spec.queries import is_numeric, is_time, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, require_calendar
+from ml_platform.storage.tables import naive_utc
 
 MARK = '"mark of the example"'
 """What tells the examples of one query apart; a column that nobody else calls so."""
@@ -44,10 +46,13 @@ def split_by_window(
     frame: pd.DataFrame, windows: list[Window]
 ) -> Iterator[tuple[Window, pd.DataFrame]]:
     """The rows of each window; the frame is ordered by `event_time`, the windows by start."""
-    times = frame["event_time"]
-    for window in windows:
-        first = times.searchsorted(pd.Timestamp(window.start), side="left")
-        last = times.searchsorted(pd.Timestamp(window.end), side="left")
+    times = frame["event_time"].dt.tz_convert(None).to_numpy("datetime64[us]")
+    starts, ends = (
+        np.array([naive_utc(bound) for bound in bounds], "datetime64[us]")
+        for bounds in ([w.start for w in windows], [w.end for w in windows])
+    )
+    places = zip(times.searchsorted(starts), times.searchsorted(ends), strict=True)
+    for window, (first, last) in zip(windows, places, strict=True):
         yield window, frame.iloc[first:last]
 
 

@@ -94,6 +94,29 @@ class QuantileSteps:
         return cls(reference, np.maximum(current, 0), width)
 
 
+class SharedSteps:
+    """Steps by sample sizes, which columns of a window, and often the next window, have in common.
+
+    >>> steps = SharedSteps()
+    >>> steps.of(2, 3) is steps.of(2, 3)
+    True
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[int, int], QuantileSteps] = {}
+        self._now: dict[tuple[int, int], QuantileSteps] = {}
+
+    def move_on(self) -> None:
+        """Go to the next window; steps that this one did not need are forgotten."""
+        self._before, self._now = self._now, {}
+
+    def of(self, n: int, m: int) -> QuantileSteps:
+        """The steps of n values of a reference and m of a window."""
+        if (n, m) not in self._now:
+            self._now[n, m] = self._before.get((n, m)) or QuantileSteps.of(n, m)
+        return self._now[n, m]
+
+
 def measure_wasserstein(
     reference: Floats, current: Floats, scale: float, steps: QuantileSteps
 ) -> float:

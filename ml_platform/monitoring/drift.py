@@ -7,8 +7,9 @@ version that was champion when the window began.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -16,11 +17,20 @@ import pyarrow as pa
 from ml_platform.errors import EmptyPartition, PlatformError, TableNotFound
 from ml_platform.monitoring.columns import Readings, monitored_columns, vanished_columns
 from ml_platform.monitoring.readings import read_columns, read_live_columns
-from ml_platform.monitoring.scores import ColumnDrift, Trail, measure_drift
+from ml_platform.monitoring.scores import ColumnDrift, is_failure, measure_drift, trail
+from ml_platform.monitoring.segments import SegmentReport, judge_segments, segments_table
 from ml_platform.registry import ModelVersion, Registry, champions_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Basis, Commit, Lake, Table, compute_windows, replace_windows
+from ml_platform.storage import (
+    Basis,
+    Commit,
+    Lake,
+    Replacement,
+    Table,
+    compute_windows,
+    replace_together,
+)
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
@@ -33,6 +43,8 @@ class WindowDrift:
     columns: tuple[ColumnDrift, ...]
     limit: float
     """Share of drifted columns from which on the window fails."""
+    segments: tuple[SegmentReport, ...] = ()
+    """Segments that the use case declares to be watched by themselves."""
 
     @property
     def judged(self) -> int:
@@ -62,6 +74,10 @@ class WindowDrift:
     def largest_score(self) -> float | None:
         """Largest score of a column; None where none was scored."""
         return max((c.score for c in self.columns if c.score is not None), default=None)
+
+    @property
+    def failing_segments(self) -> tuple[SegmentReport, ...]:
+        return tuple(report for report in self.segments if report.failed)
 
     @property
     def failed(self) -> bool:
@@ -150,14 +166,27 @@ def report_drift(
         champions, lacking = champions_of(lake, use_case, stretch)
         models = {v: registry.load(use_case, v) for v in sorted(set(champions.values()))}
         found = judge_windows(cursor, lake, use_case, champions, models, basis.snapshot, live=live)
+        if not live:
+            cut = judge_segments(
+                cursor, lake, use_case, {w: champions[w] for w in found}, models, basis.snapshot
+            )
+            found = {w: replace(each, segments=tuple(cut.get(w, ()))) for w, each in found.items()}
+        with_segments = not live and bool(use_case.monitoring.segments.columns)
         cursor.register("drift_rows", _rows(use_case, found, basis.snapshot))
+        cursor.register("segment_rows", _segment_rows(use_case, found, basis.snapshot))
+        replaced = [Replacement(table, "FROM drift_rows", time="window_at")]
+        if with_segments:
+            # Beside the report, in its transaction: the two never speak of different rows.
+            also = Replacement(segments_table(use_case), "FROM segment_rows", time="window_at")
+            replaced.append(also)
         try:
-            written = replace_windows(
-                lake, cursor, table, "FROM drift_rows", time="window_at",
+            written, *_ = replace_together(
+                lake, cursor, replaced,
                 calendar=use_case.calendar, stretch=stretch, commit=commit, basis=basis,
             )  # fmt: skip
         finally:
             cursor.unregister("drift_rows")
+            cursor.unregister("segment_rows")
         empty = {
             window: EmptyPartition(
                 f"{use_case.name} has no rows that trail up to the end of {window}"
@@ -168,11 +197,6 @@ def report_drift(
         return DriftRun(written.snapshot, found, {**lacking, **empty})
 
     return compute_windows(lake, use_case, table.name, stretch, commit, compute)
-
-
-def is_failure(drifted: int, judged: int, limit: float) -> bool:
-    """Whether a report fails: the share of drifted columns reached the limit, and one drifted."""
-    return drifted > 0 and drifted / judged >= limit
 
 
 def judge_windows(
@@ -224,12 +248,6 @@ def judge_readings(
         yield window, found
 
 
-def trail(use_case: UseCase, window: Window, version: int) -> Trail:
-    """The rows that a window is judged by."""
-    since = use_case.monitoring.window.before(window.end, use_case.calendar.timezone)
-    return Trail(since, window.end, version)
-
-
 def stored_drift(lake: Lake, use_case: UseCase, window: Window | None = None) -> list[StoredDrift]:
     """Summaries of the stored reports, in order of time; of one window where it is given.
 
@@ -264,23 +282,47 @@ def _of_this_version(columns: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:
 
 
 def _rows(use_case: UseCase, found: Mapping[Window, WindowDrift], snapshot: int) -> pa.Table:
-    rows = [
-        {
-            **asdict(column),
-            "window_at": window.start.astimezone(UTC),
-            "column_name": column.column,
-            "reference_version": drift.version,
-            "snapshot": snapshot,
-        }
-        for window, drift in found.items()
-        for column in drift.columns
-    ]
+    judged = [(w, drift, column) for w, drift in found.items() for column in drift.columns]
+    # Column by column: a range has a row for each column of very many windows.
+    given: dict[str, list[Any]] = {
+        "window_at": [window.start.astimezone(UTC) for window, _, _ in judged],
+        "column_name": [column.column for _, _, column in judged],
+        "reference_version": [drift.version for _, drift, _ in judged],
+        "snapshot": [snapshot] * len(judged),
+    }
+    table = drift_table(use_case)
+    values = {
+        name: given[name] if name in given else [getattr(c, name) for _, _, c in judged]
+        for name in table.columns
+    }
+    return _arrow(table, values)
+
+
+def _segment_rows(
+    use_case: UseCase, found: Mapping[Window, WindowDrift], snapshot: int
+) -> pa.Table:
+    judged = [(w, drift, report) for w, drift in found.items() for report in drift.segments]
+    given: dict[str, list[Any]] = {
+        "window_at": [window.start.astimezone(UTC) for window, _, _ in judged],
+        "reference_version": [drift.version for _, drift, _ in judged],
+        "snapshot": [snapshot] * len(judged),
+    }
+    table = segments_table(use_case)
+    values = {
+        name: given[name] if name in given else [getattr(r, name) for _, _, r in judged]
+        for name in table.columns
+    }
+    return _arrow(table, values)
+
+
+def _arrow(table: Table, values: Mapping[str, list[Any]]) -> pa.Table:
     types = {
         "TIMESTAMPTZ": pa.timestamp("us", "UTC"), "VARCHAR": pa.string(), "DOUBLE": pa.float64(),
         "BOOLEAN": pa.bool_(), "BIGINT": pa.int64(), "INTEGER": pa.int32(),
+        "VARCHAR[]": pa.list_(pa.string()),
     }  # fmt: skip
-    columns = drift_table(use_case).columns
-    return pa.Table.from_pylist(rows, pa.schema([(n, types[t]) for n, t in columns.items()]))
+    arrays = {n: pa.array(values[n], types[kind]) for n, kind in table.columns.items()}
+    return pa.table(arrays)
 
 
 def _window(use_case: UseCase, start: datetime) -> Window:

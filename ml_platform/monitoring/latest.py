@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 
+from ml_platform.errors import TableNotFound
 from ml_platform.monitoring.drift import stored_drift
 from ml_platform.monitoring.scores import named_column
-from ml_platform.monitoring.verdicts import window_verdicts
+from ml_platform.monitoring.verdicts import REPORTS, Cause, window_verdicts
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -35,6 +37,15 @@ class ColumnScore:
 
 
 @dataclass(frozen=True)
+class Unjudged:
+    """A reported window that says nothing: not that all is well, nor that it is not."""
+
+    window: Window
+    why: str
+    """The status of its report, such as `too few labels`."""
+
+
+@dataclass(frozen=True)
 class Latest:
     """What the newest judged window says, and for how long it has been so."""
 
@@ -54,6 +65,8 @@ class Latest:
     """What `value` is, of performance: one that fails where one does, else the model's."""
     bounds: str = ""
     """Between what the metric has to be, in words."""
+    unjudged: tuple[Unjudged, ...] = ()
+    """Windows since then that have a report and could not be judged, in order."""
 
 
 def latest_drift(lake: Lake, use_case: UseCase) -> Latest | None:
@@ -71,6 +84,7 @@ def latest_drift(lake: Lake, use_case: UseCase) -> Latest | None:
         versions=(report.version,),
         streak=_streak(verdicts),
         columns=_drifted_columns(lake, use_case, window),
+        unjudged=unjudged_since(lake, use_case, "drift", window),
     )
 
 
@@ -101,7 +115,40 @@ def latest_performance(lake: Lake, use_case: UseCase) -> Latest | None:
         _streak(verdicts),
         metric=metric,
         bounds=str(bounds.get(metric, "")),
+        unjudged=unjudged_since(lake, use_case, "performance", window),
     )
+
+
+def unjudged_since(
+    lake: Lake, use_case: UseCase, cause: Cause, judged: Window | None
+) -> tuple[Unjudged, ...]:
+    """Reported windows after one, of all where it is None, that could not be judged, and why."""
+    table, _, said, where = REPORTS[cause]
+    with lake.cursor() as cursor:
+        try:
+            relation = lake.relation(cursor, use_case.name, table)
+        except TableNotFound:
+            return ()
+        rows = cursor.execute(
+            f"""SELECT {WINDOW_START}, mode(status) FROM {relation}
+            WHERE {where} AND ($1 IS NULL OR {WINDOW_START} > $1)
+            GROUP BY 1 HAVING count({said}) = 0 ORDER BY 1""",
+            [naive_utc(judged.start) if judged else None],
+        ).fetchall()
+    return tuple(
+        Unjudged(use_case.calendar.window_at(start.replace(tzinfo=UTC)), why) for start, why in rows
+    )
+
+
+def named_unjudged(use_case: UseCase, unjudged: Sequence[Unjudged]) -> str:
+    """Windows that could not be judged, in a message; empty where there are none."""
+    if not unjudged:
+        return ""
+    key = use_case.calendar.key
+    first, last = key(unjudged[0].window), key(unjudged[-1].window)
+    why = ", ".join(dict.fromkeys(each.why for each in unjudged))
+    where = first if len(unjudged) == 1 else f"{len(unjudged)} partitions, {first} to {last}"
+    return f"not judged since: {where} ({why})"
 
 
 def _streak(verdicts: Sequence[tuple[Window, bool]]) -> tuple[Window, ...]:

@@ -1,5 +1,7 @@
 """How much of what landed broke its contract, by source and partition."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +33,27 @@ class Quarantined:
     @property
     def share(self) -> float:
         return self.rows / self.landed
+
+    @property
+    def cause(self) -> str:
+        """What broke most of these rows, without the values of single rows."""
+        counts: Counter[str] = Counter()
+        for reason, rows in self.reasons.items():
+            counts[cause_of(reason)] += rows
+        return counts.most_common(1)[0][0]
+
+
+def cause_of(reason: str) -> str:
+    """What a reason has in common with those of other rows.
+
+    >>> cause_of("people: '12 or so' is not a BIGINT"), cause_of("breaks the rule: people >= 0")
+    ('people: a value is not a BIGINT', 'breaks the rule: people >= 0')
+    >>> cause_of("duplicate key (sensor): row 17 came first")
+    'duplicate key (sensor): another row came first'
+    """
+    if reason.startswith("breaks the rule: "):
+        return reason
+    return re.sub(r"\brow \d+", "another row", re.sub(r"'.*'", "a value", reason))
 
 
 def read_quarantine(lake: Lake, use_case: UseCase) -> list[Quarantined]:

@@ -74,6 +74,7 @@ class MovingOrder(Moving):
         super().__init__(readings)
         self._values = readings.values.to_numpy(dtype=np.float64)
         self.ordered: Floats = np.empty(0)
+        self._is_held = np.zeros(len(self._values), dtype=np.bool_)
 
     @property
     def count(self) -> int:
@@ -82,20 +83,35 @@ class MovingOrder(Moving):
     def move(self, since: int, until: int) -> int:
         """Go to the window of a time span; returns its number of rows."""
         first, last = self._rows(since, until)
-        moves_on = self._first <= first < self._last <= last
-        if self._readings.known is None and moves_on:
+        held = self._readings.held(first, last, until)
+        if not isinstance(held, slice):
+            return self._exchange(first, last, held)
+        if self._first <= first < self._last <= last:
             leaving, arriving = (
                 self._present(slice(self._first, first)),
                 self._present(slice(self._last, last)),
             )
             self.ordered = _inserted(_deleted(self.ordered, leaving), arriving)
-            rows = last - first
         else:
-            chosen = self._readings.held(first, last, until)
-            self.ordered = self._present(chosen)
-            rows = len(self._values[chosen])
+            self.ordered = self._present(slice(first, last))
         self._first, self._last = first, last
-        return rows
+        return last - first
+
+    def _exchange(self, first: int, last: int, held: Integers) -> int:
+        """Hold some of the rows `[first, last)`: few others than before if the window moved on."""
+        low, high = min(first, self._first), max(last, self._last)
+        was, now = self._is_held[low:high], np.zeros(high - low, dtype=np.bool_)
+        now[held - low] = True
+        leaving, arriving = (low + np.flatnonzero(rows) for rows in (was & ~now, now & ~was))
+        if len(leaving) + len(arriving) < len(self.ordered) // 2:
+            self.ordered = _inserted(
+                _deleted(self.ordered, self._present(leaving)), self._present(arriving)
+            )
+        else:
+            self.ordered = self._present(held)
+        self._is_held[low:high] = now
+        self._first, self._last = first, last
+        return int(now.sum())
 
     def _present(self, rows: slice | Integers) -> Floats:
         values = self._values[rows]

@@ -7,7 +7,7 @@ window moves: the day that leaves is taken out, the day that arrives is put in.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ from ml_platform.monitoring.columns import Kind, MonitoredColumn, Readings, micr
 from ml_platform.monitoring.distances import (
     Fences,
     Floats,
-    QuantileSteps,
+    SharedSteps,
     binned_shares,
     counted_shares,
     measure_jensenshannon,
@@ -24,12 +24,11 @@ from ml_platform.monitoring.distances import (
     measure_wasserstein,
 )
 from ml_platform.monitoring.samples import MovingCounts, MovingOrder, Reference
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.watching import Drift
+from ml_platform.spec.windows import Window
 
 Status = Literal["scored", "too few rows", "too few values", "all null", "absent", "no reference"]
-
-Steps: TypeAlias = dict[tuple[int, int], QuantileSteps]
-"""By the sizes of the reference and the window."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,17 @@ class Trail:
     version: int
 
 
+def trail(use_case: UseCase, window: Window, version: int) -> Trail:
+    """The rows that a window is judged by."""
+    since = use_case.monitoring.window.before(window.end, use_case.calendar.timezone)
+    return Trail(since, window.end, version)
+
+
+def is_failure(drifted: int, judged: int, limit: float) -> bool:
+    """Whether a report fails: the share of drifted columns reached the limit, and one drifted."""
+    return drifted > 0 and drifted / judged >= limit
+
+
 def measure_drift(
     columns: Sequence[MonitoredColumn],
     readings: Mapping[str, Readings],
@@ -103,9 +113,9 @@ def measure_drift(
     references: reference samples by version.
     """
     judges = [_Judge(c, readings.get(c.name), references, drift) for c in columns]
+    steps = SharedSteps()
     for trail in trails:
-        # Columns of the same number of values share their steps.
-        steps: Steps = {}
+        steps.move_on()
         yield [judge.judge(trail, steps) for judge in judges]
 
 
@@ -128,7 +138,7 @@ class _Judge:
         if readings is not None:
             self._moving = (MovingOrder if column.numeric else MovingCounts)(readings)
 
-    def judge(self, trail: Trail, steps: Steps) -> ColumnDrift:
+    def judge(self, trail: Trail, steps: SharedSteps) -> ColumnDrift:
         reference = self._references[trail.version]
         rows, count = 0, 0
         if self._moving is not None:
@@ -175,7 +185,7 @@ class _Judge:
         # What is judged are values: those that a dying feed has left may be too few.
         return "too few values" if count < self._drift.min_rows else "scored"
 
-    def _scores(self, reference: Reference, steps: Steps) -> tuple[float, float]:
+    def _scores(self, reference: Reference, steps: SharedSteps) -> tuple[float, float]:
         """The score, and Evidently's; they are the same where no value lies beyond the fences."""
         if isinstance(self._moving, MovingCounts):
             score = self._of_shares(*counted_shares(*self._moving.beside(reference)))
@@ -195,14 +205,11 @@ class _Judge:
         return self._distance(reference, clipped, shown, scale, steps), evidently_score
 
     def _distance(
-        self, reference: Reference, before: Floats, now: Floats, scale: float, steps: Steps
+        self, reference: Reference, before: Floats, now: Floats, scale: float, steps: SharedSteps
     ) -> float:
         if self._column.method(self._drift) != "wasserstein":
             return self._of_shares(*binned_shares(before, now, reference.distinct))
-        sizes = (len(before), len(now))
-        if sizes not in steps:
-            steps[sizes] = QuantileSteps.of(*sizes)
-        return measure_wasserstein(before, now, scale, steps[sizes])
+        return measure_wasserstein(before, now, scale, steps.of(len(before), len(now)))
 
     def _of_shares(self, before: Floats, now: Floats) -> float:
         psi = self._column.method(self._drift) == "psi"

@@ -1,11 +1,12 @@
 """Whether each reported window passed: what people are told, and what retraining is decided on."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC
 from typing import Literal
 
 from ml_platform.errors import TableNotFound
-from ml_platform.monitoring.drift import is_failure
+from ml_platform.monitoring.scores import is_failure
+from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -45,37 +46,36 @@ def performance_passed(
 
 def window_verdicts(lake: Lake, use_case: UseCase, cause: Cause) -> list[tuple[Window, bool]]:
     """(window, passed) of every window that could be judged, in order of time."""
-    if cause == "drift":
-        return _verdicts(lake, use_case, cause, lambda said: drift_passed(use_case, said))
-    return _verdicts(lake, use_case, cause, performance_passed)
+    return _verdicts(lake, use_case, cause, None)
 
 
 def retraining_verdicts(lake: Lake, use_case: UseCase, cause: Cause) -> list[tuple[Window, bool]]:
     """The same by what counts for retraining: `retrain.columns` and `retrain.metrics`."""
     chosen = use_case.retrain
-    if cause == "drift":
-        return _verdicts(
-            lake, use_case, cause, lambda said: drift_passed(use_case, said, chosen.columns)
-        )
-    return _verdicts(lake, use_case, cause, lambda said: performance_passed(said, chosen.metrics))
+    return _verdicts(lake, use_case, cause, chosen.columns if cause == "drift" else chosen.metrics)
 
 
 def _verdicts(
-    lake: Lake, use_case: UseCase, cause: Cause, judge: Callable[[Mapping[str, bool]], bool | None]
+    lake: Lake, use_case: UseCase, cause: Cause, chosen: Collection[str] | None
 ) -> list[tuple[Window, bool]]:
     table, name, said, where = REPORTS[cause]
+    if chosen is not None:
+        where += f" AND {name} IN ({', '.join(map(literal, chosen)) or 'NULL'})"
     with lake.cursor() as cursor:
         try:
             relation = lake.relation(cursor, use_case.name, table)
         except TableNotFound:
             return []
+        # Counted there: a report has a row for each column or metric of each window.
         rows = cursor.execute(
-            f"""SELECT {WINDOW_START}, list({name}), list({said}) FROM {relation}
+            f"""SELECT {WINDOW_START}, count(*) FILTER ({said}), count(*) FROM {relation}
             WHERE {where} AND {said} IS NOT NULL GROUP BY 1 ORDER BY 1"""
         ).fetchall()
-    verdicts = []
-    for start, names, values in rows:
-        passed = judge(dict(zip(names, values, strict=True)))
-        if passed is not None:
-            verdicts.append((use_case.calendar.window_at(start.replace(tzinfo=UTC)), passed))
-    return verdicts
+    limit = use_case.monitoring.drift.share
+    return [
+        (
+            use_case.calendar.window_at(start.replace(tzinfo=UTC)),
+            not is_failure(true, counted, limit) if cause == "drift" else true == counted,
+        )
+        for start, true, counted in rows
+    ]

@@ -5,6 +5,7 @@ from ml_platform.registry.mirrors import Difference, differences, point_alias, r
 from ml_platform.registry.models import Registry
 from ml_platform.registry.prediction import Fitted, predict
 from ml_platform.registry.promotions import (
+    NOT_JUDGED,
     Promotion,
     champion_at,
     champion_if_any,
@@ -28,6 +29,7 @@ from ml_platform.registry.serving_events import (
 from ml_platform.registry.versions import ModelVersion, SeenColumn, TrainedModel
 
 __all__ = [
+    "NOT_JUDGED",
     "Difference",
     "Fitted",
     "ModelVersion",

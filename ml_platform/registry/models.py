@@ -4,7 +4,7 @@ import json
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property, wraps
@@ -147,10 +147,14 @@ class Registry:
         return max(int(entry.version) for entry in found)
 
     @_asks
-    def last_cutoff(self, use_case: UseCase) -> datetime | None:
-        """The latest cutoff that any version was trained at."""
+    def last_cutoff(self, use_case: UseCase, but: Collection[int] = ()) -> datetime | None:
+        """The latest cutoff that any version was trained at; but: versions that do not count."""
         found = self._client.search_model_versions(f"name = '{use_case.name}'")
-        cutoffs = [datetime.fromisoformat(entry.tags["cutoff"]) for entry in found]
+        cutoffs = [
+            datetime.fromisoformat(entry.tags["cutoff"])
+            for entry in found
+            if int(entry.version) not in but
+        ]
         return max(cutoffs, default=None)
 
     @_asks

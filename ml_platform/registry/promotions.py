@@ -17,6 +17,9 @@ from ml_platform.storage.tables import ensure_table
 CHAMPION = "champion"
 """MLflow alias of the version that serves now."""
 
+NOT_JUDGED = "not judged: "
+"""How the reason of a refusal begins where rows were too few, or the metric not defined."""
+
 Decision = Literal["promoted", "refused", "waiting", "rolled back"]
 """A version that is `waiting` passed the gate and waits for a person, whose answer follows."""
 
@@ -36,6 +39,16 @@ class Promotion:
     """What the decision was based on."""
     left_out: tuple[str, ...] = ()
     """Columns that the version was trained without, since none of its rows had a value."""
+
+    @property
+    def is_unjudged(self) -> bool:
+        """Whether it was refused since there was nothing to judge it by, not for being worse."""
+        return self.decision == "refused" and self.reason.startswith(NOT_JUDGED)
+
+    @property
+    def outcome(self) -> str:
+        """What became of the version, in words: not judged is neither worse nor better."""
+        return "not judged" if self.is_unjudged else self.decision
 
     @property
     def serves(self) -> bool:

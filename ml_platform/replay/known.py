@@ -21,6 +21,7 @@ from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from ml_platform.storage.changes import since_of
 
 Integers = NDArray[np.int64]
 
@@ -146,7 +147,9 @@ def _read_labels(
         chosen = ", ".join(str(number) for number in written)
         earlier = (
             f"UNION ALL SELECT {keys}, label, known_at, snapshot_id AS written FROM {inserted} "
-            f"WHERE {where} AND snapshot_id IN ({chosen})"
+            f"WHERE {where} AND snapshot_id IN ({chosen}) "
+            # Others are only written again, because their file was.
+            f"AND {since_of(cursor, use_case.name, 'labels')} = snapshot_id"
         )
     newest = "max(known_at) FILTER (written IS NULL) OVER (PARTITION BY position)"
     table: pd.DataFrame = (

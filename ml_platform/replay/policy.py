@@ -27,6 +27,11 @@ class Seen:
     """The latest cutoff that a version was trained at, whatever became of it."""
     verdicts: Mapping[Cause, Sequence[tuple[Window, bool]]] = field(default_factory=dict)
     """(window, passed) in order of time; windows that could not be judged are left out."""
+    answered: datetime | None = None
+    """The latest cutoff of a version that the gate could judge; what failed before is answered.
+
+    None where that is `last_cutoff`.
+    """
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,8 @@ def retraining_due(use_case: UseCase, seen: Seen) -> Trigger | None:
 
     A cause of `retrain.on` calls for one when n of its last m judged windows failed,
     `retrain.sustained`, the newest of them too. Only windows from the last cutoff on count: what
-    failed before it has been answered by the version trained there, also if that was refused. So
-    one set of failing windows is never answered twice. The cutoff is the end of the newest window
+    failed before it has been answered by the version trained there, also if that was refused as
+    worse; one that could not be judged answers nothing. The cutoff is the end of the newest window
     with predictions, and at least `retrain.cooldown` after the last one.
     """
     if seen.newest is None or is_resting(use_case, seen.newest, seen.last_cutoff):
@@ -117,8 +122,9 @@ def _recent(use_case: UseCase, seen: Seen, cause: Cause) -> Sequence[tuple[Windo
     if cause not in use_case.retrain.on:
         return ()
     verdicts = seen.verdicts.get(cause, ())
-    if seen.last_cutoff is not None:
-        answered = utc(seen.last_cutoff)
+    until = seen.answered or seen.last_cutoff
+    if until is not None:
+        answered = utc(until)
         verdicts = [
             (window, passed) for window, passed in verdicts if utc(window.start) >= answered
         ]

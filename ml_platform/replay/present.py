@@ -4,7 +4,7 @@ from datetime import UTC
 
 from ml_platform.errors import TableNotFound
 from ml_platform.monitoring import retraining_verdicts
-from ml_platform.registry import Registry
+from ml_platform.registry import Registry, history
 from ml_platform.replay.policy import CAUSES, Seen
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -19,7 +19,13 @@ def observe(lake: Lake, registry: Registry, use_case: UseCase) -> Seen:
         for cause in CAUSES
         if cause in use_case.retrain.on
     }
-    return Seen(_newest_predicted(lake, use_case), registry.last_cutoff(use_case), verdicts)
+    unjudged = {p.version for p in history(lake, use_case) if p.is_unjudged}
+    return Seen(
+        _newest_predicted(lake, use_case),
+        registry.last_cutoff(use_case),
+        verdicts,
+        answered=registry.last_cutoff(use_case, unjudged),
+    )
 
 
 def _newest_predicted(lake: Lake, use_case: UseCase) -> Window | None:

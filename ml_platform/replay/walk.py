@@ -69,6 +69,7 @@ class _Walk:
         self._decisions: list[Decision] = []
         self._promotions: list[Promotion] = []
         self._last_cutoff: datetime | None = None
+        self._answered_until: datetime | None = None
         self._answered: set[str] = set()
 
     def go(self) -> Walked:
@@ -98,10 +99,12 @@ class _Walk:
         if is_resting(self._use_case, newest, self._last_cutoff):
             return
         verdicts = {
-            cause: self._watched.recent(cause, index, self._last_cutoff)
+            cause: self._watched.recent(cause, index, self._answered_until)
             for cause in self._policy.causes
         }
-        trigger = retraining_due(self._use_case, Seen(newest, self._last_cutoff, verdicts))
+        trigger = retraining_due(
+            self._use_case, Seen(newest, self._last_cutoff, verdicts, self._answered_until)
+        )
         # A run that failed is not started again for the same failures.
         if trigger is None or trigger.key in self._answered:
             return
@@ -121,6 +124,9 @@ class _Walk:
             return
         champion = champion_if_any(self._promotions, cutoff.start)
         verdict = self._versions.judge(version, champion)
+        if not verdict.is_unjudged:
+            answered = filter(None, (self._answered_until, cutoff.start))
+            self._answered_until = max(answered, key=utc)
         self._decisions.append(
             Decision(
                 cutoff, cause, reason, version, verdict.decision, verdict.reason, verdict.figures

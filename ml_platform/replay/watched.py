@@ -11,8 +11,9 @@ from datetime import datetime
 import pandas as pd
 
 from ml_platform.monitoring.columns import Readings, monitored_columns
-from ml_platform.monitoring.drift import WindowDrift, judge_readings, trail
+from ml_platform.monitoring.drift import WindowDrift, judge_readings
 from ml_platform.monitoring.readings import readings_of
+from ml_platform.monitoring.scores import trail
 from ml_platform.monitoring.verdicts import Cause, drift_passed, performance_passed
 from ml_platform.replay.versions import Versions
 from ml_platform.spec.use_case import UseCase

@@ -7,6 +7,7 @@ import duckdb
 
 from ml_platform.sources.reading import Batch
 from ml_platform.sources.repeated_hours import ambiguous_sql
+from ml_platform.spec.csv_numbers import plain_number_sql
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import TIME_TYPES, is_time, literal, quote
 from ml_platform.storage.tables import canonical_types
@@ -81,15 +82,15 @@ class Contract:
     def _plain(self, column: str, raw: str) -> str:
         """A number as DuckDB reads it; what is no number stays none."""
         csv = self._source.csv
-        if csv and csv.decimal == "," and is_number(self._types[column]):
-            # Points become commas, so that 1.234 is not read as little more than one.
-            return f"translate({raw}, ',.', '.,')"
+        if csv and is_number(self._types[column]):
+            return plain_number_sql(raw, csv.decimal, csv.thousands)
         return raw
 
     def _expected(self, column: str) -> str:
         kind, csv = self._source.columns[column], self._source.csv
         if csv and csv.decimal == "," and is_number(self._types[column]):
-            return f"{kind} with a decimal comma and no thousands separator"
+            between = f"'{csv.thousands}' between thousands" if csv.thousands else ""
+            return f"{kind} with a decimal comma and {between or 'no thousands separator'}"
         if csv and csv.times != ("iso",) and is_time(self._types[column]):
             return f"{kind} written as {' or '.join(csv.times)}"
         return kind

@@ -1,6 +1,6 @@
 """Ingest what has landed: rows that keep the contract into the source, the others to quarantine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,6 +36,7 @@ from ml_platform.storage import (
     keep_few_files,
     replace_together,
 )
+from ml_platform.storage.changes import Range
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
@@ -106,7 +107,8 @@ def _ingest_files(
     basis: Basis,
     now: datetime | None,
 ) -> IngestReport:
-    index = read_index(lake, cursor, use_case, source)
+    starts = {naive_utc(w.start) for w in use_case.calendar.windows(stretch)}
+    index = read_index(lake, cursor, use_case, source, Range.of(starts))
     # Listed after the basis was taken: whoever ingested a file that is not listed came later.
     listed = list_landing(lake, use_case, source)
     if now is not None:
@@ -122,7 +124,6 @@ def _ingest_files(
             f"{landing_folder(lake, use_case)}; land one there, or correct "
             f"`sources.{source}.files` or the landing folder"
         )
-    starts = {naive_utc(w.start): w for w in use_case.calendar.windows(stretch)}
     stored = Stored(lake, cursor, use_case, source, stretch)
     stored_files = stored.files()
     number_files(cursor, present, index, stored_files)
@@ -142,7 +143,7 @@ def _ingest_files(
     files_read = _count_files(cursor, present)
     mark_superseded(cursor, use_case.sources[source])
     whole = [file for file in present if file.name not in refused]
-    held = held_files(lake, cursor, use_case, source, whole, set(starts))
+    held = held_files(lake, cursor, use_case, source, whole, starts)
     rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held)
     return _report(
         use_case,
@@ -185,6 +186,7 @@ def _report(
     ignored_columns: tuple[str, ...] = (),
     files: int = 0,
 ) -> IngestReport:
+    changed = rows.changed | quarantined.changed
     return IngestReport(
         snapshot=snapshot,
         windows={
@@ -192,7 +194,7 @@ def _report(
                 landed=landed.get(naive_utc(window.start), 0),
                 ingested=rows.rows[window],
                 quarantined=quarantined.rows[window],
-                changed=window in rows.changed | quarantined.changed,
+                changed=window in changed,
             )
             for window in use_case.calendar.windows(stretch)
         },
@@ -203,7 +205,7 @@ def _report(
     )
 
 
-def _is_wanted(file: LandingFile, index: LandingIndex, starts: Mapping[datetime, Window]) -> bool:
+def _is_wanted(file: LandingFile, index: LandingIndex, starts: Set[datetime]) -> bool:
     known = index.of(file)
     return known is None or not known.window_starts.isdisjoint(starts)
 

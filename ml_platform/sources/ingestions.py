@@ -12,6 +12,7 @@ from ml_platform.sources.table_rows import WindowState
 from ml_platform.sources.tables import ingestions_table, landings_table
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake, insert
+from ml_platform.storage.changes import Range
 
 
 class Held(NamedTuple):
@@ -25,11 +26,15 @@ class Held(NamedTuple):
 
 
 def read_ingested(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    wanted: Range | None = None,
 ) -> dict[tuple[str, datetime], tuple[str, int]]:
     """Fingerprint of the version that was ingested last, and the snapshot that it was ingested at.
 
-    By file and start of window.
+    By file and start of window. wanted: the windows to look at; by default all.
     """
     table = ingestions_table(use_case)
     try:
@@ -38,7 +43,8 @@ def read_ingested(
         return {}
     rows = cursor.execute(
         f"""SELECT file, window_start, arg_max(fingerprint, snapshot), max(snapshot)
-        FROM {relation} WHERE source = ? GROUP BY ALL""",
+        FROM {relation} WHERE source = ? AND {wanted.holds("window_start") if wanted else "true"}
+        GROUP BY ALL""",
         [source],
     ).fetchall()
     return {(name, start): (fingerprint, at) for name, start, fingerprint, at in rows}
@@ -82,12 +88,12 @@ def held_files(
 
     starts: of the windows that are ingested.
     """
-    index = read_index(lake, cursor, use_case, source)
-    ingested = read_ingested(lake, cursor, use_case, source)
+    wanted = Range.of(starts)
+    index = read_index(lake, cursor, use_case, source, wanted)
+    ingested = read_ingested(lake, cursor, use_case, source, wanted)
     before: dict[str, set[datetime]] = {}
     for name, start in ingested:
-        if start in starts:
-            before.setdefault(name, set()).add(start)
+        before.setdefault(name, set()).add(start)
     return [
         Held(source, file.name, file.fingerprint, start)
         for file in present
@@ -106,7 +112,7 @@ def held_states(
 ) -> list[Held]:
     """Which states of a table's rows, by start of window, the windows are about to hold."""
     table = use_case.sources[source].table
-    ingested = read_ingested(lake, cursor, use_case, source)
+    ingested = read_ingested(lake, cursor, use_case, source, Range.of(states))
     return [
         Held(source, table, state.fingerprint, start)
         for start, state in states.items()

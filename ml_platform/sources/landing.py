@@ -14,6 +14,7 @@ from ml_platform.sources.tables import landings_table
 from ml_platform.spec.queries import exact_path, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, insert, keep_few_files
+from ml_platform.storage.changes import Range
 
 LANDINGS = "temp.__landings"
 
@@ -118,17 +119,25 @@ def _digest(cursor: duckdb.DuckDBPyConnection, file: Listed) -> str:
 
 
 def read_index(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    wanted: Range | None = None,
 ) -> LandingIndex:
-    """Everything `landings` knows of a source."""
+    """Everything `landings` knows of a source.
+
+    wanted: the windows to tell of each file, as one may have very many; by default all.
+    """
     table = landings_table(use_case)
     try:
         relation = lake.relation(cursor, table.schema, table.name)
     except TableNotFound:
         return LandingIndex()
+    told = wanted.holds("window_start") if wanted else "window_start IS NOT NULL"
     rows = cursor.execute(
         f"""SELECT file, fingerprint, size, epoch_us(written_at), min(epoch_us(modified_at)),
-            list(DISTINCT window_start) FILTER (window_start IS NOT NULL), max(error)
+            list(DISTINCT window_start) FILTER ({told}), max(error)
         FROM {relation} WHERE source = ? GROUP BY ALL ORDER BY 4""",
         [source],
     ).fetchall()

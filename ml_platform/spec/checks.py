@@ -15,8 +15,10 @@ from ml_platform.spec.windows import Cadence, utc
 from ml_platform.spec.yaml_text import PathInDocument
 
 # Columns that the platform's own tables have beside those of a use case.
-STAMPS = frozenset({"window_start", "model_version", "snapshot", "scored_at", "label_known_at"})
-IN_SOURCES = frozenset({"window_start", "_file", "_row"})
+STAMPS = frozenset(
+    {"window_start", "_snapshot", "model_version", "snapshot", "scored_at", "label_known_at"}
+)
+IN_SOURCES = frozenset({"window_start", "_snapshot", "_file", "_row"})
 IN_EXAMPLES = STAMPS | {"event_time", "label", "known_at", "probability", "predicted"}
 CRON_FIELDS = 5
 SCHEMAS = frozenset({"main", "temp", "system", "information_schema", "pg_catalog"})
@@ -46,6 +48,10 @@ def check_watched(use_case: UseCase, mistakes: Mistakes) -> None:
     columns = use_case.watched_columns
     for index, column in enumerate(use_case.retrain.columns or ()):
         _known(("retrain", "columns", index), [column], columns, mistakes)
+    for index, column in enumerate(use_case.monitoring.segments.columns):
+        path = ("monitoring", "segments", "columns", index)
+        if column not in use_case.examples.request:
+            mistakes.add(path, unknown("request column", column, use_case.examples.request))
     drift = use_case.monitoring.drift
     for key in ("thresholds", "null_thresholds"):
         for column in getattr(drift, key):

@@ -2,9 +2,9 @@
 
 from datetime import date, datetime
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from ml_platform.spec.declared import FILLED_IN, Declared, Entity, Names, Task, Text
 from ml_platform.spec.duration import Duration
@@ -57,9 +57,17 @@ class Csv(Declared):
     separator: Annotated[str, AfterValidator(csv_separator)] = ","
     """The one character between values."""
     decimal: Literal[".", ","] = "."
-    """What stands before the fraction of a number; the other one may stand nowhere in it."""
+    """What stands before the fraction of a number."""
+    thousands: Literal["", ",", ".", "'", " ", "\u00a0"] = ""
+    """What stands between groups of three digits of a number; by default nothing may."""
     times: tuple[TimeFormat, ...] = ("iso",)
     """Formats of dates and times, tried in this order: `%d.%m.%Y`, or `iso`: 2024-01-31 15:00."""
+
+    @model_validator(mode="after")
+    def _tells_fractions_from_thousands(self) -> Self:
+        if self.thousands == self.decimal:
+            raise ValueError(f"thousands and decimal are both '{self.decimal}'")
+        return self
 
     @field_validator("times", mode="before")
     @classmethod

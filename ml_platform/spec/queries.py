@@ -77,6 +77,8 @@ class QueryChecker:
 
     def __init__(self, timezone: str) -> None:
         self._sources: list[str] = []
+        self._types: dict[str, str] = {}
+        self._trees: dict[str, str] = {}
         self._connection = duckdb.connect()
         self._connection.execute(f"SET TimeZone = {literal(timezone)}")
         # A query that reads files itself would see more than its window may.
@@ -87,7 +89,9 @@ class QueryChecker:
 
     def type_named(self, kind: str) -> str:
         """What DuckDB calls a type that somebody wrote."""
-        return self.columns(f"SELECT CAST(NULL AS {kind}) AS it")["it"]
+        if kind not in self._types:
+            self._types[kind] = self.columns(f"SELECT CAST(NULL AS {kind}) AS it")["it"]
+        return self._types[kind]
 
     def create(self, name: str, columns: Mapping[str, str]) -> None:
         """Make one source's empty table, with the `known_at` that the platform adds."""
@@ -151,8 +155,10 @@ class QueryChecker:
             raise duckdb.BinderException(ONE_ROW)
 
     def _tree(self, query: str) -> str:
-        row = self._connection.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
-        return str(row[0]) if row else ""
+        if query not in self._trees:
+            row = self._connection.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+            self._trees[query] = str(row[0]) if row else ""
+        return self._trees[query]
 
 
 def only_select(text: str) -> str:

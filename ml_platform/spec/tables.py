@@ -13,6 +13,7 @@ from ml_platform.spec.use_case import (
     digest,
     feature_table,
 )
+from ml_platform.spec.watching import Monitoring
 from ml_platform.spec.windows import Window
 
 MONITORING = ("drift_report", "performance_report")
@@ -136,10 +137,16 @@ def _declared(use_case: UseCase, table: str) -> tuple[Any, ...]:
         case "predictions":
             return use_case.examples.model_dump(mode="json"), use_case.prediction_columns
         case "drift_report" | "live_drift_report":
-            return (monitoring.model_dump(mode="json", exclude={"freshness", "quarantine"}),)
+            return (monitoring.model_dump(mode="json", exclude=_apart(monitoring)),)
         case "performance_report" | "live_performance_report":
             return monitoring.performance.model_dump(mode="json"), use_case.model.metric
     raise KeyError(table)
+
+
+def _apart(monitoring: Monitoring) -> set[str]:
+    """What of monitoring does not decide what a drift report says."""
+    unused = set() if monitoring.segments.columns else {"segments"}
+    return {"freshness", "quarantine", *unused}
 
 
 def _looking(use_case: UseCase, back: Duration) -> Callable[[Window], Window]:

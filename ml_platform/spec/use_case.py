@@ -27,8 +27,9 @@ LIVE_REPORTS = ("live_drift_report", "live_performance_report")
 RESERVED_TABLES = frozenset(
     {
         "landings", "ingestions", "quarantine", "labels", "model", "promotions",
-        "predictions", "drift_report", "performance_report", "computations", "alerts",
-        "alert_deliveries", ONLINE_FEATURES, *LOGGED_SOURCES, *LIVE_REPORTS,
+        "predictions", "drift_report", "segment_report", "performance_report", "computations",
+        "emptied_windows",
+        "alerts", "alert_deliveries", ONLINE_FEATURES, *LOGGED_SOURCES, *LIVE_REPORTS,
     }
 )  # fmt: skip
 

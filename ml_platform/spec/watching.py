@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ml_platform.spec.declared import Declared, Length
+from ml_platform.spec.declared import Declared, Length, Names
 from ml_platform.spec.duration import Duration
 
 
@@ -58,6 +58,17 @@ class Performance(Declared):
         return {**({metric: own} if str(own) else {}), **self.bounds}
 
 
+class Segments(Declared):
+    """Groups of rows that are watched by themselves: those with one value of a column."""
+
+    columns: Names = ()
+    """Request columns; each of their values is a segment."""
+    min_rows: Annotated[int, Field(ge=2)] = 200
+    """Smaller segments, of the window or of the reference, are not judged: they are noise."""
+    performance: Bounds = Bounds()
+    """Bounds of the model's metric in each segment."""
+
+
 class Quarantine(Declared):
     """How much of what lands may break its contract."""
 
@@ -77,6 +88,7 @@ class Monitoring(Declared):
     window: Length = Duration(28, "d")
     drift: Drift = Drift()
     performance: Performance = Performance()
+    segments: Segments = Segments()
     quarantine: Quarantine = Quarantine()
     freshness: Duration | None = None
     """How long after its window's end a partition may lack; by default what the cadence allows."""

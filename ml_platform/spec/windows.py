@@ -161,6 +161,27 @@ class Calendar:
             )
         return window
 
+    def window_listed(self, key: str) -> Window:
+        """As `window`; also by the name of a day that the zone skips, which Dagster lists.
+
+        It is a second name of the day after.
+        """
+        try:
+            return self.window(key)
+        except ValueError:
+            if self.cadence is not Cadence.daily or not (window := self._after_skipped(key)):
+                raise
+            return window
+
+    def _after_skipped(self, key: str) -> Window | None:
+        try:
+            day = datetime.strptime(key, "%Y-%m-%d").replace(tzinfo=self.timezone)
+        except ValueError:
+            return None
+        window = self.window_at(day)
+        is_skipped = utc(day) == utc(window.start) and key != self.key(window)
+        return window if is_skipped and utc(window.start) >= utc(self.start) else None
+
     def steps_before(self, duration: Duration) -> int:
         """How many windows back the rows of `duration` before any window's start can lie."""
         return _farthest(self, duration, towards_past=True)

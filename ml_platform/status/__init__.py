@@ -2,6 +2,7 @@
 
 from ml_platform.status.dagster import Dagster, ask_dagster, owner_of
 from ml_platform.status.document import first_problem, status_document
+from ml_platform.status.grouping import AlertGroup, grouped
 from ml_platform.status.health import (
     Champion,
     Health,
@@ -13,6 +14,7 @@ from ml_platform.status.health import (
 )
 
 __all__ = [
+    "AlertGroup",
     "Champion",
     "Dagster",
     "Health",
@@ -20,6 +22,7 @@ __all__ = [
     "Undelivered",
     "ask_dagster",
     "first_problem",
+    "grouped",
     "open_alerts",
     "owner_of",
     "read_health",

@@ -10,7 +10,13 @@ from ml_platform.monitoring.latest import Latest
 from ml_platform.orchestrator.ticks import Failing
 from ml_platform.spec.use_case import UseCase
 from ml_platform.status.dagster import Dagster, owner_of
+from ml_platform.status.grouping import AlertGroup, grouped
 from ml_platform.status.health import Health, OpenAlert
+
+MOST_ALERTS = 100
+"""Single alerts of the document; `alert_count` says how many there are."""
+MOST_MEMBERS = 10
+"""Keys that a group names, the newest first."""
 
 
 def health_document(health: Health) -> dict[str, Any]:
@@ -67,7 +73,9 @@ def health_document(health: Health) -> dict[str, Any]:
             {"version": p.version, "since": _moment(p.decided_at), "reason": p.reason}
             for p in health.approvals
         ],
-        "alerts": [_alert(alert) for alert in health.alerts],
+        "alert_count": len(health.alerts),
+        "alert_groups": [_group(group) for group in grouped(health.alerts)],
+        "alerts": [_alert(alert) for alert in health.alerts[:MOST_ALERTS]],
         "mirrors": [
             {
                 "mirror": each.mirror,
@@ -133,6 +141,24 @@ def _latest(case: UseCase, latest: Latest) -> Mapping[str, Any]:
         "since": case.calendar.key(latest.streak[0]),
         "partitions_in_a_row": len(latest.streak),
         "versions": list(latest.versions),
+        "not_judged_since": {case.calendar.key(u.window): u.why for u in latest.unjudged},
+    }
+
+
+def _group(group: AlertGroup) -> Mapping[str, Any]:
+    condition = group.newest.condition
+    first, last = group.partitions
+    return {
+        "kind": condition.kind,
+        "severity": condition.severity,
+        "title": group.title,
+        "cause": condition.cause or None,
+        "count": len(group.alerts),
+        "told": len(group.told),
+        "since": _moment(group.since),
+        "first_partition": first or None,
+        "last_partition": last or None,
+        "newest": [a.condition.key for a in group.alerts[: -MOST_MEMBERS - 1 : -1]],
     }
 
 
@@ -144,6 +170,7 @@ def _alert(alert: OpenAlert) -> Mapping[str, Any]:
         "severity": condition.severity,
         "title": condition.title,
         "since": _moment(condition.since),
+        "noted_at": _moment(alert.noted_at) if alert.noted_at else None,
         "told_at": _moment(alert.told_at) if alert.told_at else None,
         "link": condition.link.split("\n")[0],
     }

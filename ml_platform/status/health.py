@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from ml_platform.alerts import Condition, Ledger, find_conditions
+from ml_platform.alerts import Condition, FailedRun, Ledger, find_conditions
 from ml_platform.alerts.freshness import Freshness, is_over, read_freshness
+from ml_platform.alerts.ledger import LedgerState
 from ml_platform.errors import LakeError, LakeUnavailable
 from ml_platform.monitoring.latest import Latest, latest_drift, latest_performance
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
@@ -45,8 +46,12 @@ class OpenAlert:
     """A condition that holds now."""
 
     condition: Condition
+    noted_at: datetime | None
+    """When the alerts sensor noted it; None where none has seen it yet."""
     told_at: datetime | None
-    """When it was noted to be told; None where no alerts sensor has seen it yet."""
+    """When the first channel took the message; None where none has."""
+    on_its_way: bool = False
+    """Whether a channel is still to take the message."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +135,28 @@ def _read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
 def open_alerts(lake: Lake, use_case: UseCase, now: datetime) -> tuple[OpenAlert, ...]:
     """Conditions that hold now, whether they have been told or not."""
     with lake.cursor() as cursor:
-        told = Ledger(lake, use_case).read(cursor).open
-    conditions = find_conditions(lake, use_case, now).conditions
-    return tuple(
-        OpenAlert(c, told[c.key].seen_at if c.key in told else None) for c in conditions if c.lasts
-    )
+        state = Ledger(lake, use_case).read(cursor)
+    # The lake knows nothing of runs: what the sensor has noted of them holds until it is over.
+    failed = [
+        entry.condition(use_case.name)
+        for entry in state.open.values()
+        if entry.kind == "failed_run"
+    ]
+    trains = [c.title for c in failed if c.title.partition(": ")[2].startswith("model")]
+    runs = [FailedRun("", title.partition(": ")[2], "", now, trains=True) for title in trains]
+    found = find_conditions(lake, use_case, now, runs).conditions
+    lasting = [c for c in found if c.lasts and c.kind != "failed_run"]
+    return tuple(_open_alert(c, state) for c in (*lasting, *failed))
+
+
+def _open_alert(condition: Condition, state: LedgerState) -> OpenAlert:
+    entry = state.open.get(condition.key)
+    if entry is None:
+        return OpenAlert(condition, None, None)
+    steps = state.deliveries.get(entry.message, ())
+    taken = [step.taken_at for step in steps if step.step == "sent"]
+    waits = any(step.step not in {"sent", "expired"} for step in steps)
+    return OpenAlert(condition, entry.seen_at, min(taken, default=None), waits)
 
 
 def undelivered(lake: Lake, use_case: UseCase) -> tuple[Undelivered, ...]:

@@ -10,6 +10,7 @@ from ml_platform.storage.tables import Table, evolve
 
 MOST_FILES_A_TABLE = 64
 """Every commit adds a small file to an append-only table; this many are made into one."""
+MOST_FILES_OF_LATEST = 16
 
 
 def append(
@@ -30,6 +31,45 @@ def insert(transaction: duckdb.DuckDBPyConnection, table: Table, query: str) -> 
     evolve(transaction, table, partitioned=False)
     transaction.execute(
         f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM ({query}) ORDER BY {order}"
+    )
+
+
+def insert_latest(
+    transaction: duckdb.DuckDBPyConnection, table: Table, query: str, latest: str
+) -> None:
+    """Add rows within a transaction, of which the latest of each `table.order` counts.
+
+    latest: column by which rows of one order are compared; of equal ones that which was added
+    last counts, as `latest_sql` reads it. Rows that count no more are left out once files are many.
+    """
+    evolve(transaction, table, partitioned=False)
+    names = ", ".join(quote(column) for column in table.columns)
+    files = transaction.execute(f"SELECT count(DISTINCT filename) FROM {table.sql}").fetchone()
+    if files and files[0] >= MOST_FILES_OF_LATEST:
+        added = f"SELECT {names}, {2**62} AS __at FROM ({query})"
+        stored = f"SELECT {names}, snapshot_id AS __at FROM {table.sql}"
+        transaction.execute(
+            f"CREATE OR REPLACE TEMP TABLE __latest AS SELECT {names} "
+            f"FROM ({stored} UNION ALL {added}) {_first(table, latest, '__at')}"
+        )
+        transaction.execute(f"DELETE FROM {table.sql}")
+        query = "FROM temp.__latest"
+    order = ", ".join(quote(column) for column in table.order)
+    transaction.execute(
+        f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM ({query}) ORDER BY {order}"
+    )
+
+
+def latest_sql(table: Table, latest: str, where: str) -> str:
+    """The rows that count of a table that `insert_latest` writes. where: predicate."""
+    return f"(SELECT * FROM {table.sql} WHERE {where} {_first(table, latest, 'snapshot_id')})"
+
+
+def _first(table: Table, latest: str, at: str) -> str:
+    key = ", ".join(quote(column) for column in table.order)
+    return (
+        f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {quote(latest)} DESC, {at} DESC)"
+        " = 1"
     )
 
 

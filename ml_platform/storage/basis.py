@@ -20,6 +20,7 @@ from ml_platform.spec.tables import BY_CHAMPION, reads_itself, reads_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage.calendars import require_calendar
+from ml_platform.storage.changes import Range, changed_since
 from ml_platform.storage.lake import METADATA, Commit, Lake
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 from ml_platform.storage.turns import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS
@@ -70,7 +71,7 @@ class Basis:
     def require(self, transaction: duckdb.DuckDBPyConnection) -> None:
         """Raise InputsChanged where what was read holds other rows than at the snapshot.
 
-        Costs a query for each table that has changed, over the changed rows alone.
+        Costs a query for each table that has changed, over the files with changed rows alone.
         """
         now = self.lake.snapshot(transaction)
         if now == self.snapshot or not self.reads:
@@ -97,6 +98,12 @@ class Basis:
         return frozenset(name for (name,) in rows)
 
     def _changed(self, transaction: duckdb.DuckDBPyConnection, read: Read, now: int) -> bool:
+        if read.within:
+            # Rows that are only written again, because their file is, have not changed.
+            wanted = Range(*read.within)
+            return changed_since(
+                transaction, self.schema, read.table, wanted, read.where, self.snapshot
+            )
         found = transaction.execute(
             f"""SELECT 1 FROM ducklake_table_changes('lake', {literal(self.schema)},
                 {literal(read.table)}, {self.snapshot + 1:d}, {now:d})

@@ -89,7 +89,12 @@ class Lake:
         """
         cursor = self._attached().cursor()
         try:
-            cursor.execute(f"SET TimeZone = {literal(timezone)}; SET enable_progress_bar = false")
+            # Frames say nothing of their size: an ASOF join would take them to be so small that it
+            # compared each row with each window.
+            cursor.execute(
+                f"SET TimeZone = {literal(timezone)}; SET enable_progress_bar = false; "
+                "SET asof_loop_join_threshold = 0"
+            )
             yield cursor
         except duckdb.Error as error:
             raise self.named(error) from _harmless(error, self.settings)

@@ -16,12 +16,16 @@ from ml_platform.storage.calendars import (
     require_starts,
     settle_calendar,
 )
+from ml_platform.storage.changes import note_emptied
 from ml_platform.storage.comparison import window_prints, windows_apart
 from ml_platform.storage.lake import Commit, Lake
-from ml_platform.storage.tables import WINDOW_START, Table, evolve, naive_utc
+from ml_platform.storage.months import crowded_months, month_of, take_out
+from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, Table, evolve, naive_utc
 
 EMPTY = (0, 0)
 """Print of a window without rows."""
+FEW_WINDOWS = 500
+"""So many can be part of a statement; parsing more would take longer than the rest of it."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,9 @@ def replace_together(
             basis.require(transaction)
         known = require_calendar(transaction, replacements[0].table.schema, calendar)
         evolved = [_evolved(transaction, each.table, calendar, known) for each in replacements]
-        outcomes = [_replace(transaction, each, name, bounds) for name, each in staged.items()]
+        outcomes = [
+            _replace(transaction, each, name, bounds, snapshot + 1) for name, each in staged.items()
+        ]
         # Snapshots are numbered one by one, and a commit that would not be the next one fails.
         wrote = any(evolved) or any(changed for _, changed in outcomes)
         wrote = alongside(transaction, snapshot + 1) or wrote
@@ -164,13 +170,12 @@ def _stage(
     # A time without an offset becomes an instant in the session's zone before it is compared.
     instant = f"timezone('UTC', CAST(q.{time} AS TIMESTAMPTZ))"
     window = f"CASE WHEN {instant} < {_moment(bounds[1])} THEN w.{WINDOW_START} END"
-    listed = ", ".join(literal(str(start)) for start in starts)
     cursor.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE {staged} AS
         SELECT {window} AS {WINDOW_START}, {columns}
         FROM ({replacement.query}) q
-        ASOF LEFT JOIN (SELECT unnest([{listed}]::TIMESTAMP[]) AS {WINDOW_START}) w
+        ASOF LEFT JOIN ({_moments(cursor, starts)}) w
         ON {instant} >= w.{WINDOW_START}
         """
     )
@@ -204,8 +209,12 @@ def _replace(
     replacement: Replacement,
     staged: str,
     bounds: tuple[datetime, datetime],
+    snapshot: int,
 ) -> tuple[dict[datetime, tuple[int, int]], set[datetime]]:
-    """Swap in the windows that differ; the prints of what is held now, and what was swapped."""
+    """Swap in the windows that differ; the prints of what is held now, and what was swapped.
+
+    snapshot: the one that the transaction makes.
+    """
     table = replacement.table
     within = f"{WINDOW_START} >= {_moment(bounds[0])} AND {WINDOW_START} < {_moment(bounds[1])}"
     before = window_prints(
@@ -217,22 +226,59 @@ def _replace(
         stored = f"{table.sql} WHERE {_among(doubted, before)} AND {replacement.scope}"
         computed = f"temp.{staged} WHERE {_among(doubted, after)}"
         changed -= doubted - windows_apart(transaction, table, stored, computed)
-    # Each statement on a table of the lake searches the catalog for files, the dearest part of
-    # replacing a small window, so a window that was empty before is not deleted from.
-    if gone := changed & before.keys():
-        transaction.execute(
-            f"DELETE FROM {table.sql} WHERE {_among(gone, before)} AND {replacement.scope}"
-        )
-    if come := changed & after.keys():
-        names = ", ".join(quote(c) for c in (WINDOW_START, *table.columns))
-        order = ", ".join(quote(c) for c in (WINDOW_START, *table.order))
-        transaction.execute(
-            f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM temp.{staged} "
-            f"WHERE {_among(come, after)} ORDER BY {order}"
-        )
+    if changed:
+        _swap(transaction, replacement, staged, _Swap(before, after, changed, snapshot))
     # Within the tolerance the stored rows stay, so theirs is the print that holds.
     kept = {start: before[start] for start in after.keys() - changed}
     return {**after, **kept}, changed
+
+
+@dataclass(frozen=True)
+class _Swap:
+    """Windows that are to hold other rows: their prints before and after, and which they are."""
+
+    before: Mapping[datetime, tuple[int, int]]
+    after: Mapping[datetime, tuple[int, int]]
+    changed: Set[datetime]
+    snapshot: int
+
+    @property
+    def gone(self) -> Set[datetime]:
+        return self.changed & self.before.keys()
+
+    @property
+    def come(self) -> Set[datetime]:
+        return self.changed & self.after.keys()
+
+
+def _swap(
+    transaction: duckdb.DuckDBPyConnection, replacement: Replacement, staged: str, swap: _Swap
+) -> None:
+    table, gone = replacement.table, swap.gone
+    names = ", ".join(quote(c) for c in (WINDOW_START, *table.columns))
+    months = crowded_months(transaction, table, swap.changed)
+    rows = []
+    if months:
+        going = f"{_among(gone, swap.before)} AND {replacement.scope}" if gone else "false"
+        rows.append(take_out(transaction, table, months, going))
+    # Each statement on a table of the lake searches the catalog for files, the dearest part of
+    # replacing a small window, so a window that was empty before is not deleted from.
+    if left := {start for start in gone if month_of(start) not in months}:
+        present = [start for start in swap.before if month_of(start) not in months]
+        transaction.execute(
+            f"DELETE FROM {table.sql} WHERE {_among(left, present)} AND {replacement.scope}"
+        )
+    if swap.come:
+        come = _among(swap.come, swap.after)
+        rows.append(f"SELECT {names}, {swap.snapshot:d} FROM temp.{staged} WHERE {come}")
+    if rows:
+        order = ", ".join(quote(c) for c in (WINDOW_START, *table.order))
+        transaction.execute(
+            f"INSERT INTO {table.sql} ({names}, {SNAPSHOT}) "
+            f"FROM ({' UNION ALL '.join(rows)}) ORDER BY {order}"
+        )
+    if emptied := gone - swap.come:
+        note_emptied(transaction, table, emptied, swap.snapshot)
 
 
 def _version(held: tuple[int, int]) -> str:
@@ -247,6 +293,20 @@ def _among(starts: Set[datetime], present: Collection[datetime]) -> str:
     if all(start in starts for start in present if first <= start <= last):
         return where
     return f"{where} AND {WINDOW_START} IN ({', '.join(_moment(start) for start in starts)})"
+
+
+def _moments(cursor: duckdb.DuckDBPyConnection, starts: Collection[datetime]) -> str:
+    """SELECT of moments as `window_start`."""
+    if len(starts) <= FEW_WINDOWS:
+        # DuckDB imports pandas, over a second, for the first parameter of a process.
+        listed = ", ".join(literal(str(start)) for start in starts)
+        return f"SELECT unnest([{listed}]::TIMESTAMP[]) AS {WINDOW_START}"
+    cursor.execute(
+        f"CREATE OR REPLACE TEMP TABLE __windows AS "
+        f"SELECT unnest(?::TIMESTAMP[]) AS {WINDOW_START}",
+        [list(starts)],
+    )
+    return "FROM temp.__windows"
 
 
 def _moment(naive: datetime) -> str:

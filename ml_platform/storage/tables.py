@@ -11,6 +11,13 @@ from ml_platform.spec.queries import literal, quote
 from ml_platform.storage.lake import Commit, Lake
 
 WINDOW_START = "window_start"
+SNAPSHOT = "_snapshot"
+"""Column of tables with windows: the snapshot since which a row's window holds what it holds.
+
+Rows are written again where a file is, so DuckLake's own `snapshot_id` of a row may be later.
+"""
+LAYOUT = f"year({WINDOW_START}), month({WINDOW_START})"
+"""Windows of one month share files, however fine they are."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class Table:
     schema: str
     name: str
     columns: Mapping[str, str]
-    """Names and DuckDB types, without `window_start`."""
+    """Names and DuckDB types, without `window_start` and `_snapshot`, which storage adds."""
     order: tuple[str, ...]
     """Columns by which the rows of a window are sorted; together they name a row."""
     stamps: tuple[str, ...] = ()
@@ -62,16 +69,19 @@ def evolve(transaction: duckdb.DuckDBPyConnection, table: Table, partitioned: bo
         columns = ", ".join(f"{quote(name)} {kind}" for name, kind in missing.items())
         transaction.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{quote(table.schema)}")
         transaction.execute(f"CREATE TABLE {table.sql} ({columns})")
-        if partitioned:
-            transaction.execute(f"ALTER TABLE {table.sql} SET PARTITIONED BY ({WINDOW_START})")
     else:
         for name, kind in missing.items():
             transaction.execute(f"ALTER TABLE {table.sql} ADD COLUMN {quote(name)} {kind}")
+    if SNAPSHOT in missing:
+        # Also of a table whose windows have a file each, as older versions wrote them.
+        transaction.execute(f"ALTER TABLE {table.sql} SET PARTITIONED BY ({LAYOUT})")
     return bool(missing)
 
 
 def _wanted(table: Table, partitioned: bool) -> dict[str, str]:
-    return {**({WINDOW_START: "TIMESTAMP"} if partitioned else {}), **table.columns}
+    if not partitioned:
+        return dict(table.columns)
+    return {WINDOW_START: "TIMESTAMP", **table.columns, SNAPSHOT: "BIGINT"}
 
 
 def _missing(cursor: duckdb.DuckDBPyConnection, table: Table, partitioned: bool) -> dict[str, str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ml_platform.errors import FeatureError
 from ml_platform.metrics import measure
-from ml_platform.registry import ModelVersion, predict
+from ml_platform.registry import NOT_JUDGED, ModelVersion, predict
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.training.resampling import everything, gain, resamples, statistic
@@ -48,6 +48,11 @@ class Verdict:
         default_factory=lambda: np.empty(0), compare=False, repr=False
     )
     """Improvement of each resample, shape (resamples,); empty where nothing was compared."""
+
+    @property
+    def is_unjudged(self) -> bool:
+        """Whether there was nothing to judge by: that is neither better nor worse."""
+        return self.decision == "refused" and self.reason.startswith(NOT_JUDGED)
 
 
 def judged_stretch(challenger: ModelVersion, champion: ModelVersion | None) -> Window | None:
@@ -86,14 +91,16 @@ def judge(
     if champion is not None:
         figures["champion_version"] = float(champion.version)
     if len(rows) < use_case.model.min_rows:
-        return Verdict("refused", _too_few(use_case, challenger, champion, rows), figures)
+        reason = NOT_JUDGED + _too_few(use_case, challenger, champion, rows)
+        return Verdict("refused", reason, figures)
     metric = use_case.model.metric
     ours = predict(use_case, challenger, rows)
     measured = measure(use_case.label.task, rows["label"], ours)
     figures |= {f"challenger_{name}": value for name, value in measured.items()}
     if metric not in measured:
         reason = f"{metric} is not defined on {len(rows)} rows whose labels are all the same"
-        return Verdict("refused", f"{reason}; take a longer model.holdout", figures)
+        reason = f"{NOT_JUDGED}{reason}; take a longer model.holdout"
+        return Verdict("refused", reason, figures)
     if champion is None:
         return Verdict("promoted", f"first model, {metric} {measured[metric]:.4f}", figures)
     try:

@@ -3,48 +3,24 @@
 import json
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
+from functools import lru_cache
+
+import duckdb
 
 from ml_platform.spec.checks import IN_EXAMPLES
 from ml_platform.spec.queries import quote
 from ml_platform.spec.scaffold.files import ending_of
 from ml_platform.spec.scaffold.guessing import Guess
+from ml_platform.spec.scaffold.paces import PACES, Pace, recent_windows
 from ml_platform.spec.scaffold.profile import Profile
-from ml_platform.spec.windows import Cadence, Calendar
+from ml_platform.spec.windows import Calendar
 
 WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off"})
-RESERVED_WORDS = frozenset(
-    {
-        "all", "and", "as", "asc", "case", "desc", "end", "from", "group", "in", "is", "not",
-        "null", "on", "or", "order", "select", "table", "then", "to", "user", "using", "when",
-        "where", "with",
-    }
-)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Pace:
-    """Lengths of time that suit a cadence: its unit, and how much of it is a lot."""
-
-    unit: str
-    interval: str
-    hours: int
-    recent: int
-    """Windows that the label's history looks back."""
-    longest: int
-    """Windows of training at most."""
-    watched: int
-    """Windows that a drift report trails."""
-    cooldown: int
-    schedule: str
-
-
-PACES = {
-    Cadence.hourly: Pace("h", "1 hour", 1, 24, 24 * 28, 24, 12, "0 3 * * *"),
-    Cadence.daily: Pace("d", "1 day", 24, 28, 365, 28, 14, "0 5 1 * *"),
-    Cadence.weekly: Pace("w", "7 days", 168, 8, 156, 8, 4, "0 5 1 * *"),
-    Cadence.monthly: Pace("mo", "1 month", 744, 6, 60, 6, 3, "0 5 1 1,4,7,10 *"),
-}
+SEASONS = timedelta(days=400)
+"""From so long a history on the month says something of the season."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +45,7 @@ class Sizes:
         return cls(
             window=window,
             holdout=holdout,
-            recent=max(1, min(pace.recent, rhythm.windows // 4)),
+            recent=recent_windows(rhythm.cadence, rhythm.windows),
             watched=max(1, min(pace.watched, rhythm.windows // 4)),
             min_rows=max(2, min(50, judged // 2)),
         )
@@ -113,9 +89,28 @@ class Draft:
         """The group as a select item."""
         if self.group_is_column:
             return identifier(self.guess.group)
-        part = self.guess.group.removesuffix("_of_event")
+        return self._calendar_item(self.guess.group.removesuffix("_of_event"))
+
+    @property
+    def calendar_items(self) -> list[str]:
+        """Parts of the calendar that the model is given, of those that differ between rows."""
+        time = f"{quote(self.guess.event_time)}::TIMESTAMPTZ::TIMESTAMP"
+        long_enough = self.guess.last - self.guess.first >= SEASONS
+        wanted = {
+            "hour": self.profile.has_hours(self.guess.event_time),
+            "weekday": self.profile.distinct(f"isodow({time})") > 1,
+            "month": long_enough,
+        }
+        grouped = self.guess.group.removesuffix("_of_event")
+        return [
+            self._calendar_item(part)
+            for part, differs in wanted.items()
+            if differs or (part == grouped and not self.group_is_column)
+        ]
+
+    def _calendar_item(self, part: str) -> str:
         function = {"hour": "hour", "weekday": "isodow", "month": "month"}[part]
-        return f"{function}({identifier(self.guess.event_time)}) AS {self.guess.group}"
+        return f"{function}({identifier(self.guess.event_time)}) AS {part}_of_event"
 
     @property
     def label(self) -> str:
@@ -156,8 +151,9 @@ class Draft:
     @property
     def request(self) -> list[str]:
         """Select items of what the model is given of the row itself."""
-        items = [] if self.group_is_column else [self.group_sql]
+        items = self.calendar_items
         taken = {*self.entity, *IN_EXAMPLES, self.guess.group}
+        taken |= {item.rpartition(" ")[2] for item in items}
         for name in self.guess.columns:
             plain = slug(name)
             if name in {*self.entity, *IN_EXAMPLES}:
@@ -172,7 +168,17 @@ class Draft:
 def slug(name: str) -> str:
     """A name that needs no quotes."""
     text = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
-    return text if text and not text[0].isdigit() and text not in RESERVED_WORDS else f"c_{text}"
+    return text if text and not text[0].isdigit() and text not in _keywords() else f"c_{text}"
+
+
+@lru_cache
+def _keywords() -> frozenset[str]:
+    """Words that DuckDB takes for a part of the language where a column is meant."""
+    found = duckdb.sql(
+        "SELECT keyword_name FROM duckdb_keywords() "
+        "WHERE keyword_category IN ('reserved', 'type_function')"
+    ).fetchall()
+    return frozenset(name for (name,) in found)
 
 
 def identifier(name: str) -> str:

@@ -8,9 +8,10 @@ from typing import Literal
 from ml_platform.spec.declared import Task
 from ml_platform.spec.queries import quote
 from ml_platform.spec.scaffold.csv_table import TRIED
-from ml_platform.spec.scaffold.inputs import choose_group, choose_inputs
-from ml_platform.spec.scaffold.keys import LABEL_NAMES, guess_key
+from ml_platform.spec.scaffold.inputs import choose_group, choose_inputs, group_options
+from ml_platform.spec.scaffold.keys import LABEL_NAMES, guess_key, key_options
 from ml_platform.spec.scaffold.profile import Profile
+from ml_platform.spec.scaffold.rhythm import Rhythm, Span, find_span, guess_rhythm
 from ml_platform.spec.values import unknown
 from ml_platform.spec.windows import Cadence
 
@@ -18,8 +19,8 @@ TIME_NAMES = ("event_time", "timestamp", "datetime", "time", "date", "ts", "when
 POSITIVES = ("true", "yes", "y", "1", "1.0", "positive", "fraud", "late", "churned", "bad", "fail")
 MOST_CLASSES = 20
 MOST_NUMBERED_CLASSES = 10
-ROWS_A_WINDOW = 50
-FEWEST_WINDOWS = 12
+WEAK_NAMES = frozenset({"y", "class", "default", "price", "count", "cnt", "value"})
+"""Names of labels that are none as a part of a longer name, such as passenger_count."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,8 @@ class Overrides:
     task: Task | None = None
     cadence: Literal["hourly", "daily", "weekly", "monthly"] | None = None
     timezone: str = "UTC"
-
-
-@dataclass(frozen=True)
-class Rhythm:
-    """How densely rows lie in the windows of a cadence."""
-
-    cadence: Cadence
-    windows: int
-    """From the first to the last row, empty ones included."""
-    rows: int
-    """Of the median window that has any."""
+    inputs: tuple[str, ...] = ()
+    """Columns that are known at the event, however much they say of the label."""
 
 
 @dataclass(frozen=True)
@@ -61,33 +53,52 @@ class Guess:
     """What the model is given."""
     left_out: dict[str, str]
     """Columns that it is not given, and why."""
+    strengths: dict[str, float]
+    """How much each column alone says of the label, from 0 to 1, the strongest first."""
+    doubted: dict[str, str]
+    """Columns that it is given because the person said so, and what speaks against them."""
     rhythm: Rhythm
-    first: datetime
-    last: datetime
+    span: Span
     reasons: dict[str, str]
+
+    @property
+    def first(self) -> datetime:
+        """Moment of the first row, strays left out."""
+        return self.span.first
+
+    @property
+    def last(self) -> datetime:
+        """Moment of the last row, strays left out."""
+        return self.span.last
 
 
 def guess(profile: Profile, said: Overrides) -> Guess:
     """Look at a file and guess what nobody said; SpecError where there is nothing to go by."""
-    named = {"--event-time": [said.event_time], "--label": [said.label], "--key": said.key}
+    named = {
+        "--event-time": [said.event_time],
+        "--label": [said.label],
+        "--key": said.key,
+        "--input": said.inputs,
+    }
     for option, names in named.items():
         for name in names:
             if name is not None and name not in profile.columns:
                 raise profile.refusal(option, unknown("column", name, profile.columns))
     reasons: dict[str, str] = {}
     event_time, reasons["event_time"] = guess_event_time(profile, said.event_time)
+    # All rows are read once more, for the few columns that no sample tells enough of.
+    options = key_options(profile, event_time, said.label)
+    groups = group_options(profile, event_time, (*said.key, *options))
+    profile.look_at_all(dict.fromkeys((event_time, *said.key, *options, *groups)))
     key, reasons["key"] = guess_key(profile, said.key, event_time, said.label)
     label, reasons["label"] = guess_label(profile, said.label, event_time, key)
     task, classes, reasons["task"] = guess_task(profile, said.task, label)
+    span = find_span(profile, event_time)
     rhythm, reasons["cadence"] = guess_rhythm(
-        profile, Cadence(said.cadence) if said.cadence else None, event_time
+        profile, Cadence(said.cadence) if said.cadence else None, event_time, span
     )
-    columns, unfit = choose_inputs(profile, event_time, label, key, task)
-    left_out = {**unfit, **profile.left_out}
-    group, reasons["group"] = choose_group(
-        profile, event_time, key, columns, left_out, rhythm.cadence
-    )
-    first, last = profile.span(event_time)
+    inputs = choose_inputs(profile, event_time, label, key, task, said.inputs)
+    group, reasons["group"] = choose_group(profile, event_time, key, groups, inputs, rhythm)
     reasons = {what: " ".join(why.split()) for what, why in reasons.items()}
     return Guess(
         event_time,
@@ -96,11 +107,12 @@ def guess(profile: Profile, said: Overrides) -> Guess:
         classes,
         key,
         group,
-        columns,
-        left_out,
+        inputs.columns,
+        {**inputs.left_out, **profile.left_out},
+        inputs.strengths,
+        inputs.doubted,
         rhythm,
-        first,
-        last,
+        span,
         reasons,
     )
 
@@ -190,44 +202,9 @@ def guess_task(
     return task, tuple(classes if task == "multiclass" else ()), has_values
 
 
-def guess_rhythm(profile: Profile, said: Cadence | None, event_time: str) -> tuple[Rhythm, str]:
-    """The shortest windows that hold enough rows, of which there are enough."""
-    rhythms = {cadence: _rhythm(profile, cadence, event_time) for cadence in Cadence}
-    if said is not None:
-        return rhythms[said], "you said so"
-    unit = "hours"
-    if not profile.has_hours(event_time):
-        del rhythms[Cadence.hourly]
-        unit = "days"
-    long_enough = [r for r in rhythms.values() if r.windows >= FEWEST_WINDOWS]
-    if not long_enough:
-        first, last = profile.span(event_time)
-        problem = f"from {first} to {last} there are less than {FEWEST_WINDOWS} {unit}"
-        raise profile.refusal("--cadence", f"{problem}; more history is needed to learn from")
-    dense = [rhythm for rhythm in long_enough if rhythm.rows >= ROWS_A_WINDOW]
-    if dense:
-        best = dense[0]
-        why = f"the shortest windows with {ROWS_A_WINDOW} rows or more"
-    else:
-        best = long_enough[-1]
-        why = f"no windows have {ROWS_A_WINDOW} rows, these are the longest of which there are"
-        why += f" {FEWEST_WINDOWS}"
-    return best, f"{why}: {best.windows} windows with a median of {best.rows} rows"
-
-
-def _rhythm(profile: Profile, cadence: Cadence, event_time: str) -> Rhythm:
-    units = {"hourly": "hour", "daily": "day", "weekly": "week", "monthly": "month"}
-    unit, column = units[cadence], quote(event_time)
-    windows, rows = profile.row(
-        f"""SELECT date_diff('{unit}', min(start), max(start)) + 1, median(rows)::BIGINT FROM (
-            SELECT date_trunc('{unit}', {column}) AS start, count(*) AS rows FROM file
-            WHERE {column} IS NOT NULL GROUP BY 1)"""
-    )
-    return Rhythm(cadence, windows, rows)
-
-
 def _rank(name: str, names: tuple[str, ...]) -> int:
     words = name.lower()
     parts = set(re.split(r"[^a-z0-9]+|_", words))
     exact = [i for i, known in enumerate(names) if words == known]
-    return min(exact or [i for i, known in enumerate(names) if known in parts] or [len(names)])
+    part = [i for i, known in enumerate(names) if known in parts and known not in WEAK_NAMES]
+    return min(exact or part or [len(names)])

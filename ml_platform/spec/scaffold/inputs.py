@@ -1,65 +1,163 @@
 """Which columns of a plain table a model is given, and by what the label's history is kept."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ml_platform.spec.checks import IN_SOURCES
 from ml_platform.spec.declared import Task
 from ml_platform.spec.queries import quote
+from ml_platform.spec.scaffold.paces import PACES, UNITS, recent_windows
 from ml_platform.spec.scaffold.profile import Column, Profile
+from ml_platform.spec.scaffold.rhythm import Rhythm
+from ml_platform.spec.scaffold.strength import NEARLY, measure_strengths
 from ml_platform.spec.windows import Cadence
 
 MOST_NAMES = 200
+MOST_GROUPS = 12
+FEWEST_THAT_COME_BACK = 0.5
+"""Share of the rows whose group has a history, from which on it is kept by a column."""
+ABOUT_AS_OFTEN = 0.8
 TOO_MANY = "names too many different things to learn each"
+SINGLE_TEXTS = "nearly every row has another text"
+CALENDAR_PART = {
+    Cadence.hourly: "hour", Cadence.daily: "weekday", Cadence.weekly: "weekday",
+    Cadence.monthly: "month",
+}  # fmt: skip
 UNNAMEABLE = IN_SOURCES | {"known_at"}
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """The columns that a model is given, and those that it is not."""
+
+    columns: tuple[str, ...]
+    left_out: dict[str, str]
+    """Why, by name."""
+    strengths: dict[str, float]
+    """How much each one alone says of the label, from 0 to 1, the strongest first."""
+    doubted: dict[str, str]
+    """Columns that the person named, and what speaks against them."""
+
+
 def choose_inputs(
-    profile: Profile, event_time: str, label: str, key: tuple[str, ...], task: Task
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The columns that a model is given, and why it is not given the others."""
+    profile: Profile,
+    event_time: str,
+    label: str,
+    key: tuple[str, ...],
+    task: Task,
+    said: tuple[str, ...],
+) -> Inputs:
+    """What a model is given: what is known at the event, as far as the values tell.
+
+    A column that nearly determines the label is hardly known before it. said: columns that are
+    given all the same where nothing but that speaks against them.
+    """
     left_out = {}
     for column in profile.columns.values():
         if column.name in {event_time, label}:
             continue
-        if reason := _unfit(profile, column, event_time, label, task):
+        if reason := _unfit(profile, column, event_time, key):
             left_out[column.name] = reason
-        elif key == (column.name,):
-            left_out[column.name] = "names a single row"
     kept = [n for n in profile.columns if n not in {event_time, label, *left_out}]
-    return tuple(kept), left_out
+    strengths = measure_strengths(profile, label, task, kept)
+    doubted = {
+        name: _doubt(profile, profile.columns[name], event_time, label, task, strengths[name])
+        for name in kept
+    }
+    doubted = {name: doubt for name, doubt in doubted.items() if doubt}
+    refused = {name: doubt for name, doubt in doubted.items() if name not in said}
+    return Inputs(
+        tuple(name for name in kept if name not in refused),
+        {**left_out, **refused},
+        strengths,
+        {name: doubt for name, doubt in doubted.items() if name in said},
+    )
+
+
+def group_options(profile: Profile, event_time: str, key: Iterable[str]) -> list[str]:
+    """Columns by whose values a history may be kept, those with the most values first."""
+    options = [
+        column
+        for column in profile.columns.values()
+        if not column.nulls
+        and not column.is_time
+        and column.is_plain
+        and column.name not in {event_time, *UNNAMEABLE}
+        and (column.kind == "VARCHAR" or column.name in key or is_id(column.name))
+        and 1 < column.distinct <= profile.seen / 2
+    ]
+    options.sort(key=lambda column: -column.distinct)
+    return [column.name for column in options[:MOST_GROUPS]]
 
 
 def choose_group(
     profile: Profile,
     event_time: str,
     key: tuple[str, ...],
-    columns: tuple[str, ...],
-    left_out: Mapping[str, str],
-    cadence: Cadence,
+    groups: Iterable[str],
+    inputs: Inputs,
+    rhythm: Rhythm,
 ) -> tuple[str, str]:
-    """What the history of the label is kept by: a column, or a part of the calendar."""
-    options = [
-        profile.columns[name]
-        for name in (*columns, *(name for name, why in left_out.items() if why == TOO_MANY))
-        if not profile.columns[name].nulls
-        and not profile.columns[name].is_time
+    """What the history of the label is kept by: a column, or a part of the calendar.
+
+    A column is taken whose values come back: a history of what never does is always empty.
+    groups: columns that it may be, as `group_options` finds them.
+    """
+    unfit = {n for n, why in inputs.left_out.items() if why not in {TOO_MANY, SINGLE_TEXTS}}
+    recent = recent_windows(rhythm.cadence, rhythm.windows)
+    shares = {
+        name: _share_that_comes_back(profile, name, event_time, rhythm, recent)
+        for name in groups
+        if name not in unfit
         and (profile.columns[name].kind == "VARCHAR" or name in key or is_id(name))
-        and 1 < profile.columns[name].distinct <= profile.rows / 5
-    ]
-    if options:
-        best = max(options, key=lambda c: (c.name in key, is_id(c.name), c.distinct))
-        return best.name, f"{best.distinct} different ones come again and again"
-    parts = {
-        Cadence.hourly: "hour", Cadence.daily: "weekday", Cadence.weekly: "weekday",
-        Cadence.monthly: "month",
-    }  # fmt: skip
+    }
+    often = {n: share for n, share in shares.items() if share >= FEWEST_THAT_COME_BACK}
+    if often:
+        enough = ABOUT_AS_OFTEN * max(often.values())
+        best = max(
+            (profile.columns[name] for name, share in often.items() if share >= enough),
+            key=lambda c: (c.name in key, is_id(c.name), c.distinct),
+        )
+        back = (
+            f"{often[best.name]:.0%} of the rows have one that came in the {recent} windows before"
+        )
+        return best.name, back
     hours = profile.distinct(f"hour({quote(event_time)})")
-    part = "hour" if hours > 1 else parts[cadence]
-    return f"{part}_of_event", f"no column repeats, so the {part} of {event_time} does"
+    part = "hour" if hours > 1 else CALENDAR_PART[rhythm.cadence]
+    return f"{part}_of_event", f"no column's values come back, so the {part} of {event_time} does"
 
 
-def _unfit(profile: Profile, column: Column, event_time: str, label: str, task: Task) -> str | None:
+def _share_that_comes_back(
+    profile: Profile, name: str, time: str, rhythm: Rhythm, recent: int
+) -> float:
+    """Share of the rows whose value was there in one of so many windows before theirs."""
+    window = f"date_trunc('{UNITS[rhythm.cadence]}', {quote(time)}::TIMESTAMPTZ::TIMESTAMP)"
+    reach = f"INTERVAL {(recent + 1) * PACES[rhythm.cadence].hours} HOURS"
+    (share,) = profile.numbers(
+        f"""SELECT sum(n) FILTER (start - before <= {reach}) / sum(n)
+        FROM (SELECT start, n, lag(start) OVER (PARTITION BY it ORDER BY start) AS before
+            FROM (SELECT {quote(name)} AS it, {window} AS start, count(*) AS n FROM whole
+                WHERE {quote(time)} IS NOT NULL GROUP BY ALL))"""
+    )
+    return share
+
+
+def _doubt(
+    profile: Profile, column: Column, event_time: str, label: str, task: Task, strength: float
+) -> str:
+    """Why a column was hardly known at the event; empty where nothing says so."""
+    if column.is_time and profile.is_mostly(f"{quote(column.name)} > {quote(event_time)}"):
+        return "lies after the event, so it was not known yet"
+    if profile.tells(column, label, task):
+        return f"tells {label} exactly, so it was hardly known before"
+    if strength >= NEARLY:
+        nearly = f"alone it nearly determines {label} ({strength:.2f} of 1)"
+        return f"{nearly}, so it was hardly known before"
+    return ""
+
+
+def _unfit(profile: Profile, column: Column, event_time: str, key: tuple[str, ...]) -> str | None:
     reason = None
     if not column.is_plain:
         reason = f"a {column.kind} is nothing that a model can be given"
@@ -67,16 +165,14 @@ def _unfit(profile: Profile, column: Column, event_time: str, label: str, task: 
         reason = "always the same"
     elif column.name in UNNAMEABLE:
         reason = "the platform has a column of that name"
-    elif column.kind == "VARCHAR" and column.distinct > profile.rows / 2:
-        reason = "nearly every row has another text"
+    elif column.kind == "VARCHAR" and column.distinct > profile.seen / 2:
+        reason = SINGLE_TEXTS
     elif profile.numbers_the_rows(column):
         reason = "numbers the rows"
     elif column.kind == "VARCHAR" and is_id(column.name) and column.distinct > MOST_NAMES:
         reason = TOO_MANY
-    elif column.is_time and profile.is_mostly(f"{quote(column.name)} > {quote(event_time)}"):
-        reason = "lies after the event, so it was not known yet"
-    elif profile.tells(column, label, task):
-        reason = f"tells {label} exactly, so it was hardly known before"
+    elif key == (column.name,):
+        reason = "names a single row"
     return reason
 
 

@@ -8,12 +8,32 @@ from ml_platform.spec.scaffold.profile import Profile
 
 LABEL_NAMES = (
     "label", "target", "y", "outcome", "class", "churned", "churn", "fraud", "default", "survived",
-    "is_late", "late", "sales", "demand", "price", "count", "cnt", "value",
+    "is_late", "late", "duration", "delay", "sales", "demand", "price", "counts", "hourly_counts",
+    "count", "cnt", "value",
 )  # fmt: skip
 LONGEST_KEY = 4
 FEWEST_TOLD_APART = 0.9
 """Share of the rows that a key has to tell apart; the others will be quarantined."""
 ABOUT_AS_GOOD = 0.999
+
+
+MOST_OPTIONS = 12
+
+
+def key_options(profile: Profile, event_time: str, label: str | None) -> list[str]:
+    """Columns that may be part of a key, the likeliest first."""
+    options = [
+        column.name
+        for column in profile.columns.values()
+        if column.name not in {event_time, label, *IN_EXAMPLES}
+        and not column.nulls
+        and column.is_plain
+        and not column.is_time
+        and not (column.is_number and not column.is_whole)
+        and column.name.lower() not in LABEL_NAMES
+    ]
+    options.sort(key=lambda name: (not is_id(name), -profile.columns[name].distinct))
+    return options[:MOST_OPTIONS]
 
 
 def guess_key(
@@ -26,17 +46,7 @@ def guess_key(
             same = f"only {told_apart:,} of {profile.rows:,} rows differ in it"
             raise profile.refusal("--key", f"{', '.join(said)}: {same}; name more columns")
         return said, f"you said so{_repeated(profile, told_apart)}"
-    options = [
-        column.name
-        for column in profile.columns.values()
-        if column.name not in {event_time, label, *IN_EXAMPLES}
-        and not column.nulls
-        and column.is_plain
-        and not column.is_time
-        and not (column.is_number and not column.is_whole)
-        and column.name.lower() not in LABEL_NAMES
-    ]
-    options.sort(key=lambda name: (not is_id(name), -profile.columns[name].distinct))
+    options = key_options(profile, event_time, label)
     for name in options:
         if is_id(name) and profile.is_unique((name,)):
             return (name,), "every row has another one"

@@ -1,6 +1,7 @@
 """Texts of a new use case's files."""
 
 import json
+from collections.abc import Mapping
 
 from ml_platform.spec.declared import Metric, Task
 from ml_platform.spec.queries import literal
@@ -21,8 +22,18 @@ def spec_text(draft: Draft) -> str:
     files = scalar(draft.files)
     written = _written(draft)
     cadence = guess.rhythm.cadence
-    left_out = "".join(f"#   {one_line(name)}: {why}\n" for name, why in guess.left_out.items())
-    left_out = f"# Not given to the model:\n{left_out}" if left_out else ""
+    start = f"{draft.start:%Y-%m-%d}"
+    left_out = _listed("Not given to the model:", guess.left_out)
+    if any(name not in draft.profile.left_out for name in guess.left_out):
+        left_out += "# `ml-platform new --input COLUMN` gives it one that is known all the same.\n"
+    doubted = _listed("WARNING, given because you said so:", guess.doubted)
+    strengths = ", ".join(
+        f"{one_line(name)} {share:.2f}"
+        for name, share in guess.strengths.items()
+        if name in guess.columns
+    )
+    strengths = f"# How much each alone says of {draft.label}, from 0 to 1:\n#   {strengths}\n"
+    strengths = strengths if guess.columns else ""
     request = "".join(f"    - {scalar(item)}\n" for item in draft.request)
     return f"""\
 # Guessed by `ml-platform new` from the {draft.profile.rows:,} rows of {draft.profile.said.name}.
@@ -31,7 +42,7 @@ description: {scalar(f"What will {draft.label} be?")}
 owners: []  # who answers for it: an e-mail address, or team:name
 
 # {cadence.capitalize()}: {reasons["cadence"]}.
-partitions: {{cadence: {cadence}, start: {draft.start:%Y-%m-%d}, timezone: {draft.timezone}}}
+{_strays(draft)}partitions: {{cadence: {cadence}, start: {start}, timezone: {draft.timezone}}}
 
 # What lands is read by two sources: what is known when a row happens, and what only time tells.
 sources:
@@ -59,7 +70,7 @@ features:
 
 # ASSUMED: all these are known at {one_line(guess.event_time)}. A column that is filled in later
 # tells the model what it could not know: take it out.
-{left_out}\
+{left_out}{doubted}{strengths}\
 examples:
   source: records
   entity: [{entity}]
@@ -211,6 +222,23 @@ columns land in `records/`, in the landing folder of the use case.
 """
 
 
+def _listed(heading: str, reasons: Mapping[str, str]) -> str:
+    """A comment with a line for each column, or nothing."""
+    lines = "".join(f"#   {one_line(name)}: {why}\n" for name, why in reasons.items())
+    return f"# {heading}\n{lines}" if lines else ""
+
+
+def _strays(draft: Draft) -> str:
+    """Comments on rows that lie far away from all others."""
+    (early, earliest), (late, latest) = draft.guess.span.early, draft.guess.span.late
+    text = ""
+    if early:
+        text += f"# {early} rows lie far before it, the first on {earliest}: quarantined.\n"
+    if late:
+        text += f"# {late} rows lie far after the others, the last on {latest}.\n"
+    return text
+
+
 def _written(draft: Draft) -> str:
     """How CSV files are written, as lines of a source; none where it is the usual way."""
     found = draft.profile.csv
@@ -235,7 +263,7 @@ def _columns(draft: Draft, names: tuple[str, ...]) -> str:
         kind = draft.profile.columns[name].kind
         if name == draft.guess.event_time:
             kind = "TIMESTAMPTZ"
-        note = draft.profile.csv.notes.get(name) if draft.profile.csv else None
+        note = draft.profile.notes.get(name)
         comment = f"  # {one_line(note)}" if note else ""
         lines.append(f"      {scalar(name)}: {scalar(kind)}{comment}\n")
     return "".join(lines)

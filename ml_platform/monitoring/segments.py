@@ -1,0 +1,271 @@
+"""Drift and performance of single segments: rows with one value of a declared column.
+
+A segment that dies is a small share of all rows, so the report of them all hardly moves. Each
+segment that is large enough is held against the same segment of the reference sample, over the rows
+that trail up to a window, and its predictions are measured by the labels known by the window's end.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from ml_platform.errors import TableNotFound
+from ml_platform.features import assemble, inside_sql, windows_sql
+from ml_platform.metrics import measure
+from ml_platform.monitoring.columns import Readings, monitored_columns
+from ml_platform.monitoring.readings import readings_of
+from ml_platform.monitoring.scores import (
+    ColumnDrift,
+    Trail,
+    is_failure,
+    measure_drift,
+    trail,
+)
+from ml_platform.registry import ModelVersion
+from ml_platform.spec.queries import quote
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake, Table
+from ml_platform.storage.tables import WINDOW_START
+
+MOST_SEGMENTS = 200
+"""Of a column; the largest of the reference sample are reported."""
+NO_VALUE = "(none)"
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What one window says of one segment."""
+
+    segment_column: str
+    segment: str
+    rows: int
+    """Examples in the window's trail."""
+    reference_rows: int
+    judged: int
+    """Columns that could be judged."""
+    drifted: tuple[str, ...]
+    """Columns that drifted, with their shares of nulls where it is these."""
+    metric: str
+    value: float | None
+    """The model's metric on the segment's labelled rows; None where they are too few."""
+    labelled: int
+    status: str
+    """`judged`, `gone` where no row came any more, or why it is not judged."""
+    failed: bool | None
+    """Whether it drifted, is gone or breaks its bounds; None where it is not judged."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.segment_column}={self.segment}"
+
+    def __str__(self) -> str:
+        if self.status == "gone":
+            return f"{self.name}: no rows any more"
+        said = [f"{', '.join(self.drifted)} drifted"] if self.drifted else []
+        if self.value is not None:
+            said.append(f"{self.metric} {self.value:.4f} on {self.labelled} labelled rows")
+        return f"{self.name}: {'; '.join(said) or self.status}"
+
+
+def segments_table(use_case: UseCase) -> Table:
+    """Where segments are reported, beside `drift_report`: a row for each segment of each window."""
+    return Table(
+        schema=use_case.name,
+        name="segment_report",
+        columns={
+            "window_at": "TIMESTAMPTZ",
+            "segment_column": "VARCHAR",
+            "segment": "VARCHAR",
+            "rows": "BIGINT",
+            "reference_rows": "BIGINT",
+            "judged": "BIGINT",
+            "drifted": "VARCHAR[]",
+            "metric": "VARCHAR",
+            "value": "DOUBLE",
+            "labelled": "BIGINT",
+            "status": "VARCHAR",
+            "failed": "BOOLEAN",
+            "reference_version": "INTEGER",
+            "snapshot": "BIGINT",
+        },
+        order=("segment_column", "segment"),
+        stamps=("snapshot",),
+    )
+
+
+def judge_segments(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    champions: Mapping[Window, int],
+    models: Mapping[int, ModelVersion],
+    snapshot: int,
+) -> dict[Window, list[SegmentReport]]:
+    """The segments of windows, each by its champion; none where the use case declares none."""
+    if not champions or not use_case.monitoring.segments.columns:
+        return {}
+    trails = [trail(use_case, window, version) for window, version in champions.items()]
+    covered = Window(min(t.since for t in trails), max(t.until for t in trails))
+    rows = _rows(cursor, lake, use_case, covered, snapshot)
+    found: dict[Window, list[SegmentReport]] = {window: [] for window in champions}
+    for column in use_case.monitoring.segments.columns:
+        for name in _names(models, column):
+            part = {table: each[_names_of(each[column]) == name] for table, each in rows.items()}
+            references = {
+                version: model.reference[_names_of(model.reference[column]) == name]
+                for version, model in models.items()
+            }
+            reports = _reports(use_case, (column, name), part, references, trails)
+            for window, report in zip(champions, reports, strict=True):
+                found[window].append(report)
+    return found
+
+
+def latest_segments(lake: Lake, use_case: UseCase) -> tuple[Window, list[SegmentReport]] | None:
+    """The newest reported window and its segments; None where none was ever reported."""
+    table = segments_table(use_case)
+    with lake.cursor() as cursor:
+        if table.name not in lake.tables(cursor, use_case.name):
+            return None
+        names = ", ".join(each.name for each in fields(SegmentReport))
+        rows = cursor.execute(
+            f"""SELECT {WINDOW_START}, {names} FROM {table.sql}
+            WHERE {WINDOW_START} = (SELECT max({WINDOW_START}) FROM {table.sql})
+            ORDER BY segment_column, segment"""
+        ).fetchall()
+    if not rows:
+        return None
+    window = use_case.calendar.window_at(rows[0][0].replace(tzinfo=UTC))
+    known = {each.name: each for each in fields(SegmentReport)}
+    reports = [dict(zip(known, row[1:], strict=True)) for row in rows]
+    return window, [SegmentReport(**{**r, "drifted": tuple(r["drifted"])}) for r in reports]
+
+
+def _reports(
+    use_case: UseCase,
+    segment: tuple[str, str],
+    part: Mapping[str, pd.DataFrame],
+    references: Mapping[int, pd.DataFrame],
+    trails: Sequence[Trail],
+) -> Iterator[SegmentReport]:
+    declared = use_case.monitoring.segments
+    drift = use_case.monitoring.drift.model_copy(update={"min_rows": declared.min_rows})
+    # Of its own column a segment has one value.
+    columns = [c for c in monitored_columns(use_case) if c.name != segment[0]]
+    kinds = {"examples": {"request", "feature"}, "predictions": {"prediction"}, "labels": {"label"}}
+    readings: dict[str, Readings] = {}
+    for table, rows in part.items():
+        readings |= readings_of([c for c in columns if c.kind in kinds[table]], rows)
+    judged = measure_drift(columns, readings, references, trails, drift)
+    for each, scored in zip(trails, judged, strict=True):
+        yield _report(use_case, segment, part, len(references[each.version]), each, scored)
+
+
+def _report(
+    use_case: UseCase,
+    segment: tuple[str, str],
+    part: Mapping[str, pd.DataFrame],
+    reference_rows: int,
+    span: Trail,
+    scored: Sequence[ColumnDrift],
+) -> SegmentReport:
+    declared, metric = use_case.monitoring.segments, use_case.model.metric
+    rows = len(_between(part["examples"], span.since, span.until))
+    drifted = tuple(column.named for column in scored if column.drifted)
+    judged = sum(column.drifted is not None for column in scored)
+    known = _labelled(use_case, part, span)
+    value = None
+    if len(known) >= declared.min_rows:
+        value = measure(use_case.label.task, known["label"], known).get(metric)
+    failed: bool | None = None
+    status = "judged"
+    if reference_rows < declared.min_rows:
+        status = "too few rows in the reference"
+    elif rows == 0:
+        status, failed = "gone", True
+    elif not judged:
+        status = "too few rows"
+    else:
+        failed = is_failure(len(drifted), judged, use_case.monitoring.drift.share)
+        failed = failed or (value is not None and not declared.performance.hold(value))
+    return SegmentReport(
+        segment_column=segment[0], segment=segment[1], rows=rows, reference_rows=reference_rows,
+        judged=judged, drifted=drifted, metric=metric, value=value, labelled=len(known),
+        status=status, failed=failed,
+    )  # fmt: skip
+
+
+def _labelled(use_case: UseCase, part: Mapping[str, pd.DataFrame], span: Trail) -> pd.DataFrame:
+    """Predictions of a trail beside their labels, where these were known by its end."""
+    keys = [*use_case.examples.entity, "event_time"]
+    labels = _between(part["labels"], span.since, span.until)
+    labels = labels[labels["known_at"] < pd.Timestamp(span.until)]
+    predictions = _between(part["predictions"], span.since, span.until)
+    return predictions.merge(labels[[*keys, "label"]], on=keys, how="inner")
+
+
+def _between(rows: pd.DataFrame, since: datetime, until: datetime) -> pd.DataFrame:
+    times = rows["event_time"]
+    return rows[(times >= pd.Timestamp(since)) & (times < pd.Timestamp(until))]
+
+
+def _rows(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, covered: Window, snapshot: int
+) -> dict[str, pd.DataFrame]:
+    """Examples, predictions and labels of a range, each with the columns that cut it."""
+    examples = assemble(cursor, lake, use_case, covered, snapshot)
+    keys = [*use_case.examples.entity, "event_time"]
+    columns = [c for c in use_case.monitoring.segments.columns if c not in keys]
+    predicted = [c.name for c in monitored_columns(use_case) if c.kind == "prediction"]
+    extra = [c for c in use_case.prediction_columns if c not in predicted]
+    found = {"examples": examples}
+    for table, names in (
+        ("predictions", [*predicted, *extra]),
+        ("labels", ["label", "known_at"]),
+    ):
+        stored = _stored(cursor, lake, use_case, table, [*keys, *names], covered, snapshot)
+        known = examples[[*keys, *columns]]
+        stored = stored.merge(known, on=keys, how="inner") if len(stored) else stored
+        found[table] = stored.reindex(columns=[*keys, *names, *columns])
+    return found
+
+
+def _stored(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    table: str,
+    names: Sequence[str],
+    covered: Window,
+    snapshot: int,
+) -> pd.DataFrame:
+    try:
+        relation = lake.relation(cursor, use_case.name, table, snapshot)
+    except TableNotFound:
+        types = {"event_time": "datetime64[us, UTC]", "known_at": "datetime64[us, UTC]"}
+        return pd.DataFrame({n: pd.Series(dtype=types.get(n, "object")) for n in names})
+    known = " AND label IS NOT NULL" if table == "labels" else ""
+    return cursor.execute(
+        f"SELECT {', '.join(quote(name) for name in names)} FROM {relation} "
+        f"WHERE {inside_sql(covered)} AND {windows_sql(use_case, covered)}{known} "
+        "ORDER BY event_time"
+    ).fetch_df()
+
+
+def _names(models: Mapping[int, ModelVersion], column: str) -> list[str]:
+    counts = pd.concat([_names_of(m.reference[column]) for m in models.values()]).value_counts()
+    return sorted(counts.index[:MOST_SEGMENTS])
+
+
+def _names_of(values: "pd.Series[Any]") -> "pd.Series[str]":
+    """Texts that name segments: numbers as people write them."""
+    texts = [
+        NO_VALUE if missing else f"{value:g}" if isinstance(value, float) else str(value)
+        for value, missing in zip(values, values.isna(), strict=True)
+    ]
+    return pd.Series(texts, index=values.index, dtype=object)
