@@ -24,6 +24,7 @@ from sensors.automation import build_automation
 from sensors.landing import build_landing
 from sensors.retraining import build_retraining, build_retraining_schedule
 from sensors.rollback import build_rollback
+from sensors.sweeping import build_sweeping
 from sensors.upkeep import build_upkeep
 
 ASSETS = (
@@ -72,7 +73,10 @@ def _build(
             *(_broken(name, errors) for name, errors in broken.items()),
         ],
         jobs=[each for case in use_cases for build in JOBS for each in build(case, settings)],
-        sensors=[each for case in use_cases for build in SENSORS for each in build(case, settings)],
+        sensors=[
+            *(each for case in use_cases for build in SENSORS for each in build(case, settings)),
+            *build_sweeping(settings),
+        ],
         schedules=[
             each for case in use_cases for build in SCHEDULES for each in build(case, settings)
         ],

@@ -22,6 +22,7 @@ from benchmarks.result import Result
 NAMES = (
     "lake_partitions",
     "overlaps",
+    "kills",
     "windows",
     "new_use_case",
     "landing",
@@ -53,6 +54,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="*", choices=[[], *NAMES], help="all by default")
     parser.add_argument("--days", type=int, help="only the first days of the year (a quick look)")
+    parser.add_argument("--kills", type=int, default=0, help="how many commands `kills` kills")
+    parser.add_argument("--seed", type=int, default=1, help="of what is drawn at random")
     asked = parser.parse_args()
     if asked.days is not None and asked.days < FEWEST_DAYS:
         parser.error(f"--days is at least {FEWEST_DAYS}, or there is nothing to train on")
@@ -62,7 +65,7 @@ def main() -> int:
     started = time.perf_counter()
     for name in asked.name or NAMES:
         console.print(f"[bold]{name}[/] …")
-        result = _run(name, asked.days)
+        result = _run(name, asked)
         if result is None:
             failed = True
             console.print(f"[bold red]error:[/] {name} ended without a result, see above")
@@ -89,11 +92,14 @@ def _with_load(result: Result) -> Result:
     return replace(result, notes=(*result.notes, note))
 
 
-def _run(name: str, days: int | None) -> Result | None:
+def _run(name: str, options: argparse.Namespace) -> Result | None:
     SHARED.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}_", dir=SHARED)).resolve()
     result = folder / "result.json"
-    asked = [name, str(folder), str(SHARED.resolve()), str(result), str(days or "all")]
+    asked = [
+        name, str(folder), str(SHARED.resolve()), str(result), str(options.days or "all"),
+        str(options.kills), str(options.seed),
+    ]  # fmt: skip
     try:
         subprocess.run(
             [sys.executable, "-m", "benchmarks.one", *asked], env=_environment(), check=False

@@ -1,6 +1,6 @@
 """One benchmark in a process of its own.
 
-`python -m benchmarks.one NAME FOLDER SHARED RESULT DAYS`
+`python -m benchmarks.one NAME FOLDER SHARED RESULT DAYS KILLS SEED`
 """
 
 import importlib
@@ -13,10 +13,13 @@ from benchmarks.result import Bench, Line, Result
 PARTITIONS_LIMIT = 3.0
 
 
-def main(name: str, folder: str, shared: str, result: str, days: str) -> None:
-    """Run a benchmark and write down what it found; days: a number, or `all`."""
+def main(
+    name: str, folder: str, shared: str, result: str, days: str, kills: str, seed: str
+) -> None:
+    """Run a benchmark and write down what it found; days: a number, or `all`; kills: 0 or more."""
     warnings.filterwarnings("ignore")
-    bench = Bench(Path(folder), Path(shared), None if days == "all" else int(days))
+    first = None if days == "all" else int(days)
+    bench = Bench(Path(folder), Path(shared), first, int(kills) or None, int(seed))
     if name == "lake_partitions":
         found = _lake_partitions(bench)
     else:

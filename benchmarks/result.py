@@ -74,6 +74,10 @@ class Bench:
     """Where the prepared year and what else several benchmarks use is kept."""
     days: int | None = None
     """Take only the first days of the year, for a quick look; all of it by default."""
+    kills: int | None = None
+    """How many commands are killed; each benchmark that kills has a number of its own."""
+    seed: int = 1
+    """What is drawn at random is drawn from."""
 
 
 @dataclass

@@ -107,7 +107,7 @@ def test_the_frame_is_that_of_the_join(tmp_path: Path, use_case: UseCase) -> Non
 
 
 def test_values_keep_their_last_bit(reader: RequestReader) -> None:
-    distances = [0.1 + 0.2, 5e-324, -0.0, 1e308, 2**53 + 1, float("inf")]
+    distances = [0.1 + 0.2, 5e-324, -0.0, 1e308, 2**53 + 1]
     found = reader.read([row(distance=distance) for distance in distances])
     assert [v.hex() for v in found.inputs["distance"].tolist()] == [
         float(distance).hex() for distance in distances

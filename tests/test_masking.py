@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_platform.alerts.channels import Channels, Message
+from ml_platform.errors import OnlineStoreUnavailable
 from ml_platform.failures import failure_of
+from ml_platform.features import open_online_store
 from ml_platform.masking import MASK, masked, secrets_of
 from ml_platform.settings import Settings
 from ml_platform.storage.connection_strings import without_password
@@ -105,3 +108,27 @@ def test_a_full_disk_is_called_one() -> None:
         "a disk is full: Failed to flush changes into DuckLake: database or disk is full; make "
         "room, and do the same again"
     )
+
+
+def test_a_redis_that_does_not_answer_is_unavailable_and_keeps_its_password(
+    tmp_path: Path,
+) -> None:
+    address = "redis://:hush-hush@127.0.0.1:1/0"
+    store = open_online_store(Settings(data=tmp_path, online_store=address))
+    with pytest.raises(OnlineStoreUnavailable) as caught:
+        store.newest("trips", "pace")
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    store.close()
+
+
+def test_what_a_channel_says_of_a_failure_shows_no_password_of_the_settings() -> None:
+    settings = Settings(
+        alerts="json://ada:hush-hush@127.0.0.1:9/tokens", catalog="postgres:host=db password=quiet"
+    )
+    (channel,) = Channels.of(settings)
+    message = Message("trips", frozenset(), "info", "title", "body")
+    said = channel.send(message)
+    assert said is not None
+    assert "hush" not in said
+    assert "quiet" not in repr(channel)

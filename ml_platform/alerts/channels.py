@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ml_platform.alerts.condition import Kind, Severity
 from ml_platform.errors import AlertsMisconfigured
+from ml_platform.masking import masked
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import digest
 
@@ -52,6 +53,8 @@ class Channel:
     tags: frozenset[str]
     """Use cases, severities and kinds that it is for; without any of these, for all of them."""
     service: "NotifyBase" = field(repr=False)
+    settings: Settings = field(repr=False)
+    """Whose passwords are masked in what is said of a failure."""
 
     def wants(self, message: Message) -> bool:
         """Whether the tags let a message through.
@@ -96,7 +99,7 @@ class Channel:
         for part in sorted(set(address.split("\n")), key=len, reverse=True):
             if len(part) >= SHORTEST_SECRET:
                 text = text.replace(part, "…")
-        return text
+        return masked(text, self.settings)
 
 
 def try_channels(
@@ -149,7 +152,7 @@ class Channels:
             services, problems = _from_addresses(value)
         else:
             services, problems = _from_file(Path(value))
-        return cls(tuple(_named(services)), tuple(problems))
+        return cls(tuple(_named(services, settings)), tuple(problems))
 
 
 def _from_addresses(value: str) -> tuple[list["NotifyBase"], list[str]]:
@@ -190,7 +193,7 @@ def _from_file(path: Path) -> tuple[list["NotifyBase"], list[str]]:
     return services, []
 
 
-def _named(services: list["NotifyBase"]) -> Iterator[Channel]:
+def _named(services: list["NotifyBase"], settings: Settings) -> Iterator[Channel]:
     seen: Counter[str] = Counter()
     for place, service in enumerate(services, start=1):
         # Without its secrets, so that the digest, which is stored, says nothing about them.
@@ -201,4 +204,5 @@ def _named(services: list["NotifyBase"]) -> Iterator[Channel]:
             name=f"{service.service_name} (address {place})",
             tags=frozenset(str(tag) for tag in service.tags),
             service=service,
+            settings=settings,
         )

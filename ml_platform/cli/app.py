@@ -16,6 +16,7 @@ from ml_platform.cli import (
     rollouts,
     servers,
     tables,
+    upkeep,
     watching,
 )
 from ml_platform.errors import PlatformError, Unavailable
@@ -29,7 +30,7 @@ app = typer.Typer(
 )
 GROUPS = (
     declaring, tables, backfilling, models, decisions, rollouts, reviewing, replaying, watching,
-    servers, access,
+    servers, access, upkeep,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

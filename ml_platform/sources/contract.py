@@ -103,6 +103,11 @@ class Contract:
             shown = f"left(CAST({name} AS VARCHAR), {LONGEST_SHOWN})"
             begin, end = literal(f"{column}: '"), literal(f"' is not {self._expected(column)}")
             case = f"CASE WHEN {self._failed(column, name)} THEN {begin} || {shown} || {end}"
+            if is_number(self._types[column]):
+                infinite = f"isinf(TRY_CAST({self._plain(column, name)} AS DOUBLE))"
+                end = literal("' is infinite")
+                first = f"CASE WHEN {infinite} THEN {begin} || {shown} || {end} "
+                case = first + case.removeprefix("CASE ")
             if column in needed:
                 missing = literal(f"{column} is missing")
                 case += f" WHEN {quote(column)} IS NULL THEN {missing}"
@@ -137,6 +142,8 @@ class Contract:
 def typed_sql(raw: str, kind: str) -> str:
     """A landed value as one of its declared type; null where it is not.
 
+    NaN, however it is written, is how formats say that there is no number; an infinite number is
+    none either, and is not of its type.
     kind: what DuckDB calls the type.
     """
     value = f"TRY_CAST({raw} AS {kind})"
@@ -145,8 +152,7 @@ def typed_sql(raw: str, kind: str) -> str:
         number = f"TRY_CAST({raw} AS DOUBLE)"
         return f"CASE WHEN {number} = floor({number}) THEN {value} END"
     if kind in FLOATS:
-        # Not a number is how floats say that there is none.
-        return f"CASE WHEN NOT isnan({value}) THEN {value} END"
+        return f"CASE WHEN isfinite({value}) THEN {value} END"
     return value
 
 
@@ -156,8 +162,8 @@ def failed_sql(raw: str, typed: str, kind: str, plain: str | None = None) -> str
     typed: what `typed_sql` made of it, or of it as `plain` writes it.
     """
     failed = f"{raw} IS NOT NULL AND {typed} IS NULL"
-    if kind in FLOATS:
-        failed += f" AND TRY_CAST({plain or raw} AS DOUBLE) IS NULL"
+    if is_number(kind):
+        failed += f" AND coalesce(NOT isnan(TRY_CAST({plain or raw} AS DOUBLE)), true)"
     return failed
 
 
