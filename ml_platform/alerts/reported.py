@@ -41,7 +41,7 @@ def find_drift(lake: Lake, use_case: UseCase, decisions: Sequence[Promotion]) ->
             f"{latest.value:.0%}, the limit is {limit:.0%}.\n"
             f"Farthest: {farthest}{', …' if count > MOST_COLUMNS else ''}."
         ),
-        since=latest.streak[0].start,
+        since=latest.streak.since.start,
         since_text=_since(use_case, latest),
         done=_done(use_case, "drift", latest, decisions),
         link=f"{asset_url(lake.settings, use_case, 'drift_report', latest.window)}\n{page}",
@@ -71,7 +71,7 @@ def find_performance(lake: Lake, use_case: UseCase, decisions: Sequence[Promotio
             f"Poor performance in {use_case.name}: {metric} {latest.value:.4f}, should be {bounds}"
         ),
         what=f"{said} Predicted by version {versions}.",
-        since=latest.streak[0].start,
+        since=latest.streak.since.start,
         since_text=_since(use_case, latest),
         done=done,
         link=asset_url(lake.settings, use_case, "performance_report", latest.window),
@@ -80,8 +80,8 @@ def find_performance(lake: Lake, use_case: UseCase, decisions: Sequence[Promotio
 
 
 def _since(use_case: UseCase, latest: Latest) -> str:
-    first = latest.streak[0]
-    failed = counted(len(latest.streak), "partition")
+    first = latest.streak.since
+    failed = counted(latest.streak.windows, "partition")
     begins = clock(first.start, use_case.calendar.timezone)
     return f"partition {use_case.calendar.key(first)}, which begins {begins}; {failed} in a row"
 
@@ -92,7 +92,7 @@ def _done(
     latest: Latest,
     decisions: Sequence[Promotion],
 ) -> str:
-    begun = latest.streak[0].start.astimezone(UTC)
+    begun = latest.streak.since.start.astimezone(UTC)
     since = [
         p for p in decisions
         if p.decision != "rolled back" and p.effective_from.astimezone(UTC) > begun

@@ -1,11 +1,10 @@
 """How drift and performance stand now: the newest window that could be judged."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ml_platform.monitoring.drift import stored_drift
 from ml_platform.monitoring.scores import named_column
-from ml_platform.monitoring.verdicts import window_verdicts
+from ml_platform.monitoring.verdicts import Streak, newest_streak
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -46,8 +45,7 @@ class Latest:
     """Columns judged, or labelled predictions."""
     versions: tuple[int, ...]
     """Whose training data drift is measured against, or who made the predictions."""
-    streak: tuple[Window, ...]
-    """The unbroken run of windows with this verdict that ends with the newest, in order."""
+    streak: Streak
     columns: tuple[ColumnScore, ...] = field(default=())
     """Drifted columns, the farthest first."""
     metric: str = ""
@@ -58,10 +56,10 @@ class Latest:
 
 def latest_drift(lake: Lake, use_case: UseCase) -> Latest | None:
     """How drift stands; None where no window could be judged yet."""
-    verdicts = window_verdicts(lake, use_case, "drift")
-    if not verdicts:
+    streak = newest_streak(lake, use_case, "drift")
+    if streak is None:
         return None
-    window, passed = verdicts[-1]
+    window, passed = streak.newest, streak.passed
     (report,) = stored_drift(lake, use_case, window)
     return Latest(
         window,
@@ -69,17 +67,17 @@ def latest_drift(lake: Lake, use_case: UseCase) -> Latest | None:
         value=len(report.drifted) / report.judged,
         rows=report.judged,
         versions=(report.version,),
-        streak=_streak(verdicts),
+        streak=streak,
         columns=_drifted_columns(lake, use_case, window),
     )
 
 
 def latest_performance(lake: Lake, use_case: UseCase) -> Latest | None:
     """How performance stands; None where no window could be judged yet, or no bound is set."""
-    verdicts = window_verdicts(lake, use_case, "performance")
-    if not verdicts:
+    streak = newest_streak(lake, use_case, "performance")
+    if streak is None:
         return None
-    window, passed = verdicts[-1]
+    window, passed = streak.newest, streak.passed
     with lake.cursor() as cursor:
         relation = lake.relation(cursor, use_case.name, "performance_report")
         row = cursor.execute(
@@ -98,16 +96,10 @@ def latest_performance(lake: Lake, use_case: UseCase) -> Latest | None:
         value,
         labelled,
         tuple(versions),
-        _streak(verdicts),
+        streak,
         metric=metric,
         bounds=str(bounds.get(metric, "")),
     )
-
-
-def _streak(verdicts: Sequence[tuple[Window, bool]]) -> tuple[Window, ...]:
-    newest = verdicts[-1][1]
-    broken = next((i for i, (_, v) in enumerate(reversed(verdicts)) if v != newest), len(verdicts))
-    return tuple(window for window, _ in verdicts[len(verdicts) - broken :])
 
 
 def _drifted_columns(lake: Lake, use_case: UseCase, window: Window) -> tuple[ColumnScore, ...]:
