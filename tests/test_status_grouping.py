@@ -27,7 +27,8 @@ def alert(day: int, cause: str = RULE, told: bool = True) -> OpenAlert:
         what=f"What broke in {key}.", since=since, since_text=key, done="nothing", link="http://d",
         subject=f"trips/{key}" if cause else "alone", cause=cause, partition=key if cause else "",
     )  # fmt: skip
-    return OpenAlert(condition, since + timedelta(days=1) if told else None)
+    at = since + timedelta(days=1)
+    return OpenAlert(condition, noted_at=at, told_at=at if told else None)
 
 
 @pytest.fixture

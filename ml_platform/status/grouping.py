@@ -25,7 +25,7 @@ class AlertGroup:
 
     @property
     def told(self) -> tuple[datetime, ...]:
-        """When those that were noted to be told were, in order."""
+        """When people were told of those that a channel has taken, in order."""
         return tuple(sorted(a.told_at for a in self.alerts if a.told_at is not None))
 
     @property
