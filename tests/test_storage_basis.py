@@ -10,7 +10,16 @@ from ml_platform.errors import CommitConflict, InputsChanged
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Cadence, Calendar
-from ml_platform.storage import Basis, Commit, Lake, Read, Table, begin_again, replace_windows
+from ml_platform.storage import (
+    Basis,
+    Commit,
+    Lake,
+    Read,
+    Replacement,
+    Table,
+    begin_again,
+    replace_together,
+)
 from ml_platform.storage.tables import naive_utc
 from tests.trips_use_case import write_folder
 
@@ -21,13 +30,17 @@ TABLE = Table(
 COMMIT = Commit("run", "code")
 
 
-def write(lake: Lake, day: int, value: int, source: str = "a") -> None:
+def write(lake: Lake, day: int, value: int | None, source: str = "a") -> None:
+    """Make a day hold one row of a source, or none of it where the value is None."""
     window = DAYS.window(f"2024-03-{day:02d}")
+    query = (
+        f"SELECT TIMESTAMPTZ '2024-03-{day:02d} 12:00:00+00' AS at, '{source}' AS source, "
+        f"{value or 0} AS value WHERE {value is not None}"
+    )
     with lake.cursor() as cursor:
-        query = f"SELECT TIMESTAMPTZ '2024-03-{day:02d} 12:00:00+00' AS at, '{source}' AS source, "
-        replace_windows(
-            lake, cursor, TABLE, f"{query} {value} AS value",
-            time="at", calendar=DAYS, stretch=window, commit=COMMIT,
+        replace_together(
+            lake, cursor, [Replacement(TABLE, query, "at", {"source": source})],
+            calendar=DAYS, stretch=window, commit=COMMIT,
         )  # fmt: skip
 
 
@@ -73,7 +86,7 @@ def test_rows_of_others_in_a_shared_table_are_no_change(
     ours = of_days(1, 3, {"source": "a"})
     assert holds(ours, lambda: write(lake, 2, 1, source="b"))
     assert not holds(ours, lambda: write(lake, 3, 1, source="a"))
-    assert not holds(ours, lambda: write(lake, 3, 1, source="b")), "a row of ours is gone"
+    assert not holds(ours, lambda: write(lake, 3, None, source="a")), "a row of ours is gone"
 
 
 def test_a_table_that_appears_is_a_change_and_merged_files_are_none(
