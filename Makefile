@@ -32,6 +32,7 @@ help:
 	@echo 'make test       run the tests that take little time'
 	@echo 'make test-all   run all tests'
 	@echo 'make check      lint, formatting, types, import contracts'
+	@echo 'make mutants    plant faults and see which the tests find'
 	@echo 'make bench      run the benchmarks'
 	@echo 'make lock       recompile requirements/*.txt from pyproject.toml'
 
@@ -106,6 +107,14 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(PYTEST)
 
+# Faults planted in the modules in which one is silent, and whether the tests see them. It takes
+# hours; `make mutants MUTANTS='ml_platform.spec.windows*'` looks at some.
+.PHONY: mutants
+mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/mutants.txt
+	$(BIN)/mutmut run --max-children $(JOBS) $(MUTANTS)
+	$(BIN)/mutmut results
+
 .PHONY: check
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -134,5 +143,6 @@ lock: $(BIN)/python
 	$(COMPILE) $(EXTRAS) --extra dev pyproject.toml -o requirements/dev.txt
 	$(COMPILE) $(EXTRAS) -c requirements/dev.txt pyproject.toml -o requirements/base.txt
 	$(COMPILE) --group bootstrap -o requirements/uv.txt
+	$(COMPILE) --group mutants -c requirements/dev.txt -o requirements/mutants.txt
 	$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) requirements/bench_bento.in -o requirements/bench_bento.txt

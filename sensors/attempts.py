@@ -16,6 +16,7 @@ ATTEMPT_OF = "ml_platform/attempt_of"
 """Tag of a run: what it is an attempt of, whichever attempt."""
 FIRST_WAIT = timedelta(minutes=2)
 LONGEST_WAIT = timedelta(hours=6)
+SEPARATOR = "/"
 MOST_ATTEMPTS_SEEN = 50
 LOST = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
@@ -35,14 +36,8 @@ def next_attempt(instance: dg.DagsterInstance, what: str, asked_by: str, now: da
 
     what: names it, the same for every attempt; asked_by: the sensor.
     """
-    subject = f"{asked_by}/{what}"
-    lost = [
-        record
-        for record in instance.get_run_records(
-            dg.RunsFilter(tags={ATTEMPT_OF: subject}, statuses=LOST), limit=MOST_ATTEMPTS_SEEN
-        )
-        if record.dagster_run.tags.get(WILL_RETRY_TAG) != "true"
-    ]
+    subject = f"{asked_by}{SEPARATOR}{what}"
+    lost = lost_attempts(instance, subject)
     tags = {ATTEMPT_OF: subject}
     if not lost:
         return Attempt(what, tags)
@@ -54,3 +49,11 @@ def next_attempt(instance: dg.DagsterInstance, what: str, asked_by: str, now: da
         f"UTC; the next one follows at {due:%H:%M} UTC"
     )
     return Attempt(f"{what}-{len(lost)}", tags, waits if now < due else "")
+
+
+def lost_attempts(instance: dg.DagsterInstance, subject: str) -> list[dg.RunRecord]:
+    """Attempts that failed, never started or were ended, but for those that Dagster tries again."""
+    records = instance.get_run_records(
+        dg.RunsFilter(tags={ATTEMPT_OF: subject}, statuses=LOST), limit=MOST_ATTEMPTS_SEEN
+    )
+    return [r for r in records if r.dagster_run.tags.get(WILL_RETRY_TAG) != "true"]

@@ -1,6 +1,6 @@
 """Runs and backfills of a use case that failed, and that no later one has made up for."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -12,6 +12,7 @@ from dagster._core.storage.tags import WILL_RETRY_TAG
 from ml_platform.alerts import FailedRun
 from ml_platform.spec.use_case import UseCase
 from resources.ranges import partitions_in
+from sensors.attempts import ATTEMPT_OF, SEPARATOR, lost_attempts
 
 MOST_RUNS = 50
 MOST_LATER = 200
@@ -39,11 +40,18 @@ def standing_runs(
 ) -> list[FailedRun]:
     """Those that are a matter of a use case and still unanswered.
 
-    noted: ids of runs that were before.
+    noted: ids of runs that were before, or what runs were attempts of; of attempts the last one
+    stands for all.
     """
-    ids = list(noted)
-    before = instance.get_run_records(dg.RunsFilter(run_ids=ids)) if ids else []
-    found = {record.dagster_run.run_id: record for record in (*before, *records)}
+    subjects = list(noted)
+    ids = [subject for subject in subjects if SEPARATOR not in subject]
+    before = list(instance.get_run_records(dg.RunsFilter(run_ids=ids))) if ids else []
+    for subject in set(subjects) - set(ids):
+        before += instance.get_run_records(dg.RunsFilter(tags={ATTEMPT_OF: subject}), limit=1)
+    found: dict[str, dg.RunRecord] = {}
+    for record in sorted((*before, *records), key=lambda each: each.create_timestamp):
+        run = record.dagster_run
+        found[run.tags.get(ATTEMPT_OF, run.run_id)] = record
     return [
         run
         for record in found.values()
@@ -99,9 +107,16 @@ def _described(
         what=f"{what} ({partitions})" if partitions else what,
         error=_error(instance, run.run_id),
         failed_at=ended_at(record),
-        tried=int(tags.get("dagster/retry_number", "0")) + 1,
+        tried=_tried(instance, tags),
+        attempt_of=tags.get(ATTEMPT_OF, ""),
         trains=MODEL in tables,
     )
+
+
+def _tried(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> int:
+    if ATTEMPT_OF in tags:
+        return len(lost_attempts(instance, tags[ATTEMPT_OF]))
+    return int(tags.get("dagster/retry_number", "0")) + 1
 
 
 def _is_answered(instance: dg.DagsterInstance, record: dg.RunRecord, use_case: UseCase) -> bool:

@@ -17,7 +17,8 @@ from ml_platform.status import OpenAlert, open_alerts
 from ml_platform.storage import Lake
 from resources import LakeResource, range_tags
 from sensors.alerts import build_alerts
-from sensors.attempts import next_attempt
+from sensors.attempts import ATTEMPT_OF, next_attempt
+from sensors.failures import failed_since, standing_runs
 from tests import trips_use_case as trips
 from tests.alert_receivers import WebReceiver, web_receiver
 
@@ -164,6 +165,32 @@ def test_a_failed_backfill_stands_with_its_error(use_case: UseCase, receiver: We
     assert receiver.titles == ["A backfill of trips failed: labels"]
     assert "the daemon died" in receiver.received[0]["message"]
     assert "/runs/b/of_trips" in receiver.received[0]["message"]
+
+
+def test_attempts_of_the_same_are_one_alert_until_one_succeeds(
+    use_case: UseCase, receiver: WebReceiver
+) -> None:
+    tags = {ATTEMPT_OF: "trips_landing/key"}
+    with dg.instance_for_test() as instance:
+        fail(instance, "trips", tags)
+        cursor = tick(use_case, instance).cursor
+        last = fail(instance, "trips", tags)
+        cursor = tick(use_case, instance, cursor).cursor
+        tick(use_case, instance, cursor)
+        lake = Lake(Settings())
+        (alert,) = open_alerts(lake, use_case, datetime.now(UTC))
+        lake.close()
+        assert alert.condition.key == "failed_run/trips_landing/key"
+        records = failed_since(instance, datetime(2024, 1, 1, tzinfo=UTC))
+        (run,) = standing_runs(instance, use_case, records, ["trips_landing/key"])
+        assert (run.run_id, run.tried) == (last, 2)
+        succeed(instance, use_case, "2024-03-01", "2024-03-03")
+        tick(use_case, instance, cursor)
+    assert receiver.titles == [
+        "A run of trips failed: labels (2024-03-02)",
+        "All clear: A run of trips failed: labels (2024-03-02)",
+    ]
+    assert "It is asked for again by itself." in receiver.received[0]["message"]
 
 
 def test_what_failed_is_asked_for_again_under_another_key_after_a_wait(use_case: UseCase) -> None:

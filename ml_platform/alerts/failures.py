@@ -26,6 +26,8 @@ class FailedRun:
     is_backfill: bool = False
     trains: bool = False
     """Whether a model was to come of it."""
+    attempt_of: str = ""
+    """What it is an attempt of, where a sensor asks for it again: one condition for them all."""
 
 
 def find_failures(settings: Settings, use_case: UseCase, runs: Sequence[FailedRun]) -> Found:
@@ -38,16 +40,17 @@ def _failed(settings: Settings, use_case: UseCase, run: FailedRun) -> Condition:
     short = error if len(error) <= LONGEST_ERROR else f"{error[:LONGEST_ERROR]} …"
     tries = f"tried {run.tried} times" if run.tried > 1 else "nothing"
     kind = "backfill" if run.is_backfill else "run"
+    follows = " It is asked for again by itself." if run.attempt_of else ""
     page = settings.dagster_url.rstrip("/")
     return Condition(
         use_case=use_case.name,
         kind="failed_run",
-        subject=run.run_id,
+        subject=run.attempt_of or run.run_id,
         title=f"A {kind} of {use_case.name} failed: {run.what}",
         what=short or f"The {kind} ended without an error message.",
         since=run.failed_at,
         since_text=clock(run.failed_at, use_case.calendar.timezone),
         done=f"{tries}; look at the {kind}, and run it again from there. It is over once a later "
-        "one of the same partitions has succeeded.",
+        f"one of the same partitions has succeeded.{follows}",
         link=(f"{page}/runs/b/{run.run_id}" if run.is_backfill else run_url(settings, run.run_id)),
     )

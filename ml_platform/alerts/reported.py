@@ -52,7 +52,7 @@ def find_drift(
             f"Farthest: {farthest}{', …' if count > MOST_COLUMNS else ''}."
             f"{_not_judged(use_case, latest)}"
         ),
-        since=latest.streak[0].start,
+        since=latest.streak.since.start,
         since_text=_since(use_case, latest),
         done=_done(use_case, "drift", latest, decisions, failed_training),
         link=f"{asset_url(lake.settings, use_case, 'drift_report', latest.window)}\n{page}",
@@ -125,7 +125,7 @@ def find_performance(
             f"Poor performance in {use_case.name}: {metric} {latest.value:.4f}, should be {bounds}"
         ),
         what=f"{said} Predicted by version {versions}.{_not_judged(use_case, latest)}",
-        since=latest.streak[0].start,
+        since=latest.streak.since.start,
         since_text=_since(use_case, latest),
         done=done,
         link=asset_url(lake.settings, use_case, "performance_report", latest.window),
@@ -139,8 +139,8 @@ def _not_judged(use_case: UseCase, latest: Latest) -> str:
 
 
 def _since(use_case: UseCase, latest: Latest) -> str:
-    first = latest.streak[0]
-    failed = counted(len(latest.streak), "partition")
+    first = latest.streak.since
+    failed = counted(latest.streak.windows, "partition")
     begins = clock(first.start, use_case.calendar.timezone)
     return f"partition {use_case.calendar.key(first)}, which begins {begins}; {failed} in a row"
 
@@ -152,7 +152,7 @@ def _done(
     decisions: Sequence[Promotion],
     failed_training: str,
 ) -> str:
-    begun = latest.streak[0].start.astimezone(UTC)
+    begun = latest.streak.since.start.astimezone(UTC)
     since = [
         p for p in decisions
         if p.decision != "rolled back" and p.effective_from.astimezone(UTC) > begun

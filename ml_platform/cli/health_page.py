@@ -204,8 +204,8 @@ def _verdict(case: "UseCase", latest: "Latest") -> str:
     key = case.calendar.key
     if latest.passed:
         return f"[{GOOD}]ok[/] in {key(latest.window)}"
-    row = len(latest.streak)
-    since = f", {row} in a row since {key(latest.streak[0])}" if row > 1 else ""
+    row = latest.streak.windows
+    since = f", {row} in a row since {key(latest.streak.since)}" if row > 1 else ""
     return f"[{BAD}]fails[/] in {key(latest.window)}{since}"
 
 

@@ -7,7 +7,7 @@ from datetime import UTC
 from ml_platform.errors import TableNotFound
 from ml_platform.monitoring.drift import stored_drift
 from ml_platform.monitoring.scores import named_column
-from ml_platform.monitoring.verdicts import REPORTS, Cause, window_verdicts
+from ml_platform.monitoring.verdicts import REPORTS, Cause, Streak, newest_streak
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -57,8 +57,7 @@ class Latest:
     """Columns judged, or labelled predictions."""
     versions: tuple[int, ...]
     """Whose training data drift is measured against, or who made the predictions."""
-    streak: tuple[Window, ...]
-    """The unbroken run of windows with this verdict that ends with the newest, in order."""
+    streak: Streak
     columns: tuple[ColumnScore, ...] = field(default=())
     """Drifted columns, the farthest first."""
     metric: str = ""
@@ -71,10 +70,10 @@ class Latest:
 
 def latest_drift(lake: Lake, use_case: UseCase) -> Latest | None:
     """How drift stands; None where no window could be judged yet."""
-    verdicts = window_verdicts(lake, use_case, "drift")
-    if not verdicts:
+    streak = newest_streak(lake, use_case, "drift")
+    if streak is None:
         return None
-    window, passed = verdicts[-1]
+    window, passed = streak.newest, streak.passed
     (report,) = stored_drift(lake, use_case, window)
     return Latest(
         window,
@@ -82,7 +81,7 @@ def latest_drift(lake: Lake, use_case: UseCase) -> Latest | None:
         value=len(report.drifted) / report.judged,
         rows=report.judged,
         versions=(report.version,),
-        streak=_streak(verdicts),
+        streak=streak,
         columns=_drifted_columns(lake, use_case, window),
         unjudged=unjudged_since(lake, use_case, "drift", window),
     )
@@ -90,10 +89,10 @@ def latest_drift(lake: Lake, use_case: UseCase) -> Latest | None:
 
 def latest_performance(lake: Lake, use_case: UseCase) -> Latest | None:
     """How performance stands; None where no window could be judged yet, or no bound is set."""
-    verdicts = window_verdicts(lake, use_case, "performance")
-    if not verdicts:
+    streak = newest_streak(lake, use_case, "performance")
+    if streak is None:
         return None
-    window, passed = verdicts[-1]
+    window, passed = streak.newest, streak.passed
     with lake.cursor() as cursor:
         relation = lake.relation(cursor, use_case.name, "performance_report")
         row = cursor.execute(
@@ -112,7 +111,7 @@ def latest_performance(lake: Lake, use_case: UseCase) -> Latest | None:
         value,
         labelled,
         tuple(versions),
-        _streak(verdicts),
+        streak,
         metric=metric,
         bounds=str(bounds.get(metric, "")),
         unjudged=unjudged_since(lake, use_case, "performance", window),
@@ -149,12 +148,6 @@ def named_unjudged(use_case: UseCase, unjudged: Sequence[Unjudged]) -> str:
     why = ", ".join(dict.fromkeys(each.why for each in unjudged))
     where = first if len(unjudged) == 1 else f"{len(unjudged)} partitions, {first} to {last}"
     return f"not judged since: {where} ({why})"
-
-
-def _streak(verdicts: Sequence[tuple[Window, bool]]) -> tuple[Window, ...]:
-    newest = verdicts[-1][1]
-    broken = next((i for i, (_, v) in enumerate(reversed(verdicts)) if v != newest), len(verdicts))
-    return tuple(window for window, _ in verdicts[len(verdicts) - broken :])
 
 
 def _drifted_columns(lake: Lake, use_case: UseCase, window: Window) -> tuple[ColumnScore, ...]:

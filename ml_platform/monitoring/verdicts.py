@@ -1,7 +1,9 @@
 """Whether each reported window passed: what people are told, and what retraining is decided on."""
 
 from collections.abc import Collection, Mapping
-from datetime import UTC
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Literal
 
 from ml_platform.errors import TableNotFound
@@ -44,20 +46,45 @@ def performance_passed(
     return all(counted) if counted else None
 
 
+@dataclass(frozen=True)
+class Streak:
+    """The newest verdict, and for how long it has been the same."""
+
+    passed: bool
+    newest: Window
+    since: Window
+    """The first of the unbroken run of windows with this verdict that ends with the newest."""
+    windows: int
+    """How many they are."""
+
+
+def newest_streak(lake: Lake, use_case: UseCase, cause: Cause) -> Streak | None:
+    """The newest verdict of reports; None where no window could be judged."""
+    verdicts = _verdicts(lake, use_case, cause, None)
+    if not verdicts:
+        return None
+    newest, passed = verdicts[-1]
+    alike = [start for start, _ in takewhile(lambda v: v[1] == passed, reversed(verdicts))]
+    return Streak(passed, _window(use_case, newest), _window(use_case, alike[-1]), len(alike))
+
+
 def window_verdicts(lake: Lake, use_case: UseCase, cause: Cause) -> list[tuple[Window, bool]]:
     """(window, passed) of every window that could be judged, in order of time."""
-    return _verdicts(lake, use_case, cause, None)
+    verdicts = _verdicts(lake, use_case, cause, None)
+    return [(_window(use_case, start), passed) for start, passed in verdicts]
 
 
 def retraining_verdicts(lake: Lake, use_case: UseCase, cause: Cause) -> list[tuple[Window, bool]]:
     """The same by what counts for retraining: `retrain.columns` and `retrain.metrics`."""
-    chosen = use_case.retrain
-    return _verdicts(lake, use_case, cause, chosen.columns if cause == "drift" else chosen.metrics)
+    columns, metrics = use_case.retrain.columns, use_case.retrain.metrics
+    verdicts = _verdicts(lake, use_case, cause, columns if cause == "drift" else metrics)
+    return [(_window(use_case, start), passed) for start, passed in verdicts]
 
 
 def _verdicts(
     lake: Lake, use_case: UseCase, cause: Cause, chosen: Collection[str] | None
-) -> list[tuple[Window, bool]]:
+) -> list[tuple[datetime, bool]]:
+    """As `window_verdicts`, by the start as it is stored: there may be very many."""
     table, name, said, where = REPORTS[cause]
     if chosen is not None:
         where += f" AND {name} IN ({', '.join(map(literal, chosen)) or 'NULL'})"
@@ -73,9 +100,10 @@ def _verdicts(
         ).fetchall()
     limit = use_case.monitoring.drift.share
     return [
-        (
-            use_case.calendar.window_at(start.replace(tzinfo=UTC)),
-            not is_failure(true, counted, limit) if cause == "drift" else true == counted,
-        )
+        (start, not is_failure(true, counted, limit) if cause == "drift" else true == counted)
         for start, true, counted in rows
     ]
+
+
+def _window(use_case: UseCase, start: datetime) -> Window:
+    return use_case.calendar.window_at(start.replace(tzinfo=UTC))

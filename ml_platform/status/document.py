@@ -138,8 +138,8 @@ def _latest(case: UseCase, latest: Latest) -> Mapping[str, Any]:
     return {
         "partition": case.calendar.key(latest.window),
         "passed": latest.passed,
-        "since": case.calendar.key(latest.streak[0]),
-        "partitions_in_a_row": len(latest.streak),
+        "since": case.calendar.key(latest.streak.since),
+        "partitions_in_a_row": latest.streak.windows,
         "versions": list(latest.versions),
         "not_judged_since": {case.calendar.key(u.window): u.why for u in latest.unjudged},
     }
