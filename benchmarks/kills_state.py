@@ -35,6 +35,7 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.lake import METADATA
+from ml_platform.storage.tables import SNAPSHOT
 from ml_platform.training import decide, train
 
 DAYS = 14
@@ -43,7 +44,7 @@ COMMIT = Commit("kills", "0", "kills")
 TABLES = (NAME, "city_features", "pace_features", "labels", "predictions", "drift_report",
           "performance_report", "quarantine")  # fmt: skip
 RECOMPUTED = (NAME, "quarantine", "city_features", "pace_features", "labels")
-STAMPS = ("snapshot", "scored_at", "labels_known_by", "made_at", "known_at_us")
+STAMPS = (SNAPSHOT, "snapshot", "scored_at", "labels_known_by")
 Row = tuple[str, tuple[float, ...]]
 TOLERANCE = 1e-9
 TRAINED_AT = 10
