@@ -10,8 +10,9 @@ import pandas as pd
 from benchmarks.result import Bench, Clock, Line, Result
 from benchmarks.year import Year, prepared
 from ml_platform.monitoring.columns import MonitoredColumn, current_frame, monitored_columns
-from ml_platform.monitoring.drift import WindowDrift, judge_windows, trail
+from ml_platform.monitoring.drift import WindowDrift, judge_windows
 from ml_platform.monitoring.readings import read_columns
+from ml_platform.monitoring.scores import trail
 from ml_platform.registry import ModelVersion
 from ml_platform.scoring import score
 from ml_platform.spec.windows import Window

@@ -60,7 +60,7 @@ REFUSALS = (
     TableNotFound,
 )  # fmt: skip
 """Answers that a command may rightly give: there is nothing to do, or somebody was faster."""
-STAMPS = frozenset({"snapshot", "scored_at", "labels_known_by"})
+STAMPS = frozenset({"_snapshot", "snapshot", "scored_at", "labels_known_by"})
 SPEC = """\
 description: Trips
 partitions: {cadence: daily, start: 2024-03-01, timezone: America/New_York}

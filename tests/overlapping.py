@@ -63,7 +63,15 @@ monitoring: {window: 3d, reference_rows: 200}
 """
 RANGE = days(9, 15)
 NOW = at(28)
-STAMPS = {"snapshot", "scored_at", "labels_known_by", "decided_at", "begun_at", "run_id"}
+STAMPS = {
+    "_snapshot",
+    "snapshot",
+    "scored_at",
+    "labels_known_by",
+    "decided_at",
+    "begun_at",
+    "run_id",
+}
 """Columns that say when, and from which snapshot, a row was made."""
 INDEXES = {"landings", "computations"}
 """Tables that may note the same twice, or what a restarted command has looked at before."""

@@ -2,11 +2,9 @@
 
 from ml_platform.monitoring.drift import (
     DriftRun,
-    StoredDrift,
     WindowDrift,
     drift_table,
     report_drift,
-    stored_drift,
 )
 from ml_platform.monitoring.drift_page import render_drift_html, report_path, report_url
 from ml_platform.monitoring.performance import (
@@ -17,6 +15,7 @@ from ml_platform.monitoring.performance import (
 )
 from ml_platform.monitoring.scores import ColumnDrift
 from ml_platform.monitoring.skew import Skew, compare_online
+from ml_platform.monitoring.stored_drift import StoredDrift, stored_drift
 from ml_platform.monitoring.verdicts import Cause, retraining_verdicts, window_verdicts
 
 __all__ = [

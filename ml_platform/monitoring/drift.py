@@ -8,13 +8,13 @@ version that was champion when the window began.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from ml_platform.errors import EmptyPartition, PlatformError, TableNotFound
+from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.monitoring.columns import Readings, monitored_columns, vanished_columns
 from ml_platform.monitoring.readings import read_columns, read_live_columns
 from ml_platform.monitoring.scores import ColumnDrift, is_failure, measure_drift, trail
@@ -31,7 +31,6 @@ from ml_platform.storage import (
     compute_windows,
     replace_together,
 )
-from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
 @dataclass(frozen=True)
@@ -93,19 +92,6 @@ class DriftRun:
     """Snapshot after the reports were written."""
     windows: Mapping[Window, WindowDrift] = field(default_factory=dict)
     skipped: Mapping[Window, PlatformError] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StoredDrift:
-    """Summary of one report as the lake holds it."""
-
-    window: Window
-    version: int
-    snapshot: int
-    """State of the lake that was compared."""
-    judged: int
-    drifted: tuple[str, ...]
-    largest_score: float | None
 
 
 def drift_table(use_case: UseCase, *, live: bool = False) -> Table:
@@ -248,34 +234,6 @@ def judge_readings(
         yield window, found
 
 
-def stored_drift(lake: Lake, use_case: UseCase, window: Window | None = None) -> list[StoredDrift]:
-    """Summaries of the stored reports, in order of time; of one window where it is given.
-
-    Raises EmptyPartition where that window has no report.
-    """
-    with lake.cursor(use_case.timezone) as cursor:
-        try:
-            relation = lake.relation(cursor, use_case.name, "drift_report")
-            rows = cursor.execute(
-                f"""SELECT {WINDOW_START}, any_value(reference_version), max(snapshot),
-                count(drifted), coalesce(list(column_name ORDER BY score DESC NULLS FIRST)
-                FILTER (drifted), []), max(score)
-                FROM {relation} WHERE $1 IS NULL OR {WINDOW_START} = $1 GROUP BY 1 ORDER BY 1""",
-                [naive_utc(window.start) if window else None],
-            ).fetchall()
-        except TableNotFound:
-            rows = []
-    if window and not rows:
-        raise EmptyPartition(
-            f"{use_case.name} has no drift report for {use_case.calendar.key(window)}; "
-            f"materialise {use_case.name}/drift_report for it first"
-        )
-    return [
-        StoredDrift(_window(use_case, start), version, snapshot, judged, tuple(drifted), largest)
-        for start, version, snapshot, judged, drifted, largest in rows
-    ]
-
-
 def _of_this_version(columns: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:
     # A column that another version of the range knew is no matter of this one.
     return tuple(c for c in columns if c.status != "absent" or c.reference_rows)
@@ -323,7 +281,3 @@ def _arrow(table: Table, values: Mapping[str, list[Any]]) -> pa.Table:
     }  # fmt: skip
     arrays = {n: pa.array(values[n], types[kind]) for n, kind in table.columns.items()}
     return pa.table(arrays)
-
-
-def _window(use_case: UseCase, start: datetime) -> Window:
-    return use_case.calendar.window_at(start.replace(tzinfo=UTC))

@@ -22,9 +22,9 @@ from ml_platform.monitoring.columns import (
     monitored_columns,
     vanished_columns,
 )
-from ml_platform.monitoring.drift import StoredDrift, stored_drift
 from ml_platform.monitoring.readings import read_columns
 from ml_platform.monitoring.scores import trail
+from ml_platform.monitoring.stored_drift import StoredDrift, stored_drift
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC
 
 from ml_platform.errors import TableNotFound
-from ml_platform.monitoring.drift import stored_drift
 from ml_platform.monitoring.scores import named_column
+from ml_platform.monitoring.stored_drift import stored_drift
 from ml_platform.monitoring.verdicts import REPORTS, Cause, Streak, newest_streak
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
