@@ -30,7 +30,7 @@ help:
 	@echo 'make dev        serve the Dagster UI on http://127.0.0.1:3000'
 	@echo 'make serve      answer prediction requests on http://127.0.0.1:8080'
 	@echo 'make test       run the tests that take little time'
-	@echo 'make test-all   run all tests'
+	@echo 'make test-all   run all tests but those of make test-exhaustive'
 	@echo 'make check      lint, formatting, types, import contracts'
 	@echo 'make mutants    plant faults and see which the tests find'
 	@echo 'make bench      run the benchmarks'
@@ -101,11 +101,16 @@ serve: $(STAMP)
 
 .PHONY: test
 test: $(STAMP)
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow and not exhaustive'
 
 .PHONY: test-all
 test-all: $(STAMP)
-	$(PYTEST)
+	$(PYTEST) -m 'not exhaustive'
+
+# Every two commands that overlap on PostgreSQL too; `make test-all` takes one pair of each kind.
+.PHONY: test-exhaustive
+test-exhaustive: $(STAMP)
+	$(PYTEST) -m exhaustive
 
 # Faults planted in the modules in which one is silent, and whether the tests see them. It takes
 # hours; `make mutants MUTANTS='ml_platform.spec.windows*'` looks at some.

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from tests.overlapping import (
 MOST_POINTS = 12
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module")
 def origin(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Origin]:
     root = tmp_path_factory.mktemp("overlapping")
     if request.param == "sqlite":
@@ -93,10 +93,13 @@ AT_STAKE = [
 
 def pairs() -> list[Any]:
     """Every two commands, each of them paused in its turn; most take too long for every day."""
-    return [
-        pytest.param(*pair, marks=[] if pair in AT_STAKE else pytest.mark.slow)
-        for pair in permutations(COMMANDS, 2)
-    ]
+    found = []
+    for catalog, pair in product(("sqlite", "postgres"), permutations(COMMANDS, 2)):
+        marks = [] if catalog == "sqlite" and pair in AT_STAKE else [pytest.mark.slow]
+        if catalog == "postgres" and pair not in AT_STAKE:
+            marks = [pytest.mark.exhaustive]
+        found.append(pytest.param(catalog, *pair, marks=marks))
+    return found
 
 
 def points() -> Iterator[str]:
@@ -106,7 +109,9 @@ def points() -> Iterator[str]:
         yield f"commit {number}"
 
 
-@pytest.mark.parametrize(("paused", "other"), pairs())
+@pytest.mark.parametrize(
+    ("origin", "paused", "other"), pairs(), indirect=["origin"], scope="module"
+)
 def test_two_commands_that_overlap_leave_what_one_after_the_other_leaves(
     origin: Origin, serial: Any, monkeypatch: pytest.MonkeyPatch, paused: str, other: str
 ) -> None:
