@@ -29,6 +29,9 @@ def origin(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Or
         yield Origin(build_world(root))
         return
     server = request.getfixturevalue("postgres")
+    # pytest makes the fixture again where tests of the other catalog come in between.
+    for name in ("overlapping", "overlapping_kept"):
+        server.psql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE);")
     server.psql("CREATE DATABASE overlapping;")
     world = build_world(root, f"postgres:{server.get_uri('overlapping')}")
     server.psql("CREATE DATABASE overlapping_kept TEMPLATE overlapping;")
@@ -38,6 +41,7 @@ def origin(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Or
         server.psql("CREATE DATABASE overlapping TEMPLATE overlapping_kept;")
 
     yield Origin(world, forget)
+    world.close()
 
 
 @pytest.fixture(scope="module")

@@ -138,8 +138,12 @@ def _load(database: duckdb.DuckDBPyConnection, extension: str) -> None:
         database.load_extension(extension)
     except duckdb.Error:
         try:
-            import_extension(extension)
+            # Not by DuckDB's default connection, which threads would share.
+            import_extension(extension, con=database)
             database.load_extension(extension)
-        except (ImportError, ModuleNotFoundError, duckdb.Error) as error:
+        except ImportError as error:
             package = f"duckdb-extension-{extension.replace('_', '-')}=={duckdb.__version__}"
             raise LakeError(f"DuckDB's extension '{extension}': pip install {package}") from error
+        except duckdb.Error as error:
+            said = str(error).split("\n")[0]
+            raise LakeError(f"DuckDB's extension '{extension}' cannot be loaded: {said}") from error
