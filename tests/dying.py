@@ -98,7 +98,10 @@ def make_home(root: Path) -> None:
     home = root / "home"
     home.mkdir(parents=True, exist_ok=True)
     os.environ["DAGSTER_HOME"] = str(home)
-    (home / "dagster.yaml").write_text(Path("deploy/dagster.yaml").read_text())
+    # As a whole: Dagster takes a file that is cut short for one that leaves all to its defaults.
+    beside = home / f"{os.getpid()}.yaml"
+    beside.write_text(Path("deploy/dagster.yaml").read_text())
+    beside.rename(home / "dagster.yaml")
 
     @dg.op
     def nothing() -> None:
