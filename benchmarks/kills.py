@@ -11,14 +11,13 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.deployments import KINDS, deployment
+from benchmarks.deployments import KINDS, deployment, environment_set
 from benchmarks.kills_state import (
     DAYS,
     Found,
@@ -62,7 +61,10 @@ def run(bench: Bench) -> Result:
         folder = bench.folder / kind
         folder.mkdir()
         share = kills // len(KINDS) + (number < kills % len(KINDS))
-        with deployment(kind, folder) as environment, _set({**environment, **ENVIRONMENT}):
+        with (
+            deployment(kind, folder) as environment,
+            environment_set({**environment, **ENVIRONMENT}),
+        ):
             found, said = Campaign(folder, bench.seed + number).run(kind, share)
         lines += found
         notes += said
@@ -70,17 +72,6 @@ def run(bench: Bench) -> Result:
 
 
 ENVIRONMENT = {"ML_PLATFORM_DAGSTER_URL": "http://127.0.0.1:9", "USER": "ada"}
-
-
-@contextmanager
-def _set(environment: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 class Campaign:

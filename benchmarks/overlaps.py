@@ -5,12 +5,10 @@
 
 import json
 import multiprocessing
-import os
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.deployments import KINDS, deployment
+from benchmarks.deployments import KINDS, deployment, environment_set
 from benchmarks.result import Bench, Line, Result
 from ml_platform.backfill import computing, judge
 from ml_platform.backfill.here import compute
@@ -143,7 +141,7 @@ def _campaign(
     kind: str, folder: Path, environment: Mapping[str, str], seconds: int
 ) -> tuple[list[Line], list[str]]:
     _write_use_case(folder)
-    with _set(environment):
+    with environment_set(environment):
         _begin(folder)
         context = multiprocessing.get_context("spawn")
         workers = [
@@ -173,17 +171,6 @@ def _campaign(
         Line(f"{kind}: longest command", f"{slowest.seconds:.1f} s", slowest.name),
     ]
     return lines, [f"{kind}, {deed.name}: {deed.failure}" for deed in failures[:5]]
-
-
-@contextmanager
-def _set(environment: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _write_use_case(folder: Path) -> None:

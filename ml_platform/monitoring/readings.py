@@ -35,7 +35,7 @@ def read_columns(
         ("labels", [c for c in columns if c.kind == "label"], ("known_at",)),
     ):
         names = [*(c.name for c in chosen), "event_time", *others]
-        rows = _rows(cursor, lake, use_case, table, names, stretch, snapshot)
+        rows = stored_rows(cursor, lake, use_case, table, names, stretch, snapshot)
         found |= readings_of(chosen, rows)
     return found
 
@@ -53,13 +53,13 @@ def read_live_columns(
     names = [column.name for column in asked]
     rows = read_requests(cursor, lake, use_case, names, stretch, snapshot)
     labels = [column for column in columns if column.kind == "label"]
-    known = _rows(
+    known = stored_rows(
         cursor, lake, use_case, "labels", ["label", "event_time", "known_at"], stretch, snapshot
     )
     return {**readings_of(asked, rows), **readings_of(labels, known)}
 
 
-def _rows(
+def stored_rows(
     cursor: duckdb.DuckDBPyConnection,
     lake: Lake,
     use_case: UseCase,
@@ -68,6 +68,10 @@ def _rows(
     stretch: Window,
     snapshot: int,
 ) -> pd.DataFrame:
+    """Columns of a table over a range, in order of event time; no rows where it is not there.
+
+    names: `event_time` is among them. Labels that are null are left out.
+    """
     try:
         relation = lake.relation(cursor, use_case.name, table, snapshot)
     except TableNotFound:
