@@ -17,6 +17,8 @@ from dagster._core.storage.schedules import SqliteScheduleStorage
 from dagster._serdes import ConfigurableClassData
 
 FILES = ("", "-wal", "-shm", "-journal")
+WHOLE = 1
+"""SQLite's `user_version` of a database that was made as a whole; nobody else sets it."""
 
 
 class WholeSqliteRunStorage(SqliteRunStorage):
@@ -57,7 +59,7 @@ def make_whole(database: Path, table: str, make: Callable[[Path], object]) -> No
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         make(folder)
-        _close_log(folder / database.name)
+        _mark_whole(folder / database.name)
         for suffix in FILES:
             database.with_name(database.name + suffix).unlink(missing_ok=True)
         (folder / database.name).rename(database)
@@ -65,10 +67,12 @@ def make_whole(database: Path, table: str, make: Callable[[Path], object]) -> No
 
 
 def _is_unfinished(database: Path, table: str) -> bool:
-    """Whether it is not there, or has no revision yet and nothing was recorded in it."""
+    """Whether it is not there, or was not made here, has no revision and nothing recorded in it."""
     if not database.exists():
         return True
     with closing(sqlite3.connect(database)) as connection:
+        if connection.execute("PRAGMA user_version").fetchone() == (WHOLE,):
+            return False
         query = "SELECT name FROM sqlite_master WHERE type = 'table'"
         tables = {name for (name,) in connection.execute(query)}
 
@@ -81,9 +85,13 @@ def _is_unfinished(database: Path, table: str) -> bool:
         return not has_rows("alembic_version") and not has_rows(table)
 
 
-def _close_log(database: Path) -> None:
-    """Bring what is in the write-ahead log into the file, which alone is renamed."""
+def _mark_whole(database: Path) -> None:
+    """Say so in the database, and bring its write-ahead log into the file, which alone is renamed.
+
+    Dagster itself does not: the revision of a new event log is never committed.
+    """
     with closing(sqlite3.connect(database)) as connection:
+        connection.execute(f"PRAGMA user_version = {WHOLE:d}")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

@@ -92,9 +92,8 @@ def make_mlflow(root: Path) -> None:
     client.create_registered_model(f"made by {os.getpid()}")
 
 
-def make_home(root: Path) -> None:
-    import dagster as dg
-
+def configure_home(root: Path) -> Path:
+    """The folder of a Dagster that keeps its records as the platform's own does."""
     home = root / "home"
     home.mkdir(parents=True, exist_ok=True)
     os.environ["DAGSTER_HOME"] = str(home)
@@ -102,6 +101,13 @@ def make_home(root: Path) -> None:
     beside = home / f"{os.getpid()}.yaml"
     beside.write_text(Path("deploy/dagster.yaml").read_text())
     beside.rename(home / "dagster.yaml")
+    return home
+
+
+def make_home(root: Path) -> None:
+    import dagster as dg
+
+    home = configure_home(root)
 
     @dg.op
     def nothing() -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import psutil
 import pytest
 from mlflow import MlflowClient
@@ -306,6 +307,7 @@ def test_a_disk_that_is_full_is_called_full(tmp_path: Path) -> None:
     }
     command = [sys.executable, "-m", "ml_platform.cli", "ingest", "trips"]
     command += ["--range", "2024-03-01...2024-03-03"]
+    numbers = np.random.default_rng(0)
 
     def ingested() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -315,11 +317,13 @@ def test_a_disk_that_is_full_is_called_full(tmp_path: Path) -> None:
     with small_disk(tmp_path / "data", "4m"):
         assert ingested().returncode == 0
         filling = tmp_path / "data" / "filling"
-        for room in (0, 60_000, 150_000):
+        for room in (0, 20_000, 60_000):
             filling.unlink(missing_ok=True)
             free = shutil.disk_usage(tmp_path / "data").free
             filling.write_bytes(b"x" * (free - room))
-            rows.assign(distance=1.0 + room).to_csv(folder / "first.csv", index=False)
+            # Numbers that do not compress: the new files need more than there is room for.
+            rows["distance"] = 1 + numbers.random(len(rows))
+            rows.to_csv(folder / "first.csv", index=False)
             full = ingested()
             assert full.returncode == 1
             (line,) = full.stderr.splitlines()

@@ -60,6 +60,13 @@ def one_after_the_other(
     return known[first, second]
 
 
+def refused(origin: Origin, command: str, other: str, error: str) -> Outcome:
+    """What a command leaves alone, where the other one ends with an error and leaves nothing."""
+    world = origin.again()
+    said = {command: attempt(COMMANDS[command], world, world.lake()), other: error}
+    return {**outcome(world), "said": said}
+
+
 def overlapped(
     origin: Origin, patch: pytest.MonkeyPatch, paused: str, other: str, point: str
 ) -> Outcome | None:
@@ -95,6 +102,9 @@ AT_STAKE = [
 """Pairs of which one reads what the other one writes, one of each kind."""
 
 
+DECISIONS = ("approve", "promote")
+
+
 def pairs() -> list[Any]:
     """Every two commands, each of them paused in its turn; most take too long for every day."""
     found = []
@@ -124,6 +134,9 @@ def test_two_commands_that_overlap_leave_what_one_after_the_other_leaves(
     allowed = [
         one_after_the_other(origin, serial, *order) for order in ((paused, other), (other, paused))
     ]
+    if paused == "roll back" and other in DECISIONS:
+        # What a person has agreed to holds no more: refused, so that the person looks again.
+        allowed.append(refused(origin, other, paused, "RollbackRefused"))
     for point in points():
         found = overlapped(origin, monkeypatch, paused, other, point)
         if found is None:

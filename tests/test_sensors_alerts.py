@@ -13,7 +13,7 @@ from definitions import build_definitions
 from ml_platform.cli.health_page import _told
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
-from ml_platform.status import OpenAlert, open_alerts
+from ml_platform.status import AlertGroup, OpenAlert, open_alerts
 from ml_platform.storage import Lake
 from resources import LakeResource, range_tags
 from sensors.alerts import build_alerts
@@ -116,6 +116,9 @@ def test_told_is_said_only_where_a_channel_has_taken_it(
         lake.close()
         return found
 
+    def told() -> str:
+        return _told(use_case, AlertGroup((alert(),)))
+
     monkeypatch.delenv("ML_PLATFORM_ALERTS")
     with dg.instance_for_test() as instance:
         fail(instance, "trips")
@@ -123,14 +126,14 @@ def test_told_is_said_only_where_a_channel_has_taken_it(
         found = alert()
         assert (found.told_at, found.on_its_way) == (None, False)
         assert found.noted_at is not None
-        assert _told(use_case, found).startswith("nobody, noted 20")
+        assert told().startswith("nobody, noted 20")
         monkeypatch.setenv("ML_PLATFORM_ALERTS", "json://127.0.0.1:9/dead")
         tick(use_case, instance, cursor)
         assert (alert().told_at, alert().on_its_way) == (None, True)
-        assert "on its way to a channel" in _told(use_case, alert())
+        assert "on its way to a channel" in told()
         monkeypatch.setenv("ML_PLATFORM_ALERTS", receiver.url)
         tick(use_case, instance, cursor)
-    assert _told(use_case, alert()).startswith("nobody") is False
+    assert told().startswith("nobody") is False
 
 
 def test_what_began_without_a_channel_is_told_once_there_is_one(

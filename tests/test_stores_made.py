@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
@@ -16,7 +17,7 @@ from ml_platform.registry.database import open_database
 from ml_platform.registry.tracking import open_client
 from ml_platform.settings import Settings
 from tests.dagster_servers import ROOT
-from tests.dying import STORES
+from tests.dying import STORES, configure_home
 
 KILLS = {"mlflow": 12, "home": 12, "keys": 10, "online": 10, "answers": 3, "log": 3}
 
@@ -63,6 +64,17 @@ def test_a_maker_killed_before_any_of_its_statements(what: str, tmp_path: Path) 
             assert (first, again) == (-signal.SIGKILL, 0), f"statement {statement} of {statements}"
     finally:
         dying.close()
+
+
+def test_a_home_in_which_nothing_was_recorded_is_not_made_anew(tmp_path: Path) -> None:
+    home = configure_home(tmp_path)
+    dg.DagsterInstance.from_config(str(home)).dispose()
+    databases = sorted(home.rglob("*.db"))
+    assert [file.name for file in databases] == ["event_log.db", "runs.db", "schedules.db"]
+    # A file that is replaced is another one, and who has it open goes on with the one before.
+    made = [file.stat().st_ino for file in databases]
+    dg.DagsterInstance.from_config(str(home)).dispose()
+    assert [file.stat().st_ino for file in databases] == made
 
 
 @pytest.mark.slow
