@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+FAILED = {1, 3}
+"""Exit codes of mutants that a test has killed; 3 where pytest itself could not go on."""
 SURVIVED = {0: "no test failed", 33: "no test calls it", 5: "no test calls it"}
-"""Exit codes of mutmut's; all others mean that a test failed, or never ended."""
+"""Exit codes of those that live; all others mean that the tests never ended, or crashed."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Mutated:
     module: str
     mutants: int
     survivors: Mapping[str, str]
+    ended: Mapping[str, int]
+    """Those that hung or crashed, with their exit codes; they count as killed."""
 
     @property
     def killed(self) -> int:
@@ -37,7 +41,9 @@ class Mutated:
     @property
     def row(self) -> str:
         share = self.killed / self.mutants
-        return f"| {self.module} | {self.mutants} | {self.killed} | {share:.0%} |"
+        return (
+            f"| {self.module} | {self.mutants} | {self.killed} | {len(self.ended)} | {share:.0%} |"
+        )
 
 
 def main() -> int:
@@ -47,6 +53,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=__doc__)
     parser.add_argument("module", nargs="*", choices=[[], *modules], help="all by default")
     parser.add_argument("--jobs", type=int, default=2, help="mutants that are tried at once")
+    parser.add_argument(
+        "--digits", default="", help="a sample: mutants whose number ends with one of these"
+    )
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "mutants")
     asked = parser.parse_args()
     found = []
@@ -54,10 +63,13 @@ def main() -> int:
         folder = asked.folder / module.replace("/", "_")
         _copy(folder)
         _configure(folder, module, declared, modules[module])
-        found.append(_run(folder, module, asked.jobs))
+        found.append(_run(folder, module, asked.jobs, asked.digits))
         for name, why in found[-1].survivors.items():
             print(f"{name}: {why}")
-    print("| module | mutants | killed | share |\n| --- | ---: | ---: | ---: |")
+        for name, code in found[-1].ended.items():
+            print(f"{name}: ended with {code}")
+    print("| module | mutants | killed | of them hung or crashed | share |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     print("\n".join(each.row for each in found))
     return int(any(each.killed < declared["share"] * each.mutants for each in found))
 
@@ -88,16 +100,19 @@ def _configure(
     (folder / "setup.cfg").write_text("[mutmut]\n" + "\n".join(lines) + "\n")
 
 
-def _run(folder: Path, module: str, jobs: int) -> Mutated:
+def _run(folder: Path, module: str, jobs: int, digits: str) -> Mutated:
     program = Path(sys.executable).with_name("mutmut")
     # Mutants are forked: OpenMP's threads do not survive that.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [str(program), "run", "--max-children", str(jobs)]
+    command += [f"ml_platform.{module.replace('/', '.')}*[{digits}]"] if digits else []
     subprocess.run(command, cwd=folder, env=environment, check=True)
     text = (folder / "mutants" / "ml_platform" / f"{module}.py.meta").read_text()
-    codes: dict[str, int] = json.loads(text)["exit_code_by_key"]
-    survivors = {name: SURVIVED[code] for name, code in codes.items() if code in SURVIVED}
-    return Mutated(module, len(codes), survivors)
+    codes: dict[str, int | None] = json.loads(text)["exit_code_by_key"]
+    tried = {name: code for name, code in codes.items() if code is not None}
+    survivors = {name: SURVIVED[code] for name, code in tried.items() if code in SURVIVED}
+    ended = {name: code for name, code in tried.items() if code not in {*SURVIVED, *FAILED}}
+    return Mutated(module, len(tried), survivors, ended)
 
 
 if __name__ == "__main__":
