@@ -40,10 +40,9 @@ class Mutated:
 
     @property
     def row(self) -> str:
+        cells = (self.module, self.mutants, self.killed, len(self.ended))
         share = self.killed / self.mutants
-        return (
-            f"| {self.module} | {self.mutants} | {self.killed} | {len(self.ended)} | {share:.0%} |"
-        )
+        return f"| {' | '.join(map(str, cells))} | {share:.0%} |"
 
 
 def main() -> int:

@@ -21,7 +21,8 @@ from ml_platform.registry import (
     newest_undecided,
     record,
 )
-from ml_platform.storage import Basis, Commit, Lake, Read
+from ml_platform.registry.promotions import promotions_table
+from ml_platform.storage import Basis, Commit, Lake, Read, Table
 from tests.trips_use_case import COMMIT, at, days, settings, write_folder
 
 
@@ -230,6 +231,27 @@ def test_a_decision_carries_the_commit_and_is_found_by_what_that_says(world):
             "SELECT commit_message, author FROM lake.snapshots() ORDER BY snapshot_id DESC LIMIT 1"
         ).fetchone()
     assert (message, author) == ("decide", "run run-3, code c0de")
+
+
+def test_decisions_are_stored_under_these_names_and_types(shared):
+    assert promotions_table(shared[1]) == Table(
+        "trips", "promotions",
+        {
+            "version": "INTEGER", "effective_from": "TIMESTAMPTZ", "decided_at": "TIMESTAMPTZ",
+            "decided_by": "VARCHAR", "decision": "VARCHAR", "reason": "VARCHAR",
+            "figures": "MAP(VARCHAR, DOUBLE)", "left_out": "VARCHAR[]",
+        },
+        order=("decided_at", "version"),
+    )  # fmt: skip
+
+
+def test_a_decision_that_was_not_recorded_is_not_found(world):
+    lake, use_case = world
+    said = Commit("run", "code", extra={"order": "late"})
+    # The table is made, and then more decisions are found than this one knows of.
+    assert not record(lake, use_case, promotion(1, 5), said, seen=-1)
+    assert history(lake, use_case) == []
+    assert decided_with(lake, use_case, "order", "late") is None
 
 
 def test_what_was_said_before_there_were_decisions_names_none(world):
