@@ -29,7 +29,7 @@ from ml_platform.features import (
 from ml_platform.settings import Settings
 from ml_platform.spec.tables import code_version, given_labels
 from ml_platform.spec.use_case import FEEDBACK, UseCase
-from ml_platform.spec.windows import Duration
+from ml_platform.spec.duration import Duration
 from ml_platform.storage import Written
 from resources import LakeResource
 
