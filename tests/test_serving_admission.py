@@ -167,6 +167,11 @@ def test_time_goes_on_by_itself() -> None:
     assert 990 < rates.wait_seconds("ada") <= 1000
 
 
+def test_without_a_limit_everybody_may() -> None:
+    rates = Rates(None, 1, Clock())
+    assert [rates.wait_seconds("ada") for _ in range(100)] == [0] * 100
+
+
 def test_those_who_asked_longest_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "MOST_NAMES", 2)
     clock = Clock()
