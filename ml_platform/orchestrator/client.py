@@ -1,11 +1,12 @@
 """What the platform asks of Dagster: launch, look, end."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Self
 
 from ml_platform.errors import LaunchRefused, OrchestratorError, RunUnknown
 from ml_platform.orchestrator import queries
-from ml_platform.orchestrator.connection import Connection
+from ml_platform.orchestrator.connection import TIMEOUT_SECONDS, Connection
 from ml_platform.orchestrator.records import (
     BACKFILL_UNDER_WAY,
     RANGE_END,
@@ -34,8 +35,8 @@ class Orchestrator:
     OrchestratorAway where nothing answers, and OrchestratorError where Dagster fails.
     """
 
-    def __init__(self, url: str) -> None:
-        self.connection = Connection(url)
+    def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self.connection = Connection(url, timeout_seconds)
 
     @property
     def url(self) -> str:
@@ -107,6 +108,8 @@ class Orchestrator:
         tags: Mapping[str, str] | None = None,
         statuses: Iterable[RunStatus] = (),
         limit: int | None = None,
+        created_after: datetime | None = None,
+        updated_after: datetime | None = None,
     ) -> list[Run]:
         """Runs that carry all of the tags and have one of the statuses, newest first."""
         asked: dict[str, Any] = {}
@@ -114,6 +117,10 @@ class Orchestrator:
             asked["tags"] = _tags(tags)
         if statuses := list(statuses):
             asked["statuses"] = [status.value for status in statuses]
+        if created_after:
+            asked["createdAfter"] = created_after.timestamp()
+        if updated_after:
+            asked["updatedAfter"] = updated_after.timestamp()
         said = self.post(queries.RUNS, {"filter": asked, "limit": limit})["runsOrError"]
         return [Run.read(each) for each in _known(said, "Runs")["results"]]
 
@@ -121,6 +128,16 @@ class Orchestrator:
         """One run, with its steps and the number of its materialisations."""
         said = self.post(queries.RUN_BY_ID, {"id": run_id})["runOrError"]
         return Run.read(_known(said, "Run"))
+
+    def planned(self, run_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Tables that runs were going to materialise, also those of a whole job, by run."""
+        if not run_ids:
+            return {}
+        said = self.post(queries.PLANNED, {"filter": {"runIds": list(run_ids)}})["runsOrError"]
+        return {
+            each["runId"]: tuple("/".join(asset["key"]["path"]) for asset in each["assets"])
+            for each in _known(said, "Runs")["results"]
+        }
 
     def failures(self, run_id: str) -> tuple[str, ...]:
         """Why a run failed: the cause in each failed step, or else what ended the run."""
@@ -155,6 +172,15 @@ class Orchestrator:
         said = self.post(queries.BACKFILLS, asked)["partitionBackfillsOrError"]
         found = [Backfill.read(each) for each in _known(said, "PartitionBackfills")["results"]]
         return [backfill for backfill in found if tags.items() <= backfill.tags.items()]
+
+    def backfill_outcomes(
+        self, statuses: Sequence[str], created_after: datetime, limit: int
+    ) -> list[Backfill]:
+        """Backfills in one of the statuses, newest first, without how far each of them came."""
+        filters = {"statuses": list(statuses), "createdAfter": created_after.timestamp()}
+        asked = {"filters": filters, "limit": limit}
+        said = self.post(queries.BACKFILL_OUTCOMES, asked)["partitionBackfillsOrError"]
+        return [Backfill.read(each) for each in _known(said, "PartitionBackfills")["results"]]
 
     def latest_backfill(self, tags: Mapping[str, str]) -> str | None:
         """Id of the newest backfill, over or not, that carries all of the tags.
