@@ -164,8 +164,11 @@ def test_a_code_server_killed(tmp_path: Path) -> None:
         assert counted(environment, table) == dict.fromkeys([*DAYS, NINTH], (40, 40))
 
 
-def test_a_code_server_killed_together_with_its_runs(tmp_path: Path) -> None:
+def test_a_code_server_killed_together_with_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment = project(tmp_path, 1, 8)
+    monkeypatch.setenv("DAGSTER_HOME", environment["DAGSTER_HOME"])
     instance = Path(environment["DAGSTER_HOME"]) / "dagster.yaml"
     deployed = instance.read_text()
     assert "poll_interval_seconds: 60" in deployed
