@@ -7,7 +7,7 @@ import dagster as dg
 
 from assets.automation import follows
 from assets.events import Verdict, checked, left_out, materialized
-from assets.metadata import asset_key, common, described, lineage_of_query, table_metadata
+from assets.metadata import asset_key, column_lineage, common, described, lineage_of, table_metadata
 from assets.partitions import (
     backfill_policy,
     looking_ahead,
@@ -27,9 +27,10 @@ from ml_platform.features import (
     labels_table,
 )
 from ml_platform.settings import Settings
+from ml_platform.spec.duration import Duration
+from ml_platform.spec.lineage import Lineage
 from ml_platform.spec.tables import code_version, given_labels
 from ml_platform.spec.use_case import FEEDBACK, UseCase
-from ml_platform.spec.windows import Duration
 from ml_platform.storage import Written
 from resources import LakeResource
 
@@ -39,11 +40,14 @@ FEEDBACK_AGREES = "feedback_agrees"
 
 def build_features(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
     """One asset for each feature view, and one for the labels."""
-    views = [_build_view(use_case, view, settings) for view in use_case.features]
-    return [*views, _build_labels(use_case, settings)]
+    lineage = lineage_of(use_case)
+    views = [_build_view(use_case, view, lineage, settings) for view in use_case.features]
+    return [*views, _build_labels(use_case, lineage, settings)]
 
 
-def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDefinition:
+def _build_view(
+    use_case: UseCase, view: str, lineage: Lineage, settings: Settings
+) -> dg.AssetsDefinition:
     declared = use_case.features[view]
     table = feature_view_table(use_case, view)
     key = asset_key(use_case, table.name)
@@ -63,7 +67,10 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
         automation_condition=follows(use_case, *declared.reads),
         code_version=code_version(use_case, table.name),
         description=described(f"{text}\n\n{reach}", declared.query),
-        metadata={**table_metadata(table), **lineage_of_query(use_case, declared.query)},
+        metadata={
+            **table_metadata(table),
+            **column_lineage(use_case, lineage.of(declared.query)),
+        },
         check_specs=[
             dg.AssetCheckSpec(
                 NO_LEAK,
@@ -94,7 +101,7 @@ def _build_view(use_case: UseCase, view: str, settings: Settings) -> dg.AssetsDe
     return view_asset
 
 
-def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
+def _build_labels(use_case: UseCase, lineage: Lineage, settings: Settings) -> dg.AssetsDefinition:
     label = use_case.label
     table = labels_table(use_case)
     mapping = looking_ahead(use_case, label.horizon)
@@ -118,7 +125,7 @@ def _build_labels(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
             f"The last label of a partition arrives up to {label.horizon} after its end.",
             label.query,
         ),
-        metadata={**table_metadata(table), **lineage_of_query(use_case, label.query)},
+        metadata={**table_metadata(table), **column_lineage(use_case, lineage.of(label.query))},
         check_specs=[
             dg.AssetCheckSpec(
                 FEEDBACK_AGREES,

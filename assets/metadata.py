@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from ml_platform.spec.lineage import column_sources
+from ml_platform.spec.lineage import Lineage
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Table
 
@@ -27,10 +27,9 @@ def table_metadata(table: Table) -> dict[str, Any]:
     }
 
 
-def lineage_of_query(use_case: UseCase, query: str) -> dict[str, Any]:
-    """Which source columns each column of a query is computed from."""
-    columns = {name: source.columns for name, source in use_case.sources.items()}
-    return column_lineage(use_case, column_sources(query, columns))
+def lineage_of(use_case: UseCase) -> Lineage:
+    """From which columns of its sources the queries of a use case compute theirs."""
+    return Lineage({name: source.columns for name, source in use_case.sources.items()})
 
 
 def column_lineage(

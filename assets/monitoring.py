@@ -42,9 +42,9 @@ from ml_platform.monitoring import (
     report_url,
 )
 from ml_platform.settings import Settings
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.tables import code_version, reads_of
 from ml_platform.spec.use_case import REQUESTS, UseCase
-from ml_platform.spec.windows import Duration
 from resources import LakeResource, RegistryResource
 
 NO_DRIFT = "no_drift"

@@ -13,8 +13,9 @@ from assets.partitions import backfill_policy, looking_back, partitions_of, stre
 from ml_platform.backfill import NOTHING_TO_COMPUTE
 from ml_platform.features import Published, publish_views
 from ml_platform.settings import Settings
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase, digest, feature_table
-from ml_platform.spec.windows import Duration, Window
+from ml_platform.spec.windows import Window
 from resources import LakeResource, OnlineStoreResource
 
 

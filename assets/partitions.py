@@ -5,8 +5,10 @@ from functools import partial
 import dagster as dg
 
 from ml_platform.settings import Settings
+from ml_platform.spec.duration import Duration
+from ml_platform.spec.reach import steps_after, steps_before
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Cadence, Duration, Window
+from ml_platform.spec.windows import Cadence, Window
 from resources.stretches import stretch_in
 
 DEFINITIONS = {
@@ -57,22 +59,22 @@ def stretch_of(context: dg.AssetExecutionContext, use_case: UseCase) -> Window:
 
 def looking_back(use_case: UseCase, duration: Duration) -> dg.TimeWindowPartitionMapping:
     """A window needs its own partition and those that `duration` before its start reaches."""
-    return _offsets(-use_case.calendar.steps_before(duration), 0)
+    return _offsets(-steps_before(use_case.calendar, duration), 0)
 
 
 def looking_ahead(use_case: UseCase, duration: Duration) -> dg.TimeWindowPartitionMapping:
     """A window needs its own partition and those that `duration` after its end reaches."""
-    return _offsets(0, use_case.calendar.steps_after(duration))
+    return _offsets(0, steps_after(use_case.calendar, duration))
 
 
 def trailing(use_case: UseCase, duration: Duration) -> dg.TimeWindowPartitionMapping:
     """A window needs the partitions of the stretch of `duration` that ends with it."""
-    return _offsets(1 - max(1, use_case.calendar.steps_before(duration)), 0)
+    return _offsets(1 - max(1, steps_before(use_case.calendar, duration)), 0)
 
 
 def before_cutoff(use_case: UseCase, duration: Duration) -> dg.TimeWindowPartitionMapping:
     """A cutoff needs the partitions of `duration` before it, and none from it on."""
-    return _offsets(-use_case.calendar.steps_before(duration), -1)
+    return _offsets(-steps_before(use_case.calendar, duration), -1)
 
 
 def _offsets(start: int, end: int) -> dg.TimeWindowPartitionMapping:

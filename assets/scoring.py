@@ -12,9 +12,9 @@ from assets.partitions import backfill_policy, looking_back, partitions_of, stre
 from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
 from ml_platform.scoring import predictions_table, score
 from ml_platform.settings import Settings
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase, feature_table
-from ml_platform.spec.windows import Duration
 from resources import LakeResource, RegistryResource
 
 

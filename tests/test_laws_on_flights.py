@@ -29,9 +29,10 @@ from ml_platform.registry import Promotion, Registry, record
 from ml_platform.scoring import reproduce, score, trace
 from ml_platform.settings import Settings
 from ml_platform.sources import ingest
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase, feature_table
-from ml_platform.spec.windows import Duration, Window
+from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.training import decide, train
 

@@ -24,9 +24,10 @@ from ml_platform.monitoring.columns import (
 from ml_platform.monitoring.latest import latest_drift
 from ml_platform.monitoring.readings import read_columns
 from ml_platform.scoring import score
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.inputs import Partitions
 from ml_platform.spec.watching import Drift, Monitoring
-from ml_platform.spec.windows import Duration, Window
+from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from tests.kept_models import KeptModels, promote
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder

@@ -14,9 +14,10 @@ from ml_platform.alerts import find_conditions
 from ml_platform.monitoring import DriftRun, report_drift
 from ml_platform.monitoring.drift import WindowDrift
 from ml_platform.monitoring.segments import SegmentReport, segments_table
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.watching import Bounds, Drift, Monitoring, Segments
-from ml_platform.spec.windows import Duration, Window
+from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from tests.kept_models import KeptModels, promote
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ml_platform.spec.lineage import column_sources
+from ml_platform.spec.lineage import Lineage
 
 SOURCES = {"s": {"a": "INT", "b": "INT", "c": "INT", "d": "INT"}}
 
@@ -16,7 +16,7 @@ def test_a_union_by_name_is_followed_by_name() -> None:
         )
         SELECT a, max(at) AS at, sum(seen) AS seen, sum(due) AS due FROM changes GROUP BY a
     """
-    assert column_sources(query, SOURCES) == {
+    assert Lineage(SOURCES).of(query) == {
         "a": (("s", "a"),),
         "at": (("s", "b"), ("s", "c")),
         "seen": (("s", "d"),),
@@ -33,4 +33,4 @@ def test_a_union_by_name_is_followed_by_name() -> None:
     ],
 )
 def test_what_cannot_be_followed_has_no_lineage_and_is_no_error(query: str) -> None:
-    assert not any(column_sources(query, SOURCES).values())
+    assert not any(Lineage(SOURCES).of(query).values())

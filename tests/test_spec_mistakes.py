@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -737,3 +739,21 @@ def test_mistakes_about_tables_of_databases(tmp_path: Path, origin: str, expecte
         load_use_case(folder, ["erp"])
     (error,) = caught.value.errors
     assert str(error).endswith(f"parcels/use_case.yaml:{expected}")
+
+
+def test_use_cases_are_loaded_without_pandas(tmp_path: Path):
+    write(tmp_path / "parcels", FILES)
+    code = (
+        "import sys; from pathlib import Path; from ml_platform.spec.loading import load_use_cases;"
+        "print(*load_use_cases(Path(sys.argv[1])).use_cases, 'pandas' in sys.modules)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], check=True, capture_output=True, text=True
+    )
+    assert said.stdout.split() == ["parcels", "False"]
+
+
+def test_a_select_item_of_a_comment_alone_is_refused(tmp_path: Path):
+    spec = SPEC.replace("    - carrier\nlabel", '    - "-- carrier\\n"\nlabel')
+    said = said_of(write(tmp_path / "parcels", {**FILES, "use_case.yaml": spec}))
+    assert "use_case.yaml:36 examples.columns: '-- carrier" in said

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_platform.spec.duration import UNITS, Duration
+from ml_platform.spec.reach import steps_after, steps_before
 from ml_platform.spec.windows import Cadence, Calendar, Weekday, Window
 
 # Clocks that change in spring and autumn, north and south, at midnight, and never.
@@ -149,7 +150,7 @@ def test_partitions_that_a_window_reaches_are_mapped_also_across_a_skipped_day(
     data: st.DataObject,
 ):
     calendar, duration = data.draw(around_skipped), data.draw(durations)
-    zone, steps = calendar.timezone, calendar.steps_before(duration)
+    zone, steps = calendar.timezone, steps_before(calendar, duration)
     pattern = "%Y-%m-%d-%H:%M" if calendar.cadence == "hourly" else "%Y-%m-%d"
     definition = DEFINITIONS[calendar.cadence](
         start_date=f"{calendar.start:{pattern}}",
@@ -216,8 +217,8 @@ def test_steps_reach_exactly_as_far_as_the_duration(calendar: Calendar, duration
     before = max(touched(duration.before(w.start, zone), w.start) for w in windows)
     after = max(touched(w.end, duration.after(w.end, zone)) for w in windows)
 
-    assert calendar.steps_before(duration) == before
-    assert calendar.steps_after(duration) == after
+    assert steps_before(calendar, duration) == before
+    assert steps_after(calendar, duration) == after
 
 
 def windows_of_five_years(calendar: Calendar) -> list[Window]:

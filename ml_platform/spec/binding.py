@@ -40,13 +40,14 @@ class _Query:
     reads: tuple[str, ...]
 
 
-def bind(use_case: UseCase, mistakes: Mistakes) -> UseCase:
+def bind(use_case: UseCase, mistakes: Mistakes, database: duckdb.DuckDBPyConnection) -> UseCase:
     """The use case with what its queries yield filled in; raises SpecErrors.
 
+    database: as `checking_database` opens it.
     Each stage stops where the next would only repeat its mistakes.
     """
     try:
-        checker = QueryChecker(use_case.timezone)
+        checker = QueryChecker(database, use_case.timezone)
     except duckdb.Error:
         problem = f"DuckDB has no zone '{use_case.timezone}'; take one such as 'Europe/Berlin'"
         mistakes.add(("partitions", "timezone"), problem)
@@ -83,14 +84,16 @@ class _Binder:
     def create_source(self, name: str) -> None:
         source, path = self.use_case.sources[name], ("sources", name)
         found = len(self.mistakes)
-        for column, declared in source.columns.items():
-            self._try((*path, "columns", column), self.checker.type_named, declared)
-        if len(self.mistakes) > found:
-            return
+        if not self.checker.are_types(source.columns.values()):
+            for column, declared in source.columns.items():
+                self._try((*path, "columns", column), self.checker.check_type, declared)
+            if len(self.mistakes) > found:
+                return
         self._try((*path, "columns"), self.checker.create, name, source.columns)
         if len(self.mistakes) > found:
             return
         times = {"event_time": quote(source.event_time), "known_at": source.known_at_sql}
+        self.checker.bind_together(name, [*times.values(), *source.rules])
         for key, expression in times.items():
             kind = self._try((*path, key), self.checker.type_of, name, expression)
             if kind and kind not in TIMELIKE_TYPES:

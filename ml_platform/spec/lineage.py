@@ -8,40 +8,63 @@ from sqlglot.errors import SqlglotError
 from sqlglot.lineage import Node, lineage
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope
+from sqlglot.schema import MappingSchema
 
 
-def column_sources(
-    query: str, sources: Mapping[str, Mapping[str, str]]
-) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Output column → the (source, column) pairs it is computed from, sorted.
+class Lineage:
+    """Which columns of some sources the columns of queries are computed from.
 
-    sources: source → column → type. Syntax that sqlglot does not know yields no lineage: DuckDB is
-    what decides whether a query is right.
+    sources: source → column → type.
 
-    >>> column_sources("SELECT a, max(b) AS m FROM s GROUP BY a", {"s": {"a": "INT", "b": "INT"}})
+    >>> lineage = Lineage({"s": {"a": "INT", "b": "INT"}})
+    >>> lineage.of("SELECT a, max(b) AS m FROM s GROUP BY a")
     {'a': (('s', 'a'),), 'm': (('s', 'b'),)}
     """
-    schema: dict[str, object] = {
-        name: {**columns, "known_at": "TIMESTAMPTZ"} for name, columns in sources.items()
-    }
-    try:
-        tree = qualify(sqlglot.parse_one(query, dialect="duckdb"), schema=schema, dialect="duckdb")
-        # Which columns a pattern chooses sqlglot takes from the pattern, what it excludes included.
-        if not isinstance(tree, exp.Query) or tree.find(exp.Columns):
+
+    def __init__(self, sources: Mapping[str, Mapping[str, str]]) -> None:
+        columns: dict[str, object] = {
+            name: {**columns, "known_at": "TIMESTAMPTZ"} for name, columns in sources.items()
+        }
+        # Normalised once: given as a mapping, sqlglot does so three times for each query.
+        self._schema = MappingSchema(columns, dialect="duckdb")
+        self._sources = frozenset(columns)
+
+    def of(self, query: str) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Output column → the (source, column) pairs it is computed from, sorted.
+
+        Syntax that sqlglot does not know yields no lineage: DuckDB is what decides whether a query
+        is right.
+        """
+        schema = self._schema
+        try:
+            tree = qualify(
+                sqlglot.parse_one(query, dialect="duckdb"), schema=schema, dialect="duckdb"
+            )
+            # Which columns a pattern chooses sqlglot takes from the pattern, what it excludes
+            # included.
+            if not isinstance(tree, exp.Query) or tree.find(exp.Columns):
+                return {}
+            for union in list(tree.find_all(exp.SetOperation)):
+                if union.args.get("by_name"):
+                    _match_by_position(union)
+            # Qualified once and walked for all columns together: by default sqlglot does both for
+            # each.
+            nodes = lineage(
+                None, tree, schema=schema, dialect="duckdb",
+                scope=build_scope(tree), trim_selects=False, copy=False,
+            )  # fmt: skip
+            assert isinstance(nodes, dict)
+            return {name: self._leaves(nodes[name]) for name in tree.named_selects}
+        except (SqlglotError, ValueError):
+            # What sqlglot has qualified and cannot follow all the same is a ValueError.
             return {}
-        for union in list(tree.find_all(exp.SetOperation)):
-            if union.args.get("by_name"):
-                _match_by_position(union)
-        # Qualified once and walked for all columns together: by default sqlglot does both for each.
-        nodes = lineage(
-            None, tree, schema=schema, dialect="duckdb",
-            scope=build_scope(tree), trim_selects=False, copy=False,
-        )  # fmt: skip
-        assert isinstance(nodes, dict)
-        return {name: _leaves(nodes[name], schema) for name in tree.named_selects}
-    except (SqlglotError, ValueError):
-        # What sqlglot has qualified and cannot follow all the same is a ValueError.
-        return {}
+
+    def _leaves(self, node: Node) -> tuple[tuple[str, str], ...]:
+        found = set()
+        for each in node.walk():
+            if isinstance(each.expression, exp.Table) and each.expression.name in self._sources:
+                found.add((each.expression.name, each.name.split(".")[-1].strip('"')))
+        return tuple(sorted(found))
 
 
 def columns_read(items: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:
@@ -115,11 +138,3 @@ def _selects(query: exp.Expr) -> list[exp.Select]:
     found = [*_selects(query.left), *_selects(query.right)]
     query.set("by_name", None)
     return found
-
-
-def _leaves(node: Node, schema: dict[str, object]) -> tuple[tuple[str, str], ...]:
-    found = set()
-    for each in node.walk():
-        if isinstance(each.expression, exp.Table) and each.expression.name in schema:
-            found.add((each.expression.name, each.name.split(".")[-1].strip('"')))
-    return tuple(sorted(found))

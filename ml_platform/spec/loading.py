@@ -1,9 +1,11 @@
 """Use cases from their folders, or everything that is wrong with them."""
 
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import duckdb
 from pydantic import ValidationError
 
 from ml_platform.errors import Location, SpecError, SpecErrors
@@ -11,6 +13,7 @@ from ml_platform.spec.binding import bind
 from ml_platform.spec.checks import check
 from ml_platform.spec.declared import FILLED_IN
 from ml_platform.spec.mistakes import Mistakes, spec_errors
+from ml_platform.spec.queries import checking_database
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.values import unknown
 from ml_platform.spec.yaml_text import YamlText
@@ -45,13 +48,14 @@ def load_use_cases(root: Path, databases: Collection[str] | None = None) -> Load
     """
     loaded = Loaded()
     found: dict[str, list[UseCase]] = {}
-    for folder in sorted(path for path in root.glob("[!._]*") if path.is_dir()):
-        try:
-            use_case = load_use_case(folder, databases)
-        except SpecErrors as errors:
-            loaded.broken[folder.name] = errors
-        else:
-            found.setdefault(use_case.name, []).append(use_case)
+    with closing(checking_database()) as checked_in:
+        for folder in sorted(path for path in root.glob("[!._]*") if path.is_dir()):
+            try:
+                use_case = _load(folder, databases, checked_in)
+            except SpecErrors as errors:
+                loaded.broken[folder.name] = errors
+            else:
+                found.setdefault(use_case.name, []).append(use_case)
     for name, namesakes in found.items():
         # The folder that is called like it was there first; the copy has to be renamed.
         rightful = [case for case in namesakes if case.folder.name == name] or namesakes[:1]
@@ -64,6 +68,13 @@ def load_use_cases(root: Path, databases: Collection[str] | None = None) -> Load
 
 def load_use_case(folder: Path, databases: Collection[str] | None = None) -> UseCase:
     """Read one use case; SpecErrors lists every mistake that is found in it."""
+    with closing(checking_database()) as checked_in:
+        return _load(folder, databases, checked_in)
+
+
+def _load(
+    folder: Path, databases: Collection[str] | None, checked_in: duckdb.DuckDBPyConnection
+) -> UseCase:
     try:
         text = YamlText(_spec_file(folder))
     except SpecError as error:
@@ -79,7 +90,7 @@ def load_use_case(folder: Path, databases: Collection[str] | None = None) -> Use
         raise SpecErrors(folder.name, spec_errors(text, error)) from None
     mistakes = Mistakes(folder, text)
     check(declared, mistakes, databases)
-    return bind(declared, mistakes)
+    return bind(declared, mistakes, checked_in)
 
 
 def _spec_file(folder: Path) -> Path:

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from ml_platform.spec.duration import DAYS_A_WEEK, MONTHS_A_YEAR, Duration, add_months
+from ml_platform.spec.duration import DAYS_A_WEEK, add_months
 
 # Long enough to hold a leap year.
 YEARS_OBSERVED = 5
@@ -182,14 +181,6 @@ class Calendar:
         is_skipped = utc(day) == utc(window.start) and key != self.key(window)
         return window if is_skipped and utc(window.start) >= utc(self.start) else None
 
-    def steps_before(self, duration: Duration) -> int:
-        """How many windows back the rows of `duration` before any window's start can lie."""
-        return _farthest(self, duration, towards_past=True)
-
-    def steps_after(self, duration: Duration) -> int:
-        """How many windows further the rows of `duration` after any window's end can lie."""
-        return _farthest(self, duration, towards_past=False)
-
     def _floor(self, instant: datetime) -> datetime:
         """Start of the window that holds an instant."""
         return _floor(_as_clocks_show(instant, self.timezone), self.cadence, self.week_starts)
@@ -207,54 +198,6 @@ def utc(moment: datetime) -> datetime:
     Two of one zone compare by the wall clock, which is wrong in an hour that the clocks repeat.
     """
     return moment.astimezone(UTC)
-
-
-@lru_cache(maxsize=256)
-def _farthest(calendar: Calendar, duration: Duration, towards_past: bool) -> int:
-    # Windows differ in length (months, leap years, clock changes), so what a partition mapping has
-    # to cover is the farthest reach of the windows of some years.
-    if not duration.count:
-        return 0
-    zone = calendar.timezone
-    reach = 0
-    for window in _sample(calendar):
-        if towards_past:
-            edge = duration.before(window.start, zone)
-            far, near = calendar.window_at(edge).start, window.start
-        else:
-            edge = duration.after(window.end, zone)
-            far, near = window.end, edge
-        reach = max(reach, _count(calendar.cadence, far, near))
-    return reach
-
-
-def _sample(calendar: Calendar) -> Iterator[Window]:
-    until = calendar.start + timedelta(days=YEARS_OBSERVED * 366)
-    if calendar.cadence is not Cadence.hourly:
-        yield from calendar.windows(Window(calendar.start, until))
-        return
-    # One hour a day sees every clock change that a duration can span.
-    for day in Calendar.of(Cadence.daily, calendar.start, str(calendar.timezone)).windows(
-        Window(calendar.start, until)
-    ):
-        yield calendar.window_at(day.start)
-
-
-def _count(cadence: Cadence, far: datetime, near: datetime) -> int:
-    """How many windows `[far, near)` touches, where `far` or `near` bounds a window."""
-    match cadence:
-        case Cadence.hourly:
-            return -int((utc(far) - utc(near)).total_seconds() // 3600)
-        case Cadence.daily | Cadence.weekly:
-            # Wall-clock days: a day is one window however many hours it has. A day that the zone
-            # skips counts, as it does among Dagster's partitions.
-            length = 1 if cadence is Cadence.daily else DAYS_A_WEEK
-            gap = near.replace(tzinfo=None) - far.replace(tzinfo=None)
-            return -(-int(gap.total_seconds()) // (length * 86_400))
-        case Cadence.monthly:
-            ceil = 0 if near == _floor(near, cadence, Weekday.sunday) else 1
-            months = (near.year - far.year) * MONTHS_A_YEAR + near.month - far.month
-            return months + ceil
 
 
 def _as_clocks_show(instant: datetime, zone: ZoneInfo) -> datetime:
