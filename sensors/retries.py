@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from ml_platform.orchestrator import ATTEMPT_OF, MODEL, Run, tables_of, unanswered
 from ml_platform.settings import Settings
@@ -18,20 +17,19 @@ LOOK_BACK = timedelta(days=30)
 """A lost attempt is followed within hours; what is older than that is a matter for a person."""
 ANSWERED = "ml_platform/answered"
 """Tag of a lost run that later ones have made up for, so that it is not looked at again."""
-TRAINED = ("model", "promotions")
-SCORED = ("predictions", "drift_report", "performance_report")
+TABLES = ("model", "promotions", "predictions", "drift_report", "performance_report")
 PARTITION_TAGS = frozenset({PARTITION, RANGE_START, RANGE_END})
 OWN_TAGS = "ml_platform/"
 
 
 def build_retries(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
     """The sensor that asks again for lost runs which nobody else would ask for again."""
-    # Two jobs, since the assets of one share their partitions: a cutoff is one as it begins.
-    jobs = {trains: _job(use_case, trains) for trains in (True, False)}
 
     @dg.sensor(
         name=retrier_of(use_case),
-        jobs=list(jobs.values()),
+        # Not `target`: that is a job, whose assets have to share their partitions, and a cutoff is
+        # a partition as soon as it begins.
+        asset_selection=dg.AssetSelection.assets(*([use_case.name, table] for table in TABLES)),
         minimum_interval_seconds=30,
         # On in every deployment, as the rollback sensor is: it only follows what was asked for.
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -53,8 +51,7 @@ def build_retries(use_case: UseCase, settings: Settings) -> list[dg.SensorDefini
             if attempt.waits_for:
                 waiting.append(attempt.waits_for)
             else:
-                job = jobs[_trains(use_case, run)].name
-                requests.append(_request(run, job, f"{asked_by}{SEPARATOR}{attempt.run_key}"))
+                requests.append(_request(run, f"{asked_by}{SEPARATOR}{attempt.run_key}"))
         skip = dg.SkipReason("; ".join(waiting) or "no run is lost")
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else skip)
 
@@ -80,14 +77,6 @@ def lost_runs(instance: dg.DagsterInstance, use_case: UseCase, now: datetime) ->
     return [run for run in found if run not in trainings[:-1]]
 
 
-def _job(use_case: UseCase, trains: bool) -> UnresolvedAssetJobDefinition:
-    tables = TRAINED if trains else SCORED
-    return dg.define_asset_job(
-        f"{retrier_of(use_case)}_of_{'training' if trains else 'rollbacks'}",
-        selection=dg.AssetSelection.assets(*([use_case.name, table] for table in tables)),
-    )
-
-
 def _held_up(instance: dg.DagsterInstance, use_case: UseCase, run: Run) -> str:
     """Why nothing is asked for, whatever the waits: it is under way."""
     attempts = dg.RunsFilter(tags={ATTEMPT_OF: run.attempt_of}, statuses=UNFINISHED)
@@ -97,10 +86,9 @@ def _held_up(instance: dg.DagsterInstance, use_case: UseCase, run: Run) -> str:
     return "; ".join(f"run {each.run_id} is under way ({each.status.value})" for each in under_way)
 
 
-def _request(run: Run, job: str, run_key: str) -> dg.RunRequest:
+def _request(run: Run, run_key: str) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=run_key,
-        job_name=job,
         asset_selection=[dg.AssetKey(table.split("/")) for table in run.tables],
         tags=_asked_tags(run.tags),
     )

@@ -12,6 +12,7 @@ import pytest
 
 from ml_platform.errors import LaunchRefused, OrchestratorAway, OrchestratorError, RunUnknown
 from ml_platform.orchestrator import Orchestrator, Outcomes, Run, RunStatus, outcomes_since
+from ml_platform.orchestrator.outcomes import backfill_outcomes, planned_tables
 from tests import dagster_servers as servers
 
 T = TypeVar("T")
@@ -83,10 +84,10 @@ def test_a_failed_run_says_why_and_which_partitions(dagster: Orchestrator, ended
 def test_tables_of_a_run_are_known_also_where_it_names_none(
     dagster: Orchestrator, ended: Run
 ) -> None:
-    assert {run: set(tables) for run, tables in dagster.planned([ended.id]).items()} == {
+    assert {run: set(tables) for run, tables in planned_tables(dagster, [ended.id]).items()} == {
         ended.id: {"trips/trips", "trips/pace_features"}
     }
-    assert dagster.planned([]) == {}
+    assert planned_tables(dagster, []) == {}
 
 
 @pytest.mark.slow
@@ -98,9 +99,9 @@ def test_the_daemon_carries_out_a_backfill(dagster: Orchestrator, ended: Run) ->
     assert len(backfill.run_ids) == 1
     assert dagster.latest_backfill(TAGS) == found
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    (same,) = dagster.backfill_outcomes(["COMPLETED_SUCCESS"], hour_ago, 5)
+    (same,) = backfill_outcomes(dagster, ["COMPLETED_SUCCESS"], hour_ago, 5)
     assert (same.id, same.tables, same.error) == (found, ("trips/labels",), None)
-    assert dagster.backfill_outcomes(["FAILED"], hour_ago, 5) == []
+    assert backfill_outcomes(dagster, ["FAILED"], hour_ago, 5) == []
     assert dagster.latest_backfill({"ml_platform/backfill": "another"}) is None
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from ml_platform.orchestrator import queries
+from ml_platform.orchestrator.answers import known
 from ml_platform.orchestrator.client import Orchestrator
 from ml_platform.orchestrator.records import Backfill, Run, RunStatus
 from ml_platform.orchestrator.unanswered import unanswered, unanswered_backfills
@@ -44,13 +46,37 @@ def outcomes_since(orchestrator: Orchestrator, since: datetime) -> Outcomes:
     """
     over = [RunStatus.failure, RunStatus.canceled]
     ended = orchestrator.runs(statuses=over, limit=MOST_FAILED, updated_after=since)
-    failed = orchestrator.backfill_outcomes(["FAILED"], since, MOST_FAILED)
+    failed = backfill_outcomes(orchestrator, ["FAILED"], since, MOST_FAILED)
     return Outcomes(
         _with_tables(orchestrator, ended),
         _with_tables(orchestrator, _succeeded(orchestrator, ended)),
         tuple(failed),
         tuple(_succeeded_backfills(orchestrator, failed)),
     )
+
+
+def planned_tables(
+    orchestrator: Orchestrator, run_ids: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Tables that runs were going to materialise, also those of a whole job, by run."""
+    if not run_ids:
+        return {}
+    asked = {"filter": {"runIds": list(run_ids)}}
+    said = known(orchestrator.post(queries.PLANNED, asked)["runsOrError"], "Runs")
+    return {
+        each["runId"]: tuple("/".join(asset["key"]["path"]) for asset in each["assets"])
+        for each in said["results"]
+    }
+
+
+def backfill_outcomes(
+    orchestrator: Orchestrator, statuses: Sequence[str], created_after: datetime, limit: int
+) -> list[Backfill]:
+    """Backfills in one of the statuses, newest first, without how far each of them came."""
+    filters = {"statuses": list(statuses), "createdAfter": created_after.timestamp()}
+    answer = orchestrator.post(queries.BACKFILL_OUTCOMES, {"filters": filters, "limit": limit})
+    said = known(answer["partitionBackfillsOrError"], "PartitionBackfills")
+    return [Backfill.read(each) for each in said["results"]]
 
 
 def _succeeded(orchestrator: Orchestrator, ended: Sequence[Run]) -> list[Run]:
@@ -69,10 +95,10 @@ def _succeeded_backfills(
         return []
     first = min(backfill.created_at for backfill in failed)
     wanted = ["COMPLETED", "COMPLETED_SUCCESS"]
-    return orchestrator.backfill_outcomes(wanted, first, MOST_SUCCEEDED)
+    return backfill_outcomes(orchestrator, wanted, first, MOST_SUCCEEDED)
 
 
 def _with_tables(orchestrator: Orchestrator, runs: Sequence[Run]) -> tuple[Run, ...]:
     """The same, also with tables where a run of a whole job named none."""
-    planned = orchestrator.planned([run.id for run in runs if not run.tables])
+    planned = planned_tables(orchestrator, [run.id for run in runs if not run.tables])
     return tuple(replace(run, tables=run.tables or planned.get(run.id, ())) for run in runs)
