@@ -23,6 +23,7 @@ from sensors.audit import build_audit
 from sensors.automation import build_automation
 from sensors.landing import build_landing
 from sensors.retraining import build_retraining, build_retraining_schedule
+from sensors.retries import build_retries
 from sensors.rollback import build_rollback
 from sensors.sweeping import build_sweeping
 from sensors.upkeep import build_upkeep
@@ -41,6 +42,7 @@ SENSORS = (
     build_automation,
     build_retraining,
     build_rollback,
+    build_retries,
     build_alerts,
     build_audit,
 )
