@@ -113,12 +113,11 @@ test-exhaustive: $(STAMP)
 	$(PYTEST) -m exhaustive
 
 # Faults planted in the modules in which one is silent, and whether the tests see them. It takes
-# hours; `make mutants MUTANTS='ml_platform.spec.windows*'` looks at some.
+# hours; `make mutants MUTANTS=training/verdict` looks at one module.
 .PHONY: mutants
 mutants: $(STAMP)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/mutants.txt
-	$(BIN)/mutmut run --max-children $(JOBS) $(MUTANTS)
-	$(BIN)/mutmut results
+	$(BIN)/python -m benchmarks.mutants --jobs $(JOBS) $(MUTANTS)
 
 .PHONY: check
 check: $(STAMP)

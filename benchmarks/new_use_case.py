@@ -4,10 +4,11 @@
 """
 
 import os
-import resource
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,31 +24,40 @@ LIMIT_BYTES = 10**9
 
 def run(bench: Bench) -> Result:
     """Time the command in a process of its own."""
-    file = bench.folder / "large.csv"
-    _table(ROWS if bench.days is None else QUICK_ROWS).to_csv(file, index=False)
+    file, rows = bench.folder / "large.csv", ROWS if bench.days is None else QUICK_ROWS
+    # By another process: the largest memory of a new one begins with that of the one it is from.
+    writer = get_context("spawn").Process(target=_write, args=(file, rows))
+    writer.start()
+    writer.join()
     environment = {
         **os.environ,
         "ML_PLATFORM_DATA": str(bench.folder / "data"),
         "ML_PLATFORM_USE_CASES": str(bench.folder / "use_cases"),
     }
     started = time.perf_counter()
-    subprocess.run(
+    command = subprocess.Popen(
         [sys.executable, "-m", "ml_platform.cli", "new", "large", "--from", str(file)],
-        env=environment, check=True, stdout=subprocess.DEVNULL,
+        env=environment, stdout=subprocess.DEVNULL,
     )  # fmt: skip
+    _, status, used = os.wait4(command.pid, 0)
     seconds = time.perf_counter() - started
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if status:
+        raise RuntimeError(f"`ml-platform new` ended with {os.waitstatus_to_exitcode(status)}")
     size = file.stat().st_size
     return Result(
         "A new use case from a large file",
         (
-            Line("rows and columns", f"{ROWS:,}", f"{4 + NUMBERS + TEXTS + WHOLE}"),
+            Line("rows and columns", f"{rows:,}", f"{4 + NUMBERS + TEXTS + WHOLE}"),
             Line("size of the file", f"{size / 1e6:.0f} MB"),
             Line("seconds by the clock", ratio=seconds, limit=LIMIT_SECONDS),
             Line("seconds of CPU", f"{used.ru_utime + used.ru_stime:.1f}"),
             Line("largest memory, GB", ratio=used.ru_maxrss * 1024 / 1e9, limit=LIMIT_BYTES / 1e9),
         ),
     )
+
+
+def _write(file: Path, rows: int) -> None:
+    _table(rows).to_csv(file, index=False)
 
 
 def _table(rows: int) -> pd.DataFrame:

@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import dagster as dg
+
 from ml_platform.settings import Settings
 from tests import trips_use_case as trips
 
@@ -102,6 +104,17 @@ def dagster_dev(environment: Mapping[str, str]) -> Iterator[str]:
         yield url
     finally:
         stop(server)
+
+
+def finished_ticks(environment: Mapping[str, str], name: str) -> int:
+    """How often a schedule or sensor has looked, whatever came of it."""
+    with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
+        return sum(
+            tick.is_completed
+            for state in instance.all_instigator_state()
+            if state.instigator_name == name
+            for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id)
+        )
 
 
 def _answers(url: str) -> bool:

@@ -15,11 +15,12 @@ from ml_platform.serving.worker import create_app
 from ml_platform.settings import Settings
 from resources.stretches import STRETCHES
 from tests import trips_use_case as trips
-from tests.dagster_servers import ROOT, dagster_dev, land_trips, project
+from tests.dagster_servers import ROOT, dagster_dev, finished_ticks, land_trips, project
 from tests.served import LOGGED, serving_settings
 
 WITHIN_SECONDS = 300
 CUTOFF = "2024-03-21"
+SENSORS = ("trips_landing", "trips_automation")
 FOLLOWERS = [
     "pace_features",
     "online_features",
@@ -101,7 +102,11 @@ def test_what_lands_comes_through_to_its_performance_and_a_correction_repairs_wh
         assert {"2024-03-23", "2024-03-24"} <= watch.materialized("performance_report")
 
         # Nothing goes round in circles: three ticks of either sensor later all is as it was.
-        time.sleep(100)
+        seen = {name: finished_ticks(environment, name) for name in SENSORS}
+        watch.wait(
+            lambda: all(finished_ticks(environment, name) >= seen[name] + 3 for name in SENSORS),
+            "three more ticks",
+        )
         assert len(watch.runs()) == before + 4
         assert all(run.status is dg.DagsterRunStatus.SUCCESS for run in watch.runs())
 

@@ -139,7 +139,6 @@ def test_an_interrupt_says_what_goes_on_and_how_to_end_it(project: Project) -> N
     until(lambda: len(project.runs()) > before)
     run = project.runs()[0]
     until(lambda: "partitions 2024-03-09" in project.said)
-    time.sleep(1)
     command.send_signal(signal.SIGINT)
     assert command.wait(30) == 130
     assert f"goes on in Dagster: {project.dagster.url}/runs/{run.id}" in project.said
@@ -194,8 +193,9 @@ def test_the_daemon_catches_up_by_itself(tmp_path: Path) -> None:
         dagster.post(START_CATCH_UP)
         tags = {"ml_platform/upkeep": "trips"}
         until(lambda: any(run.status is RunStatus.success for run in dagster.runs(tags)), 240)
-        # Time for more ticks, which find nothing left to do.
-        time.sleep(70)
+        # Two more ticks find nothing left to do.
+        seen = servers.finished_ticks(environment, "trips_catch_up")
+        until(lambda: servers.finished_ticks(environment, "trips_catch_up") >= seen + 2, 240)
         (run,) = dagster.runs(tags)
     assert set(run.tables) == {"trips/pace_features", "trips/labels"}
     # Features of the fourth see the trips of the third.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,9 @@ from ml_platform.backfill.evidence import gather, note
 from ml_platform.backfill.states import Greatest
 from ml_platform.errors import NoChampion
 from ml_platform.features import compute_features, compute_labels
+from ml_platform.monitoring import report_drift
 from ml_platform.scoring import score
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -174,6 +177,65 @@ def test_predictions_wait_for_a_champion_and_follow_it(lake: Lake, use_case: Use
     assert why(lake, use_case, 6, "predictions") == "made by version 1, version 2 serves"
     scored(lake, use_case, models)
     assert standings(lake, use_case, "predictions") == "--fffff"
+
+
+@pytest.fixture
+def reported(lake: Lake, use_case: UseCase) -> tuple[UseCase, kept_models.KeptModels]:
+    """A week that is done, drift of trails of two days among it."""
+    models = kept_models.KeptModels()
+    watched = use_case.monitoring.model_copy(update={"window": Duration(2, "d")})
+    use_case = use_case.model_copy(update={"monitoring": watched})
+    ingest(lake, use_case, 1, 7)
+    featured(lake, use_case)
+    with computing(lake, use_case, "labels", WEEK, "test") as commit:
+        compute_labels(lake, use_case, WEEK, commit)
+    kept_models.promote(lake, use_case, models.train(lake, use_case, WEEK), trips.at(2))
+    scored(lake, use_case, models)
+    with computing(lake, use_case, "drift_report", WEEK, "test") as commit:
+        report_drift(lake, models, use_case, WEEK, commit)
+    assert standings(lake, use_case, "drift_report") == "-ffffff"
+    return use_case, models
+
+
+def test_a_window_is_judged_alike_alone_and_in_a_range(
+    lake: Lake, reported: tuple[UseCase, kept_models.KeptModels]
+) -> None:
+    use_case, _ = reported
+    ingest(lake, use_case, 2, 2, seed=1)
+    assert standings(lake, use_case, "drift_report") == "-ssffff"
+    featured(lake, use_case, trips.days(2, 2))
+    together = judge(lake, use_case, WEEK)
+    for table, states in together.items():
+        for window, state in states.items():
+            alone = judge(lake, use_case, window, [table])
+            assert alone[table][window] == state, f"{table} of {window}"
+
+
+def test_a_range_begins_again_when_what_only_its_first_window_sees_changes(
+    lake: Lake,
+    reported: tuple[UseCase, kept_models.KeptModels],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_case, models = reported
+    transact, begun = lake.transact, []
+
+    def corrected_meanwhile(*arguments: Any) -> Any:
+        begun.append(snapshot(lake))
+        if len(begun) == 1:
+            other = Lake(lake.settings)
+            ingest(other, use_case, 1, 1, seed=1)
+            other.close()
+        return transact(*arguments)
+
+    with (
+        computing(lake, use_case, "drift_report", WEEK, "test") as commit,
+        monkeypatch.context() as patched,
+    ):
+        patched.setattr(lake, "transact", corrected_meanwhile)
+        report_drift(lake, models, use_case, WEEK, commit)
+    assert len(begun) == 2
+    assert begun[1] > begun[0]
+    assert standings(lake, use_case, "drift_report") == "-ffffff"
 
 
 @given(numbers=st.lists(st.integers(0, 9), max_size=40), bounds=st.data())

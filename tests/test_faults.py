@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Event, Thread
 
 import numpy as np
 import psutil
@@ -198,6 +199,25 @@ def mlflow_server(folder: Path, port: int) -> Iterator[None]:
                 child.kill()
 
 
+@contextmanager
+def nobody_home(port: int) -> Iterator[Event]:
+    """Where connections are taken and closed; the event is set with the first one."""
+    asked = Event()
+
+    class Silent(BaseRequestHandler):
+        def handle(self) -> None:
+            asked.set()
+
+    with ThreadingTCPServer(("127.0.0.1", port), Silent) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_mlflow_away_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     chosen = settings(tmp_path).model_copy(
@@ -220,8 +240,9 @@ def test_mlflow_away_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             train(lake, Registry(chosen), use_case, at(20), COMMIT, tags={}).version
         )
     )
-    training.start()
-    time.sleep(5)
+    with nobody_home(port) as asked:
+        training.start()
+        assert asked.wait(PATIENCE_SECONDS)
     with mlflow_server(tmp_path, port):
         training.join(PATIENCE_SECONDS)
         assert made == [1]

@@ -6,9 +6,21 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import ks_2samp, wasserstein_distance
 
 from ml_platform.monitoring.columns import MonitoredColumn, Readings, microseconds
-from ml_platform.monitoring.distances import QuantileSteps
+from ml_platform.monitoring.distances import (
+    Fences,
+    QuantileSteps,
+    binned_shares,
+    counted_shares,
+    measure_jensenshannon,
+    measure_ks,
+    measure_psi,
+    measure_wasserstein,
+    standard_deviation,
+)
 from ml_platform.monitoring.scores import ColumnDrift, Trail, measure_drift
 from ml_platform.spec.watching import Drift
 
@@ -305,3 +317,143 @@ def test_quantile_steps_cover_one_without_gaps(n, m):
     for index, size in ((steps.reference, n), (steps.current, m)):
         weights = np.bincount(index, weights=steps.width, minlength=size)
         assert weights == pytest.approx(np.full(size, 1 / size))
+
+
+SAMPLES = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=60).map(
+    lambda values: np.sort(np.array(values))
+)
+
+
+@given(SAMPLES, SAMPLES, st.floats(0.1, 10))
+def test_a_wasserstein_distance_is_scipys_in_units_of_the_scale(before, now, scale):
+    steps = QuantileSteps.of(len(before), len(now))
+    copies = before.copy(), now.copy()
+    found = measure_wasserstein(before, now, scale, steps)
+    assert found == pytest.approx(wasserstein_distance(before, now) / scale, abs=1e-9)
+    assert (before.tolist(), now.tolist()) == tuple(each.tolist() for each in copies)
+
+
+def test_quantile_steps_are_merged_in_order_and_a_shared_point_makes_none():
+    steps = QuantileSteps.of(2, 3)
+    assert steps.reference.tolist() == [0, 0, 0, 1, 1]
+    assert steps.current.tolist() == [0, 0, 1, 1, 2]
+    assert steps.width * 6 == pytest.approx([0, 2, 1, 1, 2])
+    equal = QuantileSteps.of(2, 2)
+    assert (equal.reference.tolist(), equal.current.tolist()) == ([0, 0, 1, 1], [0, 0, 0, 1])
+    assert equal.width.tolist() == [0, 0.5, 0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("inner", "outliers", "low", "high"),
+    [
+        # 40 values: one at each end may lie anywhere.
+        (38, 1, -37, 74),
+        (37, 1, None, None),
+        (76, 2, -75, 150),
+        (76, 3, None, None),
+    ],
+)
+def test_fences_stand_as_far_outside_of_the_middle_as_it_is_wide(inner, outliers, low, high):
+    middle = list(map(float, range(inner)))
+    far = [1e9 + n for n in range(outliers)]
+    found = Fences.of(np.array([*sorted(-x for x in far), *middle, *far]))
+    if low is None:
+        assert (found.low, found.high) < (-1e8, -1e8)
+        assert found.high > 1e9
+    else:
+        assert found == Fences(low, high)
+
+
+def test_a_middle_of_one_value_has_no_fences():
+    found = Fences.of(np.array([-1e9, *[5.0] * 38, 1e9]))
+    assert found == Fences(-np.inf, np.inf)
+    values = np.array([-1e9, 5.0, 1e9])
+    assert found.clip(values) is values
+
+
+def test_fences_around_others_hold_both():
+    assert Fences(-1, 5).around(Fences(0, 9)) == Fences(-1, 9)
+    assert Fences(0, 9).around(Fences(-1, 5)) == Fences(-1, 9)
+
+
+@pytest.mark.parametrize(
+    ("values", "clipped"),
+    [
+        ([0.0, 1.0, 4.0], None),
+        ([-0.5, 1.0, 4.0], [0.0, 1.0, 4.0]),
+        ([0.0, 1.0, 4.5], [0.0, 1.0, 4.0]),
+        ([-9.0, 1.0, 9.0], [0.0, 1.0, 4.0]),
+    ],
+)
+def test_what_lies_beyond_the_fences_counts_as_the_fence(values, clipped):
+    given = np.array(values)
+    found = Fences(0, 4).clip(given)
+    assert found is given if clipped is None else found.tolist() == clipped
+    assert given.tolist() == values
+
+
+def test_a_reference_that_hardly_varies_is_measured_in_thousandths():
+    assert standard_deviation(np.array([3.0, 3.0])) == 0.001
+    assert standard_deviation(np.array([0.0, 0.001])) == 0.001
+    assert standard_deviation(np.array([0.0, 4.0])) == 2.0
+
+
+def test_few_distinct_numbers_are_compared_value_by_value_and_many_in_bins():
+    before, now = np.sort(np.arange(20.0).repeat(2)), np.array([0.0, 0.0, 0.5, 30.0])
+    ours, theirs = binned_shares(before, now, 20)
+    assert ours.tolist() == [0.05, 0, *[0.05] * 19, 0]
+    assert theirs.tolist() == [0.5, 0.25, *[0.0] * 19, 0.25]
+    ours, theirs = binned_shares(before, now, 21)
+    edges = np.histogram_bin_edges(np.concatenate((before, now)), bins="sturges")
+    assert ours.tolist() == (np.histogram(before, edges)[0] / 40).tolist()
+    assert theirs.tolist() == (np.histogram(now, edges)[0] / 4).tolist()
+
+
+@given(SAMPLES, SAMPLES)
+def test_binned_shares_are_those_of_a_histogram_and_add_up_to_one(before, now):
+    for distinct in (20, 21):
+        for shares in binned_shares(before, now, distinct):
+            assert shares.sum() == pytest.approx(1)
+    edges = np.histogram_bin_edges(np.concatenate((before, now)), bins="sturges")
+    found = binned_shares(before, now, 21)
+    for shares, sample in zip(found, (before, now), strict=True):
+        assert shares * len(sample) == pytest.approx(np.histogram(sample, edges)[0])
+
+
+def test_only_categories_that_either_side_has_are_compared():
+    before, now = counted_shares(np.array([3, 0, 1, 0]), np.array([0, 0, 1, 1]))
+    assert (before.tolist(), now.tolist()) == ([0.75, 0.25, 0.0], [0.0, 0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "filled"),
+    [
+        ([0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.5, 0.5, 0.0001]),
+        ([0.9999, 0.0001, 0.0], [0.25, 0.5, 0.25], [0.9999, 0.0001, 0.0001 / 10**6]),
+        ([0.9998, 0.0002, 0.0], [0.25, 0.5, 0.25], [0.9998, 0.0002, 0.0001]),
+    ],
+)
+def test_an_empty_bin_counts_as_a_small_share_in_a_psi(before, now, filled):
+    one, other = np.array(filled), np.array(now)
+    expected = ((one - other) * np.log(one / other)).sum()
+    assert measure_psi(np.array(before), np.array(now)) == pytest.approx(expected)
+    assert measure_psi(np.array(now), np.array(before)) == pytest.approx(expected)
+
+
+@given(
+    st.integers(1, 9).flatmap(
+        lambda n: st.tuples(*[st.lists(st.integers(0, 9), min_size=n, max_size=n)] * 2)
+    )
+)
+def test_a_jensenshannon_distance_is_scipys_whatever_shares_add_up_to(both):
+    before, now = (np.array(each, dtype=float) + (0 if any(each) else 1) for each in both)
+    found = measure_jensenshannon(before, now)
+    assert found == pytest.approx(np.nan_to_num(jensenshannon(before, now)), abs=1e-7)
+    assert measure_jensenshannon(before, before) == pytest.approx(0, abs=1e-7)
+
+
+def test_the_p_value_is_that_of_the_two_sample_test():
+    random = np.random.default_rng(0)
+    before, now = random.normal(0, 1, 80), random.normal(0.4, 1, 50)
+    assert measure_ks(before, now) == ks_2samp(before, now).pvalue
+    assert measure_ks(before, before) == 1.0

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ml_platform.alerts import find_conditions
 from ml_platform.errors import EmptyPartition, LabelsNotArrived
 from ml_platform.metrics import measure
 from ml_platform.monitoring import (
@@ -156,3 +157,30 @@ def test_a_metric_that_is_undefined_has_no_value(case):
     assert "roc_auc" not in said.metrics
     assert said.passed is None
     assert stored(case, "current", "value, status", "roc_auc") == [(None, "undefined")]
+
+
+def test_after_a_break_partitions_with_few_labels_are_no_recovery(case):
+    demanding = Performance(min=0.6, min_rows=20, bounds={"brier": Bounds(max=0.001)})
+    use_case = case.use_case.model_copy(update={"monitoring": Monitoring(performance=demanding)})
+    broken = report(case, 14, 14, use_case=use_case).windows[window(14)]
+    # Labels of the small hours alone are known: nobody can say how the others turned out.
+    few = report(case, 15, 15, now=at(15, 8), use_case=use_case).windows[window(15)]
+    assert (broken.passed, few.passed, few.status) == (False, None, "too few labels")
+    assert 0 < few.labelled < 20
+
+    latest = latest_performance(case.lake, use_case)
+    assert (latest.window, latest.passed) == (window(14), False)
+    assert [(each.window, each.why) for each in latest.unjudged] == [(window(15), "too few labels")]
+    # Neither a failure more nor an end of them.
+    assert retraining_verdicts(case.lake, use_case, "performance") == [(window(14), False)]
+    (alert,) = [
+        condition
+        for condition in find_conditions(case.lake, use_case, at(15, 9)).conditions
+        if condition.kind == "performance"
+    ]
+    assert alert.body.splitlines()[1] == (
+        "Not judged since: 2024-03-15 (too few labels): that is no recovery."
+    )
+
+    report(case, 15, 15, use_case=use_case)
+    assert latest_performance(case.lake, use_case).unjudged == ()

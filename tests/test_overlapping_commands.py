@@ -105,13 +105,50 @@ AT_STAKE = [
 DECISIONS = ("approve", "promote")
 
 
+READS = {
+    "ingest": {"trips"},
+    "ingest late file": {"trips"},
+    "ingest table": {"prices"},
+    "ingest late row": {"prices"},
+    "ingest feedback": {"feedback"},
+    "ingest late feedback": {"feedback"},
+    "features": {"trips"},
+    "features of table": {"prices"},
+    "labels": {"trips", "feedback"},
+    "score": {"trips", "pace", "price", "promotions"},
+    "drift": {"trips", "pace", "price", "labels", "predictions", "promotions"},
+    "performance": {"labels", "predictions", "promotions"},
+    "publish": {"pace", "price"},
+    "promote": {"trips", "pace", "price", "labels", "predictions", "promotions"},
+    "approve": {"labels", "predictions", "promotions"},
+    "roll back": {"predictions", "promotions"},
+}
+WRITES = {
+    **{name: READS[name] for name in COMMANDS if name.startswith("ingest")},
+    "features": {"pace"},
+    "features of table": {"price"},
+    "labels": {"labels"},
+    "score": {"predictions"},
+    "drift": {"drift_report"},
+    "performance": {"performance_report"},
+    "publish": {"online"},
+    "promote": {"promotions"},
+    "approve": {"promotions"},
+    "roll back": {"promotions"},
+}
+
+
 def pairs() -> list[Any]:
     """Every two commands, each of them paused in its turn; most take too long for every day."""
     found = []
     for catalog, pair in product(("sqlite", "postgres"), permutations(COMMANDS, 2)):
-        marks = [] if catalog == "sqlite" and pair in AT_STAKE else [pytest.mark.slow]
-        if catalog == "postgres" and pair not in AT_STAKE:
-            marks = [pytest.mark.exhaustive]
+        one, other = pair
+        meet = WRITES[one] & (READS[other] | WRITES[other]) or WRITES[other] & READS[one]
+        if pair in AT_STAKE:
+            marks = [] if catalog == "sqlite" else [pytest.mark.slow]
+        else:
+            often = catalog == "sqlite" and meet
+            marks = [pytest.mark.slow if often else pytest.mark.exhaustive]
         found.append(pytest.param(catalog, *pair, marks=marks))
     return found
 

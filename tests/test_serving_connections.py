@@ -106,7 +106,7 @@ def test_where_all_are_in_use_others_are_told_and_health_is_answered(served: Ser
     with httpx2.Client(base_url=f"http://{served.http}") as client:
         assert client.post(INVOKE, json=ASKED).status_code == 200
         with opened(served.http, MOST - 1, BEGUN) as used:
-            time.sleep(0.5)
+            wait_for(lambda: counted(client, "connections") == MOST)
             # One after the other: a silent one would make room for the next.
             with opened(served.http, 1, METADATA) as (asking,):
                 told = said_on(asking)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -350,15 +350,19 @@ def workers(either_catalog: Settings) -> Iterator[list[Lake]]:
 
 def test_of_requests_that_come_at_once_one_is_carried_out(workers: list[Lake]) -> None:
     done: list[int] = []
+    asking = threading.Barrier(20)
+
+    def ask(once: Once) -> Outcome:
+        asking.wait()
+        return once(order(), do)
 
     def do() -> Outcome:
-        time.sleep(0.3)
         done.append(1)
         return Outcome({"number": len(done), "said": "it's \x00 \U0001f600"}, "a-run")
 
     first, second = (Once(open_answers(lake)) for lake in workers)
     with ThreadPoolExecutor(20) as threads:
-        asked = [threads.submit(once, order(), do) for once in (first, second) for _ in range(10)]
+        asked = [threads.submit(ask, once) for once in (first, second) for _ in range(10)]
         answers = [each.result() for each in asked]
     assert len(done) == 1
     assert all(answer.document == answers[0].document for answer in answers)

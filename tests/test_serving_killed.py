@@ -76,7 +76,8 @@ def test_nothing_that_was_answered_is_lost_to_a_kill(tmp_path: Path) -> None:
         assert InferenceServerClient(f"127.0.0.1:{grpc_port}").is_server_live()
         with ThreadPoolExecutor(CLIENTS) as clients:
             asked = [clients.submit(ask_until_it_dies, address) for _ in range(CLIENTS)]
-            time.sleep(5)
+            while len(list(folder.glob("*.jsonl"))) < 3:
+                time.sleep(0.05)
             kill_while_a_file_is_open(worker, folder)
             received = [name for each in asked for name in each.result()]
     finally:

@@ -15,14 +15,8 @@ from ml_platform.serving.admission import MOST_NAMES, Rates
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.pace import Pace
 from tests.attacked import is_closed_on
+from tests.clock import Clock
 from tests.served import Deployment, Served, deploy
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_burst_is_taken_and_then_one_request_at_a_time() -> None:

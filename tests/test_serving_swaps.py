@@ -18,8 +18,9 @@ from ml_platform.registry.promotions import Decision, Promotion
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.versions.following import Following
-from ml_platform.serving.versions.live import LiveVersions
+from ml_platform.serving.versions.live import RETRY_SECONDS, LiveVersions
 from ml_platform.training import train
+from tests.clock import Clock
 from tests.served import ROW, Deployment, deploy
 from tests.trips_use_case import COMMIT, at, write_folder
 
@@ -167,7 +168,8 @@ def test_a_version_that_fails_takes_no_traffic_is_told_of_and_tried_again(
     for day in (14, 17):
         train(lake, made.registry, case, at(day), COMMIT, tags={})
     decide(made, 1)
-    live = LiveVersions(lake, made.registry, [case], retry_seconds=0.2)
+    clock = Clock()
+    live = LiveVersions(lake, made.registry, [case], clock=clock)
     metrics = Metrics()
     following = Following(live, lake, made.registry, metrics, open_log())
     following.look()
@@ -185,7 +187,7 @@ def test_a_version_that_fails_takes_no_traffic_is_told_of_and_tried_again(
     # Other problems are news, the same one is not, however often it is met.
     monkeypatch.setenv("MOOD", "bad")
     for _ in range(3):
-        time.sleep(0.25)
+        clock.now += RETRY_SECONDS
         following.look()
     assert live.model("trips").version == 1
     assert [event.problem[:40] for event in serving_events(lake, case)] == [
@@ -194,7 +196,7 @@ def test_a_version_that_fails_takes_no_traffic_is_told_of_and_tried_again(
     ]
 
     monkeypatch.delenv("MOOD")
-    time.sleep(0.25)
+    clock.now += RETRY_SECONDS
     following.look()
     assert live.model("trips").version == 2
     assert serving_events(lake, case)[-1].kind == "serving"

@@ -1,21 +1,32 @@
+import re
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from ml_platform.errors import DuplicateRows, LakeError, TableNotFound
+from ml_platform.errors import (
+    CalendarChanged,
+    DuplicateRows,
+    InputsChanged,
+    LakeError,
+    TableNotFound,
+)
 from ml_platform.settings import Settings
 from ml_platform.spec.windows import Cadence, Calendar, Window
 from ml_platform.storage import (
+    Basis,
     Commit,
     Lake,
+    Read,
     Replacement,
     Table,
     Written,
     replace_together,
     replace_windows,
 )
+from ml_platform.storage.calendars import StoredCalendar, stored_calendars
 from ml_platform.storage.lake import _Transaction
 from ml_platform.storage.tables import ensure_table
 
@@ -419,3 +430,221 @@ def test_threads_share_one_lake(lake):
         thread.join()
     assert failures == []
     assert read(lake) == [(number, float(number)) for number in range(1, 9)]
+
+
+def read_since(lake: Lake) -> dict[int, int]:
+    return dict(read(lake, "flight, _snapshot"))
+
+
+def test_a_month_that_is_written_again_as_a_whole_loses_and_doubles_no_row(lake):
+    days = [f"2013-01-{n:02d}" for n in range(1, 7)] + ["2013-02-03", "2013-02-04"]
+    rows: list[Row] = [(n, f"{key} 08:00", 0.0) for n, key in enumerate(days)]
+    first = write(lake, day(days[0], days[-1]), rows).snapshot
+    held, since = dict.fromkeys(range(8), 0.0), dict.fromkeys(range(8), first)
+    # Single days, often enough that the files of January become too many; then one that goes, one
+    # that comes, and some of both months at once.
+    for turn, changed in enumerate([[2], [2], [4], [2], [4], [0, 7], [2, 7], [6]], start=1):
+        stretch = day(days[changed[0]], days[changed[-1]])
+        held |= dict.fromkeys(changed, float(turn))
+        inside = [n for n in held if changed[0] <= n <= changed[-1]]
+        written = write(lake, stretch, [(n, f"{days[n]} 08:00", held[n]) for n in inside])
+        assert written.changed == {day(days[n]) for n in changed}
+        since |= dict.fromkeys(changed, written.snapshot)
+        assert read(lake) == list(held.items())
+        assert read_since(lake) == since
+    for turn in range(4):
+        gone = write(lake, day(days[3]), [])
+        assert gone.changed == {day(days[3])}
+        assert read(lake) == [(n, value) for n, value in held.items() if n != 3]
+        came = write(lake, day(days[3]), [(3, f"{days[3]} 08:00", float(turn))])
+        held[3], since[3] = float(turn), came.snapshot
+        assert read(lake) == list(held.items())
+        assert read_since(lake) == since
+
+
+def test_rows_of_others_stay_in_a_month_that_is_written_again(lake):
+    table = Table("uc", "flights", {**TABLE.columns, "source": "VARCHAR"}, ("source", "flight"))
+
+    def put(source: str, delay: float) -> None:
+        row = rows_sql([(1, "2013-01-01 08:00", delay)])
+        replacement = Replacement(
+            table, f"SELECT *, '{source}' AS source FROM ({row})", "left_at",
+            only={"source": source, "flight": "1"},
+        )  # fmt: skip
+        with lake.cursor("America/New_York") as cursor:
+            replace_together(
+                lake, cursor, [replacement], calendar=DAYS, stretch=day("2013-01-01"), commit=COMMIT
+            )
+
+    for turn in range(5):
+        put("a", turn)
+        put("b", -turn)
+        assert sorted(read(lake, "source, delay")) == [("a", turn), ("b", -turn)]
+    both = Replacement(table, "", "left_at", only={"source": "it's", "flight": "1"})
+    assert both.scope.count(" AND ") == 1
+    assert "'it''s'" in both.scope
+
+
+def test_many_windows_are_found_as_few_are(lake, monkeypatch):
+    monkeypatch.setattr("ml_platform.storage.replacement.FEW_WINDOWS", 1)
+    written = write(
+        lake, day("2013-01-01", "2013-01-02"), [*NEW_YEAR, (3, "2013-01-02 01:00", 1.0)]
+    )
+    assert list(written.rows.values()) == [2, 1]
+    assert read(lake) == [(1, 5.0), (2, None), (3, 1.0)]
+
+
+def test_windows_have_a_digest_of_what_they_hold_and_not_of_stamps(lake):
+    both = day("2013-01-01", "2013-01-02")
+    first, second = day("2013-01-01"), day("2013-01-02")
+    one = write(lake, both, [*NEW_YEAR, (3, "2013-01-02 01:00", 1.0)])
+    assert all(re.fullmatch(r"[12]-[0-9a-f]{16}", each) for each in one.versions.values())
+    assert write(lake, both, [], made_at="2021-01-01").versions == {
+        first: "0-0000000000000000", second: "0-0000000000000000",
+    }  # fmt: skip
+    again = write(lake, both, [*NEW_YEAR, (3, "2013-01-02 01:00", 2.0)], made_at="2021-01-01")
+    assert again.versions[first] == one.versions[first]
+    assert again.versions[second] != one.versions[second]
+    assert write(lake, first, NEW_YEAR).versions == {first: one.versions[first]}
+
+
+def test_rows_that_stay_within_the_tolerance_keep_their_digest(lake):
+    at = "2013-01-01 08:00"
+    first = write(lake, day("2013-01-01"), [(1, at, 0.3)], table=COMPUTED)
+    again = write(lake, day("2013-01-01"), [(1, at, 0.1 + 0.2)], table=COMPUTED)
+    assert (again.versions, again.rows) == (first.versions, first.rows)
+    assert read(lake) == [(1, 0.3)]
+
+
+def test_only_windows_that_differ_by_more_than_the_tolerance_are_written(lake):
+    keys = ["2013-01-01", "2013-01-02", "2013-01-03"]
+    before = [(n, f"{key} 08:00", 0.3) for n, key in enumerate(keys)]
+    after = [(n, at, (0.1 + 0.2, 0.4, 0.1 + 0.2)[n]) for n, at, _ in before]
+    write(lake, day(keys[0], keys[-1]), before, table=COMPUTED)
+    written = write(lake, day(keys[0], keys[-1]), after, table=COMPUTED)
+    assert written.changed == {day(keys[1])}
+    assert read(lake) == [(0, 0.3), (1, 0.4), (2, 0.3)]
+
+
+def test_refusals_name_table_key_and_bounds_and_say_what_to_do(lake):
+    twice = [(n, "2013-01-01 08:00", 1.0) for n in (2, 1, 1, 2)]
+    with pytest.raises(DuplicateRows) as refused:
+        write(lake, day("2013-01-01"), twice)
+    assert str(refused.value) == (
+        "uc.flights: 2 rows with left_at 2013-01-01 08:00:00-05:00, flight 1; there may be one: "
+        "group by these columns in the query, or pick one row with QUALIFY row_number() … = 1"
+    )
+    with pytest.raises(LakeError) as outside:
+        write(lake, day("2013-01-01"), [(1, "2013-01-02 00:00", 1.0), (2, "2013-01-03", 1.0)])
+    assert str(outside.value) == (
+        "uc.flights: 2 rows have a left_at outside [2013-01-01T05:00:00Z, 2013-01-02T05:00:00Z)"
+    )
+    early = Window(datetime(2012, 5, 1, tzinfo=UTC), datetime(2012, 5, 2, tzinfo=UTC))
+    with pytest.raises(LakeError) as before:
+        write(lake, early, [])
+    assert str(before.value) == (
+        "[2012-05-01T00:00:00+00:00, 2012-05-02T00:00:00+00:00) ends before the first partition, "
+        "2013-01-01T00:00:00-05:00"
+    )
+
+
+def test_nothing_is_left_on_the_connection_whether_the_write_succeeds_or_not(lake):
+    with lake.cursor("America/New_York") as cursor:
+        for rows in (NEW_YEAR, [NEW_YEAR[0], NEW_YEAR[0]]):
+            with suppress(DuplicateRows):
+                replace_windows(
+                    lake, cursor, TABLE, rows_sql(rows),
+                    time="left_at", calendar=DAYS, stretch=day("2013-01-01"), commit=COMMIT,
+                )  # fmt: skip
+            left = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE temporary")
+            assert left.fetchall() == []
+
+
+def test_a_time_without_an_offset_is_one_of_the_sessions_zone(lake):
+    table = Table("uc", "flights", {**TABLE.columns, "left_at": "TIMESTAMP"}, TABLE.order)
+    write(lake, day("2013-01-01"), [], table=table, query=(
+        "SELECT 1 AS flight, TIMESTAMP '2013-01-01 23:30' AS left_at, 1.0 AS delay, "
+        "TIMESTAMPTZ '2020-01-01' AS made_at"
+    ))  # fmt: skip
+    assert read(lake, "flight, window_start::VARCHAR") == [(1, "2013-01-01 05:00:00")]
+
+
+def test_a_window_is_replaced_as_a_whole_also_where_the_range_begins_within_it(lake):
+    write(lake, day("2013-01-01", "2013-01-02"), [*NEW_YEAR, (3, "2013-01-02 20:00", 1.0)])
+    noon = DAYS.window("2013-01-01").start + timedelta(hours=12)
+    written = write(lake, Window(noon, noon + timedelta(hours=24)), [(4, "2013-01-02 01:00", 2.0)])
+    assert list(written.rows.items()) == [(day("2013-01-01"), 0), (day("2013-01-02"), 1)]
+    assert read(lake) == [(4, 2.0)]
+
+
+@pytest.mark.parametrize("wrote", [True, False])
+def test_what_is_written_alongside_makes_the_snapshot_that_it_is_told(lake, wrote):
+    write(lake, day("2013-01-01"), NEW_YEAR)
+    before, told = newest(lake), []
+
+    def alongside(transaction, number):
+        told.append(number)
+        if wrote:
+            transaction.execute("CREATE TABLE lake.uc.noted AS SELECT 1 AS one")
+        return wrote
+
+    with lake.cursor("America/New_York") as cursor:
+        (written,) = replace_together(
+            lake, cursor, [Replacement(TABLE, rows_sql(NEW_YEAR), "left_at")], calendar=DAYS,
+            stretch=day("2013-01-01"), commit=COMMIT, alongside=alongside,
+        )  # fmt: skip
+    assert told == [before + 1]
+    assert (written.changed, written.snapshot) == (frozenset(), before + wrote)
+    assert newest(lake) == before + wrote
+
+
+def test_rows_that_were_computed_from_what_has_changed_are_not_written(lake):
+    write(lake, day("2013-01-01"), NEW_YEAR)
+
+    def put(basis: Basis) -> None:
+        with lake.cursor("America/New_York") as cursor:
+            replace_windows(
+                lake, cursor, TABLE, rows_sql([]), time="left_at", calendar=DAYS,
+                stretch=day("2013-01-01"), commit=COMMIT, basis=basis,
+            )  # fmt: skip
+
+    before = newest(lake)
+    write(lake, day("2013-01-01"), NEW_YEAR[:1])
+    with pytest.raises(InputsChanged, match=r"uc\.flights was changed after snapshot"):
+        put(Basis(lake, "uc", before, (Read("flights"),)))
+    assert read(lake) == [(1, 5.0)]
+    put(Basis(lake, "uc", newest(lake), (Read("flights"),)))
+    assert read(lake) == []
+    with lake.cursor() as cursor:
+        (said,) = cursor.execute(
+            "SELECT commit_extra_info->>'$.begun_at' FROM lake.snapshots() "
+            "ORDER BY snapshot_id DESC LIMIT 1"
+        ).fetchone()
+    assert said == str(before + 1)
+
+
+def calendar_of(lake: Lake) -> StoredCalendar | None:
+    with lake.cursor() as cursor:
+        return stored_calendars(cursor, "uc")["flights"]
+
+
+def test_a_table_notes_the_calendar_of_its_windows_and_is_written_by_no_other(lake):
+    write(lake, day("2013-01-01"), NEW_YEAR)
+    assert calendar_of(lake) == StoredCalendar.of(DAYS)
+    with lake.cursor() as cursor:
+        cursor.execute("COMMENT ON TABLE lake.uc.flights IS NULL")
+    before = newest(lake)
+    # Of an older version: it is noted with the next write, also where that changes no row.
+    assert write(lake, day("2013-01-01"), NEW_YEAR).snapshot == newest(lake) == before + 1
+    assert calendar_of(lake) == StoredCalendar.of(DAYS)
+    weeks = Calendar.of(Cadence.weekly, date(2013, 1, 6), "America/New_York")
+    with lake.cursor("America/New_York") as cursor:
+        for comment in (None, StoredCalendar.of(DAYS).text):
+            said = "NULL" if comment is None else f"'{comment}'"
+            cursor.execute(f"COMMENT ON TABLE lake.uc.flights IS {said}")
+            with pytest.raises(CalendarChanged, match=r"uc\.flights was written by the calendar"):
+                replace_windows(
+                    lake, cursor, TABLE, rows_sql([]), time="left_at", calendar=weeks,
+                    stretch=day("2013-01-06"), commit=COMMIT,
+                )  # fmt: skip
+    assert read(lake) == [(1, 5.0), (2, None)]

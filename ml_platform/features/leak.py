@@ -5,7 +5,6 @@ moments up to t has to stay as it is; where it does not, the feature looked into
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,28 +46,35 @@ class LeakReport:
 def check_written(lake: Lake, use_case: UseCase, view: str, written: Written) -> list[LeakReport]:
     """Check a view where it was just written: a single window, or a few of a range.
 
-    Windows without rows are left out.
+    Windows without rows are left out. Looks at the lake as the write left it: what others have
+    written since is no leak.
     """
     cuts = CUTS_ALONE if len(written.rows) == 1 else CUTS_IN_A_RANGE
-    reports = []
-    for window in _spread([window for window, rows in written.rows.items() if rows]):
-        # Somebody else may have emptied it since.
-        with suppress(EmptyPartition):
-            reports.append(check_leak(lake, use_case, view, window, cuts))
-    return reports
+    filled = [window for window, rows in written.rows.items() if rows]
+    return [
+        check_leak(lake, use_case, view, window, cuts, written.snapshot)
+        for window in _spread(filled)
+    ]
 
 
 def check_leak(
-    lake: Lake, use_case: UseCase, view: str, window: Window, cuts: int = CUTS_ALONE
+    lake: Lake,
+    use_case: UseCase,
+    view: str,
+    window: Window,
+    cuts: int = CUTS_ALONE,
+    snapshot: int | None = None,
 ) -> LeakReport:
     """Compare a stored window of a view with what it yields when the future is hidden.
 
-    cuts: how many moments of the window are tried, spread over its rows, the last row included.
-    Raises EmptyPartition where the window has no rows.
+    cuts: how many moments of the window are tried, spread over its rows, the last row included;
+    snapshot: of the lake, by default the newest. Raises EmptyPartition where the window has no
+    rows.
     """
     keys = ["event_time", *use_case.features[view].entity]
     with lake.cursor(use_case.timezone) as cursor:
-        snapshot = lake.snapshot(cursor)
+        if snapshot is None:
+            snapshot = lake.snapshot(cursor)
         relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
         stored = _read(cursor, f"FROM {relation} WHERE {windows_sql(use_case, window)}", keys)
         if stored.empty:

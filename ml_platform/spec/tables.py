@@ -27,13 +27,13 @@ BY_CHAMPION = {
 
 @dataclass(frozen=True)
 class Reads:
-    """What a window of a table is computed from: another table, over a stretch of event time."""
+    """What windows of a table are computed from: another table, over a range of event time."""
 
     table: str
     stretch: Callable[[Window], Window]
-    """The stretch of that table that a window sees."""
+    """The range of that table that a window sees, or that the windows of a range see together."""
     required: bool = False
-    """Whether nothing can be computed while that stretch has no rows."""
+    """Whether nothing can be computed while that range has no rows."""
 
 
 def computed_tables(use_case: UseCase) -> tuple[str, ...]:
@@ -68,7 +68,9 @@ def reads_of(use_case: UseCase, table: str) -> tuple[Reads, ...]:
             return (Reads(use_case.examples.source, same, required=True), *fresh)
         case "drift_report":
             trail = _trailing(use_case, use_case.monitoring.window)
-            watched = (Reads(name, trail) for name in (*features, "labels"))
+            watched = (
+                Reads(name, trail) for name in (use_case.examples.source, *features, "labels")
+            )
             return (Reads("predictions", trail, required=True), *watched)
         case "performance_report":
             return tuple(Reads(name, same, required=True) for name in ("predictions", "labels"))
@@ -160,5 +162,11 @@ def _ahead(use_case: UseCase, ahead: Duration) -> Callable[[Window], Window]:
 
 
 def _trailing(use_case: UseCase, length: Duration) -> Callable[[Window], Window]:
-    zone = use_case.calendar.timezone
-    return lambda window: Window(length.before(window.end, zone), window.end)
+    calendar = use_case.calendar
+
+    def trail(computed: Window) -> Window:
+        # Of several windows the first one's trail reaches farthest back.
+        first = calendar.window_at(computed.start)
+        return Window(length.before(first.end, calendar.timezone), computed.end)
+
+    return trail

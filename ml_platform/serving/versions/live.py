@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -99,10 +99,11 @@ class LiveVersions:
         registry: Registry,
         use_cases: Iterable[UseCase],
         retry_seconds: float = RETRY_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lake, self._registry = lake, registry
+        self._retry_seconds, self._clock = retry_seconds, clock
         self._live = {case.name: Live(case) for case in use_cases}
-        self._retry_seconds = retry_seconds
         self._snapshot: int | None = None
         self._looked_at = -LOOK_AGAIN_SECONDS
         self._refreshing = threading.Lock()
@@ -151,7 +152,7 @@ class LiveVersions:
         with self._refreshing:
             with self._lake.cursor() as cursor:
                 snapshot = self._lake.snapshot(cursor)
-            now = time.monotonic()
+            now = self._clock()
             if snapshot == self._snapshot and now < self._looked_at + self._look_again_seconds:
                 return []
             swaps = [swap for name in self._live for swap in self._follow(name)]
@@ -214,7 +215,7 @@ class LiveVersions:
         failure = live.failed.get(version)
         if failure is None or failure.decisions != decided:
             return False
-        return time.monotonic() < failure.at + self._retry_seconds
+        return self._clock() < failure.at + self._retry_seconds
 
     def _proved(self, live: Live, version: int, decided: int) -> ModelVersion | Failure:
         """The version, loaded and warm; where it fails that is kept with the use case."""
@@ -227,7 +228,7 @@ class LiveVersions:
         except Exception as error:
             # An artifact, and a use case's own code in it, can fail in any way; none may serve.
             said = str(error) if isinstance(error, PlatformError) else repr(error)
-            failure = Failure(said, time.monotonic(), decided)
+            failure = Failure(said, self._clock(), decided)
             self._live[name] = replace(live, failed={**live.failed, version: failure})
             return failure
         failed = {v: f for v, f in live.failed.items() if v != version}

@@ -1,0 +1,400 @@
+"""The leak check: planted leaks are found and named by their row, clean views are left alone."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import pytest
+
+from ml_platform.errors import EmptyPartition, LeakFound
+from ml_platform.features import LeakReport, check_leak, check_written, compute_features
+from ml_platform.settings import Settings
+from ml_platform.sources import source_table
+from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake, Written, replace_windows
+
+ZONE = ZoneInfo("America/New_York")
+COMMIT = Commit("test", "0")
+SPEC = """\
+description: Rides
+partitions: {cadence: daily, start: 2024-01-01, timezone: America/New_York}
+sources:
+  rides:
+    files: "*.csv"
+    event_time: left_at
+    key: [ride]
+    columns: {ride: VARCHAR, left_at: TIMESTAMPTZ, place: VARCHAR, fare: DOUBLE}
+features:
+  pace: {entity: [ENTITY], lookback: 1d, ttl: 2h, sql: FILE}
+examples: {source: rides, entity: [ride], columns: [fare]}
+label: {task: binary}
+model: {metric: roc_auc}
+"""
+LABELS = "SELECT ride, left_at AS event_time, fare > 1 AS label, known_at FROM rides"
+LATER = "OVER (PARTITION BY place ORDER BY left_at)"
+ALL = "OVER (PARTITION BY place)"
+Ride = tuple[datetime, str, float | None] | tuple[datetime, str, float | None, datetime]
+
+
+def at(hour: float, day: int = 10) -> datetime:
+    """A moment of January 2024 in New York."""
+    return datetime(2024, 1, day, tzinfo=ZONE) + timedelta(hours=hour)
+
+
+def days(first: int, last: int) -> Window:
+    return Window(at(0, first), at(24, last))
+
+
+DAY = days(10, 10)
+
+
+class World:
+    """A lake of rides, and a feature view of them that a test writes."""
+
+    def __init__(self, folder: Path, lake: Lake) -> None:
+        self.folder, self.lake = folder, lake
+        self.use_case: UseCase
+
+    def declare(self, features: str, entity: str = "place", where: str = "", **names: str) -> Path:
+        """Make the view select some features; the file that its query is in."""
+        file = self.folder / names.get("file", "features/pace.sql")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        file.parent.mkdir(parents=True)
+        time = names.get("time", "left_at")
+        file.write_text(f"SELECT {entity}, {time} AS event_time, {features} FROM rides {where}")
+        spec = SPEC.replace("ENTITY", entity).replace(
+            ", sql: FILE", f", sql: {names['file']}" if "file" in names else ""
+        )
+        for name, text in {"use_case.yaml": spec, "labels.sql": LABELS, "model.py": MODEL}.items():
+            (self.folder / name).write_text(text)
+        self.use_case = load_use_case(self.folder)
+        return file
+
+    def land(self, rides: Sequence[Ride], stretch: Window = DAY) -> None:
+        """Rides are known as they leave, unless a fourth value says when."""
+        rows = [
+            {"ride": f"r{number}", "left_at": ride[0], "place": ride[1], "fare": ride[2],
+             "known_at": ride[3] if len(ride) > 3 else ride[0]}
+            for number, ride in enumerate(rides)
+        ]  # fmt: skip
+        table = source_table(self.use_case, "rides")
+        frame = pd.DataFrame(rows, columns=list(table.columns)).astype(object)
+        items = ", ".join(f'CAST("{c}" AS {t}) AS "{c}"' for c, t in table.columns.items())
+        with self.lake.cursor() as cursor:
+            cursor.register("given", frame)
+            replace_windows(
+                self.lake, cursor, table, f"SELECT {items} FROM given", time="left_at",
+                calendar=self.use_case.calendar, stretch=stretch, commit=COMMIT,
+            )  # fmt: skip
+
+    def compute(self, stretch: Window = DAY) -> Written:
+        return compute_features(self.lake, self.use_case, "pace", stretch, COMMIT)
+
+    def check(self, rides: Sequence[Ride], window: Window = DAY, **options: int) -> LeakReport:
+        self.land(rides, window)
+        self.compute(window)
+        return check_leak(self.lake, self.use_case, "pace", window, **options)
+
+
+MODEL = "def build():\n    pass\n"
+
+
+@pytest.fixture(scope="module")
+def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    lake = Lake(Settings(data=tmp_path_factory.mktemp("lake")))
+    yield lake
+    lake.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path, shared_lake: Lake) -> Iterator[World]:
+    yield World(tmp_path / "rides", shared_lake)
+    with shared_lake.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS lake.rides CASCADE")
+
+
+FOUR: list[Ride] = [(at(8), "a", 1.0), (at(9), "a", 2.0), (at(10), "a", 4.0), (at(11), "a", 8.0)]
+
+
+def test_values_of_what_was_known_then_are_clean(world: World) -> None:
+    world.declare(
+        f"""fare, lag(fare) {LATER} AS before, sum(fare) {LATER} AS total, count(*) {LATER} AS n,
+        NULL::DOUBLE AS nothing, NULL::VARCHAR AS silence, 'inf'::DOUBLE AS most,
+        '-inf'::DOUBLE AS least, place || fare AS word, fare > 2 AS is_dear,
+        date_trunc('day', left_at) AS day"""
+    )
+    report = world.check(FOUR)
+    assert report == LeakReport("pace", DAY, tuple(at(hour) for hour in (8, 9, 10, 11)), 10, None)
+    report.raise_if_found()
+
+
+def test_rows_that_earlier_ones_choose_are_clean(world: World) -> None:
+    world.declare("fare", where=f"QUALIFY row_number() {LATER} % 2 = 0")
+    report = world.check(FOUR)
+    assert (report.cuts, report.rows_compared, report.problem) == ((at(9), at(11)), 3, None)
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        pytest.param(
+            f"lead(fare) {LATER} AS fare",
+            "place=a at 2024-01-10T08:00:00-05:00: fare: stored 2.0, without the future nan",
+            id="the row after",
+        ),
+        pytest.param(
+            f"max(fare) {ALL} AS fare",
+            "place=a at 2024-01-10T08:00:00-05:00: fare: stored 8.0, without the future 1.0",
+            id="all of the day",
+        ),
+        pytest.param(
+            f"count(*) {ALL} AS n",
+            "place=a at 2024-01-10T08:00:00-05:00: n: stored 4, without the future 1",
+            id="how many there will be",
+        ),
+        pytest.param(
+            f"'till ' || max(left_at) {ALL} AS word",
+            "place=a at 2024-01-10T08:00:00-05:00: word: "
+            "stored till 2024-01-10 11:00:00-05, without the future till 2024-01-10 08:00:00-05",
+            id="text",
+        ),
+        pytest.param(
+            f"max(fare) {ALL} > 4 AS is_dear",
+            "place=a at 2024-01-10T08:00:00-05:00: is_dear: stored True, without the future False",
+            id="a flag",
+        ),
+        pytest.param(
+            f"CASE WHEN fare <> max(fare) {ALL} THEN fare END AS fare",
+            "place=a at 2024-01-10T08:00:00-05:00: fare: stored 1.0, without the future nan",
+            id="a value that is null without the future",
+        ),
+        pytest.param(
+            f"CASE WHEN fare = max(fare) {ALL} THEN fare END AS fare",
+            "place=a at 2024-01-10T08:00:00-05:00: fare: stored nan, without the future 1.0",
+            id="a value that is null with the future",
+        ),
+        pytest.param(
+            f"fare, sum(fare) {LATER} AS ours, sum(fare) {ALL} AS total",
+            "place=a at 2024-01-10T08:00:00-05:00: total: stored 15.0, without the future 1.0",
+            id="one feature of three",
+        ),
+        pytest.param(
+            f"-max(fare) {ALL} AS low, max(fare) {ALL} AS high",
+            "place=a at 2024-01-10T08:00:00-05:00: low: stored -8.0, without the future -1.0",
+            id="the first of two",
+        ),
+    ],
+)
+def test_a_value_from_the_future_is_a_leak_and_named_by_its_row(
+    world: World, features: str, said: str
+) -> None:
+    file = world.declare(features)
+    report = world.check(FOUR)
+    assert report.problem == (
+        f"{file}: a leak in partition 2024-01-10: hiding what was not known at "
+        f"2024-01-10T08:00:00-05:00 changes {said}. "
+        "A feature may use only rows with known_at <= its event_time"
+    )
+    with pytest.raises(LeakFound) as found:
+        report.raise_if_found()
+    assert str(found.value) == report.problem
+
+
+def test_a_row_whose_source_was_not_known_yet_is_gone_without_the_future(world: World) -> None:
+    world.declare("fare")
+    report = world.check([FOUR[0], (at(9), "b", 2.0, at(9.5)), FOUR[2]])
+    assert report.problem is not None
+    assert (
+        "hiding what was not known at 2024-01-10T09:00:00-05:00 changes "
+        "place=b at 2024-01-10T09:00:00-05:00: the row is gone. A feature"
+    ) in report.problem
+
+
+def test_a_row_that_is_only_left_out_for_the_future_appears_without_it(world: World) -> None:
+    last = "QUALIFY row_number() OVER (PARTITION BY place ORDER BY left_at DESC) = 1"
+    world.declare("fare", where=last)
+    report = world.check([*FOUR, (at(9.5), "b", 1.0), (at(12), "b", 2.0)])
+    assert report.problem is not None
+    assert (
+        "hiding what was not known at 2024-01-10T11:00:00-05:00 changes "
+        "place=b at 2024-01-10T09:30:00-05:00: the row appears. A feature"
+    ) in report.problem
+
+
+def test_what_is_known_later_may_be_used_later(world: World) -> None:
+    late: list[Ride] = [(at(8), "a", 1.0, at(9)), (at(9), "a", 2.0, at(12))]
+    world.declare("fare", time="known_at")
+    assert world.check(late).problem is None
+    world.declare("fare", time="left_at")
+    assert world.check(late).problem is not None
+
+
+def test_what_is_known_in_the_same_instant_may_be_used(world: World) -> None:
+    world.declare("fare", time="left_at + INTERVAL 1 HOUR")
+    assert world.check([(at(8), "a", 1.0, at(9)), (at(9), "b", 2.0, at(10))]).problem is None
+    soon = at(9) + timedelta(microseconds=1)
+    report = world.check([(at(8), "a", 1.0, soon), (at(9), "b", 2.0, at(10))])
+    assert report.problem is not None
+    assert "place=a at 2024-01-10T09:00:00-05:00: the row is gone" in report.problem
+
+
+@pytest.mark.parametrize(
+    ("scale", "off", "is_leak"),
+    [
+        (1.0, 5e-10, False),
+        (1.0, 2e-9, True),
+        (-1e9, -5e-10, False),
+        (-1e9, 2e-9, True),
+        (1e-9, 5e-10, False),
+    ],
+)
+def test_the_last_digits_of_a_sum_are_no_leak(
+    world: World, scale: float, off: float, is_leak: bool
+) -> None:
+    world.declare(f"{scale!r} * (1 + {off!r} * (count(*) {ALL} > 1)::INTEGER) AS fare")
+    assert (world.check(FOUR).problem is not None) is is_leak
+
+
+def test_digits_are_compared_with_the_larger_value_and_nothing_with_zero(world: World) -> None:
+    world.declare(f"1e-12 * (count(*) {ALL} - 1) AS fare")
+    assert world.check(FOUR).problem is not None
+
+
+def test_the_entity_is_named_by_all_of_its_keys(world: World) -> None:
+    file = world.declare(f"max(fare) {ALL} AS fare", entity="place, ride", file="features/x.sql")
+    report = world.check(FOUR)
+    assert report.problem is not None
+    assert report.problem.startswith(f"{file}: a leak in partition 2024-01-10: ")
+    assert "changes place=a, ride=r0 at 2024-01-10T08:00:00-05:00: fare" in report.problem
+
+
+def test_of_several_rows_that_differ_the_last_one_is_named(world: World) -> None:
+    world.declare(f"max(fare) {ALL} AS fare")
+    early: list[Ride] = [(at(8), place, 1.0) for place in "abc"]
+    report = world.check([*early, (at(9), "a", 2.0), (at(9), "b", 2.0)], cuts=2)
+    assert report.problem is not None
+    assert "changes place=b at 2024-01-10T08:00:00-05:00: fare: stored 2.0" in report.problem
+
+
+def test_a_leak_into_one_later_row_alone_is_found(world: World) -> None:
+    world.declare(f"CASE WHEN fare = 4 THEN max(fare) {ALL} ELSE fare END AS fare")
+    report = world.check(FOUR)
+    assert report.problem is not None
+    assert "not known at 2024-01-10T10:00:00-05:00 changes" in report.problem
+    # What had been compared until then: the rows up to each moment.
+    assert report.rows_compared == 1 + 2 + 3
+
+
+@pytest.mark.parametrize(
+    ("cuts", "hours", "compared"),
+    [(None, [10, 12, 14, 16], 3 + 5 + 7 + 9), (2, [12, 16], 5 + 9), (1, [16], 9), (8, None, 44)],
+)
+def test_moments_are_spread_over_the_rows_the_last_included(
+    world: World, cuts: int | None, hours: list[int] | None, compared: int
+) -> None:
+    world.declare("fare")
+    rides: list[Ride] = [(at(8 + number), "a", 1.0) for number in range(9)]
+    report = world.check(rides, **({} if cuts is None else {"cuts": cuts}))
+    assert report == LeakReport(
+        "pace", DAY, tuple(at(hour) for hour in hours or range(9, 17)), compared, None
+    )
+
+
+def test_a_moment_that_rows_share_is_tried_once(world: World) -> None:
+    world.declare("fare")
+    rides: list[Ride] = [(at(8), place, 1.0) for place in "abcd"]
+    report = world.check([*rides, (at(9), "a", 1.0)])
+    assert (report.cuts, report.rows_compared) == ((at(8), at(9)), 4 + 5)
+
+
+def test_rows_of_the_lookback_are_seen_and_those_of_other_windows_not_compared(
+    world: World,
+) -> None:
+    back = f"OVER (PARTITION BY place ORDER BY left_at RANGE {DAY_BACK})"
+    world.declare(f"count(*) {back} AS n")
+    rides: list[Ride] = [(at(20, 9), "a", 1.0), *FOUR, (at(8, 11), "a", 1.0)]
+    world.land(rides, days(9, 11))
+    world.compute(days(9, 11))
+    report = check_leak(world.lake, world.use_case, "pace", DAY)
+    assert report == LeakReport("pace", DAY, tuple(at(h) for h in (8, 9, 10, 11)), 10, None)
+
+
+DAY_BACK = "BETWEEN INTERVAL 1 DAY PRECEDING AND CURRENT ROW"
+
+
+def test_a_query_that_looks_further_back_than_its_lookback_is_told_so(world: World) -> None:
+    file = world.declare(f"count(*) {LATER} AS n")
+    world.land([(at(8, 8), "a", 1.0), *FOUR], days(8, 10))
+    world.compute(days(8, 10))
+    report = check_leak(world.lake, world.use_case, "pace", DAY)
+    assert report.problem == (
+        f"{file}: partition 2024-01-10 computed alone differs from what is stored: "
+        "place=a at 2024-01-10T08:00:00-05:00: n: stored 2, without the future 1. Either its "
+        "sources changed since, or the query looks further back than its lookback of 1d"
+    )
+
+
+def test_sources_that_changed_since_are_no_leak_but_told(world: World) -> None:
+    world.declare("fare")
+    world.land(FOUR)
+    world.compute()
+    world.land([*FOUR[:3], (at(11), "a", 9.0)])
+    report = check_leak(world.lake, world.use_case, "pace", DAY)
+    assert report.problem is not None
+    assert (
+        "partition 2024-01-10 computed alone differs from what is stored: place=a at "
+        "2024-01-10T11:00:00-05:00: fare: stored 8.0, without the future 9.0. Either"
+    ) in report.problem
+
+
+def test_a_window_without_rows_has_nothing_to_check(world: World) -> None:
+    world.declare("fare")
+    world.land(FOUR)
+    world.compute()
+    with pytest.raises(EmptyPartition) as empty:
+        check_leak(world.lake, world.use_case, "pace", days(11, 11))
+    assert str(empty.value) == (
+        "rides/pace_features has no rows in [2024-01-11T00:00:00-05:00, 2024-01-12T00:00:00-05:00)"
+    )
+
+
+def test_a_window_that_was_written_alone_is_checked_at_more_moments_than_one_of_a_range(
+    world: World,
+) -> None:
+    world.declare("fare")
+    rides: list[Ride] = [(at(8 + hour, day), "a", 1.0) for day in range(8, 12) for hour in range(9)]
+    world.land(rides, days(8, 13))
+    (alone,) = check_written(world.lake, world.use_case, "pace", world.compute(days(9, 9)))
+    assert (alone.window, len(alone.cuts), alone.rows_compared) == (days(9, 9), 4, 24)
+    # The 12th and the 13th have no rows.
+    found = check_written(world.lake, world.use_case, "pace", world.compute(days(8, 13)))
+    assert [report.window for report in found] == [days(8, 8), days(11, 11)]
+    assert [len(report.cuts) for report in found] == [2, 2]
+    two = check_written(world.lake, world.use_case, "pace", world.compute(days(9, 10)))
+    assert [report.window for report in two] == [days(9, 9), days(10, 10)]
+
+
+def test_a_leak_in_a_range_is_reported_with_its_window(world: World) -> None:
+    world.declare("max(fare) OVER (PARTITION BY place, date_trunc('day', left_at)) AS fare")
+    world.land([(at(8, 8), "a", 1.0), (at(8, 9), "a", 1.0), *FOUR], days(8, 10))
+    clean, leaking = check_written(world.lake, world.use_case, "pace", world.compute(days(8, 10)))
+    assert (clean.window, clean.problem) == (days(8, 8), None)
+    assert leaking.window == DAY
+    assert "a leak in partition 2024-01-10: " in str(leaking.problem)
+
+
+def test_what_others_write_between_a_write_and_its_check_is_no_leak(world: World) -> None:
+    world.declare(f"fare, sum(fare) {LATER} AS total")
+    world.land(FOUR)
+    written = world.compute()
+    # A correction of the source, and the partition emptied: neither is what was written.
+    world.land([(at(8), "a", 100.0)])
+    world.land([], DAY)
+    world.compute()
+    (report,) = check_written(world.lake, world.use_case, "pace", written)
+    assert (report.problem, len(report.cuts)) == (None, 4)
