@@ -57,9 +57,11 @@ def _in_backfills(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[t
 
 def _attempts(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[Attempt]:
     failed = dg.RunsFilter(tags={UPKEEP: use_case.name}, statuses=[dg.DagsterRunStatus.FAILURE])
-    for run in instance.get_runs(failed, limit=FAILURES_LOOKED_AT):
+    for record in instance.get_run_records(failed, limit=FAILURES_LOOKED_AT):
+        run = record.dagster_run
         stretch = _stretch(use_case, run)
-        if stretch is not None:
+        # One that never started says nothing about its partitions.
+        if stretch is not None and record.start_time is not None:
             tables = frozenset(_tables(use_case, run))
             yield Attempt(tables, stretch, int(run.tags[SNAPSHOT]), run.tags[CODE])
 

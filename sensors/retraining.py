@@ -11,7 +11,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, RegistryResource
 from resources.reasons import tags_of_schedule, tags_of_trigger
-from sensors.attempts import next_attempt
+from sensors.attempts import next_attempt, retrier_of, tags_of_retried
 from sensors.running import training_under_way
 from sensors.status import schedule_status, sensor_status
 
@@ -28,8 +28,8 @@ def build_retraining_schedule(use_case: UseCase, settings: Settings) -> list[dg.
     return [_build_schedule(use_case, settings)] if scheduled else []
 
 
-def _selection(use_case: UseCase) -> dg.AssetSelection:
-    return dg.AssetSelection.assets([use_case.name, "model"], [use_case.name, "promotions"])
+def _keys(use_case: UseCase) -> list[dg.AssetKey]:
+    return [dg.AssetKey([use_case.name, table]) for table in ("model", "promotions")]
 
 
 def _build_sensor(
@@ -39,7 +39,7 @@ def _build_sensor(
     # before the run of the first exists, would start two trainings for one set of failures.
     @dg.sensor(
         name=f"{use_case.name}_retraining_sensor",
-        target=_selection(use_case),
+        target=dg.AssetSelection.assets(*_keys(use_case)),
         minimum_interval_seconds=60,
         default_status=sensor_status(settings),
         description=(
@@ -64,6 +64,7 @@ def _build_sensor(
             return dg.SkipReason(f"a challenger of {use_case.name} is due: {attempt.waits_for}")
         return dg.RunRequest(
             run_key=attempt.run_key,
+            asset_selection=_keys(use_case),
             partition_key=use_case.calendar.key(trigger.cutoff),
             tags={**tags_of_trigger(use_case, trigger), **attempt.tags},
         )
@@ -72,20 +73,27 @@ def _build_sensor(
 
 
 def _build_schedule(use_case: UseCase, settings: Settings) -> dg.ScheduleDefinition:
+    name = f"{use_case.name}_retraining"
+
     @dg.schedule(
-        name=f"{use_case.name}_retraining",
+        name=name,
         cron_schedule=str(use_case.model.schedule),
         execution_timezone=use_case.timezone,
         default_status=schedule_status(settings),
-        target=_selection(use_case),
-        description="Trains a challenger at the start of the partition in which it fires.",
+        target=dg.AssetSelection.assets(*_keys(use_case)),
+        description=(
+            "Trains a challenger at the start of the partition in which it fires. A run that "
+            f"fails, or never starts, is asked for again by `{retrier_of(use_case)}`."
+        ),
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest] | dg.SkipReason:
         window = use_case.calendar.window_at(context.scheduled_execution_time)
         end = use_case.partitions.closes_at
         if end is not None and window.start >= end:
             return dg.SkipReason(f"the last partition of {use_case.name} ends at {end.isoformat()}")
+        fired = context.scheduled_execution_time.astimezone(UTC).isoformat()
+        tags = {**tags_of_schedule(use_case), **tags_of_retried(use_case, fired, name)}
         key = use_case.calendar.key(window)
-        return [dg.RunRequest(partition_key=key, tags=tags_of_schedule(use_case))]
+        return [dg.RunRequest(partition_key=key, asset_selection=_keys(use_case), tags=tags)]
 
     return schedule

@@ -12,6 +12,7 @@ from ml_platform.rollback import Step, affected_by
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, RegistryResource, range_tags
+from sensors.attempts import retrier_of, tags_of_retried
 
 TABLES = ("predictions", "drift_report", "performance_report")
 ROLLED_BACK = "rolled back"
@@ -61,7 +62,8 @@ def build_rollback(use_case: UseCase, settings: Settings) -> list[dg.SensorDefin
         description=(
             "Repairs what mirrors the promotion history: MLflow's alias, the online store. After a "
             "rollback, makes again the predictions and reports that the replaced version "
-            "wrote: predictions first, then the reports that read them."
+            "wrote: predictions first, then the reports that read them. A run that fails, or never "
+            f"starts, is asked for again by `{retrier_of(use_case)}`."
         ),
     )
     def sensor(
@@ -101,12 +103,14 @@ def _runs(use_case: UseCase, steps: Iterable[Step]) -> list[_Run]:
 
 
 def _request(use_case: UseCase, run: _Run, seen: str, rollback: Promotion) -> dg.RunRequest:
+    # Partitions may be rolled back more than once: the decision tells the runs apart.
+    key = f"{seen}-{run.first}-{run.last}-{'-'.join(run.tables)}"
     return dg.RunRequest(
-        # Partitions may be rolled back more than once: the decision tells the runs apart.
-        run_key=f"{seen}-{run.first}-{run.last}-{'-'.join(run.tables)}",
+        run_key=key,
         asset_selection=[dg.AssetKey([use_case.name, table]) for table in run.tables],
         tags={
             **range_tags([run.first, run.last]),
+            **tags_of_retried(use_case, key, f"{use_case.name}_rollback"),
             "ml_platform/cause": "rollback",
             "ml_platform/reason": rollback.reason,
             "ml_platform/rolled_back_to": str(rollback.version),

@@ -13,6 +13,7 @@ from ml_platform.registry import history
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
 from resources import RANGE_END, RANGE_START, LakeResource, RegistryResource
+from sensors.attempts import ATTEMPT_OF, RETRIED_BY
 from sensors.rollback import TABLES, build_rollback
 from tests import trips_use_case as trips
 from tests.test_assets import Location, land_files
@@ -180,6 +181,10 @@ def test_a_rollback_from_the_launchpad_is_made_good_by_the_sensor(location: Loca
 
     first = evaluate(location, None)
     assert asked_for(first) == [(["predictions"], "2024-03-24", "2024-03-26")]
+    # Where the run is lost it is asked for again, as the same.
+    (asked,) = first.run_requests or []
+    assert asked.tags[RETRIED_BY] == "trips_retries"
+    assert asked.tags[ATTEMPT_OF] == f"trips_rollback/{asked.run_key}"
     waiting = evaluate(location, first.cursor)
     assert waiting.run_requests == []
     for request in first.run_requests or []:

@@ -12,13 +12,16 @@ from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Event, Thread
 
+import dagster as dg
 import numpy as np
 import psutil
 import pytest
+from dagster._core.events import DagsterEvent
+from dagster._core.test_utils import create_run_for_test
 from mlflow import MlflowClient
 
 from ml_platform.errors import OrchestratorError, RegistryAway
-from ml_platform.orchestrator import Orchestrator
+from ml_platform.orchestrator import Orchestrator, RunStatus
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings
 from ml_platform.sources import ingest
@@ -160,6 +163,57 @@ def test_a_code_server_killed(tmp_path: Path) -> None:
             stop(keeper)
     for table in ("trips", "labels"):
         assert counted(environment, table) == dict.fromkeys([*DAYS, NINTH], (40, 40))
+
+
+def test_a_code_server_killed_together_with_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = project(tmp_path, 1, 8)
+    monkeypatch.setenv("DAGSTER_HOME", environment["DAGSTER_HOME"])
+    instance = Path(environment["DAGSTER_HOME"]) / "dagster.yaml"
+    deployed = instance.read_text()
+    assert "poll_interval_seconds: 60" in deployed
+    instance.write_text(deployed.replace("poll_interval_seconds: 60", "poll_interval_seconds: 2"))
+    tables = ["trips/trips", "trips/pace_features", "trips/labels"]
+    with dagster_dev(environment) as url, Orchestrator(url) as orchestrator:
+        run = orchestrator.launch_range(tables, min(DAYS), max(DAYS), {}).id
+        eventually(lambda: orchestrator.run(run).status is RunStatus.started, "the start of a run")
+        for server in list(psutil.process_iter()):
+            if is_code_server(server, environment["DAGSTER_HOME"]):
+                processes = [server, *server.children(recursive=True)]
+                # Not one after the other: a server reports a run whose process has died.
+                for process in processes:
+                    process.suspend()
+                for process in processes:
+                    process.kill()
+        assert orchestrator.run(run).status is RunStatus.started
+        eventually(lambda: orchestrator.run(run).status is RunStatus.failure, "the run's failure")
+        (why,) = orchestrator.failures(run)
+        assert "has ended without a word" in why
+        # Nobody has had the code server reloaded: what is queued now cannot be started.
+        with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as home:
+            queued = queue_again(home, run)
+            eventually(lambda: "re-submitting the run into the queue" in said(home, queued), "that")
+            assert orchestrator.run(queued).status in {RunStatus.queued, RunStatus.starting}
+
+
+def queue_again(home: dg.DagsterInstance, run_id: str) -> str:
+    """A run of the same tables in Dagster's queue, as a sensor would put it there."""
+    run = home.get_run_by_id(run_id)
+    assert run is not None
+    again = create_run_for_test(
+        home, job_name=run.job_name, tags=dict(run.tags), asset_selection=run.asset_selection,
+        remote_job_origin=run.remote_job_origin,
+    )  # fmt: skip
+    queued = dg.DagsterEventType.RUN_ENQUEUED.value
+    home.report_dagster_event(DagsterEvent(queued, run.job_name), again.run_id)
+    return again.run_id
+
+
+def said(home: dg.DagsterInstance, run_id: str) -> str:
+    """What Dagster's own services have said of a run."""
+    events = home.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    return " ".join(str(event.message) for event in events)
 
 
 def labelled(orchestrator: Orchestrator) -> tuple[str, str] | None:

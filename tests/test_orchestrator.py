@@ -4,13 +4,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TypeVar
 
 import pytest
 
 from ml_platform.errors import LaunchRefused, OrchestratorAway, OrchestratorError, RunUnknown
-from ml_platform.orchestrator import Orchestrator, Run, RunStatus
+from ml_platform.orchestrator import Orchestrator, Outcomes, Run, RunStatus, outcomes_since
+from ml_platform.orchestrator.outcomes import backfill_outcomes, planned_tables
 from tests import dagster_servers as servers
 
 T = TypeVar("T")
@@ -71,6 +73,21 @@ def test_a_failed_run_says_why_and_which_partitions(dagster: Orchestrator, ended
     (why,) = dagster.failures(run.id)
     assert why.startswith("trips/predictions: ml_platform.errors.")
     assert dagster.partitions(["trips/predictions"])["trips/predictions"].failed == (MARCH,)
+    found = outcomes_since(dagster, datetime.now(UTC) - timedelta(hours=1))
+    assert [(each.id, each.job) for each in found.unanswered("trips")] == [(run.id, "__ASSET_JOB")]
+    assert found.unanswered("trips_too") == []
+    assert found.tried(run) == 1
+    assert outcomes_since(dagster, datetime.now(UTC) + timedelta(hours=1)) == Outcomes()
+
+
+@pytest.mark.slow
+def test_tables_of_a_run_are_known_also_where_it_names_none(
+    dagster: Orchestrator, ended: Run
+) -> None:
+    assert {run: set(tables) for run, tables in planned_tables(dagster, [ended.id]).items()} == {
+        ended.id: {"trips/trips", "trips/pace_features"}
+    }
+    assert planned_tables(dagster, []) == {}
 
 
 @pytest.mark.slow
@@ -81,6 +98,10 @@ def test_the_daemon_carries_out_a_backfill(dagster: Orchestrator, ended: Run) ->
     assert (backfill.targeted, backfill.materialized, backfill.failed) == (3, 3, 0)
     assert len(backfill.run_ids) == 1
     assert dagster.latest_backfill(TAGS) == found
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    (same,) = backfill_outcomes(dagster, ["COMPLETED_SUCCESS"], hour_ago, 5)
+    assert (same.id, same.tables, same.error) == (found, ("trips/labels",), None)
+    assert backfill_outcomes(dagster, ["FAILED"], hour_ago, 5) == []
     assert dagster.latest_backfill({"ml_platform/backfill": "another"}) is None
 
 

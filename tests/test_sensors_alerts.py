@@ -7,9 +7,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.test_utils import create_run_for_test
 from dagster._utils.error import SerializableErrorInfo
 
 from definitions import build_definitions
+from ml_platform.alerts import FailedRun
 from ml_platform.cli.health_page import _told
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
@@ -194,6 +196,37 @@ def test_attempts_of_the_same_are_one_alert_until_one_succeeds(
         "All clear: A run of trips failed: labels (2024-03-02)",
     ]
     assert "It is asked for again by itself." in receiver.received[0]["message"]
+
+
+def test_a_failed_run_that_dagster_tells_of_is_one_alert_with_what_was_noted(
+    use_case: UseCase, receiver: WebReceiver
+) -> None:
+    now = datetime.now(UTC)
+    with dg.instance_for_test() as instance:
+        noted = fail(instance, "trips")
+        tick(use_case, instance)
+    runs = [FailedRun(run_id, "labels", "no", now) for run_id in (noted, "another")]
+    lake = Lake(Settings())
+    found = {a.condition.key: a.noted_at for a in open_alerts(lake, use_case, now, runs)}
+    lake.close()
+    assert list(found) == [f"failed_run/{noted}", "failed_run/another"]
+    assert found[f"failed_run/{noted}"] is not None
+    assert found["failed_run/another"] is None
+
+
+def test_an_alert_stands_while_the_next_attempt_is_under_way(
+    use_case: UseCase, receiver: WebReceiver
+) -> None:
+    tags = {ATTEMPT_OF: "trips_landing/key"}
+    with dg.instance_for_test() as instance:
+        fail(instance, "trips", tags)
+        cursor = tick(use_case, instance).cursor
+        labels = frozenset({dg.AssetKey(["trips", "labels"])})
+        create_run_for_test(
+            instance, status=dg.DagsterRunStatus.STARTED, asset_selection=labels, tags=tags
+        )
+        tick(use_case, instance, cursor)
+    assert receiver.titles == ["A run of trips failed: labels (2024-03-02)"]
 
 
 def test_what_failed_is_asked_for_again_under_another_key_after_a_wait(use_case: UseCase) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ml_platform.cli import main
+from ml_platform.orchestrator import Orchestrator
 from ml_platform.registry import Promotion, record
 from ml_platform.settings import Settings
 from ml_platform.status import Dagster, ask_dagster
@@ -186,3 +187,45 @@ def test_a_failing_sensor_is_named_with_its_error(dagster: str) -> None:
     (failing,) = found.of("trips", ["trips", "trips_too"])
     assert (failing.kind, failing.name) == ("sensor", "trips_alerts")
     assert "ML_PLATFORM_ALERTS is neither an Apprise address" in failing.error
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_shown_where_no_sensor_looks_at_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = servers.project(tmp_path, 1, 3)
+    with servers.dagster_dev(environment) as url, Orchestrator(url) as orchestrator:
+        for name in ("ML_PLATFORM_DATA", "ML_PLATFORM_USE_CASES"):
+            monkeypatch.setenv(name, environment[name])
+        monkeypatch.setenv("ML_PLATFORM_DAGSTER_URL", url)
+
+        def launch(*tables: str) -> str:
+            days = ("2024-03-01", "2024-03-03")
+            run = orchestrator.launch_range([f"trips/{table}" for table in tables], *days, {}).id
+            deadline = time.monotonic() + 180
+            while not orchestrator.run(run).status.is_over:
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+            return run
+
+        def say(*arguments: str) -> str:
+            monkeypatch.setattr(sys, "argv", ["ml-platform", *arguments])
+            with pytest.raises(SystemExit):
+                main()
+            return capsys.readouterr().out
+
+        def failed() -> list[dict[str, str]]:
+            found = json.loads(say("status", "--json"))["use_cases"]["trips"]["alerts"]
+            return [alert for alert in found if alert["kind"] == "failed_run"]
+
+        # Nothing has landed in the lake yet.
+        run = launch("labels")
+        (alert,) = failed()
+        assert alert["key"] == f"failed_run/{run}"
+        assert alert["title"] == "A run of trips failed: labels (2024-03-01 to 2024-03-03)"
+        assert alert["noted_at"] is None
+        assert alert["link"] == f"{url}/runs/{run}"
+        assert alert["title"] in " ".join(say("status").split())
+        assert "nothing has been written to trips.trips" in say("alerts")
+        launch("trips", "labels")
+        assert failed() == []

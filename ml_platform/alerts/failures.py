@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ml_platform.alerts.condition import Condition, Found, clock, run_url
+from ml_platform.orchestrator import MODEL, Backfill, Run, sentence, tables_of
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 
 LONGEST_ERROR = 500
+RETRY_NUMBER = "dagster/retry_number"
+"""Tag of a run that Dagster itself tried again: how often it was tried before."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,36 @@ class FailedRun:
     """Whether a model was to come of it."""
     attempt_of: str = ""
     """What it is an attempt of, where a sensor asks for it again: one condition for them all."""
+
+    @classmethod
+    def of_run(cls, use_case: UseCase, run: Run, error: str, tried: int) -> "FailedRun":
+        """A failed run; error: what its first failed step raised, or else why it ended."""
+        tables = tables_of(use_case.name, run.tables)
+        what = ", ".join(tables) or run.job
+        partitions = " to ".join(dict.fromkeys(run.partitions or ()))
+        retried = int(run.tags.get(RETRY_NUMBER, "0")) + 1
+        return cls(
+            run_id=run.id,
+            what=f"{what} ({partitions})" if partitions else what,
+            error=sentence(error),
+            failed_at=run.ended_at or run.created_at,
+            tried=tried if run.attempt_of else retried,
+            attempt_of=run.attempt_of,
+            trains=MODEL in tables,
+        )
+
+    @classmethod
+    def of_backfill(cls, use_case: UseCase, backfill: Backfill) -> "FailedRun":
+        """A backfill that failed itself."""
+        tables = tables_of(use_case.name, backfill.tables)
+        return cls(
+            run_id=backfill.id,
+            what=", ".join(tables),
+            error=sentence(backfill.error or ""),
+            failed_at=backfill.ended_at or backfill.created_at,
+            is_backfill=True,
+            trains=MODEL in tables,
+        )
 
 
 def find_failures(settings: Settings, use_case: UseCase, runs: Sequence[FailedRun]) -> Found:

@@ -58,8 +58,7 @@ def show_health(
         if owner_of(each, use_cases) is None:
             page.print(f"[{BAD}]{each.kind} {each.name} fails[/]: {escape(_first(each.error))}",
                        soft_wrap=True)  # fmt: skip
-    if dagster.problem:
-        page.print(f"[{DIM}]Dagster: not reachable at {dagster.url}[/]")
+    show_unreachable(dagster)
     if not found and not broken:
         page.print("no use case is here; write one with `ml-platform new`")
 
@@ -90,6 +89,12 @@ def show_alerts(
             ),
             soft_wrap=True,
         )
+
+
+def show_unreachable(dagster: "Dagster") -> None:
+    """That Dagster could not be asked, where it could not: failed runs may be missing then."""
+    if dagster.problem:
+        console().print(f"[{DIM}]Dagster: not reachable at {dagster.url}[/]")
 
 
 def show_channels(channels: "Channels") -> None:

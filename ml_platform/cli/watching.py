@@ -34,17 +34,18 @@ def status(
         loaded = platform.loaded
         chosen = [loaded.require(use_case)] if use_case else list(loaded.use_cases.values())
         now = datetime.now(UTC)
+        dagster = ask_dagster(platform.settings, chosen)
         found, broken = [], dict[str, PlatformError]({} if use_case else loaded.broken)
         for case in chosen:
             try:
-                found.append(read_health(platform.lake, case, now))
+                failed = dagster.failed.get(case.name, ())
+                found.append(read_health(platform.lake, case, now, failed))
             except Unavailable:
                 # Of none of them anything is known.
                 raise
             except PlatformError as error:
                 # The others are shown all the same.
                 broken[case.name] = error
-        dagster = ask_dagster(platform.settings)
         show = health_page.print_json if as_json else health_page.show_health
         show(found, dagster, broken, list(loaded.use_cases))
         if broken.keys() & loaded.use_cases:
@@ -61,17 +62,18 @@ def list_alerts(context: typer.Context, use_case: OnlyUseCase = None) -> None:
     from ml_platform.alerts import Channels
     from ml_platform.cli import health_page
     from ml_platform.cli.platform import opened
-    from ml_platform.status import open_alerts, undelivered
+    from ml_platform.status import ask_dagster, open_alerts, undelivered
 
     with opened() as platform:
         loaded = platform.loaded
         chosen = [loaded.require(use_case)] if use_case else list(loaded.use_cases.values())
         now = datetime.now(UTC)
         channels = Channels.of(platform.settings)
+        dagster = ask_dagster(platform.settings, chosen)
         for case in chosen:
-            health_page.show_alerts(
-                case, open_alerts(platform.lake, case, now), undelivered(platform.lake, case)
-            )
+            found = open_alerts(platform.lake, case, now, dagster.failed.get(case.name, ()))
+            health_page.show_alerts(case, found, undelivered(platform.lake, case))
+        health_page.show_unreachable(dagster)
         health_page.show_channels(channels)
 
 

@@ -2,7 +2,9 @@
 
 from ml_platform.orchestrator.client import Orchestrator
 from ml_platform.orchestrator.connection import Connection
+from ml_platform.orchestrator.outcomes import Outcomes, outcomes_since
 from ml_platform.orchestrator.records import (
+    ATTEMPT_OF,
     UNDER_WAY,
     Backfill,
     Partitions,
@@ -11,15 +13,32 @@ from ml_platform.orchestrator.records import (
     StepStatus,
 )
 from ml_platform.orchestrator.recovery import keep_loaded
+from ml_platform.orchestrator.unanswered import (
+    MODEL,
+    is_answered,
+    sentence,
+    tables_of,
+    unanswered,
+    unanswered_backfills,
+)
 
 __all__ = [
+    "ATTEMPT_OF",
+    "MODEL",
     "UNDER_WAY",
     "Backfill",
     "Connection",
     "Orchestrator",
+    "Outcomes",
     "Partitions",
     "Run",
     "RunStatus",
     "StepStatus",
+    "is_answered",
     "keep_loaded",
+    "outcomes_since",
+    "sentence",
+    "tables_of",
+    "unanswered",
+    "unanswered_backfills",
 ]

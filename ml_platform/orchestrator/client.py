@@ -1,11 +1,13 @@
 """What the platform asks of Dagster: launch, look, end."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Self
 
-from ml_platform.errors import LaunchRefused, OrchestratorError, RunUnknown
+from ml_platform.errors import LaunchRefused
 from ml_platform.orchestrator import queries
-from ml_platform.orchestrator.connection import Connection
+from ml_platform.orchestrator.answers import known, reason
+from ml_platform.orchestrator.connection import TIMEOUT_SECONDS, Connection
 from ml_platform.orchestrator.records import (
     BACKFILL_UNDER_WAY,
     RANGE_END,
@@ -34,8 +36,8 @@ class Orchestrator:
     OrchestratorAway where nothing answers, and OrchestratorError where Dagster fails.
     """
 
-    def __init__(self, url: str) -> None:
-        self.connection = Connection(url)
+    def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self.connection = Connection(url, timeout_seconds)
 
     @property
     def url(self) -> str:
@@ -72,7 +74,7 @@ class Orchestrator:
         before()
         said = self.post(queries.LAUNCH, {"params": params})["launchRun"]
         if said["__typename"] != "LaunchRunSuccess":
-            raise LaunchRefused(f"a run of {', '.join(tables)}", _reason(said))
+            raise LaunchRefused(f"a run of {', '.join(tables)}", reason(said))
         return Run.read(said["run"])
 
     def launch_backfill(
@@ -99,7 +101,7 @@ class Orchestrator:
         before()
         said = self.post(queries.LAUNCH_BACKFILL, {"params": params})["launchPartitionBackfill"]
         if said["__typename"] != "LaunchBackfillSuccess":
-            raise LaunchRefused(f"a backfill of {', '.join(stretches)}", _reason(said))
+            raise LaunchRefused(f"a backfill of {', '.join(stretches)}", reason(said))
         return str(said["backfillId"])
 
     def runs(
@@ -107,6 +109,8 @@ class Orchestrator:
         tags: Mapping[str, str] | None = None,
         statuses: Iterable[RunStatus] = (),
         limit: int | None = None,
+        created_after: datetime | None = None,
+        updated_after: datetime | None = None,
     ) -> list[Run]:
         """Runs that carry all of the tags and have one of the statuses, newest first."""
         asked: dict[str, Any] = {}
@@ -114,13 +118,17 @@ class Orchestrator:
             asked["tags"] = _tags(tags)
         if statuses := list(statuses):
             asked["statuses"] = [status.value for status in statuses]
+        if created_after:
+            asked["createdAfter"] = created_after.timestamp()
+        if updated_after:
+            asked["updatedAfter"] = updated_after.timestamp()
         said = self.post(queries.RUNS, {"filter": asked, "limit": limit})["runsOrError"]
-        return [Run.read(each) for each in _known(said, "Runs")["results"]]
+        return [Run.read(each) for each in known(said, "Runs")["results"]]
 
     def run(self, run_id: str) -> Run:
         """One run, with its steps and the number of its materialisations."""
         said = self.post(queries.RUN_BY_ID, {"id": run_id})["runOrError"]
-        return Run.read(_known(said, "Run"))
+        return Run.read(known(said, "Run"))
 
     def failures(self, run_id: str) -> tuple[str, ...]:
         """Why a run failed: the cause in each failed step, or else what ended the run."""
@@ -147,13 +155,13 @@ class Orchestrator:
     def backfill(self, backfill_id: str) -> Backfill:
         """How far a backfill of the daemon is."""
         answer = self.post(queries.BACKFILL, {"id": backfill_id})["partitionBackfillOrError"]
-        return Backfill.read(_known(answer, "PartitionBackfill"))
+        return Backfill.read(known(answer, "PartitionBackfill"))
 
     def backfills(self, tags: Mapping[str, str]) -> list[Backfill]:
         """Backfills of the daemon that are not over and carry all of the tags, newest first."""
         asked = {"filters": {"statuses": list(BACKFILL_UNDER_WAY)}}
         said = self.post(queries.BACKFILLS, asked)["partitionBackfillsOrError"]
-        found = [Backfill.read(each) for each in _known(said, "PartitionBackfills")["results"]]
+        found = [Backfill.read(each) for each in known(said, "PartitionBackfills")["results"]]
         return [backfill for backfill in found if tags.items() <= backfill.tags.items()]
 
     def latest_backfill(self, tags: Mapping[str, str]) -> str | None:
@@ -163,7 +171,7 @@ class Orchestrator:
         """
         asked = {"limit": LOOKED_AT_BACKFILLS}
         said = self.post(queries.BACKFILL_TAGS, asked)["partitionBackfillsOrError"]
-        for each in _known(said, "PartitionBackfills")["results"]:
+        for each in known(said, "PartitionBackfills")["results"]:
             if tags.items() <= {tag["key"]: tag["value"] for tag in each["tags"]}.items():
                 return str(each["id"])
         return None
@@ -184,16 +192,16 @@ class Orchestrator:
 
     def terminate(self, run_id: str) -> None:
         """End a run; what it has committed stays."""
-        _known(self.post(queries.TERMINATE, {"id": run_id})["terminateRun"], "TerminateRunSuccess")
+        known(self.post(queries.TERMINATE, {"id": run_id})["terminateRun"], "TerminateRunSuccess")
 
     def cancel_backfill(self, backfill_id: str) -> None:
         """End a backfill of the daemon, and its runs."""
         said = self.post(queries.CANCEL_BACKFILL, {"id": backfill_id})["cancelPartitionBackfill"]
-        _known(said, "CancelBackfillSuccess")
+        known(said, "CancelBackfillSuccess")
 
     def locations_without_server(self) -> list[str]:
         """Code locations whose server has died; not those whose code cannot be loaded."""
-        said = _known(self.post(queries.LOCATIONS)["workspaceOrError"], "Workspace")
+        said = known(self.post(queries.LOCATIONS)["workspaceOrError"], "Workspace")
         return [
             entry["name"]
             for entry in said["locationEntries"]
@@ -204,7 +212,7 @@ class Orchestrator:
     def reload(self, location: str) -> None:
         """Start the server of a code location anew, with the code as it is now."""
         said = self.post(queries.RELOAD, {"name": location})["reloadRepositoryLocation"]
-        _known(said, "WorkspaceLocationEntry")
+        known(said, "WorkspaceLocationEntry")
 
     def close(self) -> None:
         self.connection.close()
@@ -220,7 +228,7 @@ class Orchestrator:
         cursor: str | None = None
         while True:
             asked = {"id": run_id, "cursor": cursor}
-            said = _known(self.post(queries.EVENTS, asked)["logsForRun"], "EventConnection")
+            said = known(self.post(queries.EVENTS, asked)["logsForRun"], "EventConnection")
             events += said["events"]
             if not said["hasMore"]:
                 return events
@@ -228,15 +236,15 @@ class Orchestrator:
 
     def _repository(self, tables: Sequence[str]) -> dict[str, str]:
         nodes = self.post(queries.ASSETS, {"keys": [_key(t) for t in tables]})["assetNodes"]
-        known = {"/".join(node["assetKey"]["path"]): node for node in nodes}
-        unknown = [table for table in tables if table not in known]
+        nodes_by_table = {"/".join(node["assetKey"]["path"]): node for node in nodes}
+        unknown = [table for table in tables if table not in nodes_by_table]
         if unknown or not tables:
             raise LaunchRefused(
                 f"a run of {', '.join(tables) or 'nothing'}",
                 f"Dagster at {self.url} knows no asset {', '.join(unknown)}; is its code location "
                 "loaded, and does it serve the same use cases?",
             )
-        repository = known[tables[0]]["repository"]
+        repository = nodes_by_table[tables[0]]["repository"]
         return {
             "repositoryName": repository["name"],
             "repositoryLocationName": repository["location"]["name"],
@@ -253,19 +261,6 @@ def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 def _ranges(stretches: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"start": first, "end": last} for first, last in stretches]
-
-
-def _known(said: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
-    if said["__typename"] in {"RunNotFoundError", "BackfillNotFoundError"}:
-        raise RunUnknown(_reason(said))
-    if said["__typename"] != wanted:
-        raise OrchestratorError(_reason(said))
-    return said
-
-
-def _reason(said: Mapping[str, Any]) -> str:
-    listed = "; ".join(error["message"] for error in said.get("errors", ()))
-    return str(said.get("message") or listed or said["__typename"]).strip()
 
 
 def _cause(error: Mapping[str, Any] | None) -> str:

@@ -2,13 +2,22 @@
 
 FAILURE = "__typename ... on Error { message }"
 
-RUN = "runId status tags { key value } assetSelection { path } creationTime endTime"
+RUN = "runId jobName status tags { key value } assetSelection { path } creationTime endTime"
 
 RUNS = f"""
 query Runs($filter: RunsFilter, $limit: Int) {{
   runsOrError(filter: $filter, limit: $limit) {{
     {FAILURE}
     ... on Runs {{ results {{ {RUN} }} }}
+  }}
+}}
+"""
+
+PLANNED = f"""
+query Planned($filter: RunsFilter) {{
+  runsOrError(filter: $filter) {{
+    {FAILURE}
+    ... on Runs {{ results {{ runId assets {{ key {{ path }} }} }} }}
   }}
 }}
 """
@@ -85,18 +94,24 @@ mutation LaunchBackfill($params: LaunchBackfillParams!) {{
 }}
 """
 
-BACKFILL_FIELDS = """
+BACKFILL_OUTCOME = """
 id status
 tags { key value }
+assetSelection { path }
+timestamp endTimestamp
 error { message }
-runs { runId }
-assetBackfillData {
-  assetBackfillStatuses {
-    ... on AssetPartitionsStatusCounts {
+"""
+
+BACKFILL_FIELDS = f"""
+{BACKFILL_OUTCOME}
+runs {{ runId }}
+assetBackfillData {{
+  assetBackfillStatuses {{
+    ... on AssetPartitionsStatusCounts {{
       numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed
-    }
-  }
-}
+    }}
+  }}
+}}
 """
 
 BACKFILL = f"""
@@ -113,6 +128,15 @@ query Backfills($filters: BulkActionsFilter) {{
   partitionBackfillsOrError(filters: $filters) {{
     {FAILURE}
     ... on PartitionBackfills {{ results {{ {BACKFILL_FIELDS} }} }}
+  }}
+}}
+"""
+
+BACKFILL_OUTCOMES = f"""
+query BackfillOutcomes($filters: BulkActionsFilter, $limit: Int) {{
+  partitionBackfillsOrError(filters: $filters, limit: $limit) {{
+    {FAILURE}
+    ... on PartitionBackfills {{ results {{ {BACKFILL_OUTCOME} }} }}
   }}
 }}
 """

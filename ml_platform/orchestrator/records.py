@@ -9,6 +9,10 @@ from typing import Any
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 PARTITION = "dagster/partition"
+WILL_RETRY = "dagster/will_retry"
+"""Tag of a failed run: "true" where Dagster itself tries it again."""
+ATTEMPT_OF = "ml_platform/attempt_of"
+"""Tag of a run: what it is an attempt of, whichever attempt."""
 
 
 class RunStatus(StrEnum):
@@ -56,10 +60,21 @@ class Run:
     """Assets that it was asked to materialise, as `<use case>/<table>`; empty for a plain job."""
     created_at: datetime
     ended_at: datetime | None
+    job: str = ""
     materialized: int = 0
     """Materialisations so far, one for each partition of each table."""
     steps: Mapping[str, StepStatus] = field(default_factory=dict)
     """By the name of the table; only steps that have begun."""
+
+    @property
+    def attempt_of(self) -> str:
+        """What it is an attempt of; empty where nobody asks for it again."""
+        return self.tags.get(ATTEMPT_OF, "")
+
+    @property
+    def failed_for_good(self) -> bool:
+        """Whether it failed, or never started, and Dagster does not try it again."""
+        return self.status is RunStatus.failure and self.tags.get(WILL_RETRY) != "true"
 
     @property
     def partitions(self) -> tuple[str, str] | None:
@@ -81,6 +96,7 @@ class Run:
             tables=tuple("/".join(key["path"]) for key in said["assetSelection"] or ()),
             created_at=moment(said["creationTime"]),
             ended_at=moment(said["endTime"]) if said["endTime"] else None,
+            job=said.get("jobName") or "",
             materialized=stats.get("materializations") or 0,
             steps={
                 table_of_step(step["stepKey"]): StepStatus(step["status"])
@@ -97,28 +113,35 @@ class Backfill:
     id: str
     status: str
     """REQUESTED, then COMPLETED_SUCCESS, COMPLETED_FAILED, FAILED or CANCELED."""
-    targeted: int
-    """Partitions of all its assets."""
-    materialized: int
-    failed: int
-    run_ids: tuple[str, ...]
     tags: Mapping[str, str]
+    tables: tuple[str, ...]
+    """Assets that it materialises, as `<use case>/<table>`; empty for one of a plain job."""
+    created_at: datetime
+    ended_at: datetime | None
     error: str | None = None
+    targeted: int = 0
+    """Partitions of all its assets."""
+    materialized: int = 0
+    failed: int = 0
+    run_ids: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, said: Mapping[str, Any]) -> "Backfill":
-        """A backfill from GraphQL."""
-        data = said["assetBackfillData"] or {}
+        """A backfill from GraphQL; fields that were not asked for stay empty."""
+        data = said.get("assetBackfillData") or {}
         counts = [each for each in data.get("assetBackfillStatuses", ()) if each]
         return cls(
             id=said["id"],
             status=said["status"],
+            tags={tag["key"]: tag["value"] for tag in said["tags"]},
+            tables=tuple("/".join(key["path"]) for key in said["assetSelection"] or ()),
+            created_at=moment(said["timestamp"]),
+            ended_at=moment(said["endTimestamp"]) if said["endTimestamp"] else None,
+            error=(said["error"] or {}).get("message"),
             targeted=sum(each["numPartitionsTargeted"] for each in counts),
             materialized=sum(each["numPartitionsMaterialized"] for each in counts),
             failed=sum(each["numPartitionsFailed"] for each in counts),
-            run_ids=tuple(run["runId"] for run in said["runs"]),
-            tags={tag["key"]: tag["value"] for tag in said["tags"]},
-            error=(said["error"] or {}).get("message"),
+            run_ids=tuple(run["runId"] for run in said.get("runs", ())),
         )
 
     @property

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from ml_platform.alerts import Condition, FailedRun, Ledger, find_conditions
+from ml_platform.alerts.failures import find_failures
 from ml_platform.alerts.freshness import Freshness, is_over, read_freshness
 from ml_platform.alerts.ledger import LedgerState
 from ml_platform.errors import LakeError, LakeUnavailable
@@ -93,16 +94,19 @@ class Health:
         return tuple(q for q in self.quarantine if watched.is_too_much(q.rows, q.landed))
 
 
-def read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
+def read_health(
+    lake: Lake, use_case: UseCase, now: datetime, failed: Sequence[FailedRun] = ()
+) -> Health:
     """Look at everything that is known of a use case.
 
-    Raises LakeError, also where its tables were written by older code and lack a column, and
+    failed: runs that Dagster says have failed, of which the lake knows nothing by itself. Raises
+    LakeError, also where its tables were written by older code and lack a column, and
     CalendarChanged where they were written by another calendar.
     """
     with lake.cursor() as cursor:
         require_calendar(cursor, use_case.name, use_case.calendar)
     try:
-        return _read_health(lake, use_case, now)
+        return _read_health(lake, use_case, now, failed)
     except LakeUnavailable:
         # Nothing is known of what cannot be reached.
         raise
@@ -116,7 +120,9 @@ def read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
         ) from error
 
 
-def _read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
+def _read_health(
+    lake: Lake, use_case: UseCase, now: datetime, failed: Sequence[FailedRun]
+) -> Health:
     decisions = history(lake, use_case)
     return Health(
         use_case=use_case,
@@ -127,26 +133,34 @@ def _read_health(lake: Lake, use_case: UseCase, now: datetime) -> Health:
         performance=latest_performance(lake, use_case),
         quarantine=tuple(read_quarantine(lake, use_case)),
         approvals=tuple(waiting(lake, use_case)),
-        alerts=open_alerts(lake, use_case, now),
+        alerts=open_alerts(lake, use_case, now, failed),
         mirrors=tuple(differences(lake, Registry(lake.settings), use_case)),
     )
 
 
-def open_alerts(lake: Lake, use_case: UseCase, now: datetime) -> tuple[OpenAlert, ...]:
-    """Conditions that hold now, whether they have been told or not."""
+def open_alerts(
+    lake: Lake, use_case: UseCase, now: datetime, failed: Sequence[FailedRun] = ()
+) -> tuple[OpenAlert, ...]:
+    """Conditions that hold now, whether they have been told or not.
+
+    failed: runs that Dagster says have failed; those that the alerts sensor has noted are told of
+    as it noted them.
+    """
     with lake.cursor() as cursor:
         state = Ledger(lake, use_case).read(cursor)
     # The lake knows nothing of runs: what the sensor has noted of them holds until it is over.
-    failed = [
+    noted = [
         entry.condition(use_case.name)
         for entry in state.open.values()
         if entry.kind == "failed_run"
     ]
-    trains = [c.title for c in failed if c.title.partition(": ")[2].startswith("model")]
+    trains = [c.title for c in noted if c.title.partition(": ")[2].startswith("model")]
     runs = [FailedRun("", title.partition(": ")[2], "", now, trains=True) for title in trains]
-    found = find_conditions(lake, use_case, now, runs).conditions
+    found = find_conditions(lake, use_case, now, [*runs, *failed]).conditions
     lasting = [c for c in found if c.lasts and c.kind != "failed_run"]
-    return tuple(_open_alert(c, state) for c in (*lasting, *failed))
+    news = find_failures(lake.settings, use_case, failed).conditions
+    unnoted = [c for c in news if c.key not in state.open]
+    return tuple(_open_alert(c, state) for c in (*lasting, *noted, *unnoted))
 
 
 def _open_alert(condition: Condition, state: LedgerState) -> OpenAlert:
