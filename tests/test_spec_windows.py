@@ -272,3 +272,15 @@ def test_a_window_needs_zones_and_an_order():
         Window(start, start)
     with pytest.raises(ValueError, match="need a time zone"):
         Window(start.replace(tzinfo=None), start)
+
+
+def test_windows_make_up_unbroken_ranges_in_order_of_time():
+    days = Calendar.of(Cadence.daily, date(2024, 3, 1), "America/New_York")
+    each = {n: days.window(f"2024-03-{n:02d}") for n in (9, 10, 11, 13, 15, 16)}
+    found = list(days.stretches(each[n] for n in (16, 10, 13, 9, 15, 11)))
+    assert found == [
+        Window(each[9].start, each[11].end), each[13], Window(each[15].start, each[16].end),
+    ]  # fmt: skip
+    assert list(days.stretches([])) == []
+    assert days.keys(found[0]) == ("2024-03-09", "2024-03-11")
+    assert days.keys(found[1]) == ("2024-03-13", "2024-03-13")
