@@ -29,6 +29,8 @@ UNAVAILABLE = re.compile(
     r"|error (connecting to|while reading from)|name or service not known"
     r"|temporary failure in name resolution|remote end closed connection|api request to .* failed"
     r"|failed to (read|write) connection|too many clients already|server is not available"
+    # SQLite: another process opens, closes or writes the database at this very moment.
+    r"|(^|: )database (table |schema )?is locked\s*$"
 )
 NO_ROOM = re.compile(
     r"(?i)no space left on device|database or disk is full|could not (extend|write to) file"

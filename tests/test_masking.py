@@ -86,6 +86,10 @@ def test_what_an_error_means_is_read_from_the_server_not_from_the_statement() ->
     assert failure_of(Gone(asked + "ERROR: syntax"), Settings()).kind == "other"
     closed = "server closed the connection unexpectedly"
     assert failure_of(Gone(asked + closed), Settings()).kind == "unavailable"
+    locked = 'Failed to execute query "PRAGMA journal_mode=WAL": database is locked'
+    assert failure_of(Gone(locked), Settings()).kind == "unavailable"
+    text = "Conversion Error: Could not convert string 'database is locked' to INT32"
+    assert failure_of(Gone(text), Settings()).kind == "other"
     assert failure_of(OSError(28, "No space left on device"), Settings()).kind == "disk full"
     assert failure_of(ConnectionRefusedError(111, "refused"), Settings()).kind == "unavailable"
     assert failure_of(ValueError("connection refused"), Settings()).kind == "other"

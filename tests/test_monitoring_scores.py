@@ -242,3 +242,17 @@ def test_a_column_names_its_nulls_where_these_drifted():
     assert judged([1.0] * 8, [1.0, None] * 4, drift).named == "pace (nulls 0% → 50%)"
     assert judged([1.0] * 8, [9.0] * 8, drift).named == "pace"
     assert judged([1.0] * 8, None, drift).named == "pace"
+
+
+def test_a_column_whose_last_values_are_gone_has_drifted_however_few_they_were():
+    found = judged([1.0, None, None, None], [None] * 9, Drift(min_rows=4, null_threshold=0.5))
+    assert (found.status, found.nulls_drifted, found.drifted) == ("all null", False, True)
+    assert (found.null_score, found.reference_null_share) == (0.25, 0.75)
+
+
+def test_a_category_is_new_in_the_windows_that_have_it():
+    times = np.array([microseconds(START + n * DAY) for n in range(3)])
+    read = {"city": Readings(times, pd.Series(["a", "b", "a"], dtype=object))}
+    trails = [Trail(START + n * DAY, START + (n + 1) * DAY, 1) for n in range(3)]
+    found = measure_drift([CLASSES], read, {1: pd.DataFrame({"city": ["a"]})}, trails, Drift())
+    assert [row.new_categories for (row,) in found] == [0, 1, 0]

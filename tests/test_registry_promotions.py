@@ -227,10 +227,12 @@ def test_a_decision_carries_the_commit_and_is_found_by_what_that_says(world):
     assert decided_with(lake, use_case, "order", "order 4") is None
     assert decided_with(lake, use_case, "other", "order 3") is None
     with lake.cursor() as cursor:
+        columns = cursor.execute("DESCRIBE lake.trips.promotions").fetchall()
         message, author = cursor.execute(
             "SELECT commit_message, author FROM lake.snapshots() ORDER BY snapshot_id DESC LIMIT 1"
         ).fetchone()
     assert (message, author) == ("decide", "run run-3, code c0de")
+    assert [name for name, *_ in columns] == list(promotions_table(use_case).columns)
 
 
 def test_decisions_are_stored_under_these_names_and_types(shared):

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,12 @@ class Rides:
         os.utime(file, (1_700_000_000 + self.landed,) * 2)
         return file
 
-    def ingest(self, first: str = "2024-03-01", last: str = "2024-03-03") -> IngestReport:
+    def ingest(
+        self, first: str = "2024-03-01", last: str = "2024-03-03", **options: Any
+    ) -> IngestReport:
         calendar = self.use_case.calendar
         stretch = Window(calendar.window(first).start, calendar.window(last).end)
-        return ingest(self.lake, self.use_case, "rides", stretch, COMMIT)
+        return ingest(self.lake, self.use_case, "rides", stretch, COMMIT, **options)
 
     def counts(self, report: IngestReport) -> dict[str, tuple[int, int, int]]:
         return {
@@ -492,6 +494,64 @@ def test_a_changed_contract_judges_known_files_anew(rides: Rides) -> None:
     rides.ingest()
     rides.declare(files="*.csv", extra='rules: ["distance > 5"]')
     assert rides.counts(rides.ingest()) == {"2024-03-01": (1, 0, 1)}
+
+
+def test_a_file_that_somebody_still_writes_is_left_where_that_is_asked_for(rides: Rides) -> None:
+    whole = rides.land("a.csv", f"{HEADER}r1,2024-03-01,1,1\n")
+    rides.land("b.csv", f"{HEADER}r2,2024-03-01,1,1\nr3,2024-03-01")
+    soon = datetime.fromtimestamp(whole.stat().st_mtime, UTC) + timedelta(
+        seconds=rides.lake.settings.landing_settle_seconds + 2
+    )
+    report = rides.ingest(now=soon)
+    assert (rides.counts(report), report.files) == ({"2024-03-01": (1, 1, 0)}, 1)
+    # What is known already is not left, also where it has been touched since.
+    assert rides.counts(rides.ingest()) == {"2024-03-01": (3, 2, 1)}
+    assert rides.counts(rides.ingest(now=soon)) == {"2024-03-01": (3, 2, 1)}
+    assert [row for row, *_ in rides.rides("ride")] == ["r1", "r2"]
+
+
+def test_files_are_counted_that_have_rows_in_the_range_and_refused_ones_by_name(
+    rides: Rides,
+) -> None:
+    rides.land("a.csv", f"{HEADER}r1,2024-03-01,1,1\nr2,2024-03-02,x,1\n")
+    rides.land("b.csv", f"{HEADER}r3,2024-03-01,1,1\n")
+    gone = rides.land("c.csv", f"{HEADER}r4,2024-03-02,1,1\n")
+    for name in ("z.csv", "y.csv"):
+        rides.land(name, "")
+    report = rides.ingest()
+    assert (report.files, [e.file for e in report.refused]) == (3, ["y.csv", "z.csv"])
+    gone.unlink()
+    # Rows of a file that is gone stay, and it is not counted.
+    report = rides.ingest("2024-03-02", "2024-03-02")
+    assert (report.files, rides.counts(report)) == (1, {"2024-03-02": (2, 1, 1)})
+    assert [e.file for e in report.refused] == ["y.csv", "z.csv"]
+
+
+def test_a_window_whose_quarantine_changes_has_changed_and_the_digest_is_the_sources(
+    rides: Rides,
+) -> None:
+    rides.land("a.csv", f"{HEADER}r1,2024-03-01,1,1\nr2,2024-03-02,1,1\n")
+    first = rides.ingest()
+    rides.land("b.csv", f"{HEADER}r3,2024-03-01,x,1\nr4,2024-03-03,1,1\n")
+    second = rides.ingest()
+    assert [counts.changed for counts in second.windows.values()] == [True, False, True]
+    one, two, three = second.windows
+    assert second.versions[one] == first.versions[one]
+    assert second.versions[two] == first.versions[two]
+    assert second.versions[three] != first.versions[three]
+
+
+def test_a_table_of_rides_says_who_wrote_it_and_from_which_snapshot_on_it_read(
+    rides: Rides,
+) -> None:
+    rides.land("a.csv", f"{HEADER}r1,2024-03-01,1,1\n")
+    report = rides.ingest()
+    ((author, begun),) = rides.query(
+        "SELECT author, commit_extra_info->>'$.begun_at' FROM lake.snapshots() "
+        f"WHERE snapshot_id = {report.snapshot}"
+    )
+    assert author == "run run-1, code abc"
+    assert int(begun) < report.snapshot
 
 
 def test_a_window_where_nothing_has_landed_counts_nothing(rides: Rides) -> None:

@@ -1,12 +1,14 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from ml_platform.errors import SpecError, SpecErrors
-from ml_platform.spec.loading import load_use_case, load_use_cases
+from ml_platform.spec.loading import load_use_case, load_use_cases, require_use_case
+from ml_platform.spec.use_case import UseCase
 
 SPEC = """\
 description: Will the parcel arrive late?
@@ -757,3 +759,26 @@ def test_a_select_item_of_a_comment_alone_is_refused(tmp_path: Path):
     spec = SPEC.replace("    - carrier\nlabel", '    - "-- carrier\\n"\nlabel')
     said = said_of(write(tmp_path / "parcels", {**FILES, "use_case.yaml": spec}))
     assert "use_case.yaml:36 examples.columns: '-- carrier" in said
+
+
+@pytest.mark.parametrize(
+    "name", ["parcels", "freight", "letters", "broken", "parcel", "_hidden", ""]
+)
+def test_one_use_case_is_found_as_among_all(tmp_path: Path, name: str):
+    write(tmp_path / "parcels", FILES)
+    # Named like another folder, named otherwise, no use case at all, and left out.
+    write(tmp_path / "copy", {**FILES, "use_case.yaml": f"name: parcels\n{SPEC}"})
+    write(tmp_path / "other", {**FILES, "use_case.yaml": f"name: freight\n{SPEC}"})
+    write(tmp_path / "letters", {**FILES, "use_case.yaml": f"name: stamps\n{SPEC}"})
+    write(tmp_path / "broken", {"use_case.yaml": "name: broken"})
+    write(tmp_path / "_hidden", {**FILES, "use_case.yaml": f"name: hidden\n{SPEC}"})
+
+    def found(read: Callable[[], UseCase]) -> object:
+        try:
+            return read()
+        except (SpecError, SpecErrors) as error:
+            return str(error)
+
+    assert found(lambda: require_use_case(tmp_path, name)) == found(
+        lambda: load_use_cases(tmp_path).require(name)
+    )

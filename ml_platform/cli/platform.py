@@ -17,7 +17,7 @@ from ml_platform.errors import EmptyPartition, PlatformError, Unavailable
 from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.registry import Registry, repair
 from ml_platform.settings import ServingSettings, Settings
-from ml_platform.spec.loading import Loaded, load_use_cases
+from ml_platform.spec.loading import Loaded, load_use_cases, require_use_case
 from ml_platform.spec.tables import code_version, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -50,15 +50,20 @@ class Platform:
 
     def case(self, name: str) -> UseCase:
         """A use case, for a command that works with it; what mirrors its lake is repaired first."""
-        use_case = self.loaded.require(name)
-        for difference in repair(self.lake, self.registry, use_case):
-            done = "" if difference.problem else ": repaired"
-            print(f"{name}: {difference}{done}", file=sys.stderr)
-        return use_case
+        settings = self.settings
+        return self._repaired(require_use_case(settings.use_cases, name, settings.databases))
 
     def cases(self, name: str | None) -> list[UseCase]:
         """As `case`; all use cases where none is named."""
-        return [self.case(each) for each in ([name] if name else self.loaded.use_cases)]
+        if name:
+            return [self.case(name)]
+        return [self._repaired(each) for each in self.loaded.use_cases.values()]
+
+    def _repaired(self, use_case: UseCase) -> UseCase:
+        for difference in repair(self.lake, self.registry, use_case):
+            done = "" if difference.problem else ": repaired"
+            print(f"{use_case.name}: {difference}{done}", file=sys.stderr)
+        return use_case
 
     @cached_property
     def run_id(self) -> str:

@@ -15,7 +15,6 @@ from ml_platform.features.frame import as_model_input, example_items, join_keys
 from ml_platform.features.keys import SHOWN, key_sql, plain_text, read_value
 from ml_platform.features.rules import first_broken_sql, refuse_broken, rules_over
 from ml_platform.sources.contract import failed_sql, type_names, typed_sql
-from ml_platform.spec.lineage import columns_read
 from ml_platform.spec.queries import is_numeric, literal, quote
 from ml_platform.spec.use_case import UseCase
 
@@ -152,6 +151,8 @@ class RequestReader:
         )
 
     def _known_at_sql(self) -> str:
+        from ml_platform.spec.lineage import columns_read
+
         declared = self._use_case.examples
         source = self._use_case.sources[declared.source]
         if "known_at" in source.columns or not columns_read(declared.columns, ["known_at"]):
@@ -227,6 +228,8 @@ def request_columns(
 
 def needed_columns(use_case: UseCase) -> dict[str, str]:
     """Source columns that rows to predict have to bring, with DuckDB types."""
+    from ml_platform.spec.lineage import columns_read
+
     declared = use_case.examples
     source = use_case.sources[declared.source]
     read = columns_read(declared.columns, [*source.columns, "known_at"]) if declared.columns else ()

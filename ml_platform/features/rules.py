@@ -7,7 +7,7 @@ Whether it does DuckDB says both times, of values of the source's types.
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from ml_platform.errors import RuleBroken
 from ml_platform.sources.contract import WHOLE_NUMBERS, broken_sql, type_names, typed_sql
-from ml_platform.spec.comparisons import Comparison, Operator, read_comparisons
 from ml_platform.spec.inputs import Source
-from ml_platform.spec.lineage import columns_read
 from ml_platform.spec.queries import is_numeric, is_time, literal, quote
 from ml_platform.spec.use_case import UseCase
 
+if TYPE_CHECKING:
+    from ml_platform.spec.comparisons import Comparison, Operator
+
 EXACT = WHOLE_NUMBERS | {"DOUBLE"}
 """Types of which a float has every value that a model is given."""
-BREAKS: Mapping[Operator, np.ufunc] = {
+BREAKS: "Mapping[Operator, np.ufunc]" = {
     "<": np.greater_equal, "<=": np.greater, ">": np.less_equal, ">=": np.less, "<>": np.equal,
 }  # fmt: skip
 """What is true of a number for which a comparison is false."""
@@ -42,6 +43,9 @@ def rules_over(
     connection: duckdb.DuckDBPyConnection, source: Source, types: Mapping[str, str]
 ) -> tuple[Rule, ...]:
     """The rules of a source that read nothing but some of its columns; types: of those by name."""
+    # sqlglot takes 0.13 s to import, and most commands judge nothing.
+    from ml_platform.spec.lineage import columns_read
+
     known = dict.fromkeys((*source.columns, "known_at"))
     rules = (Rule(sql, columns_read([sql], known)) for sql in source.rules)
     return tuple(
@@ -144,6 +148,8 @@ class InputRules:
         return self._prepared[columns]
 
     def _prepare(self, columns: frozenset[str]) -> "_Judged":
+        from ml_platform.spec.comparisons import read_comparisons
+
         own = {column: kind for column, kind in self._own.items() if column in columns}
         rules = rules_over(self._connection, self._source, own)
         read = tuple(dict.fromkeys(column for rule in rules for column in rule.columns))
@@ -173,7 +179,7 @@ class _Judged:
     statement: str
     rules: tuple[Rule, ...]
     columns: tuple[str, ...]
-    comparisons: Sequence[Comparison] | None
+    comparisons: "Sequence[Comparison] | None"
     """What the rules say, where they only compare columns with numbers."""
 
     def is_none_broken(self, columns: Mapping[str, NDArray[Any]]) -> bool:

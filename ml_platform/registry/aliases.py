@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
 from ml_platform.errors import RegistryAway
 from ml_platform.settings import Settings
 
@@ -54,6 +52,8 @@ def _in_sqlite(database: Path, model: str, alias: str) -> int | None:
 
 
 def _over_http(uri: str, model: str, alias: str) -> int | None:
+    import httpx
+
     address = uri.rpartition("@")[2]
     try:
         answer = httpx.get(

@@ -1,7 +1,7 @@
 """Use cases from their folders, or everything that is wrong with them."""
 
 from collections.abc import Collection
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,18 @@ def load_use_cases(root: Path, databases: Collection[str] | None = None) -> Load
             if case is not rightful[0]:
                 loaded.broken[case.folder.name] = _taken(case, rightful[0])
     return loaded
+
+
+def require_use_case(root: Path, name: str, databases: Collection[str] | None = None) -> UseCase:
+    """As `load_use_cases(root, databases).require(name)`, without reading what is not needed."""
+    folder = root / name
+    if name[:1] not in {"", ".", "_"} and folder.is_dir():
+        # The folder that is called like it has the name, whoever else claims it.
+        with suppress(SpecErrors):
+            use_case = load_use_case(folder, databases)
+            if use_case.name == name:
+                return use_case
+    return load_use_cases(root, databases).require(name)
 
 
 def load_use_case(folder: Path, databases: Collection[str] | None = None) -> UseCase:

@@ -74,6 +74,8 @@ def checking_database() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     # A query that reads files itself would see more than its window may.
     connection.execute("SET enable_external_access = false")
+    # Nothing is run here, so threads would only get in each other's way.
+    connection.execute("SET threads = 1")
     return connection
 
 
@@ -90,6 +92,8 @@ class QueryChecker:
         self._trees: dict[str, str] = {}
         self._connection = database.cursor()
         self._connection.execute(f"SET TimeZone = {literal(timezone)}")
+        # A variable of this program is no source.
+        self._connection.execute("SET python_enable_replacements = false")
 
     def close(self) -> None:
         self._connection.close()
@@ -103,7 +107,7 @@ class QueryChecker:
         different = list(dict.fromkeys(kinds))
         named = ", ".join(f"CAST(NULL AS {kind})" for kind in different)
         try:
-            return len(self._describe(f"SELECT {named}")) == len(different)
+            return len(self._bound(f"SELECT {named}")) == len(different)
         except duckdb.Error:
             return False
 
@@ -183,12 +187,22 @@ class QueryChecker:
         return tuple(name for name in self._sources if name in tables)
 
     def _describe(self, query: str) -> list[tuple[str, str]]:
-        rows = self._connection.execute(f"DESCRIBE {query}").fetchall()
+        rows = self._bound(query)
         pattern = r'"(?:function_name|column_names)":(?:\[)?"([^"]*)"'
         if moving := sorted(MOVING & set(re.findall(pattern, self._tree(query)))):
             problem = f'"{moving[0]}" is another value each time; take it from a column'
             raise duckdb.BinderException(problem)
-        return [(name, kind) for name, kind, *_ in rows]
+        return rows
+
+    def _bound(self, query: str) -> list[tuple[str, str]]:
+        try:
+            # Binds the query, where DESCRIBE also runs one, which costs as much again.
+            relation = self._connection.sql(query)
+            return list(zip(relation.columns, map(str, relation.types), strict=True))
+        except duckdb.Error:
+            # DESCRIBE says the line, too.
+            rows = self._connection.execute(f"DESCRIBE {query}").fetchall()
+            return [(name, kind) for name, kind, *_ in rows]
 
     def _refuse_other_rows(self, query: str) -> None:
         if re.search(r'"class":"(WINDOW|SUBQUERY)"', self._tree(query)):

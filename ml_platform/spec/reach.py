@@ -53,12 +53,14 @@ def _differing(calendar: Calendar, duration: Duration, towards_past: bool) -> It
         yield from _windows(calendar, begin, end)
         return
     yield calendar.window_at(begin)
-    near = timedelta(days=2 * (DAYS_A_WEEK if calendar.cadence is Cadence.weekly else 1))
+    near = timedelta(days=1.5 * (DAYS_A_WEEK if calendar.cadence is Cadence.weekly else 1))
     reach = timedelta(seconds=duration.seconds)
     shift = duration.after if towards_past else duration.before
-    for change in _clock_changes(calendar.timezone, begin - reach, end + reach):
-        for moment in (change, shift(change, calendar.timezone)):
-            yield from _windows(calendar, max(begin, moment - near, key=utc), moment + near)
+    for noon, size in _clock_changes(calendar.timezone, begin - reach, end + reach):
+        for moment in (noon, shift(noon, calendar.timezone)):
+            first = max(begin, moment - near - size, key=utc)
+            last = min(end, moment + near + size, key=utc)
+            yield from _windows(calendar, first, last)
 
 
 def _windows(calendar: Calendar, begin: datetime, end: datetime) -> Iterator[Window]:
@@ -72,17 +74,20 @@ def _windows(calendar: Calendar, begin: datetime, end: datetime) -> Iterator[Win
     yield from (calendar.window_at(day.start) for day in days.windows(Window(begin, end)))
 
 
-def _clock_changes(zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[datetime]:
+def _clock_changes(
+    zone: ZoneInfo, begin: datetime, end: datetime
+) -> Iterator[tuple[datetime, timedelta]]:
     for year in range(begin.year - 1, end.year + 1):
         yield from _clock_changes_of(zone, year)
 
 
 @lru_cache(maxsize=1024)
-def _clock_changes_of(zone: ZoneInfo, year: int) -> tuple[datetime, ...]:
-    """Noons of a year, of those days since whose last noon the clocks have changed."""
+def _clock_changes_of(zone: ZoneInfo, year: int) -> tuple[tuple[datetime, timedelta], ...]:
+    """Noons of a year since whose last noon the clocks have changed, and by how much."""
     first = datetime(year, 1, 1, 12, tzinfo=zone)
     noons = (first + timedelta(days=number) for number in range(DAYS_A_YEAR + 1))
-    return tuple(b for a, b in pairwise(noons) if a.utcoffset() != b.utcoffset())
+    offsets = ((noon, noon.utcoffset() or timedelta()) for noon in noons)
+    return tuple((noon, abs(b - a)) for (_, a), (noon, b) in pairwise(offsets) if a != b)
 
 
 def _count(calendar: Calendar, far: datetime, near: datetime) -> int:
