@@ -32,6 +32,7 @@ sources:
 features:
   weather: {entity: [place], lookback: 1d, ttl: 2h}
   traffic: {entity: [place], lookback: 1d, ttl: 30m}
+  fares: {entity: [place, ride], lookback: 1d, ttl: 2h}
 examples:
   source: rides
   entity: [ride]
@@ -45,6 +46,7 @@ FILES = {
         "SELECT place, left_at AS event_time, seats AS temp, place AS sky FROM rides"
     ),
     "features/traffic.sql": "SELECT place, left_at AS event_time, seats AS cars FROM rides",
+    "features/fares.sql": "SELECT place, ride, left_at AS event_time, seats AS fare FROM rides",
     "labels.sql": "SELECT ride, left_at AS event_time, is_late AS label, known_at FROM rides",
     "model.py": "def build():\n    pass\n",
 }  # fmt: skip
@@ -104,6 +106,11 @@ class World:
         given = [{"place": place, "event_time": t, "cars": cars} for place, t, cars in rows]
         self.put(feature_view_table(self.use_case, "traffic"), "event_time", given)
 
+    def fares(self, *rows: tuple[str, str, datetime, float]) -> None:
+        names = ("place", "ride", "event_time", "fare")
+        given = [dict(zip(names, row, strict=True)) for row in rows]
+        self.put(feature_view_table(self.use_case, "fares"), "event_time", given)
+
     def labels(self, *rows: tuple[str, datetime, bool | None, datetime]) -> None:
         names = ("ride", "event_time", "label", "known_at")
         given = [dict(zip(names, row, strict=True)) for row in rows]
@@ -129,6 +136,7 @@ def world(tmp_path: Path, use_case: UseCase) -> Iterator[World]:
     world = World(lake, use_case)
     world.weather()
     world.traffic()
+    world.fares()
     yield world
     lake.close()
 
@@ -187,6 +195,12 @@ def test_each_view_is_joined_by_its_own_rows_and_time_to_live(world: World) -> N
     assert world.joined("traffic__cars") == {"r": 70.0}
 
 
+def test_a_view_of_two_keys_is_joined_by_both(world: World) -> None:
+    world.rides(("r", at("12:00"), "a"), ("s", at("12:00"), "a"), ("t", at("12:00"), "b"))
+    world.fares(("a", "r", at("11:00"), 1), ("a", "s", at("11:00"), 2), ("a", "t", at("11:00"), 3))
+    assert world.joined("fares__fare") == {"r": 1.0, "s": 2.0, "t": MISSING}
+
+
 def test_rows_of_the_day_before_are_joined_after_midnight(world: World) -> None:
     world.rides(("r", at("0:30"), "a"))
     world.weather(("a", at("23:30", 9), 1))
@@ -209,10 +223,16 @@ def test_rows_are_in_order_of_time_and_then_of_entity(world: World) -> None:
 def test_a_snapshot_is_read_as_it_was(world: World) -> None:
     world.rides(("r", at("12:00"), "a"))
     world.weather(("a", at("11:00"), 1))
+    world.labels(("r", at("12:00"), True, at("13:00")))
     with world.lake.cursor() as cursor:
         before = world.lake.snapshot(cursor)
+    world.rides(("r", at("12:00"), "a"), ("s", at("12:00"), "a"))
     world.weather(("a", at("11:00"), 2))
-    assert (world.joined(), world.joined(snapshot=before)) == ({"r": 2.0}, {"r": 1.0})
+    world.labels(("r", at("12:00"), False, at("13:00")))
+    assert world.joined() == {"r": 2.0, "s": 2.0}
+    assert world.joined(snapshot=before) == {"r": 1.0}
+    old = world.frame(snapshot=before, labels_known_by=at("14:00"))
+    assert old["label"].tolist() == [True]
 
 
 def test_only_labels_that_were_known_before_the_moment_count(world: World) -> None:

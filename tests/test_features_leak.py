@@ -195,6 +195,7 @@ def test_a_value_from_the_future_is_a_leak_and_named_by_its_row(
 ) -> None:
     file = world.declare(features)
     report = world.check(FOUR)
+    assert (report.view, report.window, report.cuts[0]) == ("pace", DAY, at(8))
     assert report.problem == (
         f"{file}: a leak in partition 2024-01-10: hiding what was not known at "
         f"2024-01-10T08:00:00-05:00 changes {said}. "

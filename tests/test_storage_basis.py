@@ -1,15 +1,15 @@
 """What counts as a change in what a command has read."""
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 
 import duckdb
 import pytest
 
-from ml_platform.errors import CommitConflict, InputsChanged
+from ml_platform.errors import CalendarChanged, CommitConflict, InputsChanged
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Cadence, Calendar
+from ml_platform.spec.windows import Cadence, Calendar, Window
 from ml_platform.storage import (
     Basis,
     Commit,
@@ -18,10 +18,12 @@ from ml_platform.storage import (
     Replacement,
     Table,
     begin_again,
+    compute_windows,
     replace_together,
 )
+from ml_platform.storage.basis import read_of
 from ml_platform.storage.tables import naive_utc
-from tests.trips_use_case import write_folder
+from tests.trips_use_case import at, days, write_folder
 
 DAYS = Calendar.of(Cadence.daily, date(2024, 3, 1), "UTC")
 TABLE = Table(
@@ -132,6 +134,70 @@ def test_what_changes_each_time_ends_in_a_conflict_that_names_the_table(
         begin_again(lake, use_case, [of_days(1, 1)], "a test", compute)
     assert next(values) == 3
     lake.close()
+
+
+def read_by(lake: Lake, use_case: UseCase, table: str) -> list[Read]:
+    """What two days of a table are computed from, the 12th and the 13th in New York."""
+    found = compute_windows(lake, use_case, table, days(12, 13), COMMIT, lambda _, basis: basis)
+    assert (found.schema, found.lake) == ("trips", lake)
+    return list(found.reads)
+
+
+def of_local_days(
+    table: str, first: int, last: int, only: dict[str, str] | None = None, month: int = 3
+) -> Read:
+    end = naive_utc(at(last)) + timedelta(days=1)
+    return Read(table, (naive_utc(at(first, month=month)), end), only or {})
+
+
+def test_a_range_of_a_table_depends_on_what_it_is_declared_to_be_computed_from(
+    lake: Lake, use_case: UseCase
+) -> None:
+    assert read_by(lake, use_case, "trips") == [
+        of_local_days("trips", 12, 13),
+        of_local_days("quarantine", 12, 13, {"source": "trips"}),
+    ]
+    assert read_by(lake, use_case, "pace_features") == [of_local_days("trips", 11, 13)]
+    assert read_by(lake, use_case, "labels") == [of_local_days("trips", 12, 14)]
+    assert read_by(lake, use_case, "predictions") == [
+        of_local_days("trips", 12, 13), of_local_days("pace_features", 11, 13), Read("promotions"),
+    ]  # fmt: skip
+    # The report of a day trails back 28 days.
+    assert of_local_days("labels", 14, 13, month=2) in read_by(lake, use_case, "drift_report")
+
+
+def test_a_range_that_begins_within_a_window_depends_on_the_whole_of_it(use_case: UseCase) -> None:
+    noon = Window(at(12, 12), at(13, 12))
+    assert read_of(use_case, "labels", noon) == Read(
+        "labels", (naive_utc(at(12)), naive_utc(at(13, 12)))
+    )
+
+
+def test_each_attempt_says_from_which_snapshot_on_it_reads(lake: Lake, use_case: UseCase) -> None:
+    begun: list[int] = []
+    commit = Commit("run", "code", extra={"partition": "2024-03-12"}, begins=begun.append)
+
+    def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> dict[str, str]:
+        if len(begun) == 1:
+            raise InputsChanged("trips.trips was changed")
+        return dict(basis.also(Read("more")).stamp(commit).extra)
+
+    write(lake, 1, 1)
+    with lake.cursor() as cursor:
+        now = lake.snapshot(cursor)
+        # The table of this module notes another calendar.
+        cursor.execute("DROP TABLE lake.trips.seen")
+    found = compute_windows(lake, use_case, "labels", days(12, 13), commit, compute)
+    assert begun == [now + 1, now + 1]
+    assert found == {"partition": "2024-03-12", "begun_at": f"{now + 1}"}
+
+
+def test_a_range_is_not_computed_beside_windows_of_another_calendar(
+    lake: Lake, use_case: UseCase
+) -> None:
+    write(lake, 1, 1)
+    with pytest.raises(CalendarChanged, match=r"trips\.seen was written by the calendar"):
+        compute_windows(lake, use_case, "labels", days(12, 13), COMMIT, lambda _, basis: basis)
 
 
 @pytest.fixture(scope="module")
