@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -108,7 +109,12 @@ def dagster_dev(environment: Mapping[str, str]) -> Iterator[str]:
 
 def finished_ticks(environment: Mapping[str, str], name: str) -> int:
     """How often a schedule or sensor has looked, whatever came of it."""
-    with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
+    home = environment["DAGSTER_HOME"]
+    # The storages that dagster.yaml names take their folder from the environment.
+    with (
+        patch.dict(os.environ, DAGSTER_HOME=home),
+        dg.DagsterInstance.from_config(home) as instance,
+    ):
         return sum(
             tick.is_completed
             for state in instance.all_instigator_state()

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._utils.error import SerializableErrorInfo
 
 from ml_platform.cli import main
 from ml_platform.orchestrator import Orchestrator
@@ -195,7 +198,7 @@ def test_a_failed_run_is_shown_where_no_sensor_looks_at_runs(
 ) -> None:
     environment = servers.project(tmp_path, 1, 3)
     with servers.dagster_dev(environment) as url, Orchestrator(url) as orchestrator:
-        for name in ("ML_PLATFORM_DATA", "ML_PLATFORM_USE_CASES"):
+        for name in ("ML_PLATFORM_DATA", "ML_PLATFORM_USE_CASES", "DAGSTER_HOME"):
             monkeypatch.setenv(name, environment[name])
         monkeypatch.setenv("ML_PLATFORM_DAGSTER_URL", url)
 
@@ -229,3 +232,16 @@ def test_a_failed_run_is_shown_where_no_sensor_looks_at_runs(
         assert "nothing has been written to trips.trips" in say("alerts")
         launch("trips", "labels")
         assert failed() == []
+        with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as home:
+            home.add_backfill(
+                PartitionBackfill(
+                    backfill_id="lost", status=BulkActionStatus.FAILED, from_failure=False, tags={},
+                    backfill_timestamp=time.time(),
+                    asset_selection=[dg.AssetKey(["trips", "labels"])],
+                    error=SerializableErrorInfo("the daemon died", [], "RuntimeError"),
+                )
+            )  # fmt: skip
+        (alert,) = failed()
+        assert alert["title"] == "A backfill of trips failed: labels"
+        assert alert["link"] == f"{url}/runs/b/lost"
+        assert "the daemon died" in say("alerts")

@@ -100,7 +100,8 @@ def test_the_hours_of_a_month_share_a_file(lake: Lake) -> None:
 def test_a_month_stays_a_few_files_however_often_single_hours_are_replaced(lake: Lake) -> None:
     write(lake, 0, 40 * 24, 10)
     expected = {hour: [10, 11, 12] for hour in range(40 * 24)}
-    states, since = [], {hour: changes(lake)[hour][0] for hour in expected}
+    states, since = [], {hour: at for hour, (at, _) in changes(lake).items()}
+    assert since.keys() == expected.keys()
     for turn, hour in enumerate([5, 700, 5, 300, 750, 6, 5, 301, 6]):
         written = write(lake, hour, hour + 1, 100 * turn)
         expected[hour] = [100 * turn + sensor for sensor in range(3)]

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
-from duckdb_extensions import import_extension
 
 from ml_platform.errors import LakeError
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.values import no_database
 from ml_platform.storage.connection_strings import secret_sql, without_password
+from ml_platform.storage.extensions import connect_with, load_extension
 from ml_platform.storage.failing import lake_error
 from ml_platform.storage.turns import lost_race, retried, turn
 
@@ -51,7 +51,7 @@ def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name:
         where = f"postgresql:{where}"
     options = [f"TYPE {kind}", "READ_ONLY"]
     try:
-        _load(cursor, CATALOG_EXTENSIONS[kind])
+        load_extension(cursor, CATALOG_EXTENSIONS[kind])
         if kind == "postgres":
             where, password = without_password(where)
             if password is not None:
@@ -75,15 +75,10 @@ def _catalog_kind(settings: Settings) -> str:
 
 
 def _attach(settings: Settings, kind: str) -> duckdb.DuckDBPyConnection:
-    database = duckdb.connect(
-        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    )
+    # DuckDB's built-in cryptography only decrypts; httpfs brings OpenSSL.
+    encrypting = ("httpfs",) if settings.encrypted else ()
+    database = connect_with("ducklake", CATALOG_EXTENSIONS[kind], *settings.extensions, *encrypting)
     try:
-        for extension in ("ducklake", CATALOG_EXTENSIONS[kind], *settings.extensions):
-            _load(database, extension)
-        if settings.encrypted:
-            # DuckDB's built-in cryptography only decrypts; httpfs brings OpenSSL.
-            _load(database, "httpfs")
         # Else it would be a folder in whatever directory the process was started in.
         database.execute(f"SET temp_directory = {literal(str(settings.root / 'spill'))}")
         if settings.secrets_sql:
@@ -130,20 +125,3 @@ def _attach_sql(settings: Settings, kind: str) -> Iterator[str]:
     if settings.encrypted:
         options.append("ENCRYPTED")
     yield f"ATTACH {literal('ducklake:' + uri)} AS lake ({', '.join(options)})"
-
-
-def _load(database: duckdb.DuckDBPyConnection, extension: str) -> None:
-    # Loaded from the wheel's copy where it has been unpacked before; unpacking is idempotent.
-    try:
-        database.load_extension(extension)
-    except duckdb.Error:
-        try:
-            # Not by DuckDB's default connection, which threads would share.
-            import_extension(extension, con=database)
-            database.load_extension(extension)
-        except ImportError as error:
-            package = f"duckdb-extension-{extension.replace('_', '-')}=={duckdb.__version__}"
-            raise LakeError(f"DuckDB's extension '{extension}': pip install {package}") from error
-        except duckdb.Error as error:
-            said = str(error).split("\n")[0]
-            raise LakeError(f"DuckDB's extension '{extension}' cannot be loaded: {said}") from error
