@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -12,9 +13,10 @@ from typer.testing import CliRunner
 
 from ml_platform.alerts import find_conditions
 from ml_platform.cli.app import app
-from ml_platform.errors import RolloutRefused
+from ml_platform.errors import Overloaded, RolloutRefused
 from ml_platform.registry import Rollout, decide_rollout, rollouts
 from ml_platform.registry.rollouts import Mode
+from ml_platform.serving.batches import Batches
 from ml_platform.serving.versions.canary import takes
 from ml_platform.serving.versions.comparison import Comparison, comparisons
 from ml_platform.training import train
@@ -114,10 +116,11 @@ def test_a_shadow_predicts_the_same_rows_and_answers_nobody(
 ) -> None:
     try_out(moody, 2, "shadow")
     with moody.client() as client:
+        of = 'ml_platform_tried_requests_total{{mode="shadow",outcome="{}",use_case="trips"}} {}'
+        # One by one: where many wait, and the machine is slow, shadows are left out.
         for distance in range(1, 21):
             assert ask(client, distance) == (200, "1")
-        of = 'ml_platform_tried_requests_total{{mode="shadow",outcome="{}",use_case="trips"}} {}'
-        asked_until(client, of.format("answered", "20.0"))
+            asked_until(client, of.format("answered", f"{distance}.0"))
         monkeypatch.setenv("MOOD", "bad")
         assert ask(client, 5) == (200, "1")
         asked_until(client, of.format("failed", "1.0"))
@@ -129,6 +132,25 @@ def test_a_shadow_predicts_the_same_rows_and_answers_nobody(
     assert found.correlation > 0.99
     assert found.difference is not None
     assert 0 < found.difference < 0.2
+
+
+def test_a_shadow_that_there_is_no_time_for_is_left_out_and_no_failure(
+    moody: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, asked = Batches.submit, []
+
+    async def refuse_the_second(self: Batches[Any, Any], item: Any, rows: int) -> Any:
+        asked.append(rows)
+        if len(asked) == 2:
+            raise Overloaded("8 rows are waiting, which will take 1.0 seconds", 1)
+        return await submit(self, item, rows)
+
+    monkeypatch.setattr(Batches, "submit", refuse_the_second)
+    try_out(moody, 2, "shadow")
+    with moody.client() as client:
+        assert ask(client, 5) == (200, "1")
+        asked_until(client, 'mode="shadow",outcome="dropped",use_case="trips"} 1.0')
+    assert (seen(moody).errors, seen(moody).dropped) == (0, 1)
 
 
 def test_a_canary_answers_its_share(moody: Deployment) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
 from ml_platform.alerts.serving import SERVICE
-from ml_platform.errors import RolloutRefused
+from ml_platform.errors import Overloaded, RolloutRefused
 from ml_platform.registry import Rollout, decide_rollout
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.versions.canary import Watch, takes
@@ -184,13 +184,16 @@ class Trials(Generic[A]):
     def _offer(self, shadow: _Shadow[A]) -> None:
         rows = shadow.answer.rows
         if self._shadow_rows + rows > self._settings.shadow_rows:
-            self._metrics.tried.labels(shadow.pair.use_case, "shadow", "dropped").inc()
-            self._tally(shadow.pair).dropped()
+            self._drop(shadow.pair)
             return
         self._shadows.append(shadow)
         self._shadow_rows += rows
         if self._shadowing is None:
             self._shadowing = asyncio.create_task(self._shadow_all())
+
+    def _drop(self, pair: Pair) -> None:
+        self._metrics.tried.labels(pair.use_case, "shadow", "dropped").inc()
+        self._tally(pair).dropped()
 
     async def _shadow_all(self) -> None:
         try:
@@ -212,6 +215,10 @@ class Trials(Generic[A]):
         said: A | Exception
         try:
             said = await shadow.ask()
+        except Overloaded:
+            # The worker has too much to do, which says nothing of the version.
+            self._drop(shadow.pair)
+            return
         except Exception as error:
             # A shadow may fail in any way and nobody notices but those who compare.
             said = error
