@@ -1,3 +1,4 @@
+import gc
 import shutil
 import subprocess
 import tempfile
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 # A deadline is a test that asserts a time: it fails where the machine is busy.
 hypothesis.settings.register_profile("without deadlines", deadline=None)
 hypothesis.settings.load_profile("without deadlines")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from what stays to the end: modules of half a gigabyte.
+
+    It would look through all of it with each of its full collections.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,8 @@ from resources.stretches import STRETCHES
 from sensors.automation import build_automation
 from tests import trips_use_case as trips
 
+pytestmark = pytest.mark.slow
+
 LAST = 28
 CUTOFF = "2024-03-21"
 FOLLOWERS = {
@@ -273,7 +275,6 @@ def test_a_partition_in_progress_is_not_asked_for_a_second_time(loop: Loop) -> N
     assert requested["pace_features"][0] == on(25)
 
 
-@pytest.mark.slow
 def test_the_first_champion_begins_with_the_days_that_come(tmp_path: Path) -> None:
     trips.write_folder(tmp_path / "use_cases", "binary")
     with pytest.MonkeyPatch.context() as patch, dg.instance_for_test() as instance:

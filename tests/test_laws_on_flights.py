@@ -113,7 +113,14 @@ def same(one: object, other: object) -> bool:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("key", ["2013-03-10", "2013-03-11", "2013-03-15"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "2013-03-10",
+        pytest.param("2013-03-11", marks=pytest.mark.slow),
+        pytest.param("2013-03-15", marks=pytest.mark.slow),
+    ],
+)
 def test_no_feature_depends_on_what_was_not_known(flights: Flights, view: str, key: str) -> None:
     report = check_leak(flights.lake, flights.use_case, view, flights.day(key), cuts=5)
     report.raise_if_found()

@@ -111,7 +111,13 @@ def evidently_scores(
     return {metric["config"]["column"]: float(metric["value"]) for metric in values}
 
 
-@pytest.mark.parametrize("method", ["wasserstein", "psi", "jensenshannon", "ks"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "wasserstein",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("psi", "jensenshannon", "ks")),
+    ],
+)
 def test_scores_equal_evidentlys_own_report(method):
     drift = Drift(method=method, min_rows=1)
     reference, current = frame(1500, 0, seed=1), frame(2400, 0.7, seed=2)

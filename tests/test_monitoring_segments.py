@@ -103,6 +103,7 @@ def test_alerts_name_the_segment_until_it_is_well(case: Case) -> None:
     assert found.judged["drift/city=City 03"] == at(30)
 
 
+@pytest.mark.slow
 def test_a_range_equals_its_windows(case: Case) -> None:
     def stored() -> pd.DataFrame:
         with case.lake.cursor() as cursor:

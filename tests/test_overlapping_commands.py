@@ -100,6 +100,8 @@ AT_STAKE = [
     ("promote", "approve"),
 ]
 """Pairs of which one reads what the other one writes, one of each kind."""
+OFTEN = [("ingest", "ingest late file"), ("labels", "ingest late feedback"), ("approve", "score")]
+"""Those that `make test` runs."""
 
 
 DECISIONS = ("approve", "promote")
@@ -144,11 +146,10 @@ def pairs() -> list[Any]:
     for catalog, pair in product(("sqlite", "postgres"), permutations(COMMANDS, 2)):
         one, other = pair
         meet = WRITES[one] & (READS[other] | WRITES[other]) or WRITES[other] & READS[one]
-        if pair in AT_STAKE:
-            marks = [] if catalog == "sqlite" else [pytest.mark.slow]
-        else:
-            often = catalog == "sqlite" and meet
-            marks = [pytest.mark.slow if often else pytest.mark.exhaustive]
+        in_ci = pair in AT_STAKE or (catalog == "sqlite" and meet)
+        marks = [pytest.mark.slow if in_ci else pytest.mark.exhaustive]
+        if catalog == "sqlite" and pair in OFTEN:
+            marks = []
         found.append(pytest.param(catalog, *pair, marks=marks))
     return found
 

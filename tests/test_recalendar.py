@@ -135,6 +135,7 @@ def test_a_changed_cadence_is_refused_by_every_command_and_nothing_is_lost(
     assert run("check", "trips")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(WEEKLY, DAILY), (DAILY, WEEKLY)])
 def test_what_was_moved_and_computed_again_is_what_a_new_lake_holds(
     run: Run, tmp_path: Path, before: str, after: str, monkeypatch: pytest.MonkeyPatch
@@ -249,6 +250,7 @@ def lakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Lake
     lake.close()
 
 
+@pytest.mark.slow
 @given(first=CALENDARS, second=CALENDARS, days=st.integers(1, 25), seed=st.integers(0, 99))
 @hypothesis_settings(
     deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -244,6 +244,7 @@ def test_a_run_of_the_sensor_leaves_half_a_file_that_a_person_would_get(use_case
     assert (patient.landed, at_once.landed) == (40, 42)
 
 
+@pytest.mark.slow
 def test_what_the_service_writes_waits_for_more_and_is_never_forgotten(use_case: UseCase) -> None:
     spec = use_case.folder / "use_case.yaml"
     spec.write_text(spec.read_text() + "serving: {log: {}}\nschedules: {horizon: 2000d}\n")

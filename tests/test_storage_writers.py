@@ -26,6 +26,7 @@ TABLE = Table(
     {"flight": "BIGINT", "left_at": "TIMESTAMPTZ", "generation": "BIGINT"},
     order=("left_at", "flight"),
 )
+KILLS = 50
 KILLED = Window(DAYS.window("2013-06-01").start, DAYS.window("2013-06-03").end)
 ROWS_A_DAY = 100
 
@@ -127,10 +128,8 @@ def test_four_processes_that_fill_the_same_window_leave_the_rows_of_one(
     assert rows == [(ROWS_A_DAY, ROWS_A_DAY, 1)]
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
-def test_readers_see_whole_windows_while_writers_are_killed(
-    processes, catalog_settings, lake, kills
-):
+@pytest.mark.slow
+def test_readers_see_whole_windows_while_writers_are_killed(processes, catalog_settings, lake):
     fill(lake, KILLED, generation=0, rows_a_day=1000)
     started = time.monotonic()
     fill(lake, KILLED, generation=1, rows_a_day=1000)
@@ -153,7 +152,7 @@ def test_readers_see_whole_windows_while_writers_are_killed(
     reader.start()
     moments = random.Random(7)
     try:
-        for writer in range(1, kills + 1):
+        for writer in range(1, KILLS + 1):
             ours, theirs = processes.Pipe()
             process = processes.Process(
                 target=fill_until_killed, args=(catalog_settings, writer, theirs)
