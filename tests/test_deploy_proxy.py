@@ -177,6 +177,8 @@ def socket_to_dagster(
             subprotocols=[Subprotocol("graphql-ws")],
             additional_headers=headers,
             origin=Origin(origin),
+            # Ten seconds by default, which a busy machine exceeds.
+            open_timeout=60,
         ) as pages,
     ):
         yield pages
