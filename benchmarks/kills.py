@@ -227,12 +227,13 @@ def _become_command(command: list[str], output: Path) -> None:
 def _was_done(what: str, said: str) -> bool:
     """Whether a command was refused since the one that was killed had come to its end."""
     done = {
-        "approve": " was promoted by ",
-        "reject": " was refused by ",
-        "rollback": "already",
-        "promote": "no version that nothing was decided about",
+        "approve": [" was promoted by "],
+        "reject": [" was refused by "],
+        # What it was rolled back to serves, and was the first: there is none to go on to.
+        "rollback": ["already", "is the first that serves"],
+        "promote": ["no version that nothing was decided about"],
     }
-    return what in done and done[what] in said
+    return any(text in said for text in done.get(what, ()))
 
 
 def _torn(before: Found, after: Found, then: Found) -> int:
