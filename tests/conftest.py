@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import hypothesis
 import pytest
 import redis
@@ -59,23 +58,6 @@ def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def trusted_extensions() -> Iterator[None]:
-    """DuckDB's extensions without the fifth of a second in which their signatures are checked.
-
-    Every lake of this process would check them; the processes that tests start still do.
-    """
-    connect = duckdb.connect
-
-    def connect_trusting(*args: Any, config: Any = None, **named: Any) -> Any:
-        trusting = {**(config or {}), "allow_unsigned_extensions": True}
-        return connect(*args, config=trusting, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duckdb, "connect", connect_trusting)
-        yield
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(data=tmp_path)
@@ -84,6 +66,14 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def lake(settings: Settings) -> Iterator[Lake]:
     lake = Lake(settings)
+    yield lake
+    lake.close()
+
+
+@pytest.fixture(scope="module")
+def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """A lake of the module, for tests that empty it: that costs less than attaching one."""
+    lake = Lake(Settings(data=tmp_path_factory.mktemp("lake")))
     yield lake
     lake.close()
 

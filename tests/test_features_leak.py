@@ -11,7 +11,6 @@ import pytest
 
 from ml_platform.errors import EmptyPartition, LeakFound
 from ml_platform.features import LeakReport, check_leak, check_written, compute_features
-from ml_platform.settings import Settings
 from ml_platform.sources import source_table
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
@@ -102,13 +101,6 @@ class World:
 
 
 MODEL = "def build():\n    pass\n"
-
-
-@pytest.fixture(scope="module")
-def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
-    lake = Lake(Settings(data=tmp_path_factory.mktemp("lake")))
-    yield lake
-    lake.close()
 
 
 @pytest.fixture

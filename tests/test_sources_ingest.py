@@ -12,7 +12,6 @@ import duckdb
 import pytest
 
 from ml_platform.errors import FileRefused, LandingError
-from ml_platform.settings import Settings
 from ml_platform.sources import IngestReport, ingest
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
@@ -88,13 +87,6 @@ class Rides:
 
     def reasons(self) -> list[Row]:
         return self.query("SELECT _file, _row, reason FROM quarantine ORDER BY _file, _row")
-
-
-@pytest.fixture(scope="module")
-def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
-    lake = Lake(Settings(data=tmp_path_factory.mktemp("lake")))
-    yield lake
-    lake.close()
 
 
 @pytest.fixture

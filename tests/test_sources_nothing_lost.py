@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -116,13 +115,6 @@ class Meters:
     def drop(self) -> None:
         with self.lake.cursor() as cursor:
             cursor.execute("DROP SCHEMA IF EXISTS lake.meters CASCADE")
-
-
-@pytest.fixture(scope="module")
-def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
-    lake = Lake(Settings(data=tmp_path_factory.mktemp("lake")))
-    yield lake
-    lake.close()
 
 
 @settings(

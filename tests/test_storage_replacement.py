@@ -13,7 +13,6 @@ from ml_platform.errors import (
     LakeError,
     TableNotFound,
 )
-from ml_platform.settings import Settings
 from ml_platform.spec.windows import Cadence, Calendar, Window
 from ml_platform.storage import (
     Basis,
@@ -40,13 +39,6 @@ TABLE = Table(
 )
 COMMIT = Commit("run-7", "abc123", "ingest flights", {"partition": "2013-01-01"})
 Row = tuple[int, str, float | None]
-
-
-@pytest.fixture(scope="module")
-def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
-    lake = Lake(Settings(data=tmp_path_factory.mktemp("lake")))
-    yield lake
-    lake.close()
 
 
 @pytest.fixture
