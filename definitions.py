@@ -53,26 +53,6 @@ SCHEDULES = (build_retraining_schedule, build_upkeep)
 
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Definitions of all use cases of a deployment; broken ones show up with what is wrong."""
-    with _collecting_nothing():
-        return _load(settings)
-
-
-@contextmanager
-def _collecting_nothing() -> Iterator[None]:
-    """Leave the garbage collector alone: hardly anything that loading makes is garbage.
-
-    It looks through all of it again and again, which takes a sixth of the time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _load(settings: Settings) -> dg.Definitions:
     loaded = load_use_cases(settings.use_cases, settings.databases)
     for errors in loaded.broken.values():
         dg.get_dagster_logger("use_cases").error("%s", errors)
@@ -122,4 +102,21 @@ def _broken(name: str, errors: SpecErrors) -> dg.AssetSpec:
     )
 
 
-defs = build_definitions(Settings())
+@contextmanager
+def _kept_for_good() -> Iterator[None]:
+    """Leave what is made out of garbage collection: a process keeps its definitions to its end.
+
+    The collector would look through all of it again and again, a sixth of the time of loading.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+with _kept_for_good():
+    defs = build_definitions(Settings())

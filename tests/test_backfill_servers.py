@@ -138,7 +138,8 @@ def test_an_interrupt_says_what_goes_on_and_how_to_end_it(project: Project) -> N
     command = project.start(*days(9, 9), "--with-sources")
     until(lambda: len(project.runs()) > before)
     run = project.runs()[0]
-    until(lambda: "partitions 2024-03-09" in project.said)
+    # The command says what a run does once it knows of the run.
+    until(lambda: "partitions 2024-03-09 " in project.said)
     command.send_signal(signal.SIGINT)
     assert command.wait(30) == 130
     assert f"goes on in Dagster: {project.dagster.url}/runs/{run.id}" in project.said

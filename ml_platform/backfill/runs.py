@@ -99,7 +99,8 @@ class Runs:
         return [run for run in self.dagster.runs(statuses=UNDER_WAY) if self._touches(run, chunk)]
 
     def follow(self, run: Run) -> Iterator[Run]:
-        """Yields a run as it is, again and again, until it is over."""
+        """Yields a run, first as it was given and then as it is, until it is over."""
+        yield run
         wait = FIRST_LOOK_SECONDS
         while not (seen := _patiently(lambda: self.dagster.run(run.id))).status.is_over:
             yield seen

@@ -109,6 +109,7 @@ class _Binder:
     def bind_examples(self) -> Examples:
         examples = self.use_case.examples
         request: dict[str, str] = {}
+        self.checker.bind_items(examples.source, examples.columns)
         for index, item in enumerate(examples.columns):
             path = ("examples", "columns", index)
             found = self._try(path, self.checker.items, examples.source, item) or {}

@@ -37,12 +37,14 @@ class Lineage:
         """
         schema = self._schema
         try:
+            # sqlglot's own validation takes as long as all the rest.
             tree = qualify(
-                sqlglot.parse_one(query, dialect="duckdb"), schema=schema, dialect="duckdb"
-            )
+                sqlglot.parse_one(query, dialect="duckdb"), schema=schema, dialect="duckdb",
+                validate_qualify_columns=False, quote_identifiers=False,
+            )  # fmt: skip
             # Which columns a pattern chooses sqlglot takes from the pattern, what it excludes
             # included.
-            if not isinstance(tree, exp.Query) or tree.find(exp.Columns):
+            if not isinstance(tree, exp.Query) or tree.find(exp.Columns) or _has_unplaced(tree):
                 return {}
             for union in list(tree.find_all(exp.SetOperation)):
                 if union.args.get("by_name"):
@@ -65,6 +67,12 @@ class Lineage:
             if isinstance(each.expression, exp.Table) and each.expression.name in self._sources:
                 found.add((each.expression.name, each.name.split(".")[-1].strip('"')))
         return tuple(sorted(found))
+
+
+def _has_unplaced(tree: exp.Query) -> bool:
+    """Whether a SELECT computes from a column that sqlglot finds in no table."""
+    items = (item for select in tree.find_all(exp.Select) for item in select.expressions)
+    return any(not column.table for item in items for column in item.find_all(exp.Column))
 
 
 def columns_read(items: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:

@@ -89,6 +89,7 @@ class QueryChecker:
     def __init__(self, database: duckdb.DuckDBPyConnection, timezone: str) -> None:
         self._sources: list[str] = []
         self._kinds: dict[tuple[str, str], str] = {}
+        self._items: dict[tuple[str, str], dict[str, str]] = {}
         self._trees: dict[str, str] = {}
         self._connection = database.cursor()
         self._connection.execute(f"SET TimeZone = {literal(timezone)}")
@@ -152,8 +153,25 @@ class QueryChecker:
             raise duckdb.BinderException(ONE_ROW) from error
         return kind
 
+    def bind_items(self, source: str, items: Sequence[str]) -> None:
+        """Find what select items over one row of a source yield at once, for `items`.
+
+        Where one of them is refused, or yields several columns, nothing is found.
+        """
+        query = f"SELECT {', '.join(('known_at', *items))} FROM {quote(source)}"
+        try:
+            _, *found = self._describe(query)
+            self._refuse_other_rows(query)
+        except duckdb.Error:
+            return
+        if len(found) == len(items):
+            for item, column in zip(items, found, strict=True):
+                self._items[source, item] = dict([column])
+
     def items(self, source: str, item: str) -> dict[str, str]:
         """Names and types of a select item over one row of a source."""
+        if (source, item) in self._items:
+            return self._items[source, item]
         # With a column beside it, DuckDB refuses what would aggregate the rows to one.
         alone, beside = (
             f"SELECT {each} FROM {quote(source)}" for each in (item, f"known_at, {item}")

@@ -15,15 +15,25 @@ DAYS_A_YEAR = 366
 
 def steps_before(calendar: Calendar, duration: Duration) -> int:
     """How many windows back the rows of `duration` before any window's start can lie."""
-    return _farthest(calendar, duration, towards_past=True)
+    return _farthest(_from_new_year(calendar), duration, towards_past=True)
 
 
 def steps_after(calendar: Calendar, duration: Duration) -> int:
     """How many windows further the rows of `duration` after any window's end can lie."""
-    return _farthest(calendar, duration, towards_past=False)
+    return _farthest(_from_new_year(calendar), duration, towards_past=False)
 
 
-@lru_cache(maxsize=256)
+def _from_new_year(calendar: Calendar) -> Calendar:
+    """The calendar from the first window of its first year on, which reaches at least as far.
+
+    Use cases that begin on different days of a year share what was found out.
+    """
+    zone = calendar.timezone
+    new_year = datetime(calendar.start.year, 1, 1, tzinfo=zone)
+    return Calendar.of(calendar.cadence, new_year, str(zone), calendar.week_starts)
+
+
+@lru_cache(maxsize=1024)
 def _farthest(calendar: Calendar, duration: Duration, towards_past: bool) -> int:
     # Windows differ in length (months, leap years, clock changes), so it is the farthest reach of
     # the windows of some years.
@@ -48,7 +58,8 @@ def _differing(calendar: Calendar, duration: Duration, towards_past: bool) -> It
     Months differ in length, days where clocks change: all windows that lie equally far from the
     changes of the clocks, and whose other end does, reach equally far.
     """
-    begin, end = calendar.start, calendar.start + timedelta(days=YEARS_OBSERVED * DAYS_A_YEAR)
+    # The years observed, and the one in which the history begins.
+    begin, end = calendar.start, calendar.start + timedelta(days=(YEARS_OBSERVED + 1) * DAYS_A_YEAR)
     if duration.unit == "mo" or calendar.cadence is Cadence.monthly:
         yield from _windows(calendar, begin, end)
         return
