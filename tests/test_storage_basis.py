@@ -156,6 +156,7 @@ def test_a_range_of_a_table_depends_on_what_it_is_declared_to_be_computed_from(
     assert read_by(lake, use_case, "trips") == [
         of_local_days("trips", 12, 13),
         of_local_days("quarantine", 12, 13, {"source": "trips"}),
+        of_local_days("trips_versions", 12, 13),
     ]
     assert read_by(lake, use_case, "pace_features") == [of_local_days("trips", 11, 13)]
     assert read_by(lake, use_case, "labels") == [of_local_days("trips", 12, 14)]
