@@ -402,8 +402,8 @@ def shown_sql(
     columns = list(dict.fromkeys((*declared.columns, "known_at", "_file", "_row", WINDOW_START)))
     names = ", ".join(quote(column) for column in columns)
     key = ", ".join((WINDOW_START, *(quote(column) for column in declared.key)))
-    first = f"{KNOWN_FROM} = known_at AND {KNOWN_FROM} = min({KNOWN_FROM}) OVER ({{}})"
-    first = first.format(f"PARTITION BY {key}")
+    earliest = f"min({KNOWN_FROM}) OVER (PARTITION BY {key})"
+    first = f"{KNOWN_FROM} = known_at AND {KNOWN_FROM} = {earliest}"
     return f"""(SELECT {names} FROM {rows} ANTI JOIN {versions} USING ({key}) WHERE {where}
         UNION ALL
         SELECT {names} FROM (SELECT *, {first} AS __first FROM {versions})

@@ -4,7 +4,7 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -48,6 +48,8 @@ class UseCase(Declared):
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
     features: dict[Name, FeatureView] = Field(default_factory=dict)
     examples: Examples
+    values: Literal["as_known", "as_revised"] = "as_known"
+    """Whether examples are given what was known at their time, or what is known of it by now."""
     label: Label
     model: Model
     gate: Gate = Gate()
