@@ -41,16 +41,16 @@ def labels_sql(
     use_case: UseCase,
     snapshot: int | None,
     where: str,
-    known_by: datetime,
+    known_by: datetime | None,
 ) -> str:
     """SQL of labels as they were known before a moment; `known_at` is from when on each was.
 
     Labels that were not known then may be among them, with a later `known_at`.
-    where: predicate on `window_start`.
+    where: predicate on `window_start`; known_by: None for what labels say now.
     """
     relation = lake.relation(cursor, use_case.name, "labels", snapshot)
     versions = versions_if_asked(lake, cursor, use_case, "labels", snapshot, where)
-    if versions is None:
+    if versions is None or known_by is None:
         return relation
     moment = instant(known_by)
     return _known_sql(

@@ -32,7 +32,7 @@ def read_columns(
     predicted = [c for c in columns if c.kind == "prediction"]
     names = [*(c.name for c in predicted), "event_time"]
     rows = stored_rows(cursor, lake, use_case, "predictions", names, stretch, snapshot)
-    labels = _labels(cursor, lake, use_case, stretch, snapshot)
+    labels = label_rows(cursor, lake, use_case, ["event_time"], stretch, snapshot)
     labelled = [c for c in columns if c.kind == "label"]
     return found | readings_of(predicted, rows) | readings_of(labelled, labels)
 
@@ -50,21 +50,29 @@ def read_live_columns(
     names = [column.name for column in asked]
     rows = read_requests(cursor, lake, use_case, names, stretch, snapshot)
     labels = [column for column in columns if column.kind == "label"]
-    known = _labels(cursor, lake, use_case, stretch, snapshot)
+    known = label_rows(cursor, lake, use_case, ["event_time"], stretch, snapshot)
     return {**readings_of(asked, rows), **readings_of(labels, known)}
 
 
-def _labels(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+def label_rows(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    keys: Sequence[str],
+    stretch: Window,
+    snapshot: int,
 ) -> pd.DataFrame:
-    """Labels with `event_time` and `known_at`; of corrected ones all, with `replaced_at`."""
-    names = ["label", "event_time", "known_at"]
+    """Labels and `known_at` in order of event time; of corrected ones all, with `replaced_at`.
+
+    keys: more columns; `event_time` is among them.
+    """
+    names = [*keys, "label", "known_at"]
     where = windows_sql(use_case, stretch)
     history = label_history_sql(lake, cursor, use_case, snapshot, where)
     if history is None:
         return stored_rows(cursor, lake, use_case, "labels", names, stretch, snapshot)
     return cursor.execute(
-        f"SELECT {', '.join(names)}, replaced_at FROM {history} "
+        f"SELECT {', '.join(map(quote, names))}, replaced_at FROM {history} "
         f"WHERE {inside_sql(stretch)} AND {where} AND label IS NOT NULL ORDER BY event_time"
     ).fetch_df()
 
