@@ -80,6 +80,8 @@ def versions_replacement(
     earlier = None if rewrites else _earlier_rows(lake, cursor, use_case, source, stored)
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __moved AS {sql.moved(earlier)}")
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __touched AS {sql.touched(rewrites)}")
+    if not stored.versions and not cursor.execute("FROM temp.__touched LIMIT 1").fetchall():
+        return None
     if rewrites:
         past = sql.untouched()
     else:
