@@ -12,8 +12,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +55,28 @@ class Trial:
 
 
 def run(bench: Bench) -> Result:
-    """Kill commands on each deployment; with `--days`, only a few."""
+    """Kill commands on each deployment, on all of them at once; with `--days`, only a few."""
     kills = bench.kills or (KILLS if bench.days is None else QUICK_KILLS)
+    shares = [kills // len(KINDS) + (number < kills % len(KINDS)) for number in range(len(KINDS))]
+    seeds = range(bench.seed, bench.seed + len(KINDS))
+    folders = [bench.folder / kind for kind in KINDS]
     lines: list[Line] = []
     notes: list[str] = [f"Seed {bench.seed}; the kills are shared by the deployments."]
-    for number, kind in enumerate(KINDS):
-        folder = bench.folder / kind
-        folder.mkdir()
-        share = kills // len(KINDS) + (number < kills % len(KINDS))
-        with (
-            deployment(kind, folder) as environment,
-            environment_set({**environment, **ENVIRONMENT}),
-        ):
-            found, said = Campaign(folder, bench.seed + number).run(kind, share)
-        lines += found
-        notes += said
+    # Processes of their own: a campaign forks, and sets the environment of all it starts.
+    with ProcessPoolExecutor(len(KINDS), get_context("spawn")) as processes:
+        for found, said in processes.map(_campaign, KINDS, folders, shares, seeds):
+            lines += found
+            notes += said
     return Result("Commands that are killed", tuple(lines), tuple(notes))
+
+
+def _campaign(kind: str, folder: Path, kills: int, seed: int) -> tuple[list[Line], list[str]]:
+    folder.mkdir()
+    with (
+        deployment(kind, folder) as environment,
+        environment_set({**environment, **ENVIRONMENT}),
+    ):
+        return Campaign(folder, seed).run(kind, kills)
 
 
 ENVIRONMENT = {"ML_PLATFORM_DAGSTER_URL": "http://127.0.0.1:9", "USER": "ada"}
