@@ -136,6 +136,7 @@ def test_training_again_from_the_same_inputs_returns_the_version(lake, registry,
         assert getattr(again, name) == getattr(first, name)
 
 
+@pytest.mark.slow
 def test_other_data_or_another_cutoff_gives_another_version(tmp_path, root, registry):
     lake = Lake(settings(tmp_path))
     use_case = write_folder(tmp_path, "binary", name="changing")
