@@ -79,7 +79,7 @@ class QueryChecker:
     """
 
     def __init__(self, database: duckdb.DuckDBPyConnection, timezone: str) -> None:
-        self._sources: dict[str, tuple[str, ...]] = {}
+        self._sources: dict[str, dict[str, str]] = {}
         self._kinds: dict[tuple[str, str], str] = {}
         self._items: dict[tuple[str, str], dict[str, str]] = {}
         self._trees: dict[str, str] = {}
@@ -110,7 +110,7 @@ class QueryChecker:
         named = ", ".join(f"{quote(column)} {kind}" for column, kind in columns.items())
         # Temporary tables are those of one connection.
         self._connection.execute(f"CREATE TEMP TABLE {quote(name)} ({named})")
-        self._sources[name] = tuple(columns)
+        self._sources[name] = columns
 
     def bind_together(self, source: str, expressions: Sequence[str]) -> None:
         """Find the types of expressions over one row of a source at once, for `type_of`.
@@ -144,6 +144,28 @@ class QueryChecker:
             # of a condition has one of them.
             raise duckdb.BinderException(ONE_ROW) from error
         return kind
+
+    def later_than(self, source: str, expression: str, column: str) -> tuple[str, str] | None:
+        """Where an expression over one column of times is later than that column.
+
+        Returns a time of the column and the one of the expression; None where it never is, and
+        where it reads other columns too, so that only rows tell.
+        """
+        kind = self._sources[source][column]
+        # Of two years: months and weekdays of every kind, clocks that change.
+        moments = (
+            f"SELECT CAST(m AS {kind}) AS {quote(column)} FROM range(TIMESTAMPTZ "
+            "'2024-01-01 00:00:00Z', TIMESTAMPTZ '2026-01-01 00:00:00Z', INTERVAL 75 HOUR) r(m)"
+        )
+        it, that = f"CAST(({expression}) AS TIMESTAMPTZ)", f"CAST({quote(column)} AS TIMESTAMPTZ)"
+        try:
+            found = self._connection.execute(
+                f"SELECT {that}::VARCHAR, {it}::VARCHAR FROM ({moments}) AS {quote(source)} "
+                f"WHERE {it} > {that} LIMIT 1"
+            ).fetchone()
+        except duckdb.Error:
+            return None
+        return found and (str(found[0]), str(found[1]))
 
     def bind_items(self, source: str, items: Sequence[str]) -> None:
         """Find what select items over one row of a source yield at once, for `items`.
