@@ -10,7 +10,7 @@ from ml_platform.backfill.evidence import computations_table
 from ml_platform.sources.tables import ingestions_table
 from ml_platform.spec.queries import quote
 from ml_platform.spec.tables import computed_tables
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import SEGMENT_REPORTS, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import (
     Commit,
@@ -22,9 +22,6 @@ from ml_platform.storage import (
 )
 from ml_platform.storage.changes import emptied_table
 from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, evolve, naive_utc
-
-SEGMENTS = "segment_report"
-"""Written with the drift report, of which it is a part."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def recalendar(lake: Lake, use_case: UseCase, commit: Commit) -> Recalendared:
                 since = 0 if stored is None else stored.since
                 settle_calendar(transaction, _table(use_case, name), use_case.calendar, since)
             return Recalendared(before=_named(changed))
-        computed = {*computed_tables(use_case), SEGMENTS} & windowed.keys()
+        computed = {*computed_tables(use_case), *SEGMENT_REPORTS} & windowed.keys()
         since = lake.snapshot(transaction) + 1
         for name in sorted(computed):
             transaction.execute(f"DROP TABLE {_table(use_case, name).sql}")

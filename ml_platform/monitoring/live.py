@@ -39,7 +39,8 @@ def labelled_requests(
 ) -> pd.DataFrame:
     """Predictions that were answered, with the labels of their examples where there are some.
 
-    A row that did not come by key is no example; it has a label where feedback names its id.
+    In order of event time, with `prediction_id`. A row that did not come by key is no example; it
+    has a label where feedback names its id.
     Raises TableNotFound where nothing has been answered yet.
     """
     where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
@@ -63,7 +64,7 @@ def labelled_requests(
         for name, kind in use_case.prediction_columns.items()
     )
     return cursor.execute(
-        f"""SELECT {predicted}, p.event_time, p.model_version,
+        f"""SELECT {predicted}, p.event_time, p.prediction_id, p.model_version,
             coalesce(l.label, g.label) AS label,
             CASE WHEN l.label IS NULL THEN g.known_at ELSE l.known_at END AS known_at
         FROM {requests} p LEFT JOIN {labels} l ON {on}

@@ -100,8 +100,10 @@ def _reads_of_live(use_case: UseCase) -> dict[str, tuple[Reads, ...]]:
     trail = _trailing(use_case, use_case.monitoring.window)
     drift, performance = LIVE_REPORTS
     answered = Reads(REQUESTS, same, required=True)
+    # What came back of a prediction is a label of its segment, also where it is of no example.
+    given = (Reads(FEEDBACK, trail),) if use_case.monitoring.segments.columns else ()
     return {
-        drift: (Reads(REQUESTS, trail, required=True), Reads("labels", trail)),
+        drift: (Reads(REQUESTS, trail, required=True), Reads("labels", trail), *given),
         performance: (answered, Reads("labels", same), Reads(FEEDBACK, same)),
     }
 

@@ -25,12 +25,14 @@ REQUESTS, REFUSALS, FEEDBACK = "requests", "refusals", "feedback"
 LOGGED_SOURCES = (REQUESTS, REFUSALS, FEEDBACK)
 """Sources that the service writes."""
 LIVE_REPORTS = ("live_drift_report", "live_performance_report")
+SEGMENT_REPORTS = ("segment_report", "live_segment_report")
+"""Written with the drift reports, of which they are parts."""
 RESERVED_TABLES = frozenset(
     {
         "landings", "ingestions", "quarantine", "labels", "model", "promotions",
-        "predictions", "drift_report", "segment_report", "performance_report", "computations",
-        "emptied_windows",
+        "predictions", "drift_report", "performance_report", "computations", "emptied_windows",
         "alerts", "alert_deliveries", ONLINE_FEATURES, *LOGGED_SOURCES, *LIVE_REPORTS,
+        *SEGMENT_REPORTS,
     }
 )  # fmt: skip
 
