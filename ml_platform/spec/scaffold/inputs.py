@@ -10,7 +10,7 @@ from ml_platform.spec.queries import quote
 from ml_platform.spec.scaffold.paces import PACES, UNITS, recent_windows
 from ml_platform.spec.scaffold.profile import Column, Profile
 from ml_platform.spec.scaffold.rhythm import Rhythm
-from ml_platform.spec.scaffold.strength import NEARLY, measure_strengths
+from ml_platform.spec.strength import NEARLY, measure_strengths
 from ml_platform.spec.windows import Cadence
 
 MOST_NAMES = 200
