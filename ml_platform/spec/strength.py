@@ -26,6 +26,7 @@ class Rows(Protocol):
 def measure_strengths(rows: Rows, label: str, task: Task, names: Iterable[str]) -> dict[str, float]:
     """How much each column alone says of the label, from 0 to 1, the strongest first.
 
+    label: SQL over the table.
     Columns are cut into at most 20 groups of equal size, or into their values. Of a regression it
     is the correlation ratio of the label's ranks; of classes the share of the mistakes of always
     naming the most frequent one that the column saves, of two classes at least the Gini
@@ -42,7 +43,7 @@ def measure_strengths(rows: Rows, label: str, task: Task, names: Iterable[str]) 
 
 def _grouped(rows: Rows, name: str, label: str, value: str) -> str:
     """A SELECT of `g`, the group of each row by a column, and `y`, a value made of its label."""
-    x, y = quote(name), quote(label)
+    x = quote(name)
     group = f"CAST({x} AS VARCHAR)"
     if rows.is_ordered(name):
         # Equal values share a rank, and so a group. Of few rows there are fewer groups.
@@ -51,11 +52,11 @@ def _grouped(rows: Rows, name: str, label: str, value: str) -> str:
         group = f"CASE WHEN {x} IS NOT NULL THEN least({bins} - 1, floor({bins} * {rank})) END"
     enough = f"count(*) OVER (PARTITION BY g) >= {FEWEST_ROWS_A_BIN}"
     return f"""SELECT CASE WHEN {enough} THEN g END AS g, y
-        FROM (SELECT {group} AS g, {value} AS y FROM file WHERE {y} IS NOT NULL)"""
+        FROM (SELECT {group} AS g, {value} AS y FROM file WHERE ({label}) IS NOT NULL)"""
 
 
 def _of_ranks(rows: Rows, name: str, label: str) -> float:
-    rank = f"percent_rank() OVER (ORDER BY {quote(label)})"
+    rank = f"percent_rank() OVER (ORDER BY {label})"
     (ratio,) = rows.numbers(
         f"""WITH grouped AS ({_grouped(rows, name, label, rank)}),
         groups AS (SELECT g, avg(y) AS mean, count(*) AS n FROM grouped GROUP BY g)
@@ -68,7 +69,7 @@ def _of_ranks(rows: Rows, name: str, label: str) -> float:
 def _of_classes(rows: Rows, name: str, label: str) -> float:
     (saved,) = rows.numbers(
         f"""WITH cells AS (SELECT g, y, count(*) AS n FROM
-            ({_grouped(rows, name, label, quote(label))}) GROUP BY ALL),
+            ({_grouped(rows, name, label, label)}) GROUP BY ALL),
         totals AS (SELECT y, sum(n) AS n FROM cells GROUP BY y)
         SELECT ((SELECT sum(most) FROM (SELECT g, max(n) AS most FROM cells GROUP BY g))
                 - (SELECT max(n) FROM totals))
@@ -80,7 +81,7 @@ def _of_classes(rows: Rows, name: str, label: str) -> float:
 def _gini(rows: Rows, name: str, label: str, task: Task) -> float:
     if task != "binary":
         return 0.0
-    y = f"CAST({quote(label)} = (SELECT min({quote(label)}) FROM file) AS DOUBLE)"
+    y = f"CAST(({label}) = (SELECT min({label}) FROM file) AS DOUBLE)"
     (gini,) = rows.numbers(
         f"""WITH groups AS (SELECT g, sum(y) AS yes, count(*) - sum(y) AS no FROM
             ({_grouped(rows, name, label, y)}) GROUP BY g),

@@ -7,6 +7,7 @@ import duckdb
 import pandas as pd
 
 from ml_platform.spec.declared import Metric, Task
+from ml_platform.spec.queries import quote
 from ml_platform.spec.strength import NEARLY, measure_strengths
 
 LIMITS: dict[Task, tuple[Metric, float]] = {
@@ -64,7 +65,7 @@ def _strengths(task: Task, rows: pd.DataFrame) -> dict[str, float]:
     names = [str(name) for name in rows.columns if name != "label"]
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.register("file", rows)
-        return measure_strengths(_Frame(connection, rows), "label", task, names)
+        return measure_strengths(_Frame(connection, rows), quote("label"), task, names)
 
 
 class _Frame:
