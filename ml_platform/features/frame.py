@@ -150,8 +150,7 @@ def _matched_sql(
         f"SELECT e.{MARK}, {features} "
         f"FROM (SELECT {MARK}, event_time, {', '.join(keys)} FROM e) e "
         f"ASOF JOIN {rows} f ON {on} AND e.event_time >= f.event_time "
-        f"WHERE epoch_us(e.event_time) - epoch_us(f.event_time) <= "
-        f"{declared.ttl.seconds * 1_000_000}"
+        f"WHERE {use_case.expiry(view).fresh_sql('e.event_time', 'f.event_time')}"
     )
 
 
