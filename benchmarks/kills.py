@@ -25,10 +25,8 @@ from benchmarks.kills_state import (
     Found,
     begin,
     differences_to_undisturbed,
-    land,
     look,
-    possible,
-    prepare,
+    ready,
     write_use_case,
 )
 from benchmarks.result import Bench, Line, Result
@@ -105,11 +103,10 @@ class Campaign:
         return self._lines(kind, orphans, swept, left, differing, audit), self._notes(kind)
 
     def _try_one(self) -> None:
-        what = self.random.choice(self._child(lambda: possible(self.folder)))
         self.files += 1
-        land(self.folder, self.random.randrange(DAYS), self.files)
-        command = self._child(lambda: prepare(self.folder, what, self.files))
-        before = Found(**self._child(lambda: vars(look(self.folder))))
+        drawn, day, file = self.random.random(), self.random.randrange(DAYS), self.files
+        what, command, held = self._child(lambda: ready(self.folder, drawn, day, file))
+        before = Found(**held)
         number = self.random.choice(SIGNALS)
         moment = self.random.uniform(0, SLOWER * self.seconds.get(what, FIRST_GUESS_SECONDS))
         started = time.monotonic()
@@ -270,7 +267,9 @@ def _sweep(folder: Path) -> tuple[int, int, int]:
 
 def _import_all() -> None:
     """Once, so that each child begins with the command and not with imports."""
-    import mlflow.sklearn  # noqa: F401
+    import mlflow.sklearn
+    import mlflow.store.model_registry.sqlalchemy_store
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     import sklearn.ensemble  # noqa: F401
 
     import ml_platform.cli.printing

@@ -267,3 +267,21 @@ def test_a_rollback_shows_what_it_makes_again_and_asks(
 
 def beginning(said: str) -> list[str]:
     return [line.rstrip() for line in said.splitlines()[:5]]
+
+
+def test_check_warns_of_what_stored_rows_say_is_known_too_late(run: Run, tmp_path: Path):
+    folder = write_folder(tmp_path / "use_cases", "binary").folder
+    spec = (folder / "use_case.yaml").read_text()
+    ruled = spec.replace("key: [trip]", 'key: [trip]\n    rules: ["delay < 10"]')
+    assert ruled != spec
+    (folder / "use_case.yaml").write_text(ruled)
+    assert run("check")[1].count("warning") == 0
+    land_trips(tmp_path / "data", 1, 1)
+    run("ingest", "trips", "--partition", "2024-03-01")
+
+    code, said, _ = run("check")
+
+    assert code == 0
+    assert said.splitlines()[0].startswith("trips: ok")
+    assert said.splitlines()[1].startswith("warning: trips: sources.trips.rules 'delay < 10': ")
+    assert "which no request can tell, since none brings delay" in said

@@ -190,3 +190,37 @@ def test_windows_make_up_unbroken_ranges_in_order_of_time():
     assert list(days.stretches([])) == []
     assert days.keys(found[0]) == ("2024-03-09", "2024-03-11")
     assert days.keys(found[1]) == ("2024-03-13", "2024-03-13")
+
+
+def test_a_start_without_a_zone_is_one_of_the_use_cases_zone():
+    plain = Calendar.of(Cadence.daily, datetime.fromisoformat("2024-03-01"), "Europe/Berlin")
+    assert plain == Calendar.of(Cadence.daily, date(2024, 3, 1), "Europe/Berlin")
+    assert plain.timezone == ZoneInfo("Europe/Berlin")
+
+
+def test_no_window_lies_before_the_first_also_in_an_hour_that_clocks_repeat():
+    zone = ZoneInfo("Europe/Berlin")
+    second = datetime(2024, 10, 27, 2, tzinfo=zone, fold=1)
+    calendar = Calendar.of(Cadence.hourly, second, "Europe/Berlin")
+    half_past_the_first = datetime(2024, 10, 27, 2, 30, tzinfo=zone)
+    found = list(
+        calendar.windows(Window(half_past_the_first, datetime(2024, 10, 27, 4, tzinfo=zone)))
+    )
+    assert [window.start.timestamp() for window in found] == [
+        second.timestamp(), second.timestamp() + 3600,
+    ]  # fmt: skip
+
+
+def test_a_history_that_begins_on_a_skipped_day_has_that_name_too():
+    calendar = Calendar.of(Cadence.daily, date(2011, 12, 30), "Pacific/Apia")
+    assert calendar.window_listed("2011-12-30") == calendar.window("2011-12-31")
+    with pytest.raises(ValueError, match="is no daily partition"):
+        calendar.window_listed("2011-12-29")
+
+
+@pytest.mark.parametrize(
+    ("zone", "whole"),
+    [("Europe/Berlin", True), ("Asia/Kolkata", True), ("Australia/Lord_Howe", False)],
+)
+def test_clocks_that_change_by_half_an_hour_are_told_apart(zone: str, whole: bool):
+    assert Calendar.of(Cadence.hourly, date(2024, 1, 1), zone).changes_by_whole_hours() is whole

@@ -152,7 +152,7 @@ def _matched_sql(
     keys = [quote(column) for column in declared.entity]
     on = " AND ".join(f"e.{key} = f.{key}" for key in keys)
     features = ", ".join(f"f.{quote(column)}" for column in declared.features)
-    fresh = f"epoch_us(e.event_time) - epoch_us(f.event_time) <= {declared.ttl.seconds * 1_000_000}"
+    fresh = use_case.expiry(view).fresh_sql("e.event_time", "f.event_time")
     versions = versions_if_asked(lake, cursor, use_case, feature_table(view), snapshot, where)
     by = ", ".join((*keys, "event_time"))
 

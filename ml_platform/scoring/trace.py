@@ -13,7 +13,7 @@ from ml_platform.registry import Registry
 from ml_platform.sources.versions import shown_sql
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START
 
@@ -163,7 +163,7 @@ def _feature(
         f"FROM {relation} WHERE {where} AND {near} AND event_time <= ? ORDER BY event_time DESC",
         [*values, at],
     )
-    if row is None or (at - row["event_time"]).total_seconds() > declared.ttl.seconds:
+    if row is None or utc(at) > utc(use_case.expiry(view).of(row["event_time"])):
         return FeatureOrigin(view, None)
     seen: datetime = row["event_time"]
     window = use_case.calendar.window_at(seen)

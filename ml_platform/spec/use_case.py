@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from ml_platform.spec.declared import FILLED_IN, Declared, Name, Text
+from ml_platform.spec.expiry import Expiry
 from ml_platform.spec.inputs import Examples, FeatureView, Label, Partitions, Source
 from ml_platform.spec.modelling import Gate, Model, Retrain
 from ml_platform.spec.regular import Schedules
@@ -89,6 +90,10 @@ class UseCase(Declared):
         """The feature views that the model is given, in the order in which they are declared."""
         chosen = self.model.features
         return {n: v for n, v in self.features.items() if chosen is None or n in chosen}
+
+    def expiry(self, view: str) -> Expiry:
+        """Until when rows of a feature view may be joined."""
+        return Expiry(self.features[view].ttl, self.calendar.timezone)
 
     @property
     def model_columns(self) -> dict[str, str]:
