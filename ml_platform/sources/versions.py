@@ -143,12 +143,12 @@ def _earlier_rows(
     key = ", ".join((WINDOW_START, *(quote(column) for column in declared.key), "_file"))
     tables = [source_table(use_case, source)]
     tables += [versions_table(use_case, source)] if stored.versions else []
-    rows = " UNION ALL ".join(f"SELECT {key} FROM {table.sql} WHERE {where}" for table in tables)
+    earlier = " UNION ALL ".join(f"SELECT {key} FROM {table.sql} WHERE {where}" for table in tables)
     if declared.table:
-        return rows
+        return earlier
     there = " UNION ALL BY NAME ".join(f"FROM temp.{name}" for name in ("__rows", "__elsewhere"))
     # What the file still has in the other window has not moved from there.
-    return f"""FROM ({rows}) ANTI JOIN (SELECT t.*, f.name AS _file FROM ({there}) t
+    return f"""FROM ({earlier}) ANTI JOIN (SELECT t.*, f.name AS _file FROM ({there}) t
         JOIN temp.__files f ON f.number = t.__file) USING ({key})"""
 
 
