@@ -53,13 +53,18 @@ def _build(use_case: UseCase) -> SpecError | None:
     return None
 
 
+def has_lake(settings: Settings) -> bool:
+    """Whether anything may be stored; opening a lake that is not there would make one."""
+    kind, _, where = settings.catalog_uri.partition(":")
+    return kind != "sqlite" or Path(where).is_file()
+
+
 def _look(settings: Settings, use_case: UseCase) -> tuple[TooLate, ...]:
     """What stored rows say against the declaration; nothing where none are stored.
 
     Raises CalendarChanged where they lie in windows of another calendar.
     """
-    kind, _, where = settings.catalog_uri.partition(":")
-    if kind == "sqlite" and not Path(where).is_file():
+    if not has_lake(settings):
         return ()
     with closing(Lake(settings)) as lake:
         with lake.cursor() as cursor:
