@@ -3,12 +3,12 @@
 from bisect import bisect_left, bisect_right
 from datetime import date, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.reach import steps_after, steps_before
-from ml_platform.spec.windows import Calendar, Window
+from ml_platform.spec.windows import Cadence, Calendar, Window
 from tests.calendars import DEFINITIONS, around_skipped, calendars, durations, moments_after
 
 
@@ -36,6 +36,10 @@ def test_partitions_that_a_window_reaches_are_mapped_also_across_a_skipped_day(
     assert reached.start.timestamp() <= edge.timestamp()
 
 
+# A week that clocks shorten, years crossed by months, a zone whose clocks change in the last year.
+@example(Calendar.of(Cadence.weekly, date(2018, 1, 1), "Europe/Berlin"), Duration(168, "h"))
+@example(Calendar.of(Cadence.monthly, date(2018, 1, 1), "UTC"), Duration(18, "mo"))
+@example(Calendar.of(Cadence.daily, date(2018, 1, 1), "Africa/Cairo"), Duration(24, "h"))
 @given(calendars, durations)
 @settings(deadline=None, max_examples=15)
 def test_steps_reach_exactly_as_far_as_the_duration(calendar: Calendar, duration: Duration):
