@@ -260,11 +260,13 @@ def test_check_warns_of_what_stored_rows_say_is_known_too_late(run: Run, tmp_pat
     (folder / "use_case.yaml").write_text(ruled)
     assert run("check")[1].count("warning") == 0
     land_trips(tmp_path / "data", 1, 1)
-    run("ingest", "trips", "--partition", "2024-03-01")
 
+    landed = run("check")[1]
+    assert not (tmp_path / "data" / "lake").exists()
+    run("ingest", "trips", "--partition", "2024-03-01")
     code, said, _ = run("check")
 
-    assert code == 0
+    assert (code, said) == (0, landed)
     assert said.splitlines()[0].startswith("trips: ok")
     assert said.splitlines()[1].startswith("warning: trips: sources.trips.rules 'delay < 10': ")
     assert "which no request can tell, since none brings delay" in said
