@@ -2,11 +2,14 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ml_platform.cli import main
+from ml_platform.settings import Settings
+from ml_platform.storage import Lake
 from tests.dagster_servers import land_trips
 from tests.plain_tables import power
 from tests.trips_use_case import write_folder
@@ -135,6 +138,20 @@ def test_features_that_look_into_the_future_are_told_of(run: Run, tmp_path: Path
     again = ("--from", "2024-03-02", "--to", "2024-03-02", "--here", "--all")
     code, said, errors = run("backfill", "trips", *again, "pace_features")
     assert (code, "a leak in partition 2024-03-02" in said + errors) == (1, True), said
+
+
+def test_a_landing_that_rewrites_the_past_is_recorded(run: Run, tmp_path: Path):
+    write_folder(tmp_path / "use_cases", "binary")
+    partition = ("trips", "--partition", "2024-03-01")
+    for seed, options in (0, ()), (1, ()), (2, ("--rewrite",)):
+        land_trips(tmp_path / "data", 1, 1, seed=seed)
+        assert run("ingest", *partition, *options)[0] == 0
+    with closing(Lake(Settings(data=tmp_path / "data"))) as lake, lake.cursor() as cursor:
+        cursor.execute("USE lake.trips")
+        query = "SELECT corrections FROM ingestions ORDER BY snapshot"
+        assert cursor.execute(query).fetchall() == [("arrive",), ("arrive",), ("rewrite",)]
+        assert cursor.execute("SELECT count(*) FROM trips_versions").fetchall() == [(0,)]
+    assert run("audit", "--what", "ingest --rewrite")[1].count("2024-03-01") == 1
 
 
 @pytest.mark.slow

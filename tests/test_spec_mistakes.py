@@ -122,6 +122,11 @@ TABLE_MISTAKES = [
      "remove it"),
     (AS_TABLE + "    format: csv\n",
      "8 sources.orders.format: is about files, and a table has none; remove it"),
+    (AS_FILES + "    corrected_at: orderd_at\n",
+     "7 sources.orders.corrected_at: no column 'orderd_at'. Did you mean 'ordered_at'?"),
+    (AS_FILES + "    corrected_at: order_id\n",
+     "7 sources.orders.corrected_at: 'order_id' is VARCHAR; it should be a time, such as "
+     "TIMESTAMPTZ"),
 ]
 YAML_MISTAKES = [
     ("description: Will the parcel arrive late?\n", "",

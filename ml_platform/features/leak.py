@@ -13,6 +13,7 @@ import duckdb
 import pandas as pd
 
 from ml_platform.errors import EmptyPartition, LeakFound
+from ml_platform.features.known import features_sql
 from ml_platform.features.views import Sight, view_sql, windows_sql
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase, feature_table
@@ -82,7 +83,16 @@ def check_leak(
         moments = _moments(stored, cuts)
         compared = 0
         for moment in moments:
-            kept = stored[stored["event_time"] <= moment]
+            # What was known then: corrections that came later are hidden, too.
+            known = features_sql(
+                lake, cursor, use_case, view, snapshot, windows_sql(use_case, window), moment
+            )
+            if known != relation:
+                told = f"FROM {known} WHERE {windows_sql(use_case, window)}"
+                kept = _read(cursor, told, keys)
+                kept = kept[kept["event_time"] <= moment]
+            else:
+                kept = stored[stored["event_time"] <= moment]
             compared += len(kept)
             sight = Sight(window, snapshot, moment)
             if difference := _difference(lake, cursor, use_case, view, kept, sight):

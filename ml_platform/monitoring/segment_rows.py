@@ -10,7 +10,7 @@ import pandas as pd
 from ml_platform.features import assemble
 from ml_platform.monitoring.columns import monitored_columns
 from ml_platform.monitoring.live import labelled_requests, live_columns, read_requests
-from ml_platform.monitoring.readings import stored_rows
+from ml_platform.monitoring.readings import label_rows, stored_rows
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -52,15 +52,17 @@ def rows_in_segments(
     columns = [c for c in segment_columns(use_case, live=False) if c not in keys]
     predicted = [c.name for c in monitored_columns(use_case) if c.kind == "prediction"]
     extra = [c for c in use_case.prediction_columns if c not in predicted]
+    names = [*keys, *predicted, *extra]
+    tables = {
+        "predictions": stored_rows(cursor, lake, use_case, "predictions", names, covered, snapshot),
+        "labels": label_rows(cursor, lake, use_case, keys, covered, snapshot),
+    }
     found = {"examples": examples}
-    for table, names in (
-        ("predictions", [*predicted, *extra]),
-        ("labels", ["label", "known_at"]),
-    ):
-        stored = stored_rows(cursor, lake, use_case, table, [*keys, *names], covered, snapshot)
+    for table, stored in tables.items():
         known = examples[[*keys, *columns]]
-        stored = stored.merge(known, on=keys, how="inner") if len(stored) else stored
-        found[table] = stored.reindex(columns=[*keys, *names, *columns])
+        named = [*stored.columns, *columns]
+        cut = stored.merge(known, on=keys, how="inner") if len(stored) else stored
+        found[table] = cut.reindex(columns=named)
     return SegmentRows(found, tuple(keys))
 
 

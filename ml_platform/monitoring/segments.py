@@ -224,6 +224,8 @@ def _labelled(part: SegmentRows, span: Trail) -> pd.DataFrame:
     keys = list(part.keys)
     labels = _between(part["labels"], span.since, span.until)
     labels = labels[labels["known_at"] < pd.Timestamp(span.until)]
+    if "replaced_at" in labels:
+        labels = labels[~(labels["replaced_at"] < pd.Timestamp(span.until))]
     predictions = _between(part["predictions"], span.since, span.until)
     return predictions.merge(labels[[*keys, "label"]], on=keys, how="inner")
 

@@ -93,6 +93,8 @@ class _Binder:
         if len(self.mistakes) > found:
             return
         times = {"event_time": quote(source.event_time), "known_at": source.known_at_sql}
+        if source.corrected_at:
+            times["corrected_at"] = quote(source.corrected_at)
         self.checker.bind_together(name, [*times.values(), *source.rules])
         for key, expression in times.items():
             kind = self._try((*path, key), self.checker.type_of, name, expression)

@@ -130,7 +130,11 @@ def code_versions(use_case: UseCase) -> Mapping[str, str]:
 def _declared(use_case: UseCase, table: str) -> tuple[Any, ...]:
     monitoring = use_case.monitoring
     if table in use_case.sources:
-        return use_case.sources[table].model_dump(mode="json"), use_case.timezone
+        # How corrections count says what lands from now on.
+        read = use_case.sources[table].model_dump(
+            mode="json", exclude={"corrections", "corrected_at"}
+        )
+        return read, use_case.timezone
     for view, declared in use_case.features.items():
         if table == feature_table(view):
             return declared.query, declared.model_dump(mode="json")

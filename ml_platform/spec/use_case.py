@@ -4,7 +4,7 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -21,6 +21,8 @@ from ml_platform.spec.windows import Calendar
 PLATFORM = "platform"
 """Schema of the tables that belong to no use case: keys, the audit."""
 ONLINE_FEATURES = "online_features"
+KNOWN_FROM, KNOWN_UNTIL = "_known_from", "_known_until"
+"""Columns of versions: from when to when one was the truth; without an end, it still is."""
 REQUESTS, REFUSALS, FEEDBACK = "requests", "refusals", "feedback"
 LOGGED_SOURCES = (REQUESTS, REFUSALS, FEEDBACK)
 """Sources that the service writes."""
@@ -49,6 +51,8 @@ class UseCase(Declared):
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
     features: dict[Name, FeatureView] = Field(default_factory=dict)
     examples: Examples
+    values: Literal["as_known", "as_revised"] = "as_known"
+    """Whether examples are given what was known at their time, or what is known of it by now."""
     label: Label
     model: Model
     gate: Gate = Gate()
@@ -140,3 +144,8 @@ def digest(*parts: Any) -> str:
 def feature_table(view: str) -> str:
     """Name of a feature view's table; a source may have the same name as the view."""
     return f"{view}_features"
+
+
+def version_table(table: str) -> str:
+    """Name of the table that holds what rows of another one were before they were corrected."""
+    return f"{table}_versions"
