@@ -3,7 +3,7 @@
 from ml_platform.features.feedback import best_sql, given_sql, has_feedback
 from ml_platform.features.feedback_counts import FeedbackCounts, count_feedback
 from ml_platform.features.frame import assemble, join_sql, split_by_window
-from ml_platform.features.leak import LeakReport, check_leak, check_written
+from ml_platform.features.leak import LeakReport, check_leak, check_windows, check_written
 from ml_platform.features.online import (
     OUTCOMES,
     LookedUp,
@@ -47,6 +47,7 @@ __all__ = [
     "assemble",
     "best_sql",
     "check_leak",
+    "check_windows",
     "check_written",
     "compute_features",
     "compute_labels",

@@ -1,12 +1,16 @@
 """Feature tables and labels: the use case's queries over what a window may see."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
+from zoneinfo import ZoneInfo
 
 import duckdb
 
 from ml_platform.errors import Location, QueryFailed
 from ml_platform.features.feedback import given_sql, has_feedback, seen_sql, with_feedback
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.queries import complaint, line_shown, literal, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
@@ -21,17 +25,33 @@ from ml_platform.storage import (
 )
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
+A_DAY = Duration(1, "d")
+_seconds = attrgetter("seconds")
+
 
 @dataclass(frozen=True)
 class Sight:
     """What a query is shown of its sources: rows of `[start, end)`, of one snapshot.
 
     known_by: hide what was not known at this moment; None shows everything.
+    farther: show more than declared: twice the lookback before the range, or twice the horizon
+    after it, and at least a day more.
     """
 
     stretch: Window
     snapshot: int
     known_by: datetime | None = None
+    farther: bool = False
+
+    def start(self, lookback: Duration, zone: ZoneInfo) -> datetime:
+        """From which event time on a view with this lookback is shown rows."""
+        start = lookback.before(self.stretch.start, zone)
+        return max(lookback, A_DAY, key=_seconds).before(start, zone) if self.farther else start
+
+    def end(self, horizon: Duration, zone: ZoneInfo) -> datetime:
+        """Before which event time labels with this horizon are shown rows."""
+        end = horizon.after(self.stretch.end, zone)
+        return max(horizon, A_DAY, key=_seconds).after(end, zone) if self.farther else end
 
 
 def feature_view_table(use_case: UseCase, view: str) -> Table:
@@ -107,10 +127,7 @@ def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commi
 def _labels_sql(
     lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, stretch: Window, snapshot: int
 ) -> str:
-    end = use_case.label.horizon.after(stretch.end, use_case.calendar.timezone)
-    sight = Sight(Window(stretch.start, end), snapshot)
-    shown = _sources_sql(lake, cursor, use_case, use_case.label.reads, sight)
-    query = f"{shown} SELECT * FROM (\n{use_case.label.query}) WHERE {inside_sql(stretch)}"
+    query = own_labels_sql(lake, cursor, use_case, Sight(stretch, snapshot))
     if not has_feedback(lake, cursor, use_case):
         return query
     where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
@@ -119,14 +136,41 @@ def _labels_sql(
     return with_feedback(query, given, seen, use_case, tuple(labels_table(use_case).columns))
 
 
-def view_sql(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, view: str, sight: Sight
+def own_labels_sql(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    sight: Sight,
+    relations: Mapping[str, str] | None = None,
 ) -> str:
-    """The SELECT that yields a view's rows with event times in the sight's stretch."""
+    """The SELECT that yields the labels of the sight's range by `labels.sql` alone.
+
+    relations: as for `view_sql`.
+    """
+    label = use_case.label
+    end = sight.end(label.horizon, use_case.calendar.timezone)
+    wider = replace(sight, stretch=Window(sight.stretch.start, end))
+    shown = _sources_sql(lake, cursor, use_case, label.reads, wider, relations)
+    return f"{shown} SELECT * FROM (\n{label.query}) WHERE {inside_sql(sight.stretch)}"
+
+
+def view_sql(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    view: str,
+    sight: Sight,
+    relations: Mapping[str, str] | None = None,
+) -> str:
+    """The SELECT that yields a view's rows with event times in the sight's stretch.
+
+    relations: SQL that names copies of sources, `window_start` and `known_at` included; by default
+    they are read from the lake.
+    """
     declared = use_case.features[view]
-    start = declared.lookback.before(sight.stretch.start, use_case.calendar.timezone)
-    wider = Sight(Window(start, sight.stretch.end), sight.snapshot, sight.known_by)
-    shown = _sources_sql(lake, cursor, use_case, declared.reads, wider)
+    start = sight.start(declared.lookback, use_case.calendar.timezone)
+    wider = replace(sight, stretch=Window(start, sight.stretch.end))
+    shown = _sources_sql(lake, cursor, use_case, declared.reads, wider, relations)
     return f"{shown} SELECT * FROM (\n{declared.query}) WHERE {inside_sql(sight.stretch)}"
 
 
@@ -171,6 +215,7 @@ def _sources_sql(
     use_case: UseCase,
     names: tuple[str, ...],
     sight: Sight,
+    relations: Mapping[str, str] | None = None,
 ) -> str:
     # Common table expressions, not views: nothing is left behind on the connection, and the
     # query's own names still win over them.
@@ -181,7 +226,9 @@ def _sources_sql(
         where = [inside_sql(sight.stretch, source.event_time), windows_sql(use_case, sight.stretch)]
         if sight.known_by is not None:
             where.append(f"known_at <= {instant(sight.known_by)}")
-        relation = lake.relation(cursor, use_case.name, name, sight.snapshot)
+        relation = (relations or {}).get(name)
+        if relation is None:
+            relation = lake.relation(cursor, use_case.name, name, sight.snapshot)
         parts.append(
             f"{quote(name)} AS (SELECT {columns} FROM {relation} WHERE {' AND '.join(where)})"
         )

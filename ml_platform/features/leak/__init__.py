@@ -1,0 +1,6 @@
+"""The leak check: what was not known is hidden, and nothing may change."""
+
+from ml_platform.features.leak.check import check_leak, check_windows, check_written
+from ml_platform.features.leak.report import LeakReport
+
+__all__ = ["LeakReport", "check_leak", "check_windows", "check_written"]
