@@ -10,7 +10,13 @@ import pandas as pd
 import pytest
 
 from ml_platform.errors import EmptyPartition, LeakFound
-from ml_platform.features import LeakReport, check_leak, check_written, compute_features
+from ml_platform.features import (
+    LeakReport,
+    check_leak,
+    check_written,
+    compute_features,
+    compute_labels,
+)
 from ml_platform.sources import source_table
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
@@ -472,3 +478,163 @@ def test_an_entity_without_a_value_is_compared_too(world: World) -> None:
     problem = world.check(nameless).problem
     assert problem is not None
     assert "place=NULL at 2024-01-10T08:00:00-05:00: fare: stored 2.0" in problem
+
+
+EARLY = "the row of rides ride=r0 at 2024-01-10T08:00:00-05:00, known at "
+
+
+class Labels(World):
+    """Rides whose label is made from rides of their own place."""
+
+    def label(self, query: str, horizon: str = "0d") -> Path:
+        self.declare("fare")
+        file = self.folder / "labels.sql"
+        file.write_text(query)
+        spec = self.folder / "use_case.yaml"
+        declared = f"label: {{task: binary, horizon: {horizon}}}"
+        spec.write_text(spec.read_text().replace("label: {task: binary}", declared))
+        self.use_case = load_use_case(self.folder)
+        return file
+
+    def labels(self, window: Window = DAY) -> Written:
+        return compute_labels(self.lake, self.use_case, window, COMMIT)
+
+    def check_labels(self, window: Window = DAY) -> LeakReport:
+        self.labels(window)
+        return check_leak(self.lake, self.use_case, None, window)
+
+
+@pytest.fixture
+def labels(tmp_path: Path, shared_lake: Lake) -> Iterator[Labels]:
+    yield Labels(tmp_path / "rides", shared_lake)
+    with shared_lake.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS lake.rides CASCADE")
+
+
+def test_labels_that_are_known_as_late_as_their_rows_are_clean(labels: Labels) -> None:
+    labels.label(LABELS)
+    labels.land([(at(8), "a", 1.0, at(30)), (at(9), "a", 2.0, at(9))])
+    assert labels.check_labels() == LeakReport("labels", DAY, (at(9), at(30)), 1 + 2 + 2, None)
+
+
+def test_labels_that_say_to_be_known_before_their_rows_are_found(labels: Labels) -> None:
+    file = labels.label(LABELS.replace("known_at FROM", "left_at AS known_at FROM"))
+    labels.land([(at(8), "a", 1.0, at(30)), (at(9), "a", 2.0, at(9))])
+    assert labels.check_labels().problem == (
+        f"{file}: a leak in partition 2024-01-10: hiding what was not known at "
+        "2024-01-10T08:00:00-05:00 changes ride=r0 at 2024-01-10T08:00:00-05:00: the row is gone. "
+        f"It looks ahead: {EARLY}2024-01-11T06:00:00-05:00, changes it from no row to a row. "
+        "A label's known_at may not be earlier than that of the rows that it is made of"
+    )
+
+
+def test_a_label_made_of_a_later_row_than_it_says_is_found(labels: Labels) -> None:
+    labels.label(
+        f"SELECT ride, left_at AS event_time, max(fare) {ALL} > 1 AS label, known_at FROM rides"
+    )
+    labels.land([(at(8), "a", 1.0), (at(9), "a", 2.0)])
+    problem = labels.check_labels().problem
+    assert problem is not None
+    assert "ride=r0 at 2024-01-10T08:00:00-05:00: label: stored true, without the future false" in (
+        problem
+    )
+    assert "the row of rides ride=r1 at 2024-01-10T09:00:00-05:00" in problem
+
+
+def test_a_label_that_is_revised_says_when_and_is_clean(labels: Labels) -> None:
+    labels.label(
+        f"SELECT ride, left_at AS event_time, max(fare) {ALL} > 1 AS label, "
+        f"max(known_at) {ALL} AS known_at FROM rides"
+    )
+    labels.land([(at(8), "a", 1.0), (at(9), "a", 2.0)])
+    assert labels.check_labels().problem is None
+
+
+NEXT_DAY = """SELECT ride, left_at AS event_time, later.fare > 1 AS label, later.known_at FROM rides
+JOIN (SELECT place, left_at AS then, fare, known_at FROM rides) later USING (place)
+WHERE later.then = left_at + INTERVAL 24 HOURS"""
+
+
+@pytest.mark.parametrize(("horizon", "is_short"), [("0d", True), ("1d", False), ("24h", False)])
+def test_a_horizon_that_is_too_short_is_found_alone(
+    labels: Labels, horizon: str, is_short: bool
+) -> None:
+    file = labels.label(NEXT_DAY, horizon)
+    rides: list[Ride] = [(at(8, day), "a", 2.0) for day in (9, 10, 11)]
+    # One that has a label without a horizon, so that there is something to check.
+    labels.land([*rides, (at(0, 10), "b", 1.0), (at(0, 11), "b", 2.0)], days(9, 11))
+    if horizon == "0d":
+        labels.label(f"{NEXT_DAY} UNION ALL SELECT ride || '!', left_at, true, known_at FROM rides")
+    problem = labels.check_labels().problem
+    assert (problem is not None) is is_short
+    if problem is not None:
+        assert problem.startswith(
+            f"{file}: the horizon of 0d is too short: shown source rows of a longer horizon, "
+            "partition 2024-01-10 changes, ride=r"
+        )
+        assert "Lengthen `horizon` of the label" in problem
+
+
+def test_labels_of_a_range_that_their_partitions_do_not_have_are_found(labels: Labels) -> None:
+    labels.label(NEXT_DAY)
+    labels.land([(at(8, day), "a", 2.0) for day in range(8, 13)], days(8, 12))
+    written = labels.labels(days(8, 12))
+    assert sum(written.rows.values()) == 4
+    found = check_written(labels.lake, labels.use_case, None, written)
+    problem = found[0].problem
+    assert problem is not None
+    assert "It looks further ahead than the horizon of 0d: the row of rides ride=r1 at" in problem
+
+
+def test_labels_that_came_back_are_left_aside(labels: Labels) -> None:
+    labels.label(LABELS)
+    labels.land(FOUR)
+    written = labels.labels()
+    with labels.lake.cursor() as cursor:
+        cursor.execute("UPDATE lake.rides.labels SET label = NOT label")
+        snapshot = labels.lake.snapshot(cursor)
+    (report,) = check_written(labels.lake, labels.use_case, None, Written(snapshot, written.rows))
+    assert (report.problem, report.rows_compared) == (None, 1 + 2 + 3 + 4 + 4)
+
+
+def test_a_lookback_that_is_too_short_is_found_in_a_single_partition(world: World) -> None:
+    file = world.declare(f"count(*) {LATER} AS n")
+    world.land([(at(20, 8), "a", 1.0), *FOUR], days(8, 10))
+    world.compute()
+    report = check_leak(world.lake, world.use_case, "pace", DAY)
+    assert report.problem == (
+        f"{file}: the lookback of 1d is too short: shown source rows of a longer lookback, "
+        "partition 2024-01-10 changes, place=a at 2024-01-10T11:00:00-05:00: n: stored 4, then 5: "
+        "the row of rides ride=r0 at 2024-01-08T20:00:00-05:00, known at "
+        "2024-01-08T20:00:00-05:00, changes it from 4 to 5. Lengthen `lookback`, which counts "
+        "event time: rows that become known late count longer"
+    )
+
+
+def test_a_query_that_looks_over_the_end_of_its_partition_looks_ahead(world: World) -> None:
+    file = world.declare(f"lead(fare) {LATER} AS fare")
+    world.land([(at(23), "a", 1.0), (at(1, 11), "a", 2.0)], days(10, 11))
+    first, _ = check_written(world.lake, world.use_case, "pace", world.compute(days(10, 11)))
+    assert first.problem == (
+        f"{file}: partition 2024-01-10 computed alone differs from what is stored: "
+        "place=a at 2024-01-10T23:00:00-05:00: fare: stored 2.0, alone NULL. It looks ahead, over "
+        "the partition's end: the row of rides ride=r1 at 2024-01-11T01:00:00-05:00, known at "
+        "2024-01-11T01:00:00-05:00, changes it from NULL to 2.0. "
+        "A feature may use only rows with known_at <= its event_time"
+    )
+
+
+def test_a_query_that_yields_another_value_each_time_is_told_so(world: World) -> None:
+    world.declare("fare")
+    file = world.folder / "features" / "pace.sql"
+    world.land(FOUR)
+    # As a function that DuckDB calls volatile would; `check` refuses those that it knows.
+    view = world.use_case.features["pace"]
+    query = view.query.replace("fare", "CAST(hash(uuid()) % 1000003 AS DOUBLE) AS fare")
+    changed = view.model_copy(update={"query": query})
+    world.use_case = world.use_case.model_copy(update={"features": {"pace": changed}})
+    world.compute()
+    problem = check_leak(world.lake, world.use_case, "pace", DAY).problem
+    assert problem is not None
+    assert problem.startswith(f"{file}: partition 2024-01-10 computed alone differs")
+    assert "The query yields another value each time: " in problem

@@ -3,7 +3,16 @@
 from ml_platform.features.feedback import best_sql, given_sql, has_feedback
 from ml_platform.features.feedback_counts import FeedbackCounts, count_feedback
 from ml_platform.features.frame import assemble, join_sql, split_by_window
-from ml_platform.features.leak import LeakReport, check_leak, check_windows, check_written
+from ml_platform.features.leak import (
+    Coverage,
+    LeakReport,
+    check_leak,
+    check_windows,
+    check_written,
+    leak_checks_table,
+    note_checks,
+    read_coverage,
+)
 from ml_platform.features.online import (
     OUTCOMES,
     LookedUp,
@@ -34,6 +43,7 @@ from ml_platform.features.views import (
 
 __all__ = [
     "OUTCOMES",
+    "Coverage",
     "FeedbackCounts",
     "InputRules",
     "LeakReport",
@@ -60,11 +70,14 @@ __all__ = [
     "instant",
     "join_sql",
     "labels_table",
+    "leak_checks_table",
     "needed_columns",
+    "note_checks",
     "online_features",
     "open_online_store",
     "publish",
     "publish_views",
+    "read_coverage",
     "request_columns",
     "split_by_window",
     "unpublished",

@@ -28,7 +28,7 @@ RESERVED_TABLES = frozenset(
     {
         "landings", "ingestions", "quarantine", "labels", "model", "promotions",
         "predictions", "drift_report", "segment_report", "performance_report", "computations",
-        "emptied_windows",
+        "emptied_windows", "leak_checks",
         "alerts", "alert_deliveries", ONLINE_FEATURES, *LOGGED_SOURCES, *LIVE_REPORTS,
     }
 )  # fmt: skip

@@ -106,7 +106,7 @@ class Probe:
         count = self._put_in_order(withheld, order)
         none, every = (self._with(sight, withheld, number) for number in (0, count))
         size = none.size_of_change(every)
-        if none.same(every, size):
+        if not count or none.same(every, size):
             return None
         # Between a prefix that changes nothing and one that does there is a row that does.
         low, high = 0, count

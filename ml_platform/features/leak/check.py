@@ -24,7 +24,7 @@ from ml_platform.features.leak.cuts import choose_moments, choose_runs, drawn_by
 from ml_platform.features.leak.diagnosis import explain
 from ml_platform.features.leak.report import LeakReport
 from ml_platform.features.leak.shown import STORED, Shown
-from ml_platform.features.leak.subjects import LABELS, Subject, view_or_labels
+from ml_platform.features.leak.subjects import Subject, subject_of
 from ml_platform.features.leak.tolerances import measure_tolerances
 from ml_platform.features.views import Sight
 from ml_platform.spec.use_case import UseCase
@@ -37,35 +37,41 @@ CUTS_IN_A_RANGE = 120
 """Moments at which a range is checked at most, all windows together."""
 CUTS_A_WINDOW = 2
 """Windows of a range that are checked at so many moments each; fewer windows at more."""
-FEWEST_CUTS = 8
-WORK = 100_000
+FEWEST_CUTS = 6
+WORK = 75_000
 """Work of the cuts of a check, in source rows: so much is done whatever is computed."""
-SHARE_OF_WORK = 0.15
-"""Of the source rows of a range: so much more work is done where that is more."""
-WORK_OF_A_QUERY = 1_500
+SHARE_OF_WORK = 0.12
+"""Of the source rows of a range: so much work is done where that is more."""
+WHOLE = 31
+"""Ranges of up to so many windows may take twice the work, so that each window is checked."""
+MOST_FOUND = 3
+"""Windows with a leak after which the rest of a range is not checked: why costs many queries."""
+WORK_OF_A_QUERY = 300
 """What a query costs however few rows it reads, in rows."""
 
 
-def check_written(lake: Lake, use_case: UseCase, view: str, written: Written) -> list[LeakReport]:
-    """Check a view, or `labels`, where it was just written: a single window, or many of a range.
+def check_written(
+    lake: Lake, use_case: UseCase, view: str | None, written: Written
+) -> list[LeakReport]:
+    """Check a view where it was just written: a single window, or many of a range.
 
-    Windows without rows are left out. Looks at the lake as the write left it: what others have
-    written since is no leak.
+    view: None for the labels, of which those that came back are left aside. Windows without rows
+    are left out. Looks at the lake as the write left it: what others have written since is no leak.
     """
     filled = [window for window, rows in written.rows.items() if rows]
     return check_windows(lake, use_case, view, filled, written.snapshot)
 
 
 def check_windows(
-    lake: Lake, use_case: UseCase, view: str, windows: Sequence[Window], snapshot: int
+    lake: Lake, use_case: UseCase, view: str | None, windows: Sequence[Window], snapshot: int
 ) -> list[LeakReport]:
-    """Check windows of a view, or of `labels`, that have rows at a snapshot; if many, some of them.
+    """Check windows of a view that have rows at a snapshot; if they are many, some of them.
 
-    Which windows and moments these are depends on the snapshot.
+    view: None for the labels. Which windows and moments these are depends on the snapshot.
     """
     if not windows:
         return []
-    subject = view_or_labels(use_case, view)
+    subject = subject_of(use_case, view)
     with lake.cursor(use_case.timezone) as cursor:
         shown = Shown(lake, cursor, subject, snapshot)
         cuts = _cuts(shown, windows)
@@ -73,8 +79,12 @@ def check_windows(
         runs = choose_runs(use_case, subject.reach, windows, most, snapshot)
         each = cuts // sum(map(len, runs))
         # A window that was stored with those before it shows by itself what it took from them.
-        first = runs[0][0]
-        return [report for run in runs for report in _check_run(shown, run, each, first)]
+        first, reports = runs[0][0], list[LeakReport]()
+        for run in runs:
+            reports += _check_run(shown, run, each, first)
+            if _found(reports) >= MOST_FOUND:
+                break
+        return reports
 
 
 def _check_run(shown: Shown, run: Sequence[Window], cuts: int, farther: Window) -> list[LeakReport]:
@@ -85,17 +95,17 @@ def _check_run(shown: Shown, run: Sequence[Window], cuts: int, farther: Window) 
 def check_leak(
     lake: Lake,
     use_case: UseCase,
-    view: str,
+    view: str | None,
     window: Window,
     cuts: int = CUTS_ALONE,
     snapshot: int | None = None,
 ) -> LeakReport:
-    """Compare a stored window of a view, or of `labels`, with what it is when the future is hidden.
+    """Compare a stored window of a view with what it yields when the future is hidden.
 
-    cuts: at how many moments of the window at most; snapshot: of the lake, by default the newest.
-    Raises EmptyPartition where the window has no rows.
+    view: None for the labels; cuts: at how many moments of the window at most; snapshot: of the
+    lake, by default the newest. Raises EmptyPartition where the window has no rows.
     """
-    subject = view_or_labels(use_case, view)
+    subject = subject_of(use_case, view)
     with lake.cursor(use_case.timezone) as cursor:
         snapshot = lake.snapshot(cursor) if snapshot is None else snapshot
         shown = Shown(lake, cursor, subject, snapshot)
@@ -114,12 +124,18 @@ def _cuts(shown: Shown, windows: Sequence[Window]) -> int:
     covered = shown.subject.sees(Sight(_range(windows), shown.snapshot))
     rows = shown.count_rows(covered)
     share = _seconds(shown.subject.sees(Sight(windows[-1], shown.snapshot))) / _seconds(covered)
-    of_a_cut = share * rows + WORK_OF_A_QUERY
-    return max(FEWEST_CUTS, min(most, int(max(WORK, SHARE_OF_WORK * rows) / of_a_cut)))
+    affordable = max(WORK, SHARE_OF_WORK * rows) / (share * rows + WORK_OF_A_QUERY)
+    if len(windows) <= WHOLE:
+        affordable = max(affordable, min(2 * affordable, CUTS_A_WINDOW * len(windows)))
+    return max(FEWEST_CUTS, min(most, int(affordable)))
 
 
 def _range(windows: Sequence[Window]) -> Window:
     return Window(windows[0].start, windows[-1].end)
+
+
+def _found(reports: Sequence[LeakReport]) -> int:
+    return sum(report.problem is not None for report in reports)
 
 
 def _seconds(window: Window) -> float:
@@ -135,6 +151,8 @@ class _Check:
     """The window of which more than its lookback, or its horizon, is shown."""
     comparison: Comparison = field(init=False)
     covered: Window = field(init=False)
+    is_exact: bool = True
+    """Whether no row has differed so far, not even by rounding."""
     measured: set[Window] = field(default_factory=set)
     """Windows whose rounding is known."""
 
@@ -144,10 +162,6 @@ class _Check:
         self.comparison = Comparison(subject.entity, types)
 
     @property
-    def is_of_labels(self) -> bool:
-        return self.subject.name == LABELS
-
-    @property
     def subject(self) -> Subject:
         return self.shown.subject
 
@@ -155,10 +169,12 @@ class _Check:
         """A report of each window, checked at some moments."""
         self.covered = _range(windows)
         candidates = self.shown.candidates(windows)
-        return [
-            self._window(window, self._moments(window, found, cuts))
-            for window, found in zip(windows, candidates, strict=True)
-        ]
+        reports: list[LeakReport] = []
+        for window, found in zip(windows, candidates, strict=True):
+            reports.append(self._window(window, self._moments(window, found, cuts)))
+            if _found(reports) >= MOST_FOUND:
+                break
+        return reports
 
     def _moments(
         self, window: Window, candidates: Sequence[int], cuts: int
@@ -167,7 +183,7 @@ class _Check:
         draw = drawn_by(case.name, subject.name, case.calendar.key(window), self.shown.snapshot)
         zone = case.calendar.timezone
         bounds = micros_of(window.start), micros_of(window.end)
-        if self.is_of_labels and candidates:
+        if self.subject.is_of_labels and candidates:
             # They become known long after their window.
             bounds = candidates[0], candidates[-1]
         return tuple(moment_at(m, zone) for m in choose_moments(candidates, bounds, cuts, draw))
@@ -188,14 +204,18 @@ class _Check:
         cuts = [Sight(window, snapshot, moment) for moment in moments]
         if window != self.farther:
             return cuts
-        if self.is_of_labels:
+        if self.subject.is_of_labels:
             return [*cuts, Sight(window, snapshot, farther=True)]
         return [*cuts[:-1], *(replace(cut, farther=True) for cut in cuts[-1:])]
 
     def _compare(self, sight: Sight) -> tuple[int, Difference | None]:
         stored, again = self.shown.stored(sight), self.shown.again(sight)
         cursor, zone = self.shown.cursor, self.subject.use_case.calendar.timezone
-        rows, differs = self._comparison(sight).count(cursor, stored, again)
+        comparison = self._comparison(sight)
+        rows, differs = comparison.count(cursor, stored, again, exactly=self.is_exact)
+        if differs and self.is_exact and self.comparison.floats:
+            self.is_exact = False
+            rows, differs = comparison.count(cursor, stored, again)
         if not differs:
             return rows, None
         if self.comparison.floats and sight.stretch not in self.measured:
@@ -204,7 +224,7 @@ class _Check:
 
     def _comparison(self, sight: Sight) -> Comparison:
         # Of labels that are known by a moment, later rows may have made later ones.
-        ignores_new = self.is_of_labels and sight.known_by is not None
+        ignores_new = self.subject.is_of_labels and sight.known_by is not None
         return replace(self.comparison, ignores_new=ignores_new)
 
     def _tolerate(self, sight: Sight) -> None:

@@ -73,13 +73,17 @@ class Comparison:
         """Features with floating-point numbers in them."""
         return tuple(name for name, kind in self.columns.items() if _has_floats(kind))
 
-    def count(self, cursor: duckdb.DuckDBPyConnection, stored: str, again: str) -> tuple[int, bool]:
+    def count(
+        self, cursor: duckdb.DuckDBPyConnection, stored: str, again: str, exactly: bool = False
+    ) -> tuple[int, bool]:
         """How many stored rows were compared, and whether anything differs.
 
-        stored, again: SELECTs with entity, event time and features.
+        stored, again: SELECTs with entity, event time and features. exactly: without tolerances,
+        which take DuckDB as long to plan as a small query takes to run.
         """
+        differs = self._differs(exactly)
         row = cursor.execute(
-            f"SELECT count(s.__is), coalesce(bool_or({self._differs}), false) "
+            f"SELECT count(s.__is), coalesce(bool_or({differs}), false) "
             f"{self._joined(stored, again)}"
         ).fetchone()
         assert row is not None
@@ -102,7 +106,7 @@ class Comparison:
             f"""SELECT CASE WHEN s.__is IS NULL THEN -1 WHEN a.__is IS NULL THEN 0{cases} END AS n,
                 epoch_us({time}),
                 [{", ".join(f"CAST({key} AS VARCHAR)" for key in keys)}], [{values}]
-            {self._joined(stored, again)} WHERE {self._differs}
+            {self._joined(stored, again)} WHERE {self._differs()}
             ORDER BY n, {", ".join(f"{each} DESC" for each in (time, *keys))} LIMIT 1"""
         ).fetchone()
         if row is None:
@@ -117,14 +121,15 @@ class Comparison:
         stored_text, again_text = texts[feature], texts[len(names) + feature]
         return Difference(keyed, at, names[feature], stored_text, again_text)
 
-    @property
-    def _differs(self) -> str:
-        same = " AND ".join(self._same(name) for name in self.columns) or "true"
+    def _differs(self, exactly: bool = False) -> str:
+        same = " AND ".join(self._same(name, exactly) for name in self.columns) or "true"
         new = "false" if self.ignores_new else "s.__is IS NULL"
         return f"({new} OR s.__is AND (a.__is IS NULL OR NOT ({same})))"
 
-    def _same(self, name: str) -> str:
+    def _same(self, name: str, exactly: bool = False) -> str:
         one, other = f"s.{quote(name)}", f"a.{quote(name)}"
+        if exactly:
+            return f"{one} IS NOT DISTINCT FROM {other}"
         return same_sql(self.columns[name], one, other, self.tolerances.get(name, 0.0))
 
     def _joined(self, stored: str, again: str) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 import duckdb
 
 from ml_platform.errors import EmptyPartition
-from ml_platform.features.leak.subjects import LABELS, Subject
+from ml_platform.features.leak.subjects import Subject
 from ml_platform.features.views import Sight, inside_sql, instant, windows_sql
 from ml_platform.spec.queries import quote
 from ml_platform.spec.windows import Window
@@ -116,7 +116,7 @@ class Shown:
         return ", ".join(f"CAST({quote(c)} AS {kind}) AS {quote(c)}" for c, kind in types.items())
 
     def _checked_sql(self, covered: Window) -> str:
-        if self.subject.name == LABELS:
+        if self.subject.is_of_labels:
             # What came back in the place of some is not of `labels.sql`.
             return self.again(Sight(covered, self.snapshot))
         use_case, table = self.subject.use_case, self.subject.table

@@ -22,6 +22,7 @@ from ml_platform.storage import Lake, Table
 LABELS = "labels"
 
 
+# A view may be called `labels`, too: what tells them apart is the class.
 @dataclass(frozen=True)
 class Subject(ABC):
     """A query of a use case whose rows may depend only on what was known."""
@@ -54,6 +55,10 @@ class Subject(ABC):
     @abstractmethod
     def reach(self) -> Duration:
         """The lookback of a view, the horizon of labels."""
+
+    @property
+    def is_of_labels(self) -> bool:
+        return False
 
     @property
     @abstractmethod
@@ -134,6 +139,10 @@ class LabelsSubject(Subject):
     """The labels that `labels.sql` yields: each depends on what was known at its own `known_at`."""
 
     @property
+    def is_of_labels(self) -> bool:
+        return True
+
+    @property
     def table(self) -> Table:
         return labels_table(self.use_case)
 
@@ -171,10 +180,6 @@ class LabelsSubject(Subject):
         return own_labels_sql(lake, cursor, self.use_case, sight, relations)
 
 
-def view_or_labels(use_case: UseCase, name: str) -> Subject:
-    """A view by its name, or the labels as `labels`."""
-    if name in use_case.features:
-        return ViewSubject(use_case, name)
-    if name == LABELS:
-        return LabelsSubject(use_case, name)
-    raise KeyError(name)
+def subject_of(use_case: UseCase, view: str | None) -> Subject:
+    """A feature view by its name, or the labels where there is none."""
+    return LabelsSubject(use_case, LABELS) if view is None else ViewSubject(use_case, view)
