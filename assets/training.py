@@ -136,7 +136,7 @@ def _described(report: TrainingReport) -> dict[str, Any]:
         **_numbers(report.metrics),
         "snapshot": report.snapshot,
         "digest": report.digest,
-        **({"warning": report.warning} if report.warning else {}),
+        **({"warning": "\n\n".join(report.warnings)} if report.warnings else {}),
         "plots": dg.MetadataValue.md(pictures),
     }
 

@@ -27,6 +27,7 @@ NAMES = (
     "new_use_case",
     "landing",
     "log_ingestion",
+    "corrections",
     "loading",
     "year_backfill",
     "backfill_daemon",

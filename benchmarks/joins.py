@@ -101,8 +101,8 @@ def _by_hand(cursor: duckdb.DuckDBPyConnection, task: Task) -> pa.Table:
             f"ASOF LEFT JOIN {schema}.{view['table']} {name} "
             f"ON {on} AND e.event_time >= {name}.event_time"
         )
-        # Not their difference, which counts days by the clocks of the time zone.
-        fresh = f"e.event_time <= {name}.event_time + to_seconds({view['ttl_seconds']})"
+        # In the use case's zone, whose clocks say how long a day is; pandas and Feast count hours.
+        fresh = f"e.event_time <= {name}.event_time + {view['ttl_sql']}"
         chosen += [
             f"CASE WHEN {fresh} THEN {name}.{f} END AS {name}__{f}" for f in view["features"]
         ]

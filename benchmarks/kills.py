@@ -12,8 +12,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,8 @@ from benchmarks.kills_state import (
     Found,
     begin,
     differences_to_undisturbed,
-    land,
     look,
-    possible,
-    prepare,
+    ready,
     write_use_case,
 )
 from benchmarks.result import Bench, Line, Result
@@ -53,22 +53,28 @@ class Trial:
 
 
 def run(bench: Bench) -> Result:
-    """Kill commands on each deployment; with `--days`, only a few."""
+    """Kill commands on each deployment, on all of them at once; with `--days`, only a few."""
     kills = bench.kills or (KILLS if bench.days is None else QUICK_KILLS)
+    shares = [kills // len(KINDS) + (number < kills % len(KINDS)) for number in range(len(KINDS))]
+    seeds = range(bench.seed, bench.seed + len(KINDS))
+    folders = [bench.folder / kind for kind in KINDS]
     lines: list[Line] = []
     notes: list[str] = [f"Seed {bench.seed}; the kills are shared by the deployments."]
-    for number, kind in enumerate(KINDS):
-        folder = bench.folder / kind
-        folder.mkdir()
-        share = kills // len(KINDS) + (number < kills % len(KINDS))
-        with (
-            deployment(kind, folder) as environment,
-            environment_set({**environment, **ENVIRONMENT}),
-        ):
-            found, said = Campaign(folder, bench.seed + number).run(kind, share)
-        lines += found
-        notes += said
+    # Processes of their own: a campaign forks, and sets the environment of all it starts.
+    with ProcessPoolExecutor(len(KINDS), get_context("spawn")) as processes:
+        for found, said in processes.map(_campaign, KINDS, folders, shares, seeds):
+            lines += found
+            notes += said
     return Result("Commands that are killed", tuple(lines), tuple(notes))
+
+
+def _campaign(kind: str, folder: Path, kills: int, seed: int) -> tuple[list[Line], list[str]]:
+    folder.mkdir()
+    with (
+        deployment(kind, folder) as environment,
+        environment_set({**environment, **ENVIRONMENT}),
+    ):
+        return Campaign(folder, seed).run(kind, kills)
 
 
 ENVIRONMENT = {"ML_PLATFORM_DAGSTER_URL": "http://127.0.0.1:9", "USER": "ada"}
@@ -97,11 +103,10 @@ class Campaign:
         return self._lines(kind, orphans, swept, left, differing, audit), self._notes(kind)
 
     def _try_one(self) -> None:
-        what = self.random.choice(self._child(lambda: possible(self.folder)))
         self.files += 1
-        land(self.folder, self.random.randrange(DAYS), self.files)
-        command = self._child(lambda: prepare(self.folder, what, self.files))
-        before = Found(**self._child(lambda: vars(look(self.folder))))
+        drawn, day, file = self.random.random(), self.random.randrange(DAYS), self.files
+        what, command, held = self._child(lambda: ready(self.folder, drawn, day, file))
+        before = Found(**held)
         number = self.random.choice(SIGNALS)
         moment = self.random.uniform(0, SLOWER * self.seconds.get(what, FIRST_GUESS_SECONDS))
         started = time.monotonic()
@@ -262,7 +267,9 @@ def _sweep(folder: Path) -> tuple[int, int, int]:
 
 def _import_all() -> None:
     """Once, so that each child begins with the command and not with imports."""
-    import mlflow.sklearn  # noqa: F401
+    import mlflow.sklearn
+    import mlflow.store.model_registry.sqlalchemy_store
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     import sklearn.ensemble  # noqa: F401
 
     import ml_platform.cli.printing

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import duckdb
 import numpy as np
@@ -98,9 +98,22 @@ def begin(folder: Path) -> None:
     lake.close()
 
 
-def possible(folder: Path) -> list[str]:
-    """Commands that have something to do now."""
+def ready(folder: Path, drawn: float, day: int, number: int) -> tuple[str, list[str], Any]:
+    """Land a file and see that a command has something to do: what, the command, what is held.
+
+    drawn: in [0, 1), which of the commands that are possible.
+    """
     case, lake = use_case(folder), Lake(Settings())
+    commands = _possible(lake, case)
+    what = commands[int(drawn * len(commands))]
+    land(folder, day, number)
+    command = _command(lake, case, what, number)
+    lake.close()
+    return what, command, vars(look(folder))
+
+
+def _possible(lake: Lake, case: UseCase) -> list[str]:
+    """Commands that have something to do now."""
     decisions = history(lake, case)
     found = ["ingest", "ingest", "features", "labels", "score", "drift", "performance", "publish"]
     decided = {p.version for p in decisions}
@@ -110,30 +123,24 @@ def possible(folder: Path) -> list[str]:
         found += ["approve", "reject"]
     if len(reigns(decisions)) > 1:
         found.append("rollback")
-    lake.close()
     return found
 
 
-def prepare(folder: Path, what: str, number: int) -> list[str]:
-    """See that a command has something to do; the command."""
-    case, lake = use_case(folder), Lake(Settings())
-    if what in {"features", "labels", "score", "drift", "performance", "publish"}:
+def _command(lake: Lake, case: UseCase, what: str, number: int) -> list[str]:
+    """A command, after what it needs."""
+    match what:
+        case "train":
+            day = TRAINED_AT + number % (DAYS - TRAINED_AT)
+            return ["train", NAME, "--cutoff", _key(case, day)]
+        case "promote":
+            return ["promote", NAME]
+        case "approve" | "reject":
+            return [what, NAME, str(waiting(lake, case)[0].version), "--reason", "looked at"]
+        case "rollback":
+            return ["rollback", NAME, "--reason", "odd", "--yes"]
+    if what != "ingest":
         ingest(lake, case, NAME, _all(case), COMMIT)
-    whole = ["--range", f"{_key(case, 0)}...{_key(case, DAYS - 1)}"]
-    try:
-        match what:
-            case "train":
-                day = TRAINED_AT + number % (DAYS - TRAINED_AT)
-                return ["train", NAME, "--cutoff", _key(case, day)]
-            case "promote":
-                return ["promote", NAME]
-            case "approve" | "reject":
-                return [what, NAME, str(waiting(lake, case)[0].version), "--reason", "looked at"]
-            case "rollback":
-                return ["rollback", NAME, "--reason", "odd", "--yes"]
-        return [what, NAME, *whole]
-    finally:
-        lake.close()
+    return [what, NAME, "--range", f"{_key(case, 0)}...{_key(case, DAYS - 1)}"]
 
 
 def look(folder: Path) -> Found:

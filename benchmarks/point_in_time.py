@@ -84,6 +84,7 @@ def _task(year: Year, use_case: UseCase, folder: Path) -> Path:
                     "table": feature_table(name),
                     "entity": list(view.entity),
                     "ttl_seconds": view.ttl.seconds,
+                    "ttl_sql": view.ttl.sql,
                     "features": view.features,
                 }
             )

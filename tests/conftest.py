@@ -161,7 +161,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             server.wait(timeout=10)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.slow)])
 def online_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OnlineStore]:
     """An empty store of each kind."""
     url = None if request.param == "sqlite" else request.getfixturevalue("redis_url")

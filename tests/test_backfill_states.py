@@ -211,6 +211,7 @@ def test_a_window_is_judged_alike_alone_and_in_a_range(
             assert alone[table][window] == state, f"{table} of {window}"
 
 
+@pytest.mark.slow
 def test_a_range_begins_again_when_what_only_its_first_window_sees_changes(
     lake: Lake,
     reported: tuple[UseCase, kept_models.KeptModels],
@@ -245,6 +246,7 @@ def test_the_greatest_of_any_slice_is_found(numbers: list[int], bounds: st.DataO
     assert Greatest(numbers).within(first, end) == max(numbers[first:end], default=0)
 
 
+@pytest.mark.slow
 def test_what_is_noted_very_often_stays_a_few_files_and_the_latest_counts(
     lake: Lake, use_case: UseCase
 ) -> None:

@@ -2,11 +2,14 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ml_platform.cli import main
+from ml_platform.settings import Settings
+from ml_platform.storage import Lake
 from tests.dagster_servers import land_trips
 from tests.plain_tables import power
 from tests.trips_use_case import write_folder
@@ -137,6 +140,20 @@ def test_features_that_look_into_the_future_are_told_of(run: Run, tmp_path: Path
     assert (code, "a leak in partition 2024-03-02" in said + errors) == (1, True), said
 
 
+def test_a_landing_that_rewrites_the_past_is_recorded(run: Run, tmp_path: Path):
+    write_folder(tmp_path / "use_cases", "binary")
+    partition = ("trips", "--partition", "2024-03-01")
+    for seed, options in (0, ()), (1, ()), (2, ("--rewrite",)):
+        land_trips(tmp_path / "data", 1, 1, seed=seed)
+        assert run("ingest", *partition, *options)[0] == 0
+    with closing(Lake(Settings(data=tmp_path / "data"))) as lake, lake.cursor() as cursor:
+        cursor.execute("USE lake.trips")
+        query = "SELECT corrections FROM ingestions ORDER BY snapshot"
+        assert cursor.execute(query).fetchall() == [("arrive",), ("arrive",), ("rewrite",)]
+        assert cursor.execute("SELECT count(*) FROM trips_versions").fetchall() == [(0,)]
+    assert run("audit", "--what", "ingest --rewrite")[1].count("2024-03-01") == 1
+
+
 @pytest.mark.slow
 def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     first, later = "2024-03-30-12:00", "2024-03-31-12:00"
@@ -250,3 +267,21 @@ def test_a_rollback_shows_what_it_makes_again_and_asks(
 
 def beginning(said: str) -> list[str]:
     return [line.rstrip() for line in said.splitlines()[:5]]
+
+
+def test_check_warns_of_what_stored_rows_say_is_known_too_late(run: Run, tmp_path: Path):
+    folder = write_folder(tmp_path / "use_cases", "binary").folder
+    spec = (folder / "use_case.yaml").read_text()
+    ruled = spec.replace("key: [trip]", 'key: [trip]\n    rules: ["delay < 10"]')
+    assert ruled != spec
+    (folder / "use_case.yaml").write_text(ruled)
+    assert run("check")[1].count("warning") == 0
+    land_trips(tmp_path / "data", 1, 1)
+    run("ingest", "trips", "--partition", "2024-03-01")
+
+    code, said, _ = run("check")
+
+    assert code == 0
+    assert said.splitlines()[0].startswith("trips: ok")
+    assert said.splitlines()[1].startswith("warning: trips: sources.trips.rules 'delay < 10': ")
+    assert "which no request can tell, since none brings delay" in said

@@ -1,4 +1,7 @@
-"""The gate's check and picture, and rollback by job and sensor, run by Dagster on a real lake."""
+"""The gate's check and picture, and rollback by job and sensor, run by Dagster on a real lake.
+
+The tests tell one story: each goes on with the versions and decisions of those before it.
+"""
 
 import json
 from collections.abc import Iterator
@@ -17,6 +20,8 @@ from sensors.attempts import ATTEMPT_OF, RETRIED_BY
 from sensors.rollback import TABLES, build_rollback
 from tests import trips_use_case as trips
 from tests.test_assets import Location, land_files
+
+pytestmark = pytest.mark.slow
 
 KEY = dg.AssetKey(["trips", "promotions"])
 GATE = "gate: {min_improvement: -0.2}\n"
@@ -157,7 +162,6 @@ def asked_for(result: dg.SensorResult) -> list[tuple[list[str], str, str]]:
     ]
 
 
-@pytest.mark.slow
 def test_a_rollback_from_the_launchpad_is_made_good_by_the_sensor(location: Location) -> None:
     assert location.run(list(TABLES), "2024-03-21", "2024-03-25").success
     assert location.run(["predictions"], "2024-03-26").success

@@ -243,6 +243,7 @@ def test_what_cannot_be_computed_is_an_error_and_no_number(flights: Flights) -> 
         reproduce(flights.lake, flights.registry, flights.use_case, early)
 
 
+@pytest.mark.slow
 def test_training_again_makes_the_same_model_to_the_bit(flights: Flights, tmp_path: Path) -> None:
     other = Registry(Settings(data=tmp_path))
     cutoff = flights.day("2013-03-13").start

@@ -154,6 +154,7 @@ def test_a_column_that_the_champion_was_trained_with_and_is_gone_has_drifted(cas
     assert (columns["distance"].status, columns["distance"].drifted) == ("absent", True)
 
 
+@pytest.mark.slow
 def test_scores_of_the_lake_are_those_of_evidentlys_report_of_the_same_rows(case):
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset

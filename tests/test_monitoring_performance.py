@@ -159,6 +159,7 @@ def test_a_metric_that_is_undefined_has_no_value(case):
     assert stored(case, "current", "value, status", "roc_auc") == [(None, "undefined")]
 
 
+@pytest.mark.slow
 def test_after_a_break_partitions_with_few_labels_are_no_recovery(case):
     demanding = Performance(min=0.6, min_rows=20, bounds={"brier": Bounds(max=0.001)})
     use_case = case.use_case.model_copy(update={"monitoring": Monitoring(performance=demanding)})

@@ -1,5 +1,10 @@
 import json
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -9,12 +14,18 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from ml_platform.errors import ModelNotFound, ModelOutdated, ModelRefused
+from ml_platform.errors import ModelNotFound, ModelOutdated, ModelRefused, RegistryError
 from ml_platform.registry import Registry, TrainedModel, predict
 from ml_platform.registry.artifacts import FACTS, digest_of
 from ml_platform.registry.tracking import ensure_registered_model, experiment_id, open_client
 from ml_platform.settings import Settings
+from tests.dagster_servers import ROOT
 from tests.trips_use_case import at, settings, write_folder
+
+OPEN = (
+    "from ml_platform.registry.tracking import open_client; "
+    "from ml_platform.settings import Settings; open_client(Settings())"
+)
 
 ROWS = pd.DataFrame({"distance": [1.0, 2.0, 3.0, 4.0], "label": [False, False, True, True]}).assign(
     probability=[0.1, 0.2, 0.8, 0.9]
@@ -51,9 +62,24 @@ def use_case(root):
     return write_folder(root, "binary")
 
 
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+)
+def kept(request, root):
+    """Settings of each database that MLflow may keep things in."""
+    if request.param == "sqlite":
+        return settings(root)
+    server = request.getfixturevalue("postgres")
+    server.psql("CREATE DATABASE mlflow;")
+    files = str(root / "artifacts")
+    return Settings(
+        data=root / "data", mlflow_tracking_uri=server.get_uri("mlflow"), mlflow_artifacts=files
+    )
+
+
 @pytest.fixture(scope="module")
-def registry(root):
-    return Registry(settings(root))
+def registry(kept):
+    return Registry(kept)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +94,10 @@ def changed_copy(registry, use_case, file, content):
     return version
 
 
-def test_a_version_comes_back_as_it_was_registered(registry, root, use_case, version):
+def test_a_version_comes_back_as_it_was_registered(registry, kept, use_case, version):
     for model in (
         registry.load(use_case, version),
-        Registry(settings(root)).load(use_case, version),
+        Registry(kept).load(use_case, version),
     ):
         given = trained()
         for name in ("cutoff", "snapshot", "trained_from", "trained_until", "classes", "columns"):
@@ -147,10 +173,10 @@ def test_what_it_was_made_from_is_recorded(registry, use_case, version):
     assert "distance / 60" in (local / "features" / "pace.sql").read_text()
 
 
-def test_mlflow_can_load_it_with_its_signature_and_example(registry, root, use_case, version):
+def test_mlflow_can_load_it_with_its_signature_and_example(registry, kept, use_case, version):
     registry.set_alias(use_case, "champion", version)
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(settings(root).tracking_uri)
+    mlflow.set_tracking_uri(kept.tracking_uri)
     try:
         model = mlflow.pyfunc.load_model("models:/trips@champion")
     finally:
@@ -186,3 +212,45 @@ def open_new(data: Path) -> str:
 def test_processes_that_open_a_new_registry_side_by_side_share_one(tmp_path):
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as processes:
         assert set(processes.map(open_new, [tmp_path] * 4)) == {"1"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tables", [1, 20])
+def test_tables_in_postgresql_whose_maker_was_killed_are_made_by_the_next(
+    postgres, tmp_path, tables
+):
+    database = f"killed_{tables}"
+    postgres.psql(f"CREATE DATABASE {database};")
+    uri = postgres.get_uri(database)
+    environment = {
+        **os.environ,
+        "ML_PLATFORM_DATA": str(tmp_path),
+        "ML_PLATFORM_MLFLOW_TRACKING_URI": uri,
+    }
+    maker = subprocess.Popen([sys.executable, "-c", OPEN], cwd=ROOT, env=environment)
+    deadline = time.monotonic() + 120
+    while made_in(uri) < tables:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    maker.send_signal(signal.SIGKILL)
+    maker.wait()
+    client = open_client(Settings(data=tmp_path, mlflow_tracking_uri=uri))
+    ensure_registered_model(client, "trips", "")
+    assert client.get_registered_model("trips").name == "trips"
+
+
+def made_in(uri: str) -> int:
+    import psycopg
+
+    with psycopg.connect(uri) as connection:
+        query = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        return connection.execute(query).fetchone()[0]
+
+
+def test_a_database_whose_driver_is_not_installed_is_told_in_one_line(tmp_path):
+    lacking = Settings(data=tmp_path, mlflow_tracking_uri="mysql+aiomysql://ada:secret@localhost/m")
+    with pytest.raises(RegistryError) as error:
+        open_client(lacking)
+    assert str(error.value) == (
+        "MLflow's database (mysql+aiomysql) needs the Python package aiomysql: pip install aiomysql"
+    )

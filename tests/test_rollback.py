@@ -130,6 +130,7 @@ def test_afterwards_everything_is_as_if_the_version_had_never_served(world, with
         pd.testing.assert_frame_equal(world.rows(table), without_the_second.rows(table))
 
 
+@pytest.mark.slow
 def test_what_is_not_affected_is_not_written_again(world):
     world.make(days(9, 24))
     plan = world.plan(since=20)
@@ -153,6 +154,7 @@ def days_written(cursor, lake: Lake, table: str, since: int) -> list[int]:
     return [day for (day,) in rows]
 
 
+@pytest.mark.slow
 def test_reports_that_trail_over_wrong_predictions_are_made_again_and_no_later_ones(world):
     world.make(days(9, 24))
     later = world.plan(since=19)
@@ -184,6 +186,7 @@ def test_predictions_come_before_the_reports_that_read_them(world):
     ]
 
 
+@pytest.mark.slow
 def test_one_that_was_interrupted_is_finished_by_ordering_it_again(world, without_the_second):
     world.make(days(9, 16), days(18, 24))
     plan = world.plan()
@@ -259,6 +262,7 @@ def test_of_two_rollbacks_at_once_one_wins(world):
     assert len(history(world.lake, world.use_case)) == 3
 
 
+@pytest.mark.slow
 def test_of_many_who_name_the_version_that_serves_one_rolls_back(world):
     world.registry.train(world.lake, world.use_case, days(5, 18))
     promote(world.lake, world.use_case, 3, at(19))

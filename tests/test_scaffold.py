@@ -443,6 +443,76 @@ def test_what_nearly_determines_the_label_is_left_out_or_given_with_a_warning(be
     assert "# How much each alone says of seconds, from 0 to 1:\n#   distance 0.9" in text
 
 
+def rides(folder: Path, spread: float) -> Path:
+    """3,000 rides of a meter that writes a row when a ride ends; spread: of speeds."""
+    dice, rows = np.random.default_rng(0), 3000
+    began = pd.Timestamp("2024-01-01") + pd.to_timedelta(
+        np.sort(dice.integers(0, 60 * 1440, rows)), unit="m"
+    )
+    distance = dice.gamma(2, 2, rows) + 0.3
+    minutes = distance / 25 / np.exp(dice.normal(0, spread, rows)) * 60
+    fare = 3 + 1.6 * distance + 0.4 * minutes
+    zone = dice.integers(0, 30, rows)
+    table = pd.DataFrame(
+        {
+            "ride": [f"r{n:06d}" for n in range(rows)],
+            "began_at": began,
+            "ended_at": began + pd.to_timedelta(minutes, unit="m").round("s"),
+            "passengers": dice.integers(1, 5, rows),
+            "distance": distance.round(2),
+            "fare": fare.round(2),
+            "tip": (fare * dice.choice([0, 0.1, 0.2], rows)).round(2),
+            "mean_speed": (60 * distance / minutes).round(1),
+            "zone": np.char.add("z", zone.astype(str)),
+            "is_night": began.hour < 6,
+            "rating": dice.integers(1, 6, rows) + (zone % 3) / 10,
+            "duration": minutes.round(1),
+        }
+    )
+    file = folder / "rides.csv"
+    table.to_csv(file, index=False)
+    return file
+
+
+@pytest.mark.parametrize("spread", [0.2, 0.4, 0.8])
+def test_what_is_known_at_the_end_of_a_ride_is_no_input_for_its_duration(
+    bench: Bench, spread: float
+):
+    guess = bench.guess(rides(bench.folder, spread), label="duration", event_time="began_at")
+
+    assert set(guess.columns) == {"passengers", "zone", "is_night", "rating"}
+    assert guess.left_out["ended_at"] == "lies after the event, so it was not known yet"
+    assert all("known before" in guess.left_out[name] for name in ("distance", "fare", "tip"))
+
+
+def test_what_grows_until_the_end_is_no_input_whatever_the_label(bench: Bench):
+    guess = bench.guess(rides(bench.folder, 0.4), label="rating", event_time="began_at")
+
+    assert not {"distance", "fare", "duration"} & set(guess.columns)
+    assert re.fullmatch(
+        r"says 0\.\d\d of 1 of how long it took until ended_at, so it was hardly known before",
+        guess.left_out["distance"],
+    )
+    assert {"passengers", "zone", "is_night"} <= set(guess.columns)
+
+
+def test_two_columns_that_tell_the_label_together_are_no_inputs_unless_said(bench: Bench):
+    file = bench.write(
+        table(grew="{(n * 37 % 100) - (n * 53 % 97)}", before="{n * 53 % 97}",
+              after="{n * 37 % 100}", x="{n % 9}")
+    )  # fmt: skip
+    guess = bench.guess(file, task="regression", label="grew")
+
+    why = "with {} it nearly determines grew, so one of both was hardly known before"
+    assert guess.left_out["before"] == why.format("after")
+    assert guess.left_out["after"] == why.format("before")
+    assert guess.columns == ("x",)
+    overrides = Overrides(task="regression", label="grew", inputs=("before",))
+    given = scaffold(bench.settings, "given", file, overrides).guess
+    assert given.columns == ("before", "x")
+    assert given.doubted == {"before": why.format("after")}
+
+
 def test_a_part_of_a_name_makes_no_label(bench: Bench):
     assert bench.guess(trips(bench.folder)).label == "seconds"
 

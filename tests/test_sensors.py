@@ -128,6 +128,7 @@ def test_a_corrected_day_is_asked_for_again_under_another_run_key(use_case: UseC
     assert keys(first).isdisjoint(keys(again))
 
 
+@pytest.mark.slow
 def test_a_correction_that_is_taken_back_is_asked_for_under_a_third_run_key(
     use_case: UseCase,
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_touched_file_does_not_overrule_the_one_that_corrected_it(use_case: Us
     lake.close()
 
 
+@pytest.mark.slow
 def test_a_day_that_a_file_has_no_rows_of_any_more_is_asked_for_too(use_case: UseCase) -> None:
     row = "{},2024-03-0{}T12:00:00Z,Albany,1,5\n"
     write("a.csv", HEADER + (row.format(1, 2) + row.format(2, 5)).encode(), 3000)

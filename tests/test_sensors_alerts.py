@@ -138,6 +138,7 @@ def test_told_is_said_only_where_a_channel_has_taken_it(
     assert told().startswith("nobody") is False
 
 
+@pytest.mark.slow
 def test_what_began_without_a_channel_is_told_once_there_is_one(
     use_case: UseCase, receiver: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +173,7 @@ def test_a_failed_backfill_stands_with_its_error(use_case: UseCase, receiver: We
     assert "/runs/b/of_trips" in receiver.received[0]["message"]
 
 
+@pytest.mark.slow
 def test_attempts_of_the_same_are_one_alert_until_one_succeeds(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
@@ -214,6 +216,7 @@ def test_a_failed_run_that_dagster_tells_of_is_one_alert_with_what_was_noted(
     assert found["failed_run/another"] is None
 
 
+@pytest.mark.slow
 def test_an_alert_stands_while_the_next_attempt_is_under_way(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:

@@ -184,6 +184,7 @@ def test_a_cutoff_is_a_partition_as_soon_as_it_has_begun(world: World) -> None:
     assert not partitions_of(world.use_case).has_partition_key(today)
 
 
+@pytest.mark.slow
 def test_failures_that_a_refused_challenger_answered_are_not_answered_again(
     world: World, instance: dg.DagsterInstance
 ) -> None:

@@ -127,6 +127,7 @@ def test_two_that_contradict_each_other_are_reported(deployment: Deployment) -> 
     assert count_feedback(deployment.lake, deployment.use_case, DAY).conflicts == 1
 
 
+@pytest.mark.slow
 def test_a_prediction_is_named_by_its_id(deployment: Deployment) -> None:
     row = rows_of(29)[4]
     with deployment.client() as client:
@@ -138,6 +139,7 @@ def test_a_prediction_is_named_by_its_id(deployment: Deployment) -> None:
     assert count_feedback(deployment.lake, deployment.use_case, DAY).unmatched == 1
 
 
+@pytest.mark.slow
 def test_what_is_said_of_an_example_waits_for_it_and_is_counted_meanwhile(
     deployment: Deployment,
 ) -> None:
@@ -164,6 +166,7 @@ def test_what_is_said_of_an_example_waits_for_it_and_is_counted_meanwhile(
     assert 7 not in labels_of(lake)
 
 
+@pytest.mark.slow
 def test_reports_and_training_sets_use_what_was_given(deployment: Deployment) -> None:
     case, lake = deployment.use_case, deployment.lake
     score(lake, deployment.registry, case, DAY, COMMIT)
@@ -184,6 +187,7 @@ def test_reports_and_training_sets_use_what_was_given(deployment: Deployment) ->
     assert dict(zip(rows["trip"], rows["label"], strict=True)) == given
 
 
+@pytest.mark.slow
 def test_live_traffic_has_reports_of_its_own(deployment: Deployment) -> None:
     case, lake = deployment.use_case, deployment.lake
     with deployment.client() as client:
@@ -226,6 +230,7 @@ def test_features_looked_up_online_are_compared_with_the_join(deployment: Deploy
     assert compare_online(lake, case, DAY) == Skew(40, {"pace__pace": 1})
 
 
+@pytest.mark.slow
 def test_uncertain_predictions_wait_until_somebody_answers_or_skips(
     deployment: Deployment,
 ) -> None:
@@ -255,6 +260,7 @@ def test_uncertain_predictions_wait_until_somebody_answers_or_skips(
         assert {each["prediction_id"] for each in left} == set(others)
 
 
+@pytest.mark.slow
 def test_nobody_is_asked_again_between_a_look_at_landing_and_the_run_that_ingests(
     deployment: Deployment,
 ) -> None:
@@ -271,6 +277,7 @@ def test_nobody_is_asked_again_between_a_look_at_landing_and_the_run_that_ingest
         assert waiting(client) == others
 
 
+@pytest.mark.slow
 def test_what_was_answered_weeks_ago_waits_no_longer_and_what_came_later_does(
     deployment: Deployment,
 ) -> None:
@@ -382,6 +389,7 @@ def test_clocks_may_differ_by_little_and_what_lands_otherwise_is_quarantined(
     assert (counts.landed, counts.quarantined) == (2, 1)
 
 
+@pytest.mark.slow
 def test_an_answer_is_taken_once_and_of_what_waits_alone(deployment: Deployment) -> None:
     with deployment.client() as client:
         answered = client.post("/predict/trips", json={"rows": rows_of(29)}).json()["predictions"]
@@ -443,6 +451,7 @@ def test_an_answer_is_taken_once_and_of_what_waits_alone(deployment: Deployment)
     ]
 
 
+@pytest.mark.slow
 def test_what_has_not_happened_has_no_label_but_may_be_skipped(deployment: Deployment) -> None:
     case, lake = deployment.use_case, deployment.lake
     tomorrow = datetime.now(UTC) + timedelta(days=1)
@@ -459,6 +468,7 @@ def test_what_has_not_happened_has_no_label_but_may_be_skipped(deployment: Deplo
         assert client.post(f"/review/trips/{only}", json={"skip": True}).status_code == 202
 
 
+@pytest.mark.slow
 def test_the_queue_is_worked_off_on_the_command_line(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -502,6 +512,7 @@ def deeds(made: Deployment) -> list[Deed]:
     return [row.deed for row in Audit(made.lake).verify() if row.deed.what in about]
 
 
+@pytest.mark.slow
 def test_who_labelled_what_stands_in_the_audit_one_row_a_call(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

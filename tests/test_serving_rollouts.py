@@ -99,6 +99,7 @@ def test_the_same_entity_gets_the_same_side_and_a_larger_share_keeps_it() -> Non
     assert 520 < len(large) < 680
 
 
+@pytest.mark.slow
 def test_only_one_version_is_tried_at_a_time(moody: Deployment) -> None:
     with pytest.raises(RolloutRefused, match="version 2 is not being tried"):
         try_out(moody, 2, "ended")
@@ -134,6 +135,7 @@ def test_a_shadow_predicts_the_same_rows_and_answers_nobody(
     assert 0 < found.difference < 0.2
 
 
+@pytest.mark.slow
 def test_a_shadow_that_there_is_no_time_for_is_left_out_and_no_failure(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +168,7 @@ def test_a_canary_answers_its_share(moody: Deployment) -> None:
     assert found.difference is None
 
 
+@pytest.mark.slow
 def test_a_canary_that_fails_is_stood_in_for_and_ended(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +205,7 @@ def test_a_canary_that_dawdles_is_ended(moody: Deployment, monkeypatch: pytest.M
     assert ended.reason.startswith("it is too slow: p95 of its last")
 
 
+@pytest.mark.slow
 def test_a_canary_that_takes_too_long_is_not_waited_for(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -395,6 +395,7 @@ def test_a_later_file_may_replace_whole_windows(rides: Rides) -> None:
     assert {reason for *_, reason in rides.reasons()} == {"superseded by b.csv"}
 
 
+@pytest.mark.slow
 def test_rows_of_an_archived_file_stay_and_can_be_corrected(rides: Rides) -> None:
     first = rides.land(
         "a.csv", f"{HEADER}r1,2024-03-01,1,1\nr2,2024-03-01,1,1\nr3,2024-03-01,x,1\n"
@@ -433,6 +434,7 @@ def test_only_the_windows_of_the_stretch_are_written(rides: Rides) -> None:
     assert rides.reasons() == []
 
 
+@pytest.mark.slow
 def test_two_sources_share_the_quarantine(rides: Rides, tmp_path: Path) -> None:
     rides.declare(files="r*.csv")
     text = (rides.folder / "use_case.yaml").read_text()
@@ -488,6 +490,7 @@ def test_a_changed_contract_judges_known_files_anew(rides: Rides) -> None:
     assert rides.counts(rides.ingest()) == {"2024-03-01": (1, 0, 1)}
 
 
+@pytest.mark.slow
 def test_a_file_that_somebody_still_writes_is_left_where_that_is_asked_for(rides: Rides) -> None:
     whole = rides.land("a.csv", f"{HEADER}r1,2024-03-01,1,1\n")
     rides.land("b.csv", f"{HEADER}r2,2024-03-01,1,1\nr3,2024-03-01")

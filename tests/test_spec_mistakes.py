@@ -122,6 +122,11 @@ TABLE_MISTAKES = [
      "remove it"),
     (AS_TABLE + "    format: csv\n",
      "8 sources.orders.format: is about files, and a table has none; remove it"),
+    (AS_FILES + "    corrected_at: orderd_at\n",
+     "7 sources.orders.corrected_at: no column 'orderd_at'. Did you mean 'ordered_at'?"),
+    (AS_FILES + "    corrected_at: order_id\n",
+     "7 sources.orders.corrected_at: 'order_id' is VARCHAR; it should be a time, such as "
+     "TIMESTAMPTZ"),
 ]
 YAML_MISTAKES = [
     ("description: Will the parcel arrive late?\n", "",
@@ -510,6 +515,20 @@ YAML_MISTAKES = [
     ("known_at: delivered_at + interval 1 hour", "known_at: now()",
      "parcels/use_case.yaml:19 sources.deliveries.known_at: \"now\" is another value "
      "each time; take it from a column"),
+    ("    event_time: ordered_at\n    key: [order_id]\n    columns:",
+     "    event_time: ordered_at\n    known_at: ordered_at + interval 1 hour\n"
+     "    key: [order_id]\n    columns:",
+     "parcels/use_case.yaml:8 sources.orders.known_at: 'ordered_at + interval 1 hour' is after "
+     "the event time (2024-01-01 02:00:00+01 for 2024-01-01 01:00:00+01), and examples are "
+     "predicted at their event time; correct it, or take as `event_time` a column that says when "
+     "a row of 'orders' is known"),
+    ("    event_time: ordered_at\n    key: [order_id]\n    columns:",
+     "    event_time: ordered_at\n    known_at: date_trunc('month', ordered_at + interval 1 day)\n"
+     "    key: [order_id]\n    columns:",
+     "parcels/use_case.yaml:8 sources.orders.known_at: 'date_trunc('month', ordered_at + interval "
+     "1 day)' is after the event time (2024-03-01 00:00:00+01 for 2024-02-29 10:00:00+01), and "
+     "examples are predicted at their event time; correct it, or take as `event_time` a column "
+     "that says when a row of 'orders' is known"),
     ("    - weight\n", "    - '*'\n",
      "parcels/use_case.yaml:35 examples.columns: 'order_id' is taken; name it "
      "otherwise, such as 'order_id_input'"),
@@ -629,6 +648,23 @@ def said_of(folder: Path) -> str:
     with pytest.raises(SpecErrors) as caught:
         load_use_case(folder)
     return str(caught.value).replace(f"{folder.parent}/", "")
+
+
+@pytest.mark.parametrize(
+    "known_at",
+    [
+        "ordered_at - interval 1 day",
+        "date_trunc('day', ordered_at)",
+        "least(ordered_at, ordered_at + interval 1 hour)",
+        # What other columns hold only rows tell.
+        "ordered_at + to_hours(CAST(weight AS INTEGER))",
+    ],
+)
+def test_examples_may_be_known_before_their_event(tmp_path: Path, known_at: str):
+    line = "    event_time: ordered_at\n    key: [order_id]\n    columns:"
+    known = line.replace("    key:", f'    known_at: "{known_at}"\n    key:')
+    files = {**FILES, "use_case.yaml": SPEC.replace(line, known, 1)}
+    assert load_use_case(write(tmp_path / "parcels", files)).sources["orders"].known_at == known_at
 
 
 def test_the_use_case_that_the_mistakes_are_made_in_is_sound(tmp_path: Path):

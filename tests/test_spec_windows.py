@@ -1,6 +1,5 @@
 """Windows of event time, held against Dagster's own partitions."""
 
-from bisect import bisect_left, bisect_right
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -10,21 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_platform.spec.duration import UNITS, Duration
-from ml_platform.spec.reach import steps_after, steps_before
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.windows import Cadence, Calendar, Weekday, Window
+from tests.calendars import DEFINITIONS, SKIPPED, ZONES, around_skipped, calendars, moments_after
 
-# Clocks that change in spring and autumn, north and south, at midnight, and never.
-ZONES = [
-    "UTC", "Europe/Berlin", "America/New_York", "Australia/Sydney", "America/Sao_Paulo",
-    "America/Havana", "Asia/Kolkata",
-]  # fmt: skip
-DEFINITIONS = {
-    Cadence.hourly: dg.HourlyPartitionsDefinition,
-    Cadence.daily: dg.DailyPartitionsDefinition,
-    Cadence.weekly: dg.WeeklyPartitionsDefinition,
-    Cadence.monthly: dg.MonthlyPartitionsDefinition,
-}
 # Around both clock changes of a year, in New York, in Berlin and where they fall on midnight.
 STRETCHES = {
     Cadence.hourly: [
@@ -36,36 +24,6 @@ STRETCHES = {
     Cadence.weekly: [(date(2018, 1, 1), date(2020, 1, 1)), (date(2024, 2, 1), date(2025, 2, 1))],
     Cadence.monthly: [(date(2018, 1, 1), date(2020, 1, 1)), (date(2024, 2, 1), date(2025, 2, 1))],
 }
-
-# The date line was moved across them: the day is in none of their calendars.
-SKIPPED = {
-    "Pacific/Apia": date(2011, 12, 30),
-    "Pacific/Kiritimati": date(1994, 12, 31),
-    "Pacific/Kwajalein": date(1993, 8, 21),
-}
-calendars = st.builds(
-    Calendar.of,
-    st.sampled_from(Cadence),
-    st.dates(date(2015, 1, 1), date(2026, 1, 1)),
-    st.sampled_from(ZONES),
-    st.sampled_from(Weekday),
-)
-around_skipped = st.sampled_from(sorted(SKIPPED)).flatmap(
-    lambda zone: st.builds(
-        Calendar.of,
-        st.sampled_from(Cadence),
-        st.integers(0, 40).map(lambda days: SKIPPED[zone] - timedelta(days=days)),
-        st.just(zone),
-        st.sampled_from(Weekday),
-    )
-)
-durations = st.builds(Duration, st.integers(0, 40), st.sampled_from(sorted(UNITS)))
-
-
-def moments_after(calendar: Calendar, days: int = 400) -> st.SearchStrategy[datetime]:
-    return st.timedeltas(timedelta(), timedelta(days=days)).map(
-        lambda later: calendar.start.astimezone(UTC) + later
-    )
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -146,30 +104,6 @@ def test_the_day_before_a_skipped_day_is_the_one_before_both():
 
 @given(st.data())
 @settings(deadline=None)
-def test_partitions_that_a_window_reaches_are_mapped_also_across_a_skipped_day(
-    data: st.DataObject,
-):
-    calendar, duration = data.draw(around_skipped), data.draw(durations)
-    zone, steps = calendar.timezone, steps_before(calendar, duration)
-    pattern = "%Y-%m-%d-%H:%M" if calendar.cadence == "hourly" else "%Y-%m-%d"
-    definition = DEFINITIONS[calendar.cadence](
-        start_date=f"{calendar.start:{pattern}}",
-        timezone=str(zone),
-        **({"day_offset": calendar.week_starts.offset} if calendar.cadence == "weekly" else {}),
-    )
-    start = data.draw(moments_after(calendar, 60))
-    window = calendar.window_at(start)
-    edge = duration.before(window.start, zone)
-    if duration.count == 0 or edge.timestamp() < calendar.start.timestamp():
-        return
-    keys = definition.get_partition_keys(window.end + timedelta(days=1))
-    farthest = keys.index(calendar.key(window)) - steps
-    reached = definition.time_window_for_partition_key(keys[max(0, farthest)])
-    assert reached.start.timestamp() <= edge.timestamp()
-
-
-@given(st.data())
-@settings(deadline=None)
 def test_windows_tile_event_time_without_gap_or_overlap(data: st.DataObject):
     calendar = data.draw(calendars | around_skipped)
     start = data.draw(moments_after(calendar))
@@ -195,34 +129,6 @@ def test_a_moment_lies_in_the_one_window_that_its_key_names(data: st.DataObject)
     assert moment in window
     assert calendar.window(calendar.key(window)) == window
     assert [w for w in calendar.windows(window) if moment in w] == [window]
-
-
-@given(calendars, durations)
-@settings(deadline=None, max_examples=15)
-def test_steps_reach_exactly_as_far_as_the_duration(calendar: Calendar, duration: Duration):
-    zone, windows = calendar.timezone, windows_of_five_years(calendar)
-    reached = (
-        Window(duration.before(calendar.start, zone), duration.after(windows[-1].end, zone))
-        if duration.count
-        else Window(calendar.start, windows[-1].end)
-    )
-    first = reached.start - timedelta(days=40)
-    early = Calendar.of(calendar.cadence, first, str(zone), calendar.week_starts)
-    starts = [window.start.timestamp() for window in early.windows(reached)]
-
-    def touched(start: datetime, end: datetime) -> int:
-        first = bisect_right(starts, start.timestamp()) - 1
-        return bisect_left(starts, end.timestamp()) - first if duration.count else 0
-
-    before = max(touched(duration.before(w.start, zone), w.start) for w in windows)
-    after = max(touched(w.end, duration.after(w.end, zone)) for w in windows)
-
-    assert steps_before(calendar, duration) == before
-    assert steps_after(calendar, duration) == after
-
-
-def windows_of_five_years(calendar: Calendar) -> list[Window]:
-    return list(calendar.windows(Window(calendar.start, calendar.start + timedelta(days=1830))))
 
 
 @pytest.mark.parametrize(
@@ -284,3 +190,37 @@ def test_windows_make_up_unbroken_ranges_in_order_of_time():
     assert list(days.stretches([])) == []
     assert days.keys(found[0]) == ("2024-03-09", "2024-03-11")
     assert days.keys(found[1]) == ("2024-03-13", "2024-03-13")
+
+
+def test_a_start_without_a_zone_is_one_of_the_use_cases_zone():
+    plain = Calendar.of(Cadence.daily, datetime.fromisoformat("2024-03-01"), "Europe/Berlin")
+    assert plain == Calendar.of(Cadence.daily, date(2024, 3, 1), "Europe/Berlin")
+    assert plain.timezone == ZoneInfo("Europe/Berlin")
+
+
+def test_no_window_lies_before_the_first_also_in_an_hour_that_clocks_repeat():
+    zone = ZoneInfo("Europe/Berlin")
+    second = datetime(2024, 10, 27, 2, tzinfo=zone, fold=1)
+    calendar = Calendar.of(Cadence.hourly, second, "Europe/Berlin")
+    half_past_the_first = datetime(2024, 10, 27, 2, 30, tzinfo=zone)
+    found = list(
+        calendar.windows(Window(half_past_the_first, datetime(2024, 10, 27, 4, tzinfo=zone)))
+    )
+    assert [window.start.timestamp() for window in found] == [
+        second.timestamp(), second.timestamp() + 3600,
+    ]  # fmt: skip
+
+
+def test_a_history_that_begins_on_a_skipped_day_has_that_name_too():
+    calendar = Calendar.of(Cadence.daily, date(2011, 12, 30), "Pacific/Apia")
+    assert calendar.window_listed("2011-12-30") == calendar.window("2011-12-31")
+    with pytest.raises(ValueError, match="is no daily partition"):
+        calendar.window_listed("2011-12-29")
+
+
+@pytest.mark.parametrize(
+    ("zone", "whole"),
+    [("Europe/Berlin", True), ("Asia/Kolkata", True), ("Australia/Lord_Howe", False)],
+)
+def test_clocks_that_change_by_half_an_hour_are_told_apart(zone: str, whole: bool):
+    assert Calendar.of(Cadence.hourly, date(2024, 1, 1), zone).changes_by_whole_hours() is whole

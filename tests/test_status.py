@@ -124,18 +124,28 @@ def test_the_keys_of_the_json_stay(run: Run) -> None:
     assert alert["told_at"] is None
 
 
-def test_what_a_champion_was_trained_without_is_said(run: Run) -> None:
+def test_what_speaks_against_a_champion_is_said(run: Run) -> None:
     lake, use_case = Lake(Settings()), trips.write_folder(Settings().use_cases, "binary")
     decided = datetime(2024, 4, 2, tzinfo=UTC)
     promotion = Promotion(
-        8, trips.at(8), decided, "gate", "promoted", "better", left_out=("distance",)
+        8,
+        trips.at(8),
+        decided,
+        "gate",
+        "promoted",
+        "better",
+        left_out=("distance",),
+        too_good="roc_auc 0.999 of the holdout",
     )
     record(lake, use_case, promotion, trips.COMMIT)
     lake.close()
     _, said, _ = run("status", "trips")
     assert "trained without distance: no row fitted on had a value" in said
+    assert "too good to be true: roc_auc 0.999 of the holdout" in said
     _, document, _ = run("status", "trips", "--json")
-    assert json.loads(document)["use_cases"]["trips"]["champion"]["trained_without"] == ["distance"]
+    champion = json.loads(document)["use_cases"]["trips"]["champion"]
+    assert champion["trained_without"] == ["distance"]
+    assert champion["too_good_to_be_true"] == "roc_auc 0.999 of the holdout"
 
 
 def test_alerts_lists_what_is_the_matter(run: Run) -> None:

@@ -156,11 +156,19 @@ def test_a_range_of_a_table_depends_on_what_it_is_declared_to_be_computed_from(
     assert read_by(lake, use_case, "trips") == [
         of_local_days("trips", 12, 13),
         of_local_days("quarantine", 12, 13, {"source": "trips"}),
+        of_local_days("trips_versions", 12, 13),
     ]
-    assert read_by(lake, use_case, "pace_features") == [of_local_days("trips", 11, 13)]
-    assert read_by(lake, use_case, "labels") == [of_local_days("trips", 12, 14)]
+    assert read_by(lake, use_case, "pace_features") == [
+        of_local_days("trips", 11, 13),
+        of_local_days("trips_versions", 11, 13),
+    ]
+    assert read_by(lake, use_case, "labels") == [
+        of_local_days("trips", 12, 14),
+        of_local_days("trips_versions", 12, 14),
+    ]
     assert read_by(lake, use_case, "predictions") == [
         of_local_days("trips", 12, 13), of_local_days("pace_features", 11, 13), Read("promotions"),
+        of_local_days("trips_versions", 12, 13), of_local_days("pace_features_versions", 11, 13),
     ]  # fmt: skip
     # The report of a day trails back 28 days.
     assert of_local_days("labels", 14, 13, month=2) in read_by(lake, use_case, "drift_report")

@@ -21,7 +21,12 @@ START = HOURS.start.replace(tzinfo=None)
 WHOLE = Range(START, START + timedelta(days=365))
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "encrypted"])
+@pytest.fixture(
+    params=[
+        pytest.param(False, id="plain"),
+        pytest.param(True, id="encrypted", marks=pytest.mark.slow),
+    ]
+)
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lake]:
     lake = Lake(Settings(data=tmp_path, encrypted=request.param))
     yield lake
@@ -144,6 +149,7 @@ def test_a_window_that_loses_all_rows_is_noted_with_the_snapshot(lake: Lake) -> 
     assert changes(lake)[1] == (again.snapshot, True)
 
 
+@pytest.mark.slow
 def test_windows_are_emptied_very_often_and_noted_in_a_few_files(lake: Lake) -> None:
     for turn in range(20):
         write(lake, turn % 3, turn % 3 + 1, turn)

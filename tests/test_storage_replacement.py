@@ -428,6 +428,7 @@ def read_since(lake: Lake) -> dict[int, int]:
     return dict(read(lake, "flight, _snapshot"))
 
 
+@pytest.mark.slow
 def test_a_month_that_is_written_again_as_a_whole_loses_and_doubles_no_row(lake):
     days = [f"2013-01-{n:02d}" for n in range(1, 7)] + ["2013-02-03", "2013-02-04"]
     rows: list[Row] = [(n, f"{key} 08:00", 0.0) for n, key in enumerate(days)]

@@ -15,6 +15,7 @@ from ml_platform.metrics import measure
 from ml_platform.registry import Registry, history, predict
 from ml_platform.serving.inputs import check_columns
 from ml_platform.spec.declared import METRICS
+from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform.training import decide, train
@@ -136,6 +137,7 @@ def test_training_again_from_the_same_inputs_returns_the_version(lake, registry,
         assert getattr(again, name) == getattr(first, name)
 
 
+@pytest.mark.slow
 def test_other_data_or_another_cutoff_gives_another_version(tmp_path, root, registry):
     lake = Lake(settings(tmp_path))
     use_case = write_folder(tmp_path, "binary", name="changing")
@@ -267,7 +269,7 @@ def test_a_column_without_a_value_is_left_out_by_name(lake, registry, root, dead
     land(lake, use_case, rows.assign(**DEAD[dead]), days(1, 28))
     report = train(lake, registry, use_case, CUTOFF, COMMIT, tags={})
     assert column in report.left_out
-    assert f"trained without {', '.join(report.left_out)}: none of the 593" in report.warning
+    assert f"trained without {', '.join(report.left_out)}: none of the 593" in report.warnings[0]
     model = registry.load(use_case, report.version)
     assert list(model.columns) == list(use_case.model_columns)
     assert column not in model.fitted_columns
@@ -316,3 +318,36 @@ def build():
     with pytest.raises(TrainingFailed, match="No row has a value of city") as said:
         train(lake, registry, use_case, CUTOFF, COMMIT, tags={})
     assert "where model.py names it, choose columns by their type instead" in str(said.value)
+
+
+def test_a_metric_that_is_too_good_to_be_true_is_said_wherever_the_version_is_shown(
+    lake, registry, root
+):
+    use_case = write_folder(root, "binary", name="told")
+    spec = use_case.folder / "use_case.yaml"
+    spec.write_text(spec.read_text().replace("[city, distance]", "[city, distance, delay]"))
+    use_case = load_use_case(use_case.folder)
+    land(lake, use_case, trips(1, 28), days(1, 28))
+    report = train(lake, registry, use_case, CUTOFF, COMMIT, tags={})
+    assert report.metrics["holdout_roc_auc"] > 0.995
+    assert "roc_auc is 1 on the holdout" in report.too_good
+    assert report.too_good.endswith("nearly determines the label: delay (1.00 of 1)")
+    assert report.warnings == (
+        f"too good to be true: {report.too_good}; look for what is known only afterwards",
+    )
+    assert registry.tags(use_case, 1)["too_good"] == report.too_good
+    entry = registry._client.get_model_version(use_case.name, "1")
+    assert f"Too good to be true: {report.too_good}." in entry.description
+    # Nor is it forgotten where the version had been made before.
+    again = train(lake, registry, use_case, CUTOFF, COMMIT, tags={})
+    assert (again.is_new, again.too_good) == (False, report.too_good)
+    decided = decide(lake, registry, use_case, report.version, COMMIT, decided_by="test")
+    assert decided.promotion.too_good == history(lake, use_case)[-1].too_good == report.too_good
+
+
+def test_a_metric_that_models_reach_is_not_doubted(lake, registry, root):
+    use_case = write_folder(root, "regression", name="noisy")
+    land(lake, use_case, trips(1, 28), days(1, 28))
+    report = train(lake, registry, use_case, CUTOFF, COMMIT, tags={})
+    assert (report.too_good, report.warnings) == ("", ())
+    assert "too_good" not in registry.tags(use_case, 1)

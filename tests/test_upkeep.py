@@ -204,6 +204,7 @@ def test_a_run_that_keeps_failing_is_tried_twice(
     assert execute(instance, request).success
 
 
+@pytest.mark.slow
 def test_the_newest_window_is_scored_when_it_can_be_and_once(
     lake: Lake, use_case: UseCase, instance: dg.DagsterInstance
 ) -> None:

@@ -11,7 +11,7 @@ from ml_platform.features import leak_checks_table
 from ml_platform.sources.tables import ingestions_table
 from ml_platform.spec.queries import quote
 from ml_platform.spec.tables import computed_tables
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import SEGMENT_REPORTS, UseCase, version_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import (
     Commit,
@@ -23,9 +23,6 @@ from ml_platform.storage import (
 )
 from ml_platform.storage.changes import emptied_table
 from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, evolve, naive_utc
-
-SEGMENTS = "segment_report"
-"""Written with the drift report, of which it is a part."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,8 @@ def recalendar(lake: Lake, use_case: UseCase, commit: Commit) -> Recalendared:
                 since = 0 if stored is None else stored.since
                 settle_calendar(transaction, _table(use_case, name), use_case.calendar, since)
             return Recalendared(before=_named(changed))
-        computed = {*computed_tables(use_case), SEGMENTS} & windowed.keys()
+        made = computed_tables(use_case)
+        computed = {*made, *map(version_table, made), *SEGMENT_REPORTS} & windowed.keys()
         since = lake.snapshot(transaction) + 1
         for name in sorted(computed):
             transaction.execute(f"DROP TABLE {_table(use_case, name).sql}")
@@ -79,7 +77,8 @@ def recalendar(lake: Lake, use_case: UseCase, commit: Commit) -> Recalendared:
 
 
 def _declared(use_case: UseCase) -> frozenset[str]:
-    return frozenset({*use_case.sources, "quarantine", *computed_tables(use_case)})
+    windowed = (*use_case.sources, *computed_tables(use_case))
+    return frozenset({*windowed, *map(version_table, windowed), "quarantine"})
 
 
 def _table(use_case: UseCase, name: str) -> Table:
@@ -120,8 +119,9 @@ def _move(transaction: duckdb.DuckDBPyConnection, use_case: UseCase, name: str, 
 
 def _time_of(use_case: UseCase, name: str) -> str:
     """SQL of a row's time, in UTC without an offset; that of its old window where it has no own."""
-    if name in use_case.sources:
-        column = use_case.sources[name].event_time
+    sources = {version_table(source): source for source in use_case.sources}
+    if (source := sources.get(name, name)) in use_case.sources:
+        column = use_case.sources[source].event_time
         return f"timezone('UTC', CAST({quote(column)} AS TIMESTAMPTZ))"
     return WINDOW_START
 

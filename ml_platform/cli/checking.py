@@ -1,9 +1,11 @@
-"""Everything that can be found out about use cases without reading data."""
+"""Everything that can be found out about use cases: from what they declare, and stored rows."""
 
+from contextlib import closing
 from pathlib import Path
 
-from ml_platform.cli.printing import console
+from ml_platform.cli.printing import console, show_line
 from ml_platform.errors import CalendarChanged, PlatformError, SpecError
+from ml_platform.features.too_late import TooLate, find_too_late
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
@@ -26,10 +28,17 @@ def check(settings: Settings, name: str | None) -> None:
             )
     problems = [] if name else [str(errors) for errors in loaded.broken.values()]
     for use_case in chosen:
-        if problem := _build(use_case) or _calendar(settings, use_case):
+        if problem := _build(use_case):
             problems.append(str(problem))
-        else:
-            _show(use_case)
+            continue
+        try:
+            warnings = _look(settings, use_case)
+        except CalendarChanged as error:
+            problems.append(str(error))
+            continue
+        _show(use_case)
+        for warning in warnings:
+            show_line(f"warning: {use_case.name}: {warning}")
     if problems:
         raise PlatformError("\n".join(problems))
 
@@ -44,20 +53,18 @@ def _build(use_case: UseCase) -> SpecError | None:
     return None
 
 
-def _calendar(settings: Settings, use_case: UseCase) -> CalendarChanged | None:
-    """What is stored lies in windows of another calendar; None also where nothing is stored."""
+def _look(settings: Settings, use_case: UseCase) -> tuple[TooLate, ...]:
+    """What stored rows say against the declaration; nothing where none are stored.
+
+    Raises CalendarChanged where they lie in windows of another calendar.
+    """
     kind, _, where = settings.catalog_uri.partition(":")
     if kind == "sqlite" and not Path(where).is_file():
-        return None
-    lake = Lake(settings)
-    try:
+        return ()
+    with closing(Lake(settings)) as lake:
         with lake.cursor() as cursor:
             require_calendar(cursor, use_case.name, use_case.calendar)
-    except CalendarChanged as error:
-        return error
-    finally:
-        lake.close()
-    return None
+        return find_too_late(lake, use_case)
 
 
 def _show(case: UseCase) -> None:

@@ -142,6 +142,8 @@ def _rows(health: "Health") -> Iterator[Row]:
         if champion.left_out:
             named = escape(", ".join(champion.left_out))
             yield "", f"[{BAD}]trained without {named}[/]: no row fitted on had a value"
+        if champion.too_good:
+            yield "", f"[{BAD}]too good to be true[/]: {escape(champion.too_good)}"
     yield "drift", _drift(health)
     yield "performance", _performance(health)
     yield "quarantine", _quarantine(health)

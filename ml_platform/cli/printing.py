@@ -141,8 +141,8 @@ def show_training(case: "UseCase", report: "TrainingReport") -> None:
     known = "trained" if report.is_new else "was trained before"
     show_line(f"version {report.version} of {case.name} {known}, cutoff {key}")
     show_table(("metric", "value"), [(name, f"{v:.6g}") for name, v in report.metrics.items()])
-    if report.warning:
-        show_line(f"warning: {report.warning}")
+    for warning in report.warnings:
+        show_line(f"warning: {warning}")
     show_line(f"next: ml-platform promote {case.name} {report.version}")
 
 

@@ -1,5 +1,7 @@
 """Commands that compute the tables of a stretch, each one call into the library."""
 
+from typing import Annotated
+
 import typer
 
 from ml_platform.cli.arguments import Partition, Range, UseCaseName
@@ -9,9 +11,18 @@ commands = typer.Typer()
 
 
 @commands.command(rich_help_panel=PANEL)
-def ingest(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
+def ingest(
+    use_case: UseCaseName,
+    partition: Partition = None,
+    range_: Range = None,
+    rewrite: Annotated[
+        bool, typer.Option("--rewrite", help="What lands anew corrects the past itself.")
+    ] = False,
+) -> None:
     """Read what has landed into the sources; rows that break a contract go to quarantine.
 
+    A corrected row is known once it has arrived. With --rewrite, or where the source says
+    `corrections: rewrite`, the past was wrong, and what was computed from it is computed again.
     Files that cannot be read are refused by name; after all others the exit code is 1.
     """
     from ml_platform import sources
@@ -24,10 +35,13 @@ def ingest(use_case: UseCaseName, partition: Partition = None, range_: Range = N
     with opened() as platform:
         case = platform.case(use_case)
         stretch = landing_stretch_of(case, partition, range_)
-        platform.audit_tables("ingest", case, stretch, *case.sources)
+        what = "ingest --rewrite" if rewrite else "ingest"
+        platform.audit_tables(what, case, stretch, *case.sources)
         for source in case.sources:
             with computing(platform.lake, case, source, stretch, platform.run_id) as commit:
-                report = sources.ingest(platform.lake, case, source, stretch, commit)
+                report = sources.ingest(
+                    platform.lake, case, source, stretch, commit, rewrite=rewrite
+                )
             printing.show_ingest(case, source, report)
             refused |= {error.file for error in report.refused}
     if refused:

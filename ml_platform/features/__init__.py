@@ -3,6 +3,13 @@
 from ml_platform.features.feedback import best_sql, given_sql, has_feedback
 from ml_platform.features.feedback_counts import FeedbackCounts, count_feedback
 from ml_platform.features.frame import assemble, join_sql, split_by_window
+from ml_platform.features.known import (
+    features_sql,
+    is_as_known,
+    label_history_sql,
+    labels_sql,
+    versions_if_asked,
+)
 from ml_platform.features.leak import (
     Coverage,
     LeakReport,
@@ -64,11 +71,15 @@ __all__ = [
     "count_feedback",
     "entity_types",
     "feature_view_table",
+    "features_sql",
     "given_sql",
     "has_feedback",
     "inside_sql",
     "instant",
+    "is_as_known",
     "join_sql",
+    "label_history_sql",
+    "labels_sql",
     "labels_table",
     "leak_checks_table",
     "needed_columns",
@@ -81,5 +92,6 @@ __all__ = [
     "request_columns",
     "split_by_window",
     "unpublished",
+    "versions_if_asked",
     "windows_sql",
 ]

@@ -7,9 +7,11 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from ml_platform.features.known import is_as_known, labels_sql, versions_if_asked
 from ml_platform.features.views import inside_sql, instant, windows_sql
+from ml_platform.sources.versions import shown_sql
 from ml_platform.spec.queries import is_numeric, is_time, quote
-from ml_platform.spec.use_case import UseCase, feature_table
+from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, require_calendar
 from ml_platform.storage.tables import naive_utc
@@ -87,10 +89,11 @@ def join_sql(
             for c, t in declared.features.items()
         ]
     if labels_known_by is not None:
-        labels = lake.relation(cursor, use_case.name, "labels", snapshot)
+        where = windows_sql(use_case, stretch)
+        labels = labels_sql(lake, cursor, use_case, snapshot, where, labels_known_by)
         on = " AND ".join(f"e.{c} = l.{c}" for c in (*entity, "event_time"))
         joins.append(
-            f"JOIN (FROM {labels} WHERE {windows_sql(use_case, stretch)} "
+            f"JOIN (FROM {labels} WHERE {where} "
             f"AND known_at < {instant(labels_known_by)} AND label IS NOT NULL) l ON {on}"
         )
         selected += ["l.label", "l.known_at AS label_known_at"]
@@ -107,10 +110,13 @@ def examples_sql(
     """The examples of a stretch: entity, event time, join keys and request columns."""
     declared = use_case.examples
     source = use_case.sources[declared.source]
-    relation = lake.relation(cursor, use_case.name, declared.source, snapshot)
+    where = windows_sql(use_case, stretch)
+    # Each in the version that was known at its own time.
+    at = f"CAST({quote(source.event_time)} AS TIMESTAMPTZ)" if is_as_known(use_case) else None
+    relation = shown_sql(lake, cursor, use_case, declared.source, snapshot, where, at)
     return (
         f"SELECT {example_items(use_case)} FROM {relation} "
-        f"WHERE {inside_sql(stretch, source.event_time)} AND {windows_sql(use_case, stretch)}"
+        f"WHERE {inside_sql(stretch, source.event_time)} AND {where}"
     )
 
 
@@ -141,18 +147,39 @@ def _matched_sql(
     declared = use_case.features[view]
     start = declared.ttl.before(stretch.start, use_case.calendar.timezone)
     relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
-    rows = f"(FROM {relation} WHERE {windows_sql(use_case, Window(start, stretch.end))})"
+    where = windows_sql(use_case, Window(start, stretch.end))
+    rows = f"(FROM {relation} WHERE {where})"
     keys = [quote(column) for column in declared.entity]
     on = " AND ".join(f"e.{key} = f.{key}" for key in keys)
     features = ", ".join(f"f.{quote(column)}" for column in declared.features)
-    # ASOF needs '>=': what happens at the same instant counts as known.
-    return (
-        f"SELECT e.{MARK}, {features} "
-        f"FROM (SELECT {MARK}, event_time, {', '.join(keys)} FROM e) e "
-        f"ASOF JOIN {rows} f ON {on} AND e.event_time >= f.event_time "
-        f"WHERE epoch_us(e.event_time) - epoch_us(f.event_time) <= "
-        f"{declared.ttl.seconds * 1_000_000}"
+    fresh = use_case.expiry(view).fresh_sql("e.event_time", "f.event_time")
+    versions = versions_if_asked(lake, cursor, use_case, feature_table(view), snapshot, where)
+    by = ", ".join((*keys, "event_time"))
+
+    def joined(selected: str, how: str, rows: str) -> str:
+        # ASOF needs '>=': what happens at the same instant counts as known.
+        return (
+            f"SELECT {selected} FROM (SELECT {MARK}, event_time, {', '.join(keys)} FROM e) e "
+            f"{how} JOIN {rows} f ON {on} AND e.event_time >= f.event_time WHERE {fresh}"
+        )
+
+    selected = f"e.{MARK}, {features}"
+    if versions is None:
+        return joined(selected, "ASOF", rows)
+    others = f"FROM {rows} ANTI JOIN {versions} USING ({by})"
+    candidates = (
+        f"(SELECT *, false AS __corrected FROM ({others}) "
+        f"UNION ALL BY NAME SELECT DISTINCT {by}, true AS __corrected FROM {versions})"
     )
+    # Where the latest row is one that was corrected, what was known of it decides, and where it
+    # was not there then the row before it.
+    return f"""{joined(selected, "ASOF", candidates)} AND NOT f.__corrected
+        UNION ALL
+        ({joined(selected, "", f"({others} UNION ALL BY NAME FROM {versions})")}
+            AND e.{MARK} IN ({joined(f"e.{MARK}", "ASOF", candidates)} AND f.__corrected)
+            AND (f.{KNOWN_FROM} IS NULL OR f.{KNOWN_FROM} <= e.event_time)
+            AND (f.{KNOWN_UNTIL} IS NULL OR f.{KNOWN_UNTIL} > e.event_time)
+        QUALIFY row_number() OVER (PARTITION BY e.{MARK} ORDER BY f.event_time DESC) = 1)"""
 
 
 def as_model_input(expression: str, kind: str, name: str) -> str:

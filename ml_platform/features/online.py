@@ -1,7 +1,8 @@
 """Features looked up online: by entity and moment, equal to what the point-in-time join yields."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +18,7 @@ from ml_platform.features.online_sqlite import SqliteStore
 from ml_platform.features.online_store import Found, Lookup, OnlineStore
 from ml_platform.features.views import entity_types
 from ml_platform.settings import Settings
+from ml_platform.spec.expiry import Expiry
 from ml_platform.spec.inputs import FeatureView
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
@@ -24,6 +26,7 @@ from ml_platform.spec.use_case import UseCase
 REDIS = ("redis://", "rediss://", "unix://")
 Outcome: TypeAlias = Literal["found", "expired", "missing"]
 """What a look-up found: a row, only one older than the view's ttl, or none up to that moment."""
+EXPIRIES_KEPT = 4096
 OUTCOMES: tuple[Outcome, ...] = ("found", "expired", "missing")
 
 
@@ -66,7 +69,10 @@ class OnlineFeatures:
     def __init__(self, store: OnlineStore, use_case: UseCase) -> None:
         self._store = store
         self._use_case = use_case
-        self._views = {name: _View.of(name, v) for name, v in use_case.model_views.items()}
+        self._views = {
+            name: _View.of(name, view, use_case.expiry(name))
+            for name, view in use_case.model_views.items()
+        }
         self._texts = KeyTexts(entity_types(use_case, join_keys(use_case)), use_case.timezone)
 
     def close(self) -> None:
@@ -147,8 +153,12 @@ class _View:
 
     name: str
     entity: tuple[str, ...]
-    ttl: int
-    """In microseconds."""
+    shortest: int
+    """Rows up to this age are fresh; in microseconds, as all times here."""
+    longest: int
+    """Rows older than this are not."""
+    expires: Callable[[int], int]
+    """Until when a row of an event time is fresh, where its age does not tell."""
     numbers: tuple[str, ...]
     texts: tuple[str, ...]
     order: tuple[str, ...]
@@ -156,13 +166,16 @@ class _View:
     decoder: msgspec.msgpack.Decoder[dict[str, Any]]
 
     @classmethod
-    def of(cls, name: str, view: FeatureView) -> "_View":
+    def of(cls, name: str, view: FeatureView, expiry: Expiry) -> "_View":
         numbers = tuple(f for f, kind in view.features.items() if is_numeric(kind))
         texts = tuple(f for f in view.features if f not in numbers)
         return cls(
             name=name,
             entity=view.entity,
-            ttl=view.ttl.seconds * 1_000_000,
+            shortest=expiry.shortest,
+            longest=expiry.longest,
+            # Calendar arithmetic takes as long as the rest of a look-up.
+            expires=lru_cache(EXPIRIES_KEPT)(expiry.of_microseconds),
             numbers=numbers,
             texts=texts,
             order=tuple(view.features),
@@ -175,7 +188,8 @@ class _View:
         if answer is None:
             return "missing", self.nothing
         event_time, payload = answer
-        if moment - event_time > self.ttl:
+        age = moment - event_time
+        if age > self.shortest and (age > self.longest or moment > self.expires(event_time)):
             return "expired", self.nothing
         # A feature that was added after the row was stored has no value, as in the lake.
         return "found", self.nothing | self.decoder.decode(payload)

@@ -157,8 +157,8 @@ def _keep_from(use_case: UseCase, view: str, newest: datetime) -> datetime:
     # Requests are looked up as of their own time, which may be a while ago.
     calendar = use_case.calendar
     before = calendar.window_at(calendar.window_at(newest).start.astimezone(UTC) - MICROSECOND)
-    ttl = timedelta(seconds=use_case.features[view].ttl.seconds)
-    return calendar.window_at(before.start.astimezone(UTC) - ttl).start
+    oldest = use_case.features[view].ttl.before(before.start, calendar.timezone)
+    return calendar.window_at(oldest).start
 
 
 def _windows(

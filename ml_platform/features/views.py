@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,8 @@ import duckdb
 
 from ml_platform.errors import Location, QueryFailed
 from ml_platform.features.feedback import given_sql, has_feedback, seen_sql, with_feedback
+from ml_platform.features.versions import Computed, combined, replacements
+from ml_platform.sources.versions import shown_sql
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.queries import complaint, line_shown, literal, quote
 from ml_platform.spec.use_case import UseCase, feature_table
@@ -21,7 +24,7 @@ from ml_platform.storage import (
     Table,
     Written,
     compute_windows,
-    replace_windows,
+    replace_together,
 )
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
@@ -34,6 +37,8 @@ class Sight:
     """What a query is shown of its sources: rows of `[start, end)`, of one snapshot.
 
     known_by: hide what was not known at this moment; None shows everything.
+    as_of: show each row in the version known at this moment, or its first one; by default in the
+    one known at `known_by`, where the use case's values are those as known, else what it is now.
     farther: show more than declared: twice the lookback before the range, or twice the horizon
     after it, and at least a day more.
     """
@@ -41,6 +46,7 @@ class Sight:
     stretch: Window
     snapshot: int
     known_by: datetime | None = None
+    as_of: datetime | None = None
     farther: bool = False
 
     def start(self, lookback: Duration, zone: ZoneInfo) -> datetime:
@@ -103,8 +109,12 @@ def compute_features(
     table = feature_view_table(use_case, view)
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Written:
-        query = view_sql(lake, cursor, use_case, view, Sight(stretch, basis.snapshot))
-        return _replace(lake, cursor, use_case, table, query, stretch, commit, basis)
+        def query(part: Window, as_of: datetime | None) -> str:
+            return view_sql(lake, cursor, use_case, view, Sight(part, basis.snapshot, as_of=as_of))
+
+        reach = partial(_looking_back, use_case, view)
+        computed = Computed(table, use_case.features[view].reads, reach, query, "event_time")
+        return _replace(lake, cursor, use_case, computed, stretch, commit, basis)
 
     return compute_windows(lake, use_case, table.name, stretch, commit, compute)
 
@@ -118,16 +128,22 @@ def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commi
     table = labels_table(use_case)
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Written:
-        query = _labels_sql(lake, cursor, use_case, stretch, basis.snapshot)
-        return _replace(lake, cursor, use_case, table, query, stretch, commit, basis)
+        def query(part: Window, as_of: datetime | None) -> str:
+            sight = Sight(part, basis.snapshot, as_of=as_of)
+            return _labels_sql(lake, cursor, use_case, sight)
+
+        reach = partial(_looking_ahead, use_case)
+        computed = Computed(table, use_case.label.reads, reach, query, "known_at")
+        return _replace(lake, cursor, use_case, computed, stretch, commit, basis)
 
     return compute_windows(lake, use_case, table.name, stretch, commit, compute)
 
 
 def _labels_sql(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, stretch: Window, snapshot: int
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, sight: Sight
 ) -> str:
-    query = own_labels_sql(lake, cursor, use_case, Sight(stretch, snapshot))
+    stretch, snapshot = sight.stretch, sight.snapshot
+    query = own_labels_sql(lake, cursor, use_case, sight)
     if not has_feedback(lake, cursor, use_case):
         return query
     where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
@@ -174,21 +190,35 @@ def view_sql(
     return f"{shown} SELECT * FROM (\n{declared.query}) WHERE {inside_sql(sight.stretch)}"
 
 
+def _looking_back(use_case: UseCase, view: str, stretch: Window) -> Window:
+    """The range of event time of the sources that a view sees of a range."""
+    lookback = use_case.features[view].lookback
+    return Window(lookback.before(stretch.start, use_case.calendar.timezone), stretch.end)
+
+
+def _looking_ahead(use_case: UseCase, stretch: Window) -> Window:
+    """The range of event time of the sources that labels of a range see."""
+    end = use_case.label.horizon.after(stretch.end, use_case.calendar.timezone)
+    return Window(stretch.start, end)
+
+
 def _replace(
     lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
-    table: Table,
-    query: str,
+    computed: Computed,
     stretch: Window,
     commit: Commit,
     basis: Basis,
 ) -> Written:
+    table = computed.table
     try:
-        return replace_windows(
-            lake, cursor, table, query,
-            time="event_time", calendar=use_case.calendar, stretch=stretch, commit=commit,
-            basis=basis,
+        parts = replacements(lake, cursor, use_case, computed, stretch, basis.snapshot)
+        return combined(
+            replace_together(
+                lake, cursor, parts,
+                calendar=use_case.calendar, stretch=stretch, commit=commit, basis=basis,
+            )
         )  # fmt: skip
     except (
         duckdb.ConversionException,
@@ -228,7 +258,10 @@ def _sources_sql(
             where.append(f"known_at <= {instant(sight.known_by)}")
         relation = (relations or {}).get(name)
         if relation is None:
-            relation = lake.relation(cursor, use_case.name, name, sight.snapshot)
+            windows = windows_sql(use_case, sight.stretch)
+            at = sight.as_of or (sight.known_by if use_case.values == "as_known" else None)
+            moment = instant(at) if at else None
+            relation = shown_sql(lake, cursor, use_case, name, sight.snapshot, windows, moment)
         parts.append(
             f"{quote(name)} AS (SELECT {columns} FROM {relation} WHERE {' AND '.join(where)})"
         )

@@ -18,6 +18,7 @@ from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.monitoring.columns import Readings, monitored_columns, vanished_columns
 from ml_platform.monitoring.readings import read_columns, read_live_columns
 from ml_platform.monitoring.scores import ColumnDrift, is_failure, measure_drift, trail
+from ml_platform.monitoring.segment_rows import segment_columns
 from ml_platform.monitoring.segments import SegmentReport, judge_segments, segments_table
 from ml_platform.registry import ModelVersion, Registry, champions_of
 from ml_platform.spec.use_case import UseCase
@@ -152,18 +153,20 @@ def report_drift(
         champions, lacking = champions_of(lake, use_case, stretch)
         models = {v: registry.load(use_case, v) for v in sorted(set(champions.values()))}
         found = judge_windows(cursor, lake, use_case, champions, models, basis.snapshot, live=live)
-        if not live:
-            cut = judge_segments(
-                cursor, lake, use_case, {w: champions[w] for w in found}, models, basis.snapshot
-            )
-            found = {w: replace(each, segments=tuple(cut.get(w, ()))) for w, each in found.items()}
-        with_segments = not live and bool(use_case.monitoring.segments.columns)
+        cut = judge_segments(
+            cursor, lake, use_case, {w: champions[w] for w in found}, models, basis.snapshot,
+            live=live,
+        )  # fmt: skip
+        found = {w: replace(each, segments=tuple(cut.get(w, ()))) for w, each in found.items()}
+        with_segments = bool(segment_columns(use_case, live=live))
         cursor.register("drift_rows", _rows(use_case, found, basis.snapshot))
         cursor.register("segment_rows", _segment_rows(use_case, found, basis.snapshot))
         replaced = [Replacement(table, "FROM drift_rows", time="window_at")]
         if with_segments:
             # Beside the report, in its transaction: the two never speak of different rows.
-            also = Replacement(segments_table(use_case), "FROM segment_rows", time="window_at")
+            also = Replacement(
+                segments_table(use_case, live=live), "FROM segment_rows", time="window_at"
+            )
             replaced.append(also)
         try:
             written, *_ = replace_together(

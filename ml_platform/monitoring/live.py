@@ -1,11 +1,19 @@
 """Rows that were predicted on request, as the reports want them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import duckdb
 import pandas as pd
 
-from ml_platform.features import best_sql, given_sql, has_feedback, inside_sql, windows_sql
+from ml_platform.features import (
+    best_sql,
+    given_sql,
+    has_feedback,
+    inside_sql,
+    labels_sql,
+    windows_sql,
+)
 from ml_platform.spec.logged import readable_columns
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import REQUESTS, UseCase
@@ -35,11 +43,18 @@ def read_requests(
 
 
 def labelled_requests(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    stretch: Window,
+    snapshot: int,
+    known_by: datetime | None = None,
 ) -> pd.DataFrame:
     """Predictions that were answered, with the labels of their examples where there are some.
 
-    A row that did not come by key is no example; it has a label where feedback names its id.
+    In order of event time, with `prediction_id`. A row that did not come by key is no example; it
+    has a label where feedback names its id.
+    known_by: take labels as they were known before this moment; by default what they say now.
     Raises TableNotFound where nothing has been answered yet.
     """
     where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
@@ -49,7 +64,8 @@ def labelled_requests(
     labels, on, given = nothing, "false", nothing
     tables = lake.tables(cursor, use_case.name)
     if "labels" in tables and readable_columns(use_case).issuperset(use_case.examples.entity):
-        relation = lake.relation(cursor, use_case.name, "labels", snapshot)
+        near = windows_sql(use_case, stretch)
+        relation = labels_sql(lake, cursor, use_case, snapshot, near, known_by)
         labels = f"(FROM {relation} WHERE {where})"
         on = " AND ".join(f"p.{quote(key)} = l.{quote(key)}" for key in keys)
     if has_feedback(lake, cursor, use_case):
@@ -63,7 +79,7 @@ def labelled_requests(
         for name, kind in use_case.prediction_columns.items()
     )
     return cursor.execute(
-        f"""SELECT {predicted}, p.event_time, p.model_version,
+        f"""SELECT {predicted}, p.event_time, p.prediction_id, p.model_version,
             coalesce(l.label, g.label) AS label,
             CASE WHEN l.label IS NULL THEN g.known_at ELSE l.known_at END AS known_at
         FROM {requests} p LEFT JOIN {labels} l ON {on}

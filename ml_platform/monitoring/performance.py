@@ -6,9 +6,10 @@ holds numbers, or the horizon has passed, it stays as it is, unless another vers
 have taken the place of those that it measured. `current` counts every label known now.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 import duckdb
@@ -17,7 +18,13 @@ import pandas as pd
 import pyarrow as pa
 
 from ml_platform.errors import EmptyPartition, LabelsNotArrived, PlatformError, TableNotFound
-from ml_platform.features import inside_sql, split_by_window, windows_sql
+from ml_platform.features import (
+    inside_sql,
+    labels_sql,
+    split_by_window,
+    versions_if_asked,
+    windows_sql,
+)
 from ml_platform.metrics import measure
 from ml_platform.monitoring.live import labelled_requests
 from ml_platform.spec.declared import METRICS
@@ -121,10 +128,19 @@ def report_performance(
     read = labelled_requests if live else _labelled_predictions
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> PerformanceRun:
-        frame = read(cursor, lake, use_case, stretch, basis.snapshot)
+        frame = read(cursor, lake, use_case, stretch, basis.snapshot, now)
         kept = _stored_first(cursor, lake, use_case, table, stretch, basis.snapshot)
+        corrected = partial(versions_if_asked, lake, cursor, use_case, "labels", basis.snapshot)
+        any_corrected = corrected(windows_sql(use_case, stretch)) is not None
+
+        def known_then(window: Window, by: datetime) -> pd.DataFrame | None:
+            if not any_corrected or corrected(windows_sql(use_case, window)) is None:
+                return None
+            return read(cursor, lake, use_case, window, basis.snapshot, by)
+
+        source = REQUESTS if live else "predictions"
         found, skipped, rows = _reported(
-            use_case, stretch, frame, kept, now, basis.snapshot, REQUESTS if live else "predictions"
+            use_case, stretch, frame, known_then, kept, now, basis.snapshot, source
         )
         cursor.register("performance_rows", _arrow(use_case, rows))
         try:
@@ -143,6 +159,7 @@ def _reported(
     use_case: UseCase,
     stretch: Window,
     frame: pd.DataFrame,
+    known_then: Callable[[Window, datetime], pd.DataFrame | None],
     kept: Mapping[datetime, list[Row]],
     now: datetime,
     snapshot: int,
@@ -150,7 +167,9 @@ def _reported(
 ) -> tuple[dict[Window, Performance], dict[Window, PlatformError], list[Row]]:
     """What each window says, why others say nothing, and the rows of both revisions.
 
-    kept: rows of the first revision that are stored; source: table that `frame` was predicted in.
+    frame: predictions with the labels known by now; known_then: those of a window with the labels
+    known by a moment, None where none was corrected. kept: rows of the first revision that are
+    stored; source: table that `frame` was predicted in.
     """
     windows = list(use_case.calendar.windows(stretch))
     found: dict[Window, Performance] = {}
@@ -167,7 +186,12 @@ def _reported(
         found[window] = current
         due = use_case.label.horizon.after(window.end, use_case.calendar.timezone)
         if not _is_final(first, due) or _is_of_others(first, current):
-            then = measure_window(use_case, part, min(now, due), current)
+            by = min(now, due)
+            told = known_then(window, by)
+            if told is None:
+                then = measure_window(use_case, part, by, current)
+            else:
+                then = measure_window(use_case, told, by)
             first = list(_rows(use_case, window, "first", then, snapshot))
         rows += [*first, *_rows(use_case, window, "current", current, snapshot)]
     if len(windows) == 1 and skipped:
@@ -176,12 +200,20 @@ def _reported(
 
 
 def _labelled_predictions(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    stretch: Window,
+    snapshot: int,
+    known_by: datetime,
 ) -> pd.DataFrame:
+    near = windows_sql(use_case, stretch)
     relations = {
-        table: f"(FROM {lake.relation(cursor, use_case.name, table, snapshot)} "
-        f"WHERE {inside_sql(stretch)} AND {windows_sql(use_case, stretch)})"
-        for table in ("predictions", "labels")
+        table: f"(FROM {relation} WHERE {inside_sql(stretch)} AND {near})"
+        for table, relation in (
+            ("predictions", lake.relation(cursor, use_case.name, "predictions", snapshot)),
+            ("labels", labels_sql(lake, cursor, use_case, snapshot, near, known_by)),
+        )
     }
     names = (*use_case.prediction_columns, "event_time", "model_version")
     keys = (*use_case.examples.entity, "event_time")

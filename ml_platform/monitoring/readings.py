@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_platform.errors import TableNotFound
-from ml_platform.features import assemble, inside_sql, windows_sql
+from ml_platform.features import assemble, inside_sql, label_history_sql, windows_sql
 from ml_platform.monitoring.columns import MonitoredColumn, Readings, monitored_columns
 from ml_platform.monitoring.live import live_columns, read_requests
 from ml_platform.spec.queries import quote
@@ -30,14 +30,11 @@ def read_columns(
     examples = assemble(cursor, lake, use_case, stretch, snapshot)
     found = readings_of([c for c in columns if c.kind in {"request", "feature"}], examples)
     predicted = [c for c in columns if c.kind == "prediction"]
-    for table, chosen, others in (
-        ("predictions", predicted, ()),
-        ("labels", [c for c in columns if c.kind == "label"], ("known_at",)),
-    ):
-        names = [*(c.name for c in chosen), "event_time", *others]
-        rows = stored_rows(cursor, lake, use_case, table, names, stretch, snapshot)
-        found |= readings_of(chosen, rows)
-    return found
+    names = [*(c.name for c in predicted), "event_time"]
+    rows = stored_rows(cursor, lake, use_case, "predictions", names, stretch, snapshot)
+    labels = label_rows(cursor, lake, use_case, ["event_time"], stretch, snapshot)
+    labelled = [c for c in columns if c.kind == "label"]
+    return found | readings_of(predicted, rows) | readings_of(labelled, labels)
 
 
 def read_live_columns(
@@ -53,10 +50,31 @@ def read_live_columns(
     names = [column.name for column in asked]
     rows = read_requests(cursor, lake, use_case, names, stretch, snapshot)
     labels = [column for column in columns if column.kind == "label"]
-    known = stored_rows(
-        cursor, lake, use_case, "labels", ["label", "event_time", "known_at"], stretch, snapshot
-    )
+    known = label_rows(cursor, lake, use_case, ["event_time"], stretch, snapshot)
     return {**readings_of(asked, rows), **readings_of(labels, known)}
+
+
+def label_rows(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    keys: Sequence[str],
+    stretch: Window,
+    snapshot: int,
+) -> pd.DataFrame:
+    """Labels and `known_at` in order of event time; of corrected ones all, with `replaced_at`.
+
+    keys: more columns; `event_time` is among them.
+    """
+    names = [*keys, "label", "known_at"]
+    where = windows_sql(use_case, stretch)
+    history = label_history_sql(lake, cursor, use_case, snapshot, where)
+    if history is None:
+        return stored_rows(cursor, lake, use_case, "labels", names, stretch, snapshot)
+    return cursor.execute(
+        f"SELECT {', '.join(map(quote, names))}, replaced_at FROM {history} "
+        f"WHERE {inside_sql(stretch)} AND {where} AND label IS NOT NULL ORDER BY event_time"
+    ).fetch_df()
 
 
 def stored_rows(

@@ -5,7 +5,7 @@ segment that is large enough is held against the same segment of the reference s
 that trail up to a window, and its predictions are measured by the labels known by the window's end.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -23,9 +23,14 @@ from ml_platform.monitoring.scores import (
     measure_drift,
     trail,
 )
-from ml_platform.monitoring.segment_rows import rows_in_segments
+from ml_platform.monitoring.segment_rows import (
+    SegmentRows,
+    requests_in_segments,
+    rows_in_segments,
+    segment_columns,
+)
 from ml_platform.registry import ModelVersion
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import SEGMENT_REPORTS, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, Table
 from ml_platform.storage.tables import WINDOW_START
@@ -33,6 +38,12 @@ from ml_platform.storage.tables import WINDOW_START
 MOST_SEGMENTS = 200
 """Of a column; the largest of the reference sample are reported."""
 NO_VALUE = "(none)"
+KINDS = {
+    "examples": frozenset({"request", "feature"}),
+    "predictions": frozenset({"prediction"}),
+    "labels": frozenset({"label"}),
+}
+"""Which monitored columns the rows of each table have."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +81,14 @@ class SegmentReport:
         return f"{self.name}: {'; '.join(said) or self.status}"
 
 
-def segments_table(use_case: UseCase) -> Table:
-    """Where segments are reported, beside `drift_report`: a row for each segment of each window."""
+def segments_table(use_case: UseCase, *, live: bool = False) -> Table:
+    """Where segments are reported, beside the drift report: a row for each of each window.
+
+    live: those of the rows that were predicted on request.
+    """
     return Table(
         schema=use_case.name,
-        name="segment_report",
+        name=SEGMENT_REPORTS[live],
         columns={
             "window_at": "TIMESTAMPTZ",
             "segment_column": "VARCHAR",
@@ -103,21 +117,27 @@ def judge_segments(
     champions: Mapping[Window, int],
     models: Mapping[int, ModelVersion],
     snapshot: int,
+    *,
+    live: bool = False,
 ) -> dict[Window, list[SegmentReport]]:
-    """The segments of windows, each by its champion; none where the use case declares none."""
-    if not champions or not use_case.monitoring.segments.columns:
+    """The segments of windows, each by its champion; none where the use case declares none.
+
+    live: of what was predicted on request, by the columns that the log keeps as they are.
+    """
+    columns = segment_columns(use_case, live=live)
+    if not champions or not columns:
         return {}
     trails = [trail(use_case, window, version) for window, version in champions.items()]
     covered = Window(min(t.since for t in trails), max(t.until for t in trails))
-    rows = rows_in_segments(cursor, lake, use_case, covered, snapshot)
+    read = requests_in_segments if live else rows_in_segments
+    rows = read(cursor, lake, use_case, covered, snapshot)
     found: dict[Window, list[SegmentReport]] = {window: [] for window in champions}
-    for column in use_case.monitoring.segments.columns:
-        for name in _names(models, column):
-            part = {table: each[_names_of(each[column]) == name] for table, each in rows.items()}
-            references = {
-                version: model.reference[_names_of(model.reference[column]) == name]
-                for version, model in models.items()
-            }
+    for column in columns:
+        known = {version: _names_of(m.reference[column]) for version, m in models.items()}
+        named = {table: _names_of(each[column]) for table, each in rows.tables.items()}
+        for name in _largest(known.values()):
+            part = rows.where({table: names == name for table, names in named.items()})
+            references = {v: m.reference[known[v] == name] for v, m in models.items()}
             reports = _reports(use_case, (column, name), part, references, trails)
             for window, report in zip(champions, reports, strict=True):
                 found[window].append(report)
@@ -147,18 +167,19 @@ def latest_segments(lake: Lake, use_case: UseCase) -> tuple[Window, list[Segment
 def _reports(
     use_case: UseCase,
     segment: tuple[str, str],
-    part: Mapping[str, pd.DataFrame],
+    part: SegmentRows,
     references: Mapping[int, pd.DataFrame],
     trails: Sequence[Trail],
 ) -> Iterator[SegmentReport]:
     declared = use_case.monitoring.segments
     drift = use_case.monitoring.drift.model_copy(update={"min_rows": declared.min_rows})
     # Of its own column a segment has one value.
-    columns = [c for c in monitored_columns(use_case) if c.name != segment[0]]
-    kinds = {"examples": {"request", "feature"}, "predictions": {"prediction"}, "labels": {"label"}}
+    others = [c for c in monitored_columns(use_case) if c.name != segment[0]]
     readings: dict[str, Readings] = {}
-    for table, rows in part.items():
-        readings |= readings_of([c for c in columns if c.kind in kinds[table]], rows)
+    for table, rows in part.tables.items():
+        there = [c for c in others if c.kind in KINDS[table] and c.name in rows]
+        readings |= readings_of(there, rows)
+    columns = [c for c in others if c.name in readings]
     judged = measure_drift(columns, readings, references, trails, drift)
     for each, scored in zip(trails, judged, strict=True):
         yield _report(use_case, segment, part, len(references[each.version]), each, scored)
@@ -167,7 +188,7 @@ def _reports(
 def _report(
     use_case: UseCase,
     segment: tuple[str, str],
-    part: Mapping[str, pd.DataFrame],
+    part: SegmentRows,
     reference_rows: int,
     span: Trail,
     scored: Sequence[ColumnDrift],
@@ -176,7 +197,7 @@ def _report(
     rows = len(_between(part["examples"], span.since, span.until))
     drifted = tuple(column.named for column in scored if column.drifted)
     judged = sum(column.drifted is not None for column in scored)
-    known = _labelled(use_case, part, span)
+    known = _labelled(part, span)
     value = None
     if len(known) >= declared.min_rows:
         value = measure(use_case.label.task, known["label"], known).get(metric)
@@ -198,11 +219,13 @@ def _report(
     )  # fmt: skip
 
 
-def _labelled(use_case: UseCase, part: Mapping[str, pd.DataFrame], span: Trail) -> pd.DataFrame:
+def _labelled(part: SegmentRows, span: Trail) -> pd.DataFrame:
     """Predictions of a trail beside their labels, where these were known by its end."""
-    keys = [*use_case.examples.entity, "event_time"]
+    keys = list(part.keys)
     labels = _between(part["labels"], span.since, span.until)
     labels = labels[labels["known_at"] < pd.Timestamp(span.until)]
+    if "replaced_at" in labels:
+        labels = labels[~(labels["replaced_at"] < pd.Timestamp(span.until))]
     predictions = _between(part["predictions"], span.since, span.until)
     return predictions.merge(labels[[*keys, "label"]], on=keys, how="inner")
 
@@ -212,9 +235,8 @@ def _between(rows: pd.DataFrame, since: datetime, until: datetime) -> pd.DataFra
     return rows[(times >= pd.Timestamp(since)) & (times < pd.Timestamp(until))]
 
 
-def _names(models: Mapping[int, ModelVersion], column: str) -> list[str]:
-    counts = pd.concat([_names_of(m.reference[column]) for m in models.values()]).value_counts()
-    return sorted(counts.index[:MOST_SEGMENTS])
+def _largest(names: Iterable["pd.Series[str]"]) -> list[str]:
+    return sorted(pd.concat(list(names)).value_counts().index[:MOST_SEGMENTS])
 
 
 def _names_of(values: "pd.Series[Any]") -> "pd.Series[str]":

@@ -153,6 +153,7 @@ def read_model(folder: Path, name: str, digests: dict[str, str]) -> dict[str, An
         },
         "importances": facts["importances"],
         "left_out": frozenset(facts.get("left_out", ())),
+        "too_good": facts.get("too_good", ""),
     }
 
 
@@ -186,6 +187,7 @@ def _facts(trained: TrainedModel) -> dict[str, Any]:
         },
         "importances": dict(trained.importances),
         "left_out": sorted(trained.left_out),
+        "too_good": trained.too_good,
     }
 
 

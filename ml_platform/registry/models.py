@@ -36,6 +36,8 @@ DIGESTS = "digests"
 FINGERPRINT = "fingerprint"
 LEFT_OUT = "left_out"
 """Tag that names the columns that a version was trained without."""
+TOO_GOOD = "too_good"
+"""Tag that says why the metric of a version is too good to be true."""
 CACHED_VERSIONS = 16
 LONGEST_PARAMETER = 500
 
@@ -103,6 +105,7 @@ class Registry:
             "code_version": use_case.code_version,
             FINGERPRINT: trained.fingerprint,
             **({LEFT_OUT: ", ".join(sorted(trained.left_out))} if trained.left_out else {}),
+            **({TOO_GOOD: trained.too_good} if trained.too_good else {}),
         }
         experiment = experiment_id(client, self.settings, use_case.name)
         end_left_behind(client, experiment, {FINGERPRINT: trained.fingerprint})
@@ -290,4 +293,6 @@ def _card(trained: TrainedModel) -> str:
         card += (
             f" Trained without {', '.join(sorted(trained.left_out))}: no fitted row has a value."
         )
+    if trained.too_good:
+        card += f" Too good to be true: {trained.too_good}."
     return card

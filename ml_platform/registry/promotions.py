@@ -39,6 +39,8 @@ class Promotion:
     """What the decision was based on."""
     left_out: tuple[str, ...] = ()
     """Columns that the version was trained without, since none of its rows had a value."""
+    too_good: str = ""
+    """Why the version's holdout metric is too good to be true; empty where it is not."""
 
     @property
     def is_unjudged(self) -> bool:
@@ -69,6 +71,7 @@ def promotions_table(use_case: UseCase) -> Table:
             "reason": "VARCHAR",
             "figures": "MAP(VARCHAR, DOUBLE)",
             "left_out": "VARCHAR[]",
+            "too_good": "VARCHAR",
         },
         order=("decided_at", "version"),
     )
@@ -102,12 +105,14 @@ def record(
         list(promotion.figures),
         list(promotion.figures.values()),
         list(promotion.left_out),
+        promotion.too_good,
     ]
     # Which decision is the latest is what decides who serves.
     after_all = f"(SELECT max(decided_at) + INTERVAL 1 MICROSECOND FROM {table.sql})"
     insert = (
         f"INSERT INTO {table.sql} ({', '.join(table.columns)}) VALUES "
-        f"(?, ?, greatest(?, {after_all}), ?, ?, ?, map(?::VARCHAR[], ?::DOUBLE[]), ?::VARCHAR[])"
+        f"(?, ?, greatest(?, {after_all}), ?, ?, ?, map(?::VARCHAR[], ?::DOUBLE[]), "
+        "?::VARCHAR[], ?)"
     )
     made = f"SELECT decision FROM {table.sql} WHERE version = ? AND decision <> 'rolled back'"
 
@@ -140,8 +145,9 @@ def history(lake: Lake, use_case: UseCase) -> list[Promotion]:
         rows = cursor.execute(
             f"""SELECT version, timezone('UTC', effective_from), timezone('UTC', decided_at),
             decided_by, decision, reason, map_keys(figures), map_values(figures),
-            coalesce(left_out, [])
-            FROM (FROM {table} UNION ALL BY NAME SELECT NULL::VARCHAR[] AS left_out WHERE false)
+            coalesce(left_out, []), coalesce(too_good, '')
+            FROM (FROM {table} UNION ALL BY NAME
+                SELECT NULL::VARCHAR[] AS left_out, NULL::VARCHAR AS too_good WHERE false)
             ORDER BY decided_at, version"""
         ).fetchall()
     return [_promotion(*row) for row in rows]
@@ -243,6 +249,7 @@ def _promotion(
     names: Sequence[str],
     values: Sequence[float],
     left_out: Sequence[str],
+    too_good: str,
 ) -> Promotion:
     return Promotion(
         version=version,
@@ -253,6 +260,7 @@ def _promotion(
         reason=reason,
         figures=dict(zip(names, values, strict=True)),
         left_out=tuple(left_out),
+        too_good=too_good,
     )
 
 

@@ -42,8 +42,15 @@ def _client(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     # Tables are created as soon as there is a client, those of the registry by its first call.
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    client.search_registered_models(max_results=1)
+    try:
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_registered_models(max_results=1)
+    except ModuleNotFoundError as error:
+        kind = uri.partition(":")[0]
+        hint = "pip install .[postgres]" if kind == "postgresql" else f"pip install {error.name}"
+        raise RegistryError(
+            f"MLflow's database ({kind}) needs the Python package {error.name}: {hint}"
+        ) from error
     return client
 
 

@@ -49,6 +49,8 @@ class TrainedModel:
     parameters: Mapping[str, str] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
     """Columns without a value in the fitted rows: the estimator is not given them."""
+    too_good: str = ""
+    """Why its holdout metric is too good to be true, in a sentence; empty where it is not."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class ModelVersion:
     """How much the loss of the holdout rises when a column is shuffled."""
     left_out: frozenset[str] = frozenset()
     """Columns without a value in the fitted rows: the estimator is not given them."""
+    too_good: str = ""
+    """Why its holdout metric is too good to be true, in a sentence; empty where it is not."""
 
     @property
     def fitted_columns(self) -> dict[str, str]:

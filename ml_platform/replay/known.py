@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml_platform.features import assemble, windows_sql
+from ml_platform.features import assemble, versions_if_asked, windows_sql
 from ml_platform.monitoring.columns import Readings, microseconds, monitored_columns
 from ml_platform.monitoring.readings import epoch_microseconds, readings_of
 from ml_platform.spec.queries import literal, quote
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform.storage.changes import since_of
@@ -135,7 +135,15 @@ def _read_labels(
 ) -> pd.DataFrame:
     keys = ", ".join(quote(c) for c in (*use_case.examples.entity, "event_time"))
     current = lake.relation(cursor, use_case.name, "labels", snapshot)
-    where = f"{windows_sql(use_case, stretch)} AND label IS NOT NULL"
+    near = windows_sql(use_case, stretch)
+    where = f"{near} AND label IS NOT NULL"
+    others, corrected = "", ""
+    versions = versions_if_asked(lake, cursor, use_case, "labels", snapshot, near)
+    if versions is not None:
+        others = f"ANTI JOIN {versions} USING ({keys})"
+        corrected = f"""UNION ALL
+            SELECT position, event_time, label, {KNOWN_FROM}, {KNOWN_UNTIL}
+            FROM {versions} JOIN examples USING ({keys}) WHERE label IS NOT NULL"""
     # A label that was corrected later was known until then: rows that the same code had written
     # before tell it. What other code wrote may have been another label altogether.
     earlier = ""
@@ -155,11 +163,12 @@ def _read_labels(
     table: pd.DataFrame = (
         cursor.execute(
             f"""WITH versions AS (
-                SELECT {keys}, label, known_at, NULL AS written FROM {current} WHERE {where}
+                SELECT {keys}, label, known_at, NULL AS written FROM {current} {others}
+                WHERE {where}
                 {earlier}
             ), placed AS (
                 SELECT position, event_time, label, known_at, written, {newest} AS last_known
-                FROM versions JOIN examples USING ({keys})
+                FROM versions JOIN examples USING ({keys}) {others}
             ), told AS (
                 SELECT * FROM placed WHERE written IS NULL OR known_at < last_known
                 QUALIFY row_number() OVER (
@@ -168,7 +177,7 @@ def _read_labels(
             )
             SELECT position, event_time, label, known_at,
             lead(known_at) OVER (PARTITION BY position ORDER BY known_at) AS replaced_at
-            FROM told ORDER BY position, known_at"""
+            FROM told {corrected} ORDER BY position, known_at"""
         )
         .to_arrow_table()
         .to_pandas()

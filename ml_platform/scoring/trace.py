@@ -8,11 +8,12 @@ from typing import Any
 import duckdb
 
 from ml_platform.errors import EmptyPartition, PlatformError
-from ml_platform.features import inside_sql, instant, windows_sql
+from ml_platform.features import features_sql, inside_sql, instant, is_as_known, windows_sql
 from ml_platform.registry import Registry
+from ml_platform.sources.versions import shown_sql
 from ml_platform.spec.queries import quote
-from ml_platform.spec.use_case import UseCase, feature_table
-from ml_platform.spec.windows import Window
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START
 
@@ -123,7 +124,12 @@ def _example(
 ) -> Row:
     examples = use_case.examples
     event_time = use_case.sources[examples.source].event_time
-    relation = lake.relation(cursor, use_case.name, examples.source, prediction["snapshot"])
+    then: datetime = prediction["event_time"]
+    window = use_case.calendar.window_at(then)
+    relation = shown_sql(
+        lake, cursor, use_case, examples.source, prediction["snapshot"],
+        windows_sql(use_case, window), instant(then) if is_as_known(use_case) else None,
+    )  # fmt: skip
     items = ", ".join(("*", *(item for item in examples.columns if " " in item)))
     where = " AND ".join(f"{quote(name)}::VARCHAR = ?" for name in examples.entity)
     row = _first(
@@ -148,23 +154,23 @@ def _feature(
     zone = use_case.calendar.timezone
     at: datetime = example["event_time"]
     reach = Window(declared.ttl.before(at, zone), use_case.calendar.window_at(at).end)
-    relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
+    near = windows_sql(use_case, reach)
+    relation = features_sql(lake, cursor, use_case, view, snapshot, near, at)
     where = " AND ".join(f"{quote(name)} = ?" for name in declared.entity)
     values = [example[name] for name in declared.entity]
     row = _first(
         cursor,
-        f"FROM {relation} WHERE {where} AND {windows_sql(use_case, reach)} AND event_time <= ? "
-        "ORDER BY event_time DESC",
+        f"FROM {relation} WHERE {where} AND {near} AND event_time <= ? ORDER BY event_time DESC",
         [*values, at],
     )
-    if row is None or (at - row["event_time"]).total_seconds() > declared.ttl.seconds:
+    if row is None or utc(at) > utc(use_case.expiry(view).of(row["event_time"])):
         return FeatureOrigin(view, None)
     seen: datetime = row["event_time"]
     window = use_case.calendar.window_at(seen)
     shown = Window(declared.lookback.before(window.start, zone), window.end)
     rows = tuple(
         _source_rows(
-            cursor, lake, use_case, source, shown, seen, snapshot,
+            cursor, lake, use_case, source, shown, seen, at, snapshot,
             {name: example[name] for name in declared.entity}, origins,
         )
         for source in declared.reads
@@ -179,15 +185,18 @@ def _source_rows(
     source: str,
     shown: Window,
     known_by: datetime,
+    at: datetime,
     snapshot: int,
     entity: Row,
     most: int,
 ) -> SourceRows:
     declared = use_case.sources[source]
     shared = {name: value for name, value in entity.items() if name in declared.columns}
-    relation = lake.relation(cursor, use_case.name, source, snapshot)
+    near = windows_sql(use_case, shown)
+    moment = instant(at) if is_as_known(use_case) else None
+    relation = shown_sql(lake, cursor, use_case, source, snapshot, near, moment)
     conditions = [
-        windows_sql(use_case, shown),
+        near,
         inside_sql(shown, declared.event_time),
         f"known_at <= {instant(known_by)}",
         *(f"{quote(name)} = ?" for name in shared),

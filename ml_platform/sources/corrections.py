@@ -15,6 +15,9 @@ from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
+SUPERSEDED = "superseded by "
+"""How the reason begins against a row that a later one corrects."""
+
 
 class Stored:
     """What the lake holds of one source in the windows of a stretch."""
@@ -95,7 +98,7 @@ def mark_superseded(cursor: duckdb.DuckDBPyConnection, source: Source) -> None:
                 QUALIFY row_number() OVER same > 1)
             JOIN temp.__files f ON f.number = winner"""
     cursor.execute(
-        f"""UPDATE temp.__rows r SET __reason = 'superseded by ' || b.by,
+        f"""UPDATE temp.__rows r SET __reason = {literal(SUPERSEDED)} || b.by,
             __record = {row_record(source)}
         FROM ({beaten}) b WHERE r.__file = b.file AND r.__row = b.row AND r.__reason IS NULL"""
     )

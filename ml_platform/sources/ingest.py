@@ -23,6 +23,7 @@ from ml_platform.sources.listing import landing_folder, list_landing
 from ml_platform.sources.table_rows import SourceTable
 from ml_platform.sources.tables import ingestions_table, quarantine_table, source_table
 from ml_platform.sources.unfinished import unfinished
+from ml_platform.sources.versions import versions_replacement
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase
 from ml_platform.spec.windows import Window
@@ -76,6 +77,7 @@ def ingest(
     commit: Commit,
     *,
     now: datetime | None = None,
+    rewrite: bool = False,
 ) -> IngestReport:
     """Make the windows of a stretch hold what has landed for them, in one transaction.
 
@@ -83,16 +85,23 @@ def ingest(
     Rows whose file is gone from landing, or has become unreadable, stay. A file that cannot be
     read is refused alone and looked at again once it changes.
     now: leave files that were not whole yet at this moment; by default they are taken as they are.
+    rewrite: what lands anew corrects the past itself, as where the source says `corrections:
+    rewrite`; otherwise a corrected row is known once it has arrived.
 
     Raises LandingError where no file has ever landed, landing cannot be listed or a table cannot be
     read, LakeError where its database cannot be opened.
     """
     is_table = bool(use_case.sources[source].table)
+    corrections = "rewrite" if rewrite else use_case.sources[source].corrections
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> IngestReport:
         if is_table:
-            return _ingest_table(lake, cursor, use_case, source, stretch, commit, basis)
-        return _ingest_files(lake, cursor, use_case, source, stretch, commit, basis, now)
+            return _ingest_table(
+                lake, cursor, use_case, source, stretch, commit, basis, corrections
+            )
+        return _ingest_files(
+            lake, cursor, use_case, source, stretch, commit, basis, corrections, now
+        )
 
     return compute_windows(lake, use_case, source, stretch, commit, compute)
 
@@ -105,6 +114,7 @@ def _ingest_files(
     stretch: Window,
     commit: Commit,
     basis: Basis,
+    corrections: str,
     now: datetime | None,
 ) -> IngestReport:
     starts = {naive_utc(w.start) for w in use_case.calendar.windows(stretch)}
@@ -143,7 +153,7 @@ def _ingest_files(
     files_read = _count_files(cursor, present)
     mark_superseded(cursor, use_case.sources[source])
     whole = [file for file in present if file.name not in refused]
-    held = held_files(lake, cursor, use_case, source, whole, starts)
+    held = held_files(lake, cursor, use_case, source, whole, starts, corrections)
     rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held)
     return _report(
         use_case,
@@ -166,11 +176,12 @@ def _ingest_table(
     stretch: Window,
     commit: Commit,
     basis: Basis,
+    corrections: str,
 ) -> IngestReport:
     states = SourceTable(lake, cursor, use_case, source).take_in(stretch)
     landed = _count_landed(cursor)
     mark_superseded(cursor, use_case.sources[source])
-    held = held_states(lake, cursor, use_case, source, states)
+    held = held_states(lake, cursor, use_case, source, states, corrections)
     rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held)
     return _report(use_case, stretch, lake.snapshot(cursor), landed, rows, quarantined)
 
@@ -257,10 +268,11 @@ def _write(
         time="__start",
         only={"source": source},
     )
+    versions = versions_replacement(lake, cursor, use_case, source, stretch, held)
     written = replace_together(
         lake,
         cursor,
-        [rows, quarantined],
+        [rows, quarantined, *([versions] if versions else [])],
         calendar=use_case.calendar,
         stretch=stretch,
         commit=commit,

@@ -23,6 +23,8 @@ class Held(NamedTuple):
     fingerprint: str
     window_start: datetime
     """In UTC without an offset."""
+    corrections: str | None
+    """How other rows than before count; None where only the contract is another one."""
 
 
 def read_ingested(
@@ -83,10 +85,11 @@ def held_files(
     source: str,
     present: list[LandingFile],
     starts: set[datetime],
+    corrections: str,
 ) -> list[Held]:
     """Which versions of files the windows are about to hold, where that is not known yet.
 
-    starts: of the windows that are ingested.
+    starts: of the windows that are ingested; corrections: how corrected rows count.
     """
     wanted = Range.of(starts)
     index = read_index(lake, cursor, use_case, source, wanted)
@@ -95,11 +98,17 @@ def held_files(
     for name, start in ingested:
         before.setdefault(name, set()).add(start)
     return [
-        Held(source, file.name, file.fingerprint, start)
+        Held(
+            source,
+            file.name,
+            file.fingerprint,
+            start,
+            corrections if _content(held) != _content(file.fingerprint) else None,
+        )
         for file in present
         if (known := index.of(file)) and not known.error
         for start in (known.window_starts & starts) | before.get(file.name, set())
-        if ingested.get((file.name, start), ("", 0))[0] != file.fingerprint
+        if (held := ingested.get((file.name, start), ("", 0))[0]) != file.fingerprint
     ]
 
 
@@ -109,16 +118,31 @@ def held_states(
     use_case: UseCase,
     source: str,
     states: Mapping[datetime, WindowState],
+    corrections: str,
 ) -> list[Held]:
-    """Which states of a table's rows, by start of window, the windows are about to hold."""
+    """Which states of a table's rows, by start of window, the windows are about to hold.
+
+    corrections: how corrected rows count.
+    """
     table = use_case.sources[source].table
     ingested = read_ingested(lake, cursor, use_case, source, Range.of(states))
     return [
-        Held(source, table, state.fingerprint, start)
+        Held(
+            source,
+            table,
+            state.fingerprint,
+            start,
+            corrections if _content(held) != _content(state.fingerprint) else None,
+        )
         for start, state in states.items()
-        if ingested.get((table, start), ("", 0))[0] != state.fingerprint
+        if (held := ingested.get((table, start), ("", 0))[0]) != state.fingerprint
         and (state.mark or (table, start) in ingested)
     ]
+
+
+def _content(fingerprint: str) -> str:
+    """The part of a fingerprint that the contract has no part in."""
+    return fingerprint.rpartition("-")[0]
 
 
 def remember(
@@ -134,7 +158,7 @@ def remember(
             """CREATE OR REPLACE TEMP TABLE __ingestions AS SELECT
             unnest(?::VARCHAR[]) AS source, unnest(?::VARCHAR[]) AS file,
             unnest(?::VARCHAR[]) AS fingerprint, unnest(?::TIMESTAMP[]) AS window_start,
-            ?::BIGINT AS snapshot""",
+            unnest(?::VARCHAR[]) AS corrections, ?::BIGINT AS snapshot""",
             [*columns, snapshot],
         )
         insert(transaction, ingestions_table(use_case), "FROM temp.__ingestions")

@@ -99,7 +99,9 @@ def contract_of(use_case: UseCase, source: str) -> str:
     weekly = use_case.partitions.cadence is Cadence.weekly
     unread = {"end"} if weekly else {"end", "week_starts"}
     return digest(
-        use_case.sources[source].model_dump(mode="json", exclude={"description"}),
+        use_case.sources[source].model_dump(
+            mode="json", exclude={"description", "corrections", "corrected_at"}
+        ),
         use_case.partitions.model_dump(mode="json", exclude=unread),
     )
 

@@ -110,10 +110,13 @@ class SourceTable:
             if self._is_time
             else "CAST(__mark AS VARCHAR)"
         )
+        # A number says in which order rows changed, and not when.
+        arrived = "coalesce(make_timestamptz(__mark), now())" if self._is_time else "now()"
         self._execute(
             f"""CREATE OR REPLACE TEMP TABLE __files AS
             SELECT DISTINCT __file AS number, NULL::VARCHAR AS path,
-                {literal(f"{self._source.table}@")} || coalesce({shown}, 'null') AS name
+                {literal(f"{self._source.table}@")} || coalesce({shown}, 'null') AS name,
+                {arrived} AS modified_at
             FROM temp.__numbered"""
         )
         contract = Contract(self._cursor, self._source, self._use_case.calendar.start)

@@ -1,6 +1,6 @@
 """The tables that ingesting writes."""
 
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, version_table
 from ml_platform.storage import Table
 
 
@@ -21,6 +21,17 @@ def source_table(use_case: UseCase, source: str) -> Table:
             "_row": "BIGINT",
         },
         order=tuple(dict.fromkeys((declared.event_time, *declared.key))),
+    )
+
+
+def versions_table(use_case: UseCase, source: str) -> Table:
+    """Every version of the rows of a source that were corrected, and when each was the truth."""
+    rows = source_table(use_case, source)
+    return Table(
+        schema=use_case.name,
+        name=version_table(source),
+        columns={**rows.columns, KNOWN_FROM: "TIMESTAMPTZ", KNOWN_UNTIL: "TIMESTAMPTZ"},
+        order=(*rows.order, KNOWN_FROM),
     )
 
 
@@ -71,7 +82,11 @@ def landings_table(use_case: UseCase) -> Table:
 
 
 def ingestions_table(use_case: UseCase) -> Table:
-    """Which version of which file each window holds rows of; of several rows the latest holds."""
+    """Which version of which file each window holds rows of; of several rows the latest holds.
+
+    `corrections` says how rows count that it has other than before: they `arrive`, or `rewrite` the
+    past; null where it holds the same as before and only its contract has changed.
+    """
     return Table(
         schema=use_case.name,
         name="ingestions",
@@ -81,6 +96,7 @@ def ingestions_table(use_case: UseCase) -> Table:
             "fingerprint": "VARCHAR",
             "window_start": "TIMESTAMP",
             "snapshot": "BIGINT",
+            "corrections": "VARCHAR",
         },
         order=("source", "file", "window_start"),
     )

@@ -93,6 +93,8 @@ class _Binder:
         if len(self.mistakes) > found:
             return
         times = {"event_time": quote(source.event_time), "known_at": source.known_at_sql}
+        if source.corrected_at:
+            times["corrected_at"] = quote(source.corrected_at)
         self.checker.bind_together(name, [*times.values(), *source.rules])
         for key, expression in times.items():
             kind = self._try((*path, key), self.checker.type_of, name, expression)
@@ -108,6 +110,7 @@ class _Binder:
 
     def bind_examples(self) -> Examples:
         examples = self.use_case.examples
+        self._require_known(examples.source)
         request: dict[str, str] = {}
         self.checker.bind_items(examples.source, examples.columns)
         for index, item in enumerate(examples.columns):
@@ -121,6 +124,21 @@ class _Binder:
             else:
                 request |= found
         return examples.model_copy(update={"request": request})
+
+    def _require_known(self, name: str) -> None:
+        """Refuse examples that are known too late whatever their rows hold."""
+        source = self.use_case.sources[name]
+        if source.known_at is None:
+            return
+        late = self.checker.later_than(name, source.known_at, source.event_time)
+        if late is not None:
+            event, known = late
+            problem = (
+                f"'{source.known_at}' is after the event time ({known} for {event}), and examples "
+                f"are predicted at their event time; correct it, or take as `event_time` a column "
+                f"that says when a row of '{name}' is known"
+            )
+            self.mistakes.add(("sources", name, "known_at"), problem)
 
     def bind_view(self, name: str, known: dict[str, str]) -> FeatureView:
         view, path = self.use_case.features[name], ("features", name)

@@ -9,16 +9,27 @@ from cronsim import CronSim, CronSimError
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.mistakes import Mistakes
-from ml_platform.spec.use_case import PLATFORM, RESERVED_TABLES, UseCase, feature_table
+from ml_platform.spec.use_case import (
+    KNOWN_FROM,
+    KNOWN_UNTIL,
+    PLATFORM,
+    RESERVED_TABLES,
+    UseCase,
+    feature_table,
+    version_table,
+)
 from ml_platform.spec.values import no_database, suggest, unknown
 from ml_platform.spec.windows import Cadence, utc
 from ml_platform.spec.yaml_text import PathInDocument
 
 # Columns that the platform's own tables have beside those of a use case.
 STAMPS = frozenset(
-    {"window_start", "_snapshot", "model_version", "snapshot", "scored_at", "label_known_at"}
-)
-IN_SOURCES = frozenset({"window_start", "_snapshot", "_file", "_row"})
+    {
+        "window_start", "_snapshot", "model_version", "snapshot", "scored_at", "label_known_at",
+        KNOWN_FROM, KNOWN_UNTIL,
+    }
+)  # fmt: skip
+IN_SOURCES = frozenset({"window_start", "_snapshot", "_file", "_row", KNOWN_FROM, KNOWN_UNTIL})
 IN_EXAMPLES = STAMPS | {"event_time", "label", "known_at", "probability", "predicted"}
 CRON_FIELDS = 5
 SCHEMAS = frozenset({"main", "temp", "system", "information_schema", "pg_catalog"})
@@ -66,6 +77,7 @@ def _check_tables(case: UseCase, mistakes: Mistakes) -> None:
         problem = f"'{case.name}' is the schema of the platform's own tables; give it another name"
         mistakes.add(("name",), problem)
     tables = {feature_table(view) for view in case.features}
+    tables |= {version_table(table) for table in (*case.sources, *tables, "labels")}
     for view in case.features:
         if feature_table(view) in RESERVED_TABLES:
             problem = f"'{feature_table(view)}' is a table of the platform; rename the view"
@@ -78,6 +90,8 @@ def _check_tables(case: UseCase, mistakes: Mistakes) -> None:
 
 def _check_source(path: PathInDocument, source: Source, mistakes: Mistakes) -> None:
     named = {"event_time": [source.event_time], "key": source.key, "required": source.required}
+    if source.corrected_at:
+        named["corrected_at"] = [source.corrected_at]
     for key, names in named.items():
         _known((*path, key), names, source.columns, mistakes)
     for column in IN_SOURCES & source.columns.keys():

@@ -1,5 +1,6 @@
 """Lengths of time as people write them."""
 
+from bisect import bisect_left
 from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -66,16 +67,24 @@ class Duration:
         if self.is_exact:
             moved = instant.astimezone(UTC) + sign * timedelta(seconds=self.seconds)
             return moved.astimezone(timezone)
-        wall = instant.astimezone(timezone)
+        moved = self.on_the_clock(instant.astimezone(timezone), sign)
+        if not self.count or (jump := jump_over(moved)) is None:
+            return moved
+        if self.unit != "mo" and _skips_the_day(moved):
+            # The day before a day that the zone skips is the one before both.
+            return moved + sign * timedelta(days=1)
+        return min(moved, jump, key=lambda moment: moment.astimezone(UTC))
+
+    def on_the_clock(self, wall: datetime, sign: int = 1) -> datetime:
+        """What a clock shows this long after it shows `wall`, or before it where `sign` is -1.
+
+        Only for days, weeks and months; the zone may skip that time, or have it twice.
+        """
         if self.unit == "mo":
             return add_months(wall, sign * self.count)
         days = self.count * (DAYS_A_WEEK if self.unit == "w" else 1)
         # Arithmetic on an aware datetime moves its wall clock, which is what a calendar step is.
-        moved = wall + sign * timedelta(days=days)
-        shown = moved.astimezone(UTC).astimezone(timezone)
-        # The day before a day that the zone skips is the one before both.
-        skipped = shown.date() != moved.date() and days
-        return moved + sign * timedelta(days=1) if skipped else moved
+        return wall + sign * timedelta(days=days)
 
     def __str__(self) -> str:
         return f"{self.count}{self.unit}"
@@ -93,3 +102,28 @@ def add_months(moment: datetime, months: int) -> datetime:
     year, month = divmod(index, MONTHS_A_YEAR)
     last = monthrange(year, month + 1)[1]
     return moment.replace(year=year, month=month + 1, day=min(moment.day, last))
+
+
+def jump_over(wall: datetime) -> datetime | None:
+    """The moment at which the clocks of its zone jump over a time; None where they show it."""
+    zone = wall.tzinfo
+    # By the clocks as they are after the jump, and as they were before it.
+    early, late = (wall.replace(fold=fold).astimezone(UTC) for fold in (1, 0))
+    if late <= early:
+        return None
+    before = early.astimezone(zone).utcoffset()
+    seconds = range(int((late - early).total_seconds()) + 1)
+    since = bisect_left(
+        seconds,
+        True,
+        key=lambda passed: (
+            (early + timedelta(seconds=passed)).astimezone(zone).utcoffset() != before
+        ),
+    )
+    jump = (early + timedelta(seconds=since)).replace(microsecond=0)
+    return jump.astimezone(zone)
+
+
+def _skips_the_day(wall: datetime) -> bool:
+    early, late = (wall.replace(fold=fold).astimezone(UTC) for fold in (1, 0))
+    return late - early >= timedelta(days=1)

@@ -101,6 +101,10 @@ class Source(Declared):
     """Columns besides key and event time that must not be null."""
     rules: tuple[str, ...] = ()
     """SQL predicates over the row. A row for which one is false is quarantined."""
+    corrections: Literal["arrive", "rewrite"] = "arrive"
+    """What a corrected row means: it is known once it has arrived, or the past was wrong."""
+    corrected_at: str | None = None
+    """Column that says when a row was corrected; by default that is when it landed."""
     null_values: tuple[str, ...] = ("", "NA")
     """Texts in CSV files that mean null."""
     csv: Csv | None = None

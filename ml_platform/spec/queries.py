@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import duckdb
 
+from ml_platform.spec.moving import moving_part
 from ml_platform.spec.values import is_close, unknown
 
 NUMERIC_TYPES = frozenset(
@@ -18,15 +19,6 @@ NUMERIC_TYPES = frozenset(
     }
 )  # fmt: skip
 COMMON_TYPES = ("VARCHAR", *sorted(NUMERIC_TYPES), "DECIMAL", "TIME", "TIMESTAMP", "TIMESTAMPTZ")
-# Their results change from one computation to the next.
-MOVING = frozenset(
-    {
-        "now", "today", "current_date", "current_time", "current_timestamp", "localtime",
-        "localtimestamp", "current_localtime", "current_localtimestamp", "get_current_time",
-        "get_current_timestamp", "transaction_timestamp", "random", "uuid", "uuidv4", "uuidv7",
-        "gen_random_uuid", "nextval",
-    }
-)  # fmt: skip
 ONE_ROW = "sees one row at a time; no aggregates, windows or subqueries"
 TIME_TYPES = ("TIMESTAMP WITH TIME ZONE",)
 TIMELIKE_TYPES = (*TIME_TYPES, "TIMESTAMP", "DATE")
@@ -87,7 +79,7 @@ class QueryChecker:
     """
 
     def __init__(self, database: duckdb.DuckDBPyConnection, timezone: str) -> None:
-        self._sources: list[str] = []
+        self._sources: dict[str, dict[str, str]] = {}
         self._kinds: dict[tuple[str, str], str] = {}
         self._items: dict[tuple[str, str], dict[str, str]] = {}
         self._trees: dict[str, str] = {}
@@ -118,7 +110,7 @@ class QueryChecker:
         named = ", ".join(f"{quote(column)} {kind}" for column, kind in columns.items())
         # Temporary tables are those of one connection.
         self._connection.execute(f"CREATE TEMP TABLE {quote(name)} ({named})")
-        self._sources.append(name)
+        self._sources[name] = columns
 
     def bind_together(self, source: str, expressions: Sequence[str]) -> None:
         """Find the types of expressions over one row of a source at once, for `type_of`.
@@ -152,6 +144,28 @@ class QueryChecker:
             # of a condition has one of them.
             raise duckdb.BinderException(ONE_ROW) from error
         return kind
+
+    def later_than(self, source: str, expression: str, column: str) -> tuple[str, str] | None:
+        """Where an expression over one column of times is later than that column.
+
+        Returns a time of the column and the one of the expression; None where it never is, and
+        where it reads other columns too, so that only rows tell.
+        """
+        kind = self._sources[source][column]
+        # Of two years: months and weekdays of every kind, clocks that change.
+        moments = (
+            f"SELECT CAST(m AS {kind}) AS {quote(column)} FROM range(TIMESTAMPTZ "
+            "'2024-01-01 00:00:00Z', TIMESTAMPTZ '2026-01-01 00:00:00Z', INTERVAL 75 HOUR) r(m)"
+        )
+        it, that = f"CAST(({expression}) AS TIMESTAMPTZ)", f"CAST({quote(column)} AS TIMESTAMPTZ)"
+        try:
+            found = self._connection.execute(
+                f"SELECT {that}::VARCHAR, {it}::VARCHAR FROM ({moments}) AS {quote(source)} "
+                f"WHERE {it} > {that} LIMIT 1"
+            ).fetchone()
+        except duckdb.Error:
+            return None
+        return found and (str(found[0]), str(found[1]))
 
     def bind_items(self, source: str, items: Sequence[str]) -> None:
         """Find what select items over one row of a source yield at once, for `items`.
@@ -206,9 +220,7 @@ class QueryChecker:
 
     def _describe(self, query: str) -> list[tuple[str, str]]:
         rows = self._bound(query)
-        pattern = r'"(?:function_name|column_names)":(?:\[)?"([^"]*)"'
-        if moving := sorted(MOVING & set(re.findall(pattern, self._tree(query)))):
-            problem = f'"{moving[0]}" is another value each time; take it from a column'
+        if problem := moving_part(self._tree(query), self._sources):
             raise duckdb.BinderException(problem)
         return rows
 

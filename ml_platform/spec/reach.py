@@ -64,7 +64,8 @@ def _differing(calendar: Calendar, duration: Duration, towards_past: bool) -> It
         yield from _windows(calendar, begin, end)
         return
     yield calendar.window_at(begin)
-    near = timedelta(days=1.5 * (DAYS_A_WEEK if calendar.cadence is Cadence.weekly else 1))
+    # Of longer windows the one that holds a moment is among those near it.
+    near = timedelta(days=1.5)
     reach = timedelta(seconds=duration.seconds)
     shift = duration.after if towards_past else duration.before
     for noon, size in _clock_changes(calendar.timezone, begin - reach, end + reach):

@@ -100,8 +100,10 @@ def _reads_of_live(use_case: UseCase) -> dict[str, tuple[Reads, ...]]:
     trail = _trailing(use_case, use_case.monitoring.window)
     drift, performance = LIVE_REPORTS
     answered = Reads(REQUESTS, same, required=True)
+    # What came back of a prediction is a label of its segment, also where it is of no example.
+    given = (Reads(FEEDBACK, trail),) if use_case.monitoring.segments.columns else ()
     return {
-        drift: (Reads(REQUESTS, trail, required=True), Reads("labels", trail)),
+        drift: (Reads(REQUESTS, trail, required=True), Reads("labels", trail), *given),
         performance: (answered, Reads("labels", same), Reads(FEEDBACK, same)),
     }
 
@@ -128,7 +130,11 @@ def code_versions(use_case: UseCase) -> Mapping[str, str]:
 def _declared(use_case: UseCase, table: str) -> tuple[Any, ...]:
     monitoring = use_case.monitoring
     if table in use_case.sources:
-        return use_case.sources[table].model_dump(mode="json"), use_case.timezone
+        # How corrections count says what lands from now on.
+        read = use_case.sources[table].model_dump(
+            mode="json", exclude={"corrections", "corrected_at"}
+        )
+        return read, use_case.timezone
     for view, declared in use_case.features.items():
         if table == feature_table(view):
             return declared.query, declared.model_dump(mode="json")

@@ -4,11 +4,12 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from ml_platform.spec.declared import FILLED_IN, Declared, Name, Text
+from ml_platform.spec.expiry import Expiry
 from ml_platform.spec.inputs import Examples, FeatureView, Label, Partitions, Source
 from ml_platform.spec.modelling import Gate, Model, Retrain
 from ml_platform.spec.regular import Schedules
@@ -20,16 +21,20 @@ from ml_platform.spec.windows import Calendar
 PLATFORM = "platform"
 """Schema of the tables that belong to no use case: keys, the audit."""
 ONLINE_FEATURES = "online_features"
+KNOWN_FROM, KNOWN_UNTIL = "_known_from", "_known_until"
+"""Columns of versions: from when to when one was the truth; without an end, it still is."""
 REQUESTS, REFUSALS, FEEDBACK = "requests", "refusals", "feedback"
 LOGGED_SOURCES = (REQUESTS, REFUSALS, FEEDBACK)
 """Sources that the service writes."""
 LIVE_REPORTS = ("live_drift_report", "live_performance_report")
+SEGMENT_REPORTS = ("segment_report", "live_segment_report")
+"""Written with the drift reports, of which they are parts."""
 RESERVED_TABLES = frozenset(
     {
         "landings", "ingestions", "quarantine", "labels", "model", "promotions",
-        "predictions", "drift_report", "segment_report", "performance_report", "computations",
-        "emptied_windows", "leak_checks",
-        "alerts", "alert_deliveries", ONLINE_FEATURES, *LOGGED_SOURCES, *LIVE_REPORTS,
+        "predictions", "drift_report", "performance_report", "computations", "emptied_windows",
+        "leak_checks", "alerts", "alert_deliveries", ONLINE_FEATURES,
+        *LOGGED_SOURCES, *LIVE_REPORTS, *SEGMENT_REPORTS,
     }
 )  # fmt: skip
 
@@ -46,6 +51,8 @@ class UseCase(Declared):
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
     features: dict[Name, FeatureView] = Field(default_factory=dict)
     examples: Examples
+    values: Literal["as_known", "as_revised"] = "as_known"
+    """Whether examples are given what was known at their time, or what is known of it by now."""
     label: Label
     model: Model
     gate: Gate = Gate()
@@ -83,6 +90,10 @@ class UseCase(Declared):
         """The feature views that the model is given, in the order in which they are declared."""
         chosen = self.model.features
         return {n: v for n, v in self.features.items() if chosen is None or n in chosen}
+
+    def expiry(self, view: str) -> Expiry:
+        """Until when rows of a feature view may be joined."""
+        return Expiry(self.features[view].ttl, self.calendar.timezone)
 
     @property
     def model_columns(self) -> dict[str, str]:
@@ -133,3 +144,8 @@ def digest(*parts: Any) -> str:
 def feature_table(view: str) -> str:
     """Name of a feature view's table; a source may have the same name as the view."""
     return f"{view}_features"
+
+
+def version_table(table: str) -> str:
+    """Name of the table that holds what rows of another one were before they were corrected."""
+    return f"{table}_versions"

@@ -38,6 +38,7 @@ def health_document(health: Health) -> dict[str, Any]:
             "decided_by": champion.decided_by,
             "age_days": round(champion.age_days, 3),
             "trained_without": list(champion.left_out),
+            "too_good_to_be_true": champion.too_good or None,
         },
         "drift": health.drift
         and {

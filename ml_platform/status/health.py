@@ -41,6 +41,8 @@ class Champion:
     """Days since its cutoff; where a history is over, up to its end."""
     left_out: tuple[str, ...] = ()
     """Columns that it was trained without, since none of its rows had a value."""
+    too_good: str = ""
+    """Why its holdout metric is too good to be true; empty where it is not."""
 
 
 @dataclass(frozen=True)
@@ -200,4 +202,6 @@ def _champion(use_case: UseCase, decisions: Sequence[Promotion], now: datetime) 
     left_out = next((p.left_out for p in of_version if p.left_out), ())
     decided_by = [p for p in of_version if p.serves][-1].decided_by
     age = moment.astimezone(UTC) - cutoff.astimezone(UTC)
-    return Champion(version, cutoff, since, decided_by, age.total_seconds() / 86_400, left_out)
+    too_good = next((p.too_good for p in of_version if p.too_good), "")
+    days = age.total_seconds() / 86_400
+    return Champion(version, cutoff, since, decided_by, days, left_out, too_good)

@@ -17,7 +17,7 @@ import duckdb
 from ml_platform.errors import CommitConflict, InputsChanged
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.tables import BY_CHAMPION, reads_itself, reads_of
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import UseCase, feature_table, version_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage.calendars import require_calendar
 from ml_platform.storage.changes import Range, changed_since
@@ -180,7 +180,11 @@ def _inputs(use_case: UseCase, table: str, computed: Window) -> tuple[Read, ...]
         reads.append(read_of(use_case, table, computed))
     if table in use_case.sources:
         reads.append(read_of(use_case, "quarantine", computed, only={"source": table}))
-    return tuple(reads)
+    versioned = {*use_case.sources, *map(feature_table, use_case.features), "labels"}
+    then = [
+        replace(read, table=version_table(read.table)) for read in reads if read.table in versioned
+    ]
+    return (*reads, *then)
 
 
 def read_of(

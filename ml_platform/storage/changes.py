@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.use_case import version_table
 from ml_platform.storage.appending import insert_latest
 from ml_platform.storage.lake import METADATA
 from ml_platform.storage.months import since_sql
@@ -98,6 +99,14 @@ def read_changes(
     ]
     if not parts:
         return {}
+    # What rows were before they were corrected is part of what a window holds.
+    parts += [
+        f"""SELECT {literal(table)}, {WINDOW_START}, max({SNAPSHOT}), false
+        FROM lake.{quote(schema)}.{quote(version_table(table))}
+        WHERE {wanted.holds(WINDOW_START)} GROUP BY ALL"""
+        for table, wanted in ranges.items()
+        if version_table(table) in stored
+    ]
     emptied = emptied_table(schema)
     if emptied.name in stored:
         parts += [

@@ -34,7 +34,7 @@ def windows_apart(
     keys = (WINDOW_START, *table.order)
     join = " AND ".join(f"old.{quote(c)} IS NOT DISTINCT FROM new.{quote(c)}" for c in keys)
     alike = " AND ".join(
-        _alike(quote(column), kind, table.tolerance)
+        alike_sql(f"old.{quote(column)}", f"new.{quote(column)}", kind, table.tolerance)
         for column, kind in table.columns.items()
         if column not in {*table.stamps, *table.order}
     )
@@ -49,12 +49,13 @@ def windows_apart(
     return {start for (start,) in found}
 
 
-def _alike(column: str, kind: str, tolerance: float) -> str:
-    same = f"old.{column} IS NOT DISTINCT FROM new.{column}"
+def alike_sql(one: str, other: str, kind: str, tolerance: float) -> str:
+    """SQL that holds where two values of a type are the same, floats within a tolerance."""
+    same = f"{one} IS NOT DISTINCT FROM {other}"
     if kind.upper() not in FLOATS:
         return same
-    size = f"greatest(abs(old.{column}), abs(new.{column}))"
-    close = f"abs(old.{column} - new.{column}) <= {tolerance!r} * {size}"
+    size = f"greatest(abs({one}), abs({other}))"
+    close = f"abs({one} - {other}) <= {tolerance!r} * {size}"
     # Infinity is close to everything, by this measure, and NaN to NaN alone.
-    finite = f"isfinite(old.{column}) AND isfinite(new.{column})"
+    finite = f"isfinite({one}) AND isfinite({other})"
     return f"({same} OR coalesce({finite} AND {close}, false))"

@@ -88,6 +88,7 @@ def _decided(
         reason=verdict.reason,
         figures=verdict.figures,
         left_out=tuple(name for name in challenger.columns if name in challenger.left_out),
+        too_good=challenger.too_good,
     )
     if record(lake, use_case, promotion, commit, basis=basis):
         return Decided(promotion, verdict, draw_verdict(use_case, verdict))

@@ -1,7 +1,7 @@
 """Train one model version at a cutoff: only what was known before it is used."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from ml_platform.training.estimator import SEED, build_estimator, without_column
 from ml_platform.training.importances import measure_importances
 from ml_platform.training.plots import draw
 from ml_platform.training.provenance import describe_code, describe_parameters, fingerprint
+from ml_platform.training.too_good import find_too_good
 from ml_platform.training.training_set import TrainingSet, collect, targets
 
 HOLDOUT = "holdout_"
@@ -53,16 +54,23 @@ class TrainingReport:
     """MLflow run."""
     left_out: tuple[str, ...] = ()
     """Columns that it was trained without, since no fitted row has a value of them."""
+    too_good: str = ""
+    """Why its holdout metric is too good to be true; empty where it is not."""
 
     @property
-    def warning(self) -> str | None:
-        """What it was trained without and why, in a sentence; None where nothing was left out."""
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should look at before the version serves, a sentence each."""
+        doubt = f"too good to be true: {self.too_good}; look for what is known only afterwards"
+        return (*self._without, *((doubt,) if self.too_good else ()))
+
+    @property
+    def _without(self) -> tuple[str, ...]:
         if not self.left_out:
-            return None
+            return ()
         return (
             f"trained without {', '.join(self.left_out)}: none of the {self.rows['fitted']} fitted "
             f"rows, from {self.trained_from.isoformat()} to {self.trained_until.isoformat()}, has "
-            "a value; check what fills it, then train again"
+            "a value; check what fills it, then train again",
         )
 
 
@@ -134,6 +142,7 @@ def train(
         digest=model.digest,
         run_id=model.run_id,
         left_out=tuple(name for name in model.columns if name in model.left_out),
+        too_good=model.too_good,
     )
 
 
@@ -249,7 +258,13 @@ def _trained(use_case: UseCase, data: TrainingSet, threads: int, inputs: str) ->
         plots=draw(task, label, prediction, importances),
         parameters=describe_parameters(use_case, fitted.estimator, threads),
         left_out=fitted.left_out,
+        too_good=find_too_good(task, measured, _labelled(data, given), importances),
     )
+
+
+def _labelled(data: TrainingSet, columns: Collection[str]) -> pd.DataFrame:
+    """All labelled rows, in the columns that the estimator is given and `label`."""
+    return pd.concat([part[[*columns, "label"]] for part in (data.fitted, data.holdout)])
 
 
 def _predicted(use_case: UseCase, fitted: Fit, rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,14 +1,17 @@
 """What a check computes from: sources and stored rows of a range, copied out of the lake once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import duckdb
 
 from ml_platform.errors import EmptyPartition
+from ml_platform.features.known import features_sql, is_as_known
 from ml_platform.features.leak.subjects import Subject
 from ml_platform.features.views import Sight, inside_sql, instant, windows_sql
+from ml_platform.sources.tables import versions_table
+from ml_platform.sources.versions import versions_sql
 from ml_platform.spec.queries import quote
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -29,6 +32,8 @@ class Shown:
     cursor: duckdb.DuckDBPyConnection
     subject: Subject
     snapshot: int
+    corrected: set[str] = field(default_factory=set)
+    """Sources with rows that were corrected: at a cut these are shown as they were known then."""
 
     @property
     def relations(self) -> dict[str, str]:
@@ -47,14 +52,20 @@ class Shown:
 
     def copy_sources(self, covered: Window) -> None:
         """Copy the sources of a range of event time, in place of what was copied before."""
-        use_case = self.subject.use_case
+        use_case, windows = self.subject.use_case, windows_sql(self.subject.use_case, covered)
+        self.corrected.clear()
         for name, copied in self.relations.items():
             source = use_case.sources[name]
+            versions = versions_table(use_case, name)
+            if is_as_known(use_case) and versions_sql(
+                self.lake, self.cursor, versions, self.snapshot, windows
+            ):
+                self.corrected.add(name)
             names = dict.fromkeys((WINDOW_START, *source.columns, "known_at"))
             relation = self.lake.relation(self.cursor, use_case.name, name, self.snapshot)
             self.cursor.execute(
                 f"CREATE OR REPLACE TEMP TABLE {copied} AS SELECT {', '.join(map(quote, names))} "
-                f"FROM {relation} WHERE {windows_sql(use_case, covered)} "
+                f"FROM {relation} WHERE {windows} "
                 f"AND {inside_sql(covered, source.event_time)}"
             )
 
@@ -64,13 +75,21 @@ class Shown:
         relations: SQL that names other copies of some sources.
         """
         named = {**self.relations, **(relations or {})}
+        if sight.known_by is not None or sight.as_of is not None:
+            # Read from the lake, which knows the versions.
+            named = {name: of for name, of in named.items() if name not in self.corrected}
         query = self.subject.sql(self.lake, self.cursor, sight, named)
         return f"SELECT {self._columns} FROM ({query}) WHERE {self._judged(sight)}"
 
     def stored(self, sight: Sight) -> str:
-        """The same rows as they were stored."""
-        inside = inside_sql(sight.stretch)
-        return f"SELECT * FROM {STORED} WHERE {inside} AND {self._judged(sight)}"
+        """The same rows as they were stored; of corrected ones, as they were known at the cut."""
+        judged, relation = self._judged(sight), STORED
+        if self.corrected and sight.known_by is not None:
+            if self.subject.is_of_labels:
+                shown = Sight(sight.stretch, sight.snapshot, as_of=sight.known_by)
+                return f"SELECT * FROM ({self.again(shown)}) WHERE {judged}"
+            relation = self._known_sql(sight, sight.known_by)
+        return f"SELECT * FROM {relation} WHERE {inside_sql(sight.stretch)} AND {judged}"
 
     def candidates(self, windows: Sequence[Window]) -> list[list[int]]:
         """Moments at which the rows of each window can change, in microseconds and in order."""
@@ -123,6 +142,15 @@ class Shown:
         stored = self.lake.relation(self.cursor, use_case.name, table.name, self.snapshot)
         names = ", ".join(map(quote, table.columns))
         return f"SELECT {names} FROM {stored} WHERE {windows_sql(use_case, covered)}"
+
+    def _known_sql(self, sight: Sight, moment: datetime) -> str:
+        use_case, table = self.subject.use_case, self.subject.table
+        windows = windows_sql(use_case, sight.stretch)
+        names = ", ".join(map(quote, table.columns))
+        known = features_sql(
+            self.lake, self.cursor, use_case, self.subject.name, self.snapshot, windows, moment
+        )
+        return f"(SELECT {names} FROM {known} WHERE {windows})"
 
     def _judged(self, sight: Sight) -> str:
         return until_sql(self.subject.known_by, sight.known_by)

@@ -1,16 +1,17 @@
 """Which columns of a plain table a model is given, and by what the label's history is kept."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ml_platform.spec.checks import IN_SOURCES
 from ml_platform.spec.declared import Task
 from ml_platform.spec.queries import quote
 from ml_platform.spec.scaffold.paces import PACES, UNITS, recent_windows
+from ml_platform.spec.scaffold.pairs import find_pairs
 from ml_platform.spec.scaffold.profile import Column, Profile
 from ml_platform.spec.scaffold.rhythm import Rhythm
-from ml_platform.spec.scaffold.strength import NEARLY, measure_strengths
+from ml_platform.spec.strength import NEARLY, measure_strengths
 from ml_platform.spec.windows import Cadence
 
 MOST_NAMES = 200
@@ -20,6 +21,10 @@ FEWEST_THAT_COME_BACK = 0.5
 ABOUT_AS_OFTEN = 0.8
 TOO_MANY = "names too many different things to learn each"
 SINGLE_TEXTS = "nearly every row has another text"
+MEASURED_MEANWHILE = 0.5
+"""From here on a number follows how long something took, so that it was counted meanwhile."""
+LENGTH = re.compile(r"(^|_)(duration|elapsed|seconds?|minutes?|hours?|took)(_|$)", re.I)
+"""Names of labels that say how long something took."""
 CALENDAR_PART = {
     Cadence.hourly: "hour", Cadence.daily: "weekday", Cadence.weekly: "weekday",
     Cadence.monthly: "month",
@@ -60,12 +65,16 @@ def choose_inputs(
         if reason := _unfit(profile, column, event_time, key):
             left_out[column.name] = reason
     kept = [n for n in profile.columns if n not in {event_time, label, *left_out}]
-    strengths = measure_strengths(profile, label, task, kept)
+    strengths = measure_strengths(profile, quote(label), task, kept)
     doubted = {
         name: _doubt(profile, profile.columns[name], event_time, label, task, strengths[name])
         for name in kept
     }
     doubted = {name: doubt for name, doubt in doubted.items() if doubt}
+    lengths = _lengths(profile, kept, event_time, label, task)
+    doubted |= _measured_meanwhile(profile, lengths, [n for n in kept if n not in doubted])
+    if task == "regression":
+        doubted |= _told_together(profile, label, kept, doubted)
     refused = {name: doubt for name, doubt in doubted.items() if name not in said}
     return Inputs(
         tuple(name for name in kept if name not in refused),
@@ -143,11 +152,59 @@ def _share_that_comes_back(
     return share
 
 
+def _lengths(
+    profile: Profile, names: Iterable[str], event_time: str, label: str, task: Task
+) -> dict[str, str]:
+    """SQL of how long what a row tells of took, by what says so: times after the event, the label.
+
+    Where a file has such a length its rows were written at the end of it.
+    """
+    start = f"epoch({quote(event_time)}::TIMESTAMPTZ)"
+    lengths = {
+        f"how long it took until {name}": f"epoch({quote(name)}::TIMESTAMPTZ) - {start}"
+        for name in names
+        if _is_after(profile, profile.columns[name], event_time)
+    }
+    if task == "regression" and LENGTH.search(label):
+        lengths[f"the {label} that it took"] = quote(label)
+    return lengths
+
+
+def _measured_meanwhile(
+    profile: Profile, lengths: Mapping[str, str], names: list[str]
+) -> dict[str, str]:
+    """Columns that grow with how long it took, as distance and fare do, and what speaks so."""
+    doubted = {}
+    for what, length in lengths.items():
+        strengths = measure_strengths(profile, length, "regression", names)
+        for name, strength in strengths.items():
+            if strength >= MEASURED_MEANWHILE and profile.is_ordered(name):
+                said = f"says {strength:.2f} of 1 of {what}"
+                doubted[name] = f"{said}, so it was hardly known before"
+    return doubted
+
+
+def _told_together(
+    profile: Profile, label: str, names: list[str], doubted: Mapping[str, str]
+) -> dict[str, str]:
+    """Columns that determine the label with one other, and what speaks against them."""
+    return {
+        name: f"with {other} it nearly determines {label}, so one of both was hardly known before"
+        for pair in find_pairs(profile, label, names)
+        for name, other in (pair, pair[::-1])
+        if name not in doubted
+    }
+
+
+def _is_after(profile: Profile, column: Column, event_time: str) -> bool:
+    return column.is_time and profile.is_mostly(f"{quote(column.name)} > {quote(event_time)}")
+
+
 def _doubt(
     profile: Profile, column: Column, event_time: str, label: str, task: Task, strength: float
 ) -> str:
     """Why a column was hardly known at the event; empty where nothing says so."""
-    if column.is_time and profile.is_mostly(f"{quote(column.name)} > {quote(event_time)}"):
+    if _is_after(profile, column, event_time):
         return "lies after the event, so it was not known yet"
     if profile.tells(column, label, task):
         return f"tells {label} exactly, so it was hardly known before"

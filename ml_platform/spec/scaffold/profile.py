@@ -119,6 +119,10 @@ class Profile:
         row = self._database.execute(sql).fetchone() or ()
         return tuple(float(x) if x is not None and isfinite(x) else 0.0 for x in row)
 
+    def is_ordered(self, name: str) -> bool:
+        """Whether a column holds numbers or times, and no names."""
+        return self.columns[name].is_number or self.columns[name].is_time
+
     def look_at_all(self, names: Iterable[str]) -> None:
         """Make the table `whole` hold some columns of all rows, and no others."""
         items = ", ".join(f"{self._typed[name]} AS {quote(name)}" for name in names)

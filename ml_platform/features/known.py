@@ -1,0 +1,125 @@
+"""Computed rows as they were known: current ones, or versions of those that were corrected."""
+
+from datetime import datetime
+
+import duckdb
+
+from ml_platform.features.views import feature_view_table, instant, labels_table
+from ml_platform.sources.versions import versions_sql
+from ml_platform.spec.queries import quote
+from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, feature_table, version_table
+from ml_platform.storage import Lake, Table
+from ml_platform.storage.tables import WINDOW_START
+
+
+def is_as_known(use_case: UseCase) -> bool:
+    """Whether a use case wants what was known then, not what is known of it by now."""
+    return use_case.values == "as_known"
+
+
+def versions_if_asked(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    table: str,
+    snapshot: int | None,
+    where: str,
+) -> str | None:
+    """SQL of the versions of a computed table's rows; None where the newest rows are what is asked.
+
+    where: predicate on `window_start`.
+    """
+    if not is_as_known(use_case):
+        return None
+    versions = Table(use_case.name, version_table(table), {}, ())
+    return versions_sql(lake, cursor, versions, snapshot, where)
+
+
+def labels_sql(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    snapshot: int | None,
+    where: str,
+    known_by: datetime | None,
+) -> str:
+    """SQL of labels as they were known before a moment; `known_at` is from when on each was.
+
+    Labels that were not known then may be among them, with a later `known_at`.
+    where: predicate on `window_start`; known_by: None for what labels say now.
+    """
+    relation = lake.relation(cursor, use_case.name, "labels", snapshot)
+    versions = versions_if_asked(lake, cursor, use_case, "labels", snapshot, where)
+    if versions is None or known_by is None:
+        return relation
+    moment = instant(known_by)
+    return _known_sql(
+        labels_table(use_case),
+        f"(FROM {relation} WHERE {where})",
+        versions,
+        f"{KNOWN_FROM} < {moment} AND ({KNOWN_UNTIL} IS NULL OR {KNOWN_UNTIL} >= {moment})",
+        {"known_at": KNOWN_FROM},
+    )
+
+
+def label_history_sql(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    snapshot: int | None,
+    where: str,
+) -> str | None:
+    """SQL of every label that was known once, with `known_at` and `replaced_at`.
+
+    None where the labels of the range were never corrected. where: predicate on `window_start`.
+    """
+    versions = versions_if_asked(lake, cursor, use_case, "labels", snapshot, where)
+    if versions is None:
+        return None
+    relation = lake.relation(cursor, use_case.name, "labels", snapshot)
+    known = _known_sql(
+        labels_table(use_case), f"(FROM {relation} WHERE {where})", versions, "false", {}
+    )
+    names = ", ".join(
+        f"{KNOWN_FROM if name == 'known_at' else quote(name)} AS {quote(name)}"
+        for name in (WINDOW_START, *labels_table(use_case).columns)
+    )
+    return f"""(SELECT *, NULL::TIMESTAMPTZ AS replaced_at FROM {known}
+        UNION ALL BY NAME SELECT {names}, {KNOWN_UNTIL} AS replaced_at FROM {versions})"""
+
+
+def features_sql(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    view: str,
+    snapshot: int | None,
+    where: str,
+    at: datetime,
+) -> str:
+    """SQL of a view's rows as they were known at a moment. where: predicate on `window_start`."""
+    table = feature_view_table(use_case, view)
+    rows = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
+    versions = versions_if_asked(lake, cursor, use_case, table.name, snapshot, where)
+    if versions is None:
+        return rows
+    moment = instant(at)
+    return _known_sql(
+        table,
+        f"(FROM {rows} WHERE {where})",
+        versions,
+        f"{KNOWN_FROM} <= {moment} AND ({KNOWN_UNTIL} IS NULL OR {KNOWN_UNTIL} > {moment})",
+        {},
+    )
+
+
+def _known_sql(table: Table, rows: str, versions: str, holds: str, instead: dict[str, str]) -> str:
+    """Rows that were never corrected, and the versions of others that hold.
+
+    instead: columns by whose name another one of the version is shown.
+    """
+    names = [WINDOW_START, *table.columns]
+    shown = ", ".join(f"{instead.get(name, quote(name))} AS {quote(name)}" for name in names)
+    key = ", ".join(quote(column) for column in table.order)
+    return f"""(SELECT {", ".join(map(quote, names))} FROM {rows} ANTI JOIN {versions} USING ({key})
+        UNION ALL SELECT {shown} FROM {versions} WHERE {holds})"""

@@ -1,0 +1,241 @@
+"""Versions of computed rows: what features and labels were before their sources were corrected.
+
+Between two corrections that a window sees nothing of it changes. So the window is computed once for
+each of these intervals that rows of it can be asked about in, and of rows that differ every version
+is kept in `[_known_from, _known_until)`, the current one included. A window whose sources nobody
+corrected after it began costs nothing.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import duckdb
+
+from ml_platform.sources.contract import instant
+from ml_platform.sources.tables import versions_table
+from ml_platform.sources.versions import versions_sql
+from ml_platform.spec.queries import quote
+from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, version_table
+from ml_platform.spec.windows import Calendar, Window, utc
+from ml_platform.storage import Lake, Replacement, Table, Written
+from ml_platform.storage.comparison import alike_sql
+from ml_platform.storage.tables import WINDOW_START, naive_utc
+
+JUST_BEFORE = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A table with windows, and how its rows are computed as its sources were known then."""
+
+    table: Table
+    reads: Sequence[str]
+    """Sources."""
+    reach: Callable[[Window], Window]
+    """The range of event time of the sources that a window sees."""
+    query: Callable[[Window, datetime | None], str]
+    """The rows of a range, from sources as they were known at a moment; None for the newest."""
+    known_from: str
+    """Column from when on the first version of a row is known."""
+
+    @property
+    def versions(self) -> Table:
+        """Every version of the rows that were corrected."""
+        return replace(
+            self.table,
+            name=version_table(self.table.name),
+            columns={**self.table.columns, KNOWN_FROM: "TIMESTAMPTZ", KNOWN_UNTIL: "TIMESTAMPTZ"},
+            order=(*self.table.order, KNOWN_FROM),
+        )
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """Between two corrections that a window sees: nothing of it changes."""
+
+    window: Window
+    since: datetime | None
+    until: datetime | None
+
+
+def replacements(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    computed: Computed,
+    stretch: Window,
+    snapshot: int,
+) -> list[Replacement]:
+    """What the windows of a range are to hold: their rows, and what these were before."""
+    corrections = _corrections(lake, cursor, use_case, computed, stretch, snapshot)
+    intervals = list(_intervals(use_case.calendar, computed, stretch, corrections))
+    versions = computed.versions
+    rows = Replacement(computed.table, computed.query(stretch, None), time="event_time")
+    if not intervals:
+        is_stored = versions.name in lake.tables(cursor, use_case.name)
+        nothing = ", ".join(f"NULL::{k} AS {quote(c)}" for c, k in versions.columns.items())
+        nobody = Replacement(versions, f"SELECT {nothing} WHERE false", time="event_time")
+        return [rows, nobody] if is_stored else [rows]
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __current AS {rows.query}")
+    _compute(cursor, computed, intervals)
+    told = Replacement(versions, _told(computed), time="event_time")
+    return [replace(rows, query="FROM temp.__current"), told]
+
+
+def combined(written: Sequence[Written]) -> Written:
+    """What a table and its versions came to, as one."""
+    rows, *versions = written
+    if not versions:
+        return rows
+    (told,) = versions
+    digests = {
+        window: f"{digest}+{told.versions[window]}" if told.rows[window] else digest
+        for window, digest in rows.versions.items()
+    }
+    return replace(rows, changed=rows.changed | told.changed, versions=digests)
+
+
+def _corrections(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    computed: Computed,
+    stretch: Window,
+    snapshot: int,
+) -> dict[Window, set[datetime]]:
+    """When rows of each window of the sources were corrected."""
+    found: dict[Window, set[datetime]] = {}
+    reach = computed.reach(stretch)
+    first = naive_utc(use_case.calendar.window_at(reach.start).start)
+    where = (
+        f"{WINDOW_START} >= TIMESTAMP '{first}' "
+        f"AND {WINDOW_START} < TIMESTAMP '{naive_utc(reach.end)}'"
+    )
+    for source in computed.reads:
+        table = versions_table(use_case, source)
+        versions = versions_sql(lake, cursor, table, snapshot, where)
+        if versions is None:
+            continue
+        rows = cursor.execute(
+            f"""SELECT DISTINCT {WINDOW_START}, unnest([
+                CASE WHEN {KNOWN_FROM} > known_at OR {KNOWN_FROM} > min({KNOWN_FROM}) OVER (
+                    PARTITION BY {WINDOW_START}, {", ".join(map(quote, _key(use_case, source)))}
+                ) THEN {KNOWN_FROM} END, {KNOWN_UNTIL}]) AS moment
+            FROM {versions}"""
+        ).fetchall()
+        for start, moment in rows:
+            if moment is not None:
+                window = use_case.calendar.window_at(start.replace(tzinfo=UTC))
+                found.setdefault(window, set()).add(utc(moment))
+    return found
+
+
+def _key(use_case: UseCase, source: str) -> tuple[str, ...]:
+    return use_case.sources[source].key
+
+
+def _intervals(
+    calendar: Calendar,
+    computed: Computed,
+    stretch: Window,
+    corrections: Mapping[Window, set[datetime]],
+) -> Iterable[_Interval]:
+    """The intervals of each window that rows of it can be asked about in, the last one open."""
+    if not corrections:
+        return
+    for window in calendar.windows(stretch):
+        seen = computed.reach(window)
+        first, end = utc(seen.start), utc(seen.end)
+        moments = {
+            moment
+            for corrected, found in corrections.items()
+            if utc(corrected.start) < end and utc(corrected.end) > first
+            for moment in found
+            # Rows of a window that begins after a correction never knew anything else.
+            if moment > utc(window.start)
+        }
+        if moments:
+            bounds = [None, *sorted(moments), None]
+            for since, until in pairwise(bounds):
+                yield _Interval(window, since, until)
+
+
+def _compute(
+    cursor: duckdb.DuckDBPyConnection, computed: Computed, intervals: Sequence[_Interval]
+) -> None:
+    """The rows of each interval in `temp.__told`, with its bounds."""
+    columns = ", ".join(f"{quote(c)} {kind}" for c, kind in computed.table.columns.items())
+    cursor.execute(
+        f"CREATE OR REPLACE TEMP TABLE __told ({columns}, __since TIMESTAMPTZ, __until TIMESTAMPTZ)"
+    )
+    key = ", ".join(quote(column) for column in computed.table.order)
+    # Rows that are twice there were refused then.
+    alone = f"QUALIFY count(*) OVER (PARTITION BY {key}) = 1"
+    by_end: dict[datetime | None, list[_Interval]] = {}
+    for interval in intervals:
+        by_end.setdefault(interval.until, []).append(interval)
+    for until, ending in by_end.items():
+        for run in _runs(ending):
+            if until is None:
+                query = "FROM temp.__current"
+            else:
+                range_ = Window(run[0].window.start, run[-1].window.end)
+                query = computed.query(range_, until - JUST_BEFORE)
+            bounds = ", ".join(
+                f"({instant(i.window.start)}, {instant(i.window.end)}, {_moment(i.since)})"
+                for i in run
+            )
+            cursor.execute(
+                f"""INSERT INTO temp.__told BY NAME
+                SELECT r.*, b.since AS __since, {_moment(until)} AS __until FROM ({query}) r
+                JOIN (VALUES {bounds}) b(first, last, since)
+                ON r.event_time >= b.first AND r.event_time < b.last
+                {alone}"""
+            )
+
+
+def _runs(intervals: Sequence[_Interval]) -> Iterable[list[_Interval]]:
+    """Intervals of consecutive windows, which one query can compute."""
+    run: list[_Interval] = []
+    for interval in intervals:
+        if run and run[-1].window.end != interval.window.start:
+            yield run
+            run = []
+        run.append(interval)
+    yield run
+
+
+def _moment(moment: datetime | None) -> str:
+    return "NULL::TIMESTAMPTZ" if moment is None else instant(moment.astimezone(UTC))
+
+
+def _told(computed: Computed) -> str:
+    """The versions of rows that are not the same in all intervals, from `temp.__told`."""
+    table = computed.table
+    key = ", ".join(quote(column) for column in table.order)
+    by_time = f"(PARTITION BY {key} ORDER BY __until NULLS LAST)"
+    same = " AND ".join(
+        alike_sql(f"before.{quote(column)}", quote(column), kind, table.tolerance)
+        for column, kind in table.columns.items()
+        if column not in table.order
+    )
+    names = ", ".join(quote(column) for column in table.columns)
+    values = ", ".join(f"{quote(c)} := {quote(c)}" for c in table.columns)
+    began = f"greatest(first_value(__since) OVER island, {quote(computed.known_from)})"
+    return f"""SELECT {names}, __began AS {KNOWN_FROM}, __until AS {KNOWN_UNTIL}
+        FROM (SELECT *, {began} AS __began,
+                row_number() OVER (PARTITION BY {key}, __island ORDER BY __until DESC NULLS FIRST)
+                    AS __last
+            FROM (SELECT *, sum(__other::INTEGER) OVER {by_time} AS __island
+                FROM (SELECT *, row_number() OVER {by_time} = 1
+                        OR lag(__until) OVER {by_time} IS DISTINCT FROM __since
+                        OR NOT ({same or "true"}) AS __other
+                    FROM (SELECT *, lag(struct_pack({values})) OVER {by_time} AS before
+                        FROM temp.__told)))
+            WINDOW island AS (PARTITION BY {key}, __island ORDER BY __until NULLS LAST
+                ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING))
+        WHERE __last = 1 AND (__until IS NULL OR __began < __until)
+        QUALIFY count(*) OVER (PARTITION BY {key}) > 1 OR __until IS NOT NULL
+            OR __began > {quote(computed.known_from)}"""

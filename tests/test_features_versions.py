@@ -1,0 +1,394 @@
+"""What was known of features, labels and request columns before their sources were corrected."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ml_platform.features import assemble, check_leak, compute_features, compute_labels
+from ml_platform.sources import ingest
+from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake
+
+SPEC = """\
+description: Is a ride late?
+partitions: {cadence: daily, start: 2024-03-01}
+VALUES
+sources:
+  rides:
+    files: "rides*.csv"
+    event_time: began
+    key: [ride]
+    columns: {ride: VARCHAR, began: TIMESTAMPTZ, city: VARCHAR, distance: DOUBLE}
+  arrivals:
+    files: "arrivals*.csv"
+    event_time: arrived
+    key: [ride]
+    columns: {ride: VARCHAR, began: TIMESTAMPTZ, arrived: TIMESTAMPTZ, city: VARCHAR, delay: DOUBLE}
+features:
+  city: {entity: [city], lookback: 1d, ttl: 1d}
+examples: {source: rides, entity: [ride], columns: [city, distance]}
+label: {task: binary, horizon: 2d}
+model: {metric: roc_auc, window: 20d, holdout: 4d}
+"""
+# The delays of a city so far this hour, each time that another ride arrives.
+CITY = """\
+SELECT DISTINCT city, arrived AS event_time,
+    sum(delay) OVER (PARTITION BY city ORDER BY arrived RANGE INTERVAL 1 HOUR PRECEDING) AS delays
+FROM arrivals
+"""
+LABELS = "SELECT ride, began AS event_time, delay > 10 AS label, known_at FROM arrivals\n"
+COMMIT = Commit("run", "code")
+OPEN = None
+LATE = None
+
+
+def at(day_and_hour: str) -> datetime:
+    """A moment of March 2024: `2 08`, `2 08:30`."""
+    day, hour = day_and_hour.split()
+    hours, _, minutes = hour.partition(":")
+    return datetime(2024, 3, int(day), int(hours), int(minutes or 0), tzinfo=UTC)
+
+
+def days(first: int, last: int) -> Window:
+    return Window(at(f"{first} 00"), at(f"{last} 00") + timedelta(days=1))
+
+
+class World:
+    """A use case whose files land at given moments."""
+
+    def __init__(self, root: Path, lake: Lake) -> None:
+        self.root, self.lake = root, lake
+        self.landing = Path(lake.settings.landing_uri) / "rides"
+        self.landing.mkdir(parents=True, exist_ok=True)
+        for file in self.landing.iterdir():
+            file.unlink()
+        self.use_case = self.declare()
+
+    def declare(self, values: str = "as_known", city: str = CITY) -> UseCase:
+        folder = self.root / "rides"
+        (folder / "features").mkdir(parents=True, exist_ok=True)
+        (folder / "use_case.yaml").write_text(SPEC.replace("VALUES", f"values: {values}"))
+        (folder / "features" / "city.sql").write_text(city)
+        (folder / "labels.sql").write_text(LABELS)
+        (folder / "model.py").write_text("def build():\n    pass\n")
+        self.use_case = load_use_case(folder)
+        return self.use_case
+
+    def land(self, name: str, landed: str, *rows: tuple[Any, ...]) -> None:
+        """Write a file; moments in rows are as in `at`."""
+        source = name.rstrip("0123456789")
+        lines = [",".join(self.use_case.sources[source].columns)]
+        lines += [
+            ",".join(at(v).isoformat() if " " in str(v) else str(v) for v in row) for row in rows
+        ]
+        file = self.landing / f"{name}.csv"
+        file.write_text("\n".join(lines) + "\n")
+        os.utime(file, (at(landed).timestamp(),) * 2)
+
+    def compute(self, first: int = 1, last: int = 3, rewrite: bool = False) -> None:
+        """Ingest what has landed, and compute what is made of it."""
+        for source in self.use_case.sources:
+            ingest(self.lake, self.use_case, source, days(first, last), COMMIT, rewrite=rewrite)
+        self.computed(days(first, last))
+
+    def computed(self, stretch: Window) -> None:
+        compute_features(self.lake, self.use_case, "city", stretch, COMMIT)
+        compute_labels(self.lake, self.use_case, stretch, COMMIT)
+
+    def examples(self, known_by: str | None = None, last: int = 3) -> list[tuple[Any, ...]]:
+        """Ride, distance and delays of the city; with a moment also the label known by then."""
+        frame = self.frame(known_by, last)
+        names = ["ride", "distance", "city__delays", *(["label"] if known_by else [])]
+        rows = frame[names].astype(object).where(frame[names].notna(), None)
+        return [tuple(row) for row in rows.itertuples(index=False)]
+
+    def frame(self, known_by: str | None = None, last: int = 3) -> pd.DataFrame:
+        with self.lake.cursor() as cursor:
+            snapshot = self.lake.snapshot(cursor)
+            moment = at(known_by) if known_by else None
+            return assemble(
+                cursor, self.lake, self.use_case, days(1, last), snapshot, labels_known_by=moment
+            )
+
+    def versions(self, table: str, columns: str) -> list[tuple[Any, ...]]:
+        """Columns, and day and hour from and until which a row was the truth."""
+        with self.lake.cursor() as cursor:
+            if f"{table}_versions" not in self.lake.tables(cursor, "rides"):
+                return []
+            moment = "strftime({}, '%-d %H')"
+            time = "arrived" if table == "arrivals" else "event_time"
+            return cursor.execute(
+                f"SELECT {columns}, {moment.format('_known_from')}, "
+                f"{moment.format('_known_until')} FROM lake.rides.{table}_versions "
+                f"ORDER BY {time}, _known_from"
+            ).fetchall()
+
+
+@pytest.fixture
+def world(tmp_path: Path, shared_lake: Lake) -> Iterator[World]:
+    yield World(tmp_path, shared_lake)
+    with shared_lake.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS lake.rides CASCADE")
+
+
+def a_few_rides(world: World) -> None:
+    world.land("rides1", "1 00", ("a", "1 08", "Rome", 5), ("b", "1 10", "Rome", 6))
+    world.land("rides2", "2 00", ("c", "2 08", "Rome", 7), ("d", "2 12", "Rome", 8))
+    world.land(
+        "arrivals1",
+        "2 00",
+        ("a", "1 08", "1 09", "Rome", 20),
+        ("b", "1 10", "1 11", "Rome", 1),
+        ("c", "2 08", "2 09", "Rome", 30),
+    )
+
+
+def test_without_corrections_there_are_no_versions(world: World) -> None:
+    a_few_rides(world)
+    world.compute()
+    with world.lake.cursor() as cursor:
+        assert not [t for t in world.lake.tables(cursor, "rides") if "versions" in t]
+    assert world.examples() == [("a", 5, LATE), ("b", 6, 20), ("c", 7, 1), ("d", 8, 30)]
+
+
+def test_a_correction_that_lands_later_changes_no_example_from_before(world: World) -> None:
+    a_few_rides(world)
+    world.compute()
+    before, trained = world.examples(), world.examples("3 00")
+    assert trained == [("a", 5, None, True), ("b", 6, 20, False), ("c", 7, 1, True)]
+    world.land("rides3", "18 12", ("a", "1 08", "Rome", 50), ("c", "2 08", "Oslo", 70))
+    world.land(
+        "arrivals2", "18 12", ("a", "1 08", "1 09", "Rome", 2), ("b", "1 10", "1 11", "X", 9)
+    )
+    world.compute()
+    assert world.examples() == before
+    assert world.examples("3 00") == trained
+    assert world.versions("labels", "ride, label") == [
+        ("a", True, "1 09", "18 12"),
+        ("a", False, "18 12", OPEN),
+    ]
+    assert world.versions("city_features", "city, delays") == [
+        ("Rome", 20, "1 09", "18 12"),
+        ("Rome", 2, "18 12", OPEN),
+        ("Rome", 1, "1 11", "18 12"),
+        ("X", 9, "18 12", OPEN),
+    ]
+
+
+def test_revised_values_are_given_where_a_use_case_asks_for_them(world: World) -> None:
+    a_few_rides(world)
+    world.compute()
+    world.land("rides3", "18 12", ("c", "2 08", "Rome", 70))
+    world.land("arrivals2", "18 12", ("a", "1 08", "1 09", "Rome", 2))
+    world.compute()
+    world.declare("as_revised")
+    assert world.examples("3 00") == [("a", 5, None, False), ("b", 6, 2, False), ("c", 70, 1, True)]
+
+
+def test_a_later_cutoff_trains_on_the_corrected_label(world: World) -> None:
+    a_few_rides(world)
+    world.compute()
+    world.land("arrivals2", "18 12", ("a", "1 08", "1 09", "Rome", 2))
+    world.compute()
+    labels = {cutoff: dict(world.frame(cutoff)[["ride", "label"]].to_numpy()) for cutoff in (
+        "1 09", "1 10", "18 12", "18 13"
+    )}  # fmt: skip
+    assert [label.get("a") for label in labels.values()] == [None, True, True, False]
+    known = world.frame("18 13").set_index("ride")["label_known_at"]
+    assert known["a"] == at("18 12")
+    assert known["b"] == at("1 11")
+
+
+def test_an_example_after_a_correction_is_given_the_corrected_value(world: World) -> None:
+    a_few_rides(world)
+    world.compute()
+    world.land(
+        "arrivals2", "2 10", ("b", "1 10", "1 11", "Rome", 3), ("c", "2 08", "2 09", "Rome", 4)
+    )
+    world.compute()
+    # c began before the correction, d after it.
+    assert world.examples() == [("a", 5, LATE), ("b", 6, 20), ("c", 7, 1), ("d", 8, 4)]
+    assert world.versions("city_features", "city, delays") == [
+        ("Rome", 1, "1 11", "2 10"),
+        ("Rome", 3, "2 10", OPEN),
+        ("Rome", 30, "2 09", "2 10"),
+        ("Rome", 4, "2 10", OPEN),
+    ]
+
+
+def test_where_a_row_was_not_there_yet_or_not_any_more_the_one_before_it_is_given(
+    world: World,
+) -> None:
+    a_few_rides(world)
+    world.compute()
+    # The arrival of b was that of another city, and c never arrived.
+    world.land(
+        "arrivals1", "2 10", ("a", "1 08", "1 09", "Rome", 20), ("b", "1 10", "1 11", "Oslo", 1)
+    )
+    world.compute()
+    assert world.examples() == [("a", 5, LATE), ("b", 6, 20), ("c", 7, 1), ("d", 8, LATE)]
+    world.declare(city=CITY.replace("FROM arrivals", "FROM arrivals WHERE city = 'Rome'"))
+    world.land("rides4", "2 13", ("e", "2 08:30", "Rome", 9))
+    world.compute()
+    assert ("e", 9, 1) in world.examples()
+
+
+def test_rows_that_land_late_for_the_first_time_are_known_as_declared(world: World) -> None:
+    a_few_rides(world)
+    world.compute()
+    world.land("arrivals2", "18 12", ("d", "2 12", "2 07", "Rome", 40))
+    world.compute()
+    assert world.versions("city_features", "city") == []
+    assert ("c", 7, 40) in world.examples()
+
+
+def test_day_by_day_in_any_order_and_twice_the_versions_are_the_same(world: World) -> None:
+    def found() -> list[list[tuple[Any, ...]]]:
+        return [
+            world.versions("arrivals", "ride, delay, known_at, _file"),
+            world.versions("city_features", "city, event_time, delays"),
+            world.versions("labels", "ride, label, known_at"),
+        ]
+
+    a_few_rides(world)
+    world.compute()
+    world.land("arrivals2", "2 10", ("b", "1 10", "1 11", "Rome", 3))
+    later = ("a", "1 08", "1 09", "Rome", 2), ("c", "2 08", "2 09", "Rome", 4)
+    world.land("arrivals3", "18 12", *later)
+    world.compute()
+    once = found()
+    assert [len(rows) for rows in once] == [6, 6, 4]
+    for day in (2, 1, 3, 2):
+        world.compute(day, day)
+        assert found() == once
+    with world.lake.cursor() as cursor:
+        cursor.execute("DROP SCHEMA lake.rides CASCADE")
+    for day in (3, 2, 1):
+        for source in world.use_case.sources:
+            ingest(world.lake, world.use_case, source, days(day, day), COMMIT)
+    for day in (3, 2, 1):
+        world.computed(days(day, day))
+    assert found() == once
+
+
+def test_a_correction_that_rewrites_the_past_is_known_as_declared(world: World) -> None:
+    a_few_rides(world)
+    world.compute()
+    world.land("arrivals2", "17 12", ("a", "1 08", "1 09", "Rome", 3))
+    world.compute()
+    world.land("arrivals3", "18 12", ("a", "1 08", "1 09", "Rome", 2))
+    world.compute(rewrite=True)
+    assert world.versions("city_features", "delays") == world.versions("labels", "label") == []
+    assert world.examples("3 00") == [("a", 5, None, False), ("b", 6, 2, False), ("c", 7, 1, True)]
+
+
+def test_a_correction_that_changes_no_value_makes_no_version(world: World) -> None:
+    a_few_rides(world)
+    world.compute()
+    world.land("arrivals2", "18 12", ("b", "1 10:01", "1 11", "Rome", 1))
+    world.compute()
+    assert world.versions("arrivals", "ride") != []
+    assert world.versions("city_features", "city") == []
+
+
+def test_corrected_windows_pass_the_leak_check_and_leaks_in_them_do_not(world: World) -> None:
+    a_few_rides(world)
+    world.compute()
+    world.land(
+        "arrivals2", "2 10", ("b", "1 10", "1 11", "Rome", 3), ("c", "2 08", "2 09", "Rome", 4)
+    )
+    world.land("arrivals3", "2 11", ("e", "2 08", "2 11", "Rome", 4))
+    world.compute()
+    for day in (1, 2):
+        assert check_leak(world.lake, world.use_case, "city", days(day, day)).problem is None
+    both_ways = "BETWEEN INTERVAL 1 HOUR PRECEDING AND INTERVAL 3 HOUR FOLLOWING"
+    world.declare(city=CITY.replace("INTERVAL 1 HOUR PRECEDING", both_ways))
+    world.computed(days(1, 2))
+    assert check_leak(world.lake, world.use_case, "city", days(2, 2)).problem is not None
+
+
+CITIES = ("Rome", "Oslo")
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
+    """What lands at each midnight: arrivals of the day that ends, and corrections of earlier ones.
+
+    A correction changes delay, city or the time of arrival of a ride, or takes its row away.
+    """
+    known: dict[str, tuple[Any, ...]] = {}
+    landings = []
+    for day in range(1, 5):
+        hours = draw(st.lists(st.integers(2, 22), min_size=1, max_size=3, unique=True))
+        new = [
+            (f"{day}-{hour}", f"{day} {hour - 1:02d}", f"{day} {hour:02d}", CITIES[hour % 2], hour)
+            for hour in hours
+        ]
+        corrected = []
+        earlier = (
+            st.lists(st.sampled_from(sorted(known)), max_size=3, unique=True) if known else None
+        )
+        for ride in draw(earlier) if earlier is not None else ():
+            _, began, arrived, city, delay = known[ride]
+            match draw(st.sampled_from(["delay", "city", "moved", "gone"])):
+                case "delay":
+                    row = (ride, began, arrived, city, 23 - delay)
+                case "city":
+                    row = (ride, began, arrived, CITIES[city == "Rome"], delay)
+                case "moved":
+                    hour = draw(st.integers(int(began.split()[1]) + 1, 23))
+                    row = (ride, began, f"{draw(st.integers(1, day - 1))} {hour:02d}", city, delay)
+                case _:
+                    row = (ride,)
+            corrected.append(row)
+        for row in (*new, *corrected):
+            known[row[0]] = row if len(row) > 1 else known[row[0]]
+        landings.append((new, corrected))
+    return landings
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=8, suppress_health_check=list(HealthCheck))
+@given(history=histories(), whole=st.booleans())
+def test_a_training_set_stays_as_it_was_whatever_is_corrected_later(
+    tmp_path_factory: pytest.TempPathFactory, shared_lake: Lake, history: Any, whole: bool
+) -> None:
+    """whole: compute all days at once, or those that changed one by one, the last one first."""
+    with shared_lake.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS lake.rides CASCADE")
+    world = World(tmp_path_factory.mktemp("history"), shared_lake)
+    stated: dict[str, list[tuple[Any, ...]]] = {}
+    then: dict[str, pd.DataFrame] = {}
+    for day, (new, corrected) in enumerate(history, start=1):
+        landed = f"{day + 1} 00"
+        gone = {ride for ride, *rest in corrected if not rest}
+        moved = {row[0]: row for row in corrected if len(row) > 1}
+        for name, rows in list(stated.items()):
+            kept = [moved.get(row[0], row) for row in rows if row[0] not in gone]
+            if kept != rows:
+                stated[name] = kept
+                world.land(name, landed, *kept)
+        stated[f"arrivals{day}"] = new
+        world.land(f"arrivals{day}", landed, *new)
+        world.land(
+            f"rides{day}", landed, *((r, began, city, hour) for r, began, _, city, hour in new)
+        )
+        stretches = [days(1, 4)] if whole else [days(d, d) for d in (4, 3, 2, 1)]
+        for stretch in stretches:
+            for source in world.use_case.sources:
+                ingest(world.lake, world.use_case, source, stretch, COMMIT)
+        for stretch in stretches:
+            world.computed(stretch)
+        then[landed] = world.frame(landed, day)
+    for landed, frame in then.items():
+        again = world.frame(landed, int(landed.split()[0]) - 1)
+        pd.testing.assert_frame_equal(again, frame)
