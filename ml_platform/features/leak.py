@@ -15,6 +15,7 @@ import pandas as pd
 from ml_platform.errors import EmptyPartition, LeakFound
 from ml_platform.features.known import features_sql
 from ml_platform.features.views import Sight, view_sql, windows_sql
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
@@ -81,12 +82,11 @@ def check_leak(
         if stored.empty:
             raise EmptyPartition(f"{use_case.name}/{feature_table(view)} has no rows in {window}")
         moments = _moments(stored, cuts)
+        versions = KnownVersions(lake, cursor, use_case, snapshot)
         compared = 0
         for moment in moments:
             # What was known then: corrections that came later are hidden, too.
-            known = features_sql(
-                lake, cursor, use_case, view, snapshot, windows_sql(use_case, window), moment
-            )
+            known = features_sql(versions, view, windows_sql(use_case, window), moment)
             if known != relation:
                 told = f"FROM {known} WHERE {windows_sql(use_case, window)}"
                 kept = _read(cursor, told, keys)
