@@ -112,6 +112,12 @@ def test_on_a_day_that_the_zone_skips_a_row_expires_before_it() -> None:
     assert utc(expires) == datetime(2011, 12, 30, 10, tzinfo=UTC) - MICROSECOND
 
 
+def test_a_step_back_to_a_time_that_comes_twice_is_to_the_first() -> None:
+    late = at("2024-10-30 03:30").replace(fold=1)
+    found = Duration(3, "d").before(late, ZoneInfo("Europe/Helsinki"))
+    assert utc(found) == datetime(2024, 10, 27, 0, 30, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("zone", "moment", "sign", "reached"),
     [
@@ -155,6 +161,7 @@ def test_the_clocks_show_a_later_time_from_the_expiry_on(
 
 @given(zone_and_moment(), ttls, st.sampled_from(Cadence))
 @settings(max_examples=500)
+@example(("Antarctica/Troll", in_utc("2024-10-26 23:00")), Duration(1, "d"), Cadence.hourly)
 def test_what_a_window_looks_back_to_holds_all_rows_that_have_not_expired(
     zone_moment: tuple[str, datetime], ttl: Duration, cadence: Cadence
 ) -> None:

@@ -56,7 +56,7 @@ class Duration:
         return self.count * sizes[self.unit]
 
     def before(self, instant: datetime, timezone: ZoneInfo) -> datetime:
-        """The instant this long before another one."""
+        """The instant this long before another one; of two with that wall time the first."""
         return self._shifted(instant, timezone, -1)
 
     def after(self, instant: datetime, timezone: ZoneInfo) -> datetime:
@@ -68,6 +68,8 @@ class Duration:
             moved = instant.astimezone(UTC) + sign * timedelta(seconds=self.seconds)
             return moved.astimezone(timezone)
         moved = self.on_the_clock(instant.astimezone(timezone), sign)
+        if sign < 0 and self.count:
+            moved = moved.replace(fold=0)
         if not self.count or (jump := jump_over(moved)) is None:
             return moved
         if self.unit != "mo" and _skips_the_day(moved):
