@@ -10,6 +10,7 @@ from assets.events import Verdict, checked, materialized, withheld
 from assets.metadata import asset_key, common, described
 from assets.partitions import before_cutoff, cutoffs_of
 from ml_platform.settings import Settings
+from ml_platform.spec.reach import steps_before
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.storage import Commit
 from ml_platform.training import Decided, TrainingReport, decide, train
@@ -27,7 +28,11 @@ def build_training(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefin
 def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
     spec = use_case.model
     inputs = [use_case.examples.source, "labels", *(feature_table(v) for v in use_case.model_views)]
-    longest = max(spec.window, use_case.retrain.window or spec.window, key=lambda d: d.seconds)
+    # By the windows that they reach: a month may be longer than 30 days, and shorter.
+    longest = max(
+        (spec.window, use_case.retrain.window or spec.window),
+        key=lambda window: steps_before(use_case.calendar, window),
+    )
     mapping = before_cutoff(use_case, longest)
 
     @dg.asset(

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from benchmarks.result import Bench, Clock, Line, Result
 from benchmarks.year import COMMIT, Year, prepared
 from ml_platform.features import assemble, compute_features, compute_labels
-from ml_platform.features import versions as feature_versions
+from ml_platform.features.versions import Computed
 from ml_platform.sources import ingest
 from ml_platform.spec.use_case import feature_table, version_table
 from ml_platform.spec.windows import Window
@@ -94,15 +94,9 @@ def _without_versions() -> Iterator[None]:
     """The platform as it would be if it kept no versions."""
 
     def rows_alone(
-        lake: Lake, cursor: object, use_case: object, computed: feature_versions.Computed,
-        stretch: Window, snapshot: int,
-    ) -> list[Replacement]:  # fmt: skip
+        lake: Lake, cursor: object, case: object, computed: Computed, stretch: Window, at: int
+    ) -> list[Replacement]:
         return [Replacement(computed.table, computed.query(stretch, None), time="event_time")]
-
-    def rows_now(
-        lake: Lake, cursor: object, case: object, name: str, snapshot: int, *_: object
-    ) -> str:
-        return lake.relation(cursor, case.name, name, snapshot)  # type: ignore[arg-type,attr-defined]
 
     def nothing(*_: object) -> None:
         return None
@@ -110,9 +104,7 @@ def _without_versions() -> Iterator[None]:
     replaced: dict[str, Callable[..., object]] = {
         "ml_platform.sources.ingest.versions_replacement": nothing,
         "ml_platform.features.views.replacements": rows_alone,
-        "ml_platform.features.views.shown_sql": rows_now,
-        "ml_platform.features.frame.shown_sql": rows_now,
-        "ml_platform.features.frame.versions_if_asked": nothing,
+        "ml_platform.sources.known.KnownVersions.sql": nothing,
     }
     with ExitStack() as stack:
         for name, function in replaced.items():

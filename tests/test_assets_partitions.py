@@ -7,6 +7,8 @@ import dagster as dg
 import pytest
 
 from assets.partitions import looking_ahead, looking_back, partitions_of, trailing
+from assets.training import build_training
+from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
@@ -48,3 +50,19 @@ def test_weeks_begin_where_the_use_case_says(
     assert mapped(looking_ahead(use_case, week)) == keys[2:4]
     assert mapped(trailing(use_case, week)) == keys[2:3]
     assert mapped(looking_back(use_case, Duration(8, "d"))) == keys[:3]
+
+
+@pytest.mark.parametrize(
+    ("window", "retrained", "days"), [("30d", "1mo", 31), ("1mo", "30d", 31), ("5w", "1mo", 35)]
+)
+def test_a_model_depends_on_the_longer_of_its_windows_by_the_calendar(
+    tmp_path: Path, window: str, retrained: str, days: int
+) -> None:
+    folder = write_folder(tmp_path, "binary").folder
+    spec = (folder / "use_case.yaml").read_text().replace("window: 20d", f"window: {window}")
+    (folder / "use_case.yaml").write_text(f"{spec}retrain: {{window: {retrained}}}\n")
+    model, _ = build_training(load_use_case(folder), Settings(data=tmp_path))
+    mapping = model.get_partition_mapping(dg.AssetKey(["trips", "labels"]))
+    assert mapping == dg.TimeWindowPartitionMapping(
+        start_offset=-days, end_offset=-1, allow_nonexistent_upstream_partitions=True
+    )

@@ -280,11 +280,31 @@ def test_check_warns_of_what_stored_rows_say_is_known_too_late(run: Run, tmp_pat
     (folder / "use_case.yaml").write_text(ruled)
     assert run("check")[1].count("warning") == 0
     land_trips(tmp_path / "data", 1, 1)
-    run("ingest", "trips", "--partition", "2024-03-01")
 
+    landed = run("check")[1]
+    assert not (tmp_path / "data" / "lake").exists()
+    run("ingest", "trips", "--partition", "2024-03-01")
     code, said, _ = run("check")
 
-    assert code == 0
+    assert (code, said) == (0, landed)
     assert said.splitlines()[0].startswith("trips: ok")
     assert said.splitlines()[1].startswith("warning: trips: sources.trips.rules 'delay < 10': ")
     assert "which no request can tell, since none brings delay" in said
+
+
+def test_check_plants_leaks_and_leaves_the_lake_as_it_is(run: Run, tmp_path: Path):
+    assert run("check", "--plant")[2] == "error: --plant is about one use case; name it\n"
+    write_folder(tmp_path / "use_cases", "binary")
+    refused = run("check", "trips", "--plant")
+    assert refused[2] == (
+        "error: nothing has been ingested of trips; run: ml-platform ingest trips\n"
+    )
+    assert not (tmp_path / "data").exists()
+    land_trips(tmp_path / "data", 1, 2)
+    run("ingest", "trips", "--range", "2024-03-01...2024-03-02")
+
+    code, said, _ = run("check", "trips", "--plant")
+
+    assert code == 0
+    assert "pace          nothing" in said
+    assert said.splitlines()[-1].endswith("0 false alarms in 1 views as they are")

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from ml_platform.features.too_late import find_too_late
+import pytest
+
+from ml_platform.features.too_late import find_too_late, find_too_late_landed
+from ml_platform.settings import Settings
 from ml_platform.sources import ingest
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
@@ -105,3 +108,24 @@ def test_where_nothing_has_been_ingested_nothing_is_said(shared_lake: Lake, tmp_
     late = rides(shared_lake, tmp_path, "empty_late", "seats", "known_at: told_at")
     other = late.model_copy(update={"name": "never_ingested"})
     assert find_too_late(shared_lake, other) == ()
+
+
+def test_of_what_has_landed_only_small_files_are_looked_into(
+    shared_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = rides(shared_lake, tmp_path, "landed", "seats", "known_at: told_at")
+    settings = Settings(data=shared_lake.settings.data)
+    stored = find_too_late(shared_lake, late)
+    assert find_too_late_landed(settings, late) == stored != ()
+    with shared_lake.cursor() as cursor:
+        snapshot = shared_lake.snapshot(cursor)
+    monkeypatch.setattr("ml_platform.features.too_late.MOST_BYTES", len(ROWS) - 1)
+    assert find_too_late_landed(settings, late) == ()
+    with shared_lake.cursor() as cursor:
+        assert shared_lake.snapshot(cursor) == snapshot
+
+
+def test_where_nothing_has_landed_no_lake_is_made(tmp_path: Path, shared_lake: Lake) -> None:
+    late = rides(shared_lake, tmp_path, "unlanded", "seats", "known_at: told_at")
+    assert find_too_late_landed(Settings(data=tmp_path / "other"), late) == ()
+    assert not (tmp_path / "other").exists()

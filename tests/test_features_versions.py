@@ -17,6 +17,8 @@ from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
+from ml_platform.storage.changes import Range, read_changes
+from ml_platform.storage.tables import naive_utc
 
 SPEC = """\
 description: Is a ride late?
@@ -298,6 +300,31 @@ def test_a_correction_that_changes_no_value_makes_no_version(world: World) -> No
     world.compute()
     assert world.versions("arrivals", "ride") != []
     assert world.versions("city_features", "city") == []
+
+
+def test_a_window_that_was_something_else_in_between_has_changed(world: World) -> None:
+    def since() -> int:
+        with world.lake.cursor() as cursor:
+            ranges = {"city_features": Range.of([naive_utc(at("1 00"))])}
+            (change,) = read_changes(cursor, "rides", ranges)["city_features"].values()
+        return change.snapshot
+
+    a_few_rides(world)
+    world.compute()
+    before = since()
+    world.land("arrivals2", "2 10", ("b", "1 10", "1 11", "Rome", 3))
+    world.land("arrivals3", "2 11", ("b", "1 10", "1 11", "Rome", 1))
+    ingest(world.lake, world.use_case, "arrivals", days(1, 3), COMMIT)
+    assert since() == before
+    for changed in ({days(1, 1)}, set()):
+        written = compute_features(world.lake, world.use_case, "city", days(1, 3), COMMIT)
+        assert written.changed == changed
+    assert since() > before
+    assert [delays for _, delays, *_ in world.versions("city_features", "city, delays")] == [
+        1,
+        3,
+        1,
+    ]
 
 
 def test_corrected_windows_pass_the_leak_check_and_leaks_in_them_do_not(world: World) -> None:

@@ -24,7 +24,12 @@ sources:
     key: [ride]
     columns: {ride: VARCHAR, began: TIMESTAMPTZ, fare: DOUBLE}
     EXTRA
-examples: {source: rides, entity: [ride], columns: ["1 AS one"]}
+  asked:
+    files: "asked/*.csv"
+    event_time: at
+    key: [ride]
+    columns: {ride: VARCHAR, at: TIMESTAMPTZ}
+examples: {source: asked, entity: [ride], columns: ["1 AS one"]}
 label: {task: regression}
 model: {metric: mae}
 """
@@ -38,7 +43,7 @@ class Rides:
         self.folder, self.lake = folder, lake
         self.landing = Path(lake.settings.landing_uri) / "rides"
         self.landing.mkdir(parents=True, exist_ok=True)
-        for file in self.landing.iterdir():
+        for file in self.landing.glob("*.csv"):
             file.unlink()
         self.declare()
 
@@ -316,3 +321,15 @@ def test_another_declaration_is_no_correction(rides: Rides) -> None:
         (None,),
         (None,),
     ]
+
+
+def test_a_key_that_comes_again_each_day_has_not_moved(rides: Rides) -> None:
+    rides.land("a.csv", 1, ("r1", "1 08", 5))
+    rides.ingest()
+    rides.land("a.csv", 18, ("r1", "1 08", 5), ("r1", "2 08", 6))
+    rides.ingest(2, 2)
+    rides.ingest()
+    rides.land("a.csv", 19, ("r1", "1 08", 7), ("r1", "2 08", 6), ("r1", "3 08", 8))
+    for day in (3, 2, 1):
+        rides.ingest(day, day)
+    assert rides.versions() == [("r1", 5, "1 08", "19 12"), ("r1", 7, "19 12", OPEN)]

@@ -112,6 +112,28 @@ def test_on_a_day_that_the_zone_skips_a_row_expires_before_it() -> None:
     assert utc(expires) == datetime(2011, 12, 30, 10, tzinfo=UTC) - MICROSECOND
 
 
+@pytest.mark.parametrize(
+    ("zone", "moment", "sign", "reached"),
+    [
+        # From 23:00 to midnight: an hour is skipped, and not the day.
+        ("America/Nuuk", "2024-03-31 23:30", -1, "2024-03-31 00:00"),
+        ("America/Nuuk", "2024-03-29 23:30", +1, "2024-03-31 00:00"),
+        # From 3:00 to 4:00.
+        ("Europe/Helsinki", "2024-04-01 03:30", -1, "2024-03-31 04:00"),
+        ("Europe/Helsinki", "2024-03-30 03:30", +1, "2024-03-31 04:00"),
+        ("Europe/Helsinki", "2024-04-01 02:30", -1, "2024-03-31 02:30"),
+        # From 1:00 to 3:00.
+        ("Antarctica/Troll", "2024-04-01 02:30", -1, "2024-03-31 03:00"),
+    ],
+)
+def test_a_step_to_a_time_that_the_clocks_skip_ends_at_their_jump(
+    zone: str, moment: str, sign: int, reached: str
+) -> None:
+    day, zoned = Duration(1, "d"), ZoneInfo(zone)
+    step = day.before if sign < 0 else day.after
+    assert utc(step(at(moment, zone), zoned)) == utc(at(reached, zone))
+
+
 @given(zone_and_moment(), ttls)
 @settings(max_examples=300)
 def test_the_clocks_show_a_later_time_from_the_expiry_on(

@@ -1,11 +1,11 @@
 """Everything that can be found out about use cases: from what they declare, and stored rows."""
 
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from ml_platform.cli.printing import console, show_line
-from ml_platform.errors import CalendarChanged, PlatformError, SpecError
-from ml_platform.features.too_late import TooLate, find_too_late
+from ml_platform.errors import CalendarChanged, LandingError, PlatformError, SpecError
+from ml_platform.features.too_late import TooLate, find_too_late, find_too_late_landed
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
@@ -53,18 +53,27 @@ def _build(use_case: UseCase) -> SpecError | None:
     return None
 
 
+def has_lake(settings: Settings) -> bool:
+    """Whether anything may be stored; opening a lake that is not there would make one."""
+    kind, _, where = settings.catalog_uri.partition(":")
+    return kind != "sqlite" or Path(where).is_file()
+
+
 def _look(settings: Settings, use_case: UseCase) -> tuple[TooLate, ...]:
-    """What stored rows say against the declaration; nothing where none are stored.
+    """What rows say against the declaration: those that are stored, else those that have landed.
 
     Raises CalendarChanged where they lie in windows of another calendar.
     """
-    kind, _, where = settings.catalog_uri.partition(":")
-    if kind == "sqlite" and not Path(where).is_file():
-        return ()
-    with closing(Lake(settings)) as lake:
-        with lake.cursor() as cursor:
-            require_calendar(cursor, use_case.name, use_case.calendar)
-        return find_too_late(lake, use_case)
+    if has_lake(settings):
+        with closing(Lake(settings)) as lake:
+            with lake.cursor() as cursor:
+                require_calendar(cursor, use_case.name, use_case.calendar)
+                stored = lake.tables(cursor, use_case.name)
+            if use_case.examples.source in stored:
+                return find_too_late(lake, use_case)
+    with suppress(LandingError):
+        return find_too_late_landed(settings, use_case)
+    return ()
 
 
 def _show(case: UseCase) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from ml_platform.errors import PlatformError
+
 PANEL = "Declare"
 commands = typer.Typer()
 
@@ -38,9 +40,21 @@ def new(
 
 
 @commands.command(rich_help_panel=PANEL)
-def check(name: Annotated[str | None, typer.Argument(metavar="[USE_CASE]")] = None) -> None:
+def check(
+    name: Annotated[str | None, typer.Argument(metavar="[USE_CASE]")] = None,
+    plant: Annotated[
+        bool, typer.Option("--plant", help="Plant leaks in a copy; say which the check finds.")
+    ] = False,
+) -> None:
     """Load use cases and build their estimators; say everything that is wrong with them."""
     from ml_platform.cli import checking
     from ml_platform.cli.platform import read_settings
 
-    checking.check(read_settings(), name)
+    if plant and name is None:
+        raise PlatformError("--plant is about one use case; name it")
+    settings = read_settings()
+    checking.check(settings, name)
+    if plant and name is not None:
+        from ml_platform.cli import planting
+
+        planting.check_planted(settings, name)

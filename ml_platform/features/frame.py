@@ -9,7 +9,7 @@ import pandas as pd
 
 from ml_platform.features.known import is_as_known, labels_sql, versions_if_asked
 from ml_platform.features.views import inside_sql, instant, windows_sql
-from ml_platform.sources.versions import shown_sql
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import is_numeric, is_time, quote
 from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, feature_table
 from ml_platform.spec.windows import Window
@@ -74,14 +74,15 @@ def join_sql(
     selected += [
         as_model_input(f"e.{quote(c)}", t, c) for c, t in use_case.examples.request.items()
     ]
-    examples = examples_sql(cursor, lake, use_case, stretch, snapshot)
+    known = KnownVersions(lake, cursor, use_case, snapshot)
+    examples = _examples_sql(known, stretch)
     # Numbering them would take a single thread.
     named = [f"e AS MATERIALIZED (SELECT *, uuid() AS {MARK} FROM ({examples}))"]
     joins = []
     for index, (view, declared) in enumerate(use_case.model_views.items()):
         # An ASOF join sorts all the columns that it carries, so each one carries keys only.
         alias = f"f{index}"
-        matched = _matched_sql(cursor, lake, use_case, view, stretch, snapshot)
+        matched = _matched_sql(known, view, stretch)
         named.append(f"{alias} AS ({matched})")
         joins.append(f"LEFT JOIN {alias} ON e.{MARK} = {alias}.{MARK}")
         selected += [
@@ -90,7 +91,7 @@ def join_sql(
         ]
     if labels_known_by is not None:
         where = windows_sql(use_case, stretch)
-        labels = labels_sql(lake, cursor, use_case, snapshot, where, labels_known_by)
+        labels = labels_sql(known, where, labels_known_by)
         on = " AND ".join(f"e.{c} = l.{c}" for c in (*entity, "event_time"))
         joins.append(
             f"JOIN (FROM {labels} WHERE {where} "
@@ -108,12 +109,17 @@ def examples_sql(
     cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
 ) -> str:
     """The examples of a stretch: entity, event time, join keys and request columns."""
+    return _examples_sql(KnownVersions(lake, cursor, use_case, snapshot), stretch)
+
+
+def _examples_sql(known: KnownVersions, stretch: Window) -> str:
+    use_case = known.use_case
     declared = use_case.examples
     source = use_case.sources[declared.source]
     where = windows_sql(use_case, stretch)
     # Each in the version that was known at its own time.
     at = f"CAST({quote(source.event_time)} AS TIMESTAMPTZ)" if is_as_known(use_case) else None
-    relation = shown_sql(lake, cursor, use_case, declared.source, snapshot, where, at)
+    relation = known.source_sql(declared.source, where, at)
     return (
         f"SELECT {example_items(use_case)} FROM {relation} "
         f"WHERE {inside_sql(stretch, source.event_time)} AND {where}"
@@ -135,25 +141,19 @@ def join_keys(use_case: UseCase) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for view in views for column in view.entity))
 
 
-def _matched_sql(
-    cursor: duckdb.DuckDBPyConnection,
-    lake: Lake,
-    use_case: UseCase,
-    view: str,
-    stretch: Window,
-    snapshot: int,
-) -> str:
+def _matched_sql(known: KnownVersions, view: str, stretch: Window) -> str:
     """For each row of `e` that has one, the features of a view that were known and fresh then."""
+    use_case, table = known.use_case, feature_table(view)
     declared = use_case.features[view]
     start = declared.ttl.before(stretch.start, use_case.calendar.timezone)
-    relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
+    relation = known.lake.relation(known.cursor, use_case.name, table, known.snapshot)
     where = windows_sql(use_case, Window(start, stretch.end))
     rows = f"(FROM {relation} WHERE {where})"
     keys = [quote(column) for column in declared.entity]
     on = " AND ".join(f"e.{key} = f.{key}" for key in keys)
     features = ", ".join(f"f.{quote(column)}" for column in declared.features)
     fresh = use_case.expiry(view).fresh_sql("e.event_time", "f.event_time")
-    versions = versions_if_asked(lake, cursor, use_case, feature_table(view), snapshot, where)
+    versions = versions_if_asked(known, table, where)
     by = ", ".join((*keys, "event_time"))
 
     def joined(selected: str, how: str, rows: str) -> str:

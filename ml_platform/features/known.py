@@ -2,13 +2,11 @@
 
 from datetime import datetime
 
-import duckdb
-
 from ml_platform.features.views import feature_view_table, instant, labels_table
-from ml_platform.sources.versions import versions_sql
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import quote
-from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, feature_table, version_table
-from ml_platform.storage import Lake, Table
+from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, feature_table
+from ml_platform.storage import Table
 from ml_platform.storage.tables import WINDOW_START
 
 
@@ -17,44 +15,27 @@ def is_as_known(use_case: UseCase) -> bool:
     return use_case.values == "as_known"
 
 
-def versions_if_asked(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    table: str,
-    snapshot: int | None,
-    where: str,
-) -> str | None:
+def versions_if_asked(known: KnownVersions, table: str, where: str) -> str | None:
     """SQL of the versions of a computed table's rows; None where the newest rows are what is asked.
 
     where: predicate on `window_start`.
     """
-    if not is_as_known(use_case):
-        return None
-    versions = Table(use_case.name, version_table(table), {}, ())
-    return versions_sql(lake, cursor, versions, snapshot, where)
+    return known.sql(table, where) if is_as_known(known.use_case) else None
 
 
-def labels_sql(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    snapshot: int | None,
-    where: str,
-    known_by: datetime | None,
-) -> str:
+def labels_sql(known: KnownVersions, where: str, known_by: datetime | None) -> str:
     """SQL of labels as they were known before a moment; `known_at` is from when on each was.
 
     Labels that were not known then may be among them, with a later `known_at`.
     where: predicate on `window_start`; known_by: None for what labels say now.
     """
-    relation = lake.relation(cursor, use_case.name, "labels", snapshot)
-    versions = versions_if_asked(lake, cursor, use_case, "labels", snapshot, where)
+    relation = _relation(known, "labels")
+    versions = versions_if_asked(known, "labels", where)
     if versions is None or known_by is None:
         return relation
     moment = instant(known_by)
     return _known_sql(
-        labels_table(use_case),
+        labels_table(known.use_case),
         f"(FROM {relation} WHERE {where})",
         versions,
         f"{KNOWN_FROM} < {moment} AND ({KNOWN_UNTIL} IS NULL OR {KNOWN_UNTIL} >= {moment})",
@@ -62,45 +43,31 @@ def labels_sql(
     )
 
 
-def label_history_sql(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    snapshot: int | None,
-    where: str,
-) -> str | None:
+def label_history_sql(known: KnownVersions, where: str) -> str | None:
     """SQL of every label that was known once, with `known_at` and `replaced_at`.
 
     None where the labels of the range were never corrected. where: predicate on `window_start`.
     """
-    versions = versions_if_asked(lake, cursor, use_case, "labels", snapshot, where)
+    versions = versions_if_asked(known, "labels", where)
     if versions is None:
         return None
-    relation = lake.relation(cursor, use_case.name, "labels", snapshot)
-    known = _known_sql(
-        labels_table(use_case), f"(FROM {relation} WHERE {where})", versions, "false", {}
+    relation = _relation(known, "labels")
+    others = _known_sql(
+        labels_table(known.use_case), f"(FROM {relation} WHERE {where})", versions, "false", {}
     )
     names = ", ".join(
         f"{KNOWN_FROM if name == 'known_at' else quote(name)} AS {quote(name)}"
-        for name in (WINDOW_START, *labels_table(use_case).columns)
+        for name in (WINDOW_START, *labels_table(known.use_case).columns)
     )
-    return f"""(SELECT *, NULL::TIMESTAMPTZ AS replaced_at FROM {known}
+    return f"""(SELECT *, NULL::TIMESTAMPTZ AS replaced_at FROM {others}
         UNION ALL BY NAME SELECT {names}, {KNOWN_UNTIL} AS replaced_at FROM {versions})"""
 
 
-def features_sql(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    view: str,
-    snapshot: int | None,
-    where: str,
-    at: datetime,
-) -> str:
+def features_sql(known: KnownVersions, view: str, where: str, at: datetime) -> str:
     """SQL of a view's rows as they were known at a moment. where: predicate on `window_start`."""
-    table = feature_view_table(use_case, view)
-    rows = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
-    versions = versions_if_asked(lake, cursor, use_case, table.name, snapshot, where)
+    table = feature_view_table(known.use_case, view)
+    rows = _relation(known, feature_table(view))
+    versions = versions_if_asked(known, table.name, where)
     if versions is None:
         return rows
     moment = instant(at)
@@ -111,6 +78,10 @@ def features_sql(
         f"{KNOWN_FROM} <= {moment} AND ({KNOWN_UNTIL} IS NULL OR {KNOWN_UNTIL} > {moment})",
         {},
     )
+
+
+def _relation(known: KnownVersions, table: str) -> str:
+    return known.lake.relation(known.cursor, known.use_case.name, table, known.snapshot)
 
 
 def _known_sql(table: Table, rows: str, versions: str, holds: str, instead: dict[str, str]) -> str:

@@ -1,15 +1,27 @@
-"""What stored rows say of examples that are known only after their event time."""
+"""What rows say of examples that are known only after their event time."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 
 from ml_platform.errors import TableNotFound
 from ml_platform.features.frame import example_items
+from ml_platform.settings import Settings
+from ml_platform.sources import ingest
+from ml_platform.sources.arrivals import arrivals
+from ml_platform.sources.listing import list_landing
 from ml_platform.spec.queries import is_time, literal, quote
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Lake
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Commit, Lake
+
+MOST_BYTES = 16_000_000
+"""Landing files of a source that are looked into before they are ingested, all together."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,31 @@ def find_too_late(lake: Lake, use_case: UseCase) -> tuple[TooLate, ...]:
         except TableNotFound:
             return ()
         return (*_late_rows(cursor, use_case, relation), *_late_rules(lake, cursor, use_case))
+
+
+def find_too_late_landed(settings: Settings, use_case: UseCase) -> tuple[TooLate, ...]:
+    """As `find_too_late`, of what has landed; in a lake of its own, so that nothing is ingested.
+
+    Only files of a folder are looked into, and only where they are small.
+    """
+    source = use_case.examples.source
+    folder = Path(settings.landing_uri, use_case.name)
+    if use_case.sources[source].table or not folder.is_dir():
+        return ()
+    with TemporaryDirectory() as temporary:
+        # Not a copy of the settings, which could name parts of the real lake.
+        aside = Settings.model_construct(
+            data=Path(temporary), landing=settings.landing_uri, landing_settle_seconds=0.0
+        )
+        with closing(Lake(aside)) as lake:
+            listed = list_landing(lake, use_case, source)
+            if sum(file.size for file in listed) > MOST_BYTES:
+                return ()
+            commit = Commit("check", use_case.code_version)
+            landed = arrivals(lake, use_case, source, commit, datetime.now(UTC))
+            if windows := list(landed.windows):
+                ingest(lake, use_case, source, Window(windows[0].start, windows[-1].end), commit)
+            return find_too_late(lake, use_case)
 
 
 def _late_rows(

@@ -14,8 +14,7 @@ from itertools import pairwise
 import duckdb
 
 from ml_platform.sources.contract import instant
-from ml_platform.sources.tables import versions_table
-from ml_platform.sources.versions import versions_sql
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, version_table
 from ml_platform.spec.windows import Calendar, Window, utc
@@ -69,12 +68,13 @@ def replacements(
     snapshot: int,
 ) -> list[Replacement]:
     """What the windows of a range are to hold: their rows, and what these were before."""
-    corrections = _corrections(lake, cursor, use_case, computed, stretch, snapshot)
+    known = KnownVersions(lake, cursor, use_case, snapshot)
+    corrections = _corrections(known, computed, stretch)
     intervals = list(_intervals(use_case.calendar, computed, stretch, corrections))
     versions = computed.versions
     rows = Replacement(computed.table, computed.query(stretch, None), time="event_time")
     if not intervals:
-        is_stored = versions.name in lake.tables(cursor, use_case.name)
+        is_stored = versions.name in known.tables
         nothing = ", ".join(f"NULL::{k} AS {quote(c)}" for c, k in versions.columns.items())
         nobody = Replacement(versions, f"SELECT {nothing} WHERE false", time="event_time")
         return [rows, nobody] if is_stored else [rows]
@@ -98,14 +98,10 @@ def combined(written: Sequence[Written]) -> Written:
 
 
 def _corrections(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    computed: Computed,
-    stretch: Window,
-    snapshot: int,
+    known: KnownVersions, computed: Computed, stretch: Window
 ) -> dict[Window, set[datetime]]:
     """When rows of each window of the sources were corrected."""
+    use_case = known.use_case
     found: dict[Window, set[datetime]] = {}
     reach = computed.reach(stretch)
     first = naive_utc(use_case.calendar.window_at(reach.start).start)
@@ -114,11 +110,10 @@ def _corrections(
         f"AND {WINDOW_START} < TIMESTAMP '{naive_utc(reach.end)}'"
     )
     for source in computed.reads:
-        table = versions_table(use_case, source)
-        versions = versions_sql(lake, cursor, table, snapshot, where)
+        versions = known.sql(source, where)
         if versions is None:
             continue
-        rows = cursor.execute(
+        rows = known.cursor.execute(
             f"""SELECT DISTINCT {WINDOW_START}, unnest([
                 CASE WHEN {KNOWN_FROM} > known_at OR {KNOWN_FROM} > min({KNOWN_FROM}) OVER (
                     PARTITION BY {WINDOW_START}, {", ".join(map(quote, _key(use_case, source)))}

@@ -12,7 +12,7 @@ import duckdb
 from ml_platform.errors import Location, QueryFailed
 from ml_platform.features.feedback import given_sql, has_feedback, seen_sql, with_feedback
 from ml_platform.features.versions import Computed, combined, replacements
-from ml_platform.sources.versions import shown_sql
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.queries import complaint, line_shown, literal, quote
 from ml_platform.spec.use_case import UseCase, feature_table
@@ -250,6 +250,7 @@ def _sources_sql(
     # Common table expressions, not views: nothing is left behind on the connection, and the
     # query's own names still win over them.
     parts = []
+    known = KnownVersions(lake, cursor, use_case, sight.snapshot)
     for name in names:
         source = use_case.sources[name]
         columns = ", ".join(quote(c) for c in dict.fromkeys((*source.columns, "known_at")))
@@ -260,8 +261,7 @@ def _sources_sql(
         if relation is None:
             windows = windows_sql(use_case, sight.stretch)
             at = sight.as_of or (sight.known_by if use_case.values == "as_known" else None)
-            moment = instant(at) if at else None
-            relation = shown_sql(lake, cursor, use_case, name, sight.snapshot, windows, moment)
+            relation = known.source_sql(name, windows, instant(at) if at else None)
         parts.append(
             f"{quote(name)} AS (SELECT {columns} FROM {relation} WHERE {' AND '.join(where)})"
         )

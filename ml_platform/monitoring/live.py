@@ -14,6 +14,7 @@ from ml_platform.features import (
     labels_sql,
     windows_sql,
 )
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.logged import readable_columns
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import REQUESTS, UseCase
@@ -65,7 +66,8 @@ def labelled_requests(
     tables = lake.tables(cursor, use_case.name)
     if "labels" in tables and readable_columns(use_case).issuperset(use_case.examples.entity):
         near = windows_sql(use_case, stretch)
-        relation = labels_sql(lake, cursor, use_case, snapshot, near, known_by)
+        known = KnownVersions(lake, cursor, use_case, snapshot)
+        relation = labels_sql(known, near, known_by)
         labels = f"(FROM {relation} WHERE {where})"
         on = " AND ".join(f"p.{quote(key)} = l.{quote(key)}" for key in keys)
     if has_feedback(lake, cursor, use_case):

@@ -27,6 +27,7 @@ from ml_platform.features import (
 )
 from ml_platform.metrics import measure
 from ml_platform.monitoring.live import labelled_requests
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import REQUESTS, UseCase
@@ -130,7 +131,8 @@ def report_performance(
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> PerformanceRun:
         frame = read(cursor, lake, use_case, stretch, basis.snapshot, now)
         kept = _stored_first(cursor, lake, use_case, table, stretch, basis.snapshot)
-        corrected = partial(versions_if_asked, lake, cursor, use_case, "labels", basis.snapshot)
+        known = KnownVersions(lake, cursor, use_case, basis.snapshot)
+        corrected = partial(versions_if_asked, known, "labels")
         any_corrected = corrected(windows_sql(use_case, stretch)) is not None
 
         def known_then(window: Window, by: datetime) -> pd.DataFrame | None:
@@ -208,11 +210,12 @@ def _labelled_predictions(
     known_by: datetime,
 ) -> pd.DataFrame:
     near = windows_sql(use_case, stretch)
+    known = KnownVersions(lake, cursor, use_case, snapshot)
     relations = {
         table: f"(FROM {relation} WHERE {inside_sql(stretch)} AND {near})"
         for table, relation in (
             ("predictions", lake.relation(cursor, use_case.name, "predictions", snapshot)),
-            ("labels", labels_sql(lake, cursor, use_case, snapshot, near, known_by)),
+            ("labels", labels_sql(known, near, known_by)),
         )
     }
     names = (*use_case.prediction_columns, "event_time", "model_version")

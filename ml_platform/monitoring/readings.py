@@ -12,6 +12,7 @@ from ml_platform.errors import TableNotFound
 from ml_platform.features import assemble, inside_sql, label_history_sql, windows_sql
 from ml_platform.monitoring.columns import MonitoredColumn, Readings, monitored_columns
 from ml_platform.monitoring.live import live_columns, read_requests
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -68,7 +69,7 @@ def label_rows(
     """
     names = [*keys, "label", "known_at"]
     where = windows_sql(use_case, stretch)
-    history = label_history_sql(lake, cursor, use_case, snapshot, where)
+    history = label_history_sql(KnownVersions(lake, cursor, use_case, snapshot), where)
     if history is None:
         return stored_rows(cursor, lake, use_case, "labels", names, stretch, snapshot)
     return cursor.execute(

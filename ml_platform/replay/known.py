@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ml_platform.features import assemble, versions_if_asked, windows_sql
 from ml_platform.monitoring.columns import Readings, microseconds, monitored_columns
 from ml_platform.monitoring.readings import epoch_microseconds, readings_of
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase
 from ml_platform.spec.windows import Window
@@ -138,7 +139,8 @@ def _read_labels(
     near = windows_sql(use_case, stretch)
     where = f"{near} AND label IS NOT NULL"
     others, corrected = "", ""
-    versions = versions_if_asked(lake, cursor, use_case, "labels", snapshot, near)
+    known = KnownVersions(lake, cursor, use_case, snapshot)
+    versions = versions_if_asked(known, "labels", near)
     if versions is not None:
         others = f"ANTI JOIN {versions} USING ({keys})"
         corrected = f"""UNION ALL

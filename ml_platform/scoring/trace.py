@@ -10,7 +10,7 @@ import duckdb
 from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import features_sql, inside_sql, instant, is_as_known, windows_sql
 from ml_platform.registry import Registry
-from ml_platform.sources.versions import shown_sql
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window, utc
@@ -126,10 +126,9 @@ def _example(
     event_time = use_case.sources[examples.source].event_time
     then: datetime = prediction["event_time"]
     window = use_case.calendar.window_at(then)
-    relation = shown_sql(
-        lake, cursor, use_case, examples.source, prediction["snapshot"],
-        windows_sql(use_case, window), instant(then) if is_as_known(use_case) else None,
-    )  # fmt: skip
+    known = KnownVersions(lake, cursor, use_case, prediction["snapshot"])
+    moment = instant(then) if is_as_known(use_case) else None
+    relation = known.source_sql(examples.source, windows_sql(use_case, window), moment)
     items = ", ".join(("*", *(item for item in examples.columns if " " in item)))
     where = " AND ".join(f"{quote(name)}::VARCHAR = ?" for name in examples.entity)
     row = _first(
@@ -155,7 +154,7 @@ def _feature(
     at: datetime = example["event_time"]
     reach = Window(declared.ttl.before(at, zone), use_case.calendar.window_at(at).end)
     near = windows_sql(use_case, reach)
-    relation = features_sql(lake, cursor, use_case, view, snapshot, near, at)
+    relation = features_sql(KnownVersions(lake, cursor, use_case, snapshot), view, near, at)
     where = " AND ".join(f"{quote(name)} = ?" for name in declared.entity)
     values = [example[name] for name in declared.entity]
     row = _first(
@@ -194,7 +193,7 @@ def _source_rows(
     shared = {name: value for name, value in entity.items() if name in declared.columns}
     near = windows_sql(use_case, shown)
     moment = instant(at) if is_as_known(use_case) else None
-    relation = shown_sql(lake, cursor, use_case, source, snapshot, near, moment)
+    relation = KnownVersions(lake, cursor, use_case, snapshot).source_sql(source, near, moment)
     conditions = [
         near,
         inside_sql(shown, declared.event_time),

@@ -87,6 +87,7 @@ def take_in(
     declared = use_case.sources[source]
     contract = Contract(cursor, declared, use_case.calendar.start)
     create_rows(cursor, contract)
+    rewritten = _rewritten(files, index)
     refused: dict[str, FileRefused] = {}
     ignored: dict[str, None] = {}
     for chunk in landing.chunks(files, CHUNK_BYTES):
@@ -101,6 +102,7 @@ def take_in(
         _place(cursor, use_case.calendar)
         _note(cursor, source, chunk, reading, index)
         _keep(cursor, use_case.calendar, stretch)
+        _keep_elsewhere(cursor, declared, use_case.calendar, stretch, rewritten)
         refused.update({file.name: error for file, error in reading.refused.items()})
         ignored.update(reading.ignored)
     return Taken(refused, tuple(ignored))
@@ -113,7 +115,7 @@ def row_record(source: Source) -> str:
 
 
 def create_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Empty `temp.__judged` and `temp.__rows`."""
+    """Empty `temp.__judged`, `temp.__rows`, and `temp.__elsewhere` with keys outside a stretch."""
     columns = ", ".join(f"{quote(name)} {kind}" for name, kind in contract.columns.items())
     judged = (
         f"__file INTEGER, __row BIGINT, {columns}, "
@@ -121,6 +123,8 @@ def create_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     )
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __judged ({judged})")
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __rows ({judged}, window_start TIMESTAMP)")
+    kept = f"__file INTEGER, {columns}, window_start TIMESTAMP"
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __elsewhere ({kept})")
 
 
 def _batches(reading: Reading, files: list[LandingFile]) -> Iterator[Batch]:
@@ -250,3 +254,32 @@ def _keep(cursor: duckdb.DuckDBPyConnection, calendar: Calendar, stretch: Window
         WHERE coalesce(p.window_start, s.first) BETWEEN ? AND ?""",
         [naive_utc(windows[0].start), naive_utc(windows[-1].start)],
     )
+
+
+def _keep_elsewhere(
+    cursor: duckdb.DuckDBPyConnection,
+    source: Source,
+    calendar: Calendar,
+    stretch: Window,
+    rewritten: Sequence[str],
+) -> None:
+    """Keep the keys that rewritten files have outside of the stretch: rows may have moved there."""
+    if not rewritten:
+        return
+    windows = list(calendar.windows(stretch))
+    key = ", ".join(quote(column) for column in source.key)
+    cursor.execute(
+        f"""INSERT INTO temp.__elsewhere BY NAME
+        SELECT __file, {key}, window_start FROM temp.__placed
+        WHERE __reason IS NULL AND window_start NOT BETWEEN ? AND ? AND __file IN
+        (SELECT number FROM temp.__files WHERE name IN (SELECT unnest(?::VARCHAR[])))""",
+        [naive_utc(windows[0].start), naive_utc(windows[-1].start), list(rewritten)],
+    )
+
+
+def _rewritten(files: Sequence[LandingFile], index: LandingIndex) -> list[str]:
+    """Names of the files that held something else before."""
+    held: dict[str, set[str]] = {}
+    for name, fingerprint in index.versions:
+        held.setdefault(name, set()).add(fingerprint)
+    return [file.name for file in files if held.get(file.name, set()) - {file.fingerprint}]

@@ -110,8 +110,9 @@ def read_changes(
     emptied = emptied_table(schema)
     if emptied.name in stored:
         parts += [
-            f"""SELECT table_name, window_at, max(snapshot), false FROM {emptied.sql}
-            WHERE table_name = {literal(table)} AND {wanted.holds("window_at")} GROUP BY ALL"""
+            f"""SELECT {literal(table)}, window_at, max(snapshot), false FROM {emptied.sql}
+            WHERE table_name IN ({literal(table)}, {literal(version_table(table))})
+            AND {wanted.holds("window_at")} GROUP BY ALL"""
             for table, wanted in ranges.items()
         ]
     said = "".join(

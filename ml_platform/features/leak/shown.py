@@ -10,8 +10,7 @@ from ml_platform.errors import EmptyPartition
 from ml_platform.features.known import features_sql, is_as_known
 from ml_platform.features.leak.subjects import Subject
 from ml_platform.features.views import Sight, inside_sql, instant, windows_sql
-from ml_platform.sources.tables import versions_table
-from ml_platform.sources.versions import versions_sql
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import quote
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -53,13 +52,11 @@ class Shown:
     def copy_sources(self, covered: Window) -> None:
         """Copy the sources of a range of event time, in place of what was copied before."""
         use_case, windows = self.subject.use_case, windows_sql(self.subject.use_case, covered)
+        versions = self._versions
         self.corrected.clear()
         for name, copied in self.relations.items():
             source = use_case.sources[name]
-            versions = versions_table(use_case, name)
-            if is_as_known(use_case) and versions_sql(
-                self.lake, self.cursor, versions, self.snapshot, windows
-            ):
+            if is_as_known(use_case) and versions.sql(name, windows):
                 self.corrected.add(name)
             names = dict.fromkeys((WINDOW_START, *source.columns, "known_at"))
             relation = self.lake.relation(self.cursor, use_case.name, name, self.snapshot)
@@ -130,6 +127,10 @@ class Shown:
             raise EmptyPartition(f"{table} has no rows in {window}")
 
     @property
+    def _versions(self) -> KnownVersions:
+        return KnownVersions(self.lake, self.cursor, self.subject.use_case, self.snapshot)
+
+    @property
     def _columns(self) -> str:
         types = self.subject.table.columns
         return ", ".join(f"CAST({quote(c)} AS {kind}) AS {quote(c)}" for c, kind in types.items())
@@ -147,9 +148,7 @@ class Shown:
         use_case, table = self.subject.use_case, self.subject.table
         windows = windows_sql(use_case, sight.stretch)
         names = ", ".join(map(quote, table.columns))
-        known = features_sql(
-            self.lake, self.cursor, use_case, self.subject.name, self.snapshot, windows, moment
-        )
+        known = features_sql(self._versions, self.subject.name, windows, moment)
         return f"(SELECT {names} FROM {known} WHERE {windows})"
 
     def _judged(self, sight: Sight) -> str:

@@ -1,0 +1,100 @@
+"""Leaks that are planted in the views of a use case, and what the check makes of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ml_platform.errors import TableNotFound
+from ml_platform.features.planting import Plant, plant
+from ml_platform.settings import Settings
+from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Lake
+from tests import trips_use_case as trips
+
+PACE = "SELECT city, started_at AS event_time, avg(delay) AS pace FROM trips GROUP BY ALL"
+
+
+def use_case_in(root: Path, query: str) -> UseCase:
+    folder = trips.write_folder(root, "binary").folder
+    spec = folder / "use_case.yaml"
+    spec.write_text(spec.read_text().replace("pace: {entity: [trip]", "pace: {entity: [city]"))
+    (folder / "features" / "pace.sql").write_text(query)
+    return load_use_case(folder)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    folder = tmp_path_factory.mktemp("planted")
+    lake = Lake(Settings(data=folder / "data"))
+    use_case = trips.write_folder(folder, "binary")
+    trips.land(lake, use_case, trips.trips(1, 8), trips.days(1, 8))
+    yield lake
+    lake.close()
+
+
+def planted(lake: Lake, root: Path, query: str) -> dict[str, Plant]:
+    aside = Lake(Settings(data=root / "aside"))
+    try:
+        return {each.kind: each for each in plant(lake, aside, use_case_in(root, query))}
+    finally:
+        aside.close()
+
+
+def test_a_leak_of_each_kind_is_planted_and_found_or_not(lake: Lake, tmp_path: Path) -> None:
+    with lake.cursor() as cursor:
+        snapshot, tables = lake.snapshot(cursor), lake.tables(cursor, "trips")
+
+    found = planted(lake, tmp_path, PACE)
+
+    outcomes = {kind: each.outcome for kind, each in found.items()}
+    assert outcomes["nothing"] == "clean"
+    plain = ("the next row", "the mean of the day", "a second too early", "rows of the next hour")
+    assert [outcomes[kind] for kind in plain] == ["found"] * 4
+    # The last trip of a day begins at 21:27.
+    assert outcomes["the next row, in the last ten minutes"] == "changes nothing"
+    assert found["the next row, in the last ten minutes"].rows == 0
+    assert found["the next row"].rows > found["the next row, on one weekday"].rows > 0
+    with lake.cursor() as cursor:
+        assert (lake.snapshot(cursor), lake.tables(cursor, "trips")) == (snapshot, tables)
+
+
+@pytest.mark.slow
+def test_a_view_that_leaks_as_it_is_is_not_called_clean(lake: Lake, tmp_path: Path) -> None:
+    leaking = (
+        "SELECT city, started_at AS event_time, lead(delay) OVER (PARTITION BY city "
+        "ORDER BY started_at, trip) AS next FROM trips "
+        "QUALIFY row_number() OVER (PARTITION BY city, started_at ORDER BY trip) = 1"
+    )
+    itself = planted(lake, tmp_path, leaking)["nothing"]
+    assert itself.outcome == "false alarm"
+    assert itself.problem
+
+
+@pytest.mark.slow
+def test_a_view_without_numbers_is_planted_in_as_well(lake: Lake, tmp_path: Path) -> None:
+    texts = PACE.replace("avg(delay)", "max(trip::VARCHAR)")
+    found = planted(lake, tmp_path, texts)
+    assert "the mean of the day" not in found
+    assert found["the next row"].outcome == "found"
+
+
+def test_the_outcome_of_a_plant_says_what_the_check_said() -> None:
+    outcomes = {
+        Plant("v", kind, rows, problem).outcome: (kind, rows, problem)
+        for kind in ("nothing", "the next row")
+        for rows in (0, 5)
+        for problem in (None, "a leak")
+    }
+    assert set(outcomes) == {"clean", "false alarm", "changes nothing", "found", "missed"}
+    assert outcomes["missed"] == ("the next row", 5, None)
+    assert outcomes["found"] == ("the next row", 5, "a leak")
+
+
+def test_nothing_is_planted_where_nothing_has_been_ingested(tmp_path: Path) -> None:
+    empty, aside = Lake(Settings(data=tmp_path / "a")), Lake(Settings(data=tmp_path / "b"))
+    with pytest.raises(TableNotFound, match=r"nothing has been written to trips\.trips"):
+        list(plant(empty, aside, use_case_in(tmp_path, PACE)))
+    empty.close()
+    aside.close()
