@@ -67,9 +67,13 @@ def replacements(
     stretch: Window,
     snapshot: int,
 ) -> list[Replacement]:
-    """What the windows of a range are to hold: their rows, and what these were before."""
+    """What the windows of a range are to hold: their rows, and what these were before.
+
+    Where the use case takes revised values nobody asks what they were, and none are kept.
+    """
     known = KnownVersions(lake, cursor, use_case, snapshot)
-    corrections = _corrections(known, computed, stretch)
+    asked = use_case.values == "as_known"
+    corrections = _corrections(known, computed, stretch) if asked else {}
     intervals = list(_intervals(use_case.calendar, computed, stretch, corrections))
     versions = computed.versions
     rows = Replacement(computed.table, computed.query(stretch, None), time="event_time")
