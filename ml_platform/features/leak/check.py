@@ -43,10 +43,10 @@ WORK = 75_000
 SHARE_OF_WORK = 0.12
 """Of the source rows of a range: so much work is done where that is more."""
 WHOLE, CUTS_IN_A_MONTH = 31, 4
-"""Ranges of up to so many windows may take twice the work, for so many cuts in each of them."""
+"""Ranges of up to so many windows may take three times the work, for so many cuts in each."""
 MOST_FOUND = 3
 """Windows with a leak after which the rest of a range is not checked: why costs many queries."""
-WORK_OF_A_QUERY = 750
+WORK_OF_A_QUERY = 1_500
 """What a query costs however few rows it reads, in rows."""
 
 
@@ -126,7 +126,7 @@ def _cuts(shown: Shown, windows: Sequence[Window]) -> int:
     share = _seconds(shown.subject.sees(Sight(windows[-1], shown.snapshot))) / _seconds(covered)
     affordable = max(WORK, SHARE_OF_WORK * rows) / (share * rows + WORK_OF_A_QUERY)
     if len(windows) <= WHOLE:
-        affordable = max(affordable, min(2 * affordable, CUTS_IN_A_MONTH * len(windows)))
+        affordable = max(affordable, min(3 * affordable, CUTS_IN_A_MONTH * len(windows)))
     return max(FEWEST_CUTS, min(most, int(affordable)))
 
 
