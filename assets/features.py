@@ -1,6 +1,6 @@
 """Feature tables and labels, each from one query, with the leak check beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import dagster as dg
@@ -25,13 +25,14 @@ from ml_platform.features import (
     count_feedback,
     feature_view_table,
     labels_table,
+    note_checks,
 )
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.lineage import Lineage
 from ml_platform.spec.tables import code_version, given_labels
 from ml_platform.spec.use_case import FEEDBACK, UseCase
-from ml_platform.storage import Written
+from ml_platform.storage import Table, Written
 from resources import LakeResource
 
 NO_LEAK = "no_leak"
@@ -71,14 +72,7 @@ def _build_view(
             **table_metadata(table),
             **column_lineage(use_case, lineage.of(declared.query)),
         },
-        check_specs=[
-            dg.AssetCheckSpec(
-                NO_LEAK,
-                asset=key,
-                blocking=True,
-                description="The same values come out when rows not known yet are hidden.",
-            )
-        ],
+        check_specs=[_no_leak(use_case, table)],
         output_required=False,
         **common(use_case, "ducklake", "sql"),
     )
@@ -92,10 +86,9 @@ def _build_view(
             yield from left_out(context, error, NO_LEAK)
             return
         yield from materialized(context, *row_counts(use_case, written, "its sources have no rows"))
-        verdicts = {
-            use_case.calendar.key(report.window): _leak_verdict(report)
-            for report in check_written(lake.lake, use_case, view, written)
-        }
+        reports = check_written(lake.lake, use_case, view, written)
+        note_checks(lake.lake, use_case, view, reports, commit)
+        verdicts = _leak_verdicts(use_case, reports)
         yield from checked(context, NO_LEAK, verdicts)
 
     return view_asset
@@ -127,14 +120,9 @@ def _build_labels(use_case: UseCase, lineage: Lineage, settings: Settings) -> dg
         ),
         metadata={**table_metadata(table), **column_lineage(use_case, lineage.of(label.query))},
         check_specs=[
-            dg.AssetCheckSpec(
-                FEEDBACK_AGREES,
-                asset=asset_key(use_case, table.name),
-                description="No two labels of an example contradict each other that came back.",
-            )
-        ]
-        if given
-        else [],
+            _no_leak(use_case, table),
+            *([_feedback_agrees(use_case, table)] if given else []),
+        ],
         output_required=False,
         **common(use_case, "ducklake", "sql"),
     )
@@ -145,9 +133,13 @@ def _build_labels(use_case: UseCase, lineage: Lineage, settings: Settings) -> dg
             with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
                 written = compute_labels(lake.lake, use_case, stretch, commit)
         except NOTHING_TO_COMPUTE as error:
-            yield from left_out(context, error)
+            yield from left_out(context, error, NO_LEAK)
             return
         yield from materialized(context, *row_counts(use_case, written, "no label has arrived yet"))
+        reports = check_written(lake.lake, use_case, None, written)
+        note_checks(lake.lake, use_case, None, reports, commit)
+        verdicts = _leak_verdicts(use_case, reports)
+        yield from checked(context, NO_LEAK, verdicts)
         if given:
             counts = count_feedback(lake.lake, use_case, stretch)
             yield from checked(context, FEEDBACK_AGREES, {"all": _feedback_verdict(counts)})
@@ -180,6 +172,27 @@ def row_counts(
     }
     versions = {key: written.versions[keys[key]] for key in counts}
     return counts, {key: why_empty for key in keys if key not in counts}, versions
+
+
+def _no_leak(use_case: UseCase, table: Table) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        NO_LEAK,
+        asset=asset_key(use_case, table.name),
+        blocking=True,
+        description="The same values come out when rows not known yet are hidden.",
+    )
+
+
+def _feedback_agrees(use_case: UseCase, table: Table) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        FEEDBACK_AGREES,
+        asset=asset_key(use_case, table.name),
+        description="No two labels of an example contradict each other that came back.",
+    )
+
+
+def _leak_verdicts(use_case: UseCase, reports: Iterable[LeakReport]) -> dict[str, Verdict]:
+    return {use_case.calendar.key(report.window): _leak_verdict(report) for report in reports}
 
 
 def _leak_verdict(report: LeakReport) -> Verdict:

@@ -30,6 +30,7 @@ NAMES = (
     "corrections",
     "loading",
     "year_backfill",
+    "leaks",
     "backfill_daemon",
     "scoring",
     "serving",

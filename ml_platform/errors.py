@@ -19,7 +19,7 @@ PlatformError
 ├── FeatureError
 │   ├── QueryFailed      a use case's SQL failed when it ran
 │   ├── DuplicateRows    two rows for one entity at one event time
-│   ├── LeakFound        a feature depends on rows that were not known yet
+│   ├── LeakFound        a feature or a label depends on rows that were not known yet
 │   └── ExampleRefused   a row to predict lacks a column, or holds a value of another type
 ├── EmptyPartition       a window without rows: nothing to compute
 ├── EmptySample          a statistic of no values
@@ -181,7 +181,7 @@ class DuplicateRows(FeatureError):
 
 
 class LeakFound(FeatureError):
-    """A feature depends on rows that were not known yet."""
+    """A feature or a label depends on rows that were not known yet, or on more than declared."""
 
 
 class ExampleRefused(FeatureError):

@@ -73,7 +73,7 @@ STAMPS = {
     "run_id",
 }
 """Columns that say when, and from which snapshot, a row was made."""
-INDEXES = {"landings", "computations"}
+INDEXES = {"landings", "computations", "leak_checks"}
 """Tables that may note the same twice, or what a restarted command has looked at before."""
 
 

@@ -198,7 +198,7 @@ def test_a_partition_that_cannot_be_computed_fails_with_the_reason(walked: Locat
     assert "no promotion is effective" in failure.step_failure_data.error.cause.message
 
 
-def test_a_planted_leak_fails_the_check_of_its_view(tmp_path: Path) -> None:
+def test_a_planted_leak_fails_the_check_of_its_view_or_of_the_labels(tmp_path: Path) -> None:
     use_case = trips.write_folder(tmp_path / "use_cases", "binary")
     (use_case.folder / "features" / "pace.sql").write_text(
         "SELECT trip, started_at AS event_time, avg(delay) OVER () AS pace FROM trips\n"
@@ -210,9 +210,18 @@ def test_a_planted_leak_fails_the_check_of_its_view(tmp_path: Path) -> None:
         land_files(settings, 1, 2)
         leaking = Location(use_case, settings, instance, build_definitions(settings))
         result = leaking.run(["trips", "pace_features"], "2024-03-02")
-    (check,) = [e for e in result.get_asset_check_evaluations() if e.check_name == NO_LEAK]
-    assert not check.passed
-    assert "a leak in partition 2024-03-02" in (check.description or "")
+        labels = leaking.run(["labels"], "2024-03-01")
+        (use_case.folder / "labels.sql").write_text(
+            "SELECT trip, started_at AS event_time, delay > 10 AS label, "
+            "started_at - INTERVAL 1 HOUR AS known_at FROM trips\n"
+        )
+        leaking = Location(use_case, settings, instance, build_definitions(settings))
+        early = leaking.run(["labels"], "2024-03-02")
+    for run, passed in ((result, False), (labels, True), (early, False)):
+        (check,) = [e for e in run.get_asset_check_evaluations() if e.check_name == NO_LEAK]
+        assert check.passed is passed
+        if not passed:
+            assert "a leak in partition 2024-03-02" in (check.description or "")
 
 
 def test_a_setting_caps_the_partitions_of_a_run(location: Location, tmp_path: Path) -> None:

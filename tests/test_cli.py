@@ -128,13 +128,16 @@ def test_features_that_look_into_the_future_are_told_of(run: Run, tmp_path: Path
     land_trips(tmp_path / "data", 1, 2)
     stretch = ("trips", "--range", "2024-03-01...2024-03-02")
     assert run("ingest", *stretch)[0] == 0
-    assert "no leak: the same with the future hidden, at 4 moments" in run("features", *stretch)[1]
+    assert "no leak: the same with the future hidden, at 80 moments" in run("features", *stretch)[1]
     (trips.folder / "features" / "pace.sql").write_text(
         "SELECT trip, started_at AS event_time, avg(delay) OVER () AS pace FROM trips\n"
     )
     code, said, errors = run("features", *stretch)
     assert (code, "pace_features: " in said) == (1, True)
     assert "features/pace.sql: a leak in partition 2024-03-02: hiding what was not known" in errors
+    said = run("status", "trips")[1]
+    assert "leak checks" in said
+    assert "leaks in pace_features (" in said
     again = ("--from", "2024-03-02", "--to", "2024-03-02", "--here", "--all")
     code, said, errors = run("backfill", "trips", *again, "pace_features")
     assert (code, "a leak in partition 2024-03-02" in said + errors) == (1, True), said

@@ -38,6 +38,7 @@ NOT_RUN = {
     "operations.md:export DAGSTER_HOME": "dg is Dagster's own program, for a running Dagster",
     "README.md:make demo": "make is run by people and CI",
     "README.md:definitions.py     composition": "a tree of folders",
+    "time.md:trip 7 in arrivals": "a picture",
     "serving_access.md:apt-get install apache2": "tests/test_deploy_proxy.py sets the proxy up",
 }
 """By page and what a block holds: why it cannot run in this test."""

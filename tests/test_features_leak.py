@@ -10,7 +10,13 @@ import pandas as pd
 import pytest
 
 from ml_platform.errors import EmptyPartition, LeakFound
-from ml_platform.features import LeakReport, check_leak, check_written, compute_features
+from ml_platform.features import (
+    LeakReport,
+    check_leak,
+    check_written,
+    compute_features,
+    compute_labels,
+)
 from ml_platform.sources import source_table
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
@@ -128,62 +134,83 @@ def test_values_of_what_was_known_then_are_clean(world: World) -> None:
 def test_rows_that_earlier_ones_choose_are_clean(world: World) -> None:
     world.declare("fare", where=f"QUALIFY row_number() {LATER} % 2 = 0")
     report = world.check(FOUR)
-    assert (report.cuts, report.rows_compared, report.problem) == ((at(9), at(11)), 3, None)
+    # Also at times of rows that are not stored: there a row could appear.
+    assert report == LeakReport(
+        "pace", DAY, tuple(at(h) for h in (8, 9, 10, 11)), 0 + 1 + 1 + 2, None
+    )
 
 
 @pytest.mark.parametrize(
-    ("features", "said"),
+    ("features", "said", "row", "change"),
     [
         pytest.param(
             f"lead(fare) {LATER} AS fare",
-            "place=a at 2024-01-10T08:00:00-05:00: fare: stored 2.0, without the future nan",
+            "place=a at 2024-01-10T08:00:00-05:00: fare: stored 2.0, without the future NULL",
+            "ride=r1 at 2024-01-10T09",
+            "from NULL to 2.0",
             id="the row after",
         ),
         pytest.param(
             f"max(fare) {ALL} AS fare",
             "place=a at 2024-01-10T08:00:00-05:00: fare: stored 8.0, without the future 1.0",
+            "ride=r1 at 2024-01-10T09",
+            "from 1.0 to 2.0",
             id="all of the day",
         ),
         pytest.param(
             f"count(*) {ALL} AS n",
             "place=a at 2024-01-10T08:00:00-05:00: n: stored 4, without the future 1",
+            "ride=r1 at 2024-01-10T09",
+            "from 1 to 2",
             id="how many there will be",
         ),
         pytest.param(
             f"'till ' || max(left_at) {ALL} AS word",
             "place=a at 2024-01-10T08:00:00-05:00: word: "
             "stored till 2024-01-10 11:00:00-05, without the future till 2024-01-10 08:00:00-05",
+            "ride=r1 at 2024-01-10T09",
+            "from till 2024-01-10 08:00:00-05 to till 2024-01-10 09:00:00-05",
             id="text",
         ),
         pytest.param(
             f"max(fare) {ALL} > 4 AS is_dear",
-            "place=a at 2024-01-10T08:00:00-05:00: is_dear: stored True, without the future False",
+            "place=a at 2024-01-10T08:00:00-05:00: is_dear: stored true, without the future false",
+            "ride=r3 at 2024-01-10T11",
+            "from false to true",
             id="a flag",
         ),
         pytest.param(
             f"CASE WHEN fare <> max(fare) {ALL} THEN fare END AS fare",
-            "place=a at 2024-01-10T08:00:00-05:00: fare: stored 1.0, without the future nan",
+            "place=a at 2024-01-10T08:00:00-05:00: fare: stored 1.0, without the future NULL",
+            "ride=r1 at 2024-01-10T09",
+            "from NULL to 1.0",
             id="a value that is null without the future",
         ),
         pytest.param(
             f"CASE WHEN fare = max(fare) {ALL} THEN fare END AS fare",
-            "place=a at 2024-01-10T08:00:00-05:00: fare: stored nan, without the future 1.0",
+            "place=a at 2024-01-10T08:00:00-05:00: fare: stored NULL, without the future 1.0",
+            "ride=r1 at 2024-01-10T09",
+            "from 1.0 to NULL",
             id="a value that is null with the future",
         ),
         pytest.param(
             f"fare, sum(fare) {LATER} AS ours, sum(fare) {ALL} AS total",
             "place=a at 2024-01-10T08:00:00-05:00: total: stored 15.0, without the future 1.0",
+            "ride=r1 at 2024-01-10T09",
+            "from 1.0 to 3.0",
             id="one feature of three",
         ),
         pytest.param(
             f"-max(fare) {ALL} AS low, max(fare) {ALL} AS high",
             "place=a at 2024-01-10T08:00:00-05:00: low: stored -8.0, without the future -1.0",
+            "ride=r1 at 2024-01-10T09",
+            "from -1.0 to -2.0",
             id="the first of two",
         ),
     ],
 )
 def test_a_value_from_the_future_is_a_leak_and_named_by_its_row(
-    world: World, features: str, said: str
+    world: World, features: str, said: str, row: str, change: str
 ) -> None:
     file = world.declare(features)
     report = world.check(FOUR)
@@ -191,6 +218,8 @@ def test_a_value_from_the_future_is_a_leak_and_named_by_its_row(
     assert report.problem == (
         f"{file}: a leak in partition 2024-01-10: hiding what was not known at "
         f"2024-01-10T08:00:00-05:00 changes {said}. "
+        f"It looks ahead: the row of rides {row}:00:00-05:00, known at "
+        f"{row.rsplit(maxsplit=1)[-1]}:00:00-05:00, changes it {change}. "
         "A feature may use only rows with known_at <= its event_time"
     )
     with pytest.raises(LeakFound) as found:
@@ -204,7 +233,9 @@ def test_a_row_whose_source_was_not_known_yet_is_gone_without_the_future(world: 
     assert report.problem is not None
     assert (
         "hiding what was not known at 2024-01-10T09:00:00-05:00 changes "
-        "place=b at 2024-01-10T09:00:00-05:00: the row is gone. A feature"
+        "place=b at 2024-01-10T09:00:00-05:00: the row is gone. "
+        "It looks ahead: the row of rides ride=r1 at 2024-01-10T09:00:00-05:00, known at "
+        "2024-01-10T09:30:00-05:00, changes it from no row to a row. A feature"
     ) in report.problem
 
 
@@ -214,8 +245,10 @@ def test_a_row_that_is_only_left_out_for_the_future_appears_without_it(world: Wo
     report = world.check([*FOUR, (at(9.5), "b", 1.0), (at(12), "b", 2.0)])
     assert report.problem is not None
     assert (
-        "hiding what was not known at 2024-01-10T11:00:00-05:00 changes "
-        "place=b at 2024-01-10T09:30:00-05:00: the row appears. A feature"
+        "hiding what was not known at 2024-01-10T08:00:00-05:00 changes "
+        "place=a at 2024-01-10T08:00:00-05:00: the row appears. It looks ahead: the row of rides "
+        "ride=r1 at 2024-01-10T09:00:00-05:00, known at 2024-01-10T09:00:00-05:00, changes it from "
+        "a row to no row. A feature"
     ) in report.problem
 
 
@@ -283,19 +316,22 @@ def test_a_leak_into_one_later_row_alone_is_found(world: World) -> None:
     assert report.rows_compared == 1 + 2 + 3
 
 
-@pytest.mark.parametrize(
-    ("cuts", "hours", "compared"),
-    [(None, [10, 12, 14, 16], 3 + 5 + 7 + 9), (2, [12, 16], 5 + 9), (1, [16], 9), (8, None, 44)],
-)
-def test_moments_are_spread_over_the_rows_the_last_included(
-    world: World, cuts: int | None, hours: list[int] | None, compared: int
-) -> None:
+def test_few_moments_are_all_tried(world: World) -> None:
     world.declare("fare")
     rides: list[Ride] = [(at(8 + number), "a", 1.0) for number in range(9)]
-    report = world.check(rides, **({} if cuts is None else {"cuts": cuts}))
-    assert report == LeakReport(
-        "pace", DAY, tuple(at(hour) for hour in hours or range(9, 17)), compared, None
-    )
+    hours = tuple(at(hour) for hour in range(8, 17))
+    assert world.check(rides) == LeakReport("pace", DAY, hours, sum(range(1, 10)), None)
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 5, 8])
+def test_of_many_moments_so_many_are_tried_the_last_included(world: World, cuts: int) -> None:
+    world.declare("fare")
+    rides: list[Ride] = [(at(8 + number), "a", 1.0) for number in range(9)]
+    report = world.check(rides, cuts=cuts)
+    assert (len(report.cuts), report.cuts[-1]) == (cuts, at(16))
+    assert report.cuts == tuple(sorted(set(report.cuts)))
+    # At each the rows up to it.
+    assert report.rows_compared == sum(cut.hour - 7 for cut in report.cuts)
 
 
 def test_a_moment_that_rows_share_is_tried_once(world: World) -> None:
@@ -327,8 +363,10 @@ def test_a_query_that_looks_further_back_than_its_lookback_is_told_so(world: Wor
     report = check_leak(world.lake, world.use_case, "pace", DAY)
     assert report.problem == (
         f"{file}: partition 2024-01-10 computed alone differs from what is stored: "
-        "place=a at 2024-01-10T08:00:00-05:00: n: stored 2, without the future 1. Either its "
-        "sources changed since, or the query looks further back than its lookback of 1d"
+        "place=a at 2024-01-10T11:00:00-05:00: n: stored 5, alone 4. It looks further back than "
+        "its lookback of 1d: the row of rides ride=r0 at 2024-01-08T08:00:00-05:00, known at "
+        "2024-01-08T08:00:00-05:00, changes it from 4 to 5. Lengthen `lookback`, which counts "
+        "event time: rows that become known late count longer"
     )
 
 
@@ -341,7 +379,7 @@ def test_sources_that_changed_since_are_no_leak_but_told(world: World) -> None:
     assert report.problem is not None
     assert (
         "partition 2024-01-10 computed alone differs from what is stored: place=a at "
-        "2024-01-10T11:00:00-05:00: fare: stored 8.0, without the future 9.0. Either"
+        "2024-01-10T11:00:00-05:00: fare: stored 8.0, alone 9.0. Either its sources changed since"
     ) in report.problem
 
 
@@ -356,27 +394,29 @@ def test_a_window_without_rows_has_nothing_to_check(world: World) -> None:
     )
 
 
-def test_a_window_that_was_written_alone_is_checked_at_more_moments_than_one_of_a_range(
-    world: World,
-) -> None:
+def test_every_window_of_a_short_range_that_has_rows_is_checked(world: World) -> None:
     world.declare("fare")
     rides: list[Ride] = [(at(8 + hour, day), "a", 1.0) for day in range(8, 12) for hour in range(9)]
     world.land(rides, days(8, 13))
     (alone,) = check_written(world.lake, world.use_case, "pace", world.compute(days(9, 9)))
-    assert (alone.window, len(alone.cuts), alone.rows_compared) == (days(9, 9), 4, 24)
+    assert (alone.window, len(alone.cuts), alone.rows_compared) == (
+        days(9, 9),
+        9,
+        sum(range(1, 10)),
+    )
     # The 12th and the 13th have no rows.
     found = check_written(world.lake, world.use_case, "pace", world.compute(days(8, 13)))
-    assert [report.window for report in found] == [days(8, 8), days(11, 11)]
-    assert [len(report.cuts) for report in found] == [2, 2]
-    two = check_written(world.lake, world.use_case, "pace", world.compute(days(9, 10)))
-    assert [report.window for report in two] == [days(9, 9), days(10, 10)]
+    assert [report.window for report in found] == [days(day, day) for day in range(8, 12)]
 
 
 def test_a_leak_in_a_range_is_reported_with_its_window(world: World) -> None:
     world.declare("max(fare) OVER (PARTITION BY place, date_trunc('day', left_at)) AS fare")
     world.land([(at(8, 8), "a", 1.0), (at(8, 9), "a", 1.0), *FOUR], days(8, 10))
-    clean, leaking = check_written(world.lake, world.use_case, "pace", world.compute(days(8, 10)))
+    clean, another, leaking = check_written(
+        world.lake, world.use_case, "pace", world.compute(days(8, 10))
+    )
     assert (clean.window, clean.problem) == (days(8, 8), None)
+    assert (another.window, another.problem) == (days(9, 9), None)
     assert leaking.window == DAY
     assert "a leak in partition 2024-01-10: " in str(leaking.problem)
 
@@ -391,3 +431,210 @@ def test_what_others_write_between_a_write_and_its_check_is_no_leak(world: World
     world.compute()
     (report,) = check_written(world.lake, world.use_case, "pace", written)
     assert (report.problem, len(report.cuts)) == (None, 4)
+
+
+NESTED = {
+    "list of floats": (f"list(fare) {LATER}", f"list(fare) {ALL}"),
+    "list of lists": (f"[list(fare) {LATER}]", f"[list(fare) {ALL}]"),
+    "struct": (
+        f"{{'n': count(*) {LATER}, 'f': fare}}",
+        f"{{'n': count(*) {LATER}, 'f': max(fare) {ALL}}}",
+    ),
+    "map": (f"MAP {{place: sum(fare) {LATER}}}", f"MAP {{place: sum(fare) {ALL}}}"),
+    "keys of a map": (f"MAP {{sum(fare) {LATER}: 1.5}}", f"MAP {{sum(fare) {ALL}: 1.5}}"),
+    "decimal": ("fare::DECIMAL(38, 9)", f"max(fare::DECIMAL(38, 9)) {ALL}"),
+    "hugeint": (f"sum(1) {LATER} * {10**30}", f"sum(1) {ALL} * {10**30}"),
+    "interval": ("INTERVAL 1 HOUR * fare", f"INTERVAL 1 HOUR * max(fare) {ALL}"),
+    "blob": ("encode(place)", f"encode(place || max(fare) {ALL})"),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_values_of_every_type_are_compared(world: World, kind: str) -> None:
+    clean, leaking = NESTED[kind]
+    world.declare(f"{clean} AS fare")
+    assert world.check(FOUR).problem is None
+    world.declare(f"{leaking} AS fare")
+    problem = world.check(FOUR).problem
+    assert problem is not None
+    assert "place=a at 2024-01-10T08:00:00-05:00: fare: stored " in problem
+    with world.lake.cursor() as cursor:
+        cursor.execute("DROP TABLE lake.rides.pace_features")
+
+
+@pytest.mark.parametrize("off", [5e-10, 2e-9])
+@pytest.mark.parametrize("value", ["[X]", "{'x': 1, 'y': X}", "MAP {'a': X}", "[{'x': [X]}]"])
+def test_the_last_digits_of_a_sum_are_no_leak_in_a_nested_value(
+    world: World, value: str, off: float
+) -> None:
+    number = f"(1 + {off!r} * (count(*) {ALL} > 1)::INTEGER)::DOUBLE"
+    world.declare(f"{value.replace('X', number)} AS fare")
+    assert (world.check(FOUR).problem is not None) is (off > 1e-9)
+
+
+def test_an_entity_without_a_value_is_compared_too(world: World) -> None:
+    world.declare(f"max(fare) {ALL} AS fare", entity="place", where="")
+    nameless: list[Ride] = [(at(8), None, 1.0), (at(9), None, 2.0)]  # type: ignore[list-item]
+    problem = world.check(nameless).problem
+    assert problem is not None
+    assert "place=NULL at 2024-01-10T08:00:00-05:00: fare: stored 2.0" in problem
+
+
+EARLY = "the row of rides ride=r0 at 2024-01-10T08:00:00-05:00, known at "
+
+
+class Labels(World):
+    """Rides whose label is made from rides of their own place."""
+
+    def label(self, query: str, horizon: str = "0d") -> Path:
+        self.declare("fare")
+        file = self.folder / "labels.sql"
+        file.write_text(query)
+        spec = self.folder / "use_case.yaml"
+        declared = f"label: {{task: binary, horizon: {horizon}}}"
+        spec.write_text(spec.read_text().replace("label: {task: binary}", declared))
+        self.use_case = load_use_case(self.folder)
+        return file
+
+    def labels(self, window: Window = DAY) -> Written:
+        return compute_labels(self.lake, self.use_case, window, COMMIT)
+
+    def check_labels(self, window: Window = DAY) -> LeakReport:
+        self.labels(window)
+        return check_leak(self.lake, self.use_case, None, window)
+
+
+@pytest.fixture
+def labels(tmp_path: Path, shared_lake: Lake) -> Iterator[Labels]:
+    yield Labels(tmp_path / "rides", shared_lake)
+    with shared_lake.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS lake.rides CASCADE")
+
+
+def test_labels_that_are_known_as_late_as_their_rows_are_clean(labels: Labels) -> None:
+    labels.label(LABELS)
+    labels.land([(at(8), "a", 1.0, at(30)), (at(9), "a", 2.0, at(9))])
+    assert labels.check_labels() == LeakReport("labels", DAY, (at(9), at(30)), 1 + 2 + 2, None)
+
+
+def test_labels_that_say_to_be_known_before_their_rows_are_found(labels: Labels) -> None:
+    file = labels.label(LABELS.replace("known_at FROM", "left_at AS known_at FROM"))
+    labels.land([(at(8), "a", 1.0, at(30)), (at(9), "a", 2.0, at(9))])
+    assert labels.check_labels().problem == (
+        f"{file}: a leak in partition 2024-01-10: hiding what was not known at "
+        "2024-01-10T08:00:00-05:00 changes ride=r0 at 2024-01-10T08:00:00-05:00: the row is gone. "
+        f"It looks ahead: {EARLY}2024-01-11T06:00:00-05:00, changes it from no row to a row. "
+        "A label's known_at may not be earlier than that of the rows that it is made of"
+    )
+
+
+def test_a_label_made_of_a_later_row_than_it_says_is_found(labels: Labels) -> None:
+    labels.label(
+        f"SELECT ride, left_at AS event_time, max(fare) {ALL} > 1 AS label, known_at FROM rides"
+    )
+    labels.land([(at(8), "a", 1.0), (at(9), "a", 2.0)])
+    problem = labels.check_labels().problem
+    assert problem is not None
+    assert "ride=r0 at 2024-01-10T08:00:00-05:00: label: stored true, without the future false" in (
+        problem
+    )
+    assert "the row of rides ride=r1 at 2024-01-10T09:00:00-05:00" in problem
+
+
+def test_a_label_that_is_revised_says_when_and_is_clean(labels: Labels) -> None:
+    labels.label(
+        f"SELECT ride, left_at AS event_time, max(fare) {ALL} > 1 AS label, "
+        f"max(known_at) {ALL} AS known_at FROM rides"
+    )
+    labels.land([(at(8), "a", 1.0), (at(9), "a", 2.0)])
+    assert labels.check_labels().problem is None
+
+
+NEXT_DAY = """SELECT ride, left_at AS event_time, later.fare > 1 AS label, later.known_at FROM rides
+JOIN (SELECT place, left_at AS then, fare, known_at FROM rides) later USING (place)
+WHERE later.then = left_at + INTERVAL 24 HOURS"""
+
+
+@pytest.mark.parametrize(("horizon", "is_short"), [("0d", True), ("1d", False), ("24h", False)])
+def test_a_horizon_that_is_too_short_is_found_alone(
+    labels: Labels, horizon: str, is_short: bool
+) -> None:
+    file = labels.label(NEXT_DAY, horizon)
+    rides: list[Ride] = [(at(8, day), "a", 2.0) for day in (9, 10, 11)]
+    # One that has a label without a horizon, so that there is something to check.
+    labels.land([*rides, (at(0, 10), "b", 1.0), (at(0, 11), "b", 2.0)], days(9, 11))
+    if horizon == "0d":
+        labels.label(f"{NEXT_DAY} UNION ALL SELECT ride || '!', left_at, true, known_at FROM rides")
+    problem = labels.check_labels().problem
+    assert (problem is not None) is is_short
+    if problem is not None:
+        assert problem.startswith(
+            f"{file}: the horizon of 0d is too short: shown source rows of a longer horizon, "
+            "partition 2024-01-10 changes, ride=r"
+        )
+        assert "Lengthen `horizon` of the label" in problem
+
+
+def test_labels_of_a_range_that_their_partitions_do_not_have_are_found(labels: Labels) -> None:
+    labels.label(NEXT_DAY)
+    labels.land([(at(8, day), "a", 2.0) for day in range(8, 13)], days(8, 12))
+    written = labels.labels(days(8, 12))
+    assert sum(written.rows.values()) == 4
+    found = check_written(labels.lake, labels.use_case, None, written)
+    problem = found[0].problem
+    assert problem is not None
+    assert "It looks further ahead than the horizon of 0d: the row of rides ride=r1 at" in problem
+
+
+def test_labels_that_came_back_are_left_aside(labels: Labels) -> None:
+    labels.label(LABELS)
+    labels.land(FOUR)
+    written = labels.labels()
+    with labels.lake.cursor() as cursor:
+        cursor.execute("UPDATE lake.rides.labels SET label = NOT label")
+        snapshot = labels.lake.snapshot(cursor)
+    (report,) = check_written(labels.lake, labels.use_case, None, Written(snapshot, written.rows))
+    assert (report.problem, report.rows_compared) == (None, 1 + 2 + 3 + 4 + 4)
+
+
+def test_a_lookback_that_is_too_short_is_found_in_a_single_partition(world: World) -> None:
+    file = world.declare(f"count(*) {LATER} AS n")
+    world.land([(at(20, 8), "a", 1.0), *FOUR], days(8, 10))
+    world.compute()
+    report = check_leak(world.lake, world.use_case, "pace", DAY)
+    assert report.problem == (
+        f"{file}: the lookback of 1d is too short: shown source rows of a longer lookback, "
+        "partition 2024-01-10 changes, place=a at 2024-01-10T11:00:00-05:00: n: stored 4, then 5: "
+        "the row of rides ride=r0 at 2024-01-08T20:00:00-05:00, known at "
+        "2024-01-08T20:00:00-05:00, changes it from 4 to 5. Lengthen `lookback`, which counts "
+        "event time: rows that become known late count longer"
+    )
+
+
+def test_a_query_that_looks_over_the_end_of_its_partition_looks_ahead(world: World) -> None:
+    file = world.declare(f"lead(fare) {LATER} AS fare")
+    world.land([(at(23), "a", 1.0), (at(1, 11), "a", 2.0)], days(10, 11))
+    first, _ = check_written(world.lake, world.use_case, "pace", world.compute(days(10, 11)))
+    assert first.problem == (
+        f"{file}: partition 2024-01-10 computed alone differs from what is stored: "
+        "place=a at 2024-01-10T23:00:00-05:00: fare: stored 2.0, alone NULL. It looks ahead, over "
+        "the partition's end: the row of rides ride=r1 at 2024-01-11T01:00:00-05:00, known at "
+        "2024-01-11T01:00:00-05:00, changes it from NULL to 2.0. "
+        "A feature may use only rows with known_at <= its event_time"
+    )
+
+
+def test_a_query_that_yields_another_value_each_time_is_told_so(world: World) -> None:
+    world.declare("fare")
+    file = world.folder / "features" / "pace.sql"
+    world.land(FOUR)
+    # As a function that DuckDB calls volatile would; `check` refuses those that it knows.
+    view = world.use_case.features["pace"]
+    query = view.query.replace("fare", "CAST(hash(uuid()) % 1000003 AS DOUBLE) AS fare")
+    changed = view.model_copy(update={"query": query})
+    world.use_case = world.use_case.model_copy(update={"features": {"pace": changed}})
+    world.compute()
+    problem = check_leak(world.lake, world.use_case, "pace", DAY).problem
+    assert problem is not None
+    assert problem.startswith(f"{file}: partition 2024-01-10 computed alone differs")
+    assert "The query yields another value each time: " in problem

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ml_platform.features import assemble, check_leak, compute_features, compute_labels
 from ml_platform.sources import ingest
 from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.tables import code_versions
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
@@ -194,6 +195,24 @@ def test_revised_values_are_given_where_a_use_case_asks_for_them(world: World) -
     world.compute()
     world.declare("as_revised")
     assert world.examples("3 00") == [("a", 5, None, False), ("b", 6, 2, False), ("c", 70, 1, True)]
+
+
+def test_where_revised_values_are_taken_no_versions_of_computed_rows_are_kept(
+    world: World,
+) -> None:
+    a_few_rides(world)
+    as_known = code_versions(world.use_case)
+    world.declare("as_revised")
+    world.land("arrivals2", "18 12", ("a", "1 08", "1 09", "Rome", 2))
+    world.compute()
+    assert len(world.versions("arrivals", "ride")) == 2
+    assert world.versions("labels", "ride") == world.versions("city_features", "city") == []
+    # So what was computed before is due again where the other values are asked for.
+    changed = {t for t, v in code_versions(world.use_case).items() if v != as_known[t]}
+    assert changed == as_known.keys() - world.use_case.sources.keys()
+    world.declare("as_known")
+    world.computed(days(1, 3))
+    assert len(world.versions("labels", "ride")) == 2
 
 
 def test_a_later_cutoff_trains_on_the_corrected_label(world: World) -> None:

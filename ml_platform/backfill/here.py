@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 
 from ml_platform.backfill.computing import computing
 from ml_platform.errors import EmptyPartition, LabelsNotArrived
-from ml_platform.features import check_written, compute_features, compute_labels
+from ml_platform.features import check_written, compute_features, compute_labels, note_checks
 from ml_platform.monitoring import report_drift, report_performance
 from ml_platform.registry import Registry
 from ml_platform.scoring import score
 from ml_platform.sources import ingest
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Commit, Lake
+from ml_platform.storage import Commit, Lake, Written
 
 
 def compute(
@@ -38,10 +38,10 @@ def _compute(
         ingest(lake, use_case, table, stretch, commit)
     elif table in views:
         written = compute_features(lake, use_case, views[table], stretch, commit)
-        for report in check_written(lake, use_case, views[table], written):
-            report.raise_if_found()
+        _check(lake, use_case, views[table], written, commit)
     elif table == "labels":
-        compute_labels(lake, use_case, stretch, commit)
+        written = compute_labels(lake, use_case, stretch, commit)
+        _check(lake, use_case, None, written, commit)
     elif table == "predictions":
         score(lake, registry, use_case, stretch, commit)
     elif table == "drift_report":
@@ -51,3 +51,12 @@ def _compute(
     else:
         now, live = datetime.now(UTC), table == "live_performance_report"
         report_performance(lake, use_case, stretch, commit, now=now, live=live)
+
+
+def _check(
+    lake: Lake, use_case: UseCase, view: str | None, written: Written, commit: Commit
+) -> None:
+    reports = check_written(lake, use_case, view, written)
+    note_checks(lake, use_case, view, reports, commit)
+    for report in reports:
+        report.raise_if_found()

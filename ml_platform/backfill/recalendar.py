@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from ml_platform.backfill.evidence import computations_table
+from ml_platform.features import leak_checks_table
 from ml_platform.sources.tables import ingestions_table
 from ml_platform.spec.queries import quote
 from ml_platform.spec.tables import computed_tables
@@ -62,8 +63,8 @@ def recalendar(lake: Lake, use_case: UseCase, commit: Commit) -> Recalendared:
         since = lake.snapshot(transaction) + 1
         for name in sorted(computed):
             transaction.execute(f"DROP TABLE {_table(use_case, name).sql}")
-        emptied = emptied_table(use_case.name)
-        for notes in (ingestions_table(use_case), computations_table(use_case), emptied):
+        emptied, checks = emptied_table(use_case.name), leak_checks_table(use_case)
+        for notes in (ingestions_table(use_case), computations_table(use_case), emptied, checks):
             if notes.name in known:
                 transaction.execute(f"DELETE FROM {notes.sql}")
         moved = {

@@ -148,6 +148,8 @@ def _rows(health: "Health") -> Iterator[Row]:
     yield "performance", _performance(health)
     yield "quarantine", _quarantine(health)
     yield from (("tables" if not index else "", text) for index, text in enumerate(_tables(health)))
+    if health.leak_checks:
+        yield "leak checks", _leak_checks(health)
     for p in health.approvals:
         yield "approval", f"[{BAD}]version {p.version} waits[/] since {_moment(case, p.decided_at)}"
     for index, difference in enumerate(health.mirrors):
@@ -178,6 +180,19 @@ def _told(case: "UseCase", group: "AlertGroup") -> str:
     if told[-1] != told[0]:
         when += f" to {_moment(case, told[-1])}"
     return f"{when}, {left} not yet" if left else when
+
+
+def _leak_checks(health: "Health") -> str:
+    """Of all tables together, and those in which leaks were found."""
+    checks = health.leak_checks
+    checked, partitions = sum(c.checked for c in checks), sum(c.partitions for c in checks)
+    last = max(c.last_checked_at for c in checks)
+    said = (
+        f"{checked} of {partitions} partitions, at {sum(c.moments for c in checks)} moments, "
+        f"last {_moment(health.use_case, last)}"
+    )
+    found = [f"{c.table} ({c.found})" for c in checks if c.found]
+    return f"[{BAD}]leaks in {escape(', '.join(found))}[/]; {said}" if found else said
 
 
 def _drift(health: "Health") -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from ml_platform.backfill import Recalendared
     from ml_platform.errors import PlatformError
-    from ml_platform.features import Published
+    from ml_platform.features import LeakReport, Published
     from ml_platform.monitoring import DriftRun, PerformanceRun
     from ml_platform.registry import Promotion
     from ml_platform.scoring import Reproduction, ScoreReport, Trace
@@ -43,6 +43,16 @@ def moment_in(zone: tzinfo, moment: datetime, timespec: str = "minutes") -> str:
     """
     local = moment.astimezone(zone)
     return f"{local.replace(tzinfo=None).isoformat(' ', timespec)} {local:%Z}"
+
+
+def show_leaks(reports: Sequence["LeakReport"]) -> None:
+    """How much was checked; LeakFound with every leak where there is one."""
+    from ml_platform.errors import LeakFound
+
+    if leaks := [report.problem for report in reports if report.problem]:
+        raise LeakFound("\n".join(leaks))
+    moments = sum(len(report.cuts) for report in reports)
+    show_line(f"no leak: the same with the future hidden, at {moments} moments")
 
 
 def show_scaffold(name: str, made: "Scaffolded") -> None:

@@ -10,7 +10,16 @@ from ml_platform.features.known import (
     labels_sql,
     versions_if_asked,
 )
-from ml_platform.features.leak import LeakReport, check_leak, check_written
+from ml_platform.features.leak import (
+    Coverage,
+    LeakReport,
+    check_leak,
+    check_windows,
+    check_written,
+    leak_checks_table,
+    note_checks,
+    read_coverage,
+)
 from ml_platform.features.online import (
     OUTCOMES,
     LookedUp,
@@ -41,6 +50,7 @@ from ml_platform.features.views import (
 
 __all__ = [
     "OUTCOMES",
+    "Coverage",
     "FeedbackCounts",
     "InputRules",
     "LeakReport",
@@ -54,6 +64,7 @@ __all__ = [
     "assemble",
     "best_sql",
     "check_leak",
+    "check_windows",
     "check_written",
     "compute_features",
     "compute_labels",
@@ -70,11 +81,14 @@ __all__ = [
     "label_history_sql",
     "labels_sql",
     "labels_table",
+    "leak_checks_table",
     "needed_columns",
+    "note_checks",
     "online_features",
     "open_online_store",
     "publish",
     "publish_views",
+    "read_coverage",
     "request_columns",
     "split_by_window",
     "unpublished",

@@ -6,23 +6,20 @@ is kept in `[_known_from, _known_until)`, the current one included. A window who
 corrected after it began costs nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import UTC, datetime
 
 import duckdb
 
+from ml_platform.features.intervals import Interval, intervals_of, runs_of
 from ml_platform.sources.contract import instant
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, version_table
-from ml_platform.spec.windows import Calendar, Window, utc
+from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, Replacement, Table, Written
 from ml_platform.storage.comparison import alike_sql
-from ml_platform.storage.tables import WINDOW_START, naive_utc
-
-JUST_BEFORE = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -50,15 +47,6 @@ class Computed:
         )
 
 
-@dataclass(frozen=True)
-class _Interval:
-    """Between two corrections that a window sees: nothing of it changes."""
-
-    window: Window
-    since: datetime | None
-    until: datetime | None
-
-
 def replacements(
     lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
@@ -67,10 +55,14 @@ def replacements(
     stretch: Window,
     snapshot: int,
 ) -> list[Replacement]:
-    """What the windows of a range are to hold: their rows, and what these were before."""
+    """What the windows of a range are to hold: their rows, and what these were before.
+
+    Where the use case takes revised values nobody asks what they were, and none are kept.
+    """
     known = KnownVersions(lake, cursor, use_case, snapshot)
-    corrections = _corrections(known, computed, stretch)
-    intervals = list(_intervals(use_case.calendar, computed, stretch, corrections))
+    asked = use_case.values == "as_known"
+    seen = intervals_of(known, computed.reads, computed.reach, stretch) if asked else ()
+    intervals = list(seen)
     versions = computed.versions
     rows = Replacement(computed.table, computed.query(stretch, None), time="event_time")
     if not intervals:
@@ -97,68 +89,8 @@ def combined(written: Sequence[Written]) -> Written:
     return replace(rows, changed=rows.changed | told.changed, versions=digests)
 
 
-def _corrections(
-    known: KnownVersions, computed: Computed, stretch: Window
-) -> dict[Window, set[datetime]]:
-    """When rows of each window of the sources were corrected."""
-    use_case = known.use_case
-    found: dict[Window, set[datetime]] = {}
-    reach = computed.reach(stretch)
-    first = naive_utc(use_case.calendar.window_at(reach.start).start)
-    where = (
-        f"{WINDOW_START} >= TIMESTAMP '{first}' "
-        f"AND {WINDOW_START} < TIMESTAMP '{naive_utc(reach.end)}'"
-    )
-    for source in computed.reads:
-        versions = known.sql(source, where)
-        if versions is None:
-            continue
-        rows = known.cursor.execute(
-            f"""SELECT DISTINCT {WINDOW_START}, unnest([
-                CASE WHEN {KNOWN_FROM} > known_at OR {KNOWN_FROM} > min({KNOWN_FROM}) OVER (
-                    PARTITION BY {WINDOW_START}, {", ".join(map(quote, _key(use_case, source)))}
-                ) THEN {KNOWN_FROM} END, {KNOWN_UNTIL}]) AS moment
-            FROM {versions}"""
-        ).fetchall()
-        for start, moment in rows:
-            if moment is not None:
-                window = use_case.calendar.window_at(start.replace(tzinfo=UTC))
-                found.setdefault(window, set()).add(utc(moment))
-    return found
-
-
-def _key(use_case: UseCase, source: str) -> tuple[str, ...]:
-    return use_case.sources[source].key
-
-
-def _intervals(
-    calendar: Calendar,
-    computed: Computed,
-    stretch: Window,
-    corrections: Mapping[Window, set[datetime]],
-) -> Iterable[_Interval]:
-    """The intervals of each window that rows of it can be asked about in, the last one open."""
-    if not corrections:
-        return
-    for window in calendar.windows(stretch):
-        seen = computed.reach(window)
-        first, end = utc(seen.start), utc(seen.end)
-        moments = {
-            moment
-            for corrected, found in corrections.items()
-            if utc(corrected.start) < end and utc(corrected.end) > first
-            for moment in found
-            # Rows of a window that begins after a correction never knew anything else.
-            if moment > utc(window.start)
-        }
-        if moments:
-            bounds = [None, *sorted(moments), None]
-            for since, until in pairwise(bounds):
-                yield _Interval(window, since, until)
-
-
 def _compute(
-    cursor: duckdb.DuckDBPyConnection, computed: Computed, intervals: Sequence[_Interval]
+    cursor: duckdb.DuckDBPyConnection, computed: Computed, intervals: Sequence[Interval]
 ) -> None:
     """The rows of each interval in `temp.__told`, with its bounds."""
     columns = ", ".join(f"{quote(c)} {kind}" for c, kind in computed.table.columns.items())
@@ -168,38 +100,27 @@ def _compute(
     key = ", ".join(quote(column) for column in computed.table.order)
     # Rows that are twice there were refused then.
     alone = f"QUALIFY count(*) OVER (PARTITION BY {key}) = 1"
-    by_end: dict[datetime | None, list[_Interval]] = {}
+    alike: dict[datetime | None, list[Interval]] = {}
     for interval in intervals:
-        by_end.setdefault(interval.until, []).append(interval)
-    for until, ending in by_end.items():
-        for run in _runs(ending):
-            if until is None:
+        alike.setdefault(interval.as_of if interval.until else None, []).append(interval)
+    for as_of, shown in alike.items():
+        for run in runs_of(shown):
+            if as_of is None:
                 query = "FROM temp.__current"
             else:
-                range_ = Window(run[0].window.start, run[-1].window.end)
-                query = computed.query(range_, until - JUST_BEFORE)
+                query = computed.query(Window(run[0].window.start, run[-1].window.end), as_of)
             bounds = ", ".join(
-                f"({instant(i.window.start)}, {instant(i.window.end)}, {_moment(i.since)})"
+                f"({instant(i.window.start)}, {instant(i.window.end)}, {_moment(i.since)}, "
+                f"{_moment(i.until)})"
                 for i in run
             )
             cursor.execute(
                 f"""INSERT INTO temp.__told BY NAME
-                SELECT r.*, b.since AS __since, {_moment(until)} AS __until FROM ({query}) r
-                JOIN (VALUES {bounds}) b(first, last, since)
+                SELECT r.*, b.since AS __since, b.until AS __until FROM ({query}) r
+                JOIN (VALUES {bounds}) b(first, last, since, until)
                 ON r.event_time >= b.first AND r.event_time < b.last
                 {alone}"""
             )
-
-
-def _runs(intervals: Sequence[_Interval]) -> Iterable[list[_Interval]]:
-    """Intervals of consecutive windows, which one query can compute."""
-    run: list[_Interval] = []
-    for interval in intervals:
-        if run and run[-1].window.end != interval.window.start:
-            yield run
-            run = []
-        run.append(interval)
-    yield run
 
 
 def _moment(moment: datetime | None) -> str:

@@ -1,8 +1,11 @@
 """Feature tables and labels: the use case's queries over what a window may see."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
+from zoneinfo import ZoneInfo
 
 import duckdb
 
@@ -10,6 +13,7 @@ from ml_platform.errors import Location, QueryFailed
 from ml_platform.features.feedback import given_sql, has_feedback, seen_sql, with_feedback
 from ml_platform.features.versions import Computed, combined, replacements
 from ml_platform.sources.known import KnownVersions
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.queries import complaint, line_shown, literal, quote
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window
@@ -24,6 +28,9 @@ from ml_platform.storage import (
 )
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
+A_DAY = Duration(1, "d")
+_seconds = attrgetter("seconds")
+
 
 @dataclass(frozen=True)
 class Sight:
@@ -32,12 +39,25 @@ class Sight:
     known_by: hide what was not known at this moment; None shows everything.
     as_of: show each row in the version known at this moment, or its first one; by default in the
     one known at `known_by`, where the use case's values are those as known, else what it is now.
+    farther: show more than declared: twice the lookback before the range, or twice the horizon
+    after it, and at least a day more.
     """
 
     stretch: Window
     snapshot: int
     known_by: datetime | None = None
     as_of: datetime | None = None
+    farther: bool = False
+
+    def start(self, lookback: Duration, zone: ZoneInfo) -> datetime:
+        """From which event time on a view with this lookback is shown rows."""
+        start = lookback.before(self.stretch.start, zone)
+        return max(lookback, A_DAY, key=_seconds).before(start, zone) if self.farther else start
+
+    def end(self, horizon: Duration, zone: ZoneInfo) -> datetime:
+        """Before which event time labels with this horizon are shown rows."""
+        end = horizon.after(self.stretch.end, zone)
+        return max(horizon, A_DAY, key=_seconds).after(end, zone) if self.farther else end
 
 
 def feature_view_table(use_case: UseCase, view: str) -> Table:
@@ -123,9 +143,7 @@ def _labels_sql(
     lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, sight: Sight
 ) -> str:
     stretch, snapshot = sight.stretch, sight.snapshot
-    wider = replace(sight, stretch=_looking_ahead(use_case, stretch))
-    shown = _sources_sql(lake, cursor, use_case, use_case.label.reads, wider)
-    query = f"{shown} SELECT * FROM (\n{use_case.label.query}) WHERE {inside_sql(stretch)}"
+    query = own_labels_sql(lake, cursor, use_case, sight)
     if not has_feedback(lake, cursor, use_case):
         return query
     where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
@@ -134,13 +152,41 @@ def _labels_sql(
     return with_feedback(query, given, seen, use_case, tuple(labels_table(use_case).columns))
 
 
-def view_sql(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, view: str, sight: Sight
+def own_labels_sql(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    sight: Sight,
+    relations: Mapping[str, str] | None = None,
 ) -> str:
-    """The SELECT that yields a view's rows with event times in the sight's stretch."""
+    """The SELECT that yields the labels of the sight's range by `labels.sql` alone.
+
+    relations: as for `view_sql`.
+    """
+    label = use_case.label
+    end = sight.end(label.horizon, use_case.calendar.timezone)
+    wider = replace(sight, stretch=Window(sight.stretch.start, end))
+    shown = _sources_sql(lake, cursor, use_case, label.reads, wider, relations)
+    return f"{shown} SELECT * FROM (\n{label.query}) WHERE {inside_sql(sight.stretch)}"
+
+
+def view_sql(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    view: str,
+    sight: Sight,
+    relations: Mapping[str, str] | None = None,
+) -> str:
+    """The SELECT that yields a view's rows with event times in the sight's stretch.
+
+    relations: SQL that names copies of sources, `window_start` and `known_at` included; by default
+    they are read from the lake.
+    """
     declared = use_case.features[view]
-    wider = replace(sight, stretch=_looking_back(use_case, view, sight.stretch))
-    shown = _sources_sql(lake, cursor, use_case, declared.reads, wider)
+    start = sight.start(declared.lookback, use_case.calendar.timezone)
+    wider = replace(sight, stretch=Window(start, sight.stretch.end))
+    shown = _sources_sql(lake, cursor, use_case, declared.reads, wider, relations)
     return f"{shown} SELECT * FROM (\n{declared.query}) WHERE {inside_sql(sight.stretch)}"
 
 
@@ -199,6 +245,7 @@ def _sources_sql(
     use_case: UseCase,
     names: tuple[str, ...],
     sight: Sight,
+    relations: Mapping[str, str] | None = None,
 ) -> str:
     # Common table expressions, not views: nothing is left behind on the connection, and the
     # query's own names still win over them.
@@ -210,10 +257,11 @@ def _sources_sql(
         where = [inside_sql(sight.stretch, source.event_time), windows_sql(use_case, sight.stretch)]
         if sight.known_by is not None:
             where.append(f"known_at <= {instant(sight.known_by)}")
-        windows = windows_sql(use_case, sight.stretch)
-        at = sight.as_of or (sight.known_by if use_case.values == "as_known" else None)
-        moment = instant(at) if at else None
-        relation = known.source_sql(name, windows, moment)
+        relation = (relations or {}).get(name)
+        if relation is None:
+            windows = windows_sql(use_case, sight.stretch)
+            at = sight.as_of or (sight.known_by if use_case.values == "as_known" else None)
+            relation = known.source_sql(name, windows, instant(at) if at else None)
         parts.append(
             f"{quote(name)} AS (SELECT {columns} FROM {relation} WHERE {' AND '.join(where)})"
         )

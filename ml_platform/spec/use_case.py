@@ -33,8 +33,8 @@ RESERVED_TABLES = frozenset(
     {
         "landings", "ingestions", "quarantine", "labels", "model", "promotions",
         "predictions", "drift_report", "performance_report", "computations", "emptied_windows",
-        "alerts", "alert_deliveries", ONLINE_FEATURES, *LOGGED_SOURCES, *LIVE_REPORTS,
-        *SEGMENT_REPORTS,
+        "leak_checks", "alerts", "alert_deliveries", ONLINE_FEATURES,
+        *LOGGED_SOURCES, *LIVE_REPORTS, *SEGMENT_REPORTS,
     }
 )  # fmt: skip
 

@@ -70,6 +70,17 @@ def health_document(health: Health) -> dict[str, Any]:
                 for each in health.quarantine
             ],
         },
+        "leak_checks": {
+            each.table: {
+                "partitions": each.partitions,
+                "checked": each.checked,
+                "moments": each.moments,
+                "rows_compared": each.rows_compared,
+                "last_checked_at": _moment(each.last_checked_at),
+                "leaks_found": each.found,
+            }
+            for each in health.leak_checks
+        },
         "approvals": [
             {"version": p.version, "since": _moment(p.decided_at), "reason": p.reason}
             for p in health.approvals

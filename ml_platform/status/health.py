@@ -11,6 +11,7 @@ from ml_platform.alerts.failures import find_failures
 from ml_platform.alerts.freshness import Freshness, is_over, read_freshness
 from ml_platform.alerts.ledger import LedgerState
 from ml_platform.errors import LakeError, LakeUnavailable
+from ml_platform.features import Coverage, read_coverage
 from ml_platform.monitoring.latest import Latest, latest_drift, latest_performance
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
 from ml_platform.registry import (
@@ -82,6 +83,8 @@ class Health:
     """Partitions with rows that broke a contract, in order of source and time."""
     approvals: tuple[Promotion, ...]
     alerts: tuple[OpenAlert, ...]
+    leak_checks: tuple[Coverage, ...] = ()
+    """How much of each feature table, and of the labels, has been checked for leaks."""
     mirrors: tuple[Difference, ...] = ()
     """What shows something else than the lake: MLflow's alias, the online store."""
 
@@ -136,6 +139,7 @@ def _read_health(
         quarantine=tuple(read_quarantine(lake, use_case)),
         approvals=tuple(waiting(lake, use_case)),
         alerts=open_alerts(lake, use_case, now, failed),
+        leak_checks=read_coverage(lake, use_case),
         mirrors=tuple(differences(lake, Registry(lake.settings), use_case)),
     )
 

@@ -1,0 +1,160 @@
+"""What a check computes from: sources and stored rows of a range, copied out of the lake once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+
+from ml_platform.errors import EmptyPartition
+from ml_platform.features.known import features_sql, is_as_known
+from ml_platform.features.leak.subjects import Subject
+from ml_platform.features.views import Sight, inside_sql, instant, windows_sql
+from ml_platform.sources.known import KnownVersions
+from ml_platform.spec.queries import quote
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+from ml_platform.storage.tables import WINDOW_START
+
+STORED = "temp.__stored"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Copies on one connection, which end with it.
+
+    A check runs dozens of queries over the same rows; read from the lake, each would take several
+    times as long.
+    """
+
+    lake: Lake
+    cursor: duckdb.DuckDBPyConnection
+    subject: Subject
+    snapshot: int
+    corrected: set[str] = field(default_factory=set)
+    """Sources with rows that were corrected: at a cut these are shown as they were known then."""
+
+    @property
+    def relations(self) -> dict[str, str]:
+        """SQL that names the copy of each source."""
+        return {name: f"temp.{quote(f'__shown_{name}')}" for name in self.subject.reads}
+
+    def copy(self, covered: Window) -> None:
+        """Copy a range: the rows to check, and the sources that they are computed from.
+
+        Sources reach as far as a sight that is `farther` shows them.
+        """
+        self.copy_sources(self.subject.sees(Sight(covered, self.snapshot, farther=True)))
+        self.cursor.execute(
+            f"CREATE OR REPLACE TEMP TABLE {STORED} AS {self._checked_sql(covered)}"
+        )
+
+    def copy_sources(self, covered: Window) -> None:
+        """Copy the sources of a range of event time, in place of what was copied before."""
+        use_case, windows = self.subject.use_case, windows_sql(self.subject.use_case, covered)
+        versions = self._versions
+        self.corrected.clear()
+        for name, copied in self.relations.items():
+            source = use_case.sources[name]
+            if is_as_known(use_case) and versions.sql(name, windows):
+                self.corrected.add(name)
+            names = dict.fromkeys((WINDOW_START, *source.columns, "known_at"))
+            relation = self.lake.relation(self.cursor, use_case.name, name, self.snapshot)
+            self.cursor.execute(
+                f"CREATE OR REPLACE TEMP TABLE {copied} AS SELECT {', '.join(map(quote, names))} "
+                f"FROM {relation} WHERE {windows} "
+                f"AND {inside_sql(covered, source.event_time)}"
+            )
+
+    def again(self, sight: Sight, relations: Mapping[str, str] | None = None) -> str:
+        """The rows of a sight, computed again; those that `known_by` allows to judge.
+
+        relations: SQL that names other copies of some sources.
+        """
+        named = {**self.relations, **(relations or {})}
+        if sight.known_by is not None or sight.as_of is not None:
+            # Read from the lake, which knows the versions.
+            named = {name: of for name, of in named.items() if name not in self.corrected}
+        query = self.subject.sql(self.lake, self.cursor, sight, named)
+        return f"SELECT {self._columns} FROM ({query}) WHERE {self._judged(sight)}"
+
+    def stored(self, sight: Sight) -> str:
+        """The same rows as they were stored; of corrected ones, as they were known at the cut."""
+        judged, relation = self._judged(sight), STORED
+        if self.corrected and sight.known_by is not None:
+            if self.subject.is_of_labels:
+                shown = Sight(sight.stretch, sight.snapshot, as_of=sight.known_by)
+                return f"SELECT * FROM ({self.again(shown)}) WHERE {judged}"
+            relation = self._known_sql(sight, sight.known_by)
+        return f"SELECT * FROM {relation} WHERE {inside_sql(sight.stretch)} AND {judged}"
+
+    def candidates(self, windows: Sequence[Window]) -> list[list[int]]:
+        """Moments at which the rows of each window can change, in microseconds and in order."""
+        bounds = ", ".join(
+            f"({number}, {instant(window.start)}, {instant(window.end)})"
+            for number, window in enumerate(windows)
+        )
+        limit = quote(self.subject.known_by)
+        times = [f"SELECT event_time AS row_at, {limit} AS moment FROM {STORED}"]
+        if self.subject.known_by == "event_time":
+            # Rows that only the future leaves out appear at times of rows that are not stored.
+            known = (f"SELECT known_at, known_at FROM {name}" for name in self.relations.values())
+            times += known
+        rows = self.cursor.execute(
+            f"""SELECT number, list(DISTINCT epoch_us(moment)) FROM ({" UNION ".join(times)})
+            JOIN (VALUES {bounds}) AS w(number, begins, ends) ON row_at >= begins AND row_at < ends
+            WHERE moment IS NOT NULL GROUP BY number"""
+        ).fetchall()
+        found = {number: sorted(moments) for number, moments in rows}
+        return [found.get(number, []) for number in range(len(windows))]
+
+    def count_rows(self, covered: Window) -> int:
+        """How many source rows there are in the windows of a range."""
+        use_case, total = self.subject.use_case, 0
+        for name in self.subject.reads:
+            relation = self.lake.relation(self.cursor, use_case.name, name, self.snapshot)
+            row = self.cursor.execute(
+                f"SELECT count(*) FROM {relation} WHERE {windows_sql(use_case, covered)}"
+            ).fetchone()
+            total += int(row[0]) if row else 0
+        return total
+
+    def require_rows(self, window: Window) -> None:
+        """Raise EmptyPartition where a window has no rows."""
+        rows = f"SELECT 1 FROM {STORED} WHERE {inside_sql(window)} LIMIT 1"
+        if self.cursor.execute(rows).fetchone() is None:
+            table = f"{self.subject.use_case.name}/{self.subject.table.name}"
+            raise EmptyPartition(f"{table} has no rows in {window}")
+
+    @property
+    def _versions(self) -> KnownVersions:
+        return KnownVersions(self.lake, self.cursor, self.subject.use_case, self.snapshot)
+
+    @property
+    def _columns(self) -> str:
+        types = self.subject.table.columns
+        return ", ".join(f"CAST({quote(c)} AS {kind}) AS {quote(c)}" for c, kind in types.items())
+
+    def _checked_sql(self, covered: Window) -> str:
+        if self.subject.is_of_labels:
+            # What came back in the place of some is not of `labels.sql`.
+            return self.again(Sight(covered, self.snapshot))
+        use_case, table = self.subject.use_case, self.subject.table
+        stored = self.lake.relation(self.cursor, use_case.name, table.name, self.snapshot)
+        names = ", ".join(map(quote, table.columns))
+        return f"SELECT {names} FROM {stored} WHERE {windows_sql(use_case, covered)}"
+
+    def _known_sql(self, sight: Sight, moment: datetime) -> str:
+        use_case, table = self.subject.use_case, self.subject.table
+        windows = windows_sql(use_case, sight.stretch)
+        names = ", ".join(map(quote, table.columns))
+        known = features_sql(self._versions, self.subject.name, windows, moment)
+        return f"(SELECT {names} FROM {known} WHERE {windows})"
+
+    def _judged(self, sight: Sight) -> str:
+        return until_sql(self.subject.known_by, sight.known_by)
+
+
+def until_sql(column: str, moment: datetime | None) -> str:
+    """Predicate that keeps rows up to a moment."""
+    return "true" if moment is None else f"{quote(column)} <= {instant(moment)}"
