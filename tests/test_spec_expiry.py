@@ -112,6 +112,17 @@ def test_on_a_day_that_the_zone_skips_a_row_expires_before_it() -> None:
     assert utc(expires) == datetime(2011, 12, 30, 10, tzinfo=UTC) - MICROSECOND
 
 
+def test_an_expiry_in_microseconds_is_a_whole_number() -> None:
+    event = 1_711_830_600_000_001
+    expires = expiry_of("Europe/Helsinki", "1d").of_microseconds(event)
+    assert (expires, type(expires)) == (event + 23 * 3_600_000_000, int)
+
+
+def test_an_exact_expiry_is_shown_in_the_zone() -> None:
+    shown = expiry_of("Europe/Helsinki", "24h").of(datetime(2024, 3, 30, 21, 30, tzinfo=UTC))
+    assert str(shown) == "2024-04-01 00:30:00+03:00"
+
+
 def test_a_step_back_to_a_time_that_comes_twice_is_to_the_first() -> None:
     late = at("2024-10-30 03:30").replace(fold=1)
     found = Duration(3, "d").before(late, ZoneInfo("Europe/Helsinki"))
