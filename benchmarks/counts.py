@@ -18,7 +18,6 @@ sources:
   counts:
     files: "*.csv"
     event_time: counted_at
-    known_at: "counted_at + interval 1 hour"
     key: [sensor, counted_at]
     columns: {sensor: BIGINT, counted_at: TIMESTAMPTZ, people: BIGINT}
     rules: ["people >= 0"]
@@ -34,14 +33,19 @@ gate: {min_improvement: -1}
 monitoring: {window: 28d, performance: {max: 1000}, reference_rows: 5000}
 """
 RECENT = """\
-SELECT sensor, known_at AS event_time, people AS last_hour,
+SELECT sensor, counted_at + INTERVAL 1 HOUR AS event_time, people AS last_hour,
     avg(people) OVER day AS day_mean, max(people) OVER day AS day_most
 FROM counts
 WINDOW day AS (
-    PARTITION BY sensor ORDER BY known_at RANGE BETWEEN INTERVAL 23 HOURS PRECEDING AND CURRENT ROW
+    PARTITION BY sensor
+    ORDER BY counted_at RANGE BETWEEN INTERVAL 23 HOURS PRECEDING AND CURRENT ROW
 )
 """
-LABELS = "SELECT sensor, counted_at AS event_time, people AS label, known_at FROM counts\n"
+LABELS = """\
+SELECT sensor, counted_at AS event_time, people AS label,
+    counted_at + INTERVAL 1 HOUR AS known_at
+FROM counts
+"""
 MODEL = """\
 from sklearn.ensemble import HistGradientBoostingRegressor
 
