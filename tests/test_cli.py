@@ -1,4 +1,5 @@
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -128,7 +129,8 @@ def test_features_that_look_into_the_future_are_told_of(run: Run, tmp_path: Path
     land_trips(tmp_path / "data", 1, 2)
     stretch = ("trips", "--range", "2024-03-01...2024-03-02")
     assert run("ingest", *stretch)[0] == 0
-    assert "no leak: the same with the future hidden, at 80 moments" in run("features", *stretch)[1]
+    clean = r"no leak: the same with the future hidden, at [1-9]\d+ moments"
+    assert re.search(clean, run("features", *stretch)[1])
     (trips.folder / "features" / "pace.sql").write_text(
         "SELECT trip, started_at AS event_time, avg(delay) OVER () AS pace FROM trips\n"
     )
