@@ -70,7 +70,7 @@ def test_a_day_after_a_clock_change_shows_a_lookback_of_24_hours_by_itself(world
 
 def test_daily_runs_try_different_moments(world: World) -> None:
     query = CLEAN["the day so far"]
-    tried = [world.check(query, day(number))[0].cuts for number in range(12)]
+    tried = [world.check(query, day(number))[0].cuts for number in range(24)]
     of_the_day = {cut.time() for cuts in tried for cut in cuts}
     assert len(of_the_day) >= 100
 
