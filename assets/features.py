@@ -19,13 +19,12 @@ from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
 from ml_platform.features import (
     FeedbackCounts,
     LeakReport,
-    check_written,
+    check_and_note,
     compute_features,
     compute_labels,
     count_feedback,
     feature_view_table,
     labels_table,
-    note_checks,
 )
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
@@ -86,8 +85,7 @@ def _build_view(
             yield from left_out(context, error, NO_LEAK)
             return
         yield from materialized(context, *row_counts(use_case, written, "its sources have no rows"))
-        reports = check_written(lake.lake, use_case, view, written)
-        note_checks(lake.lake, use_case, view, reports, commit)
+        reports = check_and_note(lake.lake, use_case, view, written, commit)
         verdicts = _leak_verdicts(use_case, reports)
         yield from checked(context, NO_LEAK, verdicts)
 
@@ -136,8 +134,7 @@ def _build_labels(use_case: UseCase, lineage: Lineage, settings: Settings) -> dg
             yield from left_out(context, error, NO_LEAK)
             return
         yield from materialized(context, *row_counts(use_case, written, "no label has arrived yet"))
-        reports = check_written(lake.lake, use_case, None, written)
-        note_checks(lake.lake, use_case, None, reports, commit)
+        reports = check_and_note(lake.lake, use_case, None, written, commit)
         verdicts = _leak_verdicts(use_case, reports)
         yield from checked(context, NO_LEAK, verdicts)
         if given:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from ml_platform.features import LeakReport, check_written, compute_features, compute_labels
+from ml_platform.features import LeakReport, check_written, compute_features
 from ml_platform.sources import source_table
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
@@ -342,13 +342,6 @@ class World:
         self.drop("pace_features")
         written = compute_features(self.lake, self.use_case, "pace", window, COMMIT)
         return check_written(self.lake, self.use_case, "pace", written)
-
-    def check_labels(self, labels: str, horizon: str, window: Window) -> list[LeakReport]:
-        """The same of labels."""
-        self.declare(over("fare"), labels, horizon)
-        self.drop("labels")
-        written = compute_labels(self.lake, self.use_case, window, COMMIT)
-        return check_written(self.lake, self.use_case, "labels", written)
 
     def drop(self, table: str) -> None:
         with self.lake.cursor() as cursor:

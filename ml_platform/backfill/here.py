@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from ml_platform.backfill.computing import computing
 from ml_platform.errors import EmptyPartition, LabelsNotArrived
-from ml_platform.features import check_written, compute_features, compute_labels, note_checks
+from ml_platform.features import check_and_note, compute_features, compute_labels
 from ml_platform.monitoring import report_drift, report_performance
 from ml_platform.registry import Registry
 from ml_platform.scoring import score
@@ -56,7 +56,5 @@ def _compute(
 def _check(
     lake: Lake, use_case: UseCase, view: str | None, written: Written, commit: Commit
 ) -> None:
-    reports = check_written(lake, use_case, view, written)
-    note_checks(lake, use_case, view, reports, commit)
-    for report in reports:
+    for report in check_and_note(lake, use_case, view, written, commit):
         report.raise_if_found()

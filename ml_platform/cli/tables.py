@@ -58,7 +58,7 @@ def features(use_case: UseCaseName, partition: Partition = None, range_: Range =
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened, stretch_of
-    from ml_platform.features import check_written, compute_features, note_checks
+    from ml_platform.features import check_and_note, compute_features
     from ml_platform.spec.use_case import feature_table
 
     with opened() as platform:
@@ -71,9 +71,7 @@ def features(use_case: UseCaseName, partition: Partition = None, range_: Range =
             with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
                 written = compute_features(platform.lake, case, view, stretch, commit)
             printing.show_written(table, written)
-            reports = check_written(platform.lake, case, view, written)
-            note_checks(platform.lake, case, view, reports, commit)
-            found += reports
+            found += check_and_note(platform.lake, case, view, written, commit)
         printing.show_leaks(found)
 
 
@@ -97,7 +95,7 @@ def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = N
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened, stretch_of
-    from ml_platform.features import check_written, compute_labels, note_checks
+    from ml_platform.features import check_and_note, compute_labels
 
     with opened() as platform:
         case = platform.case(use_case)
@@ -106,9 +104,7 @@ def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = N
         with computing(platform.lake, case, "labels", stretch, platform.run_id) as commit:
             written = compute_labels(platform.lake, case, stretch, commit)
         printing.show_written("labels", written)
-        reports = check_written(platform.lake, case, None, written)
-        note_checks(platform.lake, case, None, reports, commit)
-        printing.show_leaks(reports)
+        printing.show_leaks(check_and_note(platform.lake, case, None, written, commit))
 
 
 @commands.command(rich_help_panel=PANEL)

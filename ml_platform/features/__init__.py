@@ -5,7 +5,6 @@ from ml_platform.features.feedback_counts import FeedbackCounts, count_feedback
 from ml_platform.features.frame import assemble, join_sql, split_by_window
 from ml_platform.features.known import (
     features_sql,
-    is_as_known,
     label_history_sql,
     labels_sql,
     versions_if_asked,
@@ -13,6 +12,7 @@ from ml_platform.features.known import (
 from ml_platform.features.leak import (
     Coverage,
     LeakReport,
+    check_and_note,
     check_leak,
     check_windows,
     check_written,
@@ -63,6 +63,7 @@ __all__ = [
     "Requested",
     "assemble",
     "best_sql",
+    "check_and_note",
     "check_leak",
     "check_windows",
     "check_written",
@@ -76,7 +77,6 @@ __all__ = [
     "has_feedback",
     "inside_sql",
     "instant",
-    "is_as_known",
     "join_sql",
     "label_history_sql",
     "labels_sql",

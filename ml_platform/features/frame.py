@@ -7,7 +7,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from ml_platform.features.known import is_as_known, labels_sql, versions_if_asked
+from ml_platform.features.known import labels_sql, versions_if_asked
 from ml_platform.features.views import inside_sql, instant, windows_sql
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import is_numeric, is_time, quote
@@ -118,7 +118,7 @@ def _examples_sql(known: KnownVersions, stretch: Window) -> str:
     source = use_case.sources[declared.source]
     where = windows_sql(use_case, stretch)
     # Each in the version that was known at its own time.
-    at = f"CAST({quote(source.event_time)} AS TIMESTAMPTZ)" if is_as_known(use_case) else None
+    at = f"CAST({quote(source.event_time)} AS TIMESTAMPTZ)" if use_case.is_as_known else None
     relation = known.source_sql(declared.source, where, at)
     return (
         f"SELECT {example_items(use_case)} FROM {relation} "

@@ -5,14 +5,9 @@ from datetime import datetime
 from ml_platform.features.views import feature_view_table, instant, labels_table
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import quote
-from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, feature_table
+from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, feature_table
 from ml_platform.storage import Table
 from ml_platform.storage.tables import WINDOW_START
-
-
-def is_as_known(use_case: UseCase) -> bool:
-    """Whether a use case wants what was known then, not what is known of it by now."""
-    return use_case.values == "as_known"
 
 
 def versions_if_asked(known: KnownVersions, table: str, where: str) -> str | None:
@@ -20,7 +15,7 @@ def versions_if_asked(known: KnownVersions, table: str, where: str) -> str | Non
 
     where: predicate on `window_start`.
     """
-    return known.sql(table, where) if is_as_known(known.use_case) else None
+    return known.sql(table, where) if known.use_case.is_as_known else None
 
 
 def labels_sql(known: KnownVersions, where: str, known_by: datetime | None) -> str:

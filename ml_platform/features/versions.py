@@ -60,7 +60,7 @@ def replacements(
     Where the use case takes revised values nobody asks what they were, and none are kept.
     """
     known = KnownVersions(lake, cursor, use_case, snapshot)
-    asked = use_case.values == "as_known"
+    asked = use_case.is_as_known
     seen = intervals_of(known, computed.reads, computed.reach, stretch) if asked else ()
     intervals = list(seen)
     versions = computed.versions

@@ -260,7 +260,7 @@ def _sources_sql(
         relation = (relations or {}).get(name)
         if relation is None:
             windows = windows_sql(use_case, sight.stretch)
-            at = sight.as_of or (sight.known_by if use_case.values == "as_known" else None)
+            at = sight.as_of or (sight.known_by if use_case.is_as_known else None)
             relation = known.source_sql(name, windows, instant(at) if at else None)
         parts.append(
             f"{quote(name)} AS (SELECT {columns} FROM {relation} WHERE {' AND '.join(where)})"

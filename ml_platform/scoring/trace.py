@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from ml_platform.errors import EmptyPartition, PlatformError
-from ml_platform.features import features_sql, inside_sql, instant, is_as_known, windows_sql
+from ml_platform.features import features_sql, inside_sql, instant, windows_sql
 from ml_platform.registry import Registry
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import quote
@@ -127,7 +127,7 @@ def _example(
     then: datetime = prediction["event_time"]
     window = use_case.calendar.window_at(then)
     known = KnownVersions(lake, cursor, use_case, prediction["snapshot"])
-    moment = instant(then) if is_as_known(use_case) else None
+    moment = instant(then) if use_case.is_as_known else None
     relation = known.source_sql(examples.source, windows_sql(use_case, window), moment)
     items = ", ".join(("*", *(item for item in examples.columns if " " in item)))
     where = " AND ".join(f"{quote(name)}::VARCHAR = ?" for name in examples.entity)
@@ -192,7 +192,7 @@ def _source_rows(
     declared = use_case.sources[source]
     shared = {name: value for name, value in entity.items() if name in declared.columns}
     near = windows_sql(use_case, shown)
-    moment = instant(at) if is_as_known(use_case) else None
+    moment = instant(at) if use_case.is_as_known else None
     relation = KnownVersions(lake, cursor, use_case, snapshot).source_sql(source, near, moment)
     conditions = [
         near,

@@ -91,6 +91,11 @@ class UseCase(Declared):
         chosen = self.model.features
         return {n: v for n, v in self.features.items() if chosen is None or n in chosen}
 
+    @property
+    def is_as_known(self) -> bool:
+        """Whether examples are given what was known then, not what is known of it by now."""
+        return self.values == "as_known"
+
     def expiry(self, view: str) -> Expiry:
         """Until when rows of a feature view may be joined."""
         return Expiry(self.features[view].ttl, self.calendar.timezone)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ml_platform.features.leak.check import check_written
 from ml_platform.features.leak.report import LeakReport
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase, feature_table
-from ml_platform.storage import Commit, Lake, Table, append
+from ml_platform.storage import Commit, Lake, Table, Written, append
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
@@ -43,6 +44,18 @@ def leak_checks_table(use_case: UseCase) -> Table:
         },
         order=("table_name", "window_at"),
     )
+
+
+def check_and_note(
+    lake: Lake, use_case: UseCase, view: str | None, written: Written, commit: Commit
+) -> list[LeakReport]:
+    """Check a view where it was just written, the labels where there is none; keep what was tried.
+
+    commit: that of what was written.
+    """
+    reports = check_written(lake, use_case, view, written)
+    note_checks(lake, use_case, view, reports, commit)
+    return reports
 
 
 def note_checks(

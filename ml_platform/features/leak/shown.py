@@ -7,7 +7,7 @@ from datetime import datetime
 import duckdb
 
 from ml_platform.errors import EmptyPartition
-from ml_platform.features.known import features_sql, is_as_known
+from ml_platform.features.known import features_sql
 from ml_platform.features.leak.subjects import Subject
 from ml_platform.features.views import Sight, inside_sql, instant, windows_sql
 from ml_platform.sources.known import KnownVersions
@@ -56,7 +56,7 @@ class Shown:
         self.corrected.clear()
         for name, copied in self.relations.items():
             source = use_case.sources[name]
-            if is_as_known(use_case) and versions.sql(name, windows):
+            if use_case.is_as_known and versions.sql(name, windows):
                 self.corrected.add(name)
             names = dict.fromkeys((WINDOW_START, *source.columns, "known_at"))
             relation = self.lake.relation(self.cursor, use_case.name, name, self.snapshot)
