@@ -11,8 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_platform.features import assemble, check_leak, compute_features, compute_labels
+from ml_platform.features import (
+    assemble,
+    check_leak,
+    compute_features,
+    compute_labels,
+    features_sql,
+)
 from ml_platform.sources import ingest
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.tables import code_versions
 from ml_platform.spec.use_case import UseCase
@@ -344,6 +351,25 @@ def test_a_window_that_was_something_else_in_between_has_changed(world: World) -
         3,
         1,
     ]
+
+
+def test_a_row_without_an_entity_is_known_in_one_version_at_a_time(world: World) -> None:
+    world.land("rides1", "3 00", ("a", "2 08", "", 5))
+    world.land("arrivals1", "3 00", ("a", "2 08", "2 09", "", 20), ("b", "2 09", "2 12", "x", 3))
+    world.compute()
+    world.land("arrivals2", "18 00", ("a", "2 08", "2 09", "", 7))
+    world.compute()
+    with world.lake.cursor() as cursor:
+        known = KnownVersions(world.lake, cursor, world.use_case, world.lake.snapshot(cursor))
+        rows = [
+            cursor.execute(
+                f"SELECT city, delays FROM {features_sql(known, 'city', 'true', at(moment))} "
+                "ORDER BY event_time"
+            ).fetchall()
+            for moment in ("17 00", "18 00")
+        ]
+    assert rows == [[(None, 20.0), ("x", 3.0)], [(None, 7.0), ("x", 3.0)]]
+    assert check_leak(world.lake, world.use_case, "city", days(2, 2)).problem is None
 
 
 def test_corrected_windows_pass_the_leak_check_and_leaks_in_them_do_not(world: World) -> None:

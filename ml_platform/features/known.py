@@ -86,6 +86,9 @@ def _known_sql(table: Table, rows: str, versions: str, holds: str, instead: dict
     """
     names = [WINDOW_START, *table.columns]
     shown = ", ".join(f"{instead.get(name, quote(name))} AS {quote(name)}" for name in names)
-    key = ", ".join(quote(column) for column in table.order)
-    return f"""(SELECT {", ".join(map(quote, names))} FROM {rows} ANTI JOIN {versions} USING ({key})
+    # Not by USING: an entity may be NULL.
+    same = " AND ".join(
+        f"r.{column} IS NOT DISTINCT FROM v.{column}" for column in map(quote, table.order)
+    )
+    return f"""(SELECT {", ".join(map(quote, names))} FROM {rows} r ANTI JOIN {versions} v ON {same}
         UNION ALL SELECT {shown} FROM {versions} WHERE {holds})"""
