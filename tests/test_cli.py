@@ -308,5 +308,20 @@ def test_check_plants_leaks_and_leaves_the_lake_as_it_is(run: Run, tmp_path: Pat
     code, said, _ = run("check", "trips", "--plant")
 
     assert code == 0
-    assert "pace          nothing" in said
-    assert said.splitlines()[-1].endswith("0 false alarms in 1 views as they are")
+    rows = [line.split() for line in said.splitlines()]
+    assert ["pace", "nothing", "0", "clean"] in rows
+    assert ["labels", "nothing", "0", "clean"] in rows
+    of_corrections = [row for row in rows if "corrections," in row]
+    assert [(row[0], row[-1]) for row in of_corrections] == [
+        (view, outcome)
+        # Of the few trips of one day each stays as late as it was.
+        for view, *outcomes in (
+            ("pace", "clean", "moved"),
+            ("labels", "nothing", "nothing"),
+            ("training", "clean", "moved"),
+        )
+        for outcome in outcomes
+    ]
+    sums = said.splitlines()[-2:]
+    assert sums[0].endswith("0 false alarms in 2 queries as they are")
+    assert sums[1] == "late corrections: 2 of 2 tables that they change stay as they were known"

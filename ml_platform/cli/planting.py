@@ -1,13 +1,25 @@
-"""Leaks that are planted in a copy of a use case, and what the leak check says of them."""
+"""Leaks and late corrections that are planted in a copy of a use case, and what becomes of them."""
 
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ml_platform.cli.checking import has_lake
 from ml_platform.cli.printing import show_line, show_table
 from ml_platform.errors import PlatformError
-from ml_platform.features.planting import FALSE_ALARM, Plant, plant
+from ml_platform.features.planting import (
+    CHANGES_NOTHING,
+    CLEAN,
+    FALSE_ALARM,
+    FOUND,
+    MISSED,
+    LateCorrections,
+    Plant,
+    plant,
+)
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import require_use_case
 from ml_platform.storage import Lake
@@ -20,29 +32,38 @@ def check_planted(settings: Settings, name: str) -> None:
     there is nothing to plant leaks in.
     """
     use_case = require_use_case(settings.use_cases, name, settings.databases)
-    if not use_case.features:
-        raise PlatformError(f"{name} has no feature views, so that nothing can leak into one")
     if not has_lake(settings):
         raise PlatformError(f"nothing has been ingested of {name}; run: ml-platform ingest {name}")
     with TemporaryDirectory() as folder, closing(Lake(settings)) as lake:
         # Not a copy of the settings, which could name parts of the real lake.
         aside = Settings.model_construct(data=Path(folder), encrypted=settings.encrypted)
         with closing(Lake(aside)) as scratch:
-            planted = list(plant(lake, scratch, use_case))
-    _show(planted)
+            _show(plant(lake, scratch, use_case))
 
 
-def _show(planted: list[Plant]) -> None:
-    rows = [(each.view, each.kind, f"{each.rows:,}", each.outcome) for each in planted]
-    show_table(("feature view", "planted", "rows changed", "outcome"), rows)
-    for each in planted:
-        if each.outcome == FALSE_ALARM:
-            show_line(f"{FALSE_ALARM}, or a leak of the view's own: {each.problem}")
-    found, missed, alarms, clean = (
-        sum(each.outcome == outcome for each in planted)
-        for outcome in ("found", "missed", FALSE_ALARM, "clean")
-    )
+def _show(plants: Iterable[Plant]) -> None:
+    """A table of each query as soon as it is checked, one of the corrections, and the sums."""
+    leaks, known = Counter[str](), Counter[str]()
+    for _, group in groupby(
+        plants, key=lambda each: isinstance(each, LateCorrections) or each.view
+    ):
+        planted = list(group)
+        rows = [(each.view, each.kind, f"{each.rows:,}", each.outcome) for each in planted]
+        show_table(("query", "planted", "rows changed", "outcome"), rows)
+        for each in planted:
+            if each.outcome == FALSE_ALARM:
+                show_line(f"{FALSE_ALARM}, or a leak of the query's own: {each.problem}")
+            if not isinstance(each, LateCorrections):
+                leaks[each.outcome] += 1
+            elif not each.is_revised:
+                known[each.outcome] += 1
+    alarms, clean = leaks[FALSE_ALARM], leaks[CLEAN]
     show_line(
-        f"found {found} of {found + missed} planted leaks that change a row, "
-        f"{alarms} false alarms in {alarms + clean} views as they are"
+        f"found {leaks[FOUND]} of {leaks[FOUND] + leaks[MISSED]} planted leaks that change a row, "
+        f"{alarms} false alarms in {alarms + clean} queries as they are"
+    )
+    changed = known.total() - known[CHANGES_NOTHING]
+    show_line(
+        f"late corrections: {known[CLEAN]} of {changed} tables that they change stay as they were "
+        "known"
     )

@@ -73,21 +73,25 @@ class Comparison:
         """Features with floating-point numbers in them."""
         return tuple(name for name, kind in self.columns.items() if _has_floats(kind))
 
+    @property
+    def plain_floats(self) -> tuple[str, ...]:
+        """Features that are floating-point numbers themselves."""
+        return tuple(name for name, kind in self.columns.items() if kind.id in FLOATS)
+
     def count(
         self, cursor: duckdb.DuckDBPyConnection, stored: str, again: str, exactly: bool = False
-    ) -> tuple[int, bool]:
-        """How many stored rows were compared, and whether anything differs.
+    ) -> tuple[int, int]:
+        """How many stored rows were compared, and how many of both sides differ.
 
         stored, again: SELECTs with entity, event time and features. exactly: without tolerances,
         which take DuckDB as long to plan as a small query takes to run.
         """
         differs = self._differs(exactly)
         row = cursor.execute(
-            f"SELECT count(s.__is), coalesce(bool_or({differs}), false) "
-            f"{self._joined(stored, again)}"
+            f"SELECT count(s.__is), count(*) FILTER ({differs}) {self._joined(stored, again)}"
         ).fetchone()
         assert row is not None
-        return int(row[0]), bool(row[1])
+        return int(row[0]), int(row[1])
 
     def first(
         self, cursor: duckdb.DuckDBPyConnection, stored: str, again: str, zone: ZoneInfo
