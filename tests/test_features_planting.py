@@ -113,6 +113,11 @@ def test_a_view_without_numbers_is_planted_in_as_well(lake: Lake, tmp_path: Path
     assert found["the next row"].outcome == "found"
 
 
+def test_a_view_without_rows_is_not_called_clean(lake: Lake, tmp_path: Path) -> None:
+    found = planted(lake, tmp_path, PACE.replace("GROUP", "WHERE delay > 1e9 GROUP"))
+    assert {kind: each.outcome for kind, each in found.items()} == {"nothing": "no rows"}
+
+
 def test_the_outcome_of_a_plant_says_what_the_check_said() -> None:
     outcomes = {
         Plant("v", kind, rows, problem).outcome: (kind, rows, problem)

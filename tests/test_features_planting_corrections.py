@@ -17,6 +17,7 @@ from ml_platform.settings import Settings
 from ml_platform.sources import ingest, source_table
 from ml_platform.sources.tables import versions_table
 from ml_platform.spec.duration import Duration
+from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
@@ -117,6 +118,33 @@ def test_a_known_at_that_is_later_than_it_has_to_be_leaves_room(
     assert outcomes["known after half of its delay"] == "changes nothing"
 
 
+@pytest.mark.slow
+def test_rows_that_are_known_late_leak_in_more_ways(tmp_path: Path) -> None:
+    folder = moods.write_folder(tmp_path / "use_cases", "[schedule]").folder
+    spec = (folder / "use_case.yaml").read_text()
+    known_late = 'event_time: arrived_at\n    known_at: "arrived_at + interval 5 hours"\n'
+    (folder / "use_case.yaml").write_text(spec.replace("event_time: arrived_at\n", known_late))
+    (folder / "features" / "pace.sql").write_text(
+        "SELECT trip, known_at AS event_time, delay FROM arrivals"
+    )
+    settings = Settings(data=tmp_path)
+    rows = moods.trips(DAYS, ())
+    for number in range(DAYS + 2):
+        moods.land(settings, rows, number)
+    lake, aside = Lake(settings), Lake(Settings(data=tmp_path / "aside"))
+    late = load_use_case(folder)
+    ingested(lake, late)
+
+    of_the_view = takewhile(lambda each: each.view == "pace", plant(lake, aside, late))
+    outcomes = {each.kind: each.outcome for each in of_the_view}
+
+    lake.close()
+    aside.close()
+    assert outcomes["nothing"] == "clean"
+    assert outcomes["rows that happened and are not known yet"] == "found"
+    assert outcomes["late rows, further back than the lookback"] == "found"
+
+
 def test_what_was_known_stays_when_rows_are_corrected_late(copied: Copy) -> None:
     found = list(corrections.plant_corrections(copied))
 
@@ -211,7 +239,7 @@ def test_without_labels_only_features_are_compared(copied: Copy) -> None:
 
 def test_the_outcome_of_late_corrections_says_what_moved() -> None:
     def outcome(rows: int, problem: str | None, moved: int, stale: int) -> str:
-        return LateCorrections("v", "late", rows, problem, moved, stale).outcome
+        return LateCorrections("v", "late", rows, problem, moved=moved, stale=stale).outcome
 
     assert outcome(5, None, 0, 0) == "clean"
     assert outcome(0, None, 0, 0) == "changes nothing"
@@ -219,6 +247,7 @@ def test_the_outcome_of_late_corrections_says_what_moved() -> None:
     assert outcome(5, "a leak", 0, 1) == "not corrected"
     assert outcome(5, "a leak", 1, 1) == "moved"
     assert Plant("v", "nothing", 0, "a leak").outcome == "false alarm"
+    assert Plant("v", "nothing", 0, None, is_empty=True).outcome == "no rows"
 
 
 @pytest.mark.parametrize(

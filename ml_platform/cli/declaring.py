@@ -43,7 +43,8 @@ def new(
 def check(
     name: Annotated[str | None, typer.Argument(metavar="[USE_CASE]")] = None,
     plant: Annotated[
-        bool, typer.Option("--plant", help="Plant leaks in a copy; say which the check finds.")
+        bool,
+        typer.Option("--plant", help="Plant leaks and corrections in a copy; say what is found."),
     ] = False,
 ) -> None:
     """Load use cases and build their estimators; say everything that is wrong with them."""

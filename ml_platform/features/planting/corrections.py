@@ -63,18 +63,10 @@ def plant_corrections(copied: Copy) -> Iterator[LateCorrections]:
     if not older:
         return
     case = _as_known(copied)
-    if copied.has_labels:
-        compute_labels(copied.lake, case, copied.stretch, COMMIT)
-    with copied.lake.cursor(case.timezone) as cursor:
-        before = copied.lake.snapshot(cursor)
+    before = _computed_before(copied, case)
     for source in copied.sources:
         correct(copied, source, Window(older[0].start, older[-1].end), arrival)
-    written: dict[str | None, Written] = {
-        view: compute_features(copied.lake, case, view, copied.stretch, COMMIT)
-        for view in case.features
-    }
-    if copied.has_labels:
-        written[None] = compute_labels(copied.lake, case, copied.stretch, COMMIT)
+    written = _computed(copied, case)
     around = copied.windows[max(0, count // 2 - CHECKED // 2) :][:CHECKED]
     with copied.lake.cursor(case.timezone) as cursor:
         world = _World(copied, case, cursor, arrival, before, copied.lake.snapshot(cursor))
@@ -85,6 +77,25 @@ def plant_corrections(copied: Copy) -> Iterator[LateCorrections]:
             yield from world.compare(name, sides, problem)
         if copied.has_labels:
             yield from world.compare(TRAINING_SET, world.training_set(), None)
+
+
+def _computed_before(copied: Copy, use_case: UseCase) -> int:
+    """Snapshot of what is known before the corrections; features are there, leaks in labels go."""
+    if copied.has_labels:
+        compute_labels(copied.lake, use_case, copied.stretch, COMMIT)
+    with copied.lake.cursor(use_case.timezone) as cursor:
+        return copied.lake.snapshot(cursor)
+
+
+def _computed(copied: Copy, use_case: UseCase) -> dict[str | None, Written]:
+    """What was written of each view and, under None, of the labels."""
+    written: dict[str | None, Written] = {
+        view: compute_features(copied.lake, use_case, view, copied.stretch, COMMIT)
+        for view in use_case.features
+    }
+    if copied.has_labels:
+        written[None] = compute_labels(copied.lake, use_case, copied.stretch, COMMIT)
+    return written
 
 
 def _as_known(copied: Copy) -> UseCase:
@@ -128,8 +139,8 @@ class _World:
                 (sides.arrived, sides.now),
             )
         )
-        yield LateCorrections(name, AS_KNOWN, revised, problem, moved, stale)
-        yield LateCorrections(name, AS_REVISED, revised, None, revised, is_revised=True)
+        yield LateCorrections(name, AS_KNOWN, revised, problem, moved=moved, stale=stale)
+        yield LateCorrections(name, AS_REVISED, revised, None, moved=revised, is_revised=True)
 
     def view(self, view: str) -> _Sides:
         declared = self.use_case.features[view]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 AS_IT_IS = "nothing"
 """The kind of what is checked besides: the query itself."""
 CLEAN = "clean"
+NO_ROWS = "no rows"
 FOUND, MISSED = "found", "missed"
 FALSE_ALARM = "false alarm"
 CHANGES_NOTHING = "changes nothing"
@@ -24,10 +25,14 @@ class Plant:
     """Rows that leak by it, as far as that can be told; without any there is nothing to find."""
     problem: str | None
     """What the check said; None where it said nothing."""
+    is_empty: bool = False
+    """Whether the query yields no rows, so that nothing was checked."""
 
     @property
     def outcome(self) -> str:
         """What became of it, in a word or two."""
+        if self.is_empty:
+            return NO_ROWS
         if self.kind == AS_IT_IS:
             return FALSE_ALARM if self.problem else CLEAN
         if self.problem:
@@ -42,7 +47,7 @@ class LateCorrections(Plant):
     `rows` counts those known before the corrections that revised values change.
     """
 
-    moved: int
+    moved: int = 0
     """Rows that are no longer what they were before the corrections arrived."""
     stale: int = 0
     """Rows that are not what the corrected sources yield, although these have arrived."""

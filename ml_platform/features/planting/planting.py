@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
-from ml_platform.errors import EmptyPartition
 from ml_platform.features.leak import check_windows, check_written
 from ml_platform.features.leak.subjects import LABELS
 from ml_platform.features.planting.copies import COMMIT, Copy, copy_newest
@@ -66,10 +65,10 @@ def _of_view(copied: Copy, view: str, checker: QueryChecker) -> Iterator[Plant]:
             }
         )  # fmt: skip
         case = use_case.model_copy(update={"features": {name: planted}})
-        try:
-            written = compute_features(copied.lake, case, name, copied.stretch, COMMIT)
-        except EmptyPartition:
-            continue
+        written = compute_features(copied.lake, case, name, copied.stretch, COMMIT)
+        if kind == AS_IT_IS and not any(written.rows.values()):
+            yield Plant(view, kind, 0, None, is_empty=True)
+            return
         with copied.lake.cursor(use_case.timezone) as cursor:
             rows = count_planted(cursor, clean, feature_view_table(case, name))
         # What is the same as without the leak has been checked as that.
@@ -96,10 +95,10 @@ def _latest(copied: Copy, sources: Sequence[str]) -> str:
 def _of_labels(copied: Copy) -> Iterator[Plant]:
     use_case, clean = copied.use_case, None
     for kind, planted in planted_labels(use_case).items():
-        try:
-            written = compute_labels(copied.lake, planted.use_case, copied.stretch, COMMIT)
-        except EmptyPartition:
-            continue
+        written = compute_labels(copied.lake, planted.use_case, copied.stretch, COMMIT)
+        if kind == AS_IT_IS and not any(written.rows.values()):
+            yield Plant(LABELS, kind, 0, None, is_empty=True)
+            return
         clean = written.snapshot if clean is None else clean
         rows = _leaking_labels(copied, planted, clean, written.snapshot)
         # Which labels are early is an estimate: none of them may be counted.
