@@ -18,6 +18,7 @@ from ml_platform.features import (
     compute_labels,
     features_sql,
 )
+from ml_platform.features.intervals import intervals_of
 from ml_platform.sources import ingest
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.loading import load_use_case
@@ -357,6 +358,30 @@ def test_a_window_that_was_something_else_in_between_has_changed(world: World) -
         1,
         3,
         1,
+    ]
+
+
+def test_windows_that_do_not_see_a_correction_have_no_intervals(world: World) -> None:
+    world.land("rides1", "4 00", ("e", "3 08", "Rome", 5))
+    world.land("arrivals1", "4 00", ("e", "3 08", "3 09", "Rome", 20))
+    world.compute(last=6)
+    world.land("arrivals2", "9 00", ("e", "3 08", "3 09", "Rome", 5))
+    world.compute(last=6)
+    with world.lake.cursor() as cursor:
+        known = KnownVersions(world.lake, cursor, world.use_case, world.lake.snapshot(cursor))
+        found = intervals_of(
+            known,
+            ("arrivals",),
+            lambda window: Window(window.start - timedelta(days=1), window.end),
+            days(1, 6),
+        )
+        bounds = [(i.window.start.day, i.since, i.until) for i in found]
+    corrected = at("9 00")
+    assert bounds == [
+        (3, None, corrected),
+        (3, corrected, None),
+        (4, None, corrected),
+        (4, corrected, None),
     ]
 
 
