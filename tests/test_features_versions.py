@@ -17,6 +17,7 @@ from ml_platform.features import (
     compute_features,
     compute_labels,
     features_sql,
+    label_history_sql,
 )
 from ml_platform.features.intervals import intervals_of
 from ml_platform.sources import ingest
@@ -383,6 +384,31 @@ def test_windows_that_do_not_see_a_correction_have_no_intervals(world: World) ->
         (4, None, corrected),
         (4, corrected, None),
     ]
+
+
+def test_the_history_of_labels_says_from_when_and_until_when_each_was_known(world: World) -> None:
+    a_few_rides(world)
+    world.compute()
+    with world.lake.cursor() as cursor:
+        known = KnownVersions(world.lake, cursor, world.use_case, world.lake.snapshot(cursor))
+        assert label_history_sql(known, "true") is None
+    world.land("arrivals2", "9 00", ("b", "1 10", "1 11", "Rome", 30))
+    world.compute()
+    with world.lake.cursor() as cursor:
+        known = KnownVersions(world.lake, cursor, world.use_case, world.lake.snapshot(cursor))
+        history = label_history_sql(known, "true")
+        rows = cursor.execute(
+            f"""SELECT ride, label, strftime(known_at, '%-d %H'), strftime(replaced_at, '%-d %H')
+            FROM {history} ORDER BY ride, known_at"""
+        ).fetchall()
+        elsewhere = label_history_sql(known, "window_start > TIMESTAMP '2024-03-01'")
+    assert rows == [
+        ("a", True, "1 09", None),
+        ("b", False, "1 11", "9 00"),
+        ("b", True, "9 00", None),
+        ("c", True, "2 09", None),
+    ]
+    assert elsewhere is None
 
 
 def test_a_row_without_an_entity_is_known_in_one_version_at_a_time(world: World) -> None:
