@@ -118,6 +118,20 @@ def test_a_view_without_rows_is_not_called_clean(lake: Lake, tmp_path: Path) -> 
     assert {kind: each.outcome for kind, each in found.items()} == {"nothing": "no rows"}
 
 
+def test_what_was_known_ahead_is_no_leak_that_was_missed(tmp_path: Path) -> None:
+    lake, use_case = Lake(Settings(data=tmp_path / "data")), trips.write_folder(tmp_path, "binary")
+    trips.land(lake, use_case, trips.trips(1, 8), trips.days(1, 8))
+    with lake.cursor() as cursor:
+        # As of a timetable: each trip is known two days before it begins.
+        cursor.execute("UPDATE lake.trips.trips SET known_at = known_at - INTERVAL 2 DAY")
+    found = planted(lake, tmp_path, PACE)
+    lake.close()
+    for kind in ("the last row of the day", "the mean of the day"):
+        assert (found[kind].outcome, found[kind].rows > 0) == ("known by then", True)
+    # A partition by itself is shown no row after its end.
+    assert found["the next row"].outcome == "found"
+
+
 def test_the_outcome_of_a_plant_says_what_the_check_said() -> None:
     outcomes = {
         Plant("v", kind, rows, problem).outcome: (kind, rows, problem)

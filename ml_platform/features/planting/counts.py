@@ -1,6 +1,8 @@
 """How many rows a planted leak is in."""
 
+from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 import duckdb
 
@@ -11,16 +13,23 @@ from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, Table
+from ml_platform.storage.tables import WINDOW_START
 
 
-def count_planted(cursor: duckdb.DuckDBPyConnection, clean: Table, planted: Table) -> int:
-    """Rows of a planted view that a leak is in; clean: the view itself."""
+def count_planted(
+    cursor: duckdb.DuckDBPyConnection, clean: Table, planted: Table
+) -> Counter[datetime]:
+    """Rows of a planted view with a leak, by start of their window; clean: the view itself."""
     if PLANTED in planted.columns.keys() - clean.columns.keys():
-        return _number(cursor, f"SELECT count({PLANTED}) FROM {planted.sql}")
+        return _by_window(cursor, f"FROM {planted.sql} WHERE {PLANTED} IS NOT NULL")
     # What became a list or a struct is another one in each row.
     if clean.columns != planted.columns:
-        return _number(cursor, f"SELECT count(*) FROM {planted.sql}")
-    return count_other(cursor, clean.sql, planted.sql, list(clean.columns))
+        return _by_window(cursor, f"FROM {planted.sql}")
+    names = ", ".join((WINDOW_START, *map(quote, clean.columns)))
+    one, other = (f"SELECT {names} FROM {each.sql}" for each in (clean, planted))
+    sides = ((one, other), (other, one))
+    found = (_by_window(cursor, f"FROM ({each} EXCEPT ALL {than})") for each, than in sides)
+    return max(found, key=Counter.total)
 
 
 def count_other(
@@ -88,3 +97,8 @@ def _number(cursor: duckdb.DuckDBPyConnection, query: str) -> int:
     row = cursor.execute(query).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def _by_window(cursor: duckdb.DuckDBPyConnection, rows: str) -> Counter[datetime]:
+    found = cursor.execute(f"SELECT {WINDOW_START}, count(*) {rows} GROUP BY ALL").fetchall()
+    return Counter(dict(found))

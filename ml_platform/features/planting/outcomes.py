@@ -9,6 +9,7 @@ NO_ROWS = "no rows"
 FOUND, MISSED = "found", "missed"
 FALSE_ALARM = "false alarm"
 CHANGES_NOTHING = "changes nothing"
+KNOWN = "known by then"
 MOVED = "moved"
 """The past is no longer what it was."""
 
@@ -27,6 +28,8 @@ class Plant:
     """What the check said; None where it said nothing."""
     is_empty: bool = False
     """Whether the query yields no rows, so that nothing was checked."""
+    was_known: bool = False
+    """Whether what it reads was known at each of hundreds of moments: it is no leak there."""
 
     @property
     def outcome(self) -> str:
@@ -37,6 +40,8 @@ class Plant:
             return FALSE_ALARM if self.problem else CLEAN
         if self.problem:
             return FOUND
+        if self.was_known:
+            return KNOWN
         return MISSED if self.rows else CHANGES_NOTHING
 
 

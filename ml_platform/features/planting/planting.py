@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import datetime
 
-from ml_platform.features.leak import check_windows, check_written
+from ml_platform.features.leak import check_leak, check_windows, check_written
 from ml_platform.features.leak.subjects import LABELS
 from ml_platform.features.planting.copies import COMMIT, Copy, copy_newest
 from ml_platform.features.planting.corrections import plant_corrections
@@ -27,6 +28,10 @@ from ml_platform.sources.tables import source_table
 from ml_platform.spec.queries import QueryChecker, checking_database, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake, Written
+from ml_platform.storage.tables import naive_utc
+
+BY_FORCE = 400
+"""Moments of one window at which a leak is looked for that the check has not found."""
 
 
 def plant(lake: Lake, aside: Lake, use_case: UseCase) -> Iterator[Plant]:
@@ -70,11 +75,26 @@ def _of_view(copied: Copy, view: str, checker: QueryChecker) -> Iterator[Plant]:
             yield Plant(view, kind, 0, None, is_empty=True)
             return
         with copied.lake.cursor(use_case.timezone) as cursor:
-            rows = count_planted(cursor, clean, feature_view_table(case, name))
+            leaking = count_planted(cursor, clean, feature_view_table(case, name))
         # What is the same as without the leak has been checked as that.
-        is_worth_it = rows or kind == AS_IT_IS
+        is_worth_it = leaking or kind == AS_IT_IS
         problem = _problem(copied.lake, case, name, written) if is_worth_it else None
-        yield Plant(view, kind, rows, problem)
+        was_known = bool(leaking and not problem) and not _by_force(
+            copied, case, name, written, leaking.most_common(1)[0][0]
+        )
+        yield Plant(view, kind, leaking.total(), problem, was_known=was_known)
+
+
+def _by_force(
+    copied: Copy, use_case: UseCase, view: str, written: Written, start: datetime
+) -> bool:
+    """Whether a leak shows at any moment of the window with the most rows that it changes.
+
+    start: of the window, in UTC without an offset.
+    """
+    window = next(w for w in written.rows if naive_utc(w.start) == start)
+    report = check_leak(copied.lake, use_case, view, window, BY_FORCE, written.snapshot)
+    return report.problem is not None
 
 
 def _latest(copied: Copy, sources: Sequence[str]) -> str:
