@@ -36,7 +36,7 @@ sources:
 features:
   pace: {entity: [trip], lookback: 1d, ttl: 1d}
 examples: {source: trips, entity: [trip], columns: [city, distance]}
-label: {task: binary, horizon: 2d}
+label: {task: binary, horizon: 2dFEEDBACK}
 model: {build: "model:build", window: 8d, holdout: 3d, metric: roc_auc, schedule: "0 5 * * 3"}
 gate: {confidence: 0.6}
 monitoring:
@@ -62,10 +62,14 @@ def build():
 """
 
 
-def write_folder(root: Path, on: str = "[drift, performance, schedule]") -> UseCase:
+def write_folder(
+    root: Path, on: str = "[drift, performance, schedule]", *, feedback: bool = False
+) -> UseCase:
     folder = root / "moods"
     (folder / "features").mkdir(parents=True)
-    (folder / "use_case.yaml").write_text(SPEC.replace("ON", on))
+    given = ", feedback: {}" if feedback else ""
+    spec = SPEC.replace("ON", on).replace("FEEDBACK", given)
+    (folder / "use_case.yaml").write_text(spec)
     (folder / "features" / "pace.sql").write_text(
         "SELECT trip, started_at AS event_time, distance / 60 AS pace FROM trips\n"
     )

@@ -1,7 +1,7 @@
 """Law 7 under corrections: what was known then stays as it was, to the bit.
 
 Trips of 22 days land day by day; 17 days after the cutoff of the first model a hundred trips and as
-many of their outcomes are corrected.
+many of their outcomes are corrected, and of a hundred others the service is told another label.
 """
 
 import os
@@ -68,6 +68,34 @@ class World:
         corrected[trips].to_csv(landing / "trips" / "corrected.csv", index=False)
         corrected[arrivals].to_csv(landing / "arrivals" / "corrected.csv", index=False)
         self._date(CORRECTED, "*/corrected.csv")
+        landed = self.rows["arrived_at"] < midnight(DAYS)
+        self.answer(landed & (self.rows["trip"] % 10 == 7), midnight(CORRECTED + 1))
+
+    def answer(self, told: "pd.Series[bool]", received: datetime) -> None:
+        """Land what callers say of trips: that they were late where the source says they weren't.
+
+        They say to have known it two days after the trip.
+        """
+        rows = self.rows[told]
+        said = pd.DataFrame(
+            {
+                "feedback_id": rows["trip"].astype(str),
+                "prediction_id": None,
+                "trip": rows["trip"],
+                "event_time": rows["started_at"].map(lambda at: at.isoformat()),
+                "label": rows["delay"] <= 15,
+                "kind": "correction",
+                "origin": "feedback",
+                "given_by": "ada",
+                "known_at": (rows["started_at"] + timedelta(hours=48)).map(
+                    lambda at: at.isoformat()
+                ),
+                "received_at": received.isoformat(),
+            }
+        )
+        folder = Path(self.settings.landing_uri) / "moods" / "feedback"
+        folder.mkdir(exist_ok=True)
+        said.to_json(folder / "answers.jsonl", orient="records", lines=True)
 
     def compute(self, stretch: Window) -> None:
         for source in self.use_case.sources:
@@ -106,7 +134,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     root = tmp_path_factory.mktemp("corrections")
-    use_case = moods.write_folder(root)
+    use_case = moods.write_folder(root, feedback=True)
     settings = Settings(data=root / "data", use_cases=root)
     world = World(settings, Lake(settings), Registry(settings), use_case, moods.trips(DAYS, ()))
     world.land(0, DAYS - 1)
@@ -130,7 +158,9 @@ def test_the_corrections_reached_the_tables(world: World) -> None:
     corrected = int((world.rows["trip"] % 10 == 3).sum())
     assert len(world.table("trips_versions")) == 2 * corrected
     assert len(world.table("pace_features_versions")) == 2 * corrected
-    assert 0 < len(world.table("labels_versions")) < 2 * corrected
+    told = len(world.table("feedback"))
+    assert told > 100
+    assert 2 * told < len(world.table("labels_versions")) < 2 * told + 2 * corrected
 
 
 def test_the_training_set_at_an_earlier_cutoff_is_the_same_to_the_row(world: World) -> None:
@@ -208,7 +238,7 @@ def test_a_replay_knows_at_each_moment_what_was_known_then(world: World) -> None
     )
     assert len(known) == len(corrected)
     differ = (known["label"] != corrected["label"]).to_numpy()
-    assert np.array_equal(np.unique(known["trip"][differ] % 10), [3])
+    assert np.array_equal(np.unique(known["trip"][differ] % 10), [3, 7])
     later = collect_at(world, CORRECTED + 2)
     pd.testing.assert_frame_equal(later, corrected)
 

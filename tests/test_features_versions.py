@@ -1,8 +1,7 @@
 """What was known of features, labels and request columns before their sources were corrected."""
 
-import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,138 +11,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ml_platform.features import (
-    assemble,
     check_leak,
     compute_features,
-    compute_labels,
     features_sql,
+    intervals,
     label_history_sql,
 )
-from ml_platform.features.intervals import intervals_of
+from ml_platform.features.intervals import MOST_A_STEP, intervals_of
 from ml_platform.sources import ingest
 from ml_platform.sources.known import KnownVersions
-from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.tables import code_versions
-from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Commit, Lake
+from ml_platform.storage import Lake
 from ml_platform.storage.changes import Range, read_changes
 from ml_platform.storage.tables import naive_utc
+from tests.corrected_rides import CITY, COMMIT, LATE, OPEN, World, a_few_rides, at, days
 from tests.examples import at_most
-
-SPEC = """\
-description: Is a ride late?
-partitions: {cadence: daily, start: 2024-03-01}
-VALUES
-sources:
-  rides:
-    files: "rides*.csv"
-    event_time: began
-    key: [ride]
-    columns: {ride: VARCHAR, began: TIMESTAMPTZ, city: VARCHAR, distance: DOUBLE}
-  arrivals:
-    files: "arrivals*.csv"
-    event_time: arrived
-    key: [ride]
-    columns: {ride: VARCHAR, began: TIMESTAMPTZ, arrived: TIMESTAMPTZ, city: VARCHAR, delay: DOUBLE}
-features:
-  city: {entity: [city], lookback: 1d, ttl: 1d}
-examples: {source: rides, entity: [ride], columns: [city, distance]}
-label: {task: binary, horizon: 2d}
-model: {metric: roc_auc, window: 20d, holdout: 4d}
-"""
-# The delays of a city so far this hour, each time that another ride arrives.
-CITY = """\
-SELECT DISTINCT city, arrived AS event_time,
-    sum(delay) OVER (PARTITION BY city ORDER BY arrived RANGE INTERVAL 1 HOUR PRECEDING) AS delays
-FROM arrivals
-"""
-LABELS = "SELECT ride, began AS event_time, delay > 10 AS label, known_at FROM arrivals\n"
-COMMIT = Commit("run", "code")
-OPEN = None
-LATE = None
-
-
-def at(day_and_hour: str) -> datetime:
-    """A moment of March 2024: `2 08`, `2 08:30`."""
-    day, hour = day_and_hour.split()
-    hours, _, minutes = hour.partition(":")
-    return datetime(2024, 3, int(day), int(hours), int(minutes or 0), tzinfo=UTC)
-
-
-def days(first: int, last: int) -> Window:
-    return Window(at(f"{first} 00"), at(f"{last} 00") + timedelta(days=1))
-
-
-class World:
-    """A use case whose files land at given moments."""
-
-    def __init__(self, root: Path, lake: Lake) -> None:
-        self.root, self.lake = root, lake
-        self.landing = Path(lake.settings.landing_uri) / "rides"
-        self.landing.mkdir(parents=True, exist_ok=True)
-        for file in self.landing.iterdir():
-            file.unlink()
-        self.use_case = self.declare()
-
-    def declare(self, values: str = "as_known", city: str = CITY) -> UseCase:
-        folder = self.root / "rides"
-        (folder / "features").mkdir(parents=True, exist_ok=True)
-        (folder / "use_case.yaml").write_text(SPEC.replace("VALUES", f"values: {values}"))
-        (folder / "features" / "city.sql").write_text(city)
-        (folder / "labels.sql").write_text(LABELS)
-        (folder / "model.py").write_text("def build():\n    pass\n")
-        self.use_case = load_use_case(folder)
-        return self.use_case
-
-    def land(self, name: str, landed: str, *rows: tuple[Any, ...]) -> None:
-        """Write a file; moments in rows are as in `at`."""
-        source = name.rstrip("0123456789")
-        lines = [",".join(self.use_case.sources[source].columns)]
-        lines += [
-            ",".join(at(v).isoformat() if " " in str(v) else str(v) for v in row) for row in rows
-        ]
-        file = self.landing / f"{name}.csv"
-        file.write_text("\n".join(lines) + "\n")
-        os.utime(file, (at(landed).timestamp(),) * 2)
-
-    def compute(self, first: int = 1, last: int = 3, rewrite: bool = False) -> None:
-        """Ingest what has landed, and compute what is made of it."""
-        for source in self.use_case.sources:
-            ingest(self.lake, self.use_case, source, days(first, last), COMMIT, rewrite=rewrite)
-        self.computed(days(first, last))
-
-    def computed(self, stretch: Window) -> None:
-        compute_features(self.lake, self.use_case, "city", stretch, COMMIT)
-        compute_labels(self.lake, self.use_case, stretch, COMMIT)
-
-    def examples(self, known_by: str | None = None, last: int = 3) -> list[tuple[Any, ...]]:
-        """Ride, distance and delays of the city; with a moment also the label known by then."""
-        frame = self.frame(known_by, last)
-        names = ["ride", "distance", "city__delays", *(["label"] if known_by else [])]
-        rows = frame[names].astype(object).where(frame[names].notna(), None)
-        return [tuple(row) for row in rows.itertuples(index=False)]
-
-    def frame(self, known_by: str | None = None, last: int = 3) -> pd.DataFrame:
-        with self.lake.cursor() as cursor:
-            snapshot = self.lake.snapshot(cursor)
-            moment = at(known_by) if known_by else None
-            return assemble(
-                cursor, self.lake, self.use_case, days(1, last), snapshot, labels_known_by=moment
-            )
-
-    def versions(self, table: str, columns: str) -> list[tuple[Any, ...]]:
-        """Columns, and day and hour from and until which a row was the truth."""
-        with self.lake.cursor() as cursor:
-            if f"{table}_versions" not in self.lake.tables(cursor, "rides"):
-                return []
-            moment = "strftime({}, '%-d %H')"
-            time = "arrived" if table == "arrivals" else "event_time"
-            return cursor.execute(
-                f"SELECT {columns}, {moment.format('_known_from')}, "
-                f"{moment.format('_known_until')} FROM lake.rides.{table}_versions "
-                f"ORDER BY {time}, _known_from"
-            ).fetchall()
 
 
 @pytest.fixture
@@ -151,18 +34,6 @@ def world(tmp_path: Path, shared_lake: Lake) -> Iterator[World]:
     yield World(tmp_path, shared_lake)
     with shared_lake.cursor() as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS lake.rides CASCADE")
-
-
-def a_few_rides(world: World) -> None:
-    world.land("rides1", "1 00", ("a", "1 08", "Rome", 5), ("b", "1 10", "Rome", 6))
-    world.land("rides2", "2 00", ("c", "2 08", "Rome", 7), ("d", "2 12", "Rome", 8))
-    world.land(
-        "arrivals1",
-        "2 00",
-        ("a", "1 08", "1 09", "Rome", 20),
-        ("b", "1 10", "1 11", "Rome", 1),
-        ("c", "2 08", "2 09", "Rome", 30),
-    )
 
 
 def test_without_corrections_there_are_no_versions(world: World) -> None:
@@ -489,18 +360,31 @@ def histories(draw: st.DrawFn) -> list[tuple[list[tuple[Any, ...]], list[tuple[A
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=at_most(8), suppress_health_check=list(HealthCheck))
-@given(history=histories(), whole=st.booleans())
+@given(history=histories(), whole=st.booleans(), most=st.sampled_from((1, MOST_A_STEP)))
 def test_a_training_set_stays_as_it_was_whatever_is_corrected_later(
-    tmp_path_factory: pytest.TempPathFactory, shared_lake: Lake, history: Any, whole: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    shared_lake: Lake,
+    history: Any,
+    whole: bool,
+    most: int,
 ) -> None:
-    """whole: compute all days at once, or those that changed one by one, the last one first."""
-    with shared_lake.cursor() as cursor:
+    """whole: compute all days at once, or those that changed one by one, the last one first.
+
+    most: corrections of what a window sees that count at their moment, the others at full steps.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "MOST_A_STEP", most)
+        stays_as_it_was(World(tmp_path_factory.mktemp("history"), shared_lake), history, whole)
+
+
+def stays_as_it_was(world: World, history: Any, whole: bool) -> None:
+    with world.lake.cursor() as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS lake.rides CASCADE")
-    world = World(tmp_path_factory.mktemp("history"), shared_lake)
     stated: dict[str, list[tuple[Any, ...]]] = {}
     then: dict[str, pd.DataFrame] = {}
     for day, (new, corrected) in enumerate(history, start=1):
-        landed = f"{day + 1} 00"
+        # Neither a full hour nor a midnight, which later corrections are put off to.
+        landed = f"{day + 1} 00:20"
         gone = {ride for ride, *rest in corrected if not rest}
         moved = {row[0]: row for row in corrected if len(row) > 1}
         for name, rows in list(stated.items()):

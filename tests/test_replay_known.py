@@ -75,15 +75,6 @@ def test_a_label_counts_from_when_it_was_known(case: Case) -> None:
     assert known.revision(window, trips.at(12)) == 40
 
 
-def test_a_corrected_label_counts_as_it_was_until_the_correction_was_known(case: Case) -> None:
-    six_hours, five_days = "started_at + INTERVAL 6 HOUR", "started_at + INTERVAL 120 HOUR"
-    case.relabel("trip % 2 = 0", six_hours)
-    case.relabel("trip % 2 = 1", five_days)
-    known, trip = case.known(), TENTH
-    moments = [case.label(known, trip, day) for day in (10, 11, 15, 16)]
-    assert moments == [None, True, True, False]
-
-
 def test_a_label_of_other_code_was_never_known(case: Case) -> None:
     case.relabel("trip % 2 = 0", "started_at + INTERVAL 6 HOUR", Commit("x", "0", "trips/labels"))
     case.relabel("trip % 2 = 1", "started_at + INTERVAL 120 HOUR")

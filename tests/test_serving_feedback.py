@@ -16,13 +16,14 @@ from ml_platform.access import Audit, Deed
 from ml_platform.cli.app import app
 from ml_platform.features import compute_labels, count_feedback
 from ml_platform.monitoring import Skew, compare_online, report_drift, report_performance
+from ml_platform.monitoring.live import labelled_requests
 from ml_platform.scoring import score
 from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.feedback import digest_of
 from ml_platform.sources import arrivals, ingest
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
-from ml_platform.training.training_set import collect
+from ml_platform.training.training_set import labelled
 from tests.served import LOGGED, Deployment, declare, deploy, published, rows_of
 from tests.trips_use_case import COMMIT, at, days, land, trips
 
@@ -181,10 +182,15 @@ def test_reports_and_training_sets_use_what_was_given(deployment: Deployment) ->
     after = report_performance(lake, case, DAY, COMMIT, now=datetime.now(UTC)).windows
     (was,), (now,) = before.values(), after.values()
     assert now.metrics["roc_auc"] == pytest.approx(1 - was.metrics["roc_auc"])
-    with lake.cursor(case.timezone) as cursor:
-        found = collect(cursor, lake, case, at(31), lake.snapshot(cursor))
-    rows = found.holdout[found.holdout["trip"].isin(given)]
-    assert dict(zip(rows["trip"], rows["label"], strict=True)) == given
+
+    def known_by(moment: datetime) -> dict[int, bool]:
+        with lake.cursor(case.timezone) as cursor:
+            rows = labelled(cursor, lake, case, DAY, moment, lake.snapshot(cursor))
+        return dict(zip(rows["trip"], rows["label"], strict=True))
+
+    # What corrects the source counts once it has come, whatever it says of itself.
+    assert known_by(at(31)) == {trip: late(trip) for trip in given}
+    assert known_by(datetime.now(UTC)) == given
 
 
 @pytest.mark.slow
@@ -209,6 +215,19 @@ def test_live_traffic_has_reports_of_its_own(deployment: Deployment) -> None:
     now = datetime.now(UTC)
     (of_today,) = report_performance(lake, case, today, COMMIT, now=now, live=True).windows.values()
     assert (of_today.rows, of_today.labelled) == (1, 1)
+    # A correction counts from when it came: until then the label was what had been said first.
+    with deployment.client() as client:
+        prediction = alone.headers["x-prediction-id"]
+        give(client, {"prediction_id": prediction, "label": False, "kind": "correction"})
+    ingest(lake, case, "feedback", today, COMMIT)
+    with lake.cursor(case.timezone) as cursor:
+        told = [
+            labelled_requests(cursor, lake, case, today, lake.snapshot(cursor), by)[
+                "label"
+            ].tolist()
+            for by in (now, datetime.now(UTC))
+        ]
+    assert told == [[True], [False]]
     (drift,) = report_drift(
         lake, deployment.registry, case, DAY, COMMIT, live=True
     ).windows.values()
@@ -593,7 +612,8 @@ def test_classes_are_logged_measured_and_reviewed(tmp_path: Path) -> None:
     batch = report_performance(lake, case, DAY, COMMIT, now=NOW).windows[DAY]
     live = report_performance(lake, case, DAY, COMMIT, now=NOW, live=True).windows[DAY]
     assert live.metrics == batch.metrics
-    assert live.labelled == 39
+    # The answer came later than what is reported: until then the source said otherwise.
+    assert live.labelled == 40
     assert compare_online(lake, case, DAY) == Skew(40, {})
     uncertain = {p["id"] for p in answered if max(p["probabilities"].values()) < 0.99999}
     assert len(uncertain - {answered[0]["id"]}) > 0

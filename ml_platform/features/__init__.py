@@ -1,6 +1,6 @@
 """Feature views, their join with examples at a moment, and the same features looked up online."""
 
-from ml_platform.features.feedback import best_sql, given_sql, has_feedback
+from ml_platform.features.feedback import best_sql, counted_sql, given_sql, has_feedback
 from ml_platform.features.feedback_counts import FeedbackCounts, count_feedback
 from ml_platform.features.frame import assemble, join_sql, split_by_window
 from ml_platform.features.known import (
@@ -70,6 +70,7 @@ __all__ = [
     "compute_features",
     "compute_labels",
     "count_feedback",
+    "counted_sql",
     "entity_types",
     "feature_view_table",
     "features_sql",

@@ -1,12 +1,13 @@
-"""Labels that came back, beside those that `labels.sql` yields: which one holds of an example."""
+"""What came back of examples and predictions: which one holds of several, and from when on."""
 
 import duckdb
 
 from ml_platform.errors import TableNotFound
+from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.inputs import Feedback
 from ml_platform.spec.logged import readable_columns
 from ml_platform.spec.queries import quote
-from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
+from ml_platform.spec.use_case import FEEDBACK, KNOWN_UNTIL, REQUESTS, UseCase
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START
 
@@ -52,47 +53,48 @@ def seen_sql(
 ) -> str:
     """A SELECT of entity and event time of what something can be said of; where: as in `given_sql`.
 
-    These are the examples that have landed, and the rows that were predicted by key.
+    These are the examples that have landed, and the rows that were predicted by key. `gone_at` says
+    when an example was taken away, which is null of those that are there; where values are those as
+    known, it is one of them until then.
     """
     source = use_case.examples.source
     entity = ", ".join(quote(column) for column in use_case.examples.entity)
     # With neither there is nothing, of the same types.
-    seen = [f"{lake.relation(cursor, use_case.name, FEEDBACK, snapshot)} WHERE false"]
+    never = "NULL::TIMESTAMPTZ AS gone_at"
+    nothing = lake.relation(cursor, use_case.name, FEEDBACK, snapshot)
+    seen = [f"(SELECT *, {never} FROM {nothing}) WHERE false"]
+    event_time = f"{quote(use_case.sources[source].event_time)} AS event_time"
     if landed := _table(lake, cursor, use_case, source, snapshot):
-        event_time = f"{quote(use_case.sources[source].event_time)} AS event_time"
-        examples = f"SELECT {entity}, {event_time}, {WINDOW_START} FROM {landed}"
+        examples = f"SELECT {entity}, {event_time}, {WINDOW_START}, {never} FROM {landed}"
+        seen.append(f"({examples}) WHERE {where}")
+    known = KnownVersions(lake, cursor, use_case, snapshot)
+    if use_case.is_as_known and (versions := known.sql(source, "true")):
+        ended = f"{KNOWN_UNTIL} AS gone_at"
+        examples = f"SELECT {entity}, {event_time}, {WINDOW_START}, {ended} FROM {versions}"
         seen.append(f"({examples}) WHERE {where}")
     if requests := _requests(lake, cursor, use_case, snapshot):
-        seen.append(f"{requests} WHERE by_key AND {where}")
-    return " UNION ALL ".join(f"SELECT {entity}, event_time FROM {each}" for each in seen)
+        seen.append(f"(SELECT *, {never} FROM {requests}) WHERE by_key AND {where}")
+    return " UNION ALL ".join(f"SELECT {entity}, event_time, gone_at FROM {each}" for each in seen)
 
 
-def with_feedback(
-    feed: str, given: str, seen: str, use_case: UseCase, columns: tuple[str, ...]
-) -> str:
-    """The query that yields one label an example: what the feed says, or what was given.
+def counted_sql(given: str, by: tuple[str, ...], feed: str | None = None) -> str:
+    """A SELECT of what was given and of `counts_from`, from when on each may be a label.
 
-    What was given waits until its example is there. feed, given, seen: SELECTs, of `labels.sql`,
-    as `given_sql` and as `seen_sql` yield them. columns: of the labels.
+    What came first under the same columns `by` counts from when it was known on, also where it came
+    long after. What came later corrects it, or what the feed says, and counts not before it came.
+    given: SELECT, as `given_sql` yields it; feed: SELECT of labels, with `__from`.
     """
-    policy = use_case.label.feedback or Feedback()
-    keys = (*use_case.examples.entity, "event_time")
-    on = " AND ".join(f"f.{quote(key)} = g.{quote(key)}" for key in keys)
-    there = " AND ".join(f"g.{quote(key)} = s.{quote(key)}" for key in keys)
-    matched = f"SELECT g.* FROM ({given}) g SEMI JOIN ({seen}) s ON {there}"
-    wins = "g.known_at >= f.known_at OR f.label IS NULL"
-    if policy.reviews == "win":
-        wins += " OR g.reviewed"
-    selected = ", ".join(quote(column) for column in columns)
-    return f"""
-        WITH __feed AS ({feed}), __given AS ({best_sql(matched, use_case, "true", keys)}),
-        __beaten AS (SELECT f.* FROM __feed f SEMI JOIN __given g ON {on} AND ({wins}))
-        SELECT {selected} FROM __feed f
-        WHERE NOT EXISTS (FROM __beaten g WHERE {on})
-        UNION ALL BY NAME
-        SELECT {selected} FROM __given g
-        WHERE label IS NOT NULL AND (NOT EXISTS (FROM __feed f WHERE {on})
-            OR EXISTS (FROM __beaten f WHERE {on}))"""
+    keys = ", ".join(quote(key) for key in by)
+    first = f"rank() OVER (PARTITION BY {keys} ORDER BY received_at) = 1"
+    fed, but = "", ""
+    if feed:
+        fed = f"""LEFT JOIN (SELECT {keys}, min(__from) AS __fed_from FROM ({feed})
+            WHERE label IS NOT NULL GROUP BY ALL) USING ({keys})"""
+        first += " AND (__fed_from IS NULL OR __fed_from > received_at)"
+        but = "EXCLUDE (__fed_from)"
+    return f"""SELECT * {but}, CASE WHEN {first} THEN known_at
+            ELSE greatest(known_at, received_at) END AS counts_from
+        FROM ({given}) {fed}"""
 
 
 def best_sql(given: str, use_case: UseCase, where: str, by: tuple[str, ...]) -> str:

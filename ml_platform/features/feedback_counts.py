@@ -38,7 +38,7 @@ def count_feedback(lake: Lake, use_case: UseCase, stretch: Window) -> FeedbackCo
         keys, first = ", ".join(names), names[0]
         same = " AND ".join(f"g.{name} = s.{name}" for name in names)
         row = cursor.execute(
-            f"""WITH given AS ({given}), seen AS ({seen})
+            f"""WITH given AS ({given}), seen AS (FROM ({seen}) WHERE gone_at IS NULL)
             SELECT count(DISTINCT ({keys}, prediction_id, label, known_at)),
                 (SELECT count(DISTINCT ({keys}, prediction_id))
                     FROM (FROM given g ANTI JOIN seen s ON {same})),

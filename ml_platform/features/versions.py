@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from ml_platform.features.answers import Answers
 from ml_platform.features.intervals import Interval, intervals_of, runs_of
 from ml_platform.sources.contract import instant
 from ml_platform.sources.known import KnownVersions
@@ -35,6 +36,8 @@ class Computed:
     """The rows of a range, from sources as they were known at a moment; None for the newest."""
     known_from: str
     """Column from when on the first version of a row is known."""
+    answers: Answers | None = None
+    """What else is said of the rows of the range."""
 
     @property
     def versions(self) -> Table:
@@ -62,18 +65,32 @@ def replacements(
     known = KnownVersions(lake, cursor, use_case, snapshot)
     asked = use_case.is_as_known
     seen = intervals_of(known, computed.reads, computed.reach, stretch) if asked else ()
-    intervals = list(seen)
+    intervals, answers = list(seen), computed.answers
     versions = computed.versions
     rows = Replacement(computed.table, computed.query(stretch, None), time="event_time")
-    if not intervals:
+    if not intervals and not (asked and answers):
         is_stored = versions.name in known.tables
         nothing = ", ".join(f"NULL::{k} AS {quote(c)}" for c, k in versions.columns.items())
         nobody = Replacement(versions, f"SELECT {nothing} WHERE false", time="event_time")
-        return [rows, nobody] if is_stored else [rows]
+        return [_current(rows, computed), *([nobody] if is_stored else [])]
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __current AS {rows.query}")
+    rows = replace(rows, query="FROM temp.__current")
     _compute(cursor, computed, intervals)
-    told = Replacement(versions, _told(computed), time="event_time")
-    return [replace(rows, query="FROM temp.__current"), told]
+    if answers:
+        _add_answered(cursor, computed, answers)
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __versions_told AS {_told(computed)}")
+    kept = cursor.execute("FROM temp.__versions_told LIMIT 1").fetchall()
+    told = Replacement(versions, "FROM temp.__versions_told", time="event_time")
+    is_stored = versions.name in known.tables
+    return [_current(rows, computed), *([told] if kept or is_stored else [])]
+
+
+def _current(rows: Replacement, computed: Computed) -> Replacement:
+    """The rows that hold now, with what else is said of them."""
+    if computed.answers is None:
+        return rows
+    query = computed.answers.current_sql(rows.query, tuple(computed.table.columns))
+    return replace(rows, query=query)
 
 
 def combined(written: Sequence[Written]) -> Written:
@@ -121,6 +138,17 @@ def _compute(
                 ON r.event_time >= b.first AND r.event_time < b.last
                 {alone}"""
             )
+
+
+def _add_answered(cursor: duckdb.DuckDBPyConnection, computed: Computed, answers: Answers) -> None:
+    """Put what else is said of rows in `temp.__told`, with those of it that saw no correction."""
+    key = ", ".join(quote(column) for column in computed.table.order)
+    cursor.execute(
+        f"""INSERT INTO temp.__told BY NAME SELECT * FROM temp.__current
+        SEMI JOIN ({answers.given}) USING ({key})
+        ANTI JOIN (FROM temp.__told WHERE __until IS NULL) USING ({key})"""
+    )
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __told AS {answers.told_sql('FROM temp.__told')}")
 
 
 def _moment(moment: datetime | None) -> str:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from ml_platform.errors import Location, QueryFailed
-from ml_platform.features.feedback import given_sql, has_feedback, seen_sql, with_feedback
+from ml_platform.features.answers import read_answers
 from ml_platform.features.versions import Computed, combined, replacements
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.duration import Duration
@@ -130,26 +130,15 @@ def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commi
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Written:
         def query(part: Window, as_of: datetime | None) -> str:
             sight = Sight(part, basis.snapshot, as_of=as_of)
-            return _labels_sql(lake, cursor, use_case, sight)
+            return own_labels_sql(lake, cursor, use_case, sight)
 
+        where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
+        answers = read_answers(lake, cursor, use_case, where, basis.snapshot)
         reach = partial(_looking_ahead, use_case)
-        computed = Computed(table, use_case.label.reads, reach, query, "known_at")
+        computed = Computed(table, use_case.label.reads, reach, query, "known_at", answers)
         return _replace(lake, cursor, use_case, computed, stretch, commit, basis)
 
     return compute_windows(lake, use_case, table.name, stretch, commit, compute)
-
-
-def _labels_sql(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, sight: Sight
-) -> str:
-    stretch, snapshot = sight.stretch, sight.snapshot
-    query = own_labels_sql(lake, cursor, use_case, sight)
-    if not has_feedback(lake, cursor, use_case):
-        return query
-    where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
-    given = given_sql(lake, cursor, use_case, where, snapshot)
-    seen = seen_sql(lake, cursor, use_case, where, snapshot)
-    return with_feedback(query, given, seen, use_case, tuple(labels_table(use_case).columns))
 
 
 def own_labels_sql(

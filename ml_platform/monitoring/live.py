@@ -8,16 +8,18 @@ import pandas as pd
 
 from ml_platform.features import (
     best_sql,
+    counted_sql,
     given_sql,
     has_feedback,
     inside_sql,
+    instant,
     labels_sql,
     windows_sql,
 )
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.logged import readable_columns
 from ml_platform.spec.queries import quote
-from ml_platform.spec.use_case import REQUESTS, UseCase
+from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 
@@ -71,9 +73,7 @@ def labelled_requests(
         labels = f"(FROM {relation} WHERE {where})"
         on = " AND ".join(f"p.{quote(key)} = l.{quote(key)}" for key in keys)
     if has_feedback(lake, cursor, use_case):
-        all_given = given_sql(lake, cursor, use_case, where, snapshot)
-        named = "prediction_id IS NOT NULL"
-        given = f"({best_sql(all_given, use_case, named, ('prediction_id',))})"
+        given = f"({_given_by_id(cursor, lake, use_case, where, snapshot, known_by)})"
     predicted = ", ".join(
         f"CAST(CAST(p.{quote(name)} AS JSON) AS {kind}) AS {quote(name)}"
         if kind.startswith("MAP")
@@ -88,6 +88,41 @@ def labelled_requests(
         LEFT JOIN {given} g ON p.prediction_id = g.prediction_id
         ORDER BY p.event_time, p.prediction_id"""
     ).fetch_df()
+
+
+def is_answered_twice(known: KnownVersions, stretch: Window) -> bool:
+    """Whether several things were given for one prediction, so that its label may be another one.
+
+    Where the use case takes revised values nobody asks what it was.
+    """
+    use_case = known.use_case
+    if not use_case.is_as_known or not has_feedback(known.lake, known.cursor, use_case):
+        return False
+    feedback = known.lake.relation(known.cursor, use_case.name, FEEDBACK, known.snapshot)
+    row = known.cursor.execute(
+        f"""SELECT 1 FROM {feedback} WHERE {windows_sql(use_case, stretch)}
+        AND prediction_id IS NOT NULL GROUP BY prediction_id HAVING count(*) > 1 LIMIT 1"""
+    ).fetchone()
+    return row is not None
+
+
+def _given_by_id(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    where: str,
+    snapshot: int,
+    known_by: datetime | None,
+) -> str:
+    """SELECT of the labels given for predictions that are named by their ids."""
+    by = ("prediction_id",)
+    given = given_sql(lake, cursor, use_case, where, snapshot)
+    named = f"FROM ({given}) WHERE prediction_id IS NOT NULL"
+    if known_by is None or not use_case.is_as_known:
+        return best_sql(named, use_case, "true", by)
+    counted = f"counts_from < {instant(known_by)}"
+    best = best_sql(counted_sql(named, by), use_case, counted, by)
+    return f"SELECT * REPLACE (counts_from AS known_at) FROM ({best})"
 
 
 def _answered(

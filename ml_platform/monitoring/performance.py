@@ -9,7 +9,6 @@ have taken the place of those that it measured. `current` counts every label kno
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Literal
 
 import duckdb
@@ -26,7 +25,7 @@ from ml_platform.features import (
     windows_sql,
 )
 from ml_platform.metrics import measure
-from ml_platform.monitoring.live import labelled_requests
+from ml_platform.monitoring.live import is_answered_twice, labelled_requests
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.queries import quote
@@ -132,11 +131,10 @@ def report_performance(
         frame = read(cursor, lake, use_case, stretch, basis.snapshot, now)
         kept = _stored_first(cursor, lake, use_case, table, stretch, basis.snapshot)
         known = KnownVersions(lake, cursor, use_case, basis.snapshot)
-        corrected = partial(versions_if_asked, known, "labels")
-        any_corrected = corrected(windows_sql(use_case, stretch)) is not None
+        any_corrected = _is_corrected(known, stretch, live)
 
         def known_then(window: Window, by: datetime) -> pd.DataFrame | None:
-            if not any_corrected or corrected(windows_sql(use_case, window)) is None:
+            if not any_corrected or not _is_corrected(known, window, live):
                 return None
             return read(cursor, lake, use_case, window, basis.snapshot, by)
 
@@ -155,6 +153,14 @@ def report_performance(
         return PerformanceRun(written.snapshot, found, skipped)
 
     return compute_windows(lake, use_case, table.name, stretch, commit, compute)
+
+
+def _is_corrected(known: KnownVersions, stretch: Window, live: bool) -> bool:
+    """Whether labels of a range may have been others before."""
+    where = windows_sql(known.use_case, stretch)
+    if versions_if_asked(known, "labels", where) is not None:
+        return True
+    return live and is_answered_twice(known, stretch)
 
 
 def _reported(

@@ -3,26 +3,24 @@
 Every policy of a replay looks at the same rows; each decision sees those that were known then.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml_platform.features import assemble, versions_if_asked, windows_sql
+from ml_platform.features import assemble, label_history_sql, windows_sql
 from ml_platform.monitoring.columns import Readings, microseconds, monitored_columns
 from ml_platform.monitoring.readings import epoch_microseconds, readings_of
 from ml_platform.sources.known import KnownVersions
-from ml_platform.spec.queries import literal, quote
-from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase
+from ml_platform.spec.queries import quote
+from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
-from ml_platform.storage.changes import since_of
 
 Integers = NDArray[np.int64]
 
@@ -135,65 +133,17 @@ def _read_labels(
     cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
 ) -> pd.DataFrame:
     keys = ", ".join(quote(c) for c in (*use_case.examples.entity, "event_time"))
-    current = lake.relation(cursor, use_case.name, "labels", snapshot)
     near = windows_sql(use_case, stretch)
-    where = f"{near} AND label IS NOT NULL"
-    others, corrected = "", ""
-    known = KnownVersions(lake, cursor, use_case, snapshot)
-    versions = versions_if_asked(known, "labels", near)
-    if versions is not None:
-        others = f"ANTI JOIN {versions} USING ({keys})"
-        corrected = f"""UNION ALL
-            SELECT position, event_time, label, {KNOWN_FROM}, {KNOWN_UNTIL}
-            FROM {versions} JOIN examples USING ({keys}) WHERE label IS NOT NULL"""
-    # A label that was corrected later was known until then: rows that the same code had written
-    # before tell it. What other code wrote may have been another label altogether.
-    earlier = ""
-    if written := _snapshots_of_this_code(cursor, use_case, snapshot):
-        inserted = (
-            f"ducklake_table_insertions('lake', {literal(use_case.name)}, 'labels', "
-            f"{min(written):d}, {snapshot:d})"
-        )
-        chosen = ", ".join(str(number) for number in written)
-        earlier = (
-            f"UNION ALL SELECT {keys}, label, known_at, snapshot_id AS written FROM {inserted} "
-            f"WHERE {where} AND snapshot_id IN ({chosen}) "
-            # Others are only written again, because their file was.
-            f"AND {since_of(cursor, use_case.name, 'labels')} = snapshot_id"
-        )
-    newest = "max(known_at) FILTER (written IS NULL) OVER (PARTITION BY position)"
+    current = lake.relation(cursor, use_case.name, "labels", snapshot)
+    history = label_history_sql(KnownVersions(lake, cursor, use_case, snapshot), near)
+    labels = history or f"(SELECT *, NULL::TIMESTAMPTZ AS replaced_at FROM {current})"
     table: pd.DataFrame = (
         cursor.execute(
-            f"""WITH versions AS (
-                SELECT {keys}, label, known_at, NULL AS written FROM {current} {others}
-                WHERE {where}
-                {earlier}
-            ), placed AS (
-                SELECT position, event_time, label, known_at, written, {newest} AS last_known
-                FROM versions JOIN examples USING ({keys}) {others}
-            ), told AS (
-                SELECT * FROM placed WHERE written IS NULL OR known_at < last_known
-                QUALIFY row_number() OVER (
-                    PARTITION BY position, known_at ORDER BY written DESC NULLS FIRST
-                ) = 1
-            )
-            SELECT position, event_time, label, known_at,
-            lead(known_at) OVER (PARTITION BY position ORDER BY known_at) AS replaced_at
-            FROM told {corrected} ORDER BY position, known_at"""
+            f"""SELECT position, event_time, label, known_at, replaced_at
+            FROM (FROM {labels} WHERE {near} AND label IS NOT NULL) JOIN examples USING ({keys})
+            ORDER BY position, known_at"""
         )
         .to_arrow_table()
         .to_pandas()
     )
     return table
-
-
-def _snapshots_of_this_code(
-    cursor: duckdb.DuckDBPyConnection, use_case: UseCase, snapshot: int
-) -> Sequence[int]:
-    """Snapshots that changed labels, written by the code that wrote them last; in order."""
-    message = literal(f"{use_case.name}/labels")
-    rows: list[tuple[int, Any]] = cursor.execute(
-        f"""SELECT snapshot_id, regexp_extract(author, 'code (\\S+)', 1) FROM lake.snapshots()
-        WHERE commit_message = {message} AND snapshot_id <= {snapshot:d} ORDER BY 1"""
-    ).fetchall()
-    return [number for number, code in rows if code == rows[-1][1]]
