@@ -32,7 +32,7 @@ class Stored:
     ) -> None:
         self._cursor = cursor
         self._source = use_case.sources[source]
-        self._tables = lake.tables(cursor, use_case.name)
+        self.tables = lake.tables(cursor, use_case.name)
         self._rows = source_table(use_case, source)
         self._quarantine = quarantine_table(use_case)
         windows = list(use_case.calendar.windows(stretch))
@@ -43,9 +43,9 @@ class Stored:
     def files(self) -> frozenset[str]:
         """Names of the files that rows came from."""
         parts = []
-        if self._rows.name in self._tables:
+        if self._rows.name in self.tables:
             parts.append(f"SELECT _file FROM {self._rows.sql} WHERE {self._inside}")
-        if self._quarantine.name in self._tables:
+        if self._quarantine.name in self.tables:
             parts.append(f"SELECT _file FROM {self._quarantine.sql} WHERE {self._of_source}")
         if not parts:
             return frozenset()
@@ -59,13 +59,13 @@ class Stored:
         names = ", ".join(literal(name) for name in sorted(files))
         of_files = f"JOIN temp.__files f ON f.name = s._file WHERE s._file IN ({names})"
         columns = ", ".join(f"s.{quote(c)}" for c in {**self._source.columns, "known_at": ""})
-        if self._rows.name in self._tables:
+        if self._rows.name in self.tables:
             self._cursor.execute(
                 f"""INSERT INTO temp.__rows BY NAME
                 SELECT f.number AS __file, s._row AS __row, {columns}, s.{WINDOW_START}
                 FROM {self._rows.sql} s {of_files} AND s.{self._inside}"""
             )
-        if self._quarantine.name in self._tables:
+        if self._quarantine.name in self.tables:
             self._cursor.execute(
                 f"""INSERT INTO temp.__rows BY NAME
                 SELECT f.number AS __file, s._row AS __row, s.reason AS __reason,
@@ -74,8 +74,11 @@ class Stored:
             )
 
 
-def mark_superseded(cursor: duckdb.DuckDBPyConnection, source: Source) -> None:
-    """Give each row of `temp.__rows` that a later file corrects that reason."""
+def mark_superseded(cursor: duckdb.DuckDBPyConnection, source: Source) -> bool:
+    """Give each row of `temp.__rows` that a later file corrects that reason.
+
+    Returns whether there were any.
+    """
     if source.late == "replace":
         beaten = f"""SELECT r.__file AS file, r.__row AS row, f.name AS by
             FROM temp.__rows r
@@ -97,8 +100,9 @@ def mark_superseded(cursor: duckdb.DuckDBPyConnection, source: Source) -> None:
                 WINDOW same AS (PARTITION BY {key} ORDER BY __file DESC, __row)
                 QUALIFY row_number() OVER same > 1)
             JOIN temp.__files f ON f.number = winner"""
-    cursor.execute(
+    row = cursor.execute(
         f"""UPDATE temp.__rows r SET __reason = {literal(SUPERSEDED)} || b.by,
             __record = {row_record(source)}
         FROM ({beaten}) b WHERE r.__file = b.file AND r.__row = b.row AND r.__reason IS NULL"""
-    )
+    ).fetchone()
+    return row is not None and row[0] > 0

@@ -23,7 +23,7 @@ from ml_platform.sources.listing import landing_folder, list_landing
 from ml_platform.sources.table_rows import SourceTable
 from ml_platform.sources.tables import ingestions_table, quarantine_table, source_table
 from ml_platform.sources.unfinished import unfinished
-from ml_platform.sources.versions import versions_replacement
+from ml_platform.sources.versions import Before, versions_replacement
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase
 from ml_platform.spec.windows import Window
@@ -151,10 +151,15 @@ def _ingest_files(
     stored.keep(stored_files - {file.name for file in present if file.name not in refused})
     landed = _count_landed(cursor)
     files_read = _count_files(cursor, present)
-    mark_superseded(cursor, use_case.sources[source])
+    superseded = mark_superseded(cursor, use_case.sources[source])
     whole = [file for file in present if file.name not in refused]
     held = held_files(lake, cursor, use_case, source, whole, starts, corrections)
-    rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held)
+    before = Before(
+        stored.tables,
+        corrects_nothing=not stored_files and not superseded,
+        may_have_moved=_are_written_anew(held, index),
+    )
+    rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held, before)
     return _report(
         use_case,
         stretch,
@@ -178,11 +183,12 @@ def _ingest_table(
     basis: Basis,
     corrections: str,
 ) -> IngestReport:
+    before = Before(lake.tables(cursor, use_case.name))
     states = SourceTable(lake, cursor, use_case, source).take_in(stretch)
     landed = _count_landed(cursor)
     mark_superseded(cursor, use_case.sources[source])
     held = held_states(lake, cursor, use_case, source, states, corrections)
-    rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held)
+    rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held, before)
     return _report(use_case, stretch, lake.snapshot(cursor), landed, rows, quarantined)
 
 
@@ -221,6 +227,12 @@ def _is_wanted(file: LandingFile, index: LandingIndex, starts: Set[datetime]) ->
     return known is None or not known.window_starts.isdisjoint(starts)
 
 
+def _are_written_anew(held: Sequence[Held], index: LandingIndex) -> bool:
+    """Whether a file that is new in a window was seen before with another content."""
+    news = {each.file: each.fingerprint for each in held if each.corrections}
+    return any(news.get(name, print_) != print_ for name, print_ in index.versions)
+
+
 def _known_error(file: LandingFile, index: LandingIndex) -> str | None:
     known = index.of(file)
     return known.error if known else None
@@ -248,6 +260,7 @@ def _write(
     commit: Commit,
     basis: Basis,
     held: Sequence[Held],
+    before: Before,
 ) -> tuple[Written, Written]:
     table = source_table(use_case, source)
     of_file = "f.name AS _file, r.__row AS _row"
@@ -268,7 +281,7 @@ def _write(
         time="__start",
         only={"source": source},
     )
-    versions = versions_replacement(lake, cursor, use_case, source, stretch, held)
+    versions = versions_replacement(cursor, use_case, source, stretch, held, before)
     written = replace_together(
         lake,
         cursor,

@@ -20,7 +20,7 @@ TIMES = ("began_at", "ended_at", "arrived_at")
 
 @dataclass(frozen=True)
 class Stored:
-    """SQL of what the lake holds of the windows that are ingested; None where there is no table."""
+    """SQL of what the lake holds of the windows that are ingested; None where there is nothing."""
 
     rows: str | None
     versions: str | None

@@ -7,6 +7,7 @@ has no row there, so that it costs nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import duckdb
 
@@ -16,7 +17,7 @@ from ml_platform.sources.version_statements import Stored, VersionStatements
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Lake, Replacement
+from ml_platform.storage import Replacement
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 WINNERS = "(FROM temp.__rows WHERE __reason IS NULL)"
@@ -24,13 +25,25 @@ WINNERS = "(FROM temp.__rows WHERE __reason IS NULL)"
 TIMES = ("began_at", "ended_at", "arrived_at")
 
 
+@dataclass(frozen=True)
+class Before:
+    """What is known of the windows of a source before they are written."""
+
+    tables: frozenset[str]
+    """Of the use case, in the lake."""
+    corrects_nothing: bool = False
+    """Whether the windows hold no rows, and no row that has landed supersedes another."""
+    may_have_moved: bool = True
+    """Whether rows may have been in other windows, as those of a file that was written anew."""
+
+
 def versions_replacement(
-    lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     source: str,
     stretch: Window,
     held: Sequence[Held],
+    before: Before,
 ) -> Replacement | None:
     """What the versions of a source are to hold once `temp.__rows` has been written.
 
@@ -39,8 +52,9 @@ def versions_replacement(
     Returns None where nothing of the range was ever corrected.
     """
     news = [each for each in held if each.corrections]
-    stored = _stored(lake, cursor, use_case, source, stretch)
-    if not news and not stored.versions:
+    stored = _stored(cursor, use_case, source, stretch, before.tables)
+    nothing_new = not news or (before.corrects_nothing and not before.may_have_moved)
+    if nothing_new and not stored.versions:
         return None
     declared = use_case.sources[source]
     table = versions_table(use_case, source)
@@ -48,7 +62,8 @@ def versions_replacement(
     sql = VersionStatements(declared, columns, stored)
     _create_news(cursor, news, bool(declared.table))
     rewrites = any(each.corrections == "rewrite" for each in news)
-    earlier = None if rewrites else _earlier_rows(lake, cursor, use_case, source, stored)
+    may_have_moved = before.may_have_moved and not rewrites
+    earlier = _earlier_rows(cursor, use_case, source, before.tables) if may_have_moved else None
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __moved AS {sql.moved(earlier)}")
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __touched AS {sql.touched(rewrites)}")
     if not stored.versions and not cursor.execute("FROM temp.__touched LIMIT 1").fetchall():
@@ -99,18 +114,16 @@ def _create_news(cursor: duckdb.DuckDBPyConnection, news: Sequence[Held], is_tab
 
 
 def _earlier_rows(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    source: str,
-    stored: Stored,
+    cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str, known: frozenset[str]
 ) -> str | None:
     """SQL of key, window and file of stored rows that may have moved to a window with news.
 
     Those are rows of the same table, or of an earlier version of the same file. None where there
-    are none.
+    are none. known: tables in the lake.
     """
-    if not stored.rows:
+    tables = [source_table(use_case, source), versions_table(use_case, source)]
+    tables = [table for table in tables if table.name in known]
+    if not tables:
         return None
     declared = use_case.sources[source]
     if declared.table:
@@ -141,8 +154,6 @@ def _earlier_rows(
         listed = ", ".join(f"TIMESTAMP {literal(str(start))}" for (start,) in rows)
         where = f"{WINDOW_START} IN ({listed})"
     key = ", ".join((WINDOW_START, *(quote(column) for column in declared.key), "_file"))
-    tables = [source_table(use_case, source)]
-    tables += [versions_table(use_case, source)] if stored.versions else []
     earlier = " UNION ALL ".join(f"SELECT {key} FROM {table.sql} WHERE {where}" for table in tables)
     if declared.table:
         return earlier
@@ -153,18 +164,18 @@ def _earlier_rows(
 
 
 def _stored(
-    lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     source: str,
     stretch: Window,
+    there: frozenset[str],
 ) -> Stored:
     windows = list(use_case.calendar.windows(stretch))
     first, last = naive_utc(windows[0].start), naive_utc(windows[-1].start)
     inside = f"{WINDOW_START} BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
-    known = lake.tables(cursor, use_case.name)
-    rows, versions = source_table(use_case, source), versions_table(use_case, source)
-    return Stored(
-        f"(FROM {rows.sql} WHERE {inside})" if rows.name in known else None,
-        f"(FROM {versions.sql} WHERE {inside})" if versions.name in known else None,
+    rows, versions = (
+        f"(FROM {table.sql} WHERE {inside})" if table.name in there else None
+        for table in (source_table(use_case, source), versions_table(use_case, source))
     )
+    is_versioned = versions and cursor.execute(f"SELECT 1 FROM {versions} LIMIT 1").fetchone()
+    return Stored(rows, versions if is_versioned else None)

@@ -162,11 +162,6 @@ def changed_since(
     return bool(found)
 
 
-def since_of(cursor: duckdb.DuckDBPyConnection, schema: str, table: str) -> str:
-    """SQL of the snapshot since which a row's window holds what it holds; the table exists."""
-    return _since(_columns(cursor, schema)[table])
-
-
 def _since(columns: Collection[str]) -> str:
     # A table that only older versions have written to says it by DuckLake's own column.
     return since_sql(columns) if SNAPSHOT in columns else "snapshot_id"
