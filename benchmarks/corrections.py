@@ -3,9 +3,10 @@
 import csv
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,8 +14,9 @@ from benchmarks.result import Bench, Clock, Line, Result
 from benchmarks.year import COMMIT, Year, prepared
 from ml_platform.features import assemble, compute_features, compute_labels
 from ml_platform.features.versions import Computed
+from ml_platform.settings import Settings
 from ml_platform.sources import ingest
-from ml_platform.spec.use_case import feature_table, version_table
+from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase, feature_table, version_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, Replacement
 
@@ -27,7 +29,8 @@ SHARE = 0.05
 """Of the rows of a day that a correction changes."""
 FIRST_DAY = 60
 DAYS = (3, 30)
-LANDED = datetime(2013, 12, 1, tzinfo=UTC)
+SINGLE_DAYS = 32
+WARM_UP_DAYS = 2
 
 
 def run(bench: Bench) -> Result:
@@ -42,7 +45,16 @@ def run(bench: Bench) -> Result:
             with _without_versions():
                 timed.time("without", lambda: _computed(lake_of_the_year, lake))
             timed.time("with", lambda: _computed(lake_of_the_year, lake))
+    single = _single_days(year, bench.folder / "single")
     lines = [
+        Line(
+            f"{SINGLE_DAYS} days ingested one by one, nothing corrected: CPU time of a day with "
+            "row versions, without",
+            f"{single.median_cpu('with') * 1000:.0f} ms",
+            f"{single.median_cpu('without') * 1000:.0f} ms",
+            single.median_cpu("with") / single.median_cpu("without"),
+            LIMIT,
+        ),
         Line(
             f"sources, features, labels and join of {year.days} days, nothing corrected: "
             "with row versions, without",
@@ -50,11 +62,11 @@ def run(bench: Bench) -> Result:
             f"{clock.median_cpu('without'):.1f} s",
             clock.median_cpu("with") / clock.median_cpu("without"),
             LIMIT,
-        )
+        ),
     ]
     costs = {}
     for count in DAYS:
-        if count + FIRST_DAY > year.days:
+        if count > year.days:
             continue
         arrived, rewritten = (
             _corrected(year, bench.folder / f"{count}_{rewrite}", count, rewrite)
@@ -126,12 +138,34 @@ def _computed(year: Year, lake: Lake) -> None:
         assemble(cursor, lake, case, year.stretch, snapshot, labels_known_by=year.stretch.end)
 
 
+def _single_days(year: Year, folder: Path) -> Clock:
+    """Ingest days into a lake of their own, with row versions and without in turn."""
+    clock, case = Clock(), year.use_case
+    lake = Lake(Settings(data=folder, landing=year.settings.landing_uri))
+    try:
+        days = list(case.calendar.windows(year.stretch))[: SINGLE_DAYS + WARM_UP_DAYS]
+        for number, day in enumerate(days):
+            timed = clock if number >= WARM_UP_DAYS else Clock()
+            with _without_versions() if number % 2 else nullcontext():
+                timed.time("without" if number % 2 else "with", partial(_ingested, lake, case, day))
+    finally:
+        lake.close()
+    return clock
+
+
+def _ingested(lake: Lake, case: UseCase, day: Window) -> None:
+    for source in case.sources:
+        if source not in LOGGED_SOURCES:
+            ingest(lake, case, source, day, COMMIT)
+
+
 def _corrected(year: Year, folder: Path, count: int, rewrite: bool) -> tuple[float, int, int]:
     """Seconds of CPU time to see to corrected days, the partitions seen to, versions kept."""
     mine, clock = year.copy(folder), Clock()
     case, calendar = mine.use_case, mine.use_case.calendar
     windows = list(calendar.windows(mine.stretch))
-    corrected = windows[FIRST_DAY : FIRST_DAY + count]
+    first = min(FIRST_DAY, year.days - count)
+    corrected = windows[first : first + count]
     _land(year, mine, corrected)
     stretch = Window(corrected[0].start, corrected[-1].end)
     partitions = 0
@@ -142,7 +176,7 @@ def _corrected(year: Year, folder: Path, count: int, rewrite: bool) -> tuple[flo
             ingest(lake, case, SOURCE, stretch, COMMIT, rewrite=rewrite)
             for view, declared in case.features.items():
                 if SOURCE in declared.reads:
-                    reach = declared.lookback.after(stretch.end, case.timezone)
+                    reach = declared.lookback.after(stretch.end, calendar.timezone)
                     seen = Window(stretch.start, min(reach, mine.stretch.end))
                     partitions += len(compute_features(lake, case, view, seen, COMMIT).rows)
             partitions += len(compute_labels(lake, case, stretch, COMMIT).rows)
@@ -157,7 +191,8 @@ def _corrected(year: Year, folder: Path, count: int, rewrite: bool) -> tuple[flo
 
 def _land(year: Year, mine: Year, days: list[Window]) -> None:
     """Land a file for each day that corrects some of its rows."""
-    drawn = random.Random(1)
+    # Later than the files of the year, and all at once, as one delivery.
+    drawn, landed = random.Random(1), time.time()
     landing = Path(year.settings.landing_uri) / year.use_case.name / SOURCE
     other = Path(mine.settings.landing_uri) / year.use_case.name / SOURCE
     other.mkdir(parents=True)
@@ -173,7 +208,7 @@ def _land(year: Year, mine: Year, days: list[Window]) -> None:
             writer.writeheader()
             for row in drawn.sample(rows, int(SHARE * len(rows))):
                 writer.writerow({**row, CORRECTED: str(int(row[CORRECTED]) + 7)})
-        os.utime(corrected, (LANDED.timestamp(),) * 2)
+        os.utime(corrected, (landed, landed))
 
 
 def _rows(lake: Lake, schema: str, table: str) -> int:

@@ -115,6 +115,7 @@ class World:
         said = pd.DataFrame(
             {
                 "feedback_id": f"{name}-{day}",
+                "prediction_id": None,
                 "trip": [day * 10_000],
                 "event_time": [at(day).astimezone(UTC).isoformat()],
                 "label": [label],
