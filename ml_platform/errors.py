@@ -6,6 +6,7 @@ PlatformError
 ├── Unavailable          a server that the platform needs does not answer: what may wait, waits
 │   ├── LakeUnavailable  the lake's catalog or its files; a LakeError too
 │   ├── RegistryAway     MLflow does not answer
+│   ├── EndpointUnavailable  the endpoint that predicts batches does not answer
 │   └── OnlineStoreUnavailable  the online store; an OnlineStoreError too
 ├── LakeError
 │   ├── DiskFull         there is no room for what was to be written
@@ -30,6 +31,8 @@ PlatformError
 ├── AnswerRefused        the version does not wait for a person, or not any more
 ├── RollbackRefused      the version cannot serve from then on
 ├── RegistryError        MLflow refused or failed
+├── EndpointRefused      an endpoint refuses rows, or answers what is no prediction of them
+│   └── EndpointDiffers  it predicts something else than the registered version
 ├── ModelRefused         an artifact is not what the registry recorded
 │   └── ModelOutdated    older code registered it, without what is needed now
 ├── RolloutRefused       a version cannot be tried beside the champion as asked
@@ -219,6 +222,18 @@ class RegistryError(PlatformError):
 
 class RegistryAway(Unavailable):
     """MLflow does not answer, however often it was asked."""
+
+
+class EndpointUnavailable(Unavailable):
+    """The endpoint that predicts batches does not answer, however often it was asked."""
+
+
+class EndpointRefused(PlatformError):
+    """An endpoint refuses rows, or answers something that is no prediction of them."""
+
+
+class EndpointDiffers(EndpointRefused):
+    """An endpoint predicts something else than the registered version that it names."""
 
 
 class NoChampion(PlatformError):

@@ -1,5 +1,6 @@
 """Passwords that stand in settings, and texts without them."""
 
+import base64
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -49,6 +50,7 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
     }
     if settings.secrets_sql is not None:
         plain |= set(_of_sql(settings.secrets_sql.get_secret_value()))
+    plain |= set(_of_endpoints(settings))
     if settings.alerts is not None:
         plain |= set(_of_alerts(settings.alerts.get_secret_value()))
     written = {form for secret in plain for form in _forms(secret) if len(form) >= SHORTEST}
@@ -65,6 +67,9 @@ def _addresses(settings: Settings) -> Iterator[str]:
             yield text
     for secret in settings.databases.values():
         yield secret.get_secret_value()
+    for endpoint in settings.endpoints.values():
+        if endpoint.url:
+            yield endpoint.url
 
 
 def _of_address(address: str) -> Iterator[str]:
@@ -91,6 +96,26 @@ def _of_sql(statements: str) -> Iterator[str]:
         text = found[1].replace("''", "'")
         if len(text) >= SHORTEST and not OPEN_OPTION.search(statements[: found.start()]):
             yield text
+
+
+def _of_endpoints(settings: Settings) -> Iterator[str]:
+    """Values of headers, what follows a scheme such as `Bearer`, and passwords in it."""
+    for endpoint in settings.endpoints.values():
+        for header in endpoint.headers.values():
+            value = header.get_secret_value()
+            scheme, _, rest = value.partition(" ")
+            yield from (part for part in (value, rest) if len(part) >= SHORTEST)
+            if scheme.lower() == "basic":
+                yield from _of_basic(rest)
+
+
+def _of_basic(encoded: str) -> Iterator[str]:
+    """The password in what follows `Basic`."""
+    try:
+        decoded = base64.b64decode(encoded, validate=True).decode()
+    except ValueError:
+        return
+    yield decoded.partition(":")[2]
 
 
 def _of_alerts(value: str) -> Iterator[str]:

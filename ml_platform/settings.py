@@ -8,8 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Endpoint(BaseModel):
+    """What this deployment knows of an endpoint that predicts batches of a use case."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str | None = None
+    """Its address here, instead of the one that the use case declares."""
+    headers: Mapping[str, SecretStr] = {}
+    """Sent with each request: `{"Authorization": "Bearer …"}`; over gRPC as metadata."""
 
 
 class Settings(BaseSettings):
@@ -32,6 +43,9 @@ class Settings(BaseSettings):
     databases: Mapping[str, SecretStr] = {}
     """Databases that sources may have tables in, by name: `sqlite:<file>`, `postgres:<connection>`.
     In the environment as JSON: `{"erp": "postgres:host=…"}`."""
+    endpoints: Mapping[str, Endpoint] = {}
+    """Addresses and headers of endpoints that predict batches, by use case. In the environment as
+    JSON: `{"trips": {"url": "https://…", "headers": {"Authorization": "Bearer …"}}}`."""
     landing_settle_seconds: Annotated[float, Field(ge=0)] = 5
     """How long a landing file has to be quiet before the sensor takes it."""
     landing_patience_seconds: Annotated[float, Field(ge=0)] = 600

@@ -1,5 +1,6 @@
 """No password of the settings is in a text that was masked."""
 
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ SETTINGS = {
     "mlflow": {"mlflow_tracking_uri": f"http://ada:{ENCODED}@mlflow:5000"},
     "mlflow database": {"mlflow_tracking_uri": f"postgresql://ada:{ENCODED}@db/mlflow"},
     "redis": {"online_store": f"rediss://:{ENCODED}@redis:6379/0"},
+    "header": {"endpoints": {"trips": {"headers": {"Authorization": f"Bearer {PASSWORD}"}}}},
+    "basic header": {
+        "endpoints": {
+            "trips": {
+                "headers": {
+                    "Authorization": f"Basic {b64encode(f'ada:{PASSWORD}'.encode()).decode()}"
+                }
+            }
+        }
+    },
+    "endpoint": {"endpoints": {"trips": {"url": f"https://ada:{ENCODED}@models"}}},
     "alerts": {"alerts": f"mailto://ada:{ENCODED}@example.com"},
 }
 

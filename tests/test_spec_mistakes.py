@@ -129,6 +129,19 @@ TABLE_MISTAKES = [
      "TIMESTAMPTZ"),
 ]
 YAML_MISTAKES = [
+    ("description: Will the parcel arrive late?\n",
+     "description: x\nscorer: {url: 'http://ada:hush@models', protocol: oip}\n",
+     "parcels/use_case.yaml:2 scorer.url: should have no user, password or query; headers such as "
+     "Authorization are the setting ML_PLATFORM_ENDPOINTS"),
+    ("description: Will the parcel arrive late?\n",
+     "description: x\nscorer: {url: models}\n",
+     "parcels/use_case.yaml:2 scorer.url: should be an address, such as http://models:8080"),
+    ("description: Will the parcel arrive late?\n",
+     "description: x\nscorer: {url: 'grpc://models:8081', protocol: mlflow}\n",
+     "parcels/use_case.yaml:2 scorer: protocol 'mlflow' does not speak grpc"),
+    ("description: Will the parcel arrive late?\n",
+     "description: x\nscorer: {url: 'http://models', batch_row: 10}\n",
+     "parcels/use_case.yaml:2 scorer.batch_row: unknown key. Did you mean 'batch_rows'?"),
     ("description: Will the parcel arrive late?\n", "",
      "parcels/use_case.yaml:1 description: is missing; add `description: …`"),
     ("description: Will", "descripton: Will",

@@ -153,7 +153,7 @@ class _Judge:
         lacking = {
             u.read.table for u in self.upstream if u.read.required and not u.has_rows(window)
         }
-        if self.table in BY_CHAMPION and self._champion(window) is None:
+        if self._is_by_champion and self._champion(window) is None:
             lacking.add("promotions")
         return frozenset(lacking)
 
@@ -175,7 +175,7 @@ class _Judge:
         return f"{', '.join(sorted(lacks) or [u.read.table for u in self.upstream])} has no rows"
 
     def _other_champion(self, window: Window, made: Made) -> str | None:
-        if self.table not in BY_CHAMPION:
+        if not self._is_by_champion:
             return None
         champion = self._champion(window)
         by = self.known.versions[self.table].get(naive_utc(window.start))
@@ -184,6 +184,12 @@ class _Judge:
         if by is None and champion is not None and self.known.promotions_at > made.begun_at:
             return "there was another champion"
         return None
+
+    @property
+    def _is_by_champion(self) -> bool:
+        if self.table == "predictions" and self.known.use_case.scored_by_any_version:
+            return False
+        return self.table in BY_CHAMPION
 
     def _champion(self, window: Window) -> int | None:
         return champion_if_any(self.known.promotions, window.start)

@@ -180,6 +180,13 @@ def show_scores(case: "UseCase", report: "ScoreReport") -> None:
         show_written("predictions", report.written)
         versions = ", ".join(str(version) for version in sorted(set(report.versions.values())))
         show_line(f"by version {versions}")
+    if report.in_process:
+        first, last = (case.calendar.key(report.in_process[place]) for place in (0, -1))
+        count, named = len(report.in_process), first if first == last else f"{first}...{last}"
+        show_line(
+            f"{count} partitions ({named}) in process: the endpoint serves another version than "
+            "their champion"
+        )
     _show_skipped(case, report.skipped)
 
 
@@ -222,9 +229,10 @@ def show_performance(case: "UseCase", run: "PerformanceRun") -> None:
 def show_reproduction(case: "UseCase", again: "Reproduction") -> None:
     """Whether stored predictions came back bit for bit."""
     same = again.rows - again.different
+    versions = ", ".join(str(version) for version in again.versions)
     show_line(
         f"{case.calendar.key(again.window)}: {same} of {again.rows} predictions of version "
-        f"{again.version} at snapshot {again.snapshot} came back to the bit"
+        f"{versions} at snapshot {again.snapshot} came back to the bit"
     )
 
 

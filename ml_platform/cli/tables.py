@@ -108,7 +108,14 @@ def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = N
 
 
 @commands.command(rich_help_panel=PANEL)
-def score(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
+def score(
+    use_case: UseCaseName,
+    partition: Partition = None,
+    range_: Range = None,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Ask no endpoint, also where one is declared.")
+    ] = False,
+) -> None:
     """Predict with the champion of each partition."""
     from ml_platform import scoring
     from ml_platform.backfill import computing
@@ -120,7 +127,9 @@ def score(use_case: UseCaseName, partition: Partition = None, range_: Range = No
         stretch = stretch_of(platform, case, partition, range_)
         platform.audit_tables("score", case, stretch, "predictions")
         with computing(platform.lake, case, "predictions", stretch, platform.run_id) as commit:
-            report = scoring.score(platform.lake, platform.registry, case, stretch, commit)
+            report = scoring.score(
+                platform.lake, platform.registry, case, stretch, commit, in_process=in_process
+            )
         report.raise_if_empty()
         printing.show_scores(case, report)
 

@@ -3,7 +3,7 @@
 from ml_platform.registry.approvals import answer, waiting
 from ml_platform.registry.mirrors import Difference, differences, point_alias, repair
 from ml_platform.registry.models import Registry
-from ml_platform.registry.prediction import Fitted, predict
+from ml_platform.registry.prediction import Fitted, named_predictions, predict, select_inputs
 from ml_platform.registry.promotions import (
     NOT_JUDGED,
     Promotion,
@@ -51,6 +51,7 @@ __all__ = [
     "history",
     "is_row_wise",
     "latest_decision",
+    "named_predictions",
     "newest_undecided",
     "note_serving",
     "point_alias",
@@ -60,6 +61,7 @@ __all__ = [
     "reigns",
     "repair",
     "rollouts",
+    "select_inputs",
     "serving_events",
     "tried_now",
     "waiting",

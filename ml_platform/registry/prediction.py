@@ -50,16 +50,27 @@ def predict(use_case: UseCase, model: Fitted, frame: pd.DataFrame) -> pd.DataFra
     rows = select_inputs(use_case, model, frame)
     if use_case.label.task == "regression":
         predicted = _output(use_case, model, rows, "predict", (len(rows),))
-        return pd.DataFrame({"predicted": predicted}, index=frame.index)
+        return named_predictions(use_case, model.classes, predicted, frame.index)
     shape = (len(rows), len(model.classes))
     probabilities = _output(use_case, model, rows, "predict_proba", shape)
+    return named_predictions(use_case, model.classes, probabilities, frame.index)
+
+
+def named_predictions(
+    use_case: UseCase, classes: tuple[str, ...], values: NDArray[np.float64], index: pd.Index
+) -> pd.DataFrame:
+    """`use_case.prediction_columns` from the numbers that a model yields.
+
+    values: of a regression shape (n,), else the probabilities of the classes, shape (n, k).
+    """
+    if use_case.label.task == "regression":
+        return pd.DataFrame({"predicted": values}, index=index)
     if use_case.label.task == "binary":
-        positive = probabilities[:, model.classes.index(POSITIVE)]
-        return pd.DataFrame({"probability": positive}, index=frame.index)
-    best = [model.classes[i] for i in probabilities.argmax(axis=1)] if len(rows) else []
-    named = [dict(zip(model.classes, row, strict=True)) for row in probabilities.tolist()]
+        return pd.DataFrame({"probability": values[:, classes.index(POSITIVE)]}, index=index)
+    best = [classes[i] for i in values.argmax(axis=1)] if len(index) else []
+    named = [dict(zip(classes, row, strict=True)) for row in values.tolist()]
     data = {"predicted": np.array(best, dtype=object), "probabilities": _objects(named)}
-    return pd.DataFrame(data, index=frame.index)
+    return pd.DataFrame(data, index=index)
 
 
 def select_inputs(use_case: UseCase, model: Fitted, frame: pd.DataFrame) -> pd.DataFrame:

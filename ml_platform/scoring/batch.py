@@ -13,6 +13,8 @@ import pandas as pd
 from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import assemble, entity_types, split_by_window
 from ml_platform.registry import ModelVersion, Registry, champions_of, is_row_wise, predict
+from ml_platform.scoring.endpoint import Endpoint, open_endpoint
+from ml_platform.scoring.remote import predict_remotely
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import (
@@ -32,7 +34,10 @@ class ScoreReport:
 
     written: Written | None
     versions: Mapping[Window, int] = field(default_factory=dict)
+    """The version that predicted each window; where several answered, the newest of them."""
     skipped: Mapping[Window, PlatformError] = field(default_factory=dict)
+    in_process: tuple[Window, ...] = ()
+    """Windows that an endpoint was to predict and whose champion it does not serve."""
 
     def raise_if_empty(self) -> None:
         """Where not one window could be scored, raise what the first one lacks.
@@ -62,16 +67,40 @@ def predictions_table(use_case: UseCase) -> Table:
 
 
 def score(
-    lake: Lake, registry: Registry, use_case: UseCase, stretch: Window, commit: Commit
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    stretch: Window,
+    commit: Commit,
+    *,
+    in_process: bool = False,
 ) -> ScoreReport:
     """Predict every example of a stretch and store the predictions, in one transaction.
 
     The champion of a window is the one whose promotion was effective when the window began.
     Windows before the first promotion, and windows without examples, are skipped with a reason.
+    Where the use case has an endpoint that scores, it is asked, unless `in_process` says otherwise;
+    what it answered is not asked again should this fail.
     """
+    scorer = None if in_process else use_case.scorer
+    if scorer is None:
+        return _compute(lake, registry, use_case, stretch, commit, None)
+    with open_endpoint(use_case, scorer, lake.settings) as endpoint:
+        report = _compute(lake, registry, use_case, stretch, commit, endpoint)
+        endpoint.forget()
+        return report
 
+
+def _compute(
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    stretch: Window,
+    commit: Commit,
+    endpoint: Endpoint | None,
+) -> ScoreReport:
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> ScoreReport:
-        return _scored(lake, cursor, registry, use_case, stretch, commit, basis)
+        return _scored(lake, cursor, registry, use_case, stretch, commit, basis, endpoint)
 
     return compute_windows(lake, use_case, "predictions", stretch, commit, compute)
 
@@ -84,22 +113,43 @@ def _scored(
     stretch: Window,
     commit: Commit,
     basis: Basis,
+    endpoint: Endpoint | None,
 ) -> ScoreReport:
-    champions, lacking = champions_of(lake, use_case, stretch)
+    champions, lacking = _champions(lake, use_case, stretch, endpoint)
     if not champions:
         return ScoreReport(None, skipped=lacking)
     windows = list(champions)
     scored_stretch = Window(windows[0].start, windows[-1].end)
     frame = assemble(cursor, lake, use_case, scored_stretch, basis.snapshot)
-    scored = stamped(registry, use_case, frame, champions, basis.snapshot)
+    by_endpoint = None
+    if endpoint is None:
+        own = {window: version for window, version in champions.items() if version is not None}
+        scored, versions = stamped(registry, use_case, frame, own, basis.snapshot), own
+    else:
+        assert use_case.scorer is not None
+        by_endpoint = predict_remotely(
+            endpoint, use_case.scorer, registry, use_case, frame, champions
+        )
+        scored = _stamp(use_case, frame, by_endpoint.predictions, basis.snapshot)
+        versions = dict(by_endpoint.versions)
     written = _write(lake, cursor, use_case, scored, scored_stretch, commit, basis)
     empty = {
         window: EmptyPartition(f"{use_case.name} has no examples in {window}")
         for window in champions
         if not written.rows.get(window)
     }
-    versions = {window: version for window, version in champions.items() if window not in empty}
-    return ScoreReport(written, versions, {**lacking, **empty})
+    versions = {window: version for window, version in versions.items() if window not in empty}
+    in_process = by_endpoint.in_process if by_endpoint else ()
+    return ScoreReport(written, versions, {**lacking, **empty}, in_process)
+
+
+def _champions(
+    lake: Lake, use_case: UseCase, stretch: Window, endpoint: Endpoint | None
+) -> tuple[Mapping[Window, int | None], Mapping[Window, PlatformError]]:
+    """The version that has to predict each window, None where any may; windows that have none."""
+    if endpoint is not None and use_case.scored_by_any_version:
+        return dict.fromkeys(use_case.calendar.windows(stretch)), {}
+    return champions_of(lake, use_case, stretch)
 
 
 def stamped(
@@ -119,13 +169,21 @@ def stamped(
         for version, run in groupby((part for part in parts if len(part[1])), key=itemgetter(0))
     ]
     if not predictions:
-        columns = list(predictions_table(use_case).columns)
-        return frame.head(0).reindex(columns=columns)
+        return _stamp(use_case, frame, pd.DataFrame(), snapshot)
     versions = [np.full(len(rows), version, dtype=np.int32) for version, rows in parts]
-    predicted = pd.concat(predictions)
+    predicted = pd.concat(predictions).assign(model_version=np.concatenate(versions))
+    return _stamp(use_case, frame, predicted, snapshot)
+
+
+def _stamp(
+    use_case: UseCase, frame: pd.DataFrame, predicted: pd.DataFrame, snapshot: int
+) -> pd.DataFrame:
+    """Rows of the prediction table; predicted: prediction columns and `model_version`."""
+    if predicted.empty:
+        return frame.head(0).reindex(columns=list(predictions_table(use_case).columns))
     named = frame.loc[predicted.index, [*use_case.examples.entity, "event_time"]]
     return pd.concat([named, predicted], axis=1).assign(
-        model_version=np.concatenate(versions), snapshot=snapshot, scored_at=datetime.now(UTC)
+        snapshot=snapshot, scored_at=datetime.now(UTC)
     )
 
 

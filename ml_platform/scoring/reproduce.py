@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from ml_platform.errors import EmptyPartition
@@ -19,7 +20,7 @@ class Reproduction:
     """How many stored predictions came back bit for bit."""
 
     window: Window
-    version: int
+    versions: tuple[int, ...]
     snapshot: int
     rows: int
     different: int
@@ -36,16 +37,26 @@ def reproduce(lake: Lake, registry: Registry, use_case: UseCase, window: Window)
     """
     with lake.cursor(use_case.timezone) as cursor:
         stored = _stored(cursor, lake, use_case, window)
-        version, snapshot = int(stored["model_version"].iloc[0]), int(stored["snapshot"].iloc[0])
+        versions = sorted({int(version) for version in stored["model_version"]})
+        snapshot = int(stored["snapshot"].iloc[0])
         frame = assemble(cursor, lake, use_case, window, snapshot)
-    again = predict(use_case, registry.load(use_case, version), frame)
-    again = pd.concat([frame[[*use_case.examples.entity, "event_time"]], again], axis=1)
     keys = [*use_case.examples.entity, "event_time"]
-    both = stored.merge(again, on=keys, how="outer", suffixes=("", "_again"), indicator=True)
+    # An endpoint may have changed its version among the rows of a window.
+    predicted = [
+        frame[keys]
+        .join(predict(use_case, registry.load(use_case, version), frame))
+        .assign(model_version=np.int32(version))
+        for version in versions
+    ]
+    again = pd.concat(predicted)
+    both = stored.merge(
+        again, on=[*keys, "model_version"], how="left", suffixes=("", "_again"), indicator=True
+    )
     same = both["_merge"] == "both"
     for column in use_case.prediction_columns:
         same &= both[column] == both[f"{column}_again"]
-    return Reproduction(window, version, snapshot, len(stored), int((~same).sum()))
+    different = int((~same).sum()) + max(len(frame) - len(stored), 0)
+    return Reproduction(window, tuple(versions), snapshot, len(stored), different)
 
 
 def _stored(

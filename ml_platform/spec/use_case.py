@@ -13,6 +13,7 @@ from ml_platform.spec.expiry import Expiry
 from ml_platform.spec.inputs import Examples, FeatureView, Label, Partitions, Source
 from ml_platform.spec.modelling import Gate, Model, Retrain
 from ml_platform.spec.regular import Schedules
+from ml_platform.spec.scoring import Scorer
 from ml_platform.spec.serving import Serving
 from ml_platform.spec.values import owner
 from ml_platform.spec.watching import Monitoring
@@ -60,6 +61,8 @@ class UseCase(Declared):
     retrain: Retrain = Retrain()
     schedules: Schedules = Schedules()
     serving: Serving = Serving()
+    scorer: Scorer | None = None
+    """The endpoint that predicts batches; by default they are predicted in process."""
 
     @property
     def calendar(self) -> Calendar:
@@ -84,6 +87,11 @@ class UseCase(Declared):
     def takes_feedback(self) -> bool:
         """Whether labels come back to the service."""
         return self.label.feedback is not None or self.serving.log is not None
+
+    @property
+    def scored_by_any_version(self) -> bool:
+        """Whether predictions are by whichever version answers, not by the champion."""
+        return self.scorer is not None and self.scorer.versions == "answered"
 
     @property
     def model_views(self) -> dict[str, FeatureView]:
@@ -122,8 +130,10 @@ class UseCase(Declared):
 
     @cached_property
     def code_version(self) -> str:
-        """Digest of everything the folder declares: spec, queries and model source."""
-        return digest(self.document, self._queries, (self.folder / self.model_file).read_text())
+        """Digest of what the folder declares of data and model: spec, queries and model source."""
+        # Where batches are predicted changes neither.
+        declared = {key: value for key, value in self.document.items() if key != "scorer"}
+        return digest(declared, self._queries, (self.folder / self.model_file).read_text())
 
     @property
     def model_file(self) -> str:

@@ -1,0 +1,70 @@
+"""The Open Inference Protocol, version 2, over REST: a column is a tensor of shape [n]."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pandas as pd
+
+from ml_platform.errors import EndpointRefused
+from ml_platform.scoring.endpoint.answers import (
+    Answered,
+    answered_by,
+    columns_as_lists,
+    is_number,
+    numbers,
+)
+from ml_platform.scoring.endpoint.http import Sender, document
+
+
+class OipAsker:
+    """Asks one model over REST."""
+
+    def __init__(self, url: str, model: str, output: str, sender: Sender) -> None:
+        self.where = f"{url}/v2/models/{model}/infer"
+        self._output, self._sender = output, sender
+
+    def pack(self, rows: pd.DataFrame) -> bytes:
+        inputs = [
+            {
+                "name": name,
+                "shape": [len(values)],
+                "datatype": "FP64" if is_number(rows, name) else "BYTES",
+                "data": values,
+            }
+            for name, values in columns_as_lists(rows).items()
+        ]
+        return msgspec.json.encode({"inputs": inputs})
+
+    def ask(self, body: bytes) -> Answered:
+        found = document(self._sender.post(self.where, body))
+        outputs = found.get("outputs")
+        if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
+            raise EndpointRefused("the answer has no list `outputs`")
+        output = chosen({str(each.get("name")): each for each in outputs}, self._output)
+        values = numbers(output.get("data"), f"output '{self._output}'")
+        shape = output.get("shape")
+        if not isinstance(shape, list) or any(type(size) is not int for size in shape):
+            raise EndpointRefused(f"output '{self._output}' has no shape")
+        return answered_by(shaped(values, shape), found.get("model_version"))
+
+    def close(self) -> None:
+        self._sender.close()
+
+
+def chosen(outputs: Mapping[str, Any], name: str) -> Any:
+    """The output of a name, or the only one there is."""
+    if name in outputs:
+        return outputs[name]
+    if len(outputs) == 1:
+        return next(iter(outputs.values()))
+    named = ", ".join(f"'{each[:40]}'" for each in list(outputs)[:8]) or "none"
+    raise EndpointRefused(f"there is no output '{name}' among {named}; declare `scorer.output`")
+
+
+def shaped(values: Any, shape: list[int]) -> Any:
+    """Values in the shape that an answer says they have; EndpointRefused where they do not fit."""
+    try:
+        return values.reshape(shape)
+    except ValueError:
+        raise EndpointRefused(f"{values.size} values do not fit the shape {shape}") from None
