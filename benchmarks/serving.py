@@ -28,8 +28,8 @@ from benchmarks.load import Plan
 from benchmarks.result import Bench, Line, Result
 from benchmarks.year import Year, prepared
 from ml_platform.features import needed_columns, open_online_store, publish
+from ml_platform.open_inference import message_class
 from ml_platform.registry import ModelVersion
-from ml_platform.serving.grpc.messages import message_class
 from ml_platform.spec.windows import Window
 
 TURNS, QUICK_TURNS = 3, 1

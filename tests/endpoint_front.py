@@ -1,6 +1,7 @@
 """A server in front of a model server: it counts what passes, and can refuse, fail or swap."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class Front:
     passed: list[bytes] = field(default_factory=list)
     """Bodies of those that the server behind it answered."""
     headers: list[dict[str, str]] = field(default_factory=list)
+    came_at: list[float] = field(default_factory=list)
+    """When each request came, by the monotonic clock."""
     most_at_once: int = 0
     _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -43,6 +46,7 @@ class Front:
         with self._lock:
             number = len(self.asked)
             self.asked.append(body)
+            self.came_at.append(time.monotonic())
             self.headers.append(headers)
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)

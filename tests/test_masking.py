@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_platform.alerts.channels import Channels, Message
-from ml_platform.errors import OnlineStoreUnavailable
+from ml_platform.cli.platform import read_settings
+from ml_platform.errors import OnlineStoreUnavailable, PlatformError
 from ml_platform.failures import failure_of
 from ml_platform.features import open_online_store
 from ml_platform.masking import MASK, masked, secrets_of
@@ -148,3 +149,16 @@ def test_what_a_channel_says_of_a_failure_shows_no_password_of_the_settings() ->
     assert said is not None
     assert "hush" not in said
     assert "quiet" not in repr(channel)
+
+
+@pytest.mark.parametrize(
+    "value", ['{"trips": {"token": "hush"}}', '{"trips": "hush"}', '"hush"'], ids=str
+)
+def test_a_setting_that_is_wrong_is_named_without_what_it_keeps_secret(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_ENDPOINTS", value)
+    with pytest.raises(PlatformError) as refused:
+        read_settings()
+    assert str(refused.value).startswith("ML_PLATFORM_ENDPOINTS")
+    assert "hush" not in str(refused.value)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from tests.endpoint_front import Front, Said, front_of
 from tests.served import Deployment, deployed
-from tests.trips_use_case import COMMIT, days
+from tests.trips_use_case import COMMIT, days, trips
 
 SCORED = days(25, 27)
 """Three windows of 40 trips each."""
@@ -32,6 +33,8 @@ class World:
 
     made: Deployment
     front: Front
+    grpc: str
+    """Address of the service over gRPC, which no front is before."""
 
     def scorer(self, **declared: object) -> Scorer:
         """An endpoint that is asked for 7 rows at a time, and checked row by row."""
@@ -73,6 +76,7 @@ class World:
         return World(
             Deployment(self.made.root, settings, lake, self.made.registry, self.made.use_case),
             self.front,
+            self.grpc,
         )
 
 
@@ -84,7 +88,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         made.served() as served,
         front_of(served.http) as front,
     ):
-        yield World(made, front)
+        yield World(made, front, served.grpc)
 
 
 @pytest.fixture
@@ -99,6 +103,7 @@ def world(root: World, monkeypatch: pytest.MonkeyPatch) -> World:
     root.front.asked.clear()
     root.front.passed.clear()
     root.front.headers.clear()
+    root.front.came_at.clear()
     root.front.most_at_once = 0
     root.front.rule = lambda number, body: None
     return root
@@ -179,6 +184,22 @@ def test_a_server_that_asks_for_more_time_than_there_is_fails_at_once(world: Wor
     with pytest.raises(EndpointUnavailable, match="it asks to wait 3600 s, which is more than 60"):
         world.patient(60).score(concurrency=1)
     assert len(world.front.asked) == 1
+
+
+def test_no_request_is_sent_before_the_time_that_the_server_asks_for(world: World) -> None:
+    said: list[float] = []
+
+    def rule(number: int, body: bytes) -> Said | None:
+        if said:
+            return None
+        said.append(time.monotonic())
+        return Said(429, headers={"retry-after": "1"})
+
+    world.front.rule = rule
+    world.score(days(25, 25), concurrency=3)
+    # At most those come that were under way.
+    assert sum(said[0] < at < said[0] + 1 for at in world.front.came_at) <= 2
+    assert len(world.front.passed) == 6
 
 
 def test_headers_of_the_settings_are_sent_and_never_shown(world: World) -> None:
@@ -308,3 +329,37 @@ def test_a_version_that_may_have_seen_the_rows_is_refused(world: World) -> None:
         world.score(days(19, 19), versions="answered")
     # By its champion it is not predicted either: it had none.
     assert not world.score(days(19, 19)).versions
+
+
+FULL = [
+    day
+    for day in range(21, 31)
+    if trips(1, 30).iloc[40 * (day - 1) : 40 * day]["city"].notna().all()
+]
+"""Days on which every trip has a city."""
+
+
+def test_over_grpc_the_same_is_predicted(world: World) -> None:
+    for day in FULL:
+        report = world.score(days(day, day), url=f"grpc://{world.grpc}")
+        assert list(report.versions.values()) == [1]
+        assert report.in_process == ()
+        assert world.is_exact(days(day, day))
+    assert FULL
+
+
+def test_a_text_that_is_missing_is_not_sent_as_another_one_over_grpc(world: World) -> None:
+    with pytest.raises(
+        EndpointRefused, match=r"column 'city' has no value in its row .* over http"
+    ):
+        world.score(days(21, 30), url=f"grpc://{world.grpc}")
+
+
+def test_who_does_not_answer_over_grpc_is_named(world: World) -> None:
+    with pytest.raises(EndpointUnavailable, match=r"grpc://127.0.0.1:1/trips, .*: UNAVAILABLE: "):
+        world.patient(0.3).score(days(FULL[0], FULL[0]), url="grpc://127.0.0.1:1")
+
+
+def test_what_the_server_refuses_over_grpc_is_said(world: World) -> None:
+    with pytest.raises(EndpointRefused, match=r"NOT_FOUND: .*tripz"):
+        world.score(days(FULL[0], FULL[0]), url=f"grpc://{world.grpc}", model="tripz")

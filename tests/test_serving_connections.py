@@ -9,7 +9,7 @@ import grpc
 import httpx2
 import pytest
 
-from ml_platform.serving.grpc.messages import SERVICE, message_class
+from ml_platform.open_inference import SERVICE, message_class
 from ml_platform.serving.heads import SPARE
 from tests.attacked import INVOKE
 from tests.served import ROW, Served, deployed

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_platform.serving.grpc.messages import METHODS, SERVICE, message_class
+from ml_platform.open_inference import METHODS, SERVICE, message_class
 from tests.attacked import is_closed_on
 from tests.examples import at_most
 from tests.served import ROW, Deployment, Served

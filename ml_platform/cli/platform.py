@@ -15,6 +15,7 @@ from ml_platform.access import Audit, Deed
 from ml_platform.backfill.asked import with_examples
 from ml_platform.errors import EmptyPartition, PlatformError, Unavailable
 from ml_platform.features import OnlineStore, open_online_store
+from ml_platform.masking import MASK
 from ml_platform.registry import Registry, repair
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.loading import Loaded, load_use_cases, require_use_case
@@ -24,6 +25,8 @@ from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 
 BETWEEN = "..."
+SECRET = frozenset({"alerts", "databases", "endpoints", "log_secret", "secrets_sql"})
+"""Settings that hold passwords."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,10 @@ def _named_variables(prefix: str) -> Iterator[None]:
     except ValidationError as error:
         first = error.errors()[0]
         variable = f"{prefix}{'_'.join(str(part) for part in first['loc'])}".upper()
-        raise PlatformError(f"{variable}={first['input']}: {first['msg']}") from None
+        # What stands where a password may is not repeated.
+        secret = first["loc"] and str(first["loc"][0]).lower() in SECRET
+        shown = MASK if secret else first["input"]
+        raise PlatformError(f"{variable}={shown}: {first['msg']}") from None
 
 
 def stretch_of(

@@ -1,7 +1,8 @@
 """What is asked of an endpoint, and what it answers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from ml_platform.errors import EndpointRefused
 from ml_platform.spec.windows import Window
+
+T = TypeVar("T")
 
 SHOWN = 300
 """Longest part of what a server says that is repeated."""
@@ -107,3 +110,21 @@ def answered_by(values: NDArray[np.float64], version: object) -> Answered:
     if text.isascii() and text.isdecimal():
         return Answered(values, int(text))
     return Answered(values, None, text[:40])
+
+
+def chosen(outputs: Mapping[str, T], name: str) -> T:
+    """The output of a name, or the only one there is."""
+    if name in outputs:
+        return outputs[name]
+    if len(outputs) == 1:
+        return next(iter(outputs.values()))
+    named = ", ".join(f"'{each[:40]}'" for each in list(outputs)[:8]) or "none"
+    raise EndpointRefused(f"there is no output '{name}' among {named}; declare `scorer.output`")
+
+
+def shaped(values: NDArray[np.float64], shape: list[int]) -> NDArray[np.float64]:
+    """Values in the shape that an answer says they have; EndpointRefused where they do not fit."""
+    try:
+        return values.reshape(shape)
+    except ValueError:
+        raise EndpointRefused(f"{values.size} values do not fit the shape {shape}") from None

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -129,8 +130,13 @@ def open_endpoint(use_case: UseCase, scorer: Scorer, settings: Settings) -> Iter
 
 def _asker(use_case: UseCase, scorer: Scorer, url: str, known: Known) -> Asker:
     headers = {name: value.get_secret_value() for name, value in known.headers.items()}
+    model = scorer.model or use_case.name
+    output = scorer.output or list(use_case.prediction_columns)[-1]
+    if urlsplit(url).scheme.startswith("grpc"):
+        from ml_platform.scoring.endpoint.grpc import GrpcAsker
+
+        return GrpcAsker(url, model, output, headers, scorer.timeout_seconds)
     sender = Sender(headers, scorer.timeout_seconds, scorer.concurrency)
     if scorer.protocol == "mlflow":
         return MlflowAsker(url, sender)
-    output = scorer.output or list(use_case.prediction_columns)[-1]
-    return OipAsker(url, scorer.model or use_case.name, output, sender)
+    return OipAsker(url, model, output, sender)

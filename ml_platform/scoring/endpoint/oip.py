@@ -1,8 +1,5 @@
 """The Open Inference Protocol, version 2, over REST: a column is a tensor of shape [n]."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 import pandas as pd
 
@@ -10,9 +7,11 @@ from ml_platform.errors import EndpointRefused
 from ml_platform.scoring.endpoint.answers import (
     Answered,
     answered_by,
+    chosen,
     columns_as_lists,
     is_number,
     numbers,
+    shaped,
 )
 from ml_platform.scoring.endpoint.http import Sender, document
 
@@ -50,21 +49,3 @@ class OipAsker:
 
     def close(self) -> None:
         self._sender.close()
-
-
-def chosen(outputs: Mapping[str, Any], name: str) -> Any:
-    """The output of a name, or the only one there is."""
-    if name in outputs:
-        return outputs[name]
-    if len(outputs) == 1:
-        return next(iter(outputs.values()))
-    named = ", ".join(f"'{each[:40]}'" for each in list(outputs)[:8]) or "none"
-    raise EndpointRefused(f"there is no output '{name}' among {named}; declare `scorer.output`")
-
-
-def shaped(values: Any, shape: list[int]) -> Any:
-    """Values in the shape that an answer says they have; EndpointRefused where they do not fit."""
-    try:
-        return values.reshape(shape)
-    except ValueError:
-        raise EndpointRefused(f"{values.size} values do not fit the shape {shape}") from None

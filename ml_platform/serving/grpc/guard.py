@@ -9,9 +9,9 @@ import grpc.aio
 
 from ml_platform.access import ANY, Caller, Permission
 from ml_platform.errors import AccessError, PlatformError, RequestError
+from ml_platform.open_inference import SERVICE
 from ml_platform.serving.admission import CALLER, Admission, told_by
 from ml_platform.serving.grpc.codes import Context, abort, address_of
-from ml_platform.serving.grpc.messages import SERVICE
 
 
 @dataclass(frozen=True)

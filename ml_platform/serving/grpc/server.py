@@ -7,12 +7,12 @@ import grpc
 import grpc.aio
 
 from ml_platform.errors import PlatformError, RequestError, RequestRefused
+from ml_platform.open_inference import SERVICE, message_class, methods
 from ml_platform.serving.admission import Admission
 from ml_platform.serving.calls import Call
 from ml_platform.serving.grpc.bodies import OPTIONS, Timed, reader
 from ml_platform.serving.grpc.codes import Context, abort
 from ml_platform.serving.grpc.guard import Admitting
-from ml_platform.serving.grpc.messages import SERVICE, message_class, methods
 from ml_platform.serving.service import Service
 from ml_platform.serving.tensors import (
     BYTES,
