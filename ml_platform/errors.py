@@ -31,7 +31,8 @@ PlatformError
 ├── RollbackRefused      the version cannot serve from then on
 ├── RegistryError        MLflow refused or failed
 ├── ModelRefused         an artifact is not what the registry recorded
-│   └── ModelOutdated    older code registered it, without what is needed now
+│   ├── ModelOutdated    older code registered it, without what is needed now
+│   └── EnvironmentDiffers   another Python or scikit-learn made it
 ├── RolloutRefused       a version cannot be tried beside the champion as asked
 ├── AccessError          a key, role or login is not as it should be
 ├── AuditBroken          a row of the audit is not what was recorded, or is gone
@@ -239,6 +240,10 @@ class ModelRefused(PlatformError):
 
 class ModelOutdated(ModelRefused):
     """Older code registered a version, without something that is needed to use it now."""
+
+
+class EnvironmentDiffers(ModelRefused):
+    """A version was trained in another environment, with a difference that is known to matter."""
 
 
 class OrchestratorError(PlatformError):
