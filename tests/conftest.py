@@ -15,6 +15,13 @@ from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.registry.tracking import SQLITE, open_client
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
+from tests.database_servers import (
+    Database,
+    mysql_database,
+    postgres_database,
+    running_mariadb,
+    sqlite_database,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -159,6 +166,27 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         finally:
             server.terminate()
             server.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[dict[str, Any]]:
+    """A MariaDB server of its own: what its root connects with."""
+    with running_mariadb() as address:
+        yield address
+
+
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", *(pytest.param(k, marks=pytest.mark.slow) for k in ("postgres", "mysql"))],
+)
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """An empty database of each kind, of the module."""
+    name = request.module.__name__.rpartition(".")[2]
+    if request.param == "sqlite":
+        return sqlite_database(tmp_path_factory.mktemp("others") / "others.sqlite")
+    if request.param == "postgres":
+        return postgres_database(request.getfixturevalue("postgres"), name)
+    return mysql_database(request.getfixturevalue("mariadb"), name)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.slow)])

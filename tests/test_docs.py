@@ -107,7 +107,7 @@ def test_yaml_is_a_use_case(block: Block, tmp_path: Path) -> None:
     else:
         declared = merged(declared, said)
     spec.write_text(yaml.safe_dump(declared))
-    databases = Settings().databases | {"erp": "sqlite:erp.sqlite"}
+    databases = Settings().databases | dict.fromkeys(("erp", "reporting"), "sqlite:some.sqlite")
     assert load_use_case(folder, databases).name == "flight_delays"
 
 
