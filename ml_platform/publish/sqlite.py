@@ -57,8 +57,10 @@ class SqliteTarget(SqlTarget):
         kind = table.columns[column]
         if kind in INTEGERS:
             return "INTEGER"
-        length = table.lengths.get(column)
-        return TYPES.get(kind) or (f"VARCHAR({length})" if length else "TEXT")
+        if length := table.lengths.get(column):
+            # SQLite itself takes longer ones.
+            return f"VARCHAR({length}) CHECK (length({quote(column)}) <= {length})"
+        return TYPES.get(kind, "TEXT")
 
     def stored_columns(self, table: TargetTable) -> dict[str, str]:
         rows = self.execute(f"PRAGMA table_info({quote(table.path[-1])})")
