@@ -64,8 +64,11 @@ class MySqlTarget(SqlTarget):
             raise TargetError(
                 f"database '{database}': PyMySQL is not there; pip install 'ml-platform[mysql]'"
             ) from None
-        with self._named():
+        try:
             options = mysql_options(where)
+        except ValueError as error:
+            raise TargetError(f"database '{database}': {error}") from None
+        with self._named():
             self._connection = pymysql.connect(
                 **options, charset="utf8mb4", autocommit=True, connect_timeout=CONNECT_SECONDS
             )

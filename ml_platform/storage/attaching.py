@@ -55,6 +55,7 @@ def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name:
     if kind == "postgres" and where.startswith("//"):
         where = f"postgresql:{where}"
     options = [f"TYPE {kind}", "READ_ONLY"]
+    what = f"database '{name}' cannot be opened: "
     try:
         load_extension(cursor, DATABASE_EXTENSIONS[kind])
         if kind == "postgres":
@@ -71,7 +72,9 @@ def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name:
             f"ATTACH IF NOT EXISTS {literal(where)} AS {quote(name)} ({', '.join(options)})"
         )
     except duckdb.Error as error:
-        raise lake_error(error, settings, f"database '{name}' cannot be opened: ") from None
+        raise lake_error(error, settings, what) from None
+    except ValueError as error:
+        raise LakeError(f"{what}{error}") from None
     return kind
 
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from ml_platform.errors import LakeError
 from ml_platform.spec.queries import literal, quote
 
 # A value is quoted, with a backslash before what would end it, or one word.
@@ -63,7 +62,7 @@ def secret_sql(name: str, password: str) -> str:
 def mysql_parts(connection: str) -> dict[str, str]:
     """Options of a connection to MySQL: host, port, user, password, database, its encryption.
 
-    Raises LakeError where it names something else; values are never part of the message.
+    Raises ValueError where it names something else; values are never part of the message.
 
     >>> mysql_parts("host=db user=ada password='hush now' database=app")
     {'host': 'db', 'user': 'ada', 'password': 'hush now', 'database': 'app'}
@@ -75,7 +74,7 @@ def mysql_parts(connection: str) -> dict[str, str]:
     for name, value in named.items():
         if name.lower().replace("-", "_") not in MYSQL_OPTIONS:
             known = ", ".join(dict.fromkeys(MYSQL_OPTIONS.values()))
-            raise LakeError(f"a connection to MySQL has no option '{name}'; it has {known}")
+            raise ValueError(f"a connection to MySQL has no option '{name}'; it has {known}")
         found[MYSQL_OPTIONS[name.lower().replace("-", "_")]] = value
     return found
 
@@ -113,7 +112,7 @@ def _of_words(connection: str) -> dict[str, str]:
     while at < len(connection.rstrip()):
         option = OPTION.match(connection, at)
         if option is None:
-            raise LakeError("a connection to MySQL reads host=… port=… user=… database=…")
+            raise ValueError("a connection to MySQL reads host=… port=… user=… database=…")
         value = option[2]
         found[option[1]] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] == "'" else value
         at = option.end()
