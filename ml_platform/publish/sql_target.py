@@ -99,10 +99,13 @@ class SqlTarget(ABC):
             self._require_columns(table, self.stored_columns(table))
 
     def write(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
-        with self._named(), self._transaction():
-            if table.mode == "replace":
-                return self._replace(cursor, table, part)
-            return self._merge(cursor, table, part)
+        with self._named():
+            if table.mode != "replace":
+                return self._merge(cursor, table, part) if part.rows else 0
+            with self._transaction():
+                self._replace(cursor, table, part)
+            # As readers see it. Within the transaction MySQL would look up each row twice.
+            return self._count(f"{self.relation(table)} WHERE {self._within(part)}")
 
     def create_sql(self, table: TargetTable) -> Sequence[str]:
         """Statements that create the table with key and index, where there is none."""
@@ -127,26 +130,26 @@ class SqlTarget(ABC):
             f"DELETE FROM {self.quote(STAGING)}",
         ]
 
-    def _replace(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
+    def _replace(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> None:
         relation = self.relation(table)
         self.execute(f"DELETE FROM {relation} WHERE {self._within(part)}")
         if part.rows:
             self.load(cursor, relation, table, part)
-        return self._count(f"{relation} WHERE {self._within(part)}")
 
     def _merge(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
-        if not part.rows:
-            return 0
         for statement in self.staging_sql(table):
             self.execute(statement)
         staging, relation = self.quote(STAGING), self.relation(table)
-        self.load(cursor, staging, table, part)
+        # Nothing of the table is locked while rows are on their way.
+        with self._transaction():
+            self.load(cursor, staging, table, part)
         columns = self._listed(table.columns)
-        # SQLite reads ON as part of a join where no WHERE stands before it.
-        self.execute(
-            f"INSERT INTO {relation} ({columns}) SELECT {columns} FROM {staging} WHERE true "
-            f"{self.conflict_sql(table)}"
-        )
+        with self._transaction():
+            # SQLite reads ON as part of a join where no WHERE stands before it.
+            self.execute(
+                f"INSERT INTO {relation} ({columns}) SELECT {columns} FROM {staging} WHERE true "
+                f"{self.conflict_sql(table)}"
+            )
         same = " AND ".join(f"t.{self.quote(c)} = s.{self.quote(c)}" for c in table.key)
         newer = f"t.{self.quote('event_time')} >= s.{self.quote('event_time')}"
         return self._count(f"{relation} t JOIN {staging} s ON {same} WHERE {newer}")
