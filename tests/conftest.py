@@ -31,8 +31,14 @@ if TYPE_CHECKING:
 
 
 # A deadline is a test that asserts a time: it fails where the machine is busy.
-hypothesis.settings.register_profile("without deadlines", deadline=None)
-hypothesis.settings.load_profile("without deadlines")
+hypothesis.settings.register_profile("all", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=30)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples where slow tests are left out, too."""
+    is_quick = "not slow" in config.option.markexpr
+    hypothesis.settings.load_profile("quick" if is_quick else "all")
 
 
 def pytest_collection_finish() -> None:

@@ -218,6 +218,7 @@ def test_a_partition_that_cannot_be_computed_fails_with_the_reason(walked: Locat
     assert "no promotion is effective" in failure.step_failure_data.error.cause.message
 
 
+@pytest.mark.slow
 def test_a_planted_leak_fails_the_check_of_its_view_or_of_the_labels(tmp_path: Path) -> None:
     use_case = trips.write_folder(tmp_path / "use_cases", "binary")
     (use_case.folder / "features" / "pace.sql").write_text(

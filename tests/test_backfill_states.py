@@ -197,6 +197,7 @@ def reported(lake: Lake, use_case: UseCase) -> tuple[UseCase, kept_models.KeptMo
     return use_case, models
 
 
+@pytest.mark.slow
 def test_a_window_is_judged_alike_alone_and_in_a_range(
     lake: Lake, reported: tuple[UseCase, kept_models.KeptModels]
 ) -> None:

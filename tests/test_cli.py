@@ -294,6 +294,7 @@ def test_check_warns_of_what_stored_rows_say_is_known_too_late(run: Run, tmp_pat
     assert "which no request can tell, since none brings delay" in said
 
 
+@pytest.mark.slow
 def test_check_plants_leaks_and_leaves_the_lake_as_it_is(run: Run, tmp_path: Path):
     assert run("check", "--plant")[2] == "error: --plant is about one use case; name it\n"
     write_folder(tmp_path / "use_cases", "binary")

@@ -46,6 +46,7 @@ def test_without_dagster_the_error_says_what_there_is_instead(
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_here_goes_on_where_it_was_and_then_has_nothing_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,6 +96,7 @@ def few_and_many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hou
         each.lake.close()
 
 
+@pytest.mark.slow
 def test_correcting_an_hour_takes_as_many_statements_and_rows_among_many_hours(
     few_and_many: tuple[Hours, Hours],
 ) -> None:

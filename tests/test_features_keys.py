@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ml_platform.errors import ExampleRefused
 from ml_platform.features.keys import KeyTexts, entity_text
+from tests.examples import at_most
 
 ZONE = "America/New_York"
 WHOLE = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
@@ -56,7 +57,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
 def test_the_text_of_a_value_is_duckdbs(
     texts: KeyTexts, connection: duckdb.DuckDBPyConnection, kind: str
 ) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=at_most(60), deadline=None)
     @given(value=VALUES[kind])
     def check(value: object) -> None:
         found = connection.execute(

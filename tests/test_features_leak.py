@@ -449,7 +449,13 @@ NESTED = {
 }
 
 
-@pytest.mark.parametrize("kind", NESTED)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if n % 3 == 0 else pytest.param(kind, marks=pytest.mark.slow)
+        for n, kind in enumerate(NESTED)
+    ],
+)
 def test_values_of_every_type_are_compared(world: World, kind: str) -> None:
     clean, leaking = NESTED[kind]
     world.declare(f"{clean} AS fare")
@@ -463,7 +469,14 @@ def test_values_of_every_type_are_compared(world: World, kind: str) -> None:
 
 
 @pytest.mark.parametrize("off", [5e-10, 2e-9])
-@pytest.mark.parametrize("value", ["[X]", "{'x': 1, 'y': X}", "MAP {'a': X}", "[{'x': [X]}]"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(pytest.param(v, marks=pytest.mark.slow) for v in ("[X]", "{'x': 1, 'y': X}")),
+        "MAP {'a': X}",
+        pytest.param("[{'x': [X]}]", marks=pytest.mark.slow),
+    ],
+)
 def test_the_last_digits_of_a_sum_are_no_leak_in_a_nested_value(
     world: World, value: str, off: float
 ) -> None:

@@ -20,6 +20,7 @@ from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.changes import Range, read_changes
 from ml_platform.storage.tables import naive_utc
+from tests.examples import at_most
 
 SPEC = """\
 description: Is a ride late?
@@ -197,6 +198,7 @@ def test_revised_values_are_given_where_a_use_case_asks_for_them(world: World) -
     assert world.examples("3 00") == [("a", 5, None, False), ("b", 6, 2, False), ("c", 70, 1, True)]
 
 
+@pytest.mark.slow
 def test_where_revised_values_are_taken_no_versions_of_computed_rows_are_kept(
     world: World,
 ) -> None:
@@ -215,6 +217,7 @@ def test_where_revised_values_are_taken_no_versions_of_computed_rows_are_kept(
     assert len(world.versions("labels", "ride")) == 2
 
 
+@pytest.mark.slow
 def test_a_later_cutoff_trains_on_the_corrected_label(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -246,6 +249,7 @@ def test_an_example_after_a_correction_is_given_the_corrected_value(world: World
     ]
 
 
+@pytest.mark.slow
 def test_where_a_row_was_not_there_yet_or_not_any_more_the_one_before_it_is_given(
     world: World,
 ) -> None:
@@ -272,6 +276,7 @@ def test_rows_that_land_late_for_the_first_time_are_known_as_declared(world: Wor
     assert ("c", 7, 40) in world.examples()
 
 
+@pytest.mark.slow
 def test_day_by_day_in_any_order_and_twice_the_versions_are_the_same(world: World) -> None:
     def found() -> list[list[tuple[Any, ...]]]:
         return [
@@ -312,6 +317,7 @@ def test_a_correction_that_rewrites_the_past_is_known_as_declared(world: World) 
     assert world.examples("3 00") == [("a", 5, None, False), ("b", 6, 2, False), ("c", 7, 1, True)]
 
 
+@pytest.mark.slow
 def test_a_correction_that_changes_no_value_makes_no_version(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -321,6 +327,7 @@ def test_a_correction_that_changes_no_value_makes_no_version(world: World) -> No
     assert world.versions("city_features", "city") == []
 
 
+@pytest.mark.slow
 def test_a_window_that_was_something_else_in_between_has_changed(world: World) -> None:
     def since() -> int:
         with world.lake.cursor() as cursor:
@@ -346,6 +353,7 @@ def test_a_window_that_was_something_else_in_between_has_changed(world: World) -
     ]
 
 
+@pytest.mark.slow
 def test_corrected_windows_pass_the_leak_check_and_leaks_in_them_do_not(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -403,7 +411,7 @@ def histories(draw: st.DrawFn) -> list[tuple[list[tuple[Any, ...]], list[tuple[A
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=8, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=at_most(8), suppress_health_check=list(HealthCheck))
 @given(history=histories(), whole=st.booleans())
 def test_a_training_set_stays_as_it_was_whatever_is_corrected_later(
     tmp_path_factory: pytest.TempPathFactory, shared_lake: Lake, history: Any, whole: bool

@@ -104,6 +104,7 @@ def test_too_few_labels_are_measured_later(case):
     assert (value is not None, status) == (True, "ok")
 
 
+@pytest.mark.slow
 def test_labels_that_have_not_arrived_are_an_error_or_a_reason(case):
     with pytest.raises(LabelsNotArrived, match="none of the 40 predictions for 2024-03-16"):
         report(case, 16, 16, now=at(16, 1))
@@ -112,6 +113,7 @@ def test_labels_that_have_not_arrived_are_an_error_or_a_reason(case):
     assert "none of the 40 predictions" in str(run.skipped[window(16)])
 
 
+@pytest.mark.slow
 def test_a_window_without_predictions_is_an_error_or_a_reason(case):
     with pytest.raises(EmptyPartition, match="no predictions for 2024-03-13"):
         report(case, 13, 13)
@@ -133,6 +135,7 @@ def test_a_metric_out_of_bounds_fails_the_window(case):
     assert stored(case, "current", "passed", "brier") == [(None,)]
 
 
+@pytest.mark.slow
 def test_several_metrics_have_bounds_and_one_that_fails_fails_the_window(case):
     bounds = Performance(min=0.6, bounds={"log_loss": Bounds(max=0.01)}, min_rows=20)
     use_case = case.use_case.model_copy(update={"monitoring": Monitoring(performance=bounds)})
@@ -150,6 +153,7 @@ def test_several_metrics_have_bounds_and_one_that_fails_fails_the_window(case):
     assert latest.value == said.metrics["log_loss"]
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_undefined_has_no_value(case):
     late = case.rows.assign(delay=99.0)
     land(case.lake, case.use_case, late, days(11, 16))

@@ -22,6 +22,7 @@ from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, replace_windows, stored_calendars
 from ml_platform.training import decide, train
 from tests import trips_use_case as trips
+from tests.examples import at_most
 
 COMMIT = Commit("test", "0")
 Run = Callable[..., tuple[int, str]]
@@ -113,6 +114,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 def test_a_changed_cadence_is_refused_by_every_command_and_nothing_is_lost(
     run: Run, tmp_path: Path
 ) -> None:
@@ -160,6 +162,7 @@ def test_what_was_moved_and_computed_again_is_what_a_new_lake_holds(
         pd.testing.assert_frame_equal(rows, found[table])
 
 
+@pytest.mark.slow
 def test_rows_whose_files_are_gone_are_moved_and_stay(run: Run, tmp_path: Path) -> None:
     declare(tmp_path, WEEKLY)
     computed(run)
@@ -253,7 +256,9 @@ def lakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Lake
 @pytest.mark.slow
 @given(first=CALENDARS, second=CALENDARS, days=st.integers(1, 25), seed=st.integers(0, 99))
 @hypothesis_settings(
-    deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=at_most(8),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_moved_rows_are_those_that_the_second_calendar_would_have_written(
     lakes: tuple[Path, Lake], first: str, second: str, days: int, seed: int

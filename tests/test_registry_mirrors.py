@@ -187,6 +187,7 @@ def test_an_alias_is_read_from_a_server_too(place: Place, tmp_path: Path) -> Non
         read_alias(settings, "trips", "champion")
 
 
+@pytest.mark.slow
 def test_an_alias_is_read_as_mlflow_reads_it(deployment: Deployment, tmp_path: Path) -> None:
     # It is read from MLflow's own table, which fails here where that table moves.
     registry, case = deployment.registry, deployment.use_case

@@ -45,7 +45,9 @@ ROW_WISE = [
 
 
 @pytest.mark.parametrize("estimator", ROW_WISE)
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000])
+@pytest.mark.parametrize(
+    "size", [1, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 64, 1000))]
+)
 def test_a_row_gets_the_same_bits_whatever_rows_come_along(estimator, size):
     assert is_row_wise(estimator)
     method = getattr(estimator, "predict_proba", None) or estimator.predict

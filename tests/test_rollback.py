@@ -118,6 +118,7 @@ def test_the_plan_names_exactly_what_the_replaced_version_wrote(world):
     assert numbers(affected.drift_report) == [14, 15, 16, 18, 19, 20, 21, 22, 23, 24]
 
 
+@pytest.mark.slow
 def test_afterwards_everything_is_as_if_the_version_had_never_served(world, without_the_second):
     world.make(days(9, 16), days(18, 24))
     plan = world.plan()

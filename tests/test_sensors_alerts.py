@@ -86,6 +86,7 @@ def succeed(instance: dg.DagsterInstance, use_case: UseCase, first: str, last: s
     assert dg.materialize([labels], instance=instance, tags=range_tags([first, last])).success
 
 
+@pytest.mark.slow
 def test_a_failed_run_stands_until_a_later_one_of_its_partitions_has_succeeded(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
@@ -232,6 +233,7 @@ def test_an_alert_stands_while_the_next_attempt_is_under_way(
     assert receiver.titles == ["A run of trips failed: labels (2024-03-02)"]
 
 
+@pytest.mark.slow
 def test_what_failed_is_asked_for_again_under_another_key_after_a_wait(use_case: UseCase) -> None:
     now = datetime.now(UTC)
     with dg.instance_for_test() as instance:
@@ -282,6 +284,7 @@ def test_the_failed_run_of_another_use_case_is_no_matter(
     assert result.skip_reason == dg.SkipReason("nothing new to tell")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_tried_again_by_itself_is_not_told(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:

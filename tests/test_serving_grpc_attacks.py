@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ml_platform.serving.grpc.messages import METHODS, SERVICE, message_class
 from tests.attacked import is_closed_on
+from tests.examples import at_most
 from tests.served import ROW, Deployment, Served
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,7 @@ CALLERS_OWN = {
     Code.FAILED_PRECONDITION,
 }  # fmt: skip
 FUZZED = settings(
-    max_examples=150, deadline=None, derandomize=True,
+    max_examples=at_most(150), deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 

@@ -191,6 +191,7 @@ def test_every_metric_that_dashboard_and_rules_name_exists(client: TestClient) -
             assert {*chosen, *added} - labels[name] == set(), expr
 
 
+@pytest.mark.slow
 def test_records_of_the_log_are_counted_and_those_that_are_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -112,6 +112,7 @@ def test_only_one_version_is_tried_at_a_time(moody: Deployment) -> None:
         try_out(moody, 2, "canary", 1.5)
 
 
+@pytest.mark.slow
 def test_a_shadow_predicts_the_same_rows_and_answers_nobody(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +217,7 @@ def test_a_canary_that_takes_too_long_is_not_waited_for(
     assert rollouts(moody.lake, moody.use_case)[-1].reason.endswith("no answer in 0.01 s")
 
 
+@pytest.mark.slow
 def test_the_command_decides_and_shows(moody: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ML_PLATFORM_DATA", str(moody.settings.data))
     monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(moody.settings.use_cases))

@@ -119,6 +119,7 @@ def test_no_request_fails_or_is_answered_by_a_wrong_version(deployment: Deployme
         assert wrong == []
 
 
+@pytest.mark.slow
 def test_a_look_that_fails_does_not_end_the_following(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +205,7 @@ def test_a_version_that_fails_takes_no_traffic_is_told_of_and_tried_again(
     lake.close()
 
 
+@pytest.mark.slow
 def test_a_failure_is_not_tried_again_until_something_is_decided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
+from tests.examples import at_most
 
 SPEC = """\
 description: Meters
@@ -118,7 +119,9 @@ class Meters:
 
 
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=at_most(8),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     source=st.sampled_from(FORMATS),

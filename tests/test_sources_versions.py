@@ -154,6 +154,7 @@ def test_a_file_that_is_written_anew_ends_the_versions_of_the_rows_it_lacks(ride
     assert rides.versions() == [("r2", 6, "1 09", "18 12"), ("r2", 6, "20 12", OPEN)]
 
 
+@pytest.mark.slow
 def test_what_a_removed_row_had_corrected_holds_again(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5))
     rides.land("b.csv", 2, ("r1", "1 08", 6), ("r2", "1 08", 1))
@@ -219,6 +220,7 @@ def test_a_version_outlives_the_file_it_came_from(rides: Rides) -> None:
     assert rides.versions() == [("r1", 5, "1 08", "18 12"), ("r1", 9, "18 12", OPEN)]
 
 
+@pytest.mark.slow
 def test_a_file_that_replaces_a_window_ends_what_it_lacks(rides: Rides) -> None:
     rides.declare("late: replace")
     rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "1 09", 6))
@@ -235,6 +237,7 @@ def test_a_file_that_replaces_a_window_ends_what_it_lacks(rides: Rides) -> None:
     assert rides.versions() == expected
 
 
+@pytest.mark.slow
 def test_a_correction_before_the_row_was_known_leaves_one_truth(rides: Rides) -> None:
     rides.declare('known_at: "began + INTERVAL 10 DAY"')
     rides.land("a.csv", 1, ("r1", "1 08", 5))
@@ -245,6 +248,7 @@ def test_a_correction_before_the_row_was_known_leaves_one_truth(rides: Rides) ->
     assert rides.versions() == []
 
 
+@pytest.mark.slow
 def test_a_row_that_moves_to_another_day_is_known_there_once_it_has_moved(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "1 09", 6), ("r3", "2 10", 1))
     rides.ingest()
@@ -307,6 +311,7 @@ def test_one_landing_may_rewrite_the_past(rides: Rides) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_another_declaration_is_no_correction(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "1 09", 6))
     rides.land("b.csv", 10, ("r1", "1 08", 7))
@@ -323,6 +328,7 @@ def test_another_declaration_is_no_correction(rides: Rides) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_key_that_comes_again_each_day_has_not_moved(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5))
     rides.ingest()

@@ -28,6 +28,7 @@ from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Cadence, Calendar, Window, utc
 from ml_platform.storage import Commit, Lake, Table, replace_windows
+from tests.examples import at_most
 
 MICROSECOND = timedelta(microseconds=1)
 CHANGES = {
@@ -152,7 +153,7 @@ def test_a_step_to_a_time_that_the_clocks_skip_ends_at_their_jump(
 
 
 @given(zone_and_moment(), ttls)
-@settings(max_examples=300)
+@settings(max_examples=at_most(300))
 def test_the_clocks_show_a_later_time_from_the_expiry_on(
     zone_moment: tuple[str, datetime], ttl: Duration
 ) -> None:
@@ -171,7 +172,7 @@ def test_the_clocks_show_a_later_time_from_the_expiry_on(
 
 
 @given(zone_and_moment(), ttls, st.sampled_from(Cadence))
-@settings(max_examples=500)
+@settings(max_examples=at_most(500))
 @example(("Antarctica/Troll", in_utc("2024-10-26 23:00")), Duration(1, "d"), Cadence.hourly)
 def test_what_a_window_looks_back_to_holds_all_rows_that_have_not_expired(
     zone_moment: tuple[str, datetime], ttl: Duration, cadence: Cadence
@@ -187,7 +188,7 @@ def test_what_a_window_looks_back_to_holds_all_rows_that_have_not_expired(
 
 
 @given(zone_and_moment(), ttls)
-@settings(max_examples=300)
+@settings(max_examples=at_most(300))
 def test_ages_that_tell_by_themselves_are_told_right(
     zone_moment: tuple[str, datetime], ttl: Duration
 ) -> None:
@@ -217,7 +218,7 @@ def connection(shared_lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
         max_size=8,
     ),
 )
-@settings(max_examples=300)
+@settings(max_examples=at_most(300))
 @example(
     ("Pacific/Apia", datetime(2011, 12, 29, 20, tzinfo=UTC)),
     Duration(1, "d"),

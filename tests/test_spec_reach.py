@@ -10,6 +10,7 @@ from ml_platform.spec.duration import Duration
 from ml_platform.spec.reach import steps_after, steps_before
 from ml_platform.spec.windows import Cadence, Calendar, Window
 from tests.calendars import DEFINITIONS, around_skipped, calendars, durations, moments_after
+from tests.examples import at_most
 
 
 @given(st.data())
@@ -41,7 +42,7 @@ def test_partitions_that_a_window_reaches_are_mapped_also_across_a_skipped_day(
 @example(Calendar.of(Cadence.monthly, date(2018, 1, 1), "UTC"), Duration(18, "mo"))
 @example(Calendar.of(Cadence.daily, date(2018, 1, 1), "Africa/Cairo"), Duration(24, "h"))
 @given(calendars, durations)
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=at_most(15))
 def test_steps_reach_exactly_as_far_as_the_duration(calendar: Calendar, duration: Duration):
     zone, windows = calendar.timezone, windows_of_six_years(calendar)
     reached = (

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ml_platform.settings import Settings
 from ml_platform.spec.windows import Cadence, Calendar, Window
 from ml_platform.storage import Commit, Lake, Table, replace_windows
+from tests.examples import at_most
 
 NEW_YORK = ZoneInfo("America/New_York")
 TABLE = Table(
@@ -105,7 +106,7 @@ def read(lake: Lake, snapshot: int | None = None) -> dict[tuple, tuple]:
 
 @given(histories())
 @settings(
-    max_examples=12,
+    max_examples=at_most(12),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

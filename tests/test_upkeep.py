@@ -64,6 +64,7 @@ def day(number: int, use_case: UseCase) -> Window:
     return use_case.calendar.window_at(trips.at(number))
 
 
+@pytest.mark.slow
 def test_all_that_is_left_behind_is_one_run_where_the_budget_allows(
     lake: Lake, use_case: UseCase
 ) -> None:
@@ -73,6 +74,7 @@ def test_all_that_is_left_behind_is_one_run_where_the_budget_allows(
     assert asked(lake, use_case) == []
 
 
+@pytest.mark.slow
 def test_the_newest_partitions_come_first_and_the_budget_is_kept(
     lake: Lake, use_case: UseCase
 ) -> None:
@@ -98,6 +100,7 @@ def test_what_is_under_way_is_not_asked_for_again(lake: Lake, use_case: UseCase)
     assert asked(lake, use_case, busy) == [("01", "08", ("labels", "pace_features"))]
 
 
+@pytest.mark.slow
 def test_what_failed_twice_is_asked_for_again_when_its_inputs_or_its_code_change(
     lake: Lake, use_case: UseCase
 ) -> None:

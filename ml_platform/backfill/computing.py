@@ -1,5 +1,6 @@
 """One computation of one table, so that the lake knows afterwards what has been seen to."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,8 +29,9 @@ def computing(
         begun_at = lake.snapshot(cursor)
     begun = [begun_at]
     commit = Commit(
-        run_id, code_version(use_case, table), f"{use_case.name}/{table}", begins=begun.append
-    )
+        run_id, code_version(use_case, table), f"{use_case.name}/{table}", begins=begun.append,
+        began=time.monotonic(),
+    )  # fmt: skip
     try:
         yield commit
     except NOTHING_TO_COMPUTE as error:

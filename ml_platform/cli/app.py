@@ -8,6 +8,7 @@ import typer
 from ml_platform.cli import (
     access,
     backfilling,
+    costs,
     decisions,
     declaring,
     models,
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 GROUPS = (
     declaring, tables, backfilling, models, decisions, rollouts, reviewing, replaying, watching,
-    servers, access, upkeep,
+    costs, servers, access, upkeep,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

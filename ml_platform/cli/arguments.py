@@ -9,3 +9,6 @@ Partition = Annotated[str | None, typer.Option("--partition", help="One partitio
 Range = Annotated[
     str | None, typer.Option("--range", help="Partitions from first...last, both included.")
 ]
+OneUseCase = Annotated[
+    str | None, typer.Argument(metavar="[USE_CASE]", help="Name of a use case; by default all.")
+]

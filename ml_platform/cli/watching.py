@@ -4,14 +4,13 @@ from typing import Annotated
 
 import typer
 
+from ml_platform.cli.arguments import OneUseCase
+
 PANEL = "Watching"
 commands = typer.Typer()
 alerts = typer.Typer(invoke_without_command=True)
 commands.add_typer(alerts, name="alerts", rich_help_panel=PANEL)
 
-OneUseCase = Annotated[
-    str | None, typer.Argument(metavar="[USE_CASE]", help="Name of a use case; by default all.")
-]
 OnlyUseCase = Annotated[
     str | None, typer.Option("--use-case", help="Name of a use case; by default all.")
 ]

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -165,6 +165,20 @@ class Registry:
         """Every version there is, in order."""
         found = self._client.search_model_versions(f"name = '{use_case.name}'")
         return sorted(int(entry.version) for entry in found)
+
+    @_asks
+    def made_since(
+        self, use_case: UseCase, moment: datetime
+    ) -> list[tuple[datetime, dict[str, str]]]:
+        """When versions were registered since a moment, and what their tags say."""
+        # MLflow's API counts milliseconds.
+        since = int(moment.timestamp() * 1000)
+        found = self._client.search_model_versions(f"name = '{use_case.name}'")
+        return [
+            (datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC), dict(entry.tags))
+            for entry in found
+            if entry.creation_timestamp >= since
+        ]
 
     @_asks
     def load(self, use_case: UseCase, version: int) -> ModelVersion:

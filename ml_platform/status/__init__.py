@@ -1,5 +1,6 @@
 """How use cases are: tables, champion, what is watched, what waits for people."""
 
+from ml_platform.status.costs import Cost, costs_document, read_costs, summed
 from ml_platform.status.dagster import Dagster, ask_dagster, owner_of
 from ml_platform.status.document import first_problem, status_document
 from ml_platform.status.grouping import AlertGroup, grouped
@@ -16,16 +17,20 @@ from ml_platform.status.health import (
 __all__ = [
     "AlertGroup",
     "Champion",
+    "Cost",
     "Dagster",
     "Health",
     "OpenAlert",
     "Undelivered",
     "ask_dagster",
+    "costs_document",
     "first_problem",
     "grouped",
     "open_alerts",
     "owner_of",
+    "read_costs",
     "read_health",
     "status_document",
+    "summed",
     "undelivered",
 ]

@@ -9,6 +9,7 @@ from ml_platform.errors import PlatformError, SpecErrors
 from ml_platform.monitoring.latest import Latest
 from ml_platform.orchestrator.ticks import Failing
 from ml_platform.spec.use_case import UseCase
+from ml_platform.status.costs import costs_document
 from ml_platform.status.dagster import Dagster, owner_of
 from ml_platform.status.grouping import AlertGroup, grouped
 from ml_platform.status.health import Health, OpenAlert
@@ -97,6 +98,7 @@ def health_document(health: Health) -> dict[str, Any]:
             }
             for each in health.mirrors
         ],
+        "costs": costs_document(health.costs),
     }
 
 

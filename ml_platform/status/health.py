@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 
@@ -24,7 +24,10 @@ from ml_platform.registry import (
     waiting,
 )
 from ml_platform.spec.use_case import UseCase
+from ml_platform.status.costs import Cost, read_costs
 from ml_platform.storage import Lake, require_calendar
+
+COSTS_OF = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class Health:
     """How much of each feature table, and of the labels, has been checked for leaks."""
     mirrors: tuple[Difference, ...] = ()
     """What shows something else than the lake: MLflow's alias, the online store."""
+    costs: tuple[Cost, ...] = ()
+    """What tables and models took in the last seven days, by day."""
 
     @property
     def is_over(self) -> bool:
@@ -128,7 +133,7 @@ def read_health(
 def _read_health(
     lake: Lake, use_case: UseCase, now: datetime, failed: Sequence[FailedRun]
 ) -> Health:
-    decisions = history(lake, use_case)
+    decisions, registry = history(lake, use_case), Registry(lake.settings)
     return Health(
         use_case=use_case,
         at=now,
@@ -140,7 +145,8 @@ def _read_health(
         approvals=tuple(waiting(lake, use_case)),
         alerts=open_alerts(lake, use_case, now, failed),
         leak_checks=read_coverage(lake, use_case),
-        mirrors=tuple(differences(lake, Registry(lake.settings), use_case)),
+        mirrors=tuple(differences(lake, registry, use_case)),
+        costs=read_costs(lake, registry, use_case, now - COSTS_OF),
     )
 
 

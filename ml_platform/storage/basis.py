@@ -59,10 +59,13 @@ class Basis:
     schema: str
     snapshot: int
     reads: tuple[Read, ...] = ()
+    began: float = field(default_factory=time.monotonic)
+    """When the computation began, by the monotonic clock."""
 
     def stamp(self, commit: Commit) -> Commit:
-        """The commit, which says from which snapshot on was read."""
-        return replace(commit, extra={**commit.extra, BEGUN_AT: str(self.snapshot)})
+        """The commit, which says from which snapshot on was read, and for how long."""
+        extra = {**commit.extra, BEGUN_AT: str(self.snapshot)}
+        return replace(commit, extra=extra, began=self.began, figures={})
 
     def also(self, *reads: Read) -> "Basis":
         """The same with more that it depends on."""

@@ -3,6 +3,7 @@
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 TRANSACTION = "transaction"
 """Under this name a commit says which transaction it is of, so that it is known again."""
+SECONDS, ROWS = "seconds", "rows"
+"""Under these names a commit says how long its work took, and how many rows it wrote."""
 METADATA = "__ducklake_metadata_lake"
 """Where DuckLake attaches its own catalog."""
 
@@ -49,6 +52,10 @@ class Commit:
     """What is written along, such as the row of the audit."""
     begins: Callable[[int], None] = lambda snapshot: None
     """Told the snapshot from which on each attempt to compute what is written begins to read."""
+    began: float | None = None
+    """`time.monotonic()` when the work began; the snapshot says how many seconds it took."""
+    figures: dict[str, str] = field(default_factory=dict)
+    """What only the transaction knows, such as how many rows it wrote; it stands with `extra`."""
 
     @property
     def author(self) -> str:
@@ -57,7 +64,9 @@ class Commit:
     @property
     def extra_info(self) -> str:
         known = {"run_id": self.run_id, "code_version": self.code_version}
-        return json.dumps({**known, **self.extra}, sort_keys=True)
+        if self.began is not None:
+            known[SECONDS] = f"{time.monotonic() - self.began:.3f}"
+        return json.dumps({**known, **self.extra, **self.figures}, sort_keys=True)
 
 
 class Lake:

@@ -1,7 +1,7 @@
 """Replace windows of tables; readers see whole old windows or whole new ones."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import duckdb
@@ -18,7 +18,7 @@ from ml_platform.storage.calendars import (
 )
 from ml_platform.storage.changes import note_emptied
 from ml_platform.storage.comparison import window_prints, windows_apart
-from ml_platform.storage.lake import Commit, Lake
+from ml_platform.storage.lake import ROWS, Commit, Lake
 from ml_platform.storage.months import crowded_months, month_of, take_out
 from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, Table, evolve, naive_utc
 
@@ -118,6 +118,7 @@ def replace_together(
         # Snapshots are numbered one by one, and a commit that would not be the next one fails.
         wrote = any(evolved) or any(changed for _, changed in outcomes)
         wrote = alongside(transaction, snapshot + 1) or wrote
+        commit.figures[ROWS] = str(sum(_rows_of(held, changed) for held, changed in outcomes))
         return tuple(
             Written(
                 snapshot=snapshot + 1 if wrote else snapshot,
@@ -130,13 +131,18 @@ def replace_together(
             for held, changed in outcomes
         )
 
+    commit = basis.stamp(commit) if basis else replace(commit, figures={})
     try:
         for name, each in staged.items():
             _stage(cursor, each, name, windows, bounds)
-        return lake.transact(cursor, basis.stamp(commit) if basis else commit, work)
+        return lake.transact(cursor, commit, work)
     finally:
         for name in staged:
             cursor.execute(f"DROP TABLE IF EXISTS temp.{name}")
+
+
+def _rows_of(held: Mapping[datetime, tuple[int, int]], windows: Collection[datetime]) -> int:
+    return sum(held.get(start, EMPTY)[0] for start in windows)
 
 
 def _evolved(

@@ -15,7 +15,7 @@ from ml_platform.registry.prediction import POSITIVE
 from ml_platform.registry.versions import fitted_columns
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Commit, Lake
+from ml_platform.storage import ROWS, SECONDS, Commit, Lake
 from ml_platform.training.estimator import SEED, build_estimator, without_columns
 from ml_platform.training.importances import measure_importances
 from ml_platform.training.plots import draw
@@ -109,6 +109,7 @@ def train(
     """
     if cutoff.tzinfo is None:
         raise ValueError(f"cutoff {cutoff.isoformat()} needs a time zone")
+    began = time.monotonic()
     cutoff = cutoff.astimezone(use_case.calendar.timezone)
     threads = registry.settings.threads
     with lake.cursor(use_case.timezone) as cursor:
@@ -124,6 +125,8 @@ def train(
             "run_id": commit.run_id,
             "threads": str(threads),
             "training_data.sha256": data.digest,
+            SECONDS: f"{time.monotonic() - began:.3f}",
+            ROWS: str(len(data.fitted) + len(data.holdout)),
             **tags,
         }
         version, plots = registry.register(use_case, trained, tags=described), trained.plots

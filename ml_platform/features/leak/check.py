@@ -20,7 +20,13 @@ from ml_platform.features.leak.comparison import (
     moment_at,
     types_of,
 )
-from ml_platform.features.leak.cuts import choose_moments, choose_runs, drawn_by
+from ml_platform.features.leak.cuts import (
+    RUN,
+    Candidates,
+    choose_moments,
+    choose_runs,
+    drawn_by,
+)
 from ml_platform.features.leak.diagnosis import explain
 from ml_platform.features.leak.report import LeakReport
 from ml_platform.features.leak.shown import STORED, Shown
@@ -38,6 +44,8 @@ CUTS_IN_A_RANGE = 120
 CUTS_A_WINDOW = 2
 """Windows of a range that are checked at so many moments each; fewer windows at more."""
 FEWEST_CUTS = 6
+FEWEST_IN_A_MONTH = 2 * RUN
+"""Moments at which ranges of up to so many windows are checked at least: some on each weekday."""
 WORK = 75_000
 """Work of the cuts of a check, in source rows: so much is done whatever is computed."""
 SHARE_OF_WORK = 0.12
@@ -81,15 +89,17 @@ def check_windows(
         # A window that was stored with those before it shows by itself what it took from them.
         first, reports = runs[0][0], list[LeakReport]()
         for run in runs:
-            reports += _check_run(shown, run, each, first)
+            reports += _check_run(shown, run, each, first, turn=len(reports))
             if _found(reports) >= MOST_FOUND:
                 break
         return reports
 
 
-def _check_run(shown: Shown, run: Sequence[Window], cuts: int, farther: Window) -> list[LeakReport]:
+def _check_run(
+    shown: Shown, run: Sequence[Window], cuts: int, farther: Window, turn: int
+) -> list[LeakReport]:
     shown.copy(_range(run))
-    return _Check(shown, farther).windows(run, cuts)
+    return _Check(shown, farther, turn).windows(run, cuts)
 
 
 def check_leak(
@@ -125,9 +135,11 @@ def _cuts(shown: Shown, windows: Sequence[Window]) -> int:
     rows = shown.count_rows(covered)
     share = _seconds(shown.subject.sees(Sight(windows[-1], shown.snapshot))) / _seconds(covered)
     affordable = max(WORK, SHARE_OF_WORK * rows) / (share * rows + WORK_OF_A_QUERY)
+    fewest = FEWEST_CUTS
     if len(windows) <= WHOLE:
         affordable = max(affordable, min(3 * affordable, CUTS_IN_A_MONTH * len(windows)))
-    return max(FEWEST_CUTS, min(most, int(affordable)))
+        fewest = FEWEST_IN_A_MONTH if len(windows) > 1 else FEWEST_CUTS
+    return max(fewest, min(most, int(affordable)))
 
 
 def _range(windows: Sequence[Window]) -> Window:
@@ -149,6 +161,8 @@ class _Check:
     shown: Shown
     farther: Window
     """The window of which more than its lookback, or its horizon, is shown."""
+    turn: int = 0
+    """Windows that were checked before."""
     comparison: Comparison = field(init=False)
     covered: Window = field(init=False)
     is_exact: bool = True
@@ -172,21 +186,21 @@ class _Check:
         reports: list[LeakReport] = []
         for window, found in zip(windows, candidates, strict=True):
             reports.append(self._window(window, self._moments(window, found, cuts)))
+            self.turn += 1
             if _found(reports) >= MOST_FOUND:
                 break
         return reports
 
-    def _moments(
-        self, window: Window, candidates: Sequence[int], cuts: int
-    ) -> tuple[datetime, ...]:
+    def _moments(self, window: Window, found: Candidates, cuts: int) -> tuple[datetime, ...]:
         case, subject = self.subject.use_case, self.subject
         draw = drawn_by(case.name, subject.name, case.calendar.key(window), self.shown.snapshot)
         zone = case.calendar.timezone
         bounds = micros_of(window.start), micros_of(window.end)
-        if self.subject.is_of_labels and candidates:
+        if self.subject.is_of_labels and found.rows:
             # They become known long after their window.
-            bounds = candidates[0], candidates[-1]
-        return tuple(moment_at(m, zone) for m in choose_moments(candidates, bounds, cuts, draw))
+            bounds = found.rows[0], found.rows[-1]
+        moments = choose_moments(found, bounds, cuts, draw, self.turn)
+        return tuple(moment_at(m, zone) for m in moments)
 
     def _window(self, window: Window, moments: tuple[datetime, ...]) -> LeakReport:
         compared = 0

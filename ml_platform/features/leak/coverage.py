@@ -1,7 +1,8 @@
 """What has been checked for leaks, and when; leaks that are rare are found by many checks."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ml_platform.features.leak.check import check_written
@@ -53,8 +54,9 @@ def check_and_note(
 
     commit: that of what was written.
     """
+    checking = replace(commit, began=time.monotonic())
     reports = check_written(lake, use_case, view, written)
-    note_checks(lake, use_case, view, reports, commit)
+    note_checks(lake, use_case, view, reports, checking)
     return reports
 
 
@@ -74,7 +76,8 @@ def note_checks(
     )
     target = leak_checks_table(use_case)
     names = ", ".join(target.columns)
-    own = Commit(commit.run_id, commit.code_version, f"{use_case.name}/{table}: leak check")
+    message = f"{use_case.name}/{table}: leak check"
+    own = Commit(commit.run_id, commit.code_version, message, began=commit.began)
     with lake.cursor() as cursor:
         append(lake, cursor, target, f"SELECT * FROM (VALUES {rows}) AS r({names})", own)
 

@@ -13,6 +13,8 @@ import math
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
 
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
@@ -75,33 +77,76 @@ def _after_clock_changes(
     return [n for n in range(1, len(windows)) if seen[n] and not seen[n - 1]]
 
 
-def choose_moments(
-    candidates: Sequence[int], bounds: tuple[int, int], count: int, draw: random.Random
-) -> tuple[int, ...]:
-    """So many of the moments at which a window's rows can change, in order; the last is among them.
+class Way(Enum):
+    """How a moment is drawn."""
 
-    candidates: moments in ascending order, in microseconds, as the window's bounds are.
+    ROW = "event time of a row"
+    START = "close to the window's start"
+    END = "close to the window's end"
+    KNOWN = "moment at which a source row became known"
+
+
+WAYS = (Way.ROW, Way.START, Way.ROW, Way.END, Way.ROW, Way.KNOWN)
+"""In this order; windows with one draw each begin at different places of it."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Moments of one window at which its rows can differ, in microseconds and in order."""
+
+    rows: Sequence[int]
+    """From which on a row may depend on nothing more. A row that reaches ahead is seen here, if
+    anywhere: what any later moment shows of it, the last of these before that moment shows too."""
+    known: Sequence[int]
+    """At which source rows became known, where no row lies: one appears there that only the
+    future leaves out."""
+
+    def near(self, moment: int) -> int:
+        """The last one of both up to a moment, or else the first."""
+        before = [
+            moments[max(bisect_right(moments, moment) - 1, 0)]
+            for moments in (self.rows, self.known)
+            if moments
+        ]
+        return max((m for m in before if m <= moment), default=min(before))
+
+
+def choose_moments(
+    candidates: Candidates,
+    bounds: tuple[int, int],
+    count: int,
+    draw: random.Random,
+    turn: int = 0,
+) -> tuple[int, ...]:
+    """So many of the moments at which a window's rows can differ, in order.
+
+    The last one at which a row lies is among them: it sees whatever reaches beyond the window.
+
+    bounds: of the window, in microseconds; turn: number of the window among those that are checked
+    with it, so that few draws in each of them are of every kind.
     """
-    if len(candidates) <= count:
-        return tuple(candidates)
+    every = sorted({*candidates.rows, *candidates.known})
+    if len(every) <= count:
+        return tuple(every)
     start, end = bounds
-    chosen = {len(candidates) - 1}
-    offset, first = draw.random(), draw.randrange(3)
+    chosen = {(candidates.rows or every)[-1]}
+    offset = draw.random()
     # Several draws may name one moment; drawn too often, the rest is taken evenly.
     for number in range(8 * count):
         if len(chosen) == count:
             break
         share = (offset + number * GOLDEN) % 1
         distance = round((end - start) * NEAREST**share)
-        match (number + first) % 3:
-            case 0:
-                place = math.floor(share * len(candidates))
-            case 1:
-                place = bisect_right(candidates, start + distance) - 1
-            case _:
-                place = bisect_right(candidates, end - distance) - 1
-        chosen.add(max(place, 0))
-    spare = (number for number in range(len(candidates)) if number not in chosen)
+        match WAYS[(number + turn) % len(WAYS)]:
+            case Way.START:
+                chosen.add(candidates.near(start + distance))
+            case Way.END:
+                chosen.add(candidates.near(end - distance))
+            case way:
+                of = candidates.known if way is Way.KNOWN else candidates.rows
+                of = of or every
+                chosen.add(of[math.floor(share * len(of))])
+    spare = (moment for moment in every if moment not in chosen)
     while len(chosen) < count:
         chosen.add(next(spare))
-    return tuple(candidates[place] for place in sorted(chosen))
+    return tuple(sorted(chosen))

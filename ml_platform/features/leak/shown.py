@@ -8,6 +8,7 @@ import duckdb
 
 from ml_platform.errors import EmptyPartition
 from ml_platform.features.known import features_sql
+from ml_platform.features.leak.cuts import Candidates
 from ml_platform.features.leak.subjects import Subject
 from ml_platform.features.views import Sight, inside_sql, instant, windows_sql
 from ml_platform.sources.known import KnownVersions
@@ -88,25 +89,31 @@ class Shown:
             relation = self._known_sql(sight, sight.known_by)
         return f"SELECT * FROM {relation} WHERE {inside_sql(sight.stretch)} AND {judged}"
 
-    def candidates(self, windows: Sequence[Window]) -> list[list[int]]:
-        """Moments at which the rows of each window can change, in microseconds and in order."""
+    def candidates(self, windows: Sequence[Window]) -> list[Candidates]:
+        """Moments at which the rows of each window can differ."""
         bounds = ", ".join(
             f"({number}, {instant(window.start)}, {instant(window.end)})"
             for number, window in enumerate(windows)
         )
         limit = quote(self.subject.known_by)
-        times = [f"SELECT event_time AS row_at, {limit} AS moment FROM {STORED}"]
+        times = [f"SELECT event_time AS row_at, {limit} AS moment, true AS is_row FROM {STORED}"]
         if self.subject.known_by == "event_time":
-            # Rows that only the future leaves out appear at times of rows that are not stored.
-            known = (f"SELECT known_at, known_at FROM {name}" for name in self.relations.values())
+            known = (
+                f"SELECT known_at, known_at, false FROM {name}" for name in self.relations.values()
+            )
             times += known
         rows = self.cursor.execute(
-            f"""SELECT number, list(DISTINCT epoch_us(moment)) FROM ({" UNION ".join(times)})
-            JOIN (VALUES {bounds}) AS w(number, begins, ends) ON row_at >= begins AND row_at < ends
-            WHERE moment IS NOT NULL GROUP BY number"""
+            f"""SELECT number, list(DISTINCT moment ORDER BY moment) FILTER (has_row),
+            list(DISTINCT moment ORDER BY moment) FILTER (NOT has_row)
+            FROM (SELECT number, epoch_us(moment) AS moment, bool_or(is_row) AS has_row
+                FROM ({" UNION ".join(times)})
+                JOIN (VALUES {bounds}) AS w(number, begins, ends)
+                ON row_at >= begins AND row_at < ends
+                WHERE moment IS NOT NULL GROUP BY number, epoch_us(moment))
+            GROUP BY number"""
         ).fetchall()
-        found = {number: sorted(moments) for number, moments in rows}
-        return [found.get(number, []) for number in range(len(windows))]
+        found = {number: Candidates(at or (), known or ()) for number, at, known in rows}
+        return [found.get(number, Candidates((), ())) for number in range(len(windows))]
 
     def count_rows(self, covered: Window) -> int:
         """How many source rows there are in the windows of a range."""

@@ -1,0 +1,134 @@
+"""What tables cost to compute: seconds, rows, bytes and engine, by use case, table and day.
+
+Each transaction of the lake says in its commit how long its work took and how many rows it wrote,
+each model version in its tags. A run that found everything as it was writes nothing, and is not
+counted.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from itertools import groupby
+from typing import Any
+
+from ml_platform.registry import Registry
+from ml_platform.spec.queries import literal
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import ROWS, SECONDS, Lake
+from ml_platform.storage.lake import METADATA
+from ml_platform.storage.tables import naive_utc
+
+MODEL = "model"
+IN_PROCESS = "in process"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one table took on one day."""
+
+    use_case: str
+    table: str
+    """Or `model`, for what training took; checks for leaks have lines of their own."""
+    day: date | None
+    """By the use case's clocks; None where days are summed."""
+    engine: str
+    runs: int
+    seconds: float
+    """By the clock, from when inputs were first read to the commit."""
+    rows: int
+    """Written; of a model, those that it was fitted and judged on."""
+    bytes: int
+    """Of the Parquet files that were written and are still there. Little data lies in the catalog
+    and counts none; neither does a model."""
+
+
+def read_costs(
+    lake: Lake, registry: Registry, use_case: UseCase, since: datetime
+) -> tuple[Cost, ...]:
+    """What each table of a use case took on each day since a moment, in order of table and day."""
+    found = [*_of_tables(lake, use_case, since), *_of_training(registry, use_case, since)]
+    return tuple(sorted(found, key=lambda cost: (cost.table, cost.day or date.min, cost.engine)))
+
+
+def summed(costs: Iterable[Cost]) -> tuple[Cost, ...]:
+    """The same with all days together."""
+
+    def key(cost: Cost) -> tuple[str, str, str]:
+        return cost.use_case, cost.table, cost.engine
+
+    return tuple(
+        Cost(use_case, table, None, engine, *_totals(list(group)))
+        for (use_case, table, engine), group in groupby(sorted(costs, key=key), key)
+    )
+
+
+def costs_document(costs: Iterable[Cost]) -> list[dict[str, Any]]:
+    """Plain data with keys that stay; days in ISO 8601."""
+    return [
+        {
+            **asdict(cost),
+            "day": cost.day and cost.day.isoformat(),
+            "seconds": round(cost.seconds, 3),
+        }
+        for cost in costs
+    ]
+
+
+def _totals(costs: Sequence[Cost]) -> tuple[int, float, int, int]:
+    return (
+        sum(cost.runs for cost in costs),
+        sum(cost.seconds for cost in costs),
+        sum(cost.rows for cost in costs),
+        sum(cost.bytes for cost in costs),
+    )
+
+
+def _of_tables(lake: Lake, use_case: UseCase, since: datetime) -> list[Cost]:
+    prefix = f"{use_case.name}/"
+    with lake.cursor(use_case.timezone) as cursor:
+        rows = cursor.execute(
+            f"""
+            WITH said AS (
+                SELECT s.snapshot_id, c.commit_message AS written,
+                    CAST(s.snapshot_time AS TIMESTAMPTZ) AS moment, c.commit_extra_info AS extra
+                FROM {METADATA}.ducklake_snapshot s
+                JOIN {METADATA}.ducklake_snapshot_changes c USING (snapshot_id)
+                WHERE starts_with(c.commit_message, {literal(prefix)})
+                AND json_extract_string(c.commit_extra_info, '$.{SECONDS}') IS NOT NULL
+                AND timezone('UTC', CAST(s.snapshot_time AS TIMESTAMPTZ))
+                    >= TIMESTAMP {literal(str(naive_utc(since)))}),
+            files AS (
+                SELECT begin_snapshot, CAST(sum(file_size_bytes) AS BIGINT) AS bytes
+                FROM {METADATA}.ducklake_data_file
+                WHERE begin_snapshot >= (SELECT min(snapshot_id) FROM said) GROUP BY ALL)
+            SELECT written, CAST(moment AS DATE),
+                coalesce(json_extract_string(extra, '$.engine'), {literal(IN_PROCESS)}),
+                count(DISTINCT json_extract_string(extra, '$.run_id')),
+                sum(CAST(json_extract_string(extra, '$.{SECONDS}') AS DOUBLE)),
+                CAST(coalesce(sum(CAST(json_extract_string(extra, '$.{ROWS}') AS BIGINT)), 0)
+                    AS BIGINT),
+                CAST(coalesce(sum(bytes), 0) AS BIGINT)
+            FROM said LEFT JOIN files ON begin_snapshot = snapshot_id GROUP BY ALL
+            """
+        ).fetchall()
+    return [Cost(use_case.name, written.removeprefix(prefix), *rest) for written, *rest in rows]
+
+
+def _of_training(registry: Registry, use_case: UseCase, since: datetime) -> list[Cost]:
+    zone = use_case.calendar.timezone
+    single = [
+        Cost(
+            use_case.name, MODEL, made_at.astimezone(zone).date(), IN_PROCESS, 1,
+            float(tags[SECONDS]), int(tags[ROWS]), 0,
+        )
+        for made_at, tags in registry.made_since(use_case, since)
+        if SECONDS in tags
+    ]  # fmt: skip
+
+    def key(cost: Cost) -> date:
+        return cost.day or date.min
+
+    return [
+        Cost(use_case.name, MODEL, day, IN_PROCESS, *_totals(list(group)))
+        for day, group in groupby(sorted(single, key=key), key)
+    ]
