@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import duckdb
+import psutil
 import psycopg
 import pymysql
 from pydantic import SecretStr
@@ -66,7 +67,7 @@ def run(bench: Bench) -> Result:
             )
             lake = Lake(settings)
             stretch = _predict(lake, use_case)
-            clock = Clock()
+            clock, server = Clock(), _server(database)
             for repetition in range(REPETITIONS + 1):
                 # The first turn warms up and is forgotten.
                 if repetition:
@@ -74,7 +75,7 @@ def run(bench: Bench) -> Result:
                     database.run("DROP TABLE replaced")
                     database.run("DROP TABLE upserted")
                 turn = clock if repetition else Clock()
-                _turn(lake, use_case, stretch, by_hand, turn)
+                _turn(lake, use_case, stretch, by_hand, turn, server)
             lake.close()
             lines += _lines(database, clock)
     notes = (
@@ -113,15 +114,39 @@ def _turn(
     stretch: Window,
     by_hand: Callable[[duckdb.DuckDBPyConnection], None],
     clock: Clock,
+    server: psutil.Process | None,
 ) -> None:
+    def time(name: str, action: Callable[[], object]) -> None:
+        before = _cpu(server)
+        clock.time(name, action)
+        clock.cpu_seconds[name][-1] += _cpu(server) - before
+
     for name in use_case.publish:
-        clock.time(name, partial(publish_predictions, lake, use_case, name, stretch, COMMIT))
+        time(name, partial(publish_predictions, lake, use_case, name, stretch, COMMIT))
     with lake.cursor() as cursor:
-        clock.time("by hand", lambda: by_hand(cursor))
+        time("by hand", lambda: by_hand(cursor))
+
+
+def _cpu(server: psutil.Process | None) -> float:
+    return 0.0 if server is None else sum(server.cpu_times()[:2])
+
+
+def _server(database: Database) -> psutil.Process | None:
+    """The process of MariaDB, whose CPU time is counted along; the others have none or many."""
+    if database.kind != "mysql":
+        return None
+    ((file,),) = database.run("SELECT @@pid_file")
+    return psutil.Process(int(Path(file).read_text()))
 
 
 def _lines(database: Database, clock: Clock) -> Iterator[Line]:
     hand = clock.median("by hand")
+    if database.kind == "mysql":
+        ours, other = clock.median_cpu("replaced"), clock.median_cpu("by hand")
+        yield Line(
+            "mysql, replaced, CPU time of both sides", f"{ours:.2f} s", f"{other:.2f} s",
+            ratio=other / ours, limit=LIMIT, at_least=True,
+        )  # fmt: skip
     for name, limit in (("replaced", LIMIT), ("upserted", None)):
         ours = clock.median(name)
         yield Line(

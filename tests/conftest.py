@@ -17,6 +17,7 @@ from ml_platform.settings import Settings
 from ml_platform.storage import Lake
 from tests.database_servers import (
     Database,
+    adbc_database,
     mysql_database,
     postgres_database,
     running_mariadb,
@@ -181,18 +182,31 @@ def mariadb() -> Iterator[dict[str, Any]]:
         yield address
 
 
-@pytest.fixture(
-    scope="module",
-    params=["sqlite", *(pytest.param(k, marks=pytest.mark.slow) for k in ("postgres", "mysql"))],
+DATABASES = (
+    "sqlite",
+    "adbc to sqlite",
+    *(
+        pytest.param(kind, marks=pytest.mark.slow)
+        for kind in ("postgres", "adbc to postgres", "mysql")
+    ),
 )
+
+
+@pytest.fixture(scope="module", params=DATABASES)
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Database:
     """An empty database of each kind, of the module."""
-    name = request.module.__name__.rpartition(".")[2]
-    if request.param == "sqlite":
-        return sqlite_database(tmp_path_factory.mktemp("others") / "others.sqlite")
-    if request.param == "postgres":
-        return postgres_database(request.getfixturevalue("postgres"), name)
-    return mysql_database(request.getfixturevalue("mariadb"), name)
+    name, (kind, *by) = (
+        request.module.__name__.rpartition(".")[2],
+        request.param.split(" to ")[::-1],
+    )
+    if kind == "mysql":
+        return mysql_database(request.getfixturevalue("mariadb"), name)
+    if kind == "sqlite":
+        made = sqlite_database(tmp_path_factory.mktemp("others") / "others.sqlite")
+    else:
+        name = "_".join((name, *by))
+        made = postgres_database(request.getfixturevalue("postgres"), name)
+    return adbc_database(made) if by else made
 
 
 @pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.slow)])

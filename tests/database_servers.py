@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -20,7 +20,7 @@ import pytest
 from tests.dagster_servers import free_port
 
 PASSWORD = "hush-'quiet' 7"
-KINDS = ("sqlite", "postgres", "mysql")
+DRIVERS = {"sqlite": "sqlite", "postgres": "postgresql"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,13 @@ class Database:
 def sqlite_database(path: Path) -> Database:
     """A file that a database is made in."""
     return Database("sqlite", f"sqlite:{path}", str(path))
+
+
+def adbc_database(database: Database) -> Database:
+    """The same database by its driver of Arrow Database Connectivity."""
+    where = database.address.replace("\\", "\\\\").replace("'", "\\'")
+    setting = f"adbc:driver=adbc_driver_{DRIVERS[database.kind]} uri='{where}'"
+    return replace(database, setting=setting)
 
 
 def postgres_database(server: Any, name: str) -> Database:

@@ -1,11 +1,13 @@
-"""Rows of database tables as sources, on SQLite and on PostgreSQL."""
+"""Rows of database tables as sources, on SQLite, on PostgreSQL and on MariaDB."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 from pydantic import SecretStr
 
@@ -18,6 +20,7 @@ from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
+from tests.database_servers import mysql_database
 
 COMMIT = Commit("run-1", "abc")
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -47,7 +50,8 @@ class Orders:
         self.execute = execute
         folder = root / "orders"
         folder.mkdir()
-        schema = "main" if database.startswith("sqlite") else "public"
+        kind = database.partition(":")[0]
+        schema = {"sqlite": "main", "postgres": "public", "mysql": "orders"}[kind]
         (folder / "use_case.yaml").write_text(SPEC.replace("TABLE", f"erp.{schema}.orders"))
         (folder / "labels.sql").write_text(
             "SELECT order_id, ordered_at AS event_time, weight AS label, known_at FROM orders"
@@ -89,12 +93,23 @@ class Orders:
             return cursor.execute(query).fetchall()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=["sqlite", *(pytest.param(k, marks=pytest.mark.slow) for k in ("postgres", "mysql"))]
+)
 def orders(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orders]:
     if request.param == "sqlite":
         connection = sqlite3.connect(tmp_path / "erp.sqlite", isolation_level=None)
         connection.execute(f"CREATE TABLE orders ({COLUMNS.format('', '')})")
         made = Orders(tmp_path, f"sqlite:{tmp_path / 'erp.sqlite'}", connection.execute)
+    elif request.param == "mysql":
+        root = request.getfixturevalue("mariadb")
+        with closing(pymysql.connect(**root)) as connection, connection.cursor() as cursor:
+            cursor.execute("DROP DATABASE IF EXISTS orders")
+            cursor.execute("DROP USER IF EXISTS orders@'127.0.0.1'")
+        database = mysql_database(root, "orders")
+        text = COLUMNS.format("", "").replace("TIMESTAMP", "DATETIME(6)")
+        database.run(f"CREATE TABLE orders ({text.replace('FLOAT', 'DOUBLE')})")
+        made = Orders(tmp_path, database.setting, database.run)
     else:
         server = request.getfixturevalue("postgres")
         server.psql("DROP TABLE IF EXISTS orders;")
@@ -233,10 +248,11 @@ def test_a_missing_column_is_named(orders: Orders) -> None:
         orders.take_in(2, 2)
 
 
+@pytest.mark.parametrize("kind", ["postgres", "mysql"])
 def test_a_database_that_cannot_be_opened_keeps_its_password(
-    orders: Orders, tmp_path: Path
+    orders: Orders, tmp_path: Path, kind: str
 ) -> None:
-    where = "postgres:host=127.0.0.1 port=1 password=hidden"
+    where = f"{kind}:host=127.0.0.1 port=1 password=hidden"
     lake = Lake(Settings(data=tmp_path / "other", databases={"erp": SecretStr(where)}))
     with pytest.raises(LakeError, match="database 'erp' cannot be opened") as caught:
         arrivals(lake, orders.use_case, "orders", COMMIT, NOW)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ml_platform.errors import TargetError
+from ml_platform.publish.adbc import AdbcTarget
 from ml_platform.publish.mysql import MySqlTarget
 from ml_platform.publish.postgres import PostgresTarget
 from ml_platform.publish.sqlite import SqliteTarget
@@ -13,6 +14,7 @@ from ml_platform.spec.values import no_database
 
 KINDS: dict[str, Callable[[Settings, str, str], Target]] = {
     "mysql": MySqlTarget, "postgres": PostgresTarget, "sqlite": SqliteTarget,
+    "adbc": AdbcTarget,
 }  # fmt: skip
 
 
@@ -30,7 +32,10 @@ def opened_target(settings: Settings, database: str) -> Iterator[Target]:
     if kind not in KINDS:
         begin = " or ".join(f"'{each}:'" for each in KINDS)
         raise TargetError(f"setting databases: '{database}' should begin with {begin}")
-    target = KINDS[kind](settings, database, where)
+    try:
+        target = KINDS[kind](settings, database, where)
+    except ValueError as error:
+        raise TargetError(f"database '{database}': {error}") from None
     try:
         yield target
     finally:

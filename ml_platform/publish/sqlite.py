@@ -13,7 +13,7 @@ from ml_platform.publish.sql_target import SqlTarget, require_finite
 from ml_platform.publish.target import Part, TargetTable, batches, staged_sql
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
-from ml_platform.storage.turns import turn
+from ml_platform.storage.turns import alone
 
 BUSY_SECONDS = 5.0
 TYPES = {
@@ -83,7 +83,7 @@ class SqliteTarget(SqlTarget):
 
     @contextmanager
     def _exclusive(self, name: str) -> Iterator[None]:
-        with turn(self._path.with_name(f"{self._path.name}.publishing.lock")):
+        with alone(self._path.with_name(f"{self._path.name}.publishing.lock")):
             yield
 
 

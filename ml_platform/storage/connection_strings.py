@@ -13,7 +13,7 @@ from ml_platform.spec.queries import literal, quote
 
 # A value is quoted, with a backslash before what would end it, or one word.
 PASSWORD = re.compile(r"(?i)(?:^|\s)password\s*=\s*('(?:[^'\\]|\\.)*'|\S+)")
-OPTION = re.compile(r"\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)\s*")
+OPTION = re.compile(r"\s*([\w.]+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)\s*")
 MYSQL_OPTIONS: Mapping[str, str] = {
     "host": "host", "port": "port", "user": "user", "password": "password", "passwd": "password",
     "database": "database", "db": "database", "dbname": "database", "socket": "socket",
@@ -22,6 +22,7 @@ MYSQL_OPTIONS: Mapping[str, str] = {
 }  # fmt: skip
 """Names that options of MySQL may have, and what they are called here."""
 TLS_MODES = frozenset({"required", "verify_ca", "verify_identity"})
+URL = re.compile(r"\s*(?:[\w+]+:)?//")
 QUERY_PASSWORD = re.compile(r"(?i)(^|&)password=([^&]*)")
 
 
@@ -33,7 +34,7 @@ def without_password(connection: str) -> tuple[str, str | None]:
     >>> without_password("postgresql://ada:hush%2Fhush@db:5432/lake")
     ('postgresql://ada@db:5432/lake', 'hush/hush')
     """
-    if "://" not in connection:
+    if not URL.match(connection):
         found = PASSWORD.search(connection)
         if found is None:
             return connection, None
@@ -69,7 +70,7 @@ def mysql_parts(connection: str) -> dict[str, str]:
     >>> mysql_parts("//ada:hush%2Fhush@db:3306/app")
     {'host': 'db', 'port': '3306', 'user': 'ada', 'password': 'hush/hush', 'database': 'app'}
     """
-    named = _of_url(connection) if "//" in connection else _of_words(connection)
+    named = _of_url(connection) if URL.match(connection) else words_of(connection)
     found = {}
     for name, value in named.items():
         if name.lower().replace("-", "_") not in MYSQL_OPTIONS:
@@ -106,13 +107,20 @@ def mysql_secret_sql(name: str, connection: str) -> str:
     return f"CREATE OR REPLACE SECRET {quote(name)} (TYPE mysql, {options})"
 
 
-def _of_words(connection: str) -> dict[str, str]:
+def words_of(connection: str) -> dict[str, str]:
+    """Options of a connection that are written one after the other, as libpq reads them.
+
+    Raises ValueError where they are not; values are never part of the message.
+
+    >>> words_of("driver=adbc_driver_sqlite uri='a file.db'")
+    {'driver': 'adbc_driver_sqlite', 'uri': 'a file.db'}
+    """
     found = {}
     at = 0
     while at < len(connection.rstrip()):
         option = OPTION.match(connection, at)
         if option is None:
-            raise ValueError("a connection to MySQL reads host=… port=… user=… database=…")
+            raise ValueError("a connection reads name=value name=value …")
         value = option[2]
         found[option[1]] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] == "'" else value
         at = option.end()
