@@ -46,7 +46,7 @@ STORES = frozenset(
     {
         "duckdb", "sqlite3", "mlflow", "sqlalchemy", "psycopg2", "psycopg", "pymysql",
         "adbc_driver_manager", "redis", "requests", "urllib3", "httpx", "botocore", "boto3",
-        "azure", "apprise", "ml_platform",
+        "azure", "apprise", "pymongo", "ml_platform",
     }
 )  # fmt: skip
 """Packages whose errors are of a store or of the way to it."""

@@ -84,7 +84,7 @@ def show_ingest(case: "UseCase", source: str, report: "IngestReport") -> None:
     counts = report.windows.values()
     landed, ingested = sum(c.landed for c in counts), sum(c.ingested for c in counts)
     changed = sum(c.changed for c in counts)
-    where = "" if case.sources[source].table else f" in {report.files} files"
+    where = "" if case.sources[source].rows_of else f" in {report.files} files"
     show_line(
         f"{source}: {landed} rows landed{where}, {ingested} ingested, "
         f"{landed - ingested} quarantined; {changed} partitions changed"

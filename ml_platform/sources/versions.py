@@ -46,7 +46,7 @@ def versions_replacement(
     table = versions_table(use_case, source)
     columns = [*declared.columns, *({"known_at"} - declared.columns.keys())]
     sql = VersionStatements(declared, columns, stored)
-    _create_news(cursor, news, bool(declared.table))
+    _create_news(cursor, news, bool(declared.rows_of))
     rewrites = any(each.corrections == "rewrite" for each in news)
     earlier = None if rewrites else _earlier_rows(lake, cursor, use_case, source, stored)
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __moved AS {sql.moved(earlier)}")
@@ -113,7 +113,7 @@ def _earlier_rows(
     if not stored.rows:
         return None
     declared = use_case.sources[source]
-    if declared.table:
+    if declared.rows_of:
         name = quote(declared.key[0])
         news = f"temp.__rows r SEMI JOIN temp.__news_windows USING ({WINDOW_START})"
         bounds = cursor.execute(
@@ -144,7 +144,7 @@ def _earlier_rows(
     tables = [source_table(use_case, source)]
     tables += [versions_table(use_case, source)] if stored.versions else []
     earlier = " UNION ALL ".join(f"SELECT {key} FROM {table.sql} WHERE {where}" for table in tables)
-    if declared.table:
+    if declared.rows_of:
         return earlier
     there = " UNION ALL BY NAME ".join(f"FROM temp.{name}" for name in ("__rows", "__elsewhere"))
     # What the file still has in the other window has not moved from there.

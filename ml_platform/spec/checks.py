@@ -118,9 +118,11 @@ def _check_origin(
     databases: Collection[str] | None,
 ) -> None:
     if source.csv is not None and source.file_format != "csv":
-        what = "a table" if source.table else f"{source.file_format} files"
+        what = f"{source.file_format} files"
+        if source.rows_of:
+            what = "a table" if source.table else "a function"
         mistakes.add((*path, "csv"), f"is about CSV files, and this source has {what}; remove it")
-    if not source.table:
+    if not source.rows_of:
         if not source.files:
             mistakes.add(path, "lands from nowhere; add `files: …`, or `table: …`")
         if source.high_water is not None:
@@ -129,10 +131,14 @@ def _check_origin(
         return
     if source.files:
         mistakes.add((*path, "table"), "a source has files or a table; remove one of the two")
-    _check_table((*path, "table"), source.table, mistakes, databases)
+    origin = (*path, "table" if source.table else "python")
+    if source.table:
+        _check_table(origin, source.table, mistakes, databases)
+    elif source.database and databases is not None and source.database not in databases:
+        mistakes.add((*path, "database"), no_database(source.database, databases))
     if source.high_water is None:
         problem = "needs a column that grows with every change; add `high_water: updated_at`"
-        mistakes.add((*path, "table"), problem)
+        mistakes.add(origin, problem)
     else:
         _known((*path, "high_water"), [source.high_water], source.columns, mistakes)
     if source.late == "replace":
@@ -279,9 +285,16 @@ def _check_lengths(case: UseCase, mistakes: Mistakes) -> None:
 
 
 def _check_function(case: UseCase, mistakes: Mistakes) -> None:
-    path = ("model", "build")
-    function = case.model.build.split(":")[1]
-    file = case.folder / case.model_file
+    _check_python(case, ("model", "build"), case.model.build, mistakes)
+    for name, source in case.sources.items():
+        if source.python:
+            _check_python(case, ("sources", name, "python"), source.python, mistakes)
+
+
+def _check_python(case: UseCase, path: PathInDocument, named: str, mistakes: Mistakes) -> None:
+    """A function of a file that is named as `<file>:<function>` is there."""
+    module, _, function = named.partition(":")
+    file = case.folder / f"{module}.py"
     if not file.is_file():
         near = suggest(file.name, sorted(other.name for other in case.folder.glob("*.py")))
         mistakes.add(path, f"there is no file '{file.name}' in {case.folder}{near}")

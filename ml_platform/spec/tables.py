@@ -152,10 +152,13 @@ def code_versions(use_case: UseCase) -> Mapping[str, str]:
 def _declared(use_case: UseCase, table: str) -> tuple[Any, ...]:
     if table in use_case.sources:
         # How corrections count says what lands from now on.
-        read = use_case.sources[table].model_dump(
-            mode="json", exclude={"corrections", "corrected_at"}
+        source = use_case.sources[table]
+        read = source.model_dump(
+            mode="json", exclude={"corrections", "corrected_at", *source.not_declared}
         )
-        return read, use_case.timezone
+        file = use_case.folder / f"{source.python.partition(':')[0]}.py"
+        text = (file.read_text(),) if source.python else ()
+        return read, use_case.timezone, *text
     for view, declared in use_case.features.items():
         if table == feature_table(view):
             return declared.query, declared.model_dump(mode="json")
