@@ -6,7 +6,8 @@ PlatformError
 ├── Unavailable          a server that the platform needs does not answer: what may wait, waits
 │   ├── LakeUnavailable  the lake's catalog or its files; a LakeError too
 │   ├── RegistryAway     MLflow does not answer
-│   └── OnlineStoreUnavailable  the online store; an OnlineStoreError too
+│   ├── OnlineStoreUnavailable  the online store; an OnlineStoreError too
+│   └── TargetUnavailable  a database that is published to; a TargetError too
 ├── LakeError
 │   ├── DiskFull         there is no room for what was to be written
 │   ├── CommitConflict   other writers kept winning until the retries were used up
@@ -14,6 +15,7 @@ PlatformError
 │   └── TableNotFound    nothing has been written to this table yet
 ├── OnlineStoreError     the online store cannot be reached, or refuses
 │   └── NotPublished     none of this feature view is in the online store yet
+├── TargetError          a database that predictions are published to refuses or fails
 ├── LandingError
 │   └── FileRefused      one landing file cannot be ingested
 ├── FeatureError
@@ -154,6 +156,14 @@ class OnlineStoreUnavailable(Unavailable, OnlineStoreError):
 
 class NotPublished(OnlineStoreError):
     """None of this feature view is in the online store yet."""
+
+
+class TargetError(PlatformError):
+    """A database that predictions are published to refused or failed."""
+
+
+class TargetUnavailable(Unavailable, TargetError):
+    """The server of that database does not answer, or others hold what was to be written."""
 
 
 class LandingError(PlatformError):

@@ -30,7 +30,8 @@ class Settings(BaseSettings):
     landing: str | None = None
     """Folder or URL below which `<use case>/<files>` land; by default in `data`."""
     databases: Mapping[str, SecretStr] = {}
-    """Databases that sources may have tables in, by name: `sqlite:<file>`, `postgres:<connection>`.
+    """Databases that sources may have tables in, and that predictions are published to, by name:
+    `sqlite:<file>`, `postgres:<connection>`, `mysql:<connection>`; published to also by `adbc:`.
     In the environment as JSON: `{"erp": "postgres:host=…"}`."""
     landing_settle_seconds: Annotated[float, Field(ge=0)] = 5
     """How long a landing file has to be quiet before the sensor takes it."""
