@@ -11,6 +11,7 @@ from assets.features import build_features
 from assets.freshness import with_freshness
 from assets.monitoring import build_monitoring
 from assets.online import build_online
+from assets.publishing import build_publishing
 from assets.rollback import build_rollback_job
 from assets.scoring import build_scoring
 from assets.sources import build_sources
@@ -36,6 +37,7 @@ ASSETS = (
     build_online,
     build_training,
     build_scoring,
+    build_publishing,
     build_monitoring,
 )
 JOBS = (build_rollback_job,)

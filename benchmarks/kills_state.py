@@ -44,8 +44,8 @@ COMMIT = Commit("kills", "0", "kills")
 VERSIONED = (NAME, "city_features", "pace_features", "labels")
 RECOMPUTED = (*VERSIONED, "quarantine", *map(version_table, VERSIONED))
 TABLES = (*RECOMPUTED, "predictions", "drift_report", "performance_report")
-LATE = 8
-"""One of so many files arrives months after its day, so that what it corrects has versions."""
+LATER_BY = 6 * 3600
+"""Seconds between the arrivals of two files."""
 STAMPS = (SNAPSHOT, "snapshot", "scored_at", "labels_known_by")
 Row = tuple[str, tuple[float, ...]]
 TOLERANCE = 1e-9
@@ -231,10 +231,20 @@ def land(folder: Path, day: int, number: int) -> None:
     landing.mkdir(parents=True, exist_ok=True)
     hidden = landing / f".{number}.part"
     hidden.write_text(rows.to_csv(index=False))
-    # Later files correct earlier ones, by their time and then by their name.
-    at = (1_720_000_000 if number % LATE == 0 else 1_700_000_000) + number
-    os.utime(hidden, (at, at))
+    os.utime(hidden, (_arrival(number), _arrival(number)))
     hidden.rename(landing / f"{number:06d}.csv")
+
+
+def _arrival(number: int) -> int:
+    """When a file lands, in seconds since 1970: later ones correct what earlier ones brought.
+
+    What begins was there before its days; files after it arrive while these go by, so that some of
+    their corrections come before a row was known and others days after it. A file that lost to one
+    that was ingested before it would never have been the truth, unless both are ingested at once.
+    """
+    if number < DAYS:
+        return 1_700_000_000 + number
+    return 1_709_300_000 + (number - DAYS) * LATER_BY
 
 
 def _compute(lake: Lake, case: UseCase) -> None:

@@ -7,7 +7,8 @@ PlatformError
 │   ├── LakeUnavailable  the lake's catalog or its files; a LakeError too
 │   ├── RegistryAway     MLflow does not answer
 │   ├── EndpointUnavailable  the endpoint that predicts batches does not answer
-│   └── OnlineStoreUnavailable  the online store; an OnlineStoreError too
+│   ├── OnlineStoreUnavailable  the online store; an OnlineStoreError too
+│   └── TargetUnavailable  a database that is published to; a TargetError too
 ├── LakeError
 │   ├── DiskFull         there is no room for what was to be written
 │   ├── CommitConflict   other writers kept winning until the retries were used up
@@ -15,6 +16,7 @@ PlatformError
 │   └── TableNotFound    nothing has been written to this table yet
 ├── OnlineStoreError     the online store cannot be reached, or refuses
 │   └── NotPublished     none of this feature view is in the online store yet
+├── TargetError          a database that predictions are published to refuses or fails
 ├── LandingError
 │   └── FileRefused      one landing file cannot be ingested
 ├── FeatureError
@@ -34,7 +36,8 @@ PlatformError
 ├── EndpointRefused      an endpoint refuses rows, or answers what is no prediction of them
 │   └── EndpointDiffers  it predicts something else than the registered version
 ├── ModelRefused         an artifact is not what the registry recorded
-│   └── ModelOutdated    older code registered it, without what is needed now
+│   ├── ModelOutdated    older code registered it, without what is needed now
+│   └── EnvironmentDiffers   another Python or scikit-learn made it
 ├── RolloutRefused       a version cannot be tried beside the champion as asked
 ├── AccessError          a key, role or login is not as it should be
 ├── AuditBroken          a row of the audit is not what was recorded, or is gone
@@ -158,6 +161,14 @@ class NotPublished(OnlineStoreError):
     """None of this feature view is in the online store yet."""
 
 
+class TargetError(PlatformError):
+    """A database that predictions are published to refused or failed."""
+
+
+class TargetUnavailable(Unavailable, TargetError):
+    """The server of that database does not answer, or others hold what was to be written."""
+
+
 class LandingError(PlatformError):
     """The landing folder cannot be read."""
 
@@ -254,6 +265,10 @@ class ModelRefused(PlatformError):
 
 class ModelOutdated(ModelRefused):
     """Older code registered a version, without something that is needed to use it now."""
+
+
+class EnvironmentDiffers(ModelRefused):
+    """A version was trained in another environment, with a difference that is known to matter."""
 
 
 class OrchestratorError(PlatformError):

@@ -29,6 +29,11 @@ UNAVAILABLE = re.compile(
     r"|error (connecting to|while reading from)|name or service not known"
     r"|temporary failure in name resolution|remote end closed connection|api request to .* failed"
     r"|failed to (read|write) connection|too many clients already|server is not available"
+    # MySQL and MariaDB: the server, or somebody else's transaction.
+    r"|can't connect to (local )?(mysql |mariadb )?server"
+    r"|lost connection to (mysql |mariadb )?server"
+    r"|(mysql |mariadb )?server has gone away|server shutdown in progress|too many connections"
+    r"|lock wait timeout exceeded|deadlock (found|detected)"
     # SQLite: another process opens, closes or writes the database at this very moment.
     r"|(^|: )database (table |schema )?is locked\s*$"
 )
@@ -39,8 +44,9 @@ NO_ROOM = re.compile(
 STATEMENT, STATEMENT_ENDS = 'Failed to execute query "', '": '
 STORES = frozenset(
     {
-        "duckdb", "sqlite3", "mlflow", "sqlalchemy", "psycopg2", "psycopg", "redis", "requests",
-        "urllib3", "httpx", "botocore", "boto3", "azure", "apprise", "ml_platform",
+        "duckdb", "sqlite3", "mlflow", "sqlalchemy", "psycopg2", "psycopg", "pymysql",
+        "adbc_driver_manager", "redis", "requests", "urllib3", "httpx", "botocore", "boto3",
+        "azure", "apprise", "pymongo", "ml_platform",
     }
 )  # fmt: skip
 """Packages whose errors are of a store or of the way to it."""
@@ -82,7 +88,7 @@ def failure_of(error: BaseException, settings: Settings) -> Failure:
 
 def one_line(error: BaseException) -> str:
     """What an error says, without the query, the advice and the pointers below it."""
-    said = ADVICE.sub("", str(error).strip())
+    said = ADVICE.sub("", _text(error).strip())
     said = PREFIX.sub("", said)
     lines = [line.strip() for line in said.split("\n")]
     kept: list[str] = []
@@ -92,6 +98,14 @@ def one_line(error: BaseException) -> str:
         if line and not re.fullmatch(r"\^+", line):
             kept.append(line)
     return " ".join(kept) or type(error).__name__
+
+
+def _text(error: BaseException) -> str:
+    """What an error says; those of PyMySQL hold a number beside it."""
+    match error.args:
+        case (int(number), str(said)) if type(error).__module__.startswith("pymysql"):
+            return f"{said} (error {number})"
+    return str(error)
 
 
 def reason(error: BaseException) -> str:

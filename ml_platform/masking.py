@@ -14,6 +14,11 @@ SHORTEST = 3
 """A password that is shorter is replaced where its form shows that it is one, and nowhere else."""
 # As libpq reads it: a value is quoted, with a backslash before what would end it, or one word.
 KEYWORD = re.compile(r"(?i)\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'\"]+)")
+# An option of a driver may hold a whole connection string, quoted once more.
+NESTED = re.compile(r"\b[\w.]+\s*=\s*'((?:[^'\\]|\\.)*)'")
+SECRET_OPTION = re.compile(
+    r"(?i)\b[\w.]*(?:passwd|pwd|token|secret|_key)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s'\"]+)"
+)
 USERINFO = re.compile(r"(?<=://)([^\s/@:'\"]*):([^\s/@'\"]+)@")
 SECRET_QUERY = re.compile(
     r"(?i)([?&](?:password|passwd|pwd|token|secret|sig|signature|key)=)([^&\s'\"]+)"
@@ -75,8 +80,11 @@ def _addresses(settings: Settings) -> Iterator[str]:
 def _of_address(address: str) -> Iterator[str]:
     """Passwords of `kind:host=… password=…`, `scheme://user:password@host?password=…`."""
     for _, value in KEYWORD.findall(address):
-        quoted = value.startswith("'")
-        yield re.sub(r"\\(.)", r"\1", value[1:-1]) if quoted else value
+        yield _plain(value)
+    if address.startswith("adbc:"):
+        yield from map(_plain, SECRET_OPTION.findall(address))
+        for value in NESTED.findall(address):
+            yield from _of_address(_plain(f"'{value}'"))
     at = address.find("//")
     if at < 0:
         return
@@ -88,6 +96,11 @@ def _of_address(address: str) -> Iterator[str]:
     yield from (
         value for name, value in parse_qsl(parts.query) if name.lower() in SECRET_WORDS and value
     )
+
+
+def _plain(value: str) -> str:
+    """What a value says, which may be quoted."""
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith("'") else value
 
 
 def _of_sql(statements: str) -> Iterator[str]:
@@ -140,5 +153,12 @@ def _content(path: str) -> str:
 
 def _forms(secret: str) -> Iterator[str]:
     for plain in (secret, unquote(secret)):
-        escaped = plain.replace("\\", "\\\\").replace("'", "\\'")
-        yield from (plain, quote(plain, safe=""), escaped, plain.replace("'", "''"))
+        once = _escaped(plain)
+        yield from (plain, quote(plain, safe=""), plain.replace("'", "''"))
+        for form in (once, _escaped(once)):
+            # As Python shows it, too.
+            yield from (form, form.replace("\\", "\\\\"))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")

@@ -7,7 +7,7 @@ import dagster as dg
 
 from ml_platform.orchestrator import ATTEMPT_OF, MODEL, Run, tables_of, unanswered
 from ml_platform.settings import Settings
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import UseCase, published_table
 from resources.ranges import PARTITION, RANGE_END, RANGE_START
 from sensors.attempts import LOST, RETRIED_BY, SEPARATOR, next_attempt, retrier_of
 from sensors.failures import described, succeeded_after
@@ -24,12 +24,13 @@ OWN_TAGS = "ml_platform/"
 
 def build_retries(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
     """The sensor that asks again for lost runs which nobody else would ask for again."""
+    tables = (*TABLES, *map(published_table, use_case.publish))
 
     @dg.sensor(
         name=retrier_of(use_case),
         # Not `target`: that is a job, whose assets have to share their partitions, and a cutoff is
         # a partition as soon as it begins.
-        asset_selection=dg.AssetSelection.assets(*([use_case.name, table] for table in TABLES)),
+        asset_selection=dg.AssetSelection.assets(*([use_case.name, table] for table in tables)),
         minimum_interval_seconds=30,
         # On in every deployment, as the rollback sensor is: it only follows what was asked for.
         default_status=dg.DefaultSensorStatus.RUNNING,

@@ -10,7 +10,7 @@ import dagster as dg
 from ml_platform.registry import Promotion, history, repair
 from ml_platform.rollback import Step, affected_by
 from ml_platform.settings import Settings
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import UseCase, published_table
 from resources import LakeResource, RegistryResource, range_tags
 from sensors.attempts import retrier_of, tags_of_retried
 
@@ -52,17 +52,18 @@ class _Cursor:
 
 def build_rollback(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
     """The sensor that follows rollbacks of a use case, whoever ordered them."""
+    tables = (*TABLES, *map(published_table, use_case.publish))
 
     @dg.sensor(
         name=f"{use_case.name}_rollback",
-        target=dg.AssetSelection.assets(*([use_case.name, table] for table in TABLES)),
+        target=dg.AssetSelection.assets(*([use_case.name, table] for table in tables)),
         minimum_interval_seconds=30,
         # On in every deployment: it does nothing until a person has ordered a rollback.
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Repairs what mirrors the promotion history: MLflow's alias, the online store. After a "
-            "rollback, makes again the predictions and reports that the replaced version "
-            "wrote: predictions first, then the reports that read them. A run that fails, or never "
+            "rollback, makes again the predictions that the replaced version wrote, and then what "
+            "reads them: reports, tables of others. A run that fails, or never "
             f"starts, is asked for again by `{retrier_of(use_case)}`."
         ),
     )

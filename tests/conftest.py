@@ -15,6 +15,14 @@ from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.registry.tracking import SQLITE, open_client
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
+from tests.database_servers import (
+    Database,
+    adbc_database,
+    mysql_database,
+    postgres_database,
+    running_mariadb,
+    sqlite_database,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -165,6 +173,40 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         finally:
             server.terminate()
             server.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[dict[str, Any]]:
+    """A MariaDB server of its own: what its root connects with."""
+    with running_mariadb() as address:
+        yield address
+
+
+DATABASES = (
+    "sqlite",
+    "adbc to sqlite",
+    *(
+        pytest.param(kind, marks=pytest.mark.slow)
+        for kind in ("postgres", "adbc to postgres", "mysql")
+    ),
+)
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """An empty database of each kind, of the module."""
+    name, (kind, *by) = (
+        request.module.__name__.rpartition(".")[2],
+        request.param.split(" to ")[::-1],
+    )
+    if kind == "mysql":
+        return mysql_database(request.getfixturevalue("mariadb"), name)
+    if kind == "sqlite":
+        made = sqlite_database(tmp_path_factory.mktemp("others") / "others.sqlite")
+    else:
+        name = "_".join((name, *by))
+        made = postgres_database(request.getfixturevalue("postgres"), name)
+    return adbc_database(made) if by else made
 
 
 @pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.slow)])

@@ -92,6 +92,7 @@ def test_yaml_is_a_use_case(block: Block, tmp_path: Path) -> None:
     folder = tmp_path / "flight_delays"
     shutil.copytree(ROOT / "use_cases" / "flight_delays", folder)
     spec = folder / "use_case.yaml"
+    shutil.copy(ROOT / "tests" / "documents_source.py", folder / "source.py")
     # As strings: YAML takes `on` for a truth.
     declared, said = (yaml.load(t, yaml.BaseLoader) for t in (spec.read_text(), block.text))
     if "partitions" in said:
@@ -107,7 +108,7 @@ def test_yaml_is_a_use_case(block: Block, tmp_path: Path) -> None:
     else:
         declared = merged(declared, said)
     spec.write_text(yaml.safe_dump(declared))
-    databases = Settings().databases | {"erp": "sqlite:erp.sqlite"}
+    databases = Settings().databases | dict.fromkeys(("erp", "reporting"), "sqlite:some.sqlite")
     assert load_use_case(folder, databases).name == "flight_delays"
 
 

@@ -118,6 +118,7 @@ def test_a_view_without_rows_is_not_called_clean(lake: Lake, tmp_path: Path) -> 
     assert {kind: each.outcome for kind, each in found.items()} == {"nothing": "no rows"}
 
 
+@pytest.mark.slow
 def test_what_was_known_ahead_is_no_leak_that_was_missed(tmp_path: Path) -> None:
     lake, use_case = Lake(Settings(data=tmp_path / "data")), trips.write_folder(tmp_path, "binary")
     trips.land(lake, use_case, trips.trips(1, 8), trips.days(1, 8))

@@ -98,6 +98,7 @@ def test_a_leak_of_each_kind_is_found_in_labels(
     assert found["training set", "late corrections, values as known"].outcome == "clean"
 
 
+@pytest.mark.slow
 def test_a_known_at_that_is_later_than_it_has_to_be_leaves_room(
     lake: Lake, use_case: UseCase, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_what_was_known_stays_when_rows_are_corrected_late(copied: Copy) -> None
     assert row == (True, True, True)
 
 
+@pytest.mark.slow
 def test_versions_that_are_not_kept_are_noticed(
     copied: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +193,7 @@ def _moment(number: int) -> str:
     return f"TIMESTAMPTZ '{midnight(number).isoformat()}'"
 
 
+@pytest.mark.slow
 def test_corrected_rows_are_stored_as_ingesting_them_would_have(
     lake: Lake, use_case: UseCase, copied: Copy, tmp_path: Path
 ) -> None:
@@ -232,6 +235,7 @@ def test_a_single_window_is_not_corrected(copied: Copy) -> None:
     assert list(corrections.plant_corrections(one)) == []
 
 
+@pytest.mark.slow
 def test_without_labels_only_features_are_compared(copied: Copy) -> None:
     without = Copy(copied.lake, copied.use_case, copied.windows, copied.sources, has_labels=False)
     assert {each.view for each in corrections.plant_corrections(without)} == {"pace"}

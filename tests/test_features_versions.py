@@ -233,6 +233,7 @@ def test_a_window_that_was_something_else_in_between_has_changed(world: World) -
     ]
 
 
+@pytest.mark.slow
 def test_windows_that_do_not_see_a_correction_have_no_intervals(world: World) -> None:
     world.land("rides1", "4 00", ("e", "3 08", "Rome", 5))
     world.land("arrivals1", "4 00", ("e", "3 08", "3 09", "Rome", 20))
@@ -282,6 +283,7 @@ def test_the_history_of_labels_says_from_when_and_until_when_each_was_known(worl
     assert elsewhere is None
 
 
+@pytest.mark.slow
 def test_a_row_without_an_entity_is_known_in_one_version_at_a_time(world: World) -> None:
     world.land("rides1", "3 00", ("a", "2 08", "", 5))
     world.land("arrivals1", "3 00", ("a", "2 08", "2 09", "", 20), ("b", "2 09", "2 12", "x", 3))

@@ -4,7 +4,7 @@ from base64 import b64encode
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ml_platform.alerts.channels import Channels, Message
@@ -20,11 +20,26 @@ PASSWORD = "hush-hush 'n/ä@7"
 ENCODED = "hush-hush%20%27n%2F%C3%A4%407"
 QUOTED = r"'hush-hush \'n/ä@7'"
 
+
+def _nested(quoted: str) -> str:
+    """The same inside of what is quoted itself."""
+    return quoted.replace("\\", "\\\\").replace("'", "\\'")
+
+
 SETTINGS = {
     "catalog in words": {"catalog": f"postgres:host=db user=ada password={QUOTED} dbname=lake"},
     "catalog as address": {"catalog": f"postgres:postgresql://ada:{ENCODED}@db/lake"},
     "catalog by parameter": {"catalog": f"postgres:postgresql://db/lake?password={ENCODED}"},
     "databases": {"databases": {"erp": f"postgres:host=erp password={QUOTED}"}},
+    "mysql in words": {"databases": {"erp": f"mysql:host=erp password={QUOTED} database=app"}},
+    "mysql as address": {"databases": {"erp": f"mysql://ada:{ENCODED}@erp:3306/app"}},
+    "driver with an address": {
+        "databases": {"erp": f"adbc:driver=some uri='postgresql://ada:{ENCODED}@erp/app'"}
+    },
+    "driver with words": {
+        "databases": {"erp": "adbc:driver=some uri='host=erp password=" + _nested(QUOTED) + "'"}
+    },
+    "driver with a token": {"databases": {"erp": f"adbc:driver=some adbc.auth.token={QUOTED}"}},
     "secrets_sql": {
         "secrets_sql": "CREATE SECRET (TYPE s3, KEY_ID 'AKIA12345', "
         "SECRET 'hush-hush ''n/ä@7', ENDPOINT 'minio:9000')"
@@ -82,6 +97,7 @@ word = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=3, max_siz
 
 
 @given(password=word)
+@example(password="://")
 def test_any_password_of_a_connection_string_is_found(password: str) -> None:
     quoted = password.replace("\\", "\\\\").replace("'", "\\'")
     connection = f"host=db password='{quoted}' dbname=lake"

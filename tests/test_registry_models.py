@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -14,11 +16,18 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from ml_platform.errors import ModelNotFound, ModelOutdated, ModelRefused, RegistryError
+from ml_platform.errors import (
+    EnvironmentDiffers,
+    ModelNotFound,
+    ModelOutdated,
+    ModelRefused,
+    RegistryError,
+)
 from ml_platform.registry import Registry, TrainedModel, predict
 from ml_platform.registry.artifacts import FACTS, digest_of
 from ml_platform.registry.tracking import ensure_registered_model, experiment_id, open_client
 from ml_platform.settings import Settings
+from ml_platform.spec.use_case import UseCase
 from tests.dagster_servers import ROOT
 from tests.trips_use_case import at, settings, write_folder
 
@@ -126,17 +135,57 @@ def test_a_file_that_was_changed_is_refused_before_it_is_read(registry, use_case
         registry.load(use_case, version)
 
 
-def test_a_version_that_older_code_registered_says_what_it_lacks(registry, use_case):
-    version = registry.register(use_case, trained(fingerprint="older"), tags={})
+def with_facts(
+    registry: Registry, use_case: UseCase, name: str, change: Callable[[dict[str, Any]], object]
+) -> int:
+    """A version with other facts than were registered, and with their digest."""
+    version = registry.register(use_case, trained(fingerprint=name), tags={})
     entry = registry._client.get_model_version(use_case.name, str(version))
     file = Path(entry.source.removeprefix("file://"), FACTS)
     facts = json.loads(file.read_bytes())
-    older = json.dumps({k: v for k, v in facts.items() if k not in {"seen", "importances"}})
-    file.write_text(older)
-    digests = {**json.loads(entry.tags["digests"]), FACTS: digest_of(older.encode())}
+    change(facts)
+    file.write_text(json.dumps(facts))
+    digests = {**json.loads(entry.tags["digests"]), FACTS: digest_of(file.read_bytes())}
     registry._client.set_model_version_tag("trips", str(version), "digests", json.dumps(digests))
+    return version
+
+
+def test_a_version_that_older_code_registered_says_what_it_lacks(registry, use_case):
+    def lacks(facts: dict[str, Any]) -> None:
+        del facts["seen"], facts["importances"]
+
+    version = with_facts(registry, use_case, "older", lacks)
     with pytest.raises(ModelOutdated, match=f"trips version {version} lacks importances, seen in"):
         registry.load(use_case, version)
+
+
+@pytest.mark.parametrize("decisive", ["scikit-learn", "python"])
+def test_a_version_of_another_environment_is_refused_where_that_matters(
+    registry, use_case, decisive
+):
+    def older(facts: dict[str, Any]) -> None:
+        facts["environment"] = [
+            f"{decisive}==1.2.3" if each.startswith(f"{decisive}==") else each
+            for each in facts["environment"]
+        ]
+
+    version = with_facts(registry, use_case, f"of {decisive}", older)
+    said = rf"trips version {version} was trained with {decisive} 1\.2\.3, here is \d"
+    with pytest.raises(EnvironmentDiffers, match=said):
+        registry.load(use_case, version)
+
+
+def test_other_differences_of_the_environment_are_said(registry, use_case, caplog):
+    def other(facts: dict[str, Any]) -> None:
+        facts["environment"] = ["pandas==0.1", "nowhere==2.0"]
+
+    version = with_facts(registry, use_case, "moved", other)
+    assert registry.load(use_case, version).version == version
+    (said,) = [r.getMessage() for r in caplog.records if r.name.startswith("ml_platform")]
+    assert said == (
+        f"trips version {version} was trained in another environment: "
+        f"pandas {pd.__version__} instead of 0.1, nowhere is missing instead of 2.0"
+    )
 
 
 def test_a_version_that_was_registered_by_others_is_refused(registry, use_case, version):

@@ -1,11 +1,13 @@
-"""Rows of database tables as sources, on SQLite and on PostgreSQL."""
+"""Rows of database tables as sources, on SQLite, on PostgreSQL and on MariaDB."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 from pydantic import SecretStr
 
@@ -18,6 +20,7 @@ from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
+from tests.database_servers import mysql_database
 
 COMMIT = Commit("run-1", "abc")
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -39,6 +42,31 @@ model: {metric: mae}
 """
 COLUMNS = "order_id TEXT, ordered_at TIMESTAMP{}, updated_at TIMESTAMP{}, weight FLOAT"
 
+FUNCTION = """\
+import sqlite3
+
+import pyarrow as pa
+
+
+def orders(start, end, since, database):
+    connection = sqlite3.connect(database.removeprefix("python:"))
+    query = "SELECT * FROM orders"
+    bounds, values = [], []
+    for column, sign, value in (
+        ("ordered_at", ">=", start), ("ordered_at", "<", end), ("updated_at", ">=", since)
+    ):
+        if value is not None:
+            bounds.append(f"({column} {sign} ? OR ordered_at IS NULL)")
+            values.append(value.strftime("%Y-%m-%d %H:%M:%S"))
+    rows = connection.execute(query + (" WHERE " + " AND ".join(bounds) if bounds else ""), values)
+    names = [column[0].lower() for column in rows.description]
+    while some := rows.fetchmany(2):
+        columns = [pa.array(values, pa.float64() if name.startswith("weight") else pa.string())
+                   for name, values in zip(names, zip(*some), strict=True)]
+        yield pa.RecordBatch.from_arrays(columns, names)
+    connection.close()
+"""
+
 
 class Orders:
     """A table in a database of its own, and a use case that reads it."""
@@ -47,8 +75,13 @@ class Orders:
         self.execute = execute
         folder = root / "orders"
         folder.mkdir()
-        schema = "main" if database.startswith("sqlite") else "public"
-        (folder / "use_case.yaml").write_text(SPEC.replace("TABLE", f"erp.{schema}.orders"))
+        kind = database.partition(":")[0]
+        schema = {"sqlite": "main", "postgres": "public", "mysql": "orders"}.get(kind)
+        spec = SPEC.replace("TABLE", f"erp.{schema}.orders")
+        if kind == "python":
+            (folder / "source.py").write_text(FUNCTION)
+            spec = SPEC.replace("table: TABLE", "python: source:orders\n    database: erp")
+        (folder / "use_case.yaml").write_text(spec)
         (folder / "labels.sql").write_text(
             "SELECT order_id, ordered_at AS event_time, weight AS label, known_at FROM orders"
         )
@@ -89,12 +122,31 @@ class Orders:
             return cursor.execute(query).fetchall()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        "python",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("postgres", "mysql")),
+    ]
+)
 def orders(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orders]:
     if request.param == "sqlite":
         connection = sqlite3.connect(tmp_path / "erp.sqlite", isolation_level=None)
         connection.execute(f"CREATE TABLE orders ({COLUMNS.format('', '')})")
         made = Orders(tmp_path, f"sqlite:{tmp_path / 'erp.sqlite'}", connection.execute)
+    elif request.param == "python":
+        connection = sqlite3.connect(tmp_path / "erp.sqlite", isolation_level=None)
+        connection.execute(f"CREATE TABLE orders ({COLUMNS.format('', '')})")
+        made = Orders(tmp_path, f"python:{tmp_path / 'erp.sqlite'}", connection.execute)
+    elif request.param == "mysql":
+        root = request.getfixturevalue("mariadb")
+        with closing(pymysql.connect(**root)) as connection, connection.cursor() as cursor:
+            cursor.execute("DROP DATABASE IF EXISTS orders")
+            cursor.execute("DROP USER IF EXISTS orders@'127.0.0.1'")
+        database = mysql_database(root, "orders")
+        text = COLUMNS.format("", "").replace("TIMESTAMP", "DATETIME(6)")
+        database.run(f"CREATE TABLE orders ({text.replace('FLOAT', 'DOUBLE')})")
+        made = Orders(tmp_path, database.setting, database.run)
     else:
         server = request.getfixturevalue("postgres")
         server.psql("DROP TABLE IF EXISTS orders;")
@@ -167,7 +219,7 @@ def test_each_row_names_table_and_high_water_value(orders: Orders) -> None:
     orders.put("a", 2, "02 13:00")
     orders.put("b", 2, "02 13:00")
     orders.take_in(2, 2)
-    table = orders.use_case.sources["orders"].table
+    table = orders.use_case.sources["orders"].rows_of
     origin = f"{table}@2024-03-02T13:00:00.000000Z"
     assert orders.rows("_file, _row, order_id") == [(origin, 1, "a"), (origin, 2, "b")]
 
@@ -228,15 +280,20 @@ def test_a_value_that_sqlite_lets_in_anywhere_breaks_the_contract_of_its_row_alo
 
 
 def test_a_missing_column_is_named(orders: Orders) -> None:
+    orders.put("a", 2, "02 13:00")
     orders.execute("ALTER TABLE orders RENAME COLUMN weight TO weights")
     with pytest.raises(LandingError, match=r"has no column 'weight'; .* Did you mean 'weights'\?"):
         orders.take_in(2, 2)
 
 
+@pytest.mark.parametrize("kind", ["postgres", "mysql"])
 def test_a_database_that_cannot_be_opened_keeps_its_password(
-    orders: Orders, tmp_path: Path
+    orders: Orders, tmp_path: Path, kind: str
 ) -> None:
-    where = "postgres:host=127.0.0.1 port=1 password=hidden"
+    if orders.use_case.sources["orders"].python:
+        # What a function does with what it is given is its own.
+        return
+    where = f"{kind}:host=127.0.0.1 port=1 password=hidden"
     lake = Lake(Settings(data=tmp_path / "other", databases={"erp": SecretStr(where)}))
     with pytest.raises(LakeError, match="database 'erp' cannot be opened") as caught:
         arrivals(lake, orders.use_case, "orders", COMMIT, NOW)

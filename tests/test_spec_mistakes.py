@@ -114,7 +114,8 @@ TABLE_MISTAKES = [
      "erp.public.orders"),
     (AS_TABLE.replace("erp", "epr"),
      "6 sources.orders.table: the setting databases, ML_PLATFORM_DATABASES='{\"epr\": "
-     "\"sqlite:<file>\"}' (or postgres:<connection>), has no database 'epr'. Did you mean 'erp'?"),
+     "\"sqlite:<file>\"}' (or postgres:<connection>, mysql:<connection>), has no database "
+     "'epr'. Did you mean 'erp'?"),
     (AS_FILES + "    high_water: ordered_at\n",
      "7 sources.orders.high_water: is about a `table:`, and files have none; remove it"),
     (AS_TABLE + "    late: replace\n",

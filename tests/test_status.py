@@ -76,6 +76,7 @@ def test_status_says_how_each_use_case_is_and_what_is_broken(run: Run) -> None:
     assert lines[-1] == f"Dagster: not reachable at {AWAY}"
 
 
+@pytest.mark.slow
 def test_a_use_case_that_older_code_wrote_does_not_hide_the_others(
     run: Run, tmp_path: Path
 ) -> None:

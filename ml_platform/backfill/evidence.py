@@ -117,7 +117,7 @@ def landed(
     Of files that were looked at: `ml_platform.sources.arrivals` looks. A database table is looked
     into now; raises LandingError or LakeError where it cannot be.
     """
-    if use_case.sources[source].table:
+    if use_case.sources[source].rows_of:
         return table_landed(lake, cursor, use_case, source)
     table = landings_table(use_case)
     if table.name not in lake.tables(cursor, use_case.name):

@@ -7,10 +7,11 @@ from ml_platform.backfill.computing import computing
 from ml_platform.errors import EmptyPartition, LabelsNotArrived
 from ml_platform.features import check_and_note, compute_features, compute_labels
 from ml_platform.monitoring import report_drift, report_performance
+from ml_platform.publish import publish_predictions
 from ml_platform.registry import Registry
 from ml_platform.scoring import score
 from ml_platform.sources import ingest
-from ml_platform.spec.use_case import UseCase, feature_table
+from ml_platform.spec.use_case import UseCase, feature_table, published_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, Written
 
@@ -34,6 +35,7 @@ def _compute(
     lake: Lake, registry: Registry, use_case: UseCase, table: str, stretch: Window, commit: Commit
 ) -> None:
     views = {feature_table(view): view for view in use_case.features}
+    published = {published_table(name): name for name in use_case.publish}
     if table in use_case.sources:
         ingest(lake, use_case, table, stretch, commit)
     elif table in views:
@@ -44,6 +46,8 @@ def _compute(
         _check(lake, use_case, None, written, commit)
     elif table == "predictions":
         score(lake, registry, use_case, stretch, commit)
+    elif table in published:
+        publish_predictions(lake, use_case, published[table], stretch, commit)
     elif table == "drift_report":
         report_drift(lake, registry, use_case, stretch, commit)
     elif table == "live_drift_report":

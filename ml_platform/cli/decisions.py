@@ -180,3 +180,5 @@ def _remake(platform: "Platform", case: "UseCase", plan: "Plan") -> None:
         printing.show_drift(case, drift)
     for performance in remade.performance_report:
         printing.show_performance(case, performance)
+    for published in remade.published:
+        printing.show_publication(case, published)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ml_platform.errors import PlatformError
     from ml_platform.features import LeakReport, Published
     from ml_platform.monitoring import DriftRun, PerformanceRun
+    from ml_platform.publish import PublishReport
     from ml_platform.registry import Promotion
     from ml_platform.scoring import Reproduction, ScoreReport, Trace
     from ml_platform.sources import IngestReport
@@ -83,7 +84,7 @@ def show_ingest(case: "UseCase", source: str, report: "IngestReport") -> None:
     counts = report.windows.values()
     landed, ingested = sum(c.landed for c in counts), sum(c.ingested for c in counts)
     changed = sum(c.changed for c in counts)
-    where = "" if case.sources[source].table else f" in {report.files} files"
+    where = "" if case.sources[source].rows_of else f" in {report.files} files"
     show_line(
         f"{source}: {landed} rows landed{where}, {ingested} ingested, "
         f"{landed - ingested} quarantined; {changed} partitions changed"
@@ -133,6 +134,19 @@ def show_published(case: "UseCase", published: Mapping[str, "Published"]) -> Non
         show_table(("feature view", "rows stored", "partitions", "newest"), rows)
     else:
         show_line(f"the model of {case.name} is given no feature view")
+
+
+def show_publication(case: "UseCase", report: "PublishReport") -> None:
+    """What a table of others was given; partitions of which it holds fewer or more rows."""
+    rows = sum(counted.rows_out for counted in report.windows.values())
+    show_line(f"{report.target}: {rows} rows of {len(report.windows)} partitions")
+    for window, counted in report.windows.items():
+        if not counted.is_complete:
+            key = case.calendar.key(window)
+            show_line(
+                f"{key}: {counted.rows_in} rows were published, the table holds "
+                f"{counted.rows_out} of it"
+            )
 
 
 def show_training(case: "UseCase", report: "TrainingReport") -> None:

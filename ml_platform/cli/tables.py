@@ -76,17 +76,47 @@ def features(use_case: UseCaseName, partition: Partition = None, range_: Range =
 
 
 @commands.command(rich_help_panel=PANEL)
-def publish(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
-    """Store the newest features where they are looked up online."""
+def publish(
+    use_case: UseCaseName,
+    partition: Partition = None,
+    range_: Range = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", help="Predictions to this table of `publish:` alone; repeatable."),
+    ] = None,
+) -> None:
+    """Store the newest features online, and bring predictions to the tables of others.
+
+    Those are the tables that the use case declares under `publish:`. Each partition is one
+    transaction there; publishing it again changes nothing.
+    """
+    from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.errors import PlatformError
     from ml_platform.features import publish_views
+    from ml_platform.publish import publish_predictions
+    from ml_platform.spec.use_case import published_table
+    from ml_platform.spec.values import unknown
 
     with opened() as platform:
         case = platform.case(use_case)
+        for name in to or ():
+            if name not in case.publish:
+                raise PlatformError(f"{case.name}: {unknown('publication', name, case.publish)}")
         stretch = stretch_of(platform, case, partition, range_)
-        platform.audit_tables("publish", case, stretch, *case.features)
-        printing.show_published(case, publish_views(platform.lake, platform.store, case, stretch))
+        names = to or list(case.publish)
+        views = () if to else case.features
+        changed = (*views, *map(published_table, names))
+        platform.audit_tables("publish", case, stretch, *changed)
+        if not to:
+            online = publish_views(platform.lake, platform.store, case, stretch)
+            printing.show_published(case, online)
+        for name in names:
+            table = published_table(name)
+            with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
+                report = publish_predictions(platform.lake, case, name, stretch, commit)
+            printing.show_publication(case, report)
 
 
 @commands.command(rich_help_panel=PANEL)

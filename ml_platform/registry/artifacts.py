@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ml_platform.errors import ModelOutdated, ModelRefused
+from ml_platform.registry.environment import environment, require_environment
 from ml_platform.registry.versions import SeenColumn, TrainedModel, fitted_columns
 from ml_platform.spec.loading import SPEC_FILE
 from ml_platform.spec.queries import is_numeric
@@ -30,12 +31,13 @@ FACTS = "model_version.json"
 NEEDED = frozenset(
     {
         "cutoff", "snapshot", "trained_from", "trained_until", "columns", "classes", "metrics",
-        "seen", "importances",
+        "seen", "importances", "environment",
     }
 )  # fmt: skip
 """Facts that a version has to have."""
 DIGESTED = (ESTIMATOR, REFERENCE, FACTS)
 
+LOGGER = logging.getLogger(__name__)
 EXAMPLE_ROWS = 5
 PACKAGES = {
     "cloudpickle": "cloudpickle", "mlflow": "mlflow", "numpy": "numpy", "pandas": "pandas",
@@ -91,7 +93,8 @@ def write_model(
             metadata={"use_case": use_case.name, "cutoff": trained.cutoff.isoformat()},
         )
     trained.reference.to_parquet(folder / REFERENCE, index=False)
-    (folder / FACTS).write_text(json.dumps(_facts(trained), indent=1), encoding="utf-8")
+    facts = {**_facts(trained), "environment": environment(requirements(use_case))}
+    (folder / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return {name: digest_of((folder / name).read_bytes()) for name in DIGESTED}
 
 
@@ -116,7 +119,8 @@ def read_model(folder: Path, name: str, digests: dict[str, str]) -> dict[str, An
     """Fields of a ModelVersion from its files.
 
     Unpickling runs code, so nothing is unpickled that this platform did not register. Raises
-    ModelRefused where a file was changed, ModelOutdated where one lacks what it has to hold.
+    ModelRefused where a file was changed, ModelOutdated where one lacks what it has to hold,
+    EnvironmentDiffers where it was trained with other software than is installed, and that matters.
     """
     contents = {file: (folder / file).read_bytes() for file in DIGESTED}
     for file, content in contents.items():
@@ -136,6 +140,8 @@ def read_model(folder: Path, name: str, digests: dict[str, str]) -> dict[str, An
             "again, or let a version serve that was trained since: `ml-platform train`, "
             "`ml-platform rollback`"
         )
+    if differs := require_environment(name, facts["environment"]):
+        LOGGER.warning("%s was trained in another environment: %s", name, ", ".join(differs))
     return {
         "estimator": cloudpickle.loads(contents[ESTIMATOR]),
         "digest": digests[ESTIMATOR],

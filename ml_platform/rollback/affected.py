@@ -1,14 +1,14 @@
 """Which stored partitions a change of champions makes wrong: found in the tables themselves."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import duckdb
 
 from ml_platform.errors import TableNotFound
 from ml_platform.registry import Promotion, champion_if_any
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import UseCase, published_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START, naive_utc
@@ -33,6 +33,8 @@ class Affected:
     """Those held against another version's training data, or that trail over such predictions."""
     performance_report: tuple[Window, ...] = ()
     """Those that measure such predictions."""
+    published: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
+    """Those that brought such predictions to tables of others, by table that notes it."""
 
     def __bool__(self) -> bool:
         return any(windows for _, windows in self.tables)
@@ -40,7 +42,8 @@ class Affected:
     @property
     def tables(self) -> tuple[tuple[str, tuple[Window, ...]], ...]:
         """Names of the tables with their partitions, in order of dependence."""
-        return tuple((field.name, getattr(self, field.name)) for field in fields(self))
+        own = ("predictions", "drift_report", "performance_report")
+        return (*((name, getattr(self, name)) for name in own), *self.published.items())
 
     def steps(self, use_case: UseCase) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
         """What to run at first, and what once all of that is done.
@@ -75,7 +78,12 @@ def affected_by(
         measured = _stored(
             cursor, lake, use_case, "performance_report", "unnest(model_versions)", first
         )
-    champions = {w: champion_if_any(decisions, w.start) for w in {*predicted, *drifted, *measured}}
+        published = {
+            name: _stored(cursor, lake, use_case, name, "unnest(model_versions)", first)
+            for name in map(published_table, use_case.publish)
+        }
+    stored = {*predicted, *drifted, *measured, *(w for each in published.values() for w in each)}
+    champions = {w: champion_if_any(decisions, w.start) for w in stored}
 
     def others(found: Mapping[Window, _Stored]) -> set[Window]:
         return {w for w, stored in found.items() if stored.versions != {champions[w]}}
@@ -94,6 +102,10 @@ def affected_by(
         predictions=_ordered(wrong),
         drift_report=_ordered(others(drifted) | outdated),
         performance_report=_ordered(others(measured) | (wrong & measured.keys())),
+        published={
+            name: _ordered(others(noted) | (wrong & noted.keys()))
+            for name, noted in published.items()
+        },
     )
 
 

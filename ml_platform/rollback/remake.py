@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ml_platform.monitoring import DriftRun, PerformanceRun, report_drift, report_performance
+from ml_platform.publish import PublishReport, publish_predictions
 from ml_platform.registry import Registry
 from ml_platform.rollback.affected import Affected, Step
 from ml_platform.scoring import ScoreReport, score
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import UseCase, published_table
 from ml_platform.storage import Commit, Lake
 
 
@@ -19,6 +20,7 @@ class Remade:
     predictions: tuple[ScoreReport, ...] = ()
     drift_report: tuple[DriftRun, ...] = ()
     performance_report: tuple[PerformanceRun, ...] = ()
+    published: tuple[PublishReport, ...] = ()
 
 
 @dataclass
@@ -26,6 +28,7 @@ class _Results:
     predictions: list[ScoreReport] = field(default_factory=list)
     drift_report: list[DriftRun] = field(default_factory=list)
     performance_report: list[PerformanceRun] = field(default_factory=list)
+    published: list[PublishReport] = field(default_factory=list)
 
 
 def remake(
@@ -43,11 +46,16 @@ def remake(
     and `affected_by` then finds the rest.
     """
     results = _Results()
+    published = {published_table(name): name for name in use_case.publish}
     for step in (step for phase in affected.steps(use_case) for step in phase):
         for table in step.tables:
             commit = commits[table]
             if table == "predictions":
                 results.predictions.append(score(lake, registry, use_case, step.stretch, commit))
+            elif table in published:
+                results.published.append(
+                    publish_predictions(lake, use_case, published[table], step.stretch, commit)
+                )
             elif table == "drift_report":
                 results.drift_report.append(
                     report_drift(lake, registry, use_case, step.stretch, commit)
@@ -59,5 +67,6 @@ def remake(
                 )
         progress(step)
     return Remade(
-        tuple(results.predictions), tuple(results.drift_report), tuple(results.performance_report)
-    )
+        tuple(results.predictions), tuple(results.drift_report),
+        tuple(results.performance_report), tuple(results.published),
+    )  # fmt: skip

@@ -67,7 +67,7 @@ def arrivals(
     """
     with lake.cursor() as cursor:
         require_calendar(cursor, use_case.name, use_case.calendar)
-    if use_case.sources[source].table:
+    if use_case.sources[source].rows_of:
         return _table_arrivals(lake, use_case, source, seen)
     listed = list_landing(lake, use_case, source)
     state = state_of(use_case, source, listed)
@@ -140,7 +140,7 @@ def _table_states(
 ) -> tuple[int | None, dict[datetime, WindowState], dict[datetime, tuple[str, int]]]:
     """Highest mark and what windows hold in the table, and what of it was ingested when."""
     highest, states = SourceTable(lake, cursor, use_case, source).changed(since)
-    table = use_case.sources[source].table
+    table = use_case.sources[source].rows_of
     ingested = {
         start: held
         for (name, start), held in read_ingested(lake, cursor, use_case, source).items()

@@ -91,7 +91,7 @@ def ingest(
     Raises LandingError where no file has ever landed, landing cannot be listed or a table cannot be
     read, LakeError where its database cannot be opened.
     """
-    is_table = bool(use_case.sources[source].table)
+    is_table = bool(use_case.sources[source].rows_of)
     corrections = "rewrite" if rewrite else use_case.sources[source].corrections
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> IngestReport:

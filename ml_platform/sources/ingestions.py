@@ -124,7 +124,7 @@ def held_states(
 
     corrections: how corrected rows count.
     """
-    table = use_case.sources[source].table
+    table = use_case.sources[source].rows_of
     ingested = read_ingested(lake, cursor, use_case, source, Range.of(states))
     return [
         Held(

@@ -60,7 +60,7 @@ def landing_folder(lake: Lake, use_case: UseCase) -> str:
 def landing_glob(lake: Lake, use_case: UseCase, source: str) -> str:
     """The glob of a source, absolute; of one that lands in a database, its table."""
     lands_as = use_case.sources[source].lands_as
-    absolute = "://" in lands_as or lands_as.startswith("/") or use_case.sources[source].table
+    absolute = "://" in lands_as or lands_as.startswith("/") or use_case.sources[source].rows_of
     return lands_as if absolute else landing_folder(lake, use_case) + lands_as
 
 
@@ -98,10 +98,10 @@ def contract_of(use_case: UseCase, source: str) -> str:
     """Digest of what decides how a file is read and which windows its rows are in."""
     weekly = use_case.partitions.cadence is Cadence.weekly
     unread = {"end"} if weekly else {"end", "week_starts"}
+    declared = use_case.sources[source]
+    apart = {"description", "corrections", "corrected_at", *declared.not_declared}
     return digest(
-        use_case.sources[source].model_dump(
-            mode="json", exclude={"description", "corrections", "corrected_at"}
-        ),
+        declared.model_dump(mode="json", exclude=apart),
         use_case.partitions.model_dump(mode="json", exclude=unread),
     )
 

@@ -1,14 +1,13 @@
-"""Rows of a database table: which windows have changed ones, and the rows of some windows.
+"""Rows of a database table, or of a function: which windows have changed ones, and their rows.
 
-A table always holds what is true now, so a window is read anew as a whole; the high-water mark
+Both always hold what is true now, so a window is read anew as a whole; the high-water mark
 only says where to look. `_file` of a row is `<table>@<high-water value>`, and `_row` counts the
 rows of that value in the order of their keys.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from difflib import get_close_matches
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ from ml_platform.errors import LandingError
 from ml_platform.sources.contract import LAST_MOMENT, Contract, instant
 from ml_platform.sources.intake import create_rows
 from ml_platform.sources.listing import contract_of, first_line
+from ml_platform.sources.python_rows import Asked, PythonRows, require_columns
 from ml_platform.sources.reading import Batch, json_object
 from ml_platform.sources.sqlite_values import text_relation
 from ml_platform.sources.tables import source_table
@@ -27,6 +27,7 @@ from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, attach_database
 from ml_platform.storage.tables import naive_utc
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OVERLAP_SECONDS = 600
 """Transactions do not end in the order of the times they wrote: so far back is looked again."""
 OVERLAP_NUMBERS = 1_000
@@ -47,11 +48,15 @@ class WindowState:
 
 
 class SourceTable:
-    """One source's table in a database of the setting `databases`.
+    """One source's table in a database of the setting `databases`, or its function.
 
     Raises LakeError where the database cannot be opened, LandingError where the table cannot be
     read or lacks a column.
     """
+
+    _rows: PythonRows | None = None
+    _relation: str
+    _text_of: Callable[[Iterable[str]], str] | None = None
 
     def __init__(
         self, lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
@@ -59,19 +64,25 @@ class SourceTable:
         self._lake, self._cursor = lake, cursor
         self._use_case, self._name = use_case, source
         self._source = use_case.sources[source]
-        database, *rest = self._source.table.split(".")
-        is_sqlite = attach_database(cursor, lake.settings, database) == "sqlite"
-        self._relation = ".".join(quote(part) for part in (database, *rest))
-        found = self._require_columns()
-        self._text_of = partial(text_relation, database, rest, found) if is_sqlite else None
+        if self._source.python:
+            self._rows = PythonRows(lake.settings, use_case, source)
+        else:
+            self._attach()
         mark = str(self._source.high_water)
-        typed = f"TRY_CAST({quote(mark)} AS {self._source.columns[mark]})"
-        ((kind,),) = self._execute(f"SELECT typeof({typed}) FROM {self._read([mark])} LIMIT 1") or (
-            (self._source.columns[mark],),
-        )
+        declared = self._source.columns[mark]
+        typed = f"TRY_CAST({quote(mark)} AS {declared})"
+        ((kind,),) = self._execute(f"SELECT typeof(CAST(NULL AS {declared}))")
         self._is_time = kind in TIMELIKE_TYPES
         self._moment = f"TRY_CAST({typed} AS TIMESTAMPTZ)" if self._is_time else "NULL"
         self._mark = f"epoch_us({self._moment})" if self._is_time else f"CAST({typed} AS BIGINT)"
+
+    def _attach(self) -> None:
+        database, *rest = self._source.table.split(".")
+        kind = attach_database(self._cursor, self._lake.settings, database)
+        self._relation = ".".join(quote(part) for part in (database, *rest))
+        found = self._require_columns()
+        if kind == "sqlite":
+            self._text_of = partial(text_relation, database, rest, found)
 
     def changed(self, since: int | None) -> tuple[int | None, dict[datetime, WindowState]]:
         """The highest mark, and the windows that rows from a mark on are in, or were in before.
@@ -82,18 +93,23 @@ class SourceTable:
             return self._stage("true"), self._states(None)
         overlap = OVERLAP_SECONDS * 1_000_000 if self._is_time else OVERLAP_NUMBERS
         unreadable = f"{quote(str(self._source.high_water))} IS NOT NULL AND {self._mark} IS NULL"
-        highest = self._stage(f"{self._mark} >= {since - overlap} OR {unreadable}")
+        lowest = since - overlap
+        highest = self._stage(
+            f"{self._mark} >= {lowest} OR {unreadable}", asked=(None, None, self._shown(lowest))
+        )
         starts = {start for (start,) in self._execute("SELECT window_start FROM temp.__raw")}
         starts |= self._left_behind()
         if starts:
-            self._stage(self._inside(min(starts), max(starts)))
+            first, last = min(starts), max(starts)
+            self._stage(self._inside(first, last), asked=self._range(first, last))
         return max(highest or since, since), self._states(starts)
 
     def take_in(self, stretch: Window) -> dict[datetime, WindowState]:
         """Judge the rows of a stretch into `temp.__rows`; what its windows hold, by start."""
         starts = [naive_utc(window.start) for window in self._use_case.calendar.windows(stretch)]
         columns = list(self._source.columns)
-        self._stage(self._inside(starts[0], starts[-1]), columns)
+        bounds = starts[0], starts[-1]
+        self._stage(self._inside(*bounds), columns, self._range(*bounds))
         states = self._states(starts)
         key = ", ".join(
             f"TRY_CAST({quote(column)} AS {self._source.columns[column]}), {quote(column)}"
@@ -115,7 +131,7 @@ class SourceTable:
         self._execute(
             f"""CREATE OR REPLACE TEMP TABLE __files AS
             SELECT DISTINCT __file AS number, NULL::VARCHAR AS path,
-                {literal(f"{self._source.table}@")} || coalesce({shown}, 'null') AS name,
+                {literal(f"{self._source.rows_of}@")} || coalesce({shown}, 'null') AS name,
                 {arrived} AS modified_at
             FROM temp.__numbered"""
         )
@@ -134,20 +150,27 @@ class SourceTable:
         )
         return states
 
-    def _read(self, columns: Iterable[str]) -> str:
-        return self._text_of(columns) if self._text_of else self._relation
+    def _read(self, columns: Iterable[str], asked: Asked) -> Iterable[str]:
+        """SQL of the rows, in parts."""
+        if self._rows is not None:
+            return self._rows.relations(self._cursor, asked)
+        return [self._text_of(columns) if self._text_of else self._relation]
+
+    def _range(self, first: datetime, last: datetime) -> Asked:
+        """What a function is asked for: rows before the first window count there."""
+        calendar = self._use_case.calendar
+        end = naive_utc(calendar.window_at(last.replace(tzinfo=UTC)).end)
+        return None if first == naive_utc(calendar.start) else first, end, None
+
+    def _shown(self, mark: int) -> datetime | int:
+        """A mark as a function is given it."""
+        return EPOCH + timedelta(microseconds=mark) if self._is_time else mark
 
     def _require_columns(self) -> dict[str, str]:
         rows = self._execute(f"DESCRIBE SELECT * FROM {self._relation}")
         found = {str(row[0]): str(row[1]) for row in rows}
-        for column in self._source.columns:
-            if column not in found:
-                near = get_close_matches(column, found, 1, cutoff=0.5)
-                hint = f". Did you mean '{near[0]}'?" if near else ""
-                raise LandingError(
-                    f"{self._use_case.name}/{self._name}: {self._source.table} has no column "
-                    f"'{column}'; it has {', '.join(found)}{hint}"
-                )
+        named = f"{self._use_case.name}/{self._name}: {self._source.table}"
+        require_columns(named, self._source.columns, list(found))
         return found
 
     @property
@@ -169,16 +192,19 @@ class SourceTable:
         end = naive_utc(self._use_case.calendar.window_at(last.replace(tzinfo=UTC)).end)
         return f"{self._placed} >= TIMESTAMP '{first}' AND {self._placed} < TIMESTAMP '{end}'"
 
-    def _stage(self, where: str, columns: Iterable[str] = ()) -> int | None:
+    def _stage(
+        self, where: str, columns: Iterable[str] = (), asked: Asked = (None, None, None)
+    ) -> int | None:
         """Rows with their window and mark in `temp.__raw`; the highest mark among them."""
         named = dict.fromkeys((*columns, *self._source.key))
         needed = dict.fromkeys((*named, str(self._source.high_water), self._source.event_time))
-        self._execute(
-            f"""CREATE OR REPLACE TEMP TABLE __read AS
-            SELECT {", ".join(quote(column) for column in named)}, {self._mark} AS __mark,
-                {self._placed} AS __at
-            FROM {self._read(needed)} WHERE {where}"""
+        items = ", ".join(
+            (*map(quote, named), f"{self._mark} AS __mark", f"{self._placed} AS __at")
         )
+        into = "CREATE OR REPLACE TEMP TABLE __read AS"
+        for relation in self._read(needed, asked):
+            self._execute(f"{into} SELECT {items} FROM {relation} WHERE {where}")
+            into = "INSERT INTO temp.__read"
         ((first, last, mark),) = self._execute(
             "SELECT min(__at), max(__at), max(__mark) FROM temp.__read"
         )
@@ -232,7 +258,7 @@ class SourceTable:
             return self._cursor.execute(query, parameters).fetchall()
         except duckdb.Error as error:
             raise LandingError(
-                f"{self._use_case.name}/{self._name}: {self._source.table} cannot be read: "
+                f"{self._use_case.name}/{self._name}: {self._source.rows_of} cannot be read: "
                 f"{first_line(error)}"
             ) from error
 

@@ -60,7 +60,7 @@ def versions_replacement(
     table = versions_table(use_case, source)
     columns = [*declared.columns, *({"known_at"} - declared.columns.keys())]
     sql = VersionStatements(declared, columns, stored)
-    _create_news(cursor, news, bool(declared.table))
+    _create_news(cursor, news, bool(declared.rows_of))
     rewrites = any(each.corrections == "rewrite" for each in news)
     may_have_moved = before.may_have_moved and not rewrites
     earlier = _earlier_rows(cursor, use_case, source, before.tables) if may_have_moved else None
@@ -126,7 +126,7 @@ def _earlier_rows(
     if not tables:
         return None
     declared = use_case.sources[source]
-    if declared.table:
+    if declared.rows_of:
         name = quote(declared.key[0])
         news = f"temp.__rows r SEMI JOIN temp.__news_windows USING ({WINDOW_START})"
         bounds = cursor.execute(
@@ -155,7 +155,7 @@ def _earlier_rows(
         where = f"{WINDOW_START} IN ({listed})"
     key = ", ".join((WINDOW_START, *(quote(column) for column in declared.key), "_file"))
     earlier = " UNION ALL ".join(f"SELECT {key} FROM {table.sql} WHERE {where}" for table in tables)
-    if declared.table:
+    if declared.rows_of:
         return earlier
     there = " UNION ALL BY NAME ".join(f"FROM temp.{name}" for name in ("__rows", "__elsewhere"))
     # What the file still has in the other window has not moved from there.

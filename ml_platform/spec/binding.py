@@ -11,6 +11,7 @@ from ml_platform.spec.checks import IN_EXAMPLES, STAMPS, check_watched
 from ml_platform.spec.inputs import Examples, FeatureView, Label
 from ml_platform.spec.logged import with_logged_sources
 from ml_platform.spec.mistakes import Mistakes
+from ml_platform.spec.publishing import bind_publications
 from ml_platform.spec.queries import (
     TIME_TYPES,
     TIMELIKE_TYPES,
@@ -63,10 +64,14 @@ def bind(use_case: UseCase, mistakes: Mistakes, database: duckdb.DuckDBPyConnect
         known = {**use_case.sources[examples.source].columns, **examples.request}
         features = {name: binder.bind_view(name, known) for name in use_case.features}
         label = binder.bind_label()
+        asked = use_case.model_copy(update={"examples": examples})
+        publish = bind_publications(asked, checker, mistakes).publish
     finally:
         checker.close()
     mistakes.stop()
-    bound = use_case.model_copy(update={"examples": examples, "features": features, "label": label})
+    bound = use_case.model_copy(
+        update={"examples": examples, "features": features, "label": label, "publish": publish}
+    )
     for index, column in enumerate(bound.gate.segments):
         if column not in bound.model_columns:
             problem = unknown("model column", column, bound.model_columns)

@@ -16,6 +16,7 @@ from ml_platform.spec.use_case import (
     RESERVED_TABLES,
     UseCase,
     feature_table,
+    published_table,
     version_table,
 )
 from ml_platform.spec.values import no_database, suggest, unknown
@@ -51,6 +52,7 @@ def check(use_case: UseCase, mistakes: Mistakes, databases: Collection[str] | No
     _check_gate(use_case, mistakes)
     _check_times(use_case, mistakes)
     _check_function(use_case, mistakes)
+    _check_publications(use_case, mistakes, databases)
     mistakes.stop()
 
 
@@ -78,6 +80,7 @@ def _check_tables(case: UseCase, mistakes: Mistakes) -> None:
         mistakes.add(("name",), problem)
     tables = {feature_table(view) for view in case.features}
     tables |= {version_table(table) for table in (*case.sources, *tables, "labels")}
+    tables |= set(map(published_table, case.publish))
     for view in case.features:
         if feature_table(view) in RESERVED_TABLES:
             problem = f"'{feature_table(view)}' is a table of the platform; rename the view"
@@ -115,9 +118,11 @@ def _check_origin(
     databases: Collection[str] | None,
 ) -> None:
     if source.csv is not None and source.file_format != "csv":
-        what = "a table" if source.table else f"{source.file_format} files"
+        what = f"{source.file_format} files"
+        if source.rows_of:
+            what = "a table" if source.table else "a function"
         mistakes.add((*path, "csv"), f"is about CSV files, and this source has {what}; remove it")
-    if not source.table:
+    if not source.rows_of:
         if not source.files:
             mistakes.add(path, "lands from nowhere; add `files: …`, or `table: …`")
         if source.high_water is not None:
@@ -126,17 +131,14 @@ def _check_origin(
         return
     if source.files:
         mistakes.add((*path, "table"), "a source has files or a table; remove one of the two")
-    database, *rest = source.table.split(".")
-    if not all((database, *rest)) or len(rest) not in {1, 2}:
-        problem = (
-            f"'{source.table}' should be <database>.<schema>.<table>, such as erp.public.orders"
-        )
-        mistakes.add((*path, "table"), problem)
-    elif databases is not None and database not in databases:
-        mistakes.add((*path, "table"), no_database(database, databases))
+    origin = (*path, "table" if source.table else "python")
+    if source.table:
+        _check_table(origin, source.table, mistakes, databases)
+    elif source.database and databases is not None and source.database not in databases:
+        mistakes.add((*path, "database"), no_database(source.database, databases))
     if source.high_water is None:
         problem = "needs a column that grows with every change; add `high_water: updated_at`"
-        mistakes.add((*path, "table"), problem)
+        mistakes.add(origin, problem)
     else:
         _known((*path, "high_water"), [source.high_water], source.columns, mistakes)
     if source.late == "replace":
@@ -144,6 +146,30 @@ def _check_origin(
         mistakes.add((*path, "late"), problem)
     if source.format is not None:
         mistakes.add((*path, "format"), "is about files, and a table has none; remove it")
+
+
+def _check_table(
+    path: PathInDocument, table: str, mistakes: Mistakes, databases: Collection[str] | None
+) -> None:
+    database, *rest = table.split(".")
+    if not all((database, *rest)) or len(rest) not in {1, 2}:
+        problem = f"'{table}' should be <database>.<schema>.<table>, such as erp.public.orders"
+        mistakes.add(path, problem)
+    elif databases is not None and database not in databases:
+        mistakes.add(path, no_database(database, databases))
+
+
+def _check_publications(
+    case: UseCase, mistakes: Mistakes, databases: Collection[str] | None
+) -> None:
+    taken: dict[str, str] = {}
+    for name, publication in case.publish.items():
+        path = ("publish", name, "table")
+        _check_table(path, publication.table, mistakes, databases)
+        if other := taken.get(publication.table):
+            problem = f"'{publication.table}' is that of '{other}' already; give each a table"
+            mistakes.add(path, problem)
+        taken[publication.table] = name
 
 
 def _check_examples(case: UseCase, mistakes: Mistakes) -> None:
@@ -259,9 +285,16 @@ def _check_lengths(case: UseCase, mistakes: Mistakes) -> None:
 
 
 def _check_function(case: UseCase, mistakes: Mistakes) -> None:
-    path = ("model", "build")
-    function = case.model.build.split(":")[1]
-    file = case.folder / case.model_file
+    _check_python(case, ("model", "build"), case.model.build, mistakes)
+    for name, source in case.sources.items():
+        if source.python:
+            _check_python(case, ("sources", name, "python"), source.python, mistakes)
+
+
+def _check_python(case: UseCase, path: PathInDocument, named: str, mistakes: Mistakes) -> None:
+    """A function of a file that is named as `<file>:<function>` is there."""
+    module, _, function = named.partition(":")
+    file = case.folder / f"{module}.py"
     if not file.is_file():
         near = suggest(file.name, sorted(other.name for other in case.folder.glob("*.py")))
         mistakes.add(path, f"there is no file '{file.name}' in {case.folder}{near}")

@@ -80,13 +80,18 @@ class Csv(Declared):
 class Source(Declared):
     """A table of raw records that land over time; the contract that each row has to keep.
 
-    They land as `files`, or as rows of a `table`; one of the two is given.
+    They land as `files`, as rows of a `table`, or as what a `python` function yields; one of the
+    three is given.
     """
 
     files: Text = ""
     """Glob below the landing folder of the use case, an absolute one, or a URL."""
     table: Text = ""
     """Table of a database, `<database>.<schema>.<table>`; a setting says where the database is."""
+    python: Annotated[str, Field(pattern=r"^(\w+:\w+)?$")] = ""
+    """Function of a file of the use case that yields rows, `<file>:<function>`."""
+    database: str = ""
+    """Database of the setting that this function is given."""
     high_water: str | None = None
     """Column of that table which grows with every change: a time, or a whole number."""
     event_time: str
@@ -117,8 +122,8 @@ class Source(Declared):
     @property
     def file_format(self) -> str:
         """How files are read; by the glob's ending where it is not given."""
-        if self.table:
-            return "table"
+        if self.rows_of:
+            return "table" if self.table else "python"
         if self.format:
             return self.format
         name = self.files.lower().removesuffix(".gz")
@@ -129,7 +134,17 @@ class Source(Declared):
     @property
     def lands_as(self) -> str:
         """The files, or the table, as a person wrote it."""
-        return self.table or self.files
+        return self.rows_of or self.files
+
+    @property
+    def rows_of(self) -> str:
+        """The table or the function whose rows are read anew; empty where files land."""
+        return self.table or self.python
+
+    @property
+    def not_declared(self) -> set[str]:
+        """Fields that say nothing of this source, and are no part of its digests."""
+        return set() if self.python else {"python", "database"}
 
     @property
     def known_at_sql(self) -> str:

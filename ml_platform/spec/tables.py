@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_platform.spec.duration import Duration
+from ml_platform.spec.publication import Publication
 from ml_platform.spec.use_case import (
     FEEDBACK,
     LIVE_REPORTS,
@@ -12,6 +13,7 @@ from ml_platform.spec.use_case import (
     UseCase,
     digest,
     feature_table,
+    published_table,
 )
 from ml_platform.spec.watching import Monitoring
 from ml_platform.spec.windows import Window
@@ -39,7 +41,11 @@ class Reads:
 def computed_tables(use_case: UseCase) -> tuple[str, ...]:
     """Tables that are computed from others, each after those that it reads."""
     live = LIVE_REPORTS if REQUESTS in use_case.sources else ()
-    return (*map(feature_table, use_case.features), "labels", "predictions", *MONITORING, *live)
+    published = map(published_table, use_case.publish)
+    return (
+        *map(feature_table, use_case.features), "labels", "predictions", *published, *MONITORING,
+        *live,
+    )  # fmt: skip
 
 
 def tables_of(use_case: UseCase) -> tuple[str, ...]:
@@ -54,7 +60,15 @@ def reads_of(use_case: UseCase, table: str) -> tuple[Reads, ...]:
     for view, declared in use_case.features.items():
         if table == feature_table(view):
             return tuple(Reads(s, _looking(use_case, declared.lookback)) for s in declared.reads)
+    return _reads_of_others(use_case, table)
+
+
+def _reads_of_others(use_case: UseCase, table: str) -> tuple[Reads, ...]:
+    """What is read by a table that neither a source nor a feature view has given its name."""
     same = _looking(use_case, Duration(0, "d"))
+    if (publication := publication_of(use_case, table)) is not None:
+        examples = [Reads(use_case.examples.source, same)] if publication.reads_example else []
+        return (Reads("predictions", same, required=True), *examples)
     features = {feature_table(v): declared.ttl for v, declared in use_case.model_views.items()}
     match table:
         case "labels":
@@ -75,6 +89,12 @@ def reads_of(use_case: UseCase, table: str) -> tuple[Reads, ...]:
         case "performance_report":
             return tuple(Reads(name, same, required=True) for name in ("predictions", "labels"))
     raise KeyError(table)
+
+
+def publication_of(use_case: UseCase, table: str) -> Publication | None:
+    """What a table notes the partitions of, where it is one of a publication."""
+    found = (each for name, each in use_case.publish.items() if published_table(name) == table)
+    return next(found, None)
 
 
 def reads_itself(use_case: UseCase, table: str) -> bool:
@@ -130,16 +150,25 @@ def code_versions(use_case: UseCase) -> Mapping[str, str]:
 
 
 def _declared(use_case: UseCase, table: str) -> tuple[Any, ...]:
-    monitoring = use_case.monitoring
     if table in use_case.sources:
         # How corrections count says what lands from now on.
-        read = use_case.sources[table].model_dump(
-            mode="json", exclude={"corrections", "corrected_at"}
+        source = use_case.sources[table]
+        read = source.model_dump(
+            mode="json", exclude={"corrections", "corrected_at", *source.not_declared}
         )
-        return read, use_case.timezone
+        file = use_case.folder / f"{source.python.partition(':')[0]}.py"
+        text = (file.read_text(),) if source.python else ()
+        return read, use_case.timezone, *text
     for view, declared in use_case.features.items():
         if table == feature_table(view):
             return declared.query, declared.model_dump(mode="json")
+    return _declared_of_others(use_case, table)
+
+
+def _declared_of_others(use_case: UseCase, table: str) -> tuple[Any, ...]:
+    monitoring = use_case.monitoring
+    if (publication := publication_of(use_case, table)) is not None:
+        return publication.model_dump(mode="json"), publication.types, publication.keyed_by
     match table:
         case "labels":
             given = use_case.label.model_dump(mode="json", exclude_none=True)

@@ -12,6 +12,7 @@ from ml_platform.spec.declared import FILLED_IN, Declared, Name, Text
 from ml_platform.spec.expiry import Expiry
 from ml_platform.spec.inputs import Examples, FeatureView, Label, Partitions, Source
 from ml_platform.spec.modelling import Gate, Model, Retrain
+from ml_platform.spec.publication import Publication
 from ml_platform.spec.regular import Schedules
 from ml_platform.spec.scoring import Scorer
 from ml_platform.spec.serving import Serving
@@ -63,6 +64,8 @@ class UseCase(Declared):
     serving: Serving = Serving()
     scorer: Scorer | None = None
     """The endpoint that predicts batches; by default they are predicted in process."""
+    publish: dict[Name, Publication] = Field(default_factory=dict)
+    """Tables of others that predictions are published to, by a name of their own."""
 
     @property
     def calendar(self) -> Calendar:
@@ -159,6 +162,11 @@ def digest(*parts: Any) -> str:
 def feature_table(view: str) -> str:
     """Name of a feature view's table; a source may have the same name as the view."""
     return f"{view}_features"
+
+
+def published_table(publication: str) -> str:
+    """Name of the table that notes which partitions of predictions were published."""
+    return f"published_{publication}"
 
 
 def version_table(table: str) -> str:

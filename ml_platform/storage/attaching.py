@@ -9,13 +9,18 @@ from ml_platform.errors import LakeError
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.values import no_database
-from ml_platform.storage.connection_strings import secret_sql, without_password
+from ml_platform.storage.connection_strings import (
+    mysql_secret_sql,
+    secret_sql,
+    without_password,
+)
 from ml_platform.storage.extensions import connect_with, load_extension
 from ml_platform.storage.failing import lake_error
 from ml_platform.storage.turns import lost_race, retried, turn
 
 PASSWORD_OF_CATALOG = "password of the lake"
 CATALOG_EXTENSIONS = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
+DATABASE_EXTENSIONS = {**CATALOG_EXTENSIONS, "mysql": "mysql_scanner"}
 
 
 def turns_file(settings: Settings) -> Path | None:
@@ -44,24 +49,32 @@ def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name:
     if secret is None:
         raise LakeError(no_database(name, settings.databases))
     kind, colon, where = secret.get_secret_value().partition(":")
-    if not colon or kind not in CATALOG_EXTENSIONS:
-        begin = " or ".join(f"'{k}:'" for k in CATALOG_EXTENSIONS)
+    if not colon or kind not in DATABASE_EXTENSIONS:
+        begin = " or ".join(f"'{k}:'" for k in DATABASE_EXTENSIONS)
         raise LakeError(f"setting databases: '{name}' should begin with {begin}")
     if kind == "postgres" and where.startswith("//"):
         where = f"postgresql:{where}"
     options = [f"TYPE {kind}", "READ_ONLY"]
+    what = f"database '{name}' cannot be opened: "
     try:
-        load_extension(cursor, CATALOG_EXTENSIONS[kind])
+        load_extension(cursor, DATABASE_EXTENSIONS[kind])
         if kind == "postgres":
             where, password = without_password(where)
             if password is not None:
                 cursor.execute(secret_sql(f"password of {name}", password))
                 options.append(f"SECRET {quote(f'password of {name}')}")
+        elif kind == "mysql":
+            # All of it, so that the connection string is empty.
+            cursor.execute(mysql_secret_sql(f"connection of {name}", where))
+            options.append(f"SECRET {quote(f'connection of {name}')}")
+            where = ""
         cursor.execute(
             f"ATTACH IF NOT EXISTS {literal(where)} AS {quote(name)} ({', '.join(options)})"
         )
     except duckdb.Error as error:
-        raise lake_error(error, settings, f"database '{name}' cannot be opened: ") from None
+        raise lake_error(error, settings, what) from None
+    except ValueError as error:
+        raise LakeError(f"{what}{error}") from None
     return kind
 
 

@@ -103,6 +103,17 @@ def turn(lock: Path | None) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process or thread of this machine holds a lock, however long it takes.
+
+    The operating system releases that of a process that dies.
+    """
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

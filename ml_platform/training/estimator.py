@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import linecache
 import sys
 import types
 from collections.abc import Collection
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.errors import Location, SpecError
+from ml_platform.spec.modules import line_within, module_name, run_module
 from ml_platform.spec.use_case import UseCase
 
 SEED = 0
@@ -33,7 +33,7 @@ def build_estimator(use_case: UseCase) -> Any:
         estimator = build()
     except Exception as error:
         # A use case's own code can fail in any way.
-        line = _line_within(error, str(module.__file__))
+        line = line_within(error, str(module.__file__))
         problem = f"{function}() raised {type(error).__name__}: {error}"
         raise SpecError(Location(file, line or where.line), "", problem) from error
     if unfit := _problem_of(estimator, use_case.label.task):
@@ -49,23 +49,10 @@ def load_module(use_case: str, file: Path) -> types.ModuleType:
     """
     import cloudpickle
 
-    source = file.read_text(encoding="utf-8")
-    name = f"{use_case}_{file.stem}_{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+    name = module_name(use_case, file)
     if name in sys.modules:
         return sys.modules[name]
-    module = types.ModuleType(name)
-    shown = f"{use_case}/{file.name}"
-    module.__file__ = shown
-    # Tracebacks find the text here, since no file has the name shown.
-    linecache.cache[shown] = (len(source), None, source.splitlines(keepends=True), shown)
-    sys.modules[name] = module
-    try:
-        exec(compile(source, shown, "exec"), module.__dict__)
-    except Exception as error:
-        # A use case's own code can fail in any way.
-        del sys.modules[name]
-        where = Location(file, getattr(error, "lineno", None) or _line_within(error, shown))
-        raise SpecError(where, "", f"{type(error).__name__}: {error}") from error
+    module = run_module(use_case, file)
     cloudpickle.register_pickle_by_value(module)
     for declared in vars(module).values():
         if inspect.isclass(declared) and declared.__module__ == name:
@@ -158,13 +145,3 @@ def _name_for_pickling(declared: type) -> None:
 def _line_of(build: Any) -> int | None:
     code = getattr(inspect.unwrap(build), "__code__", None)
     return code.co_firstlineno if code else None
-
-
-def _line_within(error: BaseException, file: str) -> int | None:
-    lines = []
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
-    return lines[-1] if lines else None

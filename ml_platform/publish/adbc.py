@@ -1,0 +1,189 @@
+"""Any database with a driver of Arrow Database Connectivity, by standard SQL."""
+
+import hashlib
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import duckdb
+
+from ml_platform.errors import TargetError
+from ml_platform.publish.sql_target import STAGING, SqlTarget, require_finite
+from ml_platform.publish.target import BATCH_ROWS, Part, TargetTable, staged_sql
+from ml_platform.settings import Settings
+from ml_platform.spec.queries import quote
+from ml_platform.storage.connection_strings import words_of
+from ml_platform.storage.turns import alone
+
+TYPES = {
+    "BOOLEAN": "BOOLEAN", "TINYINT": "SMALLINT", "SMALLINT": "SMALLINT", "INTEGER": "INTEGER",
+    "BIGINT": "BIGINT", "UTINYINT": "SMALLINT", "USMALLINT": "INTEGER", "UINTEGER": "BIGINT",
+    "FLOAT": "DOUBLE PRECISION", "DOUBLE": "DOUBLE PRECISION", "DATE": "DATE",
+    "TIMESTAMP": "TIMESTAMP", "TIMESTAMP_S": "TIMESTAMP", "TIMESTAMP_MS": "TIMESTAMP",
+    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP WITH TIME ZONE", "BLOB": "BLOB",
+}  # fmt: skip
+"""What all databases have; values of other types are texts."""
+CASTS = {
+    "TINYINT": "SMALLINT", "UTINYINT": "SMALLINT", "USMALLINT": "INTEGER", "UINTEGER": "BIGINT",
+    "FLOAT": "DOUBLE", "TIMESTAMP_S": "TIMESTAMP", "TIMESTAMP_MS": "TIMESTAMP",
+}  # fmt: skip
+SQLITE, POSTGRES = "SQLite", "PostgreSQL"
+WITH_INDEXES = frozenset({SQLITE, POSTGRES, "DuckDB"})
+"""Of other databases nobody knows whether they have any."""
+LONGEST_TEXT = 255
+COARSE = ("timestamp[s", "timestamp[ms", "date", "float", "halffloat", "int")
+
+
+class AdbcTarget(SqlTarget):
+    """Rows go as Arrow batches; keys are merged by DELETE and INSERT, which every database has.
+
+    where: `driver=<module or library> uri=…`, and whatever else the driver takes.
+    """
+
+    def __init__(self, settings: Settings, database: str, where: str) -> None:
+        super().__init__(settings, database)
+        try:
+            from adbc_driver_manager import dbapi
+        except ImportError:
+            raise TargetError(
+                f"database '{database}': adbc-driver-manager is not there; "
+                "pip install 'ml-platform[adbc]'"
+            ) from None
+        options = words_of(where)
+        driver = options.pop("driver", "")
+        with self._named():
+            self._connection = dbapi.connect(
+                driver=_library(driver), db_kwargs=options, autocommit=False
+            )
+            self.vendor = str(self._connection.adbc_get_info().get("vendor_name", ""))
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def load(
+        self, cursor: duckdb.DuckDBPyConnection, relation: str, table: TargetTable, part: Part
+    ) -> None:
+        is_staging = relation == self.quote(STAGING)
+        if self.vendor == SQLITE:
+            require_finite(cursor, table, part, self.database)
+        values = [f"{self._value_sql(c, kind)} AS {quote(c)}" for c, kind in table.columns.items()]
+        query = staged_sql(values, part, [f"__published.{quote(c)}" for c in table.key])
+        rows = cursor.execute(query).to_arrow_reader(BATCH_ROWS)
+        with self._connection.cursor() as writer:
+            writer.adbc_ingest(
+                STAGING if is_staging else table.path[-1], rows,
+                mode="replace" if is_staging else "append", temporary=is_staging,
+                db_schema_name=None if is_staging or len(table.path) == 1 else table.path[-2],
+            )  # fmt: skip
+
+    def type_sql(self, table: TargetTable, column: str) -> str:
+        kind = table.columns[column]
+        if kind == "BLOB" and self.vendor == POSTGRES:
+            return "BYTEA"
+        length = table.lengths.get(column, LONGEST_TEXT)
+        check = f" CHECK (length({self.quote(column)}) <= {length})"
+        # SQLite itself takes longer texts.
+        longest = check if self.vendor == SQLITE and column in table.lengths else ""
+        return TYPES.get(kind) or f"VARCHAR({length}){longest}"
+
+    def stored_columns(self, table: TargetTable) -> dict[str, str]:
+        from adbc_driver_manager import Error
+
+        schema = table.path[-2] if len(table.path) > 1 else None
+        try:
+            found = self._connection.adbc_get_table_schema(table.path[-1], db_schema_filter=schema)
+        except Error as error:
+            # What drivers say of a table that is not there.
+            if "NOT_FOUND" not in str(error):
+                raise
+            return {}
+        return {field.name: str(field.type) for field in found}
+
+    def loss(self, kind: str, stored: str) -> str | None:
+        if kind == "DOUBLE" and stored.startswith(COARSE):
+            return "rounds numbers"
+        if kind.startswith("TIMESTAMP") and stored.startswith(COARSE):
+            return "drops fractions of a second"
+        return None
+
+    def prepare(self, table: TargetTable) -> None:
+        with self._named():
+            stored = self.stored_columns(table)
+            self._connection.rollback()
+            if not stored:
+                for statement in self.create_sql(table):
+                    self.execute(statement)
+                self._connection.commit()
+                return
+            self._require_columns(table, stored)
+
+    def close(self) -> None:
+        with suppress(Exception):
+            self._connection.rollback()
+        self._connection.close()
+
+    def _index(self, table: TargetTable) -> Sequence[str]:
+        return super()._index(table) if self.vendor in WITH_INDEXES else ()
+
+    def _merge(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
+        staging, relation = self.quote(STAGING), self.relation(table)
+        with self._transaction():
+            self.load(cursor, staging, table, part)
+            same = " AND ".join(
+                f"s.{self.quote(c)} = {relation}.{self.quote(c)}" for c in table.key
+            )
+            time = self.quote("event_time")
+            there = f"SELECT 1 FROM {staging} s WHERE {same}"
+            if table.mode == "upsert":
+                newer = f"s.{time} >= {relation}.{time}"
+                self.execute(f"DELETE FROM {relation} WHERE EXISTS ({there} AND {newer})")
+            columns = self._listed(table.columns)
+            self.execute(
+                f"INSERT INTO {relation} ({columns}) SELECT {columns} FROM {staging} s "
+                f"WHERE NOT EXISTS (SELECT 1 FROM {relation} WHERE {same})"
+            )
+            newer = f"t.{time} >= s.{time}"
+            joined = " AND ".join(f"t.{self.quote(c)} = s.{self.quote(c)}" for c in table.key)
+            return self._count(f"{relation} t JOIN {staging} s ON {joined} WHERE {newer}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            yield
+            self._connection.commit()
+        except BaseException:
+            # Where the connection is gone, so is the transaction.
+            with suppress(Exception):
+                self._connection.rollback()
+            raise
+
+    @contextmanager
+    def _exclusive(self, name: str) -> Iterator[None]:
+        # Standard SQL has no lock of that kind: processes of one machine take turns.
+        folder = self.settings.root / "publishing"
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"):
+            yield
+
+    def moment_sql(self, moment: Any) -> str:
+        text = f"'{moment:%Y-%m-%d %H:%M:%S.%f}'"
+        # SQLite has no times, and compares these texts.
+        return text if self.vendor == SQLITE else f"TIMESTAMP WITH TIME ZONE {text[:-1]}+00:00'"
+
+    def _value_sql(self, column: str, kind: str) -> str:
+        """DuckDB's SQL of a value as it is brought there."""
+        name = quote(column)
+        if self.vendor == SQLITE and kind.startswith("TIMESTAMP"):
+            moment = f"timezone('UTC', {name})" if kind.endswith("ZONE") else name
+            return f"strftime(CAST({moment} AS TIMESTAMP), '%Y-%m-%d %H:%M:%S.%f')"
+        return f"CAST({name} AS {CASTS.get(kind, kind if kind in TYPES else 'VARCHAR')})"
+
+
+def _library(driver: str) -> str:
+    """The library of a driver: that of a Python package, or what is named."""
+    with suppress(ImportError, AttributeError):
+        return str(importlib.import_module(driver)._driver_path())
+    return driver

@@ -1,0 +1,217 @@
+"""How any database is published to that speaks SQL: dialects say what differs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+import duckdb
+
+from ml_platform.errors import TargetError
+from ml_platform.publish.target import STAGED, Part, TargetTable, named_errors
+from ml_platform.settings import Settings
+from ml_platform.spec.queries import quote
+
+STAGING = "ml_platform_staging"
+"""Temporary table of one connection, which rows are brought to before they are merged."""
+
+
+class SqlTarget(ABC):
+    """A connection to a database; each method that a dialect lacks is standard SQL.
+
+    database: its name in the setting, for messages.
+    """
+
+    begin = "BEGIN"
+
+    def __init__(self, settings: Settings, database: str) -> None:
+        self.settings = settings
+        self.database = database
+
+    @abstractmethod
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run one statement; its rows, where it yields any."""
+
+    @abstractmethod
+    def load(
+        self, cursor: duckdb.DuckDBPyConnection, relation: str, table: TargetTable, part: Part
+    ) -> None:
+        """Insert the staged rows of a partition into a table, given as SQL that names it."""
+
+    @abstractmethod
+    def type_sql(self, table: TargetTable, column: str) -> str:
+        """The type that a column is created with."""
+
+    @abstractmethod
+    def stored_columns(self, table: TargetTable) -> dict[str, str]:
+        """Columns of the table that is there, with types as the database calls them, in lower case.
+
+        Empty where there is none.
+        """
+
+    @abstractmethod
+    def loss(self, kind: str, stored: str) -> str | None:
+        """What a column of a stored type would silently lose of values of a DuckDB type."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def _exclusive(self, name: str) -> AbstractContextManager[None]: ...
+
+    def quote(self, name: str) -> str:
+        return quote(name)
+
+    def moment_sql(self, moment: datetime) -> str:
+        """A moment, in UTC without an offset, as the column `event_time` holds it."""
+        return f"'{moment}'"
+
+    def excluded(self, column: str) -> str:
+        """In an upsert, the value that was to be inserted."""
+        return f"excluded.{self.quote(column)}"
+
+    def conflict_sql(self, table: TargetTable) -> str:
+        """The end of an INSERT that says what becomes of a row whose key is there already."""
+        key = self._listed(table.key)
+        if table.mode == "append":
+            return f"ON CONFLICT ({key}) DO NOTHING"
+        held = f"{self.relation(table)}.{self.quote('event_time')}"
+        updates = ", ".join(f"{self.quote(c)} = {self.excluded(c)}" for c in table.others)
+        if not updates:
+            return f"ON CONFLICT ({key}) DO NOTHING"
+        newer = f"{self.excluded('event_time')} >= {held}"
+        return f"ON CONFLICT ({key}) DO UPDATE SET {updates} WHERE {newer}"
+
+    def relation(self, table: TargetTable) -> str:
+        """SQL that names a table."""
+        return ".".join(self.quote(part) for part in table.path)
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        with self._named(), self._exclusive(name):
+            yield
+
+    def prepare(self, table: TargetTable) -> None:
+        with self._named():
+            for statement in self.create_sql(table):
+                self.execute(statement)
+            self._require_columns(table, self.stored_columns(table))
+
+    def write(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
+        with self._named():
+            if table.mode != "replace":
+                return self._merge(cursor, table, part) if part.rows else 0
+            with self._transaction():
+                self._replace(cursor, table, part)
+            # As readers see it. Within the transaction MySQL would look up each row twice.
+            return self._count(f"{self.relation(table)} WHERE {self._within(part)}")
+
+    def create_sql(self, table: TargetTable) -> Sequence[str]:
+        """Statements that create the table with key and index, where there is none."""
+        columns = [
+            f"{self.quote(c)} {self.type_sql(table, c)}{' NOT NULL' if c in table.key else ''}"
+            for c in table.columns
+        ]
+        named = ", ".join([*columns, f"PRIMARY KEY ({self._listed(table.key)})"])
+        return [f"CREATE TABLE IF NOT EXISTS {self.relation(table)} ({named})", *self._index(table)]
+
+    def _index(self, table: TargetTable) -> Sequence[str]:
+        # A partition is found by it, so that nothing else is locked while it is replaced.
+        name = self.quote(f"{table.path[-1]}_event_time")
+        on = f"{self.relation(table)} ({self.quote('event_time')})"
+        return [f"CREATE INDEX IF NOT EXISTS {name} ON {on}"]
+
+    def staging_sql(self, table: TargetTable) -> Sequence[str]:
+        """Statements that leave an empty temporary table with the columns of the target."""
+        columns = ", ".join(f"{self.quote(c)} {self.type_sql(table, c)}" for c in table.columns)
+        return [
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.quote(STAGING)} ({columns})",
+            f"DELETE FROM {self.quote(STAGING)}",
+        ]
+
+    def _replace(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> None:
+        relation = self.relation(table)
+        self.execute(f"DELETE FROM {relation} WHERE {self._within(part)}")
+        if part.rows:
+            self.load(cursor, relation, table, part)
+
+    def _merge(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
+        for statement in self.staging_sql(table):
+            self.execute(statement)
+        staging, relation = self.quote(STAGING), self.relation(table)
+        # Nothing of the table is locked while rows are on their way.
+        with self._transaction():
+            self.load(cursor, staging, table, part)
+        columns = self._listed(table.columns)
+        with self._transaction():
+            # SQLite reads ON as part of a join where no WHERE stands before it.
+            self.execute(
+                f"INSERT INTO {relation} ({columns}) SELECT {columns} FROM {staging} WHERE true "
+                f"{self.conflict_sql(table)}"
+            )
+        same = " AND ".join(f"t.{self.quote(c)} = s.{self.quote(c)}" for c in table.key)
+        newer = f"t.{self.quote('event_time')} >= s.{self.quote('event_time')}"
+        return self._count(f"{relation} t JOIN {staging} s ON {same} WHERE {newer}")
+
+    def _within(self, part: Part) -> str:
+        column = self.quote("event_time")
+        start, end = self.moment_sql(part.start), self.moment_sql(part.end)
+        return f"{column} >= {start} AND {column} < {end}"
+
+    def _count(self, relation: str) -> int:
+        ((count,),) = self.execute(f"SELECT count(*) FROM {relation}")
+        return int(count)
+
+    def _require_columns(self, table: TargetTable, stored: dict[str, str]) -> None:
+        lowered = {name.lower(): kind for name, kind in stored.items()}
+        for column, kind in table.columns.items():
+            wanted = self.type_sql(table, column)
+            if column.lower() not in lowered:
+                raise TargetError(
+                    f"{self.database}: {table.name} has no column '{column}'; add it: ALTER TABLE "
+                    f"{self.relation(table)} ADD COLUMN {self.quote(column)} {wanted}"
+                )
+            lost = self.loss(kind, lowered[column.lower()])
+            if lost:
+                raise TargetError(
+                    f"{self.database}: column '{column}' of {table.name} is "
+                    f"{lowered[column.lower()]}, which {lost}; make it {wanted}"
+                )
+
+    def _listed(self, columns: Sequence[str] | Any) -> str:
+        return ", ".join(self.quote(column) for column in columns)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.execute(self.begin)
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            # Where the connection is gone, so is the transaction.
+            with suppress(Exception):
+                self.execute("ROLLBACK")
+            raise
+
+    def _named(self) -> AbstractContextManager[None]:
+        return named_errors(self.settings, f"database '{self.database}'")
+
+
+def require_finite(
+    cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part, database: str
+) -> None:
+    """Refuse what a database without NaN and infinity would store as something else."""
+    floats = [c for c, kind in table.columns.items() if kind in {"FLOAT", "DOUBLE"}]
+    if not floats:
+        return
+    odd = ", ".join(f"count(*) FILTER (NOT isfinite({quote(c)}))" for c in floats)
+    row = cursor.execute(
+        f"SELECT {odd} FROM {STAGED} WHERE window_start = TIMESTAMP '{part.start}'"
+    ).fetchone()
+    for column, count in zip(floats, row or (), strict=True):
+        if count:
+            raise TargetError(
+                f"database '{database}' cannot hold NaN or infinity, and {count} rows have one in "
+                f"'{column}'; publish CASE WHEN isfinite({column}) THEN {column} END AS {column}"
+            )

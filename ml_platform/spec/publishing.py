@@ -1,0 +1,136 @@
+"""The select items of publications, bound to predictions and their examples."""
+
+from collections.abc import Iterable
+
+import duckdb
+
+from ml_platform.spec.lineage import columns_read
+from ml_platform.spec.mistakes import Mistakes
+from ml_platform.spec.publication import Publication, is_portable
+from ml_platform.spec.queries import QueryChecker, complaint, quote
+from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.values import unknown
+from ml_platform.spec.yaml_text import PathInDocument
+
+RELATION = "predictions"
+STAMPS = {"model_version": "INTEGER", "snapshot": "BIGINT", "scored_at": "TIMESTAMPTZ"}
+
+
+def prediction_types(use_case: UseCase) -> dict[str, str]:
+    """Columns of a prediction, with DuckDB types."""
+    source = use_case.sources[use_case.examples.source]
+    entity = {column: source.columns[column] for column in use_case.examples.entity}
+    return {
+        **entity, "event_time": "TIMESTAMPTZ", **use_case.prediction_columns, **STAMPS
+    }  # fmt: skip
+
+
+def example_types(use_case: UseCase) -> dict[str, str]:
+    """Columns of an example that are not the prediction's own: those of the model, then the row's.
+
+    A column of the model that is computed has the name that the model knows it by.
+    """
+    examples = use_case.examples
+    source = use_case.sources[examples.source]
+    columns = {**source.columns, "known_at": "TIMESTAMPTZ", **examples.request}
+    taken = prediction_types(use_case)
+    return {column: kind for column, kind in columns.items() if column not in taken}
+
+
+def bind_publications(use_case: UseCase, checker: QueryChecker, mistakes: Mistakes) -> UseCase:
+    """The use case with what its publications yield filled in; mistakes are added."""
+    if not use_case.publish:
+        return use_case
+    predicted = prediction_types(use_case)
+    checker.create(RELATION, {**predicted, **example_types(use_case)})
+    bound = {
+        name: _bound(use_case, ("publish", name), publication, checker, mistakes)
+        for name, publication in use_case.publish.items()
+    }
+    return use_case.model_copy(update={"publish": bound})
+
+
+def _bound(
+    use_case: UseCase,
+    path: PathInDocument,
+    publication: Publication,
+    checker: QueryChecker,
+    mistakes: Mistakes,
+) -> Publication:
+    items = list(publication.columns or _default_items(use_case))
+    types: dict[str, str] = {}
+    for index, item in enumerate(items):
+        place = (*path, "columns", index)
+        try:
+            found = checker.items(RELATION, item)
+        except duckdb.Error as error:
+            mistakes.add(place, complaint(error))
+            continue
+        for problem in _problems(found, types):
+            mistakes.add(place, problem)
+        types |= found
+    if publication.mode == "append" and "snapshot" not in types:
+        # It tells apart what is appended of a partition whose predictions have changed.
+        items.append("snapshot")
+        types["snapshot"] = STAMPS["snapshot"]
+    key = _key(use_case, publication)
+    _check_names(path, publication, key, types, mistakes)
+    examples = example_types(use_case)
+    return publication.model_copy(
+        update={
+            "items": tuple(items),
+            "types": types,
+            "keyed_by": key,
+            "reads_example": bool(
+                set(columns_read(items, [*prediction_types(use_case), *examples])) & examples.keys()
+            ),
+        }
+    )
+
+
+def _default_items(use_case: UseCase) -> Iterable[str]:
+    plain = [c for c, kind in use_case.prediction_columns.items() if is_portable(kind)]
+    names = (*use_case.examples.entity, "event_time", *plain, "model_version")
+    return (quote(name) for name in names)
+
+
+def _key(use_case: UseCase, publication: Publication) -> tuple[str, ...]:
+    key = publication.key or (*use_case.examples.entity, "event_time")
+    return tuple(dict.fromkeys((*key, "snapshot"))) if publication.mode == "append" else key
+
+
+def _problems(found: dict[str, str], before: dict[str, str]) -> Iterable[str]:
+    lowered = {name.lower() for name in before}
+    for name, kind in found.items():
+        if name.lower() in lowered:
+            yield f"there is a column '{name}' already; name one of them otherwise"
+        if not is_portable(kind):
+            yield (
+                f"'{name}' is {kind}, which columns of many databases cannot hold; publish parts "
+                f"of it, or to_json({name})::VARCHAR AS {name}"
+            )
+
+
+def _check_names(
+    path: PathInDocument,
+    publication: Publication,
+    key: tuple[str, ...],
+    types: dict[str, str],
+    mistakes: Mistakes,
+) -> None:
+    if types.get("event_time") != "TIMESTAMP WITH TIME ZONE":
+        problem = "should hold `event_time`, by which partitions are told apart; add it"
+        mistakes.add((*path, "columns"), problem)
+    for column in key:
+        if column not in types:
+            mistakes.add((*path, "key"), unknown("column", column, types))
+    if publication.mode != "upsert" and "event_time" not in key:
+        problem = (
+            f"lacks `event_time`; with mode {publication.mode} a table holds a row for each; "
+            "add it, or take `mode: upsert`"
+        )
+        mistakes.add((*path, "key"), problem)
+    for column in publication.lengths:
+        if types.get(column, "VARCHAR") not in {"VARCHAR", "JSON"} or column not in types:
+            problem = unknown("column of text", column, types)
+            mistakes.add((*path, "lengths", column), problem)
