@@ -144,6 +144,9 @@ class ServingSettings(BaseSettings):
     """Largest body of a request, unpacked."""
     most_rows: Annotated[int, Field(ge=1)] = 10_000
     """Rows of one request."""
+    batches: Path | None = None
+    """Folder that callers share: files of rows to predict, and of answers. None are taken without.
+    """
     batch_rows: Annotated[int, Field(ge=1)] = 512
     """Rows that are predicted together."""
     waiting_rows: Annotated[int, Field(ge=1)] = 20_000

@@ -92,7 +92,8 @@ def create_app(
     service = Service(live, store, serving, records, metrics, log)
     following = Following(live, lake, registry, metrics, log)
     monitoring = Monitoring(service, metrics, FactReader(lake, store, live, log))
-    control = ControlPaths(open_control(lake, registry, settings, loaded.use_cases), live, serving)
+    opened = open_control(lake, registry, settings, loaded.use_cases, serving.batches)
+    control = ControlPaths(opened, live, serving)
     worker = f"{socket.gethostname()}:{os.getpid()}"
 
     @contextlib.asynccontextmanager

@@ -26,6 +26,15 @@ Reason = Annotated[
 ]
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1, description="Number of a model version.")]
 DryRun = Annotated[bool, Meta(description="Only say what would be done.")]
+File = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=500,
+        pattern="^[^\\x00-\\x1f\\x7f]*$",
+        description="A Parquet file below the folder for batches: rows to predict, or answers.",
+    ),
+]
 Table = Annotated[str, Meta(min_length=1, max_length=200)]
 
 NAMED = re.compile(r"`\$\.?([^`\[.]+)")
@@ -53,11 +62,13 @@ class Train(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Score(Struct, frozen=True, forbid_unknown_fields=True):
-    """Predictions of one partition or of a range, and the features that they lack."""
+    """Predictions of one partition or of a range, and the features that they lack; or of a file."""
 
     partition: Key | None = None
     first: Key | None = field(name="from", default=None)
     last: Key | None = field(name="to", default=None)
+    rows: File | None = None
+    answers: File | None = None
     reason: Reason | None = None
 
 

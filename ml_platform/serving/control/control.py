@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ml_platform.orchestrator import Orchestrator
@@ -12,6 +13,7 @@ from ml_platform.serving.control.documents import Visible
 from ml_platform.serving.control.launches import Launches
 from ml_platform.serving.control.once import Once, Order
 from ml_platform.serving.control.recording import Recorder
+from ml_platform.serving.control.references import REFERENCE, References
 from ml_platform.serving.control.rollbacks import Rollbacks
 from ml_platform.serving.control.runs import Runs
 from ml_platform.settings import Settings
@@ -28,6 +30,7 @@ class Control:
     decisions: Decisions
     runs: Runs
     recorder: Recorder
+    references: References
 
     def end(
         self, run_id: str, by: str, visible: Visible, require: Callable[[str], None]
@@ -37,24 +40,42 @@ class Control:
         def before(name: str) -> None:
             self.recorder.record(Order(self.runs.use_cases[name], by), "end run", run_id)
 
+        if REFERENCE.fullmatch(run_id):
+            return self.references.end(run_id, visible, require, before)
         return self.runs.end(run_id, visible, require, before)
 
+    def look(self, run_id: str, visible: Visible) -> dict[str, Any]:
+        """How far it is: a run, a backfill, a rollback or a batch by reference."""
+        if REFERENCE.fullmatch(run_id):
+            return self.references.look(run_id, visible)
+        return self.runs.look(run_id, visible)
+
     def close(self) -> None:
+        self.references.close()
         self.dagster.close()
 
 
 def open_control(
-    lake: Lake, registry: Registry, settings: Settings, use_cases: Mapping[str, UseCase]
+    lake: Lake,
+    registry: Registry,
+    settings: Settings,
+    use_cases: Mapping[str, UseCase],
+    batches: Path | None = None,
 ) -> Control:
-    """Control of a deployment. Dagster is not asked before something is wanted of it."""
+    """Control of a deployment. Dagster is not asked before something is wanted of it.
+
+    batches: the folder that callers share for batches by reference.
+    """
     dagster = Orchestrator(settings.dagster_url)
     rollbacks = Rollbacks(lake, dagster, use_cases)
     runs, recorder = Runs(dagster, use_cases, rollbacks), Recorder(lake)
     once = Once(open_answers(lake))
+    references = References(lake, registry, recorder, batches)
     return Control(
         dagster,
-        Launches(lake, settings, dagster, runs, once, recorder),
+        Launches(lake, settings, dagster, runs, once, recorder, references),
         Decisions(lake, registry, rollbacks, once, recorder),
         runs,
         recorder,
+        references,
     )

@@ -23,6 +23,7 @@ from ml_platform.serving.control.asked import (
 )
 from ml_platform.serving.control.once import BODY_NAME, KEY_NAME, Once, Order, Outcome
 from ml_platform.serving.control.recording import Recorder
+from ml_platform.serving.control.references import References
 from ml_platform.serving.control.runs import REASON, Runs
 from ml_platform.settings import Settings
 from ml_platform.spec.tables import code_version, tables_of
@@ -51,6 +52,7 @@ class Launches:
     runs: Runs
     once: Once
     recorder: Recorder
+    references: References
 
     def train(self, order: Order, asked: Train) -> Outcome:
         """Train a challenger, and have the gate decide about it."""
@@ -67,8 +69,11 @@ class Launches:
     def score(self, order: Order, asked: Score) -> Outcome:
         """Predict a partition or a range; features that are due are computed first, in the run.
 
+        Where rows of a file are named, they are predicted here, without Dagster; see `References`.
         Raises NoChampion where no partition has one.
         """
+        if asked.rows is not None or asked.answers is not None:
+            return self._score_rows(order, asked)
 
         def launch() -> Outcome:
             case = order.use_case
@@ -83,6 +88,17 @@ class Launches:
             return self._launch(order, "score", tables, keys, _because(asked.reason))
 
         return self._once(order, "score", launch)
+
+    def _score_rows(self, order: Order, asked: Score) -> Outcome:
+        rows, answers = asked.rows, asked.answers
+        if rows is None or answers is None:
+            lacking = "rows" if rows is None else "answers"
+            raise ParameterRefused(lacking, "name the file of the rows and that of the answers")
+        for name, given in (("partition", asked.partition), ("from", asked.first),
+                            ("to", asked.last)):  # fmt: skip
+            if given is not None:
+                raise ParameterRefused(name, "give partitions, or files of rows, not both")
+        return self.once(order, lambda: self.references.begin(order, rows, answers, asked.reason))
 
     def backfill(self, order: Order, asked: Backfill) -> Outcome:
         """Compute what is missing, failed or stale; a run that computes all of it is joined."""

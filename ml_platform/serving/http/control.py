@@ -91,7 +91,7 @@ class ControlPaths:
         """How far a run is."""
         caller: Caller = request.scope["caller"]
         run_id = request.path_params["run"]
-        document = await self._aside(self.control.runs.look, run_id, partial(caller.may, "read"))
+        document = await self._aside(self.control.look, run_id, partial(caller.may, "read"))
         return _json(document)
 
     async def end(self, request: Request) -> Response:

@@ -21,7 +21,7 @@ from ml_platform.spec.use_case import UseCase
 
 SUMMARIES = {
     "train": "Train a challenger for the gate to decide about",
-    "score": "Predict a partition or a range",
+    "score": "Predict a partition, a range, or the rows of a file",
     "backfill": "Compute what is missing, failed or stale",
     "approve": "Let a version that waits serve",
     "reject": "Refuse a version that waits",
@@ -67,6 +67,13 @@ RUN_SCHEMA: Mapping[str, Any] = {
                 "of": {"type": ["integer", "null"], "description": "Null where it is not known."},
             },
         },
+        "rows": {
+            "type": "object",
+            "description": "Of a batch by reference.",
+            "properties": {"done": {"type": "integer"}, "of": {"type": "integer"}},
+        },
+        "answers": {"type": "string"},
+        "version": {"type": "integer"},
         "by": {"type": ["string", "null"]},
         "reason": {"type": ["string", "null"]},
         "created_at": {"type": ["string", "null"]},
@@ -76,7 +83,7 @@ RUN_SCHEMA: Mapping[str, Any] = {
 }
 LINKS = {
     "type": "object",
-    "required": ["self", "dagster"],
+    "required": ["self"],
     "properties": {
         "self": {"type": "string"},
         "dagster": {"type": "string", "description": "Where a person sees it."},
