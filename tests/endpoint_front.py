@@ -37,6 +37,8 @@ class Front:
     headers: list[dict[str, str]] = field(default_factory=list)
     came_at: list[float] = field(default_factory=list)
     """When each request came, by the monotonic clock."""
+    gone_at: list[float] = field(default_factory=list)
+    """When each was answered."""
     most_at_once: int = 0
     _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -55,6 +57,7 @@ class Front:
         finally:
             with self._lock:
                 self._now -= 1
+                self.gone_at.append(time.monotonic())
 
     def answer(self, path: str, body: bytes, number: int) -> Said:
         if said := self.rule(number, body):

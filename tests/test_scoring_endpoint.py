@@ -104,6 +104,7 @@ def world(root: World, monkeypatch: pytest.MonkeyPatch) -> World:
     root.front.passed.clear()
     root.front.headers.clear()
     root.front.came_at.clear()
+    root.front.gone_at.clear()
     root.front.most_at_once = 0
     root.front.rule = lambda number, body: None
     return root
@@ -153,6 +154,7 @@ def test_what_was_answered_outlives_a_file_that_cannot_be_written(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = world.made.settings.root / "endpoint_answers" / "trips.sqlite"
+    file.parent.mkdir(exist_ok=True)
     file.write_bytes(b"no database at all" * 100)
     with caplog.at_level(logging.WARNING):
         world.score()
@@ -363,3 +365,13 @@ def test_who_does_not_answer_over_grpc_is_named(world: World) -> None:
 def test_what_the_server_refuses_over_grpc_is_said(world: World) -> None:
     with pytest.raises(EndpointRefused, match=r"NOT_FOUND: .*tripz"):
         world.score(days(FULL[0], FULL[0]), url=f"grpc://{world.grpc}", model="tripz")
+
+
+def test_a_share_of_the_time_is_left_to_others(world: World) -> None:
+    world.score(days(25, 25), concurrency=1, share=0.25)
+    came, gone = world.front.came_at, world.front.gone_at
+    assert len(came) == 6
+    for end, begun, following in zip(gone, came, came[1:], strict=False):
+        # Three times as long as the request had been under way, as the caller saw it.
+        assert following - end >= 3 * (end - begun)
+    assert world.is_exact(days(25, 25))

@@ -57,6 +57,9 @@ class Scorer(Declared):
     """Most rows of one request."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2
     """Most requests that wait for an answer at one time."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the time that requests are under way; less leaves the server to its other callers.
+    """
     timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
     """How long one answer may take."""
 

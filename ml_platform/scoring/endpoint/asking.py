@@ -1,6 +1,7 @@
 """Asks an endpoint for the rows of a batch, several requests at a time."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ class Endpoint:
         self._breaker = Breaker(settings.server_wait_seconds)
         self._unserved: set[int] = set()
         self._keys: list[str] = []
-        self._lock = threading.Lock()
+        self._lock, self._ended = threading.Lock(), threading.Event()
 
     def close(self) -> None:
         """Close connections and files."""
@@ -57,7 +58,7 @@ class Endpoint:
             except BaseException:
                 for each in asked:
                     each.cancel()
-                self._breaker.stop()
+                self._stop()
                 raise
 
     def forget(self) -> None:
@@ -72,7 +73,7 @@ class Endpoint:
         except EndpointUnavailable as error:
             raise EndpointUnavailable(self._told(chunk, error), is_final=True) from error
         except EndpointRefused as error:
-            self._breaker.stop()
+            self._stop()
             raise type(error)(self._told(chunk, error)) from error
         if chunk.champion is not None and answered.version != chunk.champion:
             self._unserved.add(chunk.champion)
@@ -85,11 +86,23 @@ class Endpoint:
         found = self._kept.find(key)
         # Versions change: what was answered by one that may not answer any more is asked again.
         if found is None or (chunk.champion is not None and found.version != chunk.champion):
+            began = time.monotonic()
             found = self._breaker(lambda: self._checked(chunk, self._asker.ask(body)))
             self._kept.keep(key, found)
+            self._pause(time.monotonic() - began)
         with self._lock:
             self._keys.append(key)
         return found
+
+    def _stop(self) -> None:
+        self._breaker.stop()
+        self._ended.set()
+
+    def _pause(self, took_seconds: float) -> None:
+        """Leave the server to others for as long as the declared share asks for."""
+        share = self._scorer.share
+        if share < 1:
+            self._ended.wait(took_seconds * (1 - share) / share)
 
     def _checked(self, chunk: Chunk, answered: Answered) -> Answered:
         if len(answered.values.shape) < 1 or len(answered.values) != len(chunk.rows):
