@@ -111,6 +111,7 @@ REFUSED = {
     "absolute": ({"rows": "in/a.parquet", "answers": "/tmp/b.parquet"}, "answers", "not below"),
     "states": ({"rows": ".batches/a.parquet", "answers": "b.parquet"}, "rows", "not below"),
     "no Parquet": ({"rows": "in/a.csv", "answers": "b.parquet"}, "rows", "end in .parquet"),
+    "too long": ({"rows": f"{'a' * 300}.parquet", "answers": "b.parquet"}, "rows", "is no file"),
     "not there": ({"rows": "in/no.parquet", "answers": "b.parquet"}, "rows", "there is no file"),
     "broken": ({"rows": "in/broken.parquet", "answers": "b.parquet"}, "rows", "is no Parquet"),
     "there": ({"rows": "in/a.parquet", "answers": "in/a.parquet"}, "answers", "there already"),
@@ -146,6 +147,13 @@ def test_a_row_that_a_request_is_refused_for_fails_the_batch(world: World) -> No
         "has not seen. Did you mean 'Boston'?"
     ]
     assert not list((world.folder / "out").glob("*odd*"))
+
+
+def test_answers_where_no_file_can_be_fail_the_batch(world: World) -> None:
+    rows = world.write("in/fine.parquet", some_rows(3))
+    run = world.over(world.send(rows, "in/fine.parquet/answers.parquet"))
+    assert run["status"] == "failed"
+    assert "Errno" in run["failures"][0]
 
 
 def test_without_a_folder_none_are_taken(world: World) -> None:

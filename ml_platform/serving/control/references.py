@@ -83,7 +83,7 @@ class References:
         self._folder = None if folder is None else folder.resolve()
         self._thread = ThreadPoolExecutor(1, "rows", initializer=_make_way)
         self._closing = threading.Event()
-        self._waiting = 0
+        self._under_way: set[str] = set()
 
     def close(self) -> None:
         """End what is under way; callers see that it failed, and send it again."""
@@ -102,8 +102,8 @@ class References:
             return Outcome(self._told(known), name)
         source, target = self._file("rows", rows), self._file("answers", answers)
         of = count_rows(source, target)
-        if self._waiting >= MOST_WAITING:
-            raise Overloaded(f"{self._waiting} batches wait already; ask again later", 60)
+        if len(self._under_way) >= MOST_WAITING:
+            raise Overloaded(f"{MOST_WAITING} batches wait already; ask again later", 60)
         case, now = order.use_case, datetime.now(UTC)
         version = champion_at(history(self._lake, case), now)
         model = self._registry.load(case, version)
@@ -113,7 +113,7 @@ class References:
         )  # fmt: skip
         self._recorder.record(order, "score rows", answers, rows=rows, run=name, reason=reason)
         self._write(state)
-        self._waiting += 1
+        self._under_way.add(name)
         self._thread.submit(self._carry_out, case, model, state, source, target)
         return Outcome(self._told(state), name)
 
@@ -156,8 +156,9 @@ class References:
             LOG.exception("batch %s", state.id)
             state.status, state.failures = "failed", ["the service failed; see its log"]
         finally:
-            self._waiting -= 1
-            part.unlink(missing_ok=True)
+            self._under_way.discard(state.id)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             state.ended_at = datetime.now(UTC).isoformat()
             self._write(state)
 
@@ -192,7 +193,11 @@ class References:
             raise ParameterRefused(
                 parameter, f"no folder for batches is set: {FOLDER}, which the operator decides"
             )
-        path = (self._folder / name).resolve()
+        try:
+            path = (self._folder / name).resolve()
+            path.exists()
+        except (OSError, RuntimeError) as error:
+            raise ParameterRefused(parameter, f"'{name[:60]}' is no file: {error}") from None
         if not path.is_relative_to(self._folder) or path == self._folder or STATES in path.parts:
             raise ParameterRefused(parameter, f"'{name}' is not below the folder for batches")
         if path.suffix != ".parquet":
