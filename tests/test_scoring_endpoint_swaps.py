@@ -2,18 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
+import msgspec
 import pandas as pd
 import pytest
 
+from ml_platform.alerts.freshness import read_freshness
+from ml_platform.backfill import computing
+from ml_platform.backfill.states import Standing, judge
 from ml_platform.registry import Promotion, record
 from ml_platform.registry.promotions import Decision
 from ml_platform.scoring import ScoreReport, reproduce, score
 from ml_platform.spec.scoring import Scorer
+from ml_platform.spec.use_case import UseCase
 from ml_platform.training import train
 from tests.endpoint_front import Front, Said, front_of
-from tests.served import Deployment, deployed
+from tests.served import Deployment, deploy, deployed
 from tests.trips_use_case import COMMIT, at, days
 
 SCORED = days(25, 27)
@@ -128,3 +135,35 @@ def test_where_the_champion_changes_what_the_former_one_answered_is_asked_again(
     assert is_exact(made)
     # Six by the former champion, one that told of the change, and all but that one by the next.
     assert len(front.asked) == 6 + 1 + 11
+
+
+def test_without_a_champion_predictions_of_an_endpoint_are_due_and_fresh_like_others(
+    tmp_path: Path,
+) -> None:
+    made = deploy(tmp_path)
+    scorer = Scorer(url="http://127.0.0.1:1", versions="answered", check="none")
+    foreign = made.use_case.model_copy(update={"scorer": scorer})
+    with front_of("127.0.0.1:1") as front:
+        answer = {
+            "model_version": "7",
+            "outputs": [{"name": "p", "shape": [40], "data": [0.25] * 40}],
+        }
+        front.rule = lambda number, body: Said(200, msgspec.json.encode(answer))
+        scored = days(2, 2)
+
+        def standing(case: UseCase) -> Standing:
+            (state,) = judge(made.lake, case, scored, ["predictions"])["predictions"].values()
+            return state.standing
+
+        assert standing(made.use_case) is Standing.empty
+        assert standing(foreign) is Standing.missing
+        # What landed just now is late tomorrow.
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        late = {each.table: each for each in read_freshness(made.lake, foreign, tomorrow)}
+        assert len(late["predictions"].late) == 30
+        here = scorer.model_copy(update={"url": f"http://{front.address}"})
+        there = foreign.model_copy(update={"scorer": here})
+        with computing(made.lake, there, "predictions", scored, "test") as commit:
+            score(made.lake, made.registry, there, scored, commit).raise_if_empty()
+        assert standing(foreign) is Standing.fresh
+    made.lake.close()

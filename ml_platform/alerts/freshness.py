@@ -127,7 +127,8 @@ def _snapshot_times(lake: Lake, snapshots: Collection[int]) -> dict[int, datetim
 
 def _begins(use_case: UseCase, table: str, serving: Sequence[Promotion]) -> datetime | None:
     """From when on a table can have rows; None where no champion has ever made any."""
-    if table not in BY_CHAMPIONS:
+    # An endpoint of others predicts without a champion, from when on it is declared.
+    if table not in BY_CHAMPIONS or (table == "predictions" and use_case.scored_by_any_version):
         return use_case.calendar.start
     first = min((promotion.effective_from for promotion in serving), key=utc, default=None)
     return first and use_case.calendar.window_at(first).start
