@@ -181,6 +181,15 @@ def test_who_does_not_answer_is_named_once_patience_is_used_up(world: World) -> 
     assert "\n" not in str(away.value)
 
 
+def test_of_several_requests_that_end_the_cause_is_said(world: World) -> None:
+    # The first request waits until the third is refused.
+    world.front.rule = lambda number, body: (
+        Said(503, headers={"retry-after": "20"}) if number == 0 else Said(400, b"{}")
+    )
+    with pytest.raises(EndpointRefused, match=r"HTTP 400$"):
+        world.patient(60).score(concurrency=3)
+
+
 def test_a_server_that_asks_for_more_time_than_there_is_fails_at_once(world: World) -> None:
     world.front.rule = lambda number, body: Said(429, headers={"retry-after": "3600"})
     with pytest.raises(EndpointUnavailable, match="it asks to wait 3600 s, which is more than 60"):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from ml_platform.errors import EndpointRefused, EndpointUnavailable
+from ml_platform.errors import EndpointRefused, EndpointUnavailable, PlatformError
 from ml_platform.masking import masked
 from ml_platform.scoring.endpoint.answers import Answered, Asker, Chunk
 from ml_platform.scoring.endpoint.breaker import Breaker
@@ -33,6 +33,7 @@ class Endpoint:
         self._breaker = Breaker(settings.server_wait_seconds)
         self._unserved: set[int] = set()
         self._keys: list[str] = []
+        self._cause: PlatformError | None = None
         self._lock, self._ended = threading.Lock(), threading.Event()
 
     def close(self) -> None:
@@ -55,11 +56,12 @@ class Endpoint:
             asked = [threads.submit(self._ask, chunk) for chunk in chunks]
             try:
                 return [each.result() for each in asked]
-            except BaseException:
+            except BaseException as error:
                 for each in asked:
                     each.cancel()
                 self._stop()
-                raise
+                # The first chunk that failed may only have been told to give up.
+                raise self._cause or error from None
 
     def forget(self) -> None:
         """Forget the answers to what was asked here: they are written."""
@@ -71,10 +73,11 @@ class Endpoint:
         try:
             answered = self._answer(chunk)
         except EndpointUnavailable as error:
-            raise EndpointUnavailable(self._told(chunk, error), is_final=True) from error
+            raise self._failed(
+                EndpointUnavailable(self._told(chunk, error), is_final=True)
+            ) from error
         except EndpointRefused as error:
-            self._stop()
-            raise type(error)(self._told(chunk, error)) from error
+            raise self._failed(type(error)(self._told(chunk, error))) from error
         if chunk.champion is not None and answered.version != chunk.champion:
             self._unserved.add(chunk.champion)
             return None
@@ -93,6 +96,12 @@ class Endpoint:
         with self._lock:
             self._keys.append(key)
         return found
+
+    def _failed(self, error: PlatformError) -> PlatformError:
+        with self._lock:
+            self._cause = self._cause or error
+        self._stop()
+        return error
 
     def _stop(self) -> None:
         self._breaker.stop()
