@@ -33,6 +33,7 @@ NAMES = (
     "leaks",
     "backfill_daemon",
     "scoring",
+    "endpoints",
     "publishing",
     "serving",
     "tracing",
