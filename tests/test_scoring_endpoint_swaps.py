@@ -13,6 +13,7 @@ import pytest
 from ml_platform.alerts.freshness import read_freshness
 from ml_platform.backfill import computing
 from ml_platform.backfill.states import Standing, judge
+from ml_platform.cli.printing import show_scores
 from ml_platform.registry import Promotion, record
 from ml_platform.registry.promotions import Decision
 from ml_platform.scoring import ScoreReport, reproduce, score
@@ -105,7 +106,7 @@ def test_each_row_names_the_version_that_answered_it(world: tuple[Deployment, Fr
 
 
 def test_a_window_whose_champion_is_not_served_is_predicted_in_process(
-    world: tuple[Deployment, Front],
+    world: tuple[Deployment, Front], capsys: pytest.CaptureFixture[str]
 ) -> None:
     made, front = world
     wait_until_served(front, 2)
@@ -113,6 +114,9 @@ def test_a_window_whose_champion_is_not_served_is_predicted_in_process(
     report = score_by(made, front)
     assert versions_of(made) == [1] * 120
     assert len(report.in_process) == 3
+    show_scores(made.use_case, report)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 partitions (2024-03-25...2024-03-27) in process: the endpoint serves another" in said
     assert len(front.asked) == 1
     assert is_exact(made)
 
