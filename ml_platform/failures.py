@@ -33,7 +33,8 @@ UNAVAILABLE = re.compile(
     r"|can't connect to (local )?(mysql |mariadb )?server"
     r"|lost connection to (mysql |mariadb )?server"
     r"|(mysql |mariadb )?server has gone away|server shutdown in progress|too many connections"
-    r"|lock wait timeout exceeded|deadlock (found|detected)"
+    r"|lock wait timeout exceeded|deadlock found when trying to get lock"
+    r"|(^|error:\s+)deadlock detected"
     # SQLite: another process opens, closes or writes the database at this very moment.
     r"|(^|: )database (table |schema )?is locked\s*$"
 )
