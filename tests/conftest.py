@@ -184,7 +184,7 @@ def mariadb() -> Iterator[dict[str, Any]]:
 
 DATABASES = (
     "sqlite",
-    "adbc to sqlite",
+    pytest.param("adbc to sqlite", marks=pytest.mark.slow),
     *(
         pytest.param(kind, marks=pytest.mark.slow)
         for kind in ("postgres", "adbc to postgres", "mysql")

@@ -57,6 +57,7 @@ class Watch:
         self._thread.join()
 
 
+@pytest.mark.slow
 def test_a_reader_sees_a_whole_old_partition_or_a_whole_new_one(trips):
     if trips.database.setting.startswith("adbc:driver=adbc_driver_sqlite"):
         # Of two libraries of SQLite in one process, as the driver's and Python's are here, each

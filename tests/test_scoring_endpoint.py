@@ -150,6 +150,7 @@ def test_what_was_answered_is_not_asked_again_by_the_next_run(world: World) -> N
     assert len(world.front.asked) == REQUESTS
 
 
+@pytest.mark.slow
 def test_what_was_answered_outlives_a_file_that_cannot_be_written(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -350,6 +351,7 @@ FULL = [
 """Days on which every trip has a city."""
 
 
+@pytest.mark.slow
 def test_over_grpc_the_same_is_predicted(world: World) -> None:
     for day in FULL:
         report = world.score(days(day, day), url=f"grpc://{world.grpc}")

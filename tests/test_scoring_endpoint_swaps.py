@@ -121,6 +121,7 @@ def test_a_window_whose_champion_is_not_served_is_predicted_in_process(
     assert is_exact(made)
 
 
+@pytest.mark.slow
 def test_where_the_champion_changes_what_the_former_one_answered_is_asked_again(
     world: tuple[Deployment, Front],
 ) -> None:
