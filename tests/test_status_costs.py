@@ -13,7 +13,7 @@ from ml_platform.features import check_and_note, compute_features, compute_label
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
-from ml_platform.status import Cost, read_costs, summed
+from ml_platform.status import Cost, read_costs, read_health, summed, training_costs
 from ml_platform.storage import Lake
 from ml_platform.training import train
 from tests import trips_use_case as trips
@@ -44,8 +44,9 @@ def featured(lake: Lake, use_case: UseCase) -> int:
 
 
 def costs_of(lake: Lake, use_case: UseCase) -> dict[str, Cost]:
-    found = read_costs(lake, Registry(lake.settings), use_case, LONG_AGO)
-    return {cost.table: cost for cost in found}
+    found = read_costs(lake, use_case, LONG_AGO)
+    trained = training_costs(Registry(lake.settings), use_case, LONG_AGO)
+    return {cost.table: cost for cost in (*found, *trained)}
 
 
 def test_tables_and_models_cost_what_was_committed(
@@ -87,8 +88,16 @@ def test_what_was_found_as_it_was_is_not_counted(lake: Lake, use_case: UseCase) 
     with computing(lake, use_case, "pace_features", DAYS, "tuesday") as commit:
         compute_features(lake, use_case, "pace", DAYS, commit)
     assert costs_of(lake, use_case)["pace_features"] == first
-    later = read_costs(lake, Registry(lake.settings), use_case, datetime.now(UTC))
-    assert later == ()
+    assert read_costs(lake, use_case, datetime.now(UTC)) == ()
+
+
+def test_status_knows_them_where_mlflow_does_not_answer(tmp_path: Path, use_case: UseCase) -> None:
+    lake = Lake(Settings(data=tmp_path / "data", mlflow_tracking_uri="http://127.0.0.1:9"))
+    landed(lake, use_case)
+    featured(lake, use_case)
+    health = read_health(lake, use_case, datetime.now(UTC))
+    assert [cost.table for cost in health.costs] == ["pace_features", "pace_features: leak check"]
+    lake.close()
 
 
 def test_days_are_summed() -> None:

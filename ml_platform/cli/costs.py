@@ -27,14 +27,17 @@ def costs(
 
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened
-    from ml_platform.status import costs_document, read_costs, summed
+    from ml_platform.status import costs_document, read_costs, summed, training_costs
 
     with opened() as platform:
         since = datetime.now(UTC) - timedelta(days=days)
         found = [
             cost
             for case in platform.cases(use_case)
-            for cost in read_costs(platform.lake, platform.registry, case, since)
+            for cost in (
+                *read_costs(platform.lake, case, since),
+                *training_costs(platform.registry, case, since),
+            )
         ]
     if as_json:
         print(json.dumps(costs_document(found), indent=2))

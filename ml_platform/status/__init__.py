@@ -1,6 +1,6 @@
 """How use cases are: tables, champion, what is watched, what waits for people."""
 
-from ml_platform.status.costs import Cost, costs_document, read_costs, summed
+from ml_platform.status.costs import Cost, costs_document, read_costs, summed, training_costs
 from ml_platform.status.dagster import Dagster, ask_dagster, owner_of
 from ml_platform.status.document import first_problem, status_document
 from ml_platform.status.grouping import AlertGroup, grouped
@@ -32,5 +32,6 @@ __all__ = [
     "read_health",
     "status_document",
     "summed",
+    "training_costs",
     "undelivered",
 ]

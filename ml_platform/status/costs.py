@@ -5,8 +5,8 @@ each model version in its tags. A run that found everything as it was writes not
 counted.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from itertools import groupby
 from typing import Any
@@ -42,24 +42,19 @@ class Cost:
     and counts none; neither does a model."""
 
 
-def read_costs(
-    lake: Lake, registry: Registry, use_case: UseCase, since: datetime
-) -> tuple[Cost, ...]:
+def read_costs(lake: Lake, use_case: UseCase, since: datetime) -> tuple[Cost, ...]:
     """What each table of a use case took on each day since a moment, in order of table and day."""
-    found = [*_of_tables(lake, use_case, since), *_of_training(registry, use_case, since)]
-    return tuple(sorted(found, key=lambda cost: (cost.table, cost.day or date.min, cost.engine)))
+    return _together(_of_tables(lake, use_case, since))
+
+
+def training_costs(registry: Registry, use_case: UseCase, since: datetime) -> tuple[Cost, ...]:
+    """What training took on each day since a moment, in order; asks MLflow."""
+    return _together(_of_training(registry, use_case, since))
 
 
 def summed(costs: Iterable[Cost]) -> tuple[Cost, ...]:
     """The same with all days together."""
-
-    def key(cost: Cost) -> tuple[str, str, str]:
-        return cost.use_case, cost.table, cost.engine
-
-    return tuple(
-        Cost(use_case, table, None, engine, *_totals(list(group)))
-        for (use_case, table, engine), group in groupby(sorted(costs, key=key), key)
-    )
+    return _together(replace(cost, day=None) for cost in costs)
 
 
 def costs_document(costs: Iterable[Cost]) -> list[dict[str, Any]]:
@@ -74,12 +69,22 @@ def costs_document(costs: Iterable[Cost]) -> list[dict[str, Any]]:
     ]
 
 
-def _totals(costs: Sequence[Cost]) -> tuple[int, float, int, int]:
-    return (
-        sum(cost.runs for cost in costs),
-        sum(cost.seconds for cost in costs),
-        sum(cost.rows for cost in costs),
-        sum(cost.bytes for cost in costs),
+def _together(costs: Iterable[Cost]) -> tuple[Cost, ...]:
+    """Those of the same table, day and engine as one, in this order."""
+
+    def key(cost: Cost) -> tuple[str, str, date, str]:
+        return cost.use_case, cost.table, cost.day or date.min, cost.engine
+
+    groups = (list(group) for _, group in groupby(sorted(costs, key=key), key))
+    return tuple(
+        replace(
+            group[0],
+            runs=sum(cost.runs for cost in group),
+            seconds=sum(cost.seconds for cost in group),
+            rows=sum(cost.rows for cost in group),
+            bytes=sum(cost.bytes for cost in group),
+        )
+        for group in groups
     )
 
 
@@ -114,21 +119,9 @@ def _of_tables(lake: Lake, use_case: UseCase, since: datetime) -> list[Cost]:
     return [Cost(use_case.name, written.removeprefix(prefix), *rest) for written, *rest in rows]
 
 
-def _of_training(registry: Registry, use_case: UseCase, since: datetime) -> list[Cost]:
-    zone = use_case.calendar.timezone
-    single = [
-        Cost(
-            use_case.name, MODEL, made_at.astimezone(zone).date(), IN_PROCESS, 1,
-            float(tags[SECONDS]), int(tags[ROWS]), 0,
-        )
-        for made_at, tags in registry.made_since(use_case, since)
-        if SECONDS in tags
-    ]  # fmt: skip
-
-    def key(cost: Cost) -> date:
-        return cost.day or date.min
-
-    return [
-        Cost(use_case.name, MODEL, day, IN_PROCESS, *_totals(list(group)))
-        for day, group in groupby(sorted(single, key=key), key)
-    ]
+def _of_training(registry: Registry, use_case: UseCase, since: datetime) -> Iterator[Cost]:
+    for made_at, tags in registry.made_since(use_case, since):
+        if SECONDS in tags:
+            day = made_at.astimezone(use_case.calendar.timezone).date()
+            seconds, rows = float(tags[SECONDS]), int(tags[ROWS])
+            yield Cost(use_case.name, MODEL, day, IN_PROCESS, 1, seconds, rows, 0)

@@ -91,7 +91,8 @@ class Health:
     mirrors: tuple[Difference, ...] = ()
     """What shows something else than the lake: MLflow's alias, the online store."""
     costs: tuple[Cost, ...] = ()
-    """What tables and models took in the last seven days, by day."""
+    """What tables took in the last seven days, by day. What training took is asked of MLflow, which
+    takes seconds to import: `training_costs`."""
 
     @property
     def is_over(self) -> bool:
@@ -133,7 +134,7 @@ def read_health(
 def _read_health(
     lake: Lake, use_case: UseCase, now: datetime, failed: Sequence[FailedRun]
 ) -> Health:
-    decisions, registry = history(lake, use_case), Registry(lake.settings)
+    decisions = history(lake, use_case)
     return Health(
         use_case=use_case,
         at=now,
@@ -145,8 +146,8 @@ def _read_health(
         approvals=tuple(waiting(lake, use_case)),
         alerts=open_alerts(lake, use_case, now, failed),
         leak_checks=read_coverage(lake, use_case),
-        mirrors=tuple(differences(lake, registry, use_case)),
-        costs=read_costs(lake, registry, use_case, now - COSTS_OF),
+        mirrors=tuple(differences(lake, Registry(lake.settings), use_case)),
+        costs=read_costs(lake, use_case, now - COSTS_OF),
     )
 
 
