@@ -8,9 +8,8 @@ from typing import Any
 
 import duckdb
 
-from ml_platform.errors import TargetError
 from ml_platform.publish.sql_target import STAGING, SqlTarget, require_finite
-from ml_platform.publish.target import BATCH_ROWS, Part, TargetTable, staged_sql
+from ml_platform.publish.target import BATCH_ROWS, Part, TargetTable, staged_sql, without_driver
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
 from ml_platform.storage.connection_strings import words_of
@@ -46,10 +45,7 @@ class AdbcTarget(SqlTarget):
         try:
             from adbc_driver_manager import dbapi
         except ImportError:
-            raise TargetError(
-                f"database '{database}': adbc-driver-manager is not there; "
-                "pip install 'ml-platform[adbc]'"
-            ) from None
+            raise without_driver(database, "adbc-driver-manager", "adbc") from None
         options = words_of(where)
         driver = options.pop("driver", "")
         with self._named():
@@ -145,9 +141,7 @@ class AdbcTarget(SqlTarget):
                 f"INSERT INTO {relation} ({columns}) SELECT {columns} FROM {staging} s "
                 f"WHERE NOT EXISTS (SELECT 1 FROM {relation} WHERE {same})"
             )
-            newer = f"t.{time} >= s.{time}"
-            joined = " AND ".join(f"t.{self.quote(c)} = s.{self.quote(c)}" for c in table.key)
-            return self._count(f"{relation} t JOIN {staging} s ON {joined} WHERE {newer}")
+            return self._count_merged(table)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

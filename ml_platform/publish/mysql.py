@@ -10,7 +10,7 @@ import duckdb
 
 from ml_platform.errors import TargetError
 from ml_platform.publish.sql_target import SqlTarget, require_finite
-from ml_platform.publish.target import Part, TargetTable, batches, staged_sql
+from ml_platform.publish.target import Part, TargetTable, batches, staged_sql, without_driver
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
 from ml_platform.storage.connection_strings import mysql_options
@@ -61,9 +61,7 @@ class MySqlTarget(SqlTarget):
         try:
             import pymysql
         except ImportError:
-            raise TargetError(
-                f"database '{database}': PyMySQL is not there; pip install 'ml-platform[mysql]'"
-            ) from None
+            raise without_driver(database, "PyMySQL", "mysql") from None
         options = mysql_options(where)
         with self._named():
             self._connection = pymysql.connect(

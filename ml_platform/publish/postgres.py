@@ -7,9 +7,8 @@ from typing import Any
 
 import duckdb
 
-from ml_platform.errors import TargetError
 from ml_platform.publish.sql_target import SqlTarget
-from ml_platform.publish.target import Part, TargetTable, batches, staged_sql
+from ml_platform.publish.target import Part, TargetTable, batches, staged_sql, without_driver
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
 
@@ -31,9 +30,7 @@ class PostgresTarget(SqlTarget):
         try:
             import psycopg
         except ImportError:
-            raise TargetError(
-                f"database '{database}': psycopg is not there; pip install 'ml-platform[postgres]'"
-            ) from None
+            raise without_driver(database, "psycopg", "postgres") from None
         if where.startswith("//"):
             where = f"postgresql:{where}"
         with self._named():

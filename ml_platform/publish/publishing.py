@@ -14,7 +14,7 @@ from ml_platform.publish.target import STAGED, Part, Target, TargetTable
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.publication import Publication
 from ml_platform.spec.publishing import RELATION, example_types
-from ml_platform.spec.queries import quote
+from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Basis, Commit, Lake, Written, compute_windows, replace_windows
@@ -192,8 +192,8 @@ def _counted_sql(counted: Mapping[Window, Counted]) -> str:
 def _record_sql(declared: Publication, snapshot: int) -> str:
     """What is noted of each partition that holds rows: counts, versions, a digest of the rows."""
     columns = ", ".join(quote(column) for column in declared.types)
-    target = target_of(declared).replace("'", "''")
-    return f"""SELECT timezone('UTC', c.start) AS window_at, '{target}' AS target, c.rows_in,
+    target = literal(target_of(declared))
+    return f"""SELECT timezone('UTC', c.start) AS window_at, {target} AS target, c.rows_in,
             c.rows_out, coalesce(s.content, '0') AS content,
             coalesce(s.model_versions, []) AS model_versions,
             {snapshot:d} AS snapshot, TIMESTAMPTZ '{datetime.now(UTC)}' AS published_at

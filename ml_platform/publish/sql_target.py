@@ -150,9 +150,14 @@ class SqlTarget(ABC):
                 f"INSERT INTO {relation} ({columns}) SELECT {columns} FROM {staging} WHERE true "
                 f"{self.conflict_sql(table)}"
             )
+        return self._count_merged(table)
+
+    def _count_merged(self, table: TargetTable) -> int:
+        """Rows of the staging table that the target holds, or a later one of their key."""
         same = " AND ".join(f"t.{self.quote(c)} = s.{self.quote(c)}" for c in table.key)
         newer = f"t.{self.quote('event_time')} >= s.{self.quote('event_time')}"
-        return self._count(f"{relation} t JOIN {staging} s ON {same} WHERE {newer}")
+        joined = f"{self.relation(table)} t JOIN {self.quote(STAGING)} s ON {same}"
+        return self._count(f"{joined} WHERE {newer}")
 
     def _within(self, part: Part) -> str:
         column = self.quote("event_time")

@@ -89,6 +89,13 @@ def named_errors(settings: Settings, what: str) -> Iterator[None]:
         raise kind(f"{what}: {failure}") from None
 
 
+def without_driver(database: str, package: str, extra: str) -> TargetError:
+    """The error of a database whose Python package is not installed."""
+    return TargetError(
+        f"database '{database}': {package} is not there; pip install 'ml-platform[{extra}]'"
+    )
+
+
 def staged_sql(columns: Sequence[str], part: Part, order: Sequence[str]) -> str:
     """Query of select items over the staged rows of a partition, in order of the key."""
     ordered = ", ".join(order)

@@ -65,7 +65,7 @@ class Basis:
     def stamp(self, commit: Commit) -> Commit:
         """The commit, which says from which snapshot on was read, and for how long."""
         extra = {**commit.extra, BEGUN_AT: str(self.snapshot)}
-        return replace(commit, extra=extra, began=self.began, figures={})
+        return replace(commit, extra=extra, began=self.began)
 
     def also(self, *reads: Read) -> "Basis":
         """The same with more that it depends on."""

@@ -131,7 +131,7 @@ def replace_together(
             for held, changed in outcomes
         )
 
-    commit = basis.stamp(commit) if basis else replace(commit, figures={})
+    commit = replace(basis.stamp(commit) if basis else commit, figures={})
     try:
         for name, each in staged.items():
             _stage(cursor, each, name, windows, bounds)

@@ -184,14 +184,15 @@ class _Check:
         self.covered = _range(windows)
         candidates = self.shown.candidates(windows)
         reports: list[LeakReport] = []
-        for window, found in zip(windows, candidates, strict=True):
-            reports.append(self._window(window, self._moments(window, found, cuts)))
-            self.turn += 1
+        for turn, (window, found) in enumerate(zip(windows, candidates, strict=True), self.turn):
+            reports.append(self._window(window, self._moments(window, found, cuts, turn)))
             if _found(reports) >= MOST_FOUND:
                 break
         return reports
 
-    def _moments(self, window: Window, found: Candidates, cuts: int) -> tuple[datetime, ...]:
+    def _moments(
+        self, window: Window, found: Candidates, cuts: int, turn: int
+    ) -> tuple[datetime, ...]:
         case, subject = self.subject.use_case, self.subject
         draw = drawn_by(case.name, subject.name, case.calendar.key(window), self.shown.snapshot)
         zone = case.calendar.timezone
@@ -199,7 +200,7 @@ class _Check:
         if self.subject.is_of_labels and found.rows:
             # They become known long after their window.
             bounds = found.rows[0], found.rows[-1]
-        moments = choose_moments(found, bounds, cuts, draw, self.turn)
+        moments = choose_moments(found, bounds, cuts, draw, turn)
         return tuple(moment_at(m, zone) for m in moments)
 
     def _window(self, window: Window, moments: tuple[datetime, ...]) -> LeakReport:

@@ -144,46 +144,40 @@ class _World:
 
     def view(self, view: str) -> _Sides:
         declared = self.use_case.features[view]
-        past = f"event_time < {instant(self.arrival)}"
-        before, now = (
-            f"FROM {self._relation(feature_table(view), number)} WHERE {self._inside}"
-            for number in (self.before, self.after)
-        )
         known, arrived = (
-            f"FROM {features_sql(self._known, view, self._inside, at)} WHERE {self._inside}"
+            features_sql(self._known, view, self._inside, at)
             for at in (self.arrival - JUST_BEFORE, self.arrival)
         )
-        before, known, revised = (f"{each} AND {past}" for each in (before, known, now))
-        return _Sides(
-            declared.entity,
-            tuple(declared.features),
-            before,
-            known,
-            revised,
-            arrived,
-            now,
-        )
+        table, columns = feature_table(view), tuple(declared.features)
+        return self._sides(table, declared.entity, columns, "event_time", known, arrived)
 
     def labels(self) -> _Sides:
-        past = f"known_at < {instant(self.arrival)}"
-        before, now = (
-            f"FROM {self._relation(LABELS, number)} WHERE {self._inside}"
-            for number in (self.before, self.after)
-        )
         known, arrived = (
-            f"FROM {labels_sql(self._known, self._inside, by)} WHERE {self._inside}"
-            for by in (self.arrival, self._later)
+            labels_sql(self._known, self._inside, by) for by in (self.arrival, self._later)
+        )
+        entity = self.use_case.examples.entity
+        return self._sides(LABELS, entity, ("label",), "known_at", known, arrived)
+
+    def _sides(
+        self,
+        table: str,
+        entity: tuple[str, ...],
+        columns: tuple[str, ...],
+        time: str,
+        known: str,
+        arrived: str,
+    ) -> _Sides:
+        """A stored table at both snapshots, beside what was known of it before and afterwards.
+
+        time: column by which a row is older than the corrections.
+        """
+        before, now = (self._relation(table, number) for number in (self.before, self.after))
+        past = f"{time} < {instant(self.arrival)}"
+        before, known, now, arrived = (
+            f"FROM {each} WHERE {self._inside}" for each in (before, known, now, arrived)
         )
         before, known, revised = (f"{each} AND {past}" for each in (before, known, now))
-        return _Sides(
-            self.use_case.examples.entity,
-            ("label",),
-            before,
-            known,
-            revised,
-            arrived,
-            now,
-        )
+        return _Sides(entity, columns, before, known, revised, arrived, now)
 
     def training_set(self) -> _Sides:
         revised = self.use_case.model_copy(update={"values": "as_revised"})

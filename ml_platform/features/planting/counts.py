@@ -25,23 +25,18 @@ def count_planted(
     # What became a list or a struct is another one in each row.
     if clean.columns != planted.columns:
         return _by_window(cursor, f"FROM {planted.sql}")
-    names = ", ".join((WINDOW_START, *map(quote, clean.columns)))
-    one, other = (f"SELECT {names} FROM {each.sql}" for each in (clean, planted))
-    sides = ((one, other), (other, one))
-    found = (_by_window(cursor, f"FROM ({each} EXCEPT ALL {than})") for each, than in sides)
-    return max(found, key=Counter.total)
+    return count_other(cursor, clean.sql, planted.sql, list(clean.columns))
 
 
 def count_other(
     cursor: duckdb.DuckDBPyConnection, one: str, other: str, columns: Sequence[str]
-) -> int:
-    """Rows that only one of two relations has; of a changed row, once."""
-    names = ", ".join(map(quote, columns))
+) -> Counter[datetime]:
+    """Rows that only one of two relations has, by start of their window; of a changed row, once."""
+    names = ", ".join((WINDOW_START, *map(quote, columns)))
     one, other = (f"SELECT {names} FROM {each}" for each in (one, other))
-    return max(
-        _number(cursor, f"SELECT count(*) FROM ({each} EXCEPT ALL {than})")
-        for each, than in ((one, other), (other, one))
-    )
+    sides = ((one, other), (other, one))
+    found = (_by_window(cursor, f"FROM ({each} EXCEPT ALL {than})") for each, than in sides)
+    return max(found, key=Counter.total)
 
 
 def count_early(cursor: duckdb.DuckDBPyConnection, use_case: UseCase) -> int:

@@ -138,7 +138,7 @@ def _leaking_labels(copied: Copy, planted: LabelPlant, clean: int, snapshot: int
         )
         if planted.is_short:
             return count_missing(cursor, lake, use_case, one, copied.windows, snapshot)
-        return count_other(cursor, one, other, list(labels_table(use_case).columns))
+        return count_other(cursor, one, other, list(labels_table(use_case).columns)).total()
 
 
 def _problem(lake: Lake, use_case: UseCase, view: str | None, written: Written) -> str | None:
