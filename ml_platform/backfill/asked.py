@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from ml_platform.errors import EmptyPartition, LandingError, PlatformError
 from ml_platform.sources import arrivals
 from ml_platform.spec.tables import computed_tables, downstream_of, tables_of
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import Engine, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.tables import WINDOW_START
@@ -26,6 +26,8 @@ class Asked:
     every: bool = False
     chunk: int | None = None
     run_per_table: bool = False
+    engine: Engine | None = None
+    """Of features and predictions, where it is not the one that the use case declares."""
 
     def tables_in(self, use_case: UseCase) -> tuple[str, ...]:
         """The tables that are meant, each after those that it reads."""

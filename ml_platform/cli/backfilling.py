@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ml_platform.cli.arguments import UseCaseName
+from ml_platform.cli.arguments import ByEngine, UseCaseName
 
 PANEL = "Tables"
 commands = typer.Typer()
@@ -28,6 +28,7 @@ def backfill(
         bool, typer.Option(help="By a backfill of Dagster's daemon.")
     ] = False,
     here: Annotated[bool, typer.Option(help="In this process, without Dagster.")] = False,
+    engine: ByEngine = None,
     dry_run: Annotated[bool, typer.Option(help="Only show what would be done.")] = False,
     end: Annotated[bool, typer.Option("--end", help="End the backfills under way.")] = False,
 ) -> None:
@@ -39,6 +40,7 @@ def backfill(
     from ml_platform.backfill.asked import Asked
     from ml_platform.cli import backfills as command
     from ml_platform.cli.platform import opened
+    from ml_platform.errors import PlatformError
 
     with opened() as platform:
         if end:
@@ -47,7 +49,13 @@ def backfill(
         asked = Asked(
             tables=tuple(tables or ()), first=first, last=last, only=only,
             with_sources=with_sources, every=every, chunk=chunk, run_per_table=run_per_table,
+            engine=engine,
         )  # fmt: skip
+        if engine is not None and not here:
+            raise PlatformError(
+                "--engine is of --here; in Dagster the launchpad asks for it, or the use case "
+                "declares it: `engine: spark`"
+            )
         how: command.How = "here" if here else "daemon" if through_daemon else "runs"
         command.backfill(platform, use_case, asked, how, dry_run)
 

@@ -152,7 +152,10 @@ def _compute_here(work: Backfill, report: Report) -> None:
             report(done, f"{table} {_named(use_case, chunk)}")
             if work.is_due(single):
                 lake, registry = platform.lake, platform.registry
-                compute(lake, registry, use_case, table, chunk.stretch, platform.run_id)
+                compute(
+                    lake, registry, use_case, table, chunk.stretch, platform.run_id,
+                    work.asked.engine,
+                )  # fmt: skip
             done += single.partitions
     report(done, "")
 
