@@ -76,6 +76,11 @@ class Settings(BaseSettings):
     """Longest stretch of partitions one Dagster run takes; no limit by default."""
     threads: Annotated[int, Field(ge=1)] = 2
     """Threads of model fitting; part of what makes a training run repeatable to the bit."""
+    duckdb_threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of DuckDB in a process; by default as many as there are cores."""
+    duckdb_memory: str | None = None
+    """Memory of DuckDB in a process, `4GB`, beyond which it writes to disk; by default 80% of the
+    machine's."""
     spark_master: str = "local[*]"
     """Where engine spark runs: `local[*]`, `spark://host:7077`, `yarn`, `k8s://https://…`."""
     spark_remote: SecretStr | None = None

@@ -1,8 +1,7 @@
 """Tables of the lake at a snapshot, as views that Spark reads from their Parquet files.
 
-DuckDB itself says which rows of which file a snapshot holds. Rows of a file that it does not hold
-any more, and rows that the catalog keeps, since they are few, are written to files beside; nothing
-else passes through this process.
+DuckDB itself says which rows of which file a snapshot holds. Which rows of a file it does not hold
+any more is written to a file beside; nothing else passes through this process.
 """
 
 from collections.abc import Mapping
@@ -24,8 +23,6 @@ from ml_platform.storage.tables import WINDOW_START, naive_utc
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-INLINED = "ducklake_inlined_data%"
-"""What DuckLake calls the file of a row that the catalog keeps."""
 VIRTUAL = frozenset({"filename", "file_row_number"})
 
 
@@ -39,8 +36,6 @@ class TableFiles:
     """Files of which some rows are not."""
     gone: str | None
     """A file of `name` and `position` of those rows."""
-    inlined: str | None
-    """A file of the rows that the catalog keeps."""
 
 
 def create_view(
@@ -62,7 +57,7 @@ def create_view(
             f"engine spark: {table.schema}.{table.name} has a column '{min(taken)}', by whose name "
             "DuckLake says where a row is; rename it, or compute the table in process"
         )
-    files = _files(cursor, table, relation, within, scratch)
+    files = _files(cursor, table, within, scratch)
     _dataframe(session, files, columns).createOrReplaceTempView(table.view)
 
 
@@ -74,7 +69,6 @@ def _columns(cursor: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]
 def _files(
     cursor: duckdb.DuckDBPyConnection,
     table: LakeTable,
-    relation: str,
     within: Window | None,
     scratch: Folder,
 ) -> TableFiles:
@@ -85,9 +79,7 @@ def _files(
     named = f"(SELECT *, filename, file_row_number FROM {_located(table)})"
     found = cursor.execute(f"SELECT DISTINCT filename FROM {named} WHERE {where}").fetchall()
     names = [name for (name,) in found]
-    inlined = [name for name in names if name.startswith(INLINED.rstrip("%"))]
-    stored = [name for name in names if name not in inlined]
-    listed = ", ".join(map(literal, stored)) or "NULL"
+    listed = ", ".join(map(literal, names)) or "NULL"
     counted = cursor.execute(
         f"SELECT filename, count(*) FROM {named} WHERE filename IN ({listed}) GROUP BY 1"
     ).fetchall()
@@ -102,16 +94,8 @@ def _files(
             for name, key in zip(partial, map(file_key, partial), strict=True)
         ]
         gone = scratch.write(cursor, " UNION ALL ".join(parts), f"{table.view}_gone")
-    kept = None
-    if inlined:
-        kept = scratch.write(
-            cursor,
-            f"SELECT * EXCLUDE (filename, file_row_number) FROM {named} "
-            f"WHERE filename LIKE {literal(INLINED)} AND {where}",
-            f"{table.view}_inlined",
-        )
-    whole = tuple(name for name in stored if name not in partial)
-    return TableFiles(whole, tuple(partial), gone, kept)
+    whole = tuple(name for name in names if name not in partial)
+    return TableFiles(whole, tuple(partial), gone)
 
 
 def _located(table: LakeTable) -> str:
@@ -152,11 +136,6 @@ def _dataframe(
         )
         gone = session.read.parquet(spark_path(files.gone)).toDF("__name", "__position")
         parts.append(rows.join(gone, ["__name", "__position"], "left_anti").select(*columns))
-    if files.inlined is not None:
-        parts.append(read((files.inlined,)))
     if not parts:
         return session.createDataFrame([], schema)
-    rows = parts[0]
-    for part in parts[1:]:
-        rows = rows.unionAll(part)
-    return rows
+    return parts[0] if len(parts) == 1 else parts[0].unionAll(parts[1])
