@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from pydantic import SecretStr
 
 from ml_platform.engines.spark.packing import pack_environment
 from ml_platform.errors import EngineFailed
@@ -178,4 +179,13 @@ def test_a_master_that_is_none_is_named(made: Trips) -> None:
     lake = Lake(made.lake.settings.model_copy(update={"spark_master": "sparks://nowhere:7077"}))
     with pytest.raises(EngineFailed, match=r"^engine spark: [^\n]*sparks://nowhere:7077[^\n]*$"):
         score(lake, made.registry, made.use_case, days(20, 26), COMMIT, engine="spark")
+    lake.close()
+
+
+def test_a_server_of_spark_connect_that_is_not_there_is_named(made: Trips) -> None:
+    nowhere = SecretStr("sc://127.0.0.1:9/;token=planted")
+    lake = Lake(made.lake.settings.model_copy(update={"spark_remote": nowhere}))
+    with pytest.raises(EngineFailed, match=r"^engine spark: [^\n]*127\.0\.0\.1:9: [^\n]*$") as told:
+        score(lake, made.registry, made.use_case, days(20, 26), COMMIT, engine="spark")
+    assert "planted" not in str(told.value)
     lake.close()

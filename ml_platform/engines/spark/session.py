@@ -3,11 +3,13 @@
 import logging
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ml_platform.errors import EngineFailed
 from ml_platform.masking import masked
@@ -33,6 +35,9 @@ DEFAULTS = {
     "spark.log.level": "ERROR",
 }
 LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+CONNECT_PORT = 15002
+"""Where Spark Connect listens by default."""
+ANSWERS_SECONDS = 10.0
 RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Refused|Outdated|Differs)\b")
 """How the last line of a traceback begins."""
 ARCHIVED = "environment"
@@ -70,8 +75,9 @@ def spark_session(settings: Settings, timezone: str) -> Iterator["SparkSession"]
 
 def _opened(settings: Settings, builder: "SparkSession.Builder") -> "SparkSession":
     if settings.spark_remote is not None:
-        remote = builder.remote(settings.spark_remote.get_secret_value())
-        session = remote.getOrCreate()
+        address = settings.spark_remote.get_secret_value()
+        _require_server(address)
+        session = builder.remote(address).getOrCreate()
         if settings.spark_archive is not None:
             session.addArtifact(f"{settings.spark_archive}#{ARCHIVED}", archive=True)
             session.conf.set("spark.sql.execution.pyspark.python", f"{ARCHIVED}/bin/python")
@@ -87,6 +93,17 @@ def _opened(settings: Settings, builder: "SparkSession.Builder") -> "SparkSessio
     for name, value in {**DEFAULTS, **alone, **settings.spark_conf}.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
+
+
+def _require_server(address: str) -> None:
+    """Raise OSError where nothing listens there; the client would try for ten minutes."""
+    parts = urlsplit(address)
+    try:
+        socket.create_connection(
+            (parts.hostname or "", parts.port or CONNECT_PORT), ANSWERS_SECONDS
+        ).close()
+    except OSError as error:
+        raise OSError(f"{parts.hostname}:{parts.port or CONNECT_PORT}: {error}") from None
 
 
 def _where(settings: Settings) -> str:
