@@ -34,6 +34,7 @@ NAMES = (
     "backfill_daemon",
     "scoring",
     "endpoints",
+    "engines",
     "publishing",
     "serving",
     "tracing",

@@ -38,7 +38,7 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(root: Path) -> Iterator[Cluster]:
+def running_cluster(root: Path, memory: str = "1g") -> Iterator[Cluster]:
     root.mkdir(parents=True, exist_ok=True)
     processes: list[subprocess.Popen[bytes]] = []
     try:
@@ -56,7 +56,7 @@ def running_cluster(root: Path) -> Iterator[Cluster]:
             folder = root / f"worker{number}"
             processes.append(
                 _start(root / f"worker{number}.log", f"{deploy}.worker.Worker", "--host",
-                       "127.0.0.1", "--webui-port", "0", "--cores", "1", "--memory", "1g",
+                       "127.0.0.1", "--webui-port", "0", "--cores", "1", "--memory", memory,
                        "--work-dir", str(folder), url)
             )  # fmt: skip
         until(lambda: log.read_text().count("Registering worker") == 2, "two workers")
