@@ -47,7 +47,9 @@ STORES = frozenset(
     {
         "duckdb", "sqlite3", "mlflow", "sqlalchemy", "psycopg2", "psycopg", "pymysql",
         "adbc_driver_manager", "redis", "requests", "urllib3", "httpx", "botocore", "boto3",
-        "azure", "apprise", "pymongo", "ml_platform",
+        "azure", "apprise", "pymongo", "pyarrow", "pyiceberg", "ml_platform",
+        # As deltalake calls its own.
+        "internal",
     }
 )  # fmt: skip
 """Packages whose errors are of a store or of the way to it."""

@@ -95,7 +95,7 @@ def publish(
     from ml_platform.cli.platform import opened, stretch_of
     from ml_platform.errors import PlatformError
     from ml_platform.features import publish_views
-    from ml_platform.publish import publish_predictions
+    from ml_platform.publish import publish_range
     from ml_platform.spec.use_case import published_table
     from ml_platform.spec.values import unknown
 
@@ -115,7 +115,7 @@ def publish(
         for name in names:
             table = published_table(name)
             with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
-                report = publish_predictions(platform.lake, case, name, stretch, commit)
+                report = publish_range(platform.lake, case, name, stretch, commit)
             printing.show_publication(case, report)
 
 
