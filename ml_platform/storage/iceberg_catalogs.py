@@ -1,6 +1,7 @@
 """Catalogs of Iceberg tables, as a setting names them."""
 
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_platform.storage.connection_strings import words_of
@@ -8,6 +9,7 @@ from ml_platform.storage.stores import ICEBERG_NAMES
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
 
 
 @lru_cache(maxsize=16)
@@ -24,3 +26,25 @@ def open_catalog(name: str, where: str) -> "Catalog":
     if "uri" not in given and given.get("type") not in {"glue", "dynamodb"}:
         raise ValueError("says not where its catalog is: uri=… warehouse=…")
     return load_catalog(name, **{ICEBERG_NAMES.get(n, n): value for n, value in given.items()})
+
+
+def open_table_at(folder: str) -> "Table":
+    """The table in a folder of this machine that no catalog but the folder itself keeps.
+
+    Raises ValueError where its `metadata/version-hint.text` does not say which state holds: the
+    newest file of a table that a catalog keeps need not have been committed.
+    """
+    from pyiceberg.table import StaticTable
+
+    metadata = Path(folder) / "metadata"
+    hint = metadata / "version-hint.text"
+    if not hint.is_file():
+        raise ValueError(
+            f"there is no {hint}; name the catalog that keeps the table in the setting databases"
+        )
+    version = hint.read_text().strip()
+    names = (f"v{version}.metadata.json", f"{version}.metadata.json", version)
+    found = next((metadata / name for name in names if (metadata / name).is_file()), None)
+    if found is None:
+        raise ValueError(f"{hint} says '{version}', and there is no {metadata / names[0]}")
+    return StaticTable.from_metadata(str(found))
