@@ -27,6 +27,7 @@ UNAVAILABLE = re.compile(
     r"|^\s*$"
     r"|could not (establish connection|resolve host)|connection error for http"
     r"|error (connecting to|while reading from)|name or service not known"
+    r"|error sending request|operation timed out|could not connect to the endpoint"
     r"|temporary failure in name resolution|remote end closed connection|api request to .* failed"
     r"|failed to (read|write) connection|too many clients already|server is not available"
     # MySQL and MariaDB: the server, or somebody else's transaction.
@@ -42,6 +43,8 @@ NO_ROOM = re.compile(
     r"(?i)no space left on device|database or disk is full|could not (extend|write to) file"
     r"|disk quota exceeded|disk full|file too large|not enough space|insufficientstorage"
 )
+# deltalake colours what it says, also where nobody sees it.
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 STATEMENT, STATEMENT_ENDS = 'Failed to execute query "', '": '
 STORES = frozenset(
     {
@@ -91,7 +94,7 @@ def failure_of(error: BaseException, settings: Settings) -> Failure:
 
 def one_line(error: BaseException) -> str:
     """What an error says, without the query, the advice and the pointers below it."""
-    said = ADVICE.sub("", _text(error).strip())
+    said = ADVICE.sub("", COLOURS.sub("", _text(error)).strip())
     said = PREFIX.sub("", said)
     lines = [line.strip() for line in said.split("\n")]
     kept: list[str] = []

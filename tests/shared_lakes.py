@@ -9,10 +9,12 @@ import deltalake
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
-from pyiceberg.catalog import load_catalog
+import pyarrow.fs as pafs
+from pyiceberg.catalog import Catalog, load_catalog
 
 from ml_platform.storage.extensions import connect_with
 from tests.database_servers import Database
+from tests.object_stores import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -40,53 +42,81 @@ class SharedLake:
         return found
 
 
-def parquet_lake(folder: Path) -> SharedLake:
+@dataclass(frozen=True)
+class Place:
+    """A folder of this machine or of an object store."""
+
+    url: str
+    store: ObjectStore | None = None
+
+    @property
+    def setting(self) -> str:
+        return f"{self.url} {self.store.options}" if self.store else self.url
+
+    def by_duckdb(self, query: str, *extensions: str) -> pa.Table:
+        """What a DuckDB of its own reads."""
+        with connect_with(*extensions, "httpfs", "azure") as connection:
+            if self.store:
+                connection.execute(self.store.secret_sql)
+            return connection.execute(query).to_arrow_table()
+
+
+def parquet_lake(place: Place) -> SharedLake:
     """A folder of tables in Hive's layout."""
 
     def by_pyarrow(table: str) -> pa.Table:
-        return ds.dataset(folder / table, partitioning="hive").to_table()
+        files = place.store.files if place.store else pafs.LocalFileSystem()
+        folder = f"{place.url}/{table}".rpartition("://")[2]
+        return ds.dataset(folder, filesystem=files, partitioning="hive").to_table()
 
     def by_duckdb(table: str) -> pa.Table:
-        with duckdb.connect() as connection:
-            files = f"{folder / table}/**/*.parquet"
-            query = "FROM read_parquet(?, hive_partitioning = true)"
-            return connection.execute(query, [files]).to_arrow_table()
+        files = f"{place.url}/{table}/**/*.parquet"
+        return place.by_duckdb(f"FROM read_parquet('{files}', hive_partitioning = true)")
 
     readers = {"pyarrow": by_pyarrow, "duckdb": by_duckdb}
-    return SharedLake("parquet", f"parquet:{folder}", readers)
+    return SharedLake("parquet", f"parquet:{place.setting}", readers)
 
 
-def delta_lake(folder: Path) -> SharedLake:
+def delta_lake(place: Place) -> SharedLake:
     """A folder of Delta tables."""
 
-    def by_deltalake(table: str) -> pa.Table:
-        return pa.table(deltalake.DeltaTable(folder / table).to_pyarrow_table())
+    def open_table(table: str) -> deltalake.DeltaTable:
+        options = dict(place.store.delta) if place.store else None
+        return deltalake.DeltaTable(f"{place.url}/{table}", storage_options=options)
 
-    def by_duckdb(table: str) -> pa.Table:
-        with connect_with("delta") as connection:
-            return connection.execute("FROM delta_scan(?)", [str(folder / table)]).to_arrow_table()
+    readers = {
+        "deltalake": lambda table: pa.table(open_table(table).to_pyarrow_table()),
+        "duckdb": lambda table: place.by_duckdb(f"FROM delta_scan('{place.url}/{table}')", "delta"),
+        "pyarrow": lambda table: open_table(table).to_pyarrow_dataset().to_table(),
+    }
+    if place.url.startswith("az://"):
+        # Of an emulator's account its extension knows the port by heart, 10000.
+        del readers["duckdb"]
+    return SharedLake("delta", f"delta:{place.setting}", readers)
 
-    def by_pyarrow(table: str) -> pa.Table:
-        return deltalake.DeltaTable(folder / table).to_pyarrow_dataset().to_table()
 
-    readers = {"deltalake": by_deltalake, "duckdb": by_duckdb, "pyarrow": by_pyarrow}
-    return SharedLake("delta", f"delta:{folder}", readers)
+def iceberg_lake(place: Place, catalog: Path) -> SharedLake:
+    """Iceberg tables, with a catalog in a SQLite database in a folder."""
+    where = {"uri": f"sqlite:///{catalog}/catalog.sqlite", "warehouse": f"file://{place.url}"}
+    setting = " ".join(f"{name}={value}" for name, value in where.items())
+    if place.store:
+        where |= place.store.iceberg_files
+        setting = f"uri={where['uri']} {place.store.iceberg}"
 
-
-def iceberg_lake(folder: Path) -> SharedLake:
-    """A catalog of Iceberg tables in a SQLite database."""
-    where = {"uri": f"sqlite:///{folder}/catalog.sqlite", "warehouse": f"file://{folder}"}
+    def open_catalog() -> Catalog:
+        return load_catalog("others", **where)
 
     def by_pyiceberg(table: str) -> pa.Table:
         name = table.replace("/", ".")
-        return load_catalog("others", **where).load_table(name).scan().to_arrow()
+        return open_catalog().load_table(name).scan().to_arrow()
 
     def by_duckdb(table: str) -> pa.Table:
         name = table.replace("/", ".")
-        found = load_catalog("others", **where).load_table(name).metadata_location
-        with connect_with("avro", "iceberg") as connection:
-            return connection.execute("FROM iceberg_scan(?)", [found]).to_arrow_table()
+        found = open_catalog().load_table(name).metadata_location
+        return place.by_duckdb(f"FROM iceberg_scan('{found}')", "avro", "iceberg")
 
     readers = {"pyiceberg": by_pyiceberg, "duckdb": by_duckdb}
-    setting = " ".join(f"{name}={value}" for name, value in where.items())
+    if place.url.startswith("az://"):
+        # Its full address has the host of Azure itself, which DuckDB takes for the store's.
+        del readers["duckdb"]
     return SharedLake("iceberg", f"iceberg:{setting}", readers)

@@ -1,12 +1,18 @@
-"""Delta tables, through deltalake; what readers find there DuckDB's extension says."""
+"""Delta tables, through deltalake."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import duckdb
+import pyarrow as pa
 
 from ml_platform.publish.lake_columns import (
+    STORED,
     arrow_reader,
+    count,
     described,
+    described_schema,
     later_sql,
     no_rows_sql,
     partition_column,
@@ -20,7 +26,6 @@ from ml_platform.publish.lake_target import LakeTarget
 from ml_platform.publish.target import Part, TargetTable, staged_sql, without_driver
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
-from ml_platform.storage.extensions import load_extension
 from ml_platform.storage.stores import store_of
 
 if TYPE_CHECKING:
@@ -44,8 +49,6 @@ class DeltaTarget(LakeTarget):
 
     def prepare(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable) -> None:
         with self._named():
-            load_extension(cursor, "delta")
-            self._store.open(cursor, self.database)
             require_no_clash(self.database, table)
             query = no_rows_sql([*typed_columns(table), partition_column(table)])
             wanted = described(cursor, query)
@@ -56,8 +59,8 @@ class DeltaTarget(LakeTarget):
                     self._at(table), arrow_reader(cursor, query).schema, mode="ignore",
                     partition_by=table.partition, storage_options=self._store.delta_options,
                 )  # fmt: skip
-            stored = described(cursor, f"FROM {self._scan(table)}")
-            require_columns(self.database, table, stored, wanted)
+            found = pa.schema(self._open(table).schema())
+            require_columns(self.database, table, described_schema(cursor, found), wanted)
 
     def write(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
         with self._named():
@@ -66,7 +69,7 @@ class DeltaTarget(LakeTarget):
             here = f"{quote(table.partition)} = {literal(part.label)}"
             if table.mode == "replace":
                 self._replace(cursor, table, part, here)
-                return self._count(cursor, f"{self._scan(table)} WHERE {here}")
+                return self._count(cursor, table, part, here)
             return sum(
                 self._add(cursor, table, part, f"{here} AND snapshot = {snapshot:d}", snapshot)
                 for snapshot in snapshots_of(cursor, part)
@@ -98,10 +101,9 @@ class DeltaTarget(LakeTarget):
         snapshot: int,
     ) -> int:
         """Rows of one snapshot, which replace what a process that was killed has left of them."""
-        relation = f"{self._scan(table)} WHERE {here}"
-        if not self._count(cursor, relation):
+        if not self._count(cursor, table, part, here):
             self._replace(cursor, table, part, here, f"snapshot = {snapshot:d}")
-        return self._count(cursor, relation)
+        return self._count(cursor, table, part, here)
 
     def _merge(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
         require_keys(cursor, self.database, table, part)
@@ -113,7 +115,8 @@ class DeltaTarget(LakeTarget):
         merger.when_matched_update_all(
             's."event_time" >= t."event_time"'
         ).when_not_matched_insert_all().execute()
-        return self._count(cursor, later_sql(table, part, self._scan(table)))
+        with self._rows_there(cursor, table, [*table.key, "event_time"]) as relation:
+            return count(cursor, later_sql(table, part, relation))
 
     def _rows(self, table: TargetTable, part: Part) -> str:
         items = [*typed_columns(table), partition_column(table, part)]
@@ -124,12 +127,30 @@ class DeltaTarget(LakeTarget):
             self._at(table), storage_options=self._store.delta_options
         )
 
-    def _count(self, cursor: duckdb.DuckDBPyConnection, relation: str) -> int:
-        row = cursor.execute(f"SELECT count(*) FROM {relation}").fetchone()
-        return int(row[0]) if row else 0
+    def _count(
+        self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part, here: str
+    ) -> int:
+        columns = [table.partition, *(["snapshot"] if table.mode == "append" else [])]
+        chosen = [(table.partition, "=", part.label)]
+        with self._rows_there(cursor, table, columns, chosen) as relation:
+            return count(cursor, f"{relation} WHERE {here}")
 
-    def _scan(self, table: TargetTable) -> str:
-        return f"delta_scan({literal(self._at(table))})"
+    @contextmanager
+    def _rows_there(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        table: TargetTable,
+        columns: Sequence[str],
+        partitions: list[tuple[str, str, str]] | None = None,
+    ) -> Iterator[str]:
+        """The name of a relation with columns of the table's rows, as a reader finds them."""
+        rows = self._open(table).to_pyarrow_dataset(file_pruning_predicate=partitions)
+        # Batch by batch, and not the dataset: DuckDB would have it compare texts, which it cannot.
+        cursor.register(STORED, rows.scanner(columns=list(dict.fromkeys(columns))).to_reader())
+        try:
+            yield STORED
+        finally:
+            cursor.unregister(STORED)
 
     def _at(self, table: TargetTable) -> str:
         return self._store.at(*table.path)

@@ -10,8 +10,11 @@ import pyarrow as pa
 
 from ml_platform.errors import TargetError
 from ml_platform.publish.lake_columns import (
+    STORED,
     arrow_reader,
+    count,
     described,
+    described_schema,
     later_sql,
     no_rows_sql,
     partition_column,
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ATTEMPTS = 10
 LONGEST_WAIT_SECONDS = 2.0
-STORED = "__stored_there"
 
 
 class IcebergTarget(LakeTarget):
@@ -68,9 +70,7 @@ class IcebergTarget(LakeTarget):
                 found = self._catalog.load_table(table.path)
             except NoSuchTableError:
                 found = self._create(table, arrow_reader(cursor, query).schema)
-            cursor.register(STORED, found.schema().as_arrow().empty_table())
-            stored = described(cursor, f"FROM {STORED}")
-            cursor.unregister(STORED)
+            stored = described_schema(cursor, found.schema().as_arrow())
             require_columns(self.database, table, stored, wanted)
 
     def write(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
@@ -138,9 +138,9 @@ class IcebergTarget(LakeTarget):
 
         self._retried(merge)
         cursor.register(STORED, self._load(table).scan(same).to_arrow())
-        row = cursor.execute(f"SELECT count(*) FROM {later_sql(table, part, STORED)}").fetchone()
+        found = count(cursor, later_sql(table, part, STORED))
         cursor.unregister(STORED)
-        return int(row[0]) if row else 0
+        return found
 
     def _query(self, table: TargetTable, part: Part) -> str:
         items = [*typed_columns(table), partition_column(table, part)]

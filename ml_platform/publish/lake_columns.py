@@ -9,6 +9,8 @@ from ml_platform.errors import TargetError
 from ml_platform.publish.target import BATCH_ROWS, STAGED, Part, TargetTable
 from ml_platform.spec.queries import literal, quote
 
+STORED = "__stored_there"
+"""Under this name rows of a table of others are shown to DuckDB."""
 CASTS = {
     "TINYINT": "INTEGER", "SMALLINT": "INTEGER", "UTINYINT": "INTEGER", "USMALLINT": "INTEGER",
     "UINTEGER": "BIGINT", "UBIGINT": "DECIMAL(20, 0)", "HUGEINT": "DECIMAL(38, 0)",
@@ -87,6 +89,20 @@ def require_keys(
             f"lake '{lake}': {row[0]} rows for {table.name} have a null in their key, "
             f"{', '.join(table.key)}; publish a value in its place: coalesce(…, '') AS …"
         )
+
+
+def described_schema(cursor: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
+    """DuckDB types of the columns of an Arrow schema."""
+    cursor.register(STORED, schema.empty_table())
+    found = described(cursor, f"FROM {STORED}")
+    cursor.unregister(STORED)
+    return found
+
+
+def count(cursor: duckdb.DuckDBPyConnection, relation: str) -> int:
+    """Rows of a relation, given as what follows FROM."""
+    row = cursor.execute(f"SELECT count(*) FROM {relation}").fetchone()
+    return int(row[0]) if row else 0
 
 
 def snapshots_of(cursor: duckdb.DuckDBPyConnection, part: Part) -> list[int]:

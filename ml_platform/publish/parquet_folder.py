@@ -14,6 +14,7 @@ import duckdb
 
 from ml_platform.errors import TargetError
 from ml_platform.publish.lake_columns import (
+    count,
     described,
     no_rows_sql,
     require_no_clash,
@@ -67,7 +68,7 @@ class ParquetTarget(LakeTarget):
                 return self._append(cursor, table, part, folder)
             self._put(cursor, self._rows(table, part), self._at(table, folder, "part-0.parquet"))
             # Whatever files there are: a reader reads them all.
-            return self._count(cursor, self._at(table, folder), "*.parquet")
+            return _count(cursor, self._at(table, folder), "*.parquet")
 
     def _append(
         self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part, folder: str
@@ -78,16 +79,11 @@ class ParquetTarget(LakeTarget):
             if not self._exists(cursor, self._at(table, folder, name)):
                 query = f"FROM ({self._rows(table, part)}) WHERE snapshot = {snapshot:d}"
                 self._put(cursor, query, self._at(table, folder, name))
-            found += self._count(cursor, self._at(table, folder), name)
+            found += _count(cursor, self._at(table, folder), name)
         return found
 
     def _rows(self, table: TargetTable, part: Part) -> str:
         return staged_sql(typed_columns(table), part, [quote(column) for column in table.key])
-
-    def _count(self, cursor: duckdb.DuckDBPyConnection, folder: str, files: str) -> int:
-        glob = f"{exact_path(folder)}/{files}"
-        row = cursor.execute(f"SELECT count(*) FROM {_rows_of(glob)}").fetchone()
-        return int(row[0]) if row else 0
 
     def _put(self, cursor: duckdb.DuckDBPyConnection, query: str, path: str) -> None:
         if self._store.scheme:
@@ -106,10 +102,16 @@ class ParquetTarget(LakeTarget):
         _synced(file.parent)
 
     def _exists(self, cursor: duckdb.DuckDBPyConnection, path: str) -> bool:
-        return cursor.execute("FROM glob(?)", [exact_path(path)]).fetchone() is not None
+        # What has nothing to match is taken to be there, in an object store.
+        glob = f"{exact_path(path[:-1])}[{path[-1]}]"
+        return cursor.execute("FROM glob(?)", [glob]).fetchone() is not None
 
     def _at(self, table: TargetTable, *parts: str) -> str:
         return self._store.at(*table.path, *parts)
+
+
+def _count(cursor: duckdb.DuckDBPyConnection, folder: str, files: str) -> int:
+    return count(cursor, _rows_of(f"{exact_path(folder)}/{files}"))
 
 
 def _copy(cursor: duckdb.DuckDBPyConnection, query: str, path: str) -> None:

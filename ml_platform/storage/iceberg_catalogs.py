@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_platform.storage.connection_strings import words_of
-from ml_platform.storage.stores import ICEBERG_NAMES
+from ml_platform.storage.stores import iceberg_properties
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -25,7 +25,7 @@ def open_catalog(name: str, where: str) -> "Catalog":
     given = words_of(where)
     if "uri" not in given and given.get("type") not in {"glue", "dynamodb"}:
         raise ValueError("says not where its catalog is: uri=… warehouse=…")
-    return load_catalog(name, **{ICEBERG_NAMES.get(n, n): value for n, value in given.items()})
+    return load_catalog(name, **iceberg_properties(given))
 
 
 def open_table_at(folder: str) -> "Table":

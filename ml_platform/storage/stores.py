@@ -34,9 +34,14 @@ DELTA_NAMES = {
         "endpoint": "AZURE_STORAGE_ENDPOINT",
     },
 }  # fmt: skip
+PATIENCE = {"max_retries": "2", "retry_timeout": "15s", "connect_timeout": "5s"}
+"""How long deltalake itself tries to reach a store."""
 ICEBERG_NAMES = {
-    "key_id": "s3.access-key-id", "secret": "s3.secret-access-key", "region": "s3.region",
-    "session_token": "s3.session-token", "endpoint": "s3.endpoint",
+    S3: {
+        "key_id": "s3.access-key-id", "secret": "s3.secret-access-key", "region": "s3.region",
+        "session_token": "s3.session-token", "endpoint": "s3.endpoint",
+    },
+    AZURE: {"account": "adls.account-name", "account_key": "adls.account-key"},
 }  # fmt: skip
 
 
@@ -78,7 +83,8 @@ class Store:
         found = {names[name]: value for name, value in self.options.items()}
         if self._endpoint.startswith("http:"):
             found["allow_http"] = "true"
-        return found
+        # Whoever asks waits for a store that is unavailable, as for any other server.
+        return {**found, **PATIENCE} if self.scheme else found
 
     @property
     def _endpoint(self) -> str:
@@ -99,16 +105,31 @@ class Store:
         return ", ".join(parts)
 
     def _azure_secret(self) -> str:
-        account = self.options.get("account", "")
-        scheme = self._endpoint.partition("://")[0] or "https"
-        words = [f"DefaultEndpointsProtocol={scheme}", f"AccountName={account}"]
-        if key := self.options.get("account_key"):
-            words.append(f"AccountKey={key}")
-        words.append(
-            f"BlobEndpoint={self._endpoint}" if self._endpoint else
-            "EndpointSuffix=core.windows.net"
-        )  # fmt: skip
-        return f"TYPE azure, CONNECTION_STRING {literal(';'.join(words))}"
+        return f"TYPE azure, CONNECTION_STRING {literal(_azure_connection(self.options))}"
+
+
+def iceberg_properties(given: Mapping[str, str]) -> dict[str, str]:
+    """Properties of a catalog, of which those of its object store may be called as options are.
+
+    >>> iceberg_properties({"uri": "sqlite:///c", "warehouse": "s3://lakes", "region": "eu"})
+    {'uri': 'sqlite:///c', 'warehouse': 's3://lakes', 's3.region': 'eu'}
+    """
+    in_azure = "account" in given
+    names = ICEBERG_NAMES[AZURE if in_azure else S3]
+    found = {names.get(name, name): value for name, value in given.items()}
+    if in_azure and found.pop("endpoint", ""):
+        found["adls.connection-string"] = _azure_connection(given)
+    return found
+
+
+def _azure_connection(options: Mapping[str, str]) -> str:
+    endpoint = options.get("endpoint", "")
+    scheme = endpoint.partition("://")[0] or "https"
+    words = [f"DefaultEndpointsProtocol={scheme}", f"AccountName={options.get('account', '')}"]
+    if key := options.get("account_key"):
+        words.append(f"AccountKey={key}")
+    words.append(f"BlobEndpoint={endpoint}" if endpoint else "EndpointSuffix=core.windows.net")
+    return ";".join(words)
 
 
 def store_of(where: str) -> Store:
