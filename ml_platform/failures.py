@@ -43,8 +43,8 @@ NO_ROOM = re.compile(
     r"(?i)no space left on device|database or disk is full|could not (extend|write to) file"
     r"|disk quota exceeded|disk full|file too large|not enough space|insufficientstorage"
 )
-# deltalake colours what it says, also where nobody sees it.
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# What led to an error deltalake shows as a tree, in colours also where nobody sees them.
+BRANCH = re.compile(r"\s*\x1b\[[0-9;]*m↳\x1b\[[0-9;]*m\s*")
 STATEMENT, STATEMENT_ENDS = 'Failed to execute query "', '": '
 STORES = frozenset(
     {
@@ -94,7 +94,7 @@ def failure_of(error: BaseException, settings: Settings) -> Failure:
 
 def one_line(error: BaseException) -> str:
     """What an error says, without the query, the advice and the pointers below it."""
-    said = ADVICE.sub("", COLOURS.sub("", _text(error)).strip())
+    said = ADVICE.sub("", BRANCH.sub(": ", _text(error)).strip())
     said = PREFIX.sub("", said)
     lines = [line.strip() for line in said.split("\n")]
     kept: list[str] = []

@@ -1,6 +1,10 @@
 """Trips in tables of lakes that others own: how these write, rewrite and delete rows."""
 
+import json
+import shutil
+import struct
 from abc import ABC, abstractmethod
+from base64 import b85encode
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -11,8 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+import pyroaring
 from pyiceberg.catalog import load_catalog
 from pyiceberg.table import Table
+
+from tests.object_stores import ObjectStore
 
 SCHEMA = pa.schema(
     [
@@ -22,11 +29,12 @@ SCHEMA = pa.schema(
 )  # fmt: skip
 
 
-def table_of(rows: pd.DataFrame) -> pa.Table:
+def table_of(rows: pd.DataFrame, without: str = "") -> pa.Table:
     """Trips, with the day that they are partitioned by."""
     if "day" not in rows:
         rows = rows.assign(day=rows["started_at"].dt.strftime("%Y-%m-%d"))
-    return pa.Table.from_pandas(rows, SCHEMA, preserve_index=False)
+    schema = pa.schema([field for field in SCHEMA if field.name != without])
+    return pa.Table.from_pandas(rows, schema, preserve_index=False)
 
 
 class SharedTrips(ABC):
@@ -38,7 +46,8 @@ class SharedTrips(ABC):
     """Of the databases."""
 
     @abstractmethod
-    def append(self, rows: pd.DataFrame) -> None: ...
+    def append(self, rows: pd.DataFrame, without: str = "") -> None:
+        """Add rows; without: a column that the table has not got yet."""
 
     @abstractmethod
     def rewrite(self, day: str, rows: pd.DataFrame) -> None:
@@ -54,20 +63,30 @@ class SharedTrips(ABC):
 
 
 class DeltaTrips(SharedTrips):
-    def __init__(self, folder: Path) -> None:
-        self.location = folder / "shop" / "trips"
+    def __init__(self, folder: Path, store: ObjectStore | None = None) -> None:
+        url = f"{store.url}/{folder.parent.name}" if store else str(folder)
+        self.options = dict(store.delta) if store else None
+        self.location = f"{url}/shop/trips"
         self.origin = "delta: others.shop.trips"
-        self.setting = {"others": f"delta:{folder}"}
+        self.setting = {"others": f"delta:{url} {store.options if store else ''}"}
 
-    def append(self, rows: pd.DataFrame) -> None:
+    def append(self, rows: pd.DataFrame, without: str = "") -> None:
         deltalake.write_deltalake(
-            self.location, table_of(rows), mode="append", partition_by=["day"]
-        )
+            self.location, table_of(rows, without), mode="append", partition_by=["day"],
+            schema_mode="merge", storage_options=self.options,
+        )  # fmt: skip
+
+    def overwrite(self, rows: pa.Table) -> None:
+        deltalake.write_deltalake(self.location, rows, mode="overwrite", schema_mode="overwrite")
+
+    def drop(self) -> None:
+        shutil.rmtree(self.location, ignore_errors=True)
 
     def rewrite(self, day: str, rows: pd.DataFrame) -> None:
         deltalake.write_deltalake(
-            self.location, table_of(rows), mode="overwrite", predicate=f"day = '{day}'"
-        )
+            self.location, table_of(rows), mode="overwrite", predicate=f"day = '{day}'",
+            storage_options=self.options,
+        )  # fmt: skip
 
     def delete(self, trip: int) -> None:
         self.table.delete(f"trip = {trip}")
@@ -77,22 +96,36 @@ class DeltaTrips(SharedTrips):
 
     @property
     def table(self) -> deltalake.DeltaTable:
-        return deltalake.DeltaTable(self.location)
+        return deltalake.DeltaTable(self.location, storage_options=self.options)
 
 
 class IcebergTrips(SharedTrips):
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: ObjectStore | None = None) -> None:
         where = {"uri": f"sqlite:///{folder}/catalog.sqlite", "warehouse": f"file://{folder}"}
+        setting = " ".join(f"{name}={value}" for name, value in where.items())
+        if store:
+            where |= store.iceberg_files
+            setting = f"uri={where['uri']} {store.iceberg}"
         self.catalog = load_catalog("others", **where)
         self.catalog.create_namespace("shop")
-        table = self.catalog.create_table("shop.trips", SCHEMA)
-        with table.update_spec() as spec:
+        day = pa.schema([SCHEMA.field("day")])
+        with self.catalog.create_table("shop.trips", day).update_spec() as spec:
             spec.add_identity("day")
         self.origin = "iceberg: others.shop.trips"
-        self.setting = {"others": "iceberg:" + " ".join(f"{n}={v}" for n, v in where.items())}
+        self.setting = {"others": f"iceberg:{setting}"}
 
-    def append(self, rows: pd.DataFrame) -> None:
-        self.table.append(table_of(rows))
+    def append(self, rows: pd.DataFrame, without: str = "") -> None:
+        found = table_of(rows, without)
+        with self.table.update_schema() as update:
+            update.union_by_name(found.schema)
+        self.table.append(found)
+
+    def overwrite(self, rows: pa.Table) -> None:
+        self.drop()
+        self.catalog.create_table("shop.trips", rows.schema).append(rows)
+
+    def drop(self) -> None:
+        self.catalog.drop_table("shop.trips")
 
     def rewrite(self, day: str, rows: pd.DataFrame) -> None:
         self.table.overwrite(table_of(rows), f"day = '{day}'")
@@ -109,14 +142,14 @@ class IcebergTrips(SharedTrips):
 
 
 class HiveTrips(SharedTrips):
-    """Parquet files in folders, as Spark writes them."""
+    """Parquet files in folders of this machine, as Spark writes them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.origin = f'files: "{folder}/day=*/*.parquet"\n    when_gone: remove'
 
-    def append(self, rows: pd.DataFrame) -> None:
-        found = table_of(rows)
+    def append(self, rows: pd.DataFrame, without: str = "") -> None:
+        found = table_of(rows, without)
         for day in pc.unique(found["day"]).to_pylist():
             self._write(day, found.filter(pc.equal(found["day"], day)))
 
@@ -144,3 +177,38 @@ class HiveTrips(SharedTrips):
         folder.mkdir(parents=True, exist_ok=True)
         kept = [name for name in rows.column_names if name != "day"]
         pq.write_table(rows.select(kept), folder / f"part-0-{uuid4()}.parquet")
+
+
+Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+RFC1924 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
+
+
+def delete_by_vector(location: str, rows: list[int]) -> None:
+    """Delete rows of a Delta table's only file as Spark does: by a vector in the log.
+
+    deltalake writes none itself.
+    """
+    log = Path(location) / "_delta_log"
+    commits = sorted(log.glob("*.json"))
+    actions = [json.loads(line) for file in commits for line in file.read_text().splitlines()]
+    (add,) = (action["add"] for action in actions if "add" in action)
+    bitmap = pyroaring.BitMap(rows).serialize()
+    body = struct.pack("<iqi", 1681511377, 1, 0) + bitmap
+    padded = body + bytes(-len(body) % 4)
+    vector = {
+        "storageType": "i", "sizeInBytes": len(padded), "cardinality": len(rows),
+        "pathOrInlineDv": b85encode(padded).translate(bytes.maketrans(RFC1924, Z85)).decode(),
+    }  # fmt: skip
+    features = ["deletionVectors"]
+    protocol = {
+        "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features,
+        "writerFeatures": features,
+    }  # fmt: skip
+    removed = {"path": add["path"], "dataChange": True, "deletionTimestamp": 0}
+    commit = [
+        {"protocol": protocol},
+        {"remove": removed},
+        {"add": {**add, "deletionVector": vector}},
+    ]
+    text = "\n".join(json.dumps(action) for action in commit)
+    (log / f"{len(commits):020d}.json").write_text(text + "\n")

@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from pydantic import SecretStr
 
+from ml_platform.errors import LandingError
 from ml_platform.settings import Settings
 from ml_platform.sources import Arrivals, IngestReport, arrivals, ingest
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
-from tests.shared_sources import DeltaTrips, HiveTrips, IcebergTrips, SharedTrips
+from tests.shared_sources import DeltaTrips, HiveTrips, IcebergTrips, SharedTrips, delete_by_vector
 from tests.trips_use_case import COMMIT, SPEC, days, trips, write_folder
 
 KINDS: dict[str, Callable[[Path], SharedTrips]] = {
@@ -172,3 +173,85 @@ def test_a_row_that_breaks_the_contract_goes_to_quarantine(shared, reader):
     assert reasons == [
         ("duplicate key (trip): row 1 came first",), ("started_at is missing",),
     ]  # fmt: skip
+
+
+def test_rows_deleted_by_a_vector_are_left_out(tmp_path):
+    (tmp_path / "shared").mkdir()
+    shared = DeltaTrips(tmp_path / "shared")
+    reader = reading(tmp_path / "case", shared)
+    shared.append(a_day(1))
+    reader.look()
+    reader.ingest(1, 1)
+    delete_by_vector(shared.location, [1, 3])
+    assert reader.behind() == [1]
+    reader.ingest(1, 1)
+    found = reader.rows("SELECT trip, _row FROM lake.trips.trips ORDER BY trip")
+    assert found == [(10_000, 1), (10_002, 3)]
+    assert reader.behind() == []
+    reader.lake.close()
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_columns_are_taken_from_the_path_whatever_the_format(tmp_path, ending):
+    folders = {"city=New%20York": 1, "city=__HIVE_DEFAULT_PARTITION__": 2, "City=a%2Fb": 3}
+    for folder, trip in folders.items():
+        rows = a_day(trip).drop(columns="city").iloc[:1].assign(trip=trip)
+        rows = rows.assign(day=f"2024-03-0{trip}", started_at=rows["started_at"].map(str))
+        (tmp_path / folder).mkdir()
+        file = tmp_path / folder / f"part-0.{ending}"
+        if ending == "csv":
+            rows.to_csv(file, index=False)
+        elif ending == "jsonl":
+            rows.to_json(file, orient="records", lines=True)
+        else:
+            rows.to_parquet(file, index=False)
+    shared = HiveTrips(tmp_path)
+    shared.origin = f'files: "{tmp_path}/*=*/*.{ending}"'
+    reader = reading(tmp_path / "case", shared)
+    assert reader.behind() == [1, 2, 3]
+    reader.ingest(1, 3)
+    found = reader.rows("SELECT trip, city, delay FROM lake.trips.trips ORDER BY trip")
+    wanted = [float(a_day(day)["delay"].iloc[0]) for day in (1, 2, 3)]
+    assert [row[:2] for row in found] == [(1, "New York"), (2, None), (3, "a/b")]
+    assert [row[2] for row in found] == pytest.approx(wanted)
+    reader.lake.close()
+
+
+def test_a_table_of_iceberg_is_found_by_its_folder_where_that_says_what_holds(tmp_path):
+    (tmp_path / "shared").mkdir()
+    shared = IcebergTrips(tmp_path / "shared")
+    folder = tmp_path / "shared" / "shop" / "trips"
+    shared.origin = f"iceberg: {folder}"
+    reader = reading(tmp_path / "case", shared)
+    shared.append(a_day(1))
+    with pytest.raises(LandingError, match=r"there is no .*version-hint\.text; name the catalog"):
+        reader.look()
+    for day in (1, 2):
+        # As catalogs do that keep no other record of a table than its folder.
+        newest = max((folder / "metadata").glob("0*.metadata.json"), key=lambda f: f.name)
+        (folder / "metadata" / f"v{day}.metadata.json").write_bytes(newest.read_bytes())
+        (folder / "metadata" / "version-hint.text").write_text(str(day))
+        assert reader.behind() == [day]
+        reader.ingest(day, day)
+        shared.append(a_day(2))
+    assert reader.counts() == {1: 4, 2: 4}
+    reader.lake.close()
+
+
+def test_a_column_of_iceberg_that_was_renamed_is_the_same_column(tmp_path):
+    (tmp_path / "shared").mkdir()
+    shared = IcebergTrips(tmp_path / "shared")
+    shared.append(a_day(1).assign(delay=7.0))
+    for old, new in (("delay", "late"), ("distance", "delay")):
+        with shared.table.update_schema() as update:
+            update.rename_column(old, new)
+    with shared.table.update_schema() as update:
+        update.rename_column("delay", "distance")
+    with shared.table.update_schema() as update:
+        update.rename_column("late", "delay")
+    reader = reading(tmp_path / "case", shared)
+    reader.look()
+    reader.ingest(1, 1)
+    rows = reader.rows("SELECT max(distance) > 7, min(delay), max(delay) FROM lake.trips.trips")
+    assert rows == [(True, 7.0, 7.0)]
+    reader.lake.close()

@@ -5,6 +5,7 @@ files of a table to read some, so only tables that it is needed for are read by 
 deletion vectors or with columns under other names.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -48,7 +49,9 @@ class DeltaFiles:
             ) from None
         store.open(cursor, lake)
         self._location, self._version = store.location, table.version()
-        self.committed_us = table.history(1)[0]["timestamp"] * 1000
+        # A commit need not say when it was made.
+        moments = [each["timestamp"] for each in table.history(1) if "timestamp" in each]
+        self.committed_us = moments[0] * 1000 if moments else int(time.time() * 1_000_000)
         self.state = f"{table.metadata().id} {self._version}"
         self.named = f"{named}, version {self._version}"
         self.columns = types_of(cursor, pa.schema(table.schema()))
@@ -151,10 +154,10 @@ class DeltaFiles:
 
     def _listed(self, add: Mapping[str, Any], deleted: Mapping[str, str]) -> Listed:
         path = self._path(add)
-        return Listed(
-            path.removeprefix(f"{self._location}/"), path, add["size_bytes"],
-            add["modification_time"] * 1000, content=digest(path, deleted.get(path)),
-        )  # fmt: skip
+        # Rows were deleted after the file was written, by the last commit at the latest.
+        at = self.committed_us if path in deleted else add["modification_time"] * 1000
+        name = path.removeprefix(f"{self._location}/")
+        return Listed(name, path, add["size_bytes"], at, content=digest(path, deleted.get(path)))
 
     def _path(self, add: Mapping[str, Any]) -> str:
         path = unquote(add["path"])

@@ -84,9 +84,13 @@ def _open(
         return DeltaFiles(cursor, named, Store(path.rstrip("/")), named)
     database, *rest = declared.lake_table.split(".")
     where = _where(lake.settings, database, declared.file_format)
-    if declared.iceberg:
-        return IcebergFiles(cursor, named, open_catalog(database, where).load_table(tuple(rest)))
-    store = store_of(where)
+    try:
+        if declared.iceberg:
+            catalog = open_catalog(database, where)
+            return IcebergFiles(cursor, named, catalog.load_table(tuple(rest)))
+        store = store_of(where)
+    except ValueError as error:
+        raise LandingError(f"setting databases: '{database}': {error}") from None
     return DeltaFiles(cursor, named, Store(store.at(*rest), store.options), declared.lake_table)
 
 

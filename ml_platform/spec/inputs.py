@@ -156,11 +156,6 @@ class Source(Declared):
         return (self.when_gone or ("remove" if self.lake_table else "keep")) == "remove"
 
     @property
-    def is_hive(self) -> bool:
-        """Whether files are laid out as tables of Hive are, in folders such as `day=2024-03-09`."""
-        return any("=" in folder for folder in self.files.split("/")[:-1])
-
-    @property
     def rows_of(self) -> str:
         """The table or the function whose rows are read anew; empty where files land."""
         return self.table or self.python

@@ -24,7 +24,7 @@ def open_catalog(name: str, where: str) -> "Catalog":
 
     given = words_of(where)
     if "uri" not in given and given.get("type") not in {"glue", "dynamodb"}:
-        raise ValueError("says not where its catalog is: uri=… warehouse=…")
+        raise ValueError("does not say where its catalog is: uri=… warehouse=…")
     return load_catalog(name, **iceberg_properties(given))
 
 

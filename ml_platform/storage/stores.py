@@ -142,7 +142,7 @@ def store_of(where: str) -> Store:
     """
     first = FIRST_WORD.match(where)
     if first is None:
-        raise ValueError("says not where it is: a folder, or a URL such as s3://bucket/folder")
+        raise ValueError("does not say where it is: a folder, or a URL such as s3://bucket/folder")
     location = first[1]
     if location.startswith("'"):
         location = re.sub(r"\\(.)", r"\1", location[1:-1])
