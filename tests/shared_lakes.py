@@ -1,7 +1,7 @@
 """Lakes of others: folders of Parquet files, Delta tables, Iceberg tables, and their readers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ class SharedLake:
     setting: str
     readers: dict[str, Callable[[str], pa.Table]]
     """By name: what each one finds in a table."""
+    folder: Path | None = None
+    """Where its files are, on this machine."""
+
+    def files(self) -> list[Path]:
+        return [] if self.folder is None else list(self.folder.rglob("*"))
 
     @property
     def database(self) -> Database:
@@ -120,3 +125,12 @@ def iceberg_lake(place: Place, catalog: Path) -> SharedLake:
         # Its full address has the host of Azure itself, which DuckDB takes for the store's.
         del readers["duckdb"]
     return SharedLake("iceberg", f"iceberg:{setting}", readers)
+
+
+def local_lake(kind: str, folder: Path) -> SharedLake:
+    """A lake of a kind in a folder of this machine."""
+    if kind == "iceberg":
+        made = iceberg_lake(Place(str(folder)), folder)
+    else:
+        made = {"parquet": parquet_lake, "delta": delta_lake}[kind](Place(str(folder)))
+    return replace(made, folder=folder)

@@ -8,17 +8,13 @@ import pytest
 from ml_platform.errors import TargetError
 from ml_platform.publish import Counted
 from tests.published_trips import Published, published_trips
-from tests.shared_lakes import Place, SharedLake, delta_lake, iceberg_lake, parquet_lake
+from tests.shared_lakes import SharedLake, local_lake
 from tests.trips_use_case import ZONE, days
 
 
 @pytest.fixture(scope="module", params=["parquet", "delta", "iceberg"])
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SharedLake:
-    folder = tmp_path_factory.mktemp("shared")
-    if request.param == "iceberg":
-        return iceberg_lake(Place(str(folder)), folder)
-    made = {"parquet": parquet_lake, "delta": delta_lake}
-    return made[request.param](Place(str(folder)))
+    return local_lake(request.param, tmp_path_factory.mktemp("shared"))
 
 
 @pytest.fixture(scope="module")
