@@ -212,3 +212,25 @@ def delete_by_vector(location: str, rows: list[int]) -> None:
     ]
     text = "\n".join(json.dumps(action) for action in commit)
     (log / f"{len(commits):020d}.json").write_text(text + "\n")
+
+
+def map_columns(location: str, names: dict[str, str]) -> None:
+    """Give columns of a Delta table other names than those in its files, as Spark does.
+
+    names: by name from now on, that in the files.
+    """
+    log = Path(location) / "_delta_log"
+    commits = sorted(log.glob("*.json"))
+    actions = [json.loads(line) for file in commits for line in file.read_text().splitlines()]
+    metadata = [action["metaData"] for action in actions if "metaData" in action][-1]
+    schema = json.loads(metadata["schemaString"])
+    for number, field in enumerate(schema["fields"], start=1):
+        field["metadata"] = {
+            "delta.columnMapping.id": number,
+            "delta.columnMapping.physicalName": names.get(field["name"], field["name"]),
+        }
+    mode = {"delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": "99"}
+    mapped = {**metadata, "schemaString": json.dumps(schema), "configuration": mode}
+    protocol = {"minReaderVersion": 2, "minWriterVersion": 5}
+    text = "\n".join(map(json.dumps, ({"protocol": protocol}, {"metaData": mapped})))
+    (log / f"{len(commits):020d}.json").write_text(text + "\n")

@@ -16,7 +16,14 @@ from ml_platform.sources import Arrivals, IngestReport, arrivals, ingest
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
-from tests.shared_sources import DeltaTrips, HiveTrips, IcebergTrips, SharedTrips, delete_by_vector
+from tests.shared_sources import (
+    DeltaTrips,
+    HiveTrips,
+    IcebergTrips,
+    SharedTrips,
+    delete_by_vector,
+    map_columns,
+)
 from tests.trips_use_case import COMMIT, SPEC, days, trips, write_folder
 
 KINDS: dict[str, Callable[[Path], SharedTrips]] = {
@@ -254,4 +261,20 @@ def test_a_column_of_iceberg_that_was_renamed_is_the_same_column(tmp_path):
     reader.ingest(1, 1)
     rows = reader.rows("SELECT max(distance) > 7, min(delay), max(delay) FROM lake.trips.trips")
     assert rows == [(True, 7.0, 7.0)]
+    reader.lake.close()
+
+
+def test_mapped_columns_of_delta_are_found_by_their_names(tmp_path):
+    (tmp_path / "shared").mkdir()
+    shared = DeltaTrips(tmp_path / "shared")
+    shared.append(a_day(1))
+    map_columns(shared.location, {"distance": "delay", "delay": "distance"})
+    reader = reading(tmp_path / "case", shared)
+    assert reader.behind() == [1]
+    reader.ingest(1, 1)
+    rows = a_day(1)
+    found = reader.rows("SELECT distance, delay FROM lake.trips.trips ORDER BY trip")
+    swapped = rows[["delay", "distance"]].astype(object)
+    swapped = swapped.where(swapped.notna(), None)
+    assert found == list(swapped.itertuples(index=False, name=None))
     reader.lake.close()

@@ -1,16 +1,22 @@
 """Tables of lakes that others own in S3 and in Azure, and behind a REST catalog, as sources."""
 
+import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
+from pyiceberg.catalog import Catalog
 
+from ml_platform.errors import LandingError
 from ml_platform.storage import Lake
 from tests.azure_store import AZURITE
-from tests.object_stores import ObjectStore, azure_store, s3_store
+from tests.object_stores import SECRET, ObjectStore, azure_store, s3_store
 from tests.shared_sources import DeltaTrips, IcebergTrips, SharedTrips, table_of
 from tests.test_sources_lakes import a_day, reading
 
@@ -72,4 +78,75 @@ def test_a_folder_of_hive_in_an_object_store_is_followed(store, tmp_path):
     assert reader.behind() == [1]
     reader.ingest(1, 1)
     assert reader.counts() == {2: 4}
+    reader.lake.close()
+
+
+class RestCatalog(BaseHTTPRequestHandler):
+    """What a catalog answers over REST to those who read: its prefix, and a table's metadata."""
+
+    catalog: Catalog
+
+    def do_GET(self) -> None:
+        *_, kind = self.path.split("?")[0].split("/")
+        if self.headers["Authorization"] != f"Bearer {SECRET}":
+            return self._answer(401, {"error": {"message": "no", "type": "", "code": 401}})
+        if kind == "config":
+            return self._answer(200, {"defaults": {}, "overrides": {}})
+        namespace = self.path.split("/")[3]
+        table = self.catalog.load_table((namespace, kind))
+        return self._answer(
+            200,
+            {
+                "metadata-location": table.metadata_location,
+                "metadata": json.loads(table.metadata.model_dump_json()),
+                "config": {},
+            },
+        )
+
+    def _answer(self, status: int, said: object) -> None:
+        body = json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def rest(tmp_path: Path) -> Iterator[IcebergTrips]:
+    (tmp_path / "shared").mkdir()
+    shared = IcebergTrips(tmp_path / "shared")
+    handler = type("Handler", (RestCatalog,), {"catalog": shared.catalog})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    uri = f"http://127.0.0.1:{server.server_port}"
+    shared.setting = {"others": f"iceberg:type=rest uri={uri} token={SECRET}"}
+    yield shared
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_table_of_a_rest_catalog_is_followed(rest, tmp_path):
+    reader = reading(tmp_path / "case", rest)
+    rest.append(a_day(1))
+    assert reader.behind() == [1]
+    reader.ingest(1, 1)
+    rest.append(a_day(2))
+    assert reader.behind() == [2]
+    reader.ingest(2, 2)
+    assert reader.counts() == {1: 4, 2: 4}
+    reader.lake.close()
+
+
+def test_a_token_that_is_refused_is_not_shown(rest, tmp_path):
+    rest.setting = {"others": rest.setting["others"].replace(SECRET, "hush-hush-8")}
+    reader = reading(tmp_path / "case", rest)
+    with pytest.raises(LandingError, match="cannot be opened") as caught:
+        reader.look()
+    assert "hush-hush" not in str(caught.value)
     reader.lake.close()
