@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
@@ -53,7 +54,7 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> SharedLake:
     return local_lake(request.param, tmp_path)
 
 
-def table_of(columns: dict[str, str], name: str = "values", **more: str) -> TargetTable:
+def table_of(columns: dict[str, str], name: str = "values", **more: Any) -> TargetTable:
     named = {"number": "BIGINT", "event_time": "TIMESTAMP WITH TIME ZONE", **columns}
     return TargetTable(
         ("shop", name), named, ("number", "event_time"), "replace",
@@ -99,6 +100,17 @@ def test_times_are_instants_in_microseconds_in_every_file(shared):
         for name in ("event_time", "local"):
             logical = str(pq.read_schema(file).field(name).type)
             assert logical == "timestamp[us, tz=UTC]", file
+
+
+def test_partitions_that_are_hours_are_told_apart_by_texts(shared):
+    made = Settings(data=shared.folder / "own", databases={"others": SecretStr(shared.setting)})
+    table = table_of({}, partition="event_hour", is_hourly=True)
+    with staged({}) as cursor, opened_target(made, "others") as target:
+        target.prepare(cursor, table)
+        for label in ("2024-03-09-05", "2024-03-09-06", "2024-03-09-05"):
+            assert target.write(cursor, table, Part(START, END, 1, label)) == 1
+    for reader, rows in shared.read("shop/values", "event_hour::VARCHAR").items():
+        assert rows == [("2024-03-09-05",), ("2024-03-09-06",)], reader
 
 
 def test_a_column_that_changes_its_type_is_refused(shared):

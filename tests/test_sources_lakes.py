@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from ml_platform.errors import LandingError
+from ml_platform.features.too_late import find_too_late_landed
 from ml_platform.settings import Settings
 from ml_platform.sources import Arrivals, IngestReport, arrivals, ingest
 from ml_platform.spec.loading import load_use_case
@@ -121,6 +122,12 @@ def test_what_is_appended_is_read_and_nothing_else(shared, reader):
     assert reader.behind() == [2]
     assert reader.ingest(2, 2).files == 1
     assert reader.counts() == {1: 4, 2: 4}
+
+
+def test_nothing_is_looked_for_in_a_landing_folder(shared, reader):
+    shared.append(a_day(1))
+    (reader.lake.settings.root / "landing" / "trips").mkdir(parents=True)
+    assert find_too_late_landed(reader.lake.settings, reader.use_case) == ()
 
 
 def test_a_row_that_its_owner_deletes_is_removed(shared, reader):

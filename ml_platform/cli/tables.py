@@ -82,10 +82,10 @@ def publish(
     range_: Range = None,
     to: Annotated[
         list[str] | None,
-        typer.Option("--to", help="Predictions to this table of `publish:` alone; repeatable."),
+        typer.Option("--to", help="To this table of `publish:` alone; repeatable."),
     ] = None,
 ) -> None:
-    """Store the newest features online, and bring predictions to the tables of others.
+    """Store the newest features online, and bring predictions and features to tables of others.
 
     Those are the tables that the use case declares under `publish:`. Each partition is one
     transaction there; publishing it again changes nothing.

@@ -1,4 +1,4 @@
-"""Bring predictions to tables that others own."""
+"""Bring predictions and features to tables that others own."""
 
 from ml_platform.publish.publishing import Counted, PublishReport, publish_range
 from ml_platform.publish.record import record_table

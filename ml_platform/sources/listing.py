@@ -86,7 +86,7 @@ def list_landing(lake: Lake, use_case: UseCase, source: str) -> list[Listed]:
         raise LandingError(
             f"{use_case.name}/{source}: {glob} cannot be listed: {first_line(error)}"
         ) from error
-    beginning = len(_split(glob)[0])
+    beginning = _chosen_from(glob)
     return [
         Listed(_shown(path.removeprefix(folder)), path, size, us, problem=problem)
         for path, size, us, problem in sorted(found)
@@ -120,6 +120,12 @@ def path_columns(path: str) -> frozenset[str]:
     """Columns that folders of a path are named by, as `day=2024-03-09` is, in lower case."""
     folders = path.split("/")[:-1]
     return frozenset(f.partition("=")[0].lower() for f in folders if f.find("=") > 0)
+
+
+def _chosen_from(glob: str) -> int:
+    """Where the part of a path begins that a glob chooses."""
+    plain = min((glob.index(letter) for letter in GLOB_MAGIC if letter in glob), default=len(glob))
+    return glob.rfind("/", 0, plain) + 1
 
 
 def _is_hidden(path: str) -> bool:
