@@ -87,9 +87,14 @@ def failure_of(error: BaseException, settings: Settings) -> Failure:
     kind: Kind = "other"
     if _is_of(error, _has_no_room):
         kind = "disk full"
-    elif _is_of(error, _is_unavailable):
+    elif is_unavailable(error):
         kind = "unavailable"
     return Failure(kind, masked(one_line(error), settings))
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, says that a server does not answer."""
+    return _is_of(error, _is_unavailable)
 
 
 def one_line(error: BaseException) -> str:

@@ -70,6 +70,9 @@ class DeltaTrips(SharedTrips):
         self.origin = "delta: others.shop.trips"
         self.setting = {"others": f"delta:{url} {store.options if store else ''}"}
 
+    def files(self) -> list[Path]:
+        return list((Path(self.location) / "day=2024-03-01").iterdir())
+
     def append(self, rows: pd.DataFrame, without: str = "") -> None:
         deltalake.write_deltalake(
             self.location, table_of(rows, without), mode="append", partition_by=["day"],
@@ -113,6 +116,10 @@ class IcebergTrips(SharedTrips):
             spec.add_identity("day")
         self.origin = "iceberg: others.shop.trips"
         self.setting = {"others": f"iceberg:{setting}"}
+
+    def files(self) -> list[Path]:
+        folder = Path(self.table.location().removeprefix("file://"))
+        return list((folder / "data" / "day=2024-03-01").iterdir())
 
     def append(self, rows: pd.DataFrame, without: str = "") -> None:
         found = table_of(rows, without)

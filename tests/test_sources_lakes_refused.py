@@ -71,6 +71,25 @@ def test_a_column_that_was_added_is_null_in_older_files(shared, reader):
     ) == [(pd.Timestamp(2024, 3, 1).date(), 0, 4), (pd.Timestamp(2024, 3, 2).date(), 4, 4)]
 
 
+def test_a_file_that_cannot_be_read_is_named_and_read_once_it_can(shared, reader):
+    shared.append(a_day(1))
+    (file,) = (f for f in shared.files() if f.suffix == ".parquet")
+    whole = file.read_bytes()
+    for there in (b"PAR1 no file of Parquet at all", None):
+        file.unlink()
+        if there:
+            file.write_bytes(there)
+        with pytest.raises(LandingError) as caught:
+            reader.look()
+        said = str(caught.value)
+        assert said.startswith("trips/trips: others.shop.trips, ")
+        assert f"{file.name} cannot be read: " in said
+        file.write_bytes(whole)
+    assert reader.behind() == [1]
+    reader.ingest(1, 1)
+    assert reader.counts() == {1: 4}
+
+
 def test_a_table_that_is_not_there_is_named(shared, reader):
     shared.drop()
     with pytest.raises(LandingError) as caught:

@@ -13,11 +13,13 @@ import pytest
 from pydantic import SecretStr
 from pyiceberg.catalog import Catalog
 
-from ml_platform.errors import LandingError
+from ml_platform.errors import LakeUnavailable, LandingError
+from ml_platform.sources import parquet_files
 from ml_platform.storage import Lake
+from ml_platform.storage.extensions import connect_with
 from tests.azure_store import AZURITE
 from tests.object_stores import SECRET, ObjectStore, azure_store, s3_store
-from tests.shared_sources import DeltaTrips, IcebergTrips, SharedTrips, table_of
+from tests.shared_sources import DeltaTrips, HiveTrips, IcebergTrips, SharedTrips, table_of
 from tests.test_sources_lakes import a_day, reading
 
 pytestmark = pytest.mark.slow
@@ -78,6 +80,27 @@ def test_a_folder_of_hive_in_an_object_store_is_followed(store, tmp_path):
     assert reader.behind() == [1]
     reader.ingest(1, 1)
     assert reader.counts() == {2: 4}
+    reader.lake.close()
+
+
+def test_files_are_not_refused_because_their_store_went_away(tmp_path, monkeypatch):
+    def read_schemas(*_: object) -> None:
+        with connect_with("httpfs") as connection:
+            connection.execute(
+                "CREATE SECRET (TYPE s3, KEY_ID 'key', SECRET 'no', REGION 'us-east-1', "
+                "ENDPOINT '127.0.0.1:9', URL_STYLE 'path', USE_SSL false)"
+            )
+            connection.execute("FROM parquet_schema('s3://lakes/day=1/part-0.parquet')")
+
+    (tmp_path / "shared").mkdir()
+    shared = HiveTrips(tmp_path / "shared")
+    reader = reading(tmp_path / "case", shared)
+    shared.append(a_day(1))
+    monkeypatch.setattr(parquet_files, "read_schemas", read_schemas)
+    with pytest.raises(LakeUnavailable):
+        reader.look()
+    monkeypatch.undo()
+    assert reader.behind() == [1]
     reader.lake.close()
 
 

@@ -9,6 +9,7 @@ from ml_platform.errors import TargetError, TargetUnavailable
 from ml_platform.failures import failure_of
 from ml_platform.publish.target import named_errors
 from ml_platform.settings import Settings
+from ml_platform.storage.extras import not_installed
 from ml_platform.storage.turns import alone
 
 
@@ -39,6 +40,8 @@ class LakeTarget:
         with named_errors(self.settings, f"lake '{self.database}'"):
             try:
                 yield
+            except ImportError as error:
+                raise TargetError(f"lake '{self.database}': {not_installed(error)}") from None
             except OSError as error:
                 # What the libraries raise of disks and of object stores has no module of theirs.
                 failure = failure_of(TargetError(str(error)), self.settings)

@@ -15,11 +15,12 @@ import duckdb
 import pyarrow as pa
 
 from ml_platform.errors import LandingError
+from ml_platform.settings import Settings
 from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.listing import Listed
 from ml_platform.sources.parquet_files import read_schemas, top_level
 from ml_platform.sources.reading import Batch, Reading, json_object, path_list
-from ml_platform.sources.shared_tables import types_of
+from ml_platform.sources.shared_tables import table_error, types_of
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import digest
 from ml_platform.storage.extensions import load_extension
@@ -36,7 +37,12 @@ class DeltaFiles:
     """
 
     def __init__(
-        self, cursor: duckdb.DuckDBPyConnection, named: str, store: Store, lake: str
+        self,
+        settings: Settings,
+        cursor: duckdb.DuckDBPyConnection,
+        named: str,
+        store: Store,
+        lake: str,
     ) -> None:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
@@ -48,6 +54,7 @@ class DeltaFiles:
                 f"{named}: there is no Delta table: {store.location}/_delta_log is not there"
             ) from None
         store.open(cursor, lake)
+        self._settings = settings
         self._location, self._version = store.location, table.version()
         # A commit need not say when it was made.
         moments = [each["timestamp"] for each in table.history(1) if "timestamp" in each]
@@ -67,18 +74,17 @@ class DeltaFiles:
 
     def read(self, reading: Reading, files: list[LandingFile]) -> Iterator[Batch]:
         """Every row of some of its files that is not deleted, once."""
-        refuse = partial(_refuse, reading)
         if self._by_extension:
-            yield from reading.halving(files, partial(self._scan, reading), refuse)
+            yield from reading.halving(files, partial(self._scan, reading), self._fail)
             return
         schemas: dict[LandingFile, tuple[str, ...]] = {}
-        yield from reading.halving(files, partial(read_schemas, reading, schemas), refuse)
+        yield from reading.halving(files, partial(read_schemas, reading, schemas), self._fail)
         groups: dict[tuple[str, ...], list[LandingFile]] = {}
         for file, schema in schemas.items():
             groups.setdefault(top_level(schema), []).append(file)
         for columns, group in groups.items():
             read = partial(self._read, reading, columns)
-            yield from reading.halving(group, read, refuse)
+            yield from reading.halving(group, read, self._fail)
 
     def _read(
         self, reading: Reading, columns: tuple[str, ...], files: list[LandingFile]
@@ -163,8 +169,6 @@ class DeltaFiles:
         path = unquote(add["path"])
         return path if "://" in path or path.startswith("/") else f"{self._location}/{path}"
 
-
-def _refuse(reading: Reading, file: LandingFile, error: duckdb.Error | None) -> Iterator[Batch]:
-    detail = str(error).split("\n")[0].replace(file.path, "it") if error else "no reason given"
-    reading.refuse(file, f"cannot be read as a file of a Delta table: {detail}")
-    yield from ()
+    def _fail(self, file: LandingFile, error: duckdb.Error | None) -> Iterator[Batch]:
+        what = f"{self.named}: {file.name} cannot be read"
+        raise table_error(error or duckdb.Error(), self._settings, what) from None

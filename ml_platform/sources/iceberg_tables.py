@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow as pa
 
+from ml_platform.failures import is_of_a_store
+from ml_platform.settings import Settings
 from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.listing import Listed
 from ml_platform.sources.reading import Batch, Reading, json_object
-from ml_platform.sources.shared_tables import types_of
+from ml_platform.sources.shared_tables import table_error, types_of
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import digest
 
@@ -21,9 +23,15 @@ if TYPE_CHECKING:
 class IcebergFiles:
     """The files of one snapshot of a table."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, named: str, table: "Table") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        cursor: duckdb.DuckDBPyConnection,
+        named: str,
+        table: "Table",
+    ) -> None:
         snapshot = table.current_snapshot()
-        self._table = table
+        self._settings, self._table = settings, table
         at = snapshot.snapshot_id if snapshot else 0
         self.named = f"{named}, snapshot {at}" if snapshot else f"{named}, which is empty"
         self.state = f"{table.metadata.table_uuid} {at} {table.metadata.current_schema_id}"
@@ -69,7 +77,13 @@ class IcebergFiles:
 
         table = self._table
         scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
-        return scan.to_table([self._tasks[file.path]])
+        try:
+            return scan.to_table([self._tasks[file.path]])
+        except Exception as error:
+            if not isinstance(error, OSError | ValueError) and not is_of_a_store(error):
+                raise
+            what = f"{self.named}: {file.name} cannot be read"
+            raise table_error(error, self._settings, what) from None
 
     def _listed(self, task: "FileScanTask", written_us: Mapping[str, int]) -> Listed:
         path = task.file.file_path

@@ -7,17 +7,18 @@ from datetime import datetime
 
 import duckdb
 
-from ml_platform.errors import LakeUnavailable, LandingError, PlatformError
-from ml_platform.failures import failure_of, is_of_a_store
+from ml_platform.errors import LandingError, PlatformError
+from ml_platform.failures import is_of_a_store
 from ml_platform.settings import Settings
 from ml_platform.sources.delta_tables import DeltaFiles
 from ml_platform.sources.iceberg_tables import IcebergFiles
 from ml_platform.sources.landing import LandingIndex
 from ml_platform.sources.listing import Listed, contract_of, landing_folder, list_landing, state_of
-from ml_platform.sources.shared_tables import SharedTable, require_columns
+from ml_platform.sources.shared_tables import SharedTable, require_columns, table_error
 from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.values import no_database
 from ml_platform.storage import Lake
+from ml_platform.storage.extras import not_installed
 from ml_platform.storage.iceberg_catalogs import open_catalog, open_table_at
 from ml_platform.storage.stores import Store, store_of
 from ml_platform.storage.tables import canonical_types
@@ -51,7 +52,7 @@ def look_at_landing(
         listed = list_landing(lake, use_case, source)
         return Landed(listed, state_of(use_case, source, listed))
     named = f"{use_case.name}/{source}: {declared.lake_table}"
-    with _named(lake.settings, named, declared.file_format):
+    with _named(lake.settings, named):
         opened = _open(lake, cursor, use_case, source, named)
     kinds = canonical_types(cursor, declared.columns.values())
     types = dict(zip(declared.columns, kinds, strict=True))
@@ -80,18 +81,20 @@ def _open(
         where = declared.lake_table
         path = where if where.startswith("/") else landing_folder(lake, use_case) + where
         if declared.iceberg:
-            return IcebergFiles(cursor, named, open_table_at(path))
-        return DeltaFiles(cursor, named, Store(path.rstrip("/")), named)
+            return IcebergFiles(lake.settings, cursor, named, open_table_at(path))
+        return DeltaFiles(lake.settings, cursor, named, Store(path.rstrip("/")), named)
     database, *rest = declared.lake_table.split(".")
     where = _where(lake.settings, database, declared.file_format)
     try:
         if declared.iceberg:
             catalog = open_catalog(database, where)
-            return IcebergFiles(cursor, named, catalog.load_table(tuple(rest)))
+            return IcebergFiles(lake.settings, cursor, named, catalog.load_table(tuple(rest)))
         store = store_of(where)
     except ValueError as error:
         raise LandingError(f"setting databases: '{database}': {error}") from None
-    return DeltaFiles(cursor, named, Store(store.at(*rest), store.options), declared.lake_table)
+    return DeltaFiles(
+        lake.settings, cursor, named, Store(store.at(*rest), store.options), declared.lake_table
+    )
 
 
 def _where(settings: Settings, database: str, kind: str) -> str:
@@ -105,25 +108,15 @@ def _where(settings: Settings, database: str, kind: str) -> str:
 
 
 @contextmanager
-def _named(settings: Settings, what: str, extra: str) -> Iterator[None]:
+def _named(settings: Settings, what: str) -> Iterator[None]:
     """Errors of the libraries as LandingError or LakeUnavailable: one line, no password."""
     try:
         yield
     except PlatformError:
         raise
     except ImportError as error:
-        problem = f"{what}: {error.name} is not there; pip install 'ml-platform[{extra}]'"
-        raise LandingError(problem) from None
-    except (OSError, ValueError) as error:
-        # What the libraries raise of stores and of what they find there has no module of theirs.
-        raise _error_of(LandingError(str(error)), settings, what) from None
+        raise LandingError(f"{what}: {not_installed(error)}") from None
     except Exception as error:
-        if not is_of_a_store(error):
+        if not isinstance(error, OSError | ValueError) and not is_of_a_store(error):
             raise
-        raise _error_of(error, settings, what) from None
-
-
-def _error_of(error: Exception, settings: Settings, what: str) -> PlatformError:
-    failure = failure_of(error, settings)
-    said = f"{what} cannot be opened: {failure}"
-    return LakeUnavailable(said) if failure.kind == "unavailable" else LandingError(said)
+        raise table_error(error, settings, f"{what} cannot be opened") from None

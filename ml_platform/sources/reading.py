@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from ml_platform.errors import FileRefused
+from ml_platform.failures import is_unavailable
 from ml_platform.sources import salvage
 from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.listing import path_columns
@@ -124,6 +125,9 @@ class Reading:
             self.cursor.execute("CREATE OR REPLACE TEMP TABLE __rejected (__path VARCHAR)")
             batches = list(read(files))
         except duckdb.Error as error:
+            if is_unavailable(error):
+                # What nobody can read now is no fault of a file.
+                raise
             if len(files) == 1:
                 yield from alone(files[0], error)
             else:

@@ -6,7 +6,9 @@ from typing import Protocol
 
 import duckdb
 
-from ml_platform.errors import LandingError
+from ml_platform.errors import LakeUnavailable, LandingError, PlatformError
+from ml_platform.failures import failure_of, is_of_a_store
+from ml_platform.settings import Settings
 from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.listing import Listed
 from ml_platform.sources.reading import Batch, Reading
@@ -36,7 +38,12 @@ class SharedTable(Protocol):
         """When it came into this state, in microseconds since 1970."""
 
     def read(self, reading: Reading, files: list[LandingFile]) -> Iterator[Batch]:
-        """Every row of some of its files that is not deleted, once."""
+        """Every row of some of its files that is not deleted, once.
+
+        Raises LandingError where one cannot be read: a table is read as a whole or not at all, and
+        its files never change, so that none would be looked at again. LakeUnavailable where their
+        store does not answer.
+        """
 
 
 def require_columns(named: str, declared: Mapping[str, str], found: Mapping[str, str]) -> None:
@@ -60,6 +67,15 @@ def require_columns(named: str, declared: Mapping[str, str], found: Mapping[str,
             f"{named} is not as it is declared: {'; '.join(differences)}. It has {columns}. "
             "Nothing is ingested before the declaration fits"
         )
+
+
+def table_error(error: Exception, settings: Settings, what: str) -> PlatformError:
+    """What a library raises of a table, or of the store that it is in: one line, no password."""
+    # What is of a store need not have a module of its library.
+    known = error if is_of_a_store(error) else LandingError(str(error))
+    failure = failure_of(known, settings)
+    kind = LakeUnavailable if failure.kind == "unavailable" else LandingError
+    return kind(f"{what}: {failure}")
 
 
 def types_of(cursor: duckdb.DuckDBPyConnection, columns: object) -> dict[str, str]:
