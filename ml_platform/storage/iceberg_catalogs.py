@@ -1,5 +1,6 @@
 """Catalogs of Iceberg tables, as a setting names them."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +21,23 @@ def open_catalog(name: str, where: str) -> "Catalog":
     folder of files are: `key_id`, `secret`, `region`, `endpoint`.
     Raises ImportError where pyiceberg is not installed, ValueError where the words are none.
     """
-    from pyiceberg.catalog import load_catalog
-
     given = words_of(where)
     if "uri" not in given and given.get("type") not in {"glue", "dynamodb"}:
         raise ValueError("does not say where its catalog is: uri=… warehouse=…")
-    return load_catalog(name, **iceberg_properties(given))
+    return _loaded(name, iceberg_properties(given))
+
+
+def _loaded(name: str, properties: Mapping[str, str]) -> "Catalog":
+    from pyiceberg.catalog import load_catalog
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return load_catalog(name, **properties)
+    except SQLAlchemyError as error:
+        # Two that open a new catalog at once both make its tables.
+        if "already exists" not in str(error):
+            raise
+        return load_catalog(name, **properties)
 
 
 def open_table_at(folder: str) -> "Table":
