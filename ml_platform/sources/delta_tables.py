@@ -26,6 +26,8 @@ from ml_platform.spec.use_case import digest
 from ml_platform.storage.extensions import load_extension
 from ml_platform.storage.stores import Store
 
+LISTED = frozenset({"path", "size_bytes", "modification_time", "partition"})
+"""What is asked of the log about a file, besides which it has the bounds of every column."""
 BY_EXTENSION = frozenset({"deletionVectors", "columnMapping"})
 """Features of tables whose files are no plain Parquet files."""
 
@@ -65,7 +67,9 @@ class DeltaFiles:
         features = table.protocol().reader_features or ()
         mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
         self._by_extension = mapping != "none" or not BY_EXTENSION.isdisjoint(features)
-        adds = pa.table(table.get_add_actions(flatten=False)).to_pylist()
+        found = pa.table(table.get_add_actions(flatten=False))
+        wanted = [c for c in found.column_names if c in LISTED]
+        adds = found.select(wanted).to_pylist()
         self._partitions = {self._path(add): add.get("partition") or {} for add in adds}
         deleted = self._deletions(cursor) if self._by_extension else {}
         self.files = sorted(

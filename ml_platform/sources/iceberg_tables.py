@@ -8,16 +8,19 @@ import pyarrow as pa
 
 from ml_platform.failures import is_of_a_store
 from ml_platform.settings import Settings
-from ml_platform.sources.landing import LandingFile
+from ml_platform.sources.landing import LandingFile, chunks
 from ml_platform.sources.listing import Listed
 from ml_platform.sources.reading import Batch, Reading, json_object
 from ml_platform.sources.shared_tables import table_error, types_of
-from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import digest
 
 if TYPE_CHECKING:
     from pyiceberg.table import FileScanTask, Table
     from pyiceberg.table.snapshots import Snapshot
+
+MOST_BYTES = 64 * 2**20
+"""Files that are in memory together; a larger one is there alone."""
 
 
 class IcebergFiles:
@@ -56,34 +59,37 @@ class IcebergFiles:
             dict.fromkeys(c for c in self.columns if c.lower() not in map(str.lower, declared))
         )
         values = {column: f"__c{names.index(column.lower())}" for column in declared}
-        for file in files:
-            self._load(reading.cursor, file)
+        for some in chunks(files, MOST_BYTES):
+            self._load(reading.cursor, some)
             yield Batch("temp.__raw", values, json_object(list(self.columns)))
 
-    def _load(self, cursor: duckdb.DuckDBPyConnection, file: LandingFile) -> None:
-        items = ", ".join(f"{quote(column)} AS __c{n}" for n, column in enumerate(self.columns))
-        number = f"(SELECT number FROM temp.__files WHERE path = {literal(file.path)})"
-        cursor.register("__rows_of_file", self._rows(file))
+    def _load(self, cursor: duckdb.DuckDBPyConnection, files: list[LandingFile]) -> None:
+        items = ", ".join(f"r.{quote(column)} AS __c{n}" for n, column in enumerate(self.columns))
+        cursor.register("__rows_of_files", pa.concat_tables(map(self._rows, files)))
         cursor.execute(
             f"""CREATE OR REPLACE TEMP TABLE __raw AS
-            SELECT {number} AS __file, row_number() OVER () AS __row, {items}
-            FROM __rows_of_file"""
+            SELECT f.number AS __file, r.__row, {items}
+            FROM __rows_of_files r JOIN temp.__files f ON f.path = r.__path"""
         )
-        cursor.unregister("__rows_of_file")
+        cursor.unregister("__rows_of_files")
 
     def _rows(self, file: LandingFile) -> pa.Table:
+        """Rows of a file that are left, numbered."""
         from pyiceberg.expressions import AlwaysTrue
         from pyiceberg.io.pyarrow import ArrowScan
 
         table = self._table
         scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
         try:
-            return scan.to_table([self._tasks[file.path]])
+            rows = scan.to_table([self._tasks[file.path]])
         except Exception as error:
             if not isinstance(error, OSError | ValueError) and not is_of_a_store(error):
                 raise
             what = f"{self.named}: {file.name} cannot be read"
             raise table_error(error, self._settings, what) from None
+        numbers = pa.array(range(1, rows.num_rows + 1), pa.int64())
+        path = pa.array([file.path] * rows.num_rows, pa.string())
+        return rows.append_column("__row", numbers).append_column("__path", path)
 
     def _listed(self, task: "FileScanTask", written_us: Mapping[str, int]) -> Listed:
         path = task.file.file_path
