@@ -1,4 +1,4 @@
-"""Predictions in tables of others, with the check that none is lost on the way."""
+"""Predictions and features in tables of others, with the check that none is lost on the way."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,12 +10,13 @@ from assets.events import Verdict, checked, left_out, materialized
 from assets.metadata import asset_key, column_lineage, common, described, lineage_of
 from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
 from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
-from ml_platform.publish import Counted, PublishReport, publish_predictions, record_table
+from ml_platform.publish import Counted, PublishReport, publish_range, record_table
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.lineage import Lineage
 from ml_platform.spec.publication import Publication
-from ml_platform.spec.publishing import RELATION, example_types, prediction_types
+from ml_platform.spec.publishing import example_types, feature_types, prediction_types
+from ml_platform.spec.queries import quote
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Table
@@ -25,7 +26,7 @@ COMPLETE = "rows_out_are_rows_in"
 
 
 def build_publishing(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
-    """One asset for each table of others that predictions are published to."""
+    """One asset for each table of others that is published to."""
     return [_build(use_case, name, settings) for name in use_case.publish]
 
 
@@ -33,7 +34,7 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
     declared, table = use_case.publish[name], record_table(use_case, name)
     key, source = asset_key(use_case, table.name), use_case.examples.source
     same_window = looking_back(use_case, Duration(0, "d"))
-    read = ["predictions", *([source] if declared.reads_example else [])]
+    read = [declared.reads, *([source] if declared.reads_example else [])]
 
     @dg.asset(
         key=key,
@@ -42,13 +43,15 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
-        automation_condition=follows(use_case, source),
+        automation_condition=follows(use_case, *_sources(use_case, declared)),
         code_version=code_version(use_case, table.name),
         description=described(_text(declared), _query(declared)),
         metadata=_metadata(use_case, declared),
         check_specs=[
             dg.AssetCheckSpec(
-                COMPLETE, asset=key, description="The table holds every row that was predicted."
+                COMPLETE,
+                asset=key,
+                description="The table holds every row to publish.",
             )
         ],
         output_required=False,
@@ -59,7 +62,7 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         run_id = context.run.run_id
         try:
             with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
-                report = publish_predictions(lake.lake, use_case, name, stretch, commit)
+                report = publish_range(lake.lake, use_case, name, stretch, commit)
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error, COMPLETE)
             return
@@ -71,6 +74,13 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         yield from checked(context, COMPLETE, verdicts)
 
     return published
+
+
+def _sources(use_case: UseCase, declared: Publication) -> tuple[str, ...]:
+    """What has to have landed for a partition before it can be published by itself."""
+    if declared.features:
+        return use_case.features[declared.features].reads
+    return (use_case.examples.source,)
 
 
 def _events(
@@ -99,19 +109,20 @@ def _verdict(counted: Counted) -> Verdict:
 
 
 def _text(declared: Publication) -> str:
+    what = f"Features of `{declared.features}`" if declared.features else "Predictions"
     done = {
         "replace": "A partition replaces what the table holds of its event times",
         "upsert": f"Rows are updated by {', '.join(declared.keyed_by)}, the latest event time wins",
         "append": "Rows are added, those of a partition once for each snapshot it was scored at",
     }[declared.mode]
     return (
-        f"Predictions in `{declared.table}`, for others to read. {done}; each partition is one "
+        f"{what} in `{declared.table}`, for others to read. {done}; each partition is one "
         "transaction there."
     )
 
 
 def _query(declared: Publication) -> str:
-    return f"SELECT {', '.join(declared.items)}\nFROM {RELATION}"
+    return f"SELECT {', '.join(declared.items)}\nFROM {quote(declared.reads)}"
 
 
 def _metadata(use_case: UseCase, declared: Publication) -> dict[str, Any]:
@@ -128,14 +139,17 @@ def _metadata(use_case: UseCase, declared: Publication) -> dict[str, Any]:
 
 def _lineage(use_case: UseCase, declared: Publication) -> dict[str, tuple[tuple[str, str], ...]]:
     source, predicted = use_case.examples.source, prediction_types(use_case)
-    known = Lineage({RELATION: {**predicted, **example_types(use_case)}})
+    columns = {**predicted, **example_types(use_case)}
+    if declared.features:
+        predicted = columns = feature_types(use_case, declared.features)
+    known = Lineage({declared.reads: columns})
     computed = lineage_of(use_case).of(
         f"SELECT {', '.join(use_case.examples.columns) or '1'} FROM {source}"
     )
 
     def origins(column: str) -> tuple[tuple[str, str], ...]:
         if column in predicted:
-            return (("predictions", column),)
+            return ((declared.reads, column),)
         return computed.get(column, ((source, column),))
 
     return {

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from benchmarks.meters import declare
 from benchmarks.result import Bench, Clock, Line, Result
-from ml_platform.publish import publish_predictions
+from ml_platform.publish import publish_range
 from ml_platform.scoring import predictions_table
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
@@ -122,7 +122,7 @@ def _turn(
         clock.cpu_seconds[name][-1] += _cpu(server) - before
 
     for name in use_case.publish:
-        time(name, partial(publish_predictions, lake, use_case, name, stretch, COMMIT))
+        time(name, partial(publish_range, lake, use_case, name, stretch, COMMIT))
     with lake.cursor() as cursor:
         time("by hand", lambda: by_hand(cursor))
 

@@ -27,6 +27,7 @@ UNAVAILABLE = re.compile(
     r"|^\s*$"
     r"|could not (establish connection|resolve host)|connection error for http"
     r"|error (connecting to|while reading from)|name or service not known"
+    r"|error sending request|operation timed out|could not connect to the endpoint"
     r"|temporary failure in name resolution|remote end closed connection|api request to .* failed"
     r"|failed to (read|write) connection|too many clients already|server is not available"
     # MySQL and MariaDB: the server, or somebody else's transaction.
@@ -42,12 +43,16 @@ NO_ROOM = re.compile(
     r"(?i)no space left on device|database or disk is full|could not (extend|write to) file"
     r"|disk quota exceeded|disk full|file too large|not enough space|insufficientstorage"
 )
+# What led to an error deltalake shows as a tree, in colours also where nobody sees them.
+BRANCH = re.compile(r"\s*\x1b\[[0-9;]*m↳\x1b\[[0-9;]*m\s*")
 STATEMENT, STATEMENT_ENDS = 'Failed to execute query "', '": '
 STORES = frozenset(
     {
         "duckdb", "sqlite3", "mlflow", "sqlalchemy", "psycopg2", "psycopg", "pymysql",
         "adbc_driver_manager", "redis", "requests", "urllib3", "httpx", "botocore", "boto3",
-        "azure", "apprise", "pymongo", "ml_platform",
+        "azure", "apprise", "pymongo", "pyarrow", "pyiceberg", "ml_platform",
+        # As deltalake calls its own.
+        "internal",
     }
 )  # fmt: skip
 """Packages whose errors are of a store or of the way to it."""
@@ -82,14 +87,19 @@ def failure_of(error: BaseException, settings: Settings) -> Failure:
     kind: Kind = "other"
     if _is_of(error, _has_no_room):
         kind = "disk full"
-    elif _is_of(error, _is_unavailable):
+    elif is_unavailable(error):
         kind = "unavailable"
     return Failure(kind, masked(one_line(error), settings))
 
 
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, says that a server does not answer."""
+    return _is_of(error, _is_unavailable)
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, without the query, the advice and the pointers below it."""
-    said = ADVICE.sub("", _text(error).strip())
+    said = ADVICE.sub("", BRANCH.sub(": ", _text(error)).strip())
     said = PREFIX.sub("", said)
     lines = [line.strip() for line in said.split("\n")]
     kept: list[str] = []

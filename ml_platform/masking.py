@@ -16,8 +16,11 @@ SHORTEST = 3
 KEYWORD = re.compile(r"(?i)\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'\"]+)")
 # An option of a driver may hold a whole connection string, quoted once more.
 NESTED = re.compile(r"\b[\w.]+\s*=\s*'((?:[^'\\]|\\.)*)'")
+# Or an address, as it is.
+BARE = re.compile(r"\b[\w.-]+\s*=\s*([^\s'\"]+://[^\s'\"]+)")
+WITH_OPTIONS = ("adbc:", "delta:", "iceberg:", "parquet:")
 SECRET_OPTION = re.compile(
-    r"(?i)\b[\w.]*(?:passwd|pwd|token|secret|_key)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s'\"]+)"
+    r"(?i)\b[\w.]*(?:passwd|pwd|token|secret|credential|[_-]key)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s'\"]+)"
 )
 USERINFO = re.compile(r"(?<=://)([^\s/@:'\"]*):([^\s/@'\"]+)@")
 SECRET_QUERY = re.compile(
@@ -81,10 +84,12 @@ def _of_address(address: str) -> Iterator[str]:
     """Passwords of `kind:host=… password=…`, `scheme://user:password@host?password=…`."""
     for _, value in KEYWORD.findall(address):
         yield _plain(value)
-    if address.startswith("adbc:"):
+    if address.startswith(WITH_OPTIONS):
         yield from map(_plain, SECRET_OPTION.findall(address))
         for value in NESTED.findall(address):
             yield from _of_address(_plain(f"'{value}'"))
+        for value in BARE.findall(address):
+            yield from _of_address(value)
     at = address.find("//")
     if at < 0:
         return

@@ -41,8 +41,9 @@ class Settings(BaseSettings):
     landing: str | None = None
     """Folder or URL below which `<use case>/<files>` land; by default in `data`."""
     databases: Mapping[str, SecretStr] = {}
-    """Databases that sources may have tables in, and that predictions are published to, by name:
-    `sqlite:<file>`, `postgres:<connection>`, `mysql:<connection>`; published to also by `adbc:`.
+    """Databases and lakes that sources may have tables in, and that is published to, by name:
+    `sqlite:<file>`, `postgres:<connection>`, `mysql:<connection>`, published to also by `adbc:`;
+    `parquet:<folder>`, `delta:<folder>`, `iceberg:<catalog>`.
     In the environment as JSON: `{"erp": "postgres:host=…"}`."""
     endpoints: Mapping[str, Endpoint] = {}
     """Addresses and headers of endpoints that predict batches, by use case. In the environment as

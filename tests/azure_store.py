@@ -15,7 +15,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 AZURITE = shutil.which("azurite-blob")
-"""Comes with `npm install -g azurite`."""
+"""Comes with `npm install -g azurite@3.37`; older ones list files wrongly for deltalake."""
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """Known to everybody: that of the emulator."""

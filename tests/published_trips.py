@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import SecretStr
 
 from ml_platform.backfill import due, judge
-from ml_platform.publish import PublishReport, publish_predictions
+from ml_platform.publish import PublishReport, publish_range
 from ml_platform.registry import Promotion, champion_at, history, record
 from ml_platform.rollback import Plan, affected_by, plan_rollback, remake, roll_back
 from ml_platform.scoring import predictions_table, score
@@ -62,7 +62,7 @@ class Published:
     def publish(self, use_case: UseCase, stretch: Window) -> PublishReport:
         (name,) = use_case.publish
         commit = Commit("test", code_version(use_case, published_table(name)))
-        return publish_predictions(self.lake, use_case, name, stretch, commit)
+        return publish_range(self.lake, use_case, name, stretch, commit)
 
     def score(self, use_case: UseCase, stretch: Window) -> None:
         score(self.lake, self.registry, use_case, stretch, COMMIT)

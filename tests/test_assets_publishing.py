@@ -12,7 +12,7 @@ from definitions import build_definitions
 from ml_platform.settings import Settings
 from resources import range_tags
 from tests.database_servers import Database, sqlite_database
-from tests.published_trips import Published, published_trips
+from tests.published_trips import COLUMNS, Published, published_trips
 
 KEY = dg.AssetKey(["trips", "published_late_trips"])
 
@@ -23,10 +23,10 @@ class Location:
     instance: dg.DagsterInstance
     definitions: dg.Definitions
 
-    def run(self, first: str, last: str) -> dg.ExecuteInProcessResult:
+    def run(self, first: str, last: str, key: dg.AssetKey = KEY) -> dg.ExecuteInProcessResult:
         job = self.definitions.resolve_implicit_global_asset_job_def()
         return job.execute_in_process(
-            instance=self.instance, asset_selection=[KEY], tags=range_tags([first, last]),
+            instance=self.instance, asset_selection=[key], tags=range_tags([first, last]),
             raise_on_error=False,
         )  # fmt: skip
 
@@ -43,7 +43,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Database:
 @pytest.fixture(scope="module")
 def location(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Location]:
     trips = published_trips(tmp_path_factory.mktemp("published"), database)
-    use_case = trips.declare("late_trips")
+    use_case = trips.declared(
+        {
+            "late_trips": {"table": "others.late_trips", "columns": COLUMNS},
+            "paces": {"table": "others.paces", "features": "pace"},
+        }
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ML_PLATFORM_DATA", str(trips.root / "data"))
         patch.setenv("ML_PLATFORM_USE_CASES", str(use_case.folder.parent))
@@ -66,6 +71,19 @@ def test_the_asset_says_where_it_is_and_what_its_columns_come_from(location):
     assert found["city"] == [("trips/trips", "city")]
     deps = {dep.asset_key.to_user_string() for dep in location.spec.deps}
     assert deps == {"trips/predictions", "trips/trips"}
+
+
+def test_the_asset_of_published_features_depends_on_them_alone(location):
+    key = dg.AssetKey(["trips", "published_paces"])
+    (spec,) = (s for s in location.definitions.resolve_all_asset_specs() if s.key == key)
+    assert {dep.asset_key.to_user_string() for dep in spec.deps} == {"trips/pace_features"}
+    columns = spec.metadata["dagster/column_lineage"].deps_by_column
+    assert [(d.asset_key.to_user_string(), d.column_name) for d in columns["pace"]] == [
+        ("trips/pace_features", "pace")
+    ]
+    assert location.run("2024-03-09", "2024-03-11", key).success
+    ((count,),) = location.trips.database.run("SELECT count(*) FROM paces")
+    assert count == 120
 
 
 def test_each_partition_of_a_run_is_materialized_and_checked(location):

@@ -108,7 +108,9 @@ def test_yaml_is_a_use_case(block: Block, tmp_path: Path) -> None:
     else:
         declared = merged(declared, said)
     spec.write_text(yaml.safe_dump(declared))
-    databases = Settings().databases | dict.fromkeys(("erp", "reporting"), "sqlite:some.sqlite")
+    databases = Settings().databases | dict.fromkeys(
+        ("erp", "reporting", "shop", "ice"), "sqlite:some.sqlite"
+    )
     assert load_use_case(folder, databases).name == "flight_delays"
 
 

@@ -40,6 +40,18 @@ SETTINGS = {
         "databases": {"erp": "adbc:driver=some uri='host=erp password=" + _nested(QUOTED) + "'"}
     },
     "driver with a token": {"databases": {"erp": f"adbc:driver=some adbc.auth.token={QUOTED}"}},
+    "lake in an object store": {
+        "databases": {"shop": f"delta:s3://shop/lake key_id=AKIA12345 secret={QUOTED}"}
+    },
+    "catalog of a lake": {
+        "databases": {
+            "shop": "iceberg:warehouse=s3://shop/lake "
+            f"uri=postgresql+psycopg2://ada:{ENCODED}@db/catalog"
+        }
+    },
+    "credential of a catalog": {
+        "databases": {"shop": f"iceberg:uri=https://catalog credential={QUOTED}"}
+    },
     "secrets_sql": {
         "secrets_sql": "CREATE SECRET (TYPE s3, KEY_ID 'AKIA12345', "
         "SECRET 'hush-hush ''n/ä@7', ENDPOINT 'minio:9000')"

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from ml_platform.access import Audit, Deed
 from ml_platform.errors import SpecErrors, TargetError, TargetUnavailable
-from ml_platform.publish import publish_predictions
+from ml_platform.publish import publish_range
 from ml_platform.publish.opening import opened_target
 from ml_platform.settings import Settings
 from ml_platform.storage import Commit, Lake
@@ -131,21 +131,21 @@ def test_a_server_that_does_not_answer_is_waited_for_and_then_named_in_one_line(
     proxy.close()
     lake = Lake(at_once)
     with pytest.raises(TargetUnavailable) as caught:
-        publish_predictions(lake, use_case, "late", days(9, 9), COMMIT)
+        publish_range(lake, use_case, "late", days(9, 9), COMMIT)
     assert "\n" not in str(caught.value)
     assert "database 'others': Can't connect to MySQL server" in str(caught.value)
     lake.close()
     patient = Lake(at_once.model_copy(update={"server_wait_seconds": 120}))
     asked = threading.Timer(1, proxy.open)
     asked.start()
-    publish_predictions(patient, use_case, "late", days(9, 9), COMMIT)
+    publish_range(patient, use_case, "late", days(9, 9), COMMIT)
     asked.join()
     # The connection breaks in the midst of a partition: it is published from its beginning.
     for messages in (6, 9, 12, 15):
         broken = proxy.close_after(messages)
         back = threading.Thread(target=lambda: broken.wait(30) and proxy.open())  # noqa: B023
         back.start()
-        publish_predictions(patient, use_case, "late", days(9, 11), COMMIT)
+        publish_range(patient, use_case, "late", days(9, 11), COMMIT)
         back.join()
         assert database.run("SELECT count(*) FROM late") == [(120,)]
     patient.close()
@@ -156,7 +156,7 @@ def test_a_server_that_does_not_answer_is_waited_for_and_then_named_in_one_line(
 def test_the_password_shows_nowhere(trips, caplog, capsys):
     use_case = trips.declare("secret")
     audit = Audit(trips.lake).along(Deed("ada", "cli", "publish", "trips", "published_secret", {}))
-    publish_predictions(
+    publish_range(
         trips.lake, use_case, "secret", days(9, 9), Commit("run", "0", "trips/secret", also=audit)
     )
     said = [repr(trips.lake.settings)]
@@ -166,7 +166,7 @@ def test_the_password_shows_nowhere(trips, caplog, capsys):
         )
         lake = Lake(settings)
         try:
-            publish_predictions(lake, use_case, "secret", days(9, 9), COMMIT)
+            publish_range(lake, use_case, "secret", days(9, 9), COMMIT)
         except TargetError as error:
             said += [str(error), repr(error.__cause__), repr(error.__context__)]
         lake.close()

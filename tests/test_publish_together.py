@@ -139,7 +139,7 @@ def test_one_that_has_read_before_a_correction_publishes_what_holds_after_it(tri
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ml_platform.publish import publish_predictions, publishing
+from ml_platform.publish import publish_range, publishing
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
 from ml_platform.storage import Commit, Lake
@@ -152,7 +152,7 @@ def dies(*arguments, **more):
     result = before(*arguments, **more) if where == "_write" else None
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(publishing, where, dies)
-publish_predictions(Lake(settings), use_case, "killed", days(9, 12), Commit("killed", "0"))
+publish_range(Lake(settings), use_case, "killed", days(9, 12), Commit("killed", "0"))
 """
 
 

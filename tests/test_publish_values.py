@@ -54,8 +54,8 @@ def published(
     table = TargetTable((name,), columns, ("number", "event_time"), "replace", **more)
     made = Settings(databases={"others": SecretStr(database.setting)})
     with staged(types, rows) as cursor, opened_target(made, "others") as target:
-        target.prepare(table)
-        return target.write(cursor, table, Part(START, END, len(rows)))
+        target.prepare(cursor, table)
+        return target.write(cursor, table, Part(START, END, len(rows), "2024-03-09"))
 
 
 def test_odd_texts_arrive_letter_by_letter(database):
@@ -129,8 +129,8 @@ def test_keys_that_differ_in_case_are_two_rows(database):
             TIMESTAMPTZ '2024-03-09 12:00:00Z' AS event_time
             FROM (VALUES ('Ada'), ('ada'), ('adä')) AS v(name)"""
         )
-        target.prepare(table)
-        assert target.write(cursor, table, Part(START, END, 3)) == 3
+        target.prepare(cursor, table)
+        assert target.write(cursor, table, Part(START, END, 3, "2024-03-09")) == 3
 
 
 def test_a_text_that_is_too_long_is_refused_and_nothing_is_written(database):

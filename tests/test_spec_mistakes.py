@@ -101,9 +101,37 @@ AS_FILES = '    files: "orders/*.csv"\n'
 AS_TABLE = "    table: erp.public.orders\n    high_water: ordered_at\n"
 
 # fmt: off
+LAKE_MISTAKES = [
+    ("    delta: orders\n",
+     "6 sources.orders.delta: 'orders' should be <database>.<table>, or the path of the table's "
+     "folder"),
+    ("    iceberg: erp.orders\n",
+     "6 sources.orders.iceberg: 'erp.orders' should be <database>.<namespace>.<table>, or the path "
+     "of the table's folder"),
+    ("    delta: epr.orders\n",
+     "6 sources.orders.delta: the setting databases, ML_PLATFORM_DATABASES='{\"epr\": "
+     "\"sqlite:<file>\"}' (or postgres:<connection>, mysql:<connection>, delta:<folder>, …), has "
+     "no database 'epr'. Did you mean 'erp'?"),
+    ("    delta: s3://lakes/orders\n",
+     "6 sources.orders.delta: is a URL; name its lake in the setting databases, and write "
+     "<database>.<table>"),
+    ("    delta: erp.orders\n    iceberg: erp.shop.orders\n",
+     "7 sources.orders.iceberg: a source has one origin, not `delta:` and `iceberg:`; remove one"),
+    ("    delta: erp.orders\n    high_water: ordered_at\n",
+     "7 sources.orders.high_water: is about a `table:` of a database, which alone has one; remove "
+     "it"),
+    ("    delta: erp.orders\n    late: replace\n",
+     "7 sources.orders.late: 'replace' is about files; a table always holds what is true now; "
+     "remove it"),
+    ("    iceberg: erp.shop.orders\n    csv: {separator: \";\"}\n",
+     "7 sources.orders.csv: is about CSV files, and this source has an iceberg table; remove it"),
+    (AS_TABLE + "    when_gone: keep\n",
+     "8 sources.orders.when_gone: is about files, and a table has none; remove it"),
+]
 TABLE_MISTAKES = [
+    *LAKE_MISTAKES,
     (AS_FILES + AS_TABLE,
-     "7 sources.orders.table: a source has files or a table; remove one of the two"),
+     "7 sources.orders.table: a source has one origin, not `files:` and `table:`; remove one"),
     ("    table: erp.public.orders\n",
      "6 sources.orders.table: needs a column that grows with every change; add `high_water: "
      "updated_at`"),
@@ -114,10 +142,11 @@ TABLE_MISTAKES = [
      "erp.public.orders"),
     (AS_TABLE.replace("erp", "epr"),
      "6 sources.orders.table: the setting databases, ML_PLATFORM_DATABASES='{\"epr\": "
-     "\"sqlite:<file>\"}' (or postgres:<connection>, mysql:<connection>), has no database "
-     "'epr'. Did you mean 'erp'?"),
+     "\"sqlite:<file>\"}' (or postgres:<connection>, mysql:<connection>, delta:<folder>, …), has "
+     "no database 'epr'. Did you mean 'erp'?"),
     (AS_FILES + "    high_water: ordered_at\n",
-     "7 sources.orders.high_water: is about a `table:`, and files have none; remove it"),
+     "7 sources.orders.high_water: is about a `table:` of a database, which alone has one; "
+     "remove it"),
     (AS_TABLE + "    late: replace\n",
      "8 sources.orders.late: 'replace' is about files; a table always holds what is true now; "
      "remove it"),

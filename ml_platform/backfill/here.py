@@ -8,7 +8,7 @@ from ml_platform.engines import compute_features
 from ml_platform.errors import EmptyPartition, LabelsNotArrived
 from ml_platform.features import check_and_note, compute_labels
 from ml_platform.monitoring import report_drift, report_performance
-from ml_platform.publish import publish_predictions
+from ml_platform.publish import publish_range
 from ml_platform.registry import Registry
 from ml_platform.scoring import score
 from ml_platform.sources import ingest
@@ -61,7 +61,7 @@ def _compute(
     elif table == "predictions":
         score(lake, registry, use_case, stretch, commit, engine=engine)
     elif table in published:
-        publish_predictions(lake, use_case, published[table], stretch, commit)
+        publish_range(lake, use_case, published[table], stretch, commit)
     elif table == "drift_report":
         report_drift(lake, registry, use_case, stretch, commit)
     elif table == "live_drift_report":

@@ -90,10 +90,10 @@ def publish(
     range_: Range = None,
     to: Annotated[
         list[str] | None,
-        typer.Option("--to", help="Predictions to this table of `publish:` alone; repeatable."),
+        typer.Option("--to", help="To this table of `publish:` alone; repeatable."),
     ] = None,
 ) -> None:
-    """Store the newest features online, and bring predictions to the tables of others.
+    """Store the newest features online, and bring predictions and features to tables of others.
 
     Those are the tables that the use case declares under `publish:`. Each partition is one
     transaction there; publishing it again changes nothing.
@@ -103,7 +103,7 @@ def publish(
     from ml_platform.cli.platform import opened, stretch_of
     from ml_platform.errors import PlatformError
     from ml_platform.features import publish_views
-    from ml_platform.publish import publish_predictions
+    from ml_platform.publish import publish_range
     from ml_platform.spec.use_case import published_table
     from ml_platform.spec.values import unknown
 
@@ -123,7 +123,7 @@ def publish(
         for name in names:
             table = published_table(name)
             with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
-                report = publish_predictions(platform.lake, case, name, stretch, commit)
+                report = publish_range(platform.lake, case, name, stretch, commit)
             printing.show_publication(case, report)
 
 

@@ -61,7 +61,7 @@ def find_too_late_landed(settings: Settings, use_case: UseCase) -> tuple[TooLate
     """
     source = use_case.examples.source
     folder = Path(settings.landing_uri, use_case.name)
-    if use_case.sources[source].table or not folder.is_dir():
+    if not use_case.sources[source].files or not folder.is_dir():
         return ()
     with TemporaryDirectory() as temporary:
         # Not a copy of the settings, which could name parts of the real lake.

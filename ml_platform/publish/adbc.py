@@ -105,7 +105,7 @@ class AdbcTarget(SqlTarget):
             return "drops fractions of a second"
         return None
 
-    def prepare(self, table: TargetTable) -> None:
+    def prepare(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable) -> None:
         with self._named():
             stored = self.stored_columns(table)
             self._connection.rollback()

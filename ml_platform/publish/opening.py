@@ -5,7 +5,10 @@ from contextlib import contextmanager
 
 from ml_platform.errors import TargetError
 from ml_platform.publish.adbc import AdbcTarget
+from ml_platform.publish.delta import DeltaTarget
+from ml_platform.publish.iceberg import IcebergTarget
 from ml_platform.publish.mysql import MySqlTarget
+from ml_platform.publish.parquet_folder import ParquetTarget
 from ml_platform.publish.postgres import PostgresTarget
 from ml_platform.publish.sqlite import SqliteTarget
 from ml_platform.publish.target import Target
@@ -14,7 +17,8 @@ from ml_platform.spec.values import no_database
 
 KINDS: dict[str, Callable[[Settings, str, str], Target]] = {
     "mysql": MySqlTarget, "postgres": PostgresTarget, "sqlite": SqliteTarget,
-    "adbc": AdbcTarget,
+    "adbc": AdbcTarget, "parquet": ParquetTarget, "delta": DeltaTarget,
+    "iceberg": IcebergTarget,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Predictions into a table of others, partition by partition, each in one transaction."""
+"""Predictions or features into a table of others, each partition in one transaction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,17 +13,17 @@ from ml_platform.publish.record import record_table, target_of
 from ml_platform.publish.target import STAGED, Part, Target, TargetTable
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.publication import Publication
-from ml_platform.spec.publishing import RELATION, example_types
+from ml_platform.spec.publishing import example_types
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Cadence, Calendar, Window
 from ml_platform.storage import Basis, Commit, Lake, Written, compute_windows, replace_windows
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Rows of one partition: predicted, and held by the table of others afterwards."""
+    """Rows of one partition: those to publish, and those that the table of others holds then."""
 
     rows_in: int
     rows_out: int
@@ -44,22 +44,24 @@ class PublishReport:
     windows: Mapping[Window, Counted]
 
 
-def publish_predictions(
+def publish_range(
     lake: Lake, use_case: UseCase, publication: str, stretch: Window, commit: Commit
 ) -> PublishReport:
-    """Make a table of others hold the predictions of a range, and note that in the lake.
+    """Make a table of others hold the predictions, or features, of a range; note it in the lake.
 
     Each partition is one transaction there, so readers see a whole old partition or a whole new
     one. What was published before the process died is published again by the next one, which
     changes nothing. Publishers of one table take turns, and each reads the lake in its turn:
     whoever comes last has read what holds then.
-    Raises TableNotFound or EmptyPartition where there are no predictions, TargetError where the
+    Raises TableNotFound or EmptyPartition where there is nothing to publish, TargetError where the
     database refuses, TargetUnavailable where it did not answer for as long as the settings allow.
     """
     declared = use_case.publish[publication]
+    is_hourly = use_case.partitions.cadence is Cadence.hourly
     table = TargetTable(
-        declared.path, declared.types, declared.keyed_by, declared.mode, declared.lengths
-    )
+        declared.path, declared.types, declared.keyed_by, declared.mode, declared.lengths,
+        declared.partition or ("event_hour" if is_hourly else "event_date"), is_hourly,
+    )  # fmt: skip
     record = record_table(use_case, publication)
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> PublishReport:
@@ -74,9 +76,10 @@ def publish_predictions(
             windows = list(use_case.calendar.windows(stretch))
             concerned = [w for w in windows if naive_utc(w.start) in staged.keys() | held]
             if not concerned:
-                raise EmptyPartition(f"{use_case.name} has no predictions in {stretch}")
-            target.prepare(table)
-            counted = _write(cursor, target, table, concerned, staged)
+                what = f"features of {declared.features}" if declared.features else "predictions"
+                raise EmptyPartition(f"{use_case.name} has no {what} in {stretch}")
+            target.prepare(cursor, table)
+            counted = _write(cursor, target, table, use_case.calendar, concerned, staged)
             cursor.execute(f"CREATE OR REPLACE TEMP TABLE __counted AS {_counted_sql(counted)}")
             written = replace_windows(
                 lake, cursor, record, _record_sql(declared, now.snapshot),
@@ -92,13 +95,15 @@ def _write(
     cursor: duckdb.DuckDBPyConnection,
     target: Target,
     table: TargetTable,
+    calendar: Calendar,
     windows: Sequence[Window],
     staged: Mapping[datetime, int],
 ) -> dict[Window, Counted]:
     found = {}
     for window in windows:
         start = naive_utc(window.start)
-        part = Part(start, naive_utc(window.end), staged.get(start, 0))
+        label = f"{start:%Y-%m-%d-%H}" if table.is_hourly else calendar.key(window)
+        part = Part(start, naive_utc(window.end), staged.get(start, 0), label)
         found[window] = Counted(part.rows, target.write(cursor, table, part))
     return found
 
@@ -112,11 +117,13 @@ def _stage(
     snapshot: int,
 ) -> dict[datetime, int]:
     """Rows to publish in `STAGED`; how many there are by start of the window."""
-    relation = lake.relation(cursor, use_case.name, "predictions", snapshot)
-    predicted = f"(FROM {relation} WHERE {windows_sql(use_case, stretch)})"
+    relation = lake.relation(cursor, use_case.name, declared.reads, snapshot)
+    rows = f"(FROM {relation} WHERE {windows_sql(use_case, stretch)})"
     if declared.reads_example:
-        predicted = _with_examples(cursor, lake, use_case, stretch, snapshot, predicted)
+        rows = _with_examples(cursor, lake, use_case, stretch, snapshot, rows)
+    named = quote(declared.reads)
     items = ", ".join(declared.items)
+    version = "NULL::INTEGER" if declared.features else f"{named}.model_version"
     latest = ""
     if "event_time" not in declared.keyed_by:
         # Of several predictions of one key an upsert keeps the latest.
@@ -125,11 +132,11 @@ def _stage(
         latest = f"QUALIFY {rank} = 1"
     cursor.execute(
         f"""CREATE OR REPLACE TEMP TABLE __published AS
-        FROM (SELECT {RELATION}.{WINDOW_START}, {RELATION}.model_version AS __version, {items}
-        FROM {predicted} AS {RELATION}) {latest}"""
+        FROM (SELECT {named}.{WINDOW_START}, {version} AS __version, {items}
+        FROM {rows} AS {named}) {latest}"""
     )
-    rows = cursor.execute(f"SELECT {WINDOW_START}, count(*) FROM {STAGED} GROUP BY 1").fetchall()
-    return dict(rows)
+    counts = cursor.execute(f"SELECT {WINDOW_START}, count(*) FROM {STAGED} GROUP BY 1").fetchall()
+    return dict(counts)
 
 
 def _with_examples(
@@ -199,6 +206,7 @@ def _record_sql(declared: Publication, snapshot: int) -> str:
             {snapshot:d} AS snapshot, TIMESTAMPTZ '{datetime.now(UTC)}' AS published_at
         FROM temp.__counted c LEFT JOIN (
             SELECT {WINDOW_START}, CAST(sum(hash({columns})::HUGEINT) AS VARCHAR) AS content,
-                list_sort(list(DISTINCT __version)) AS model_versions
+                list_sort(list(DISTINCT __version) FILTER (__version IS NOT NULL))
+                    AS model_versions
             FROM {STAGED} GROUP BY 1) s ON s.{WINDOW_START} = c.start
         WHERE c.start IS NOT NULL"""

@@ -92,7 +92,7 @@ class SqlTarget(ABC):
         with self._named(), self._exclusive(name):
             yield
 
-    def prepare(self, table: TargetTable) -> None:
+    def prepare(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable) -> None:
         with self._named():
             for statement in self.create_sql(table):
                 self.execute(statement)

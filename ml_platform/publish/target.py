@@ -29,6 +29,10 @@ class TargetTable:
     key: tuple[str, ...]
     mode: Mode
     lengths: Mapping[str, int] = field(default_factory=dict)
+    partition: str = ""
+    """Column by which a table of a lake tells partitions apart."""
+    is_hourly: bool = False
+    """Whether partitions are hours, and not days or more."""
 
     @property
     def name(self) -> str:
@@ -49,6 +53,8 @@ class Part:
     end: datetime
     """Bounds of event time, in UTC without an offset."""
     rows: int
+    label: str
+    """The day that it begins with, or the hour in UTC: `2024-03-09`, `2024-03-09-05`."""
 
 
 class Target(Protocol):
@@ -57,17 +63,15 @@ class Target(Protocol):
     def exclusive(self, name: str) -> AbstractContextManager[None]:
         """Wait until nobody else publishes under a name, and keep it; readers are not concerned."""
 
-    def prepare(self, table: TargetTable) -> None:
+    def prepare(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable) -> None:
         """Create the table, with key and index, where there is none.
 
         Raises TargetError where the one that is there could not hold what is published.
+        cursor: the connection with `STAGED`.
         """
 
     def write(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
-        """Publish a partition in one transaction; how many rows of it the table holds then.
-
-        cursor: the connection with `STAGED`.
-        """
+        """Publish a partition in one transaction; how many rows of it the table holds then."""
 
     def close(self) -> None:
         """Close the connection; what is not committed is rolled back."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ml_platform.monitoring import DriftRun, PerformanceRun, report_drift, report_performance
-from ml_platform.publish import PublishReport, publish_predictions
+from ml_platform.publish import PublishReport, publish_range
 from ml_platform.registry import Registry
 from ml_platform.rollback.affected import Affected, Step
 from ml_platform.scoring import ScoreReport, score
@@ -54,7 +54,7 @@ def remake(
                 results.predictions.append(score(lake, registry, use_case, step.stretch, commit))
             elif table in published:
                 results.published.append(
-                    publish_predictions(lake, use_case, published[table], step.stretch, commit)
+                    publish_range(lake, use_case, published[table], step.stretch, commit)
                 )
             elif table == "drift_report":
                 results.drift_report.append(

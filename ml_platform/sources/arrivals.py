@@ -8,16 +8,21 @@ import duckdb
 
 from ml_platform.sources.ingestions import read_ingested
 from ml_platform.sources.intake import number_files, take_in
+from ml_platform.sources.landed import look_at_landing, require_files
 from ml_platform.sources.landing import (
     LandingFile,
     LandingIndex,
     create_notes,
+    gone_files,
     identify,
+    is_touched,
     note,
+    note_gone,
     read_index,
     write_notes,
 )
-from ml_platform.sources.listing import Listed, contract_of, list_landing, state_of
+from ml_platform.sources.listing import Listed, contract_of
+from ml_platform.sources.shared_tables import SharedTable
 from ml_platform.sources.table_rows import SourceTable, WindowState, windows_behind
 from ml_platform.sources.unfinished import unfinished
 from ml_platform.sources.waiting import Behind, noted_files, waiting
@@ -69,17 +74,19 @@ def arrivals(
         require_calendar(cursor, use_case.name, use_case.calendar)
     if use_case.sources[source].rows_of:
         return _table_arrivals(lake, use_case, source, seen)
-    listed = list_landing(lake, use_case, source)
-    state = state_of(use_case, source, listed)
-    if state == seen:
-        return Arrivals(state=state)
     with lake.cursor(use_case.timezone) as cursor:
+        landed = look_at_landing(lake, cursor, use_case, source)
+        state, listed = landed.state, landed.files
+        if state == seen:
+            return Arrivals(state=state)
         index = read_index(lake, cursor, use_case, source)
+        require_files(landed, index, use_case, source)
         fresh = [file for file in listed if not index.knows(file)]
         left = unfinished(lake.settings, use_case.sources[source], fresh, now)
         left |= _surplus([file for file in fresh if file.name not in left])
         files = identify(cursor, use_case, source, [f for f in listed if f.name not in left], index)
-        if _look_into(lake, cursor, use_case, source, files, index, commit):
+        files += gone_files(use_case, source, listed, index, landed.since_us(now))
+        if _look_into(lake, cursor, use_case, source, files, index, commit, landed.table):
             index = read_index(lake, cursor, use_case, source)
         ingested = read_ingested(lake, cursor, use_case, source)
     behind = _behind(files, index, ingested)
@@ -167,18 +174,21 @@ def _look_into(
     files: Sequence[LandingFile],
     index: LandingIndex,
     commit: Commit,
+    table: SharedTable | None,
 ) -> bool:
-    unknown = [file for file in files if index.of(file) is None]
-    touched = [file for file in files if index.of(file) is not None and not index.knows(file)]
-    if not unknown and not touched:
+    news = [file for file in files if index.of(file) is None]
+    unknown = [file for file in news if not file.is_gone]
+    touched = [file for file in files if is_touched(file, index)]
+    if not news and not touched:
         return False
     create_notes(cursor, use_case)
     for file in touched:
         note(cursor, source, file)
+    note_gone(lake, cursor, use_case, source, [file for file in news if file.is_gone])
     if unknown:
         number_files(cursor, unknown, index, set())
         first = use_case.calendar.window_at(use_case.calendar.start)
-        take_in(cursor, use_case, source, unknown, index, first)
+        take_in(cursor, use_case, source, unknown, index, first, table)
     write_notes(lake, cursor, use_case, commit)
     return True
 

@@ -72,7 +72,7 @@ def _read_alone(
 
 
 def _values(reading: Reading, header: tuple[str, ...]) -> dict[str, str]:
-    return {column: f"__c{header.index(column)}" for column in reading.source.columns}
+    return {column: reading.value(column, header) for column in reading.source.columns}
 
 
 def _separator(reading: Reading) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import duckdb
 
@@ -10,16 +10,21 @@ from ml_platform.errors import FileRefused, LandingError
 from ml_platform.sources.corrections import Stored, mark_superseded
 from ml_platform.sources.ingestions import Held, held_files, held_states, remember
 from ml_platform.sources.intake import number_files, take_in
+from ml_platform.sources.landed import look_at_landing, require_files
 from ml_platform.sources.landing import (
     LandingFile,
     LandingIndex,
     create_notes,
+    gone_files,
     identify,
+    is_touched,
     note,
+    note_gone,
     read_index,
+    rewritten_files,
     write_notes,
 )
-from ml_platform.sources.listing import landing_folder, list_landing
+from ml_platform.sources.listing import landing_folder
 from ml_platform.sources.table_rows import SourceTable
 from ml_platform.sources.tables import ingestions_table, quarantine_table, source_table
 from ml_platform.sources.unfinished import unfinished
@@ -120,15 +125,18 @@ def _ingest_files(
     starts = {naive_utc(w.start) for w in use_case.calendar.windows(stretch)}
     index = read_index(lake, cursor, use_case, source, Range.of(starts))
     # Listed after the basis was taken: whoever ingested a file that is not listed came later.
-    listed = list_landing(lake, use_case, source)
+    landed = look_at_landing(lake, cursor, use_case, source)
+    listed = list(landed.files)
+    require_files(landed, index, use_case, source)
+    gone = gone_files(use_case, source, listed, index, landed.since_us(now or datetime.now(UTC)))
     if now is not None:
         fresh = [file for file in listed if not index.knows(file)]
         left = unfinished(lake.settings, use_case.sources[source], fresh, now)
         listed = [file for file in listed if file.name not in left]
     present = identify(cursor, use_case, source, listed, index)
     # What the service writes need not be there: perhaps nobody has asked it yet.
-    if not present and not index.versions and source not in LOGGED_SOURCES:
-        files = use_case.sources[source].files
+    files = use_case.sources[source].files
+    if files and not present and not index.versions and source not in LOGGED_SOURCES:
         raise LandingError(
             f"{use_case.name}/{source}: no file matches '{files}' in "
             f"{landing_folder(lake, use_case)}; land one there, or correct "
@@ -136,35 +144,40 @@ def _ingest_files(
         )
     stored = Stored(lake, cursor, use_case, source, stretch)
     stored_files = stored.files()
-    number_files(cursor, present, index, stored_files)
+    number_files(
+        cursor, [*present, *(f for f in gone if f.name in stored_files)], index, stored_files
+    )
     create_notes(cursor, use_case)
     for file in present:
-        if index.of(file) is not None and not index.knows(file):
+        if is_touched(file, index):
             note(cursor, source, file)
+    note_gone(lake, cursor, use_case, source, [f for f in gone if index.of(f) is None])
     wanted = [file for file in present if _is_wanted(file, index, starts)]
-    taken = take_in(cursor, use_case, source, wanted, index, stretch)
+    taken = take_in(cursor, use_case, source, wanted, index, stretch, landed.table)
     write_notes(lake, cursor, use_case, commit)
     refused = {
         **{f.name: FileRefused(f.name, e) for f in present if (e := _known_error(f, index))},
         **taken.refused,
     }
-    stored.keep(stored_files - {file.name for file in present if file.name not in refused})
-    landed = _count_landed(cursor)
+    read = {file.name for file in present if file.name not in refused}
+    stored.keep(stored_files - read - {file.name for file in gone})
+    counted = _count_landed(cursor)
     files_read = _count_files(cursor, present)
     superseded = mark_superseded(cursor, use_case.sources[source])
-    whole = [file for file in present if file.name not in refused]
+    whole = [*(file for file in present if file.name not in refused), *gone]
     held = held_files(lake, cursor, use_case, source, whole, starts, corrections)
     before = Before(
         stored.tables,
         corrects_nothing=not stored_files and not superseded,
-        may_have_moved=_are_written_anew(held, index),
+        may_have_moved=bool(gone) or _are_written_anew(held, index),
+        left=frozenset(file.name for file in gone) | rewritten_files(index),
     )
     rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held, before)
     return _report(
         use_case,
         stretch,
         lake.snapshot(cursor),
-        landed,
+        counted,
         rows,
         quarantined,
         refused=tuple(refused[name] for name in sorted(refused)),

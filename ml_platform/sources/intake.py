@@ -15,6 +15,7 @@ from ml_platform.sources.json_lines import read_json_lines
 from ml_platform.sources.landing import LandingFile, LandingIndex
 from ml_platform.sources.parquet_files import read_parquet_files
 from ml_platform.sources.reading import Batch, Reading
+from ml_platform.sources.shared_tables import SharedTable
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
@@ -45,10 +46,11 @@ def number_files(
     stored: names of files that the lake has rows of; they need not be there any more.
     """
     names = {file.name for file in present}
-    files = [(file.modified_us, file.name, file) for file in present]
-    gone = [(index.newest.get(n, ("", 0))[1], n, None) for n in stored - names]
-    ordered = sorted([*files, *gone], key=lambda item: item[:2])
-    known = [file for _, _, file in ordered]
+    # Where rows are gone with their files, none of theirs is newer than another.
+    files = [(not file.is_gone, file.modified_us, file.name, file) for file in present]
+    gone = [(True, index.newest.get(n, ("", 0))[1], n, None) for n in stored - names]
+    ordered = sorted([*files, *gone], key=lambda item: item[:3])
+    known = [file for *_, file in ordered]
     cursor.execute(
         """CREATE OR REPLACE TEMP TABLE __files AS SELECT
             unnest(range(len(?::VARCHAR[])))::INTEGER AS number, unnest(?::VARCHAR[]) AS name,
@@ -56,9 +58,9 @@ def number_files(
             unnest(?::BIGINT[]) AS size, make_timestamptz(unnest(?::BIGINT[])) AS modified_at,
             make_timestamptz(unnest(?::BIGINT[])) AS written_at""",
         [
-            [name for _, name, _ in ordered],
-            [name for _, name, _ in ordered],
-            [file and _as_text(file.path) for file in known],
+            [name for *_, name, _ in ordered],
+            [name for *_, name, _ in ordered],
+            [file and (_as_text(file.path) or None) for file in known],
             [file and file.fingerprint for file in known],
             [file and file.size for file in known],
             [file and file.modified_us for file in known],
@@ -79,10 +81,12 @@ def take_in(
     files: Sequence[LandingFile],
     index: LandingIndex,
     stretch: Window,
+    table: SharedTable | None = None,
 ) -> Taken:
     """Judge every row of the files; keep those of the stretch in `temp.__rows`.
 
     File versions that the index does not know are noted for `landings`.
+    table: that the files are of, where they are no landing files.
     """
     declared = use_case.sources[source]
     contract = Contract(cursor, declared, use_case.calendar.start)
@@ -93,7 +97,7 @@ def take_in(
     for chunk in landing.chunks(files, CHUNK_BYTES):
         cursor.execute("DELETE FROM temp.__judged")
         reading = Reading(cursor, declared)
-        for batch in _batches(reading, chunk):
+        for batch in _batches(reading, chunk, table):
             cursor.execute(f"INSERT INTO temp.__judged {contract.judged(batch)}")
         reading.check_unchanged(chunk)
         _drop_changed(reading)
@@ -127,7 +131,12 @@ def create_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __elsewhere ({kept})")
 
 
-def _batches(reading: Reading, files: list[LandingFile]) -> Iterator[Batch]:
+def _batches(
+    reading: Reading, files: list[LandingFile], table: SharedTable | None
+) -> Iterator[Batch]:
+    if table is not None:
+        yield from table.read(reading, files)
+        return
     filled = [file for file in files if file.size and file.problem is None]
     for file in files:
         if file.problem is not None:

@@ -7,6 +7,7 @@ import duckdb
 
 from ml_platform.sources import salvage
 from ml_platform.sources.landing import LandingFile
+from ml_platform.sources.listing import path_columns
 from ml_platform.sources.reading import (
     NO_NULL,
     Batch,
@@ -14,6 +15,7 @@ from ml_platform.sources.reading import (
     numbered_lines,
     or_text,
     path_list,
+    path_value,
 )
 from ml_platform.sources.scan import LONGEST_LINE_BYTES
 from ml_platform.spec.queries import literal
@@ -43,7 +45,7 @@ def _read(
     for file in files:
         if file.path in keys and not reading.accept(file, keys[file.path]):
             reading.cursor.execute("DELETE FROM temp.__raw WHERE __path = ?", [file.path])
-    yield Batch(_extracted(reading, numbered_lines(first_row=1)), _values(reading), "__line")
+    yield Batch(_extracted(reading, numbered_lines(first_row=1)), _values(reading, files), "__line")
 
 
 def _read_alone(reading: Reading, file: LandingFile, _: duckdb.Error | None) -> Iterator[Batch]:
@@ -64,7 +66,7 @@ def _read_alone(reading: Reading, file: LandingFile, _: duckdb.Error | None) -> 
     for names in keys.values():
         if reading.accept(file, names):
             relation = _extracted(reading, "temp.__salvaged")
-            yield Batch(relation, _values(reading), or_text("__line"), "__problem")
+            yield Batch(relation, _values(reading, [file]), or_text("__line"), "__problem")
 
 
 def _keys(reading: Reading, relation: str, by: str) -> dict[str, tuple[str, ...]]:
@@ -80,8 +82,13 @@ def _extracted(reading: Reading, relation: str) -> str:
     return f"(SELECT *, json_extract_string(__line, [{paths}]) AS __values FROM {relation})"
 
 
-def _values(reading: Reading) -> dict[str, str]:
-    return {column: f"__values[{n}]" for n, column in enumerate(reading.source.columns, start=1)}
+def _values(reading: Reading, files: list[LandingFile]) -> dict[str, str]:
+    in_paths = frozenset(column for file in files for column in path_columns(file.path))
+    values = {column: f"__values[{n}]" for n, column in enumerate(reading.source.columns, start=1)}
+    return {
+        column: f"coalesce({value}, {path_value(column)})" if column.lower() in in_paths else value
+        for column, value in values.items()
+    }
 
 
 def _json_path(column: str) -> str:

@@ -11,12 +11,14 @@ from ml_platform.errors import TableNotFound
 from ml_platform.sources.listing import Listed, contract_of
 from ml_platform.sources.opening import open_file
 from ml_platform.sources.tables import landings_table
-from ml_platform.spec.queries import exact_path, quote
+from ml_platform.spec.queries import exact_path, literal, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, insert, keep_few_files
 from ml_platform.storage.changes import Range
 
 LANDINGS = "temp.__landings"
+GONE = "gone-"
+"""Fingerprint of a file that is gone, where its rows go with it: a version without any."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class LandingFile(Listed):
     """When it came to hold what it holds; a file that is only touched keeps its place in line."""
     fingerprint: str
     """Changes with the content of the file, and with what its source declares."""
+
+    @property
+    def is_gone(self) -> bool:
+        return self.fingerprint == GONE
 
 
 @dataclass(frozen=True)
@@ -83,14 +89,17 @@ def identify(
 def _identified(
     cursor: duckdb.DuckDBPyConnection, file: Listed, contract: str, index: LandingIndex
 ) -> LandingFile:
-    known = index.stats.get(file.stat)
-    content = known[0].split("-")[0] if known else _digest(cursor, file)
+    known = index.stats.get(file.stat) if file.content is None else None
+    content = file.content or (known[0].split("-")[0] if known else _digest(cursor, file))
     fingerprint = f"{content}-{contract}"
     if known:
         modified_us = known[1]
     else:
         before, at = index.newest.get(file.name, ("", file.written_us))
         modified_us = at if before.split("-")[0] == content else file.written_us
+        if before == GONE:
+            # It came back, whenever it was written.
+            modified_us = max(modified_us, at + 1)
     return LandingFile(
         file.name,
         file.path,
@@ -99,6 +108,7 @@ def _identified(
         modified_us,
         fingerprint,
         problem=file.problem,
+        content=file.content,
     )
 
 
@@ -116,6 +126,47 @@ def _digest(cursor: duckdb.DuckDBPyConnection, file: Listed) -> str:
     except (OSError, duckdb.Error):
         # Reading it says why, and refuses it.
         return hashlib.sha256(str(file.written_us).encode()).hexdigest()[:20]
+
+
+def gone_files(
+    use_case: UseCase, source: str, listed: Sequence[Listed], index: LandingIndex, now_us: int
+) -> list[LandingFile]:
+    """Files that are not there any more, where their rows go with them.
+
+    now_us: when those are gone that were there before, in microseconds since 1970.
+    """
+    if not use_case.sources[source].removes_gone:
+        return []
+    names = {file.name for file in listed}
+    return [
+        LandingFile(name, "", 0, at, at, GONE)
+        for name, (fingerprint, noted_us) in index.newest.items()
+        if name not in names
+        for at in (noted_us if fingerprint == GONE else max(now_us, noted_us + 1),)
+    ]
+
+
+def note_gone(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    gone: Sequence[LandingFile],
+) -> None:
+    """Note files as gone from every window that they have had rows of."""
+    if not gone:
+        return
+    table = landings_table(use_case)
+    cursor.execute(
+        f"""INSERT INTO {LANDINGS} (source, file, fingerprint, size, modified_at, written_at,
+            window_start, rows)
+        SELECT DISTINCT k.source, k.file, {literal(GONE)}, 0, make_timestamptz(g.at),
+            make_timestamptz(g.at), k.window_start, 0
+        FROM {lake.relation(cursor, table.schema, table.name)} k
+        JOIN (SELECT unnest(?::VARCHAR[]) AS file, unnest(?::BIGINT[]) AS at) g USING (file)
+        WHERE k.source = ?""",
+        [[file.name for file in gone], [file.modified_us for file in gone], source],
+    )
 
 
 def read_index(
@@ -206,6 +257,22 @@ def write_notes(
 def _count(cursor: duckdb.DuckDBPyConnection) -> int:
     row = cursor.execute(f"SELECT count(*) FROM {LANDINGS}").fetchone()
     return int(row[0]) if row else 0
+
+
+def is_touched(file: LandingFile, index: LandingIndex) -> bool:
+    """Whether a file was written again with the same content since it was looked at."""
+    is_known = index.of(file) is not None and not index.knows(file)
+    return is_known and file.content is None and not file.is_gone
+
+
+def rewritten_files(index: LandingIndex) -> frozenset[str]:
+    """Names of files that were seen with several contents."""
+    prints: dict[str, str] = {}
+    return frozenset(
+        name
+        for name, fingerprint in index.versions
+        if prints.setdefault(name, fingerprint.split("-")[0]) != fingerprint.split("-")[0]
+    )
 
 
 def chunks(files: Sequence[LandingFile], most_bytes: int) -> list[list[LandingFile]]:

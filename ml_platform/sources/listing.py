@@ -37,6 +37,8 @@ class Listed:
     what cannot be read, when that last changed, its permissions too."""
     problem: str | None = field(default=None, kw_only=True)
     """Why it cannot be a file of a source, whatever is in it; then it is never opened."""
+    content: str | None = field(default=None, kw_only=True)
+    """Digest of what is in it, of a file that is never written to again: one of a table."""
 
     @property
     def stat(self) -> tuple[str, int, int]:
@@ -60,7 +62,8 @@ def landing_folder(lake: Lake, use_case: UseCase) -> str:
 def landing_glob(lake: Lake, use_case: UseCase, source: str) -> str:
     """The glob of a source, absolute; of one that lands in a database, its table."""
     lands_as = use_case.sources[source].lands_as
-    absolute = "://" in lands_as or lands_as.startswith("/") or use_case.sources[source].rows_of
+    declared = use_case.sources[source]
+    absolute = "://" in lands_as or lands_as.startswith("/") or not declared.files
     return lands_as if absolute else landing_folder(lake, use_case) + lands_as
 
 
@@ -83,9 +86,11 @@ def list_landing(lake: Lake, use_case: UseCase, source: str) -> list[Listed]:
         raise LandingError(
             f"{use_case.name}/{source}: {glob} cannot be listed: {first_line(error)}"
         ) from error
+    beginning = _chosen_from(glob)
     return [
         Listed(_shown(path.removeprefix(folder)), path, size, us, problem=problem)
         for path, size, us, problem in sorted(found)
+        if not _is_hidden(path[beginning:])
     ]
 
 
@@ -109,6 +114,27 @@ def contract_of(use_case: UseCase, source: str) -> str:
 def first_line(error: Exception) -> str:
     """What an error says, without the hints and the query below it."""
     return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+def path_columns(path: str) -> frozenset[str]:
+    """Columns that folders of a path are named by, as `day=2024-03-09` is, in lower case."""
+    folders = path.split("/")[:-1]
+    return frozenset(f.partition("=")[0].lower() for f in folders if f.find("=") > 0)
+
+
+def _chosen_from(glob: str) -> int:
+    """Where the part of a path begins that a glob chooses."""
+    plain = min((glob.index(letter) for letter in GLOB_MAGIC if letter in glob), default=len(glob))
+    return glob.rfind("/", 0, plain) + 1
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether readers of Hive's layout leave a file alone: one that is still written, mostly.
+
+    path: as far as a glob chose it.
+    """
+    parts = path.split("/")
+    return bool(path_columns(path)) and any(part.startswith(("_", ".")) for part in parts)
 
 
 def _list_url(lake: Lake, glob: str) -> list[Entry]:

@@ -15,19 +15,20 @@ def read_parquet_files(reading: Reading, files: list[LandingFile]) -> Iterator[B
     """Every row of the files, once; files with the same columns and types are read together."""
     schemas: dict[LandingFile, tuple[str, ...]] = {}
     refuse = partial(_refuse, reading)
-    yield from reading.halving(files, partial(_read_schemas, reading, schemas), refuse)
+    yield from reading.halving(files, partial(read_schemas, reading, schemas), refuse)
     groups: dict[tuple[str, ...], list[LandingFile]] = {}
     for file, schema in schemas.items():
-        if reading.accept(file, _top_level(schema)):
+        if reading.accept(file, top_level(schema)):
             groups.setdefault(schema, []).append(file)
     for schema, group in groups.items():
-        read = partial(_read, reading, _top_level(schema))
+        read = partial(_read, reading, top_level(schema))
         yield from reading.halving(group, read, refuse)
 
 
-def _read_schemas(
+def read_schemas(
     reading: Reading, schemas: dict[LandingFile, tuple[str, ...]], files: list[LandingFile]
 ) -> Iterator[Batch]:
+    """Note the nodes of the schema of each file; there is no batch of rows."""
     nodes: dict[str, list[str]] = {}
     rows = reading.cursor.execute(
         """SELECT file_name,
@@ -50,7 +51,7 @@ def _read(reading: Reading, columns: tuple[str, ...], files: list[LandingFile]) 
             hive_partitioning = false) r
         JOIN temp.__files f ON f.path = r.__path"""
     )
-    values = {column: f"__c{columns.index(column)}" for column in reading.source.columns}
+    values = {column: reading.value(column, columns) for column in reading.source.columns}
     yield Batch("temp.__raw", values, json_object(columns))
 
 
@@ -60,7 +61,8 @@ def _refuse(reading: Reading, file: LandingFile, error: duckdb.Error | None) -> 
     yield from ()
 
 
-def _top_level(schema: tuple[str, ...]) -> tuple[str, ...]:
+def top_level(schema: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of a schema's columns, without those of what is nested in them."""
     # The nodes stand depth first below the root; children of nested columns are no columns.
     parts = [node.split("\x1f") for node in schema]
     children, names = [int(part[0]) for part in parts], [part[-1] for part in parts]

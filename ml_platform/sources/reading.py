@@ -1,5 +1,6 @@
 """What readers of all formats share: raw rows as SQL, and files that fail alone."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,8 +10,10 @@ import duckdb
 import pyarrow as pa
 
 from ml_platform.errors import FileRefused
+from ml_platform.failures import is_unavailable
 from ml_platform.sources import salvage
 from ml_platform.sources.landing import LandingFile
+from ml_platform.sources.listing import path_columns
 from ml_platform.sources.opening import changed_since
 from ml_platform.sources.scan import Scan, opened, scan
 from ml_platform.spec.inputs import Source
@@ -18,6 +21,8 @@ from ml_platform.spec.queries import exact_path, literal
 
 NO_NULL = "\x01"
 """DuckDB needs some text that means null; nobody writes this one."""
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""How a folder is named whose rows have a null in its column."""
 MOST_LISTED = 20
 RECORDS_AT_ONCE = 20_000
 """Records of a broken file that are in memory together."""
@@ -67,7 +72,7 @@ class Reading:
         What was read of them may be neither what they held before nor what they hold now.
         """
         for file in files:
-            if file.is_remote or file.problem is not None:
+            if file.is_remote or file.problem is not None or file.content is not None:
                 continue
             if problem := changed_since(file.path, file.size, file.written_us):
                 self.refuse(file, problem)
@@ -75,8 +80,11 @@ class Reading:
 
     def accept(self, file: LandingFile, columns: Sequence[str]) -> bool:
         """Whether a file has the declared columns; it is refused where not."""
+        in_path = path_columns(file.path)
         for column in self.source.columns:
             if column not in columns:
+                if column.lower() in in_path:
+                    continue
                 self.refuse(file, _missing(column, columns))
                 return False
             if columns.count(column) > 1:
@@ -85,6 +93,15 @@ class Reading:
         extra = (column for column in columns if column not in self.source.columns)
         self.ignored.update(dict.fromkeys(extra))
         return True
+
+    def value(self, column: str, columns: Sequence[str]) -> str:
+        """SQL of a declared column's raw value: of the file's own, or of a folder in its path.
+
+        columns: those of the file; the relation has them as `__c0`, `__c1`, …, and `__file`.
+        """
+        if column in columns:
+            return f"__c{columns.index(column)}"
+        return path_value(column)
 
     def scan(self, files: Sequence[LandingFile]) -> dict[LandingFile, Scan]:
         """Look into text files; those that cannot be opened are refused."""
@@ -108,6 +125,9 @@ class Reading:
             self.cursor.execute("CREATE OR REPLACE TEMP TABLE __rejected (__path VARCHAR)")
             batches = list(read(files))
         except duckdb.Error as error:
+            if is_unavailable(error):
+                # What nobody can read now is no fault of a file.
+                raise
             if len(files) == 1:
                 yield from alone(files[0], error)
             else:
@@ -192,6 +212,13 @@ class Reading:
             FROM __records"""
         )
         self.cursor.unregister("__records")
+
+
+def path_value(column: str) -> str:
+    """SQL of what the folder says that a column names in the path of the file `__file`."""
+    folder = literal(f"(?i)(?:^|/){re.escape(column)}=([^/]*)/")
+    value = f"nullif(url_decode(regexp_extract(p.path, {folder}, 1)), {literal(NO_VALUE)})"
+    return f"(SELECT {value} FROM temp.__files p WHERE p.number = __file)"
 
 
 def numbered_lines(first_row: int) -> str:

@@ -21,6 +21,8 @@ def source_table(use_case: UseCase, source: str) -> Table:
             "_row": "BIGINT",
         },
         order=tuple(dict.fromkeys((declared.event_time, *declared.key))),
+        # Whoever owns a table puts its rows into other files, without changing one.
+        stamps=("_file", "_row") if declared.removes_gone else (),
     )
 
 
@@ -32,6 +34,7 @@ def versions_table(use_case: UseCase, source: str) -> Table:
         name=version_table(source),
         columns={**rows.columns, KNOWN_FROM: "TIMESTAMPTZ", KNOWN_UNTIL: "TIMESTAMPTZ"},
         order=(*rows.order, KNOWN_FROM),
+        stamps=rows.stamps,
     )
 
 

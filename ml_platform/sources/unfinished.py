@@ -26,7 +26,7 @@ def unfinished(
     moment = now.timestamp()
     left: dict[str, str] = {}
     for file in files:
-        if file.problem is not None:
+        if file.problem is not None or file.content is not None:
             continue
         # A clock that is ahead makes files from the future, which are not left for ever.
         age = abs(moment - file.written_us / 1e6)

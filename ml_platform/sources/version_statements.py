@@ -49,7 +49,8 @@ class VersionStatements:
         if earlier is None:
             return f"{found} WHERE false"
         same = " AND ".join(f"r.{column} = e.{column}" for column in self._key[1:])
-        file = "true" if self._source.rows_of else "e._file = f.name"
+        is_table = self._source.rows_of or self._source.removes_gone
+        file = "true" if is_table else "e._file = f.name"
         stored = f"ANTI JOIN {self._stored.rows} s ON {self._same('r', 's')}"
         if self._stored.versions:
             stored += f" ANTI JOIN {self._stored.versions} v ON {self._same('r', 'v')}"
@@ -190,7 +191,8 @@ class VersionStatements:
 
         That is so where the file that said it was written anew without them.
         """
-        whole = self._source.rows_of or self._source.late == "replace"
+        is_table = self._source.rows_of or self._source.removes_gone
+        whole = is_table or self._source.late == "replace"
         stored = self._stored.rows or f"({self._nothing()})"
         return f"""SELECT {self._named("t", self._key)}, 2 AS step, 0 AS place,
                 CASE WHEN r.__file IS NOT NULL THEN {self._values("r")} END AS said,

@@ -35,6 +35,8 @@ class Before:
     """Whether the windows hold no rows, and no row that has landed supersedes another."""
     may_have_moved: bool = True
     """Whether rows may have been in other windows, as those of a file that was written anew."""
+    left: frozenset[str] = frozenset()
+    """Files whose rows may be in other ones by now, where a file is one of a table."""
 
 
 def versions_replacement(
@@ -63,7 +65,7 @@ def versions_replacement(
     _create_news(cursor, news, bool(declared.rows_of))
     rewrites = any(each.corrections == "rewrite" for each in news)
     may_have_moved = before.may_have_moved and not rewrites
-    earlier = _earlier_rows(cursor, use_case, source, before.tables) if may_have_moved else None
+    earlier = _earlier_rows(cursor, use_case, source, before) if may_have_moved else None
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __moved AS {sql.moved(earlier)}")
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __touched AS {sql.touched(rewrites)}")
     if not stored.versions and not cursor.execute("FROM temp.__touched LIMIT 1").fetchall():
@@ -114,15 +116,15 @@ def _create_news(cursor: duckdb.DuckDBPyConnection, news: Sequence[Held], is_tab
 
 
 def _earlier_rows(
-    cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str, known: frozenset[str]
+    cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str, before: Before
 ) -> str | None:
     """SQL of key, window and file of stored rows that may have moved to a window with news.
 
     Those are rows of the same table, or of an earlier version of the same file. None where there
-    are none. known: tables in the lake.
+    are none.
     """
     tables = [source_table(use_case, source), versions_table(use_case, source)]
-    tables = [table for table in tables if table.name in known]
+    tables = [table for table in tables if table.name in before.tables]
     if not tables:
         return None
     declared = use_case.sources[source]
@@ -138,6 +140,12 @@ def _earlier_rows(
         kind = declared.columns[declared.key[0]]
         low, high = (f"CAST({literal(bound)} AS {kind})" for bound in bounds)
         where = f"{name} BETWEEN {low} AND {high}"
+    elif declared.removes_gone:
+        cursor.execute(
+            "CREATE OR REPLACE TEMP TABLE __left AS SELECT unnest(?::VARCHAR[]) AS file",
+            [sorted(before.left)],
+        )
+        where = "_file IN (FROM temp.__left)"
     else:
         landings = landings_table(use_case)
         rows = cursor.execute(

@@ -64,7 +64,7 @@ def bind(use_case: UseCase, mistakes: Mistakes, database: duckdb.DuckDBPyConnect
         known = {**use_case.sources[examples.source].columns, **examples.request}
         features = {name: binder.bind_view(name, known) for name in use_case.features}
         label = binder.bind_label()
-        asked = use_case.model_copy(update={"examples": examples})
+        asked = use_case.model_copy(update={"examples": examples, "features": features})
         publish = bind_publications(asked, checker, mistakes).publish
     finally:
         checker.close()

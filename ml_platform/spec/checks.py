@@ -10,6 +10,7 @@ from sqlglot.errors import SqlglotError
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.mistakes import Mistakes
+from ml_platform.spec.origins import check_origin, check_table
 from ml_platform.spec.spark_sql import Untranslatable, translate
 from ml_platform.spec.use_case import (
     KNOWN_FROM,
@@ -21,7 +22,7 @@ from ml_platform.spec.use_case import (
     published_table,
     version_table,
 )
-from ml_platform.spec.values import no_database, suggest, unknown
+from ml_platform.spec.values import suggest, unknown
 from ml_platform.spec.windows import Cadence, utc
 from ml_platform.spec.yaml_text import PathInDocument
 
@@ -46,7 +47,7 @@ def check(use_case: UseCase, mistakes: Mistakes, databases: Collection[str] | No
     _check_tables(use_case, mistakes)
     for name, source in use_case.sources.items():
         _check_source(("sources", name), source, mistakes)
-        _check_origin(("sources", name), source, mistakes, databases)
+        check_origin(("sources", name), source, mistakes, databases)
     _check_examples(use_case, mistakes)
     _check_model(use_case, mistakes)
     _check_metrics(use_case, mistakes)
@@ -113,61 +114,13 @@ def _check_source(path: PathInDocument, source: Source, mistakes: Mistakes) -> N
         mistakes.add((*path, "known_at"), problem)
 
 
-def _check_origin(
-    path: PathInDocument,
-    source: Source,
-    mistakes: Mistakes,
-    databases: Collection[str] | None,
-) -> None:
-    if source.csv is not None and source.file_format != "csv":
-        what = f"{source.file_format} files"
-        if source.rows_of:
-            what = "a table" if source.table else "a function"
-        mistakes.add((*path, "csv"), f"is about CSV files, and this source has {what}; remove it")
-    if not source.rows_of:
-        if not source.files:
-            mistakes.add(path, "lands from nowhere; add `files: …`, or `table: …`")
-        if source.high_water is not None:
-            problem = "is about a `table:`, and files have none; remove it"
-            mistakes.add((*path, "high_water"), problem)
-        return
-    if source.files:
-        mistakes.add((*path, "table"), "a source has files or a table; remove one of the two")
-    origin = (*path, "table" if source.table else "python")
-    if source.table:
-        _check_table(origin, source.table, mistakes, databases)
-    elif source.database and databases is not None and source.database not in databases:
-        mistakes.add((*path, "database"), no_database(source.database, databases))
-    if source.high_water is None:
-        problem = "needs a column that grows with every change; add `high_water: updated_at`"
-        mistakes.add(origin, problem)
-    else:
-        _known((*path, "high_water"), [source.high_water], source.columns, mistakes)
-    if source.late == "replace":
-        problem = "'replace' is about files; a table always holds what is true now; remove it"
-        mistakes.add((*path, "late"), problem)
-    if source.format is not None:
-        mistakes.add((*path, "format"), "is about files, and a table has none; remove it")
-
-
-def _check_table(
-    path: PathInDocument, table: str, mistakes: Mistakes, databases: Collection[str] | None
-) -> None:
-    database, *rest = table.split(".")
-    if not all((database, *rest)) or len(rest) not in {1, 2}:
-        problem = f"'{table}' should be <database>.<schema>.<table>, such as erp.public.orders"
-        mistakes.add(path, problem)
-    elif databases is not None and database not in databases:
-        mistakes.add(path, no_database(database, databases))
-
-
 def _check_publications(
     case: UseCase, mistakes: Mistakes, databases: Collection[str] | None
 ) -> None:
     taken: dict[str, str] = {}
     for name, publication in case.publish.items():
         path = ("publish", name, "table")
-        _check_table(path, publication.table, mistakes, databases)
+        check_table(path, publication.table, mistakes, databases)
         if other := taken.get(publication.table):
             problem = f"'{publication.table}' is that of '{other}' already; give each a table"
             mistakes.add(path, problem)

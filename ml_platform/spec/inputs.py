@@ -80,8 +80,8 @@ class Csv(Declared):
 class Source(Declared):
     """A table of raw records that land over time; the contract that each row has to keep.
 
-    They land as `files`, as rows of a `table`, or as what a `python` function yields; one of the
-    three is given.
+    They land as `files`, as rows of a `table`, as what a `python` function yields, or as files of a
+    `delta` or `iceberg` table; one of these is given.
     """
 
     files: Text = ""
@@ -92,6 +92,13 @@ class Source(Declared):
     """Function of a file of the use case that yields rows, `<file>:<function>`."""
     database: str = ""
     """Database of the setting that this function is given."""
+    delta: Text = ""
+    """Delta table: `<database>.<table>`, where a setting says where the lake is, or a folder."""
+    iceberg: Text = ""
+    """Iceberg table: `<database>.<namespace>.<table>` of a catalog, or its folder."""
+    when_gone: Literal["keep", "remove"] | None = None
+    """What becomes of rows whose file is gone; by default those of landing files stay, as files are
+    archived, and those of tables are removed."""
     high_water: str | None = None
     """Column of that table which grows with every change: a time, or a whole number."""
     event_time: str
@@ -124,6 +131,8 @@ class Source(Declared):
         """How files are read; by the glob's ending where it is not given."""
         if self.rows_of:
             return "table" if self.table else "python"
+        if self.lake_table:
+            return "delta" if self.delta else "iceberg"
         if self.format:
             return self.format
         name = self.files.lower().removesuffix(".gz")
@@ -134,7 +143,17 @@ class Source(Declared):
     @property
     def lands_as(self) -> str:
         """The files, or the table, as a person wrote it."""
-        return self.rows_of or self.files
+        return self.rows_of or self.lake_table or self.files
+
+    @property
+    def lake_table(self) -> str:
+        """The Delta or Iceberg table whose files land; empty where it is none."""
+        return self.delta or self.iceberg
+
+    @property
+    def removes_gone(self) -> bool:
+        """Whether rows are removed whose file is gone, since it was one of a table."""
+        return (self.when_gone or ("remove" if self.lake_table else "keep")) == "remove"
 
     @property
     def rows_of(self) -> str:
@@ -144,7 +163,8 @@ class Source(Declared):
     @property
     def not_declared(self) -> set[str]:
         """Fields that say nothing of this source, and are no part of its digests."""
-        return set() if self.python else {"python", "database"}
+        unset = {name for name in ("delta", "iceberg", "when_gone") if not getattr(self, name)}
+        return unset if self.python else {*unset, "python", "database"}
 
     @property
     def known_at_sql(self) -> str:

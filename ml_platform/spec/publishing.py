@@ -1,4 +1,4 @@
-"""The select items of publications, bound to predictions and their examples."""
+"""The select items of publications, bound to predictions and their examples, or to features."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from ml_platform.spec.lineage import columns_read
 from ml_platform.spec.mistakes import Mistakes
 from ml_platform.spec.publication import Publication, is_portable
 from ml_platform.spec.queries import QueryChecker, complaint, quote
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.values import unknown
 from ml_platform.spec.yaml_text import PathInDocument
 
@@ -37,12 +37,23 @@ def example_types(use_case: UseCase) -> dict[str, str]:
     return {column: kind for column, kind in columns.items() if column not in taken}
 
 
+def feature_types(use_case: UseCase, view: str) -> dict[str, str]:
+    """Columns of a feature view's rows, with DuckDB types."""
+    examples, declared = use_case.examples, use_case.features[view]
+    known = {**use_case.sources[examples.source].columns, **examples.request}
+    entity = {column: known[column] for column in declared.entity}
+    return {**entity, "event_time": "TIMESTAMPTZ", **declared.features}
+
+
 def bind_publications(use_case: UseCase, checker: QueryChecker, mistakes: Mistakes) -> UseCase:
     """The use case with what its publications yield filled in; mistakes are added."""
     if not use_case.publish:
         return use_case
     predicted = prediction_types(use_case)
     checker.create(RELATION, {**predicted, **example_types(use_case)})
+    views = {each.features for each in use_case.publish.values() if each.features}
+    for view in views & use_case.features.keys():
+        checker.create(feature_table(view), feature_types(use_case, view))
     bound = {
         name: _bound(use_case, ("publish", name), publication, checker, mistakes)
         for name, publication in use_case.publish.items()
@@ -57,12 +68,17 @@ def _bound(
     checker: QueryChecker,
     mistakes: Mistakes,
 ) -> Publication:
-    items = list(publication.columns or _default_items(use_case))
+    view = publication.features
+    if view is not None and (wrong := _view_problem(use_case, publication, view)):
+        mistakes.add((*path, wrong[0]), wrong[1])
+        return publication
+    relation = feature_table(view) if view else RELATION
+    items = list(publication.columns or _default_items(use_case, view))
     types: dict[str, str] = {}
     for index, item in enumerate(items):
         place = (*path, "columns", index)
         try:
-            found = checker.items(RELATION, item)
+            found = checker.items(relation, item)
         except duckdb.Error as error:
             mistakes.add(place, complaint(error))
             continue
@@ -81,21 +97,38 @@ def _bound(
             "items": tuple(items),
             "types": types,
             "keyed_by": key,
-            "reads_example": bool(
+            "reads": relation,
+            "reads_example": view is None
+            and bool(
                 set(columns_read(items, [*prediction_types(use_case), *examples])) & examples.keys()
             ),
         }
     )
 
 
-def _default_items(use_case: UseCase) -> Iterable[str]:
+def _view_problem(use_case: UseCase, publication: Publication, view: str) -> tuple[str, str] | None:
+    """What is wrong with publishing a feature view, and which key says so."""
+    if view not in use_case.features:
+        return "features", unknown("feature view", view, use_case.features)
+    if publication.mode == "append":
+        problem = "'append' is about predictions, which say at which snapshot they were made"
+        return "mode", f"{problem}; take `mode: replace` or `mode: upsert`"
+    return None
+
+
+def _default_items(use_case: UseCase, view: str | None) -> Iterable[str]:
+    if view:
+        return map(quote, feature_types(use_case, view))
     plain = [c for c, kind in use_case.prediction_columns.items() if is_portable(kind)]
     names = (*use_case.examples.entity, "event_time", *plain, "model_version")
     return (quote(name) for name in names)
 
 
 def _key(use_case: UseCase, publication: Publication) -> tuple[str, ...]:
-    key = publication.key or (*use_case.examples.entity, "event_time")
+    entity = use_case.examples.entity
+    if publication.features:
+        entity = use_case.features[publication.features].entity
+    key = publication.key or (*entity, "event_time")
     return tuple(dict.fromkeys((*key, "snapshot"))) if publication.mode == "append" else key
 
 

@@ -68,7 +68,7 @@ def _reads_of_others(use_case: UseCase, table: str) -> tuple[Reads, ...]:
     same = _looking(use_case, Duration(0, "d"))
     if (publication := publication_of(use_case, table)) is not None:
         examples = [Reads(use_case.examples.source, same)] if publication.reads_example else []
-        return (Reads("predictions", same, required=True), *examples)
+        return (Reads(publication.reads, same, required=True), *examples)
     features = {feature_table(v): declared.ttl for v, declared in use_case.model_views.items()}
     match table:
         case "labels":
@@ -168,7 +168,8 @@ def _declared(use_case: UseCase, table: str) -> tuple[Any, ...]:
 def _declared_of_others(use_case: UseCase, table: str) -> tuple[Any, ...]:
     monitoring = use_case.monitoring
     if (publication := publication_of(use_case, table)) is not None:
-        return publication.model_dump(mode="json"), publication.types, publication.keyed_by
+        given = publication.model_dump(mode="json", exclude=publication.not_declared)
+        return given, publication.types, publication.keyed_by
     match table:
         case "labels":
             given = use_case.label.model_dump(mode="json", exclude_none=True)

@@ -40,7 +40,7 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> str:
 def no_database(name: str, databases: Iterable[str]) -> str:
     """The message for a database that the setting does not name, with the form that it has."""
     setting = f"""ML_PLATFORM_DATABASES='{{"{name}": "sqlite:<file>"}}'"""
-    form = f"{setting} (or postgres:<connection>, mysql:<connection>)"
+    form = f"{setting} (or postgres:<connection>, mysql:<connection>, delta:<folder>, …)"
     return f"the setting databases, {form}, has {unknown('database', name, databases)}"
 
 

@@ -13,7 +13,7 @@ from ml_platform.spec.queries import literal, quote
 
 # A value is quoted, with a backslash before what would end it, or one word.
 PASSWORD = re.compile(r"(?i)(?:^|\s)password\s*=\s*('(?:[^'\\]|\\.)*'|\S+)")
-OPTION = re.compile(r"\s*([\w.]+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)\s*")
+OPTION = re.compile(r"\s*([\w.-]+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)\s*")
 MYSQL_OPTIONS: Mapping[str, str] = {
     "host": "host", "port": "port", "user": "user", "password": "password", "passwd": "password",
     "database": "database", "db": "database", "dbname": "database", "socket": "socket",
