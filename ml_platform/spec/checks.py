@@ -9,6 +9,7 @@ from cronsim import CronSim, CronSimError
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.mistakes import Mistakes
+from ml_platform.spec.published import check_pipelines
 from ml_platform.spec.use_case import (
     KNOWN_FROM,
     KNOWN_UNTIL,
@@ -53,6 +54,7 @@ def check(use_case: UseCase, mistakes: Mistakes, databases: Collection[str] | No
     _check_times(use_case, mistakes)
     _check_function(use_case, mistakes)
     _check_publications(use_case, mistakes, databases)
+    check_pipelines(use_case, mistakes)
     mistakes.stop()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ml_platform.backfill.runs import TAG, end_run
 from ml_platform.errors import EndRefused, OrchestratorAway, OrchestratorError
 from ml_platform.orchestrator import Backfill, Orchestrator, Run, RunStatus, StepStatus
+from ml_platform.orchestrator.parameters import PIPELINE, VERSION, asked_in
 from ml_platform.serving.control.documents import Visible, document, unknown
 from ml_platform.serving.control.rollbacks import Rollbacks
 from ml_platform.spec.use_case import UseCase
@@ -103,6 +104,7 @@ class Runs:
             "created_at": run.created_at.isoformat(),
             "ended_at": run.ended_at.isoformat() if run.ended_at else None,
             "failures": list(failures),
+            **_pipeline(run.tags),
         }
         return document(run.id, name, status, more, self.dagster.link(run.id))
 
@@ -149,6 +151,14 @@ class Runs:
         done = max(run.materialized, windows * len(finished & set(run.tables)))
         succeeded = run.status is RunStatus.success
         return {"first": first, "last": last, "done": of if succeeded else min(done, of), "of": of}
+
+
+def _pipeline(tags: Mapping[str, str]) -> dict[str, Any]:
+    """What a run of a published pipeline was asked for."""
+    if PIPELINE not in tags:
+        return {}
+    pipeline = {"name": tags[PIPELINE], "version": tags.get(VERSION)}
+    return {"pipeline": pipeline, "parameters": asked_in(tags)}
 
 
 def _status(backfill: Backfill) -> str:
