@@ -92,6 +92,8 @@ class Pipeline(Declared):
     run: Kind
     """A training, the predictions of a range, or all that is computed of a range."""
     description: str = ""
+    ingest: bool = False
+    """Whether what has landed for the range is ingested first."""
     parameters: Parameters = Parameters()
     callbacks: Names = ()
     """Receivers, by their names in the setting `callbacks`, that are told when a run has ended."""

@@ -17,6 +17,9 @@ def check_pipelines(case: UseCase, mistakes: Mistakes) -> None:
                 possible = ", ".join(sorted(ALLOWED[pipeline.run]))
                 problem = f"is none of `run: {pipeline.run}`, which has {possible}; remove it"
                 mistakes.add((*path, parameter), problem)
+        if pipeline.ingest and pipeline.run == "train":
+            problem = "is about a range, and a training has a cutoff; remove it"
+            mistakes.add(("pipelines", name, "ingest"), problem)
         _check_window(case, path, pipeline, mistakes)
         _check_locations(case, path, pipeline, mistakes)
 

@@ -8,12 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ml_platform.access import Audit, Deed
-from ml_platform.errors import PlatformError, RunUnknown
+from ml_platform.errors import PlatformError
 from ml_platform.serving.callbacks.post import Post, Posted
 from ml_platform.serving.callbacks.receivers import Receiver, Receivers
 from ml_platform.serving.callbacks.store import Callback, CallbackStore
-from ml_platform.serving.control.documents import path_of
-from ml_platform.serving.control.once import Order
 from ml_platform.settings import ServingSettings
 from ml_platform.spec.use_case import digest
 from ml_platform.storage import Commit, Lake
@@ -29,8 +27,8 @@ DEED = "call back"
 """What the audit calls it."""
 BY = "ml-platform serve"
 
-Look = Callable[[str], Mapping[str, Any]]
-"""How far a run is, by its id."""
+Look = Callable[[str, str], Mapping[str, Any]]
+"""How far a run is, by its id and use case; failed, where nobody knows it any more."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +49,18 @@ class Callbacks:
         """As `Receivers.addressed`."""
         return self.receivers.addressed(tuple(names), uri)
 
-    def add(self, run: str, order: Order, receivers: Iterable[Receiver]) -> None:
-        """Have receivers told of the end of a run; each is told once. Raises NotKept."""
+    def add(self, run: str, use_case: str, by: str, receivers: Iterable[Receiver]) -> None:
+        """Have receivers told of the end of a run; each is told once. Raises NotKept.
+
+        by: who asks for it.
+        """
         now = time.time()
         self.store.add(
             [
                 Callback(
                     id=f"cb_{digest(run, each.name, each.url)}", run=run,
-                    use_case=order.use_case.name, receiver=each.name, url=each.url,
-                    asked_by=order.by, state="waiting", attempts=0, said="", next_at=now,
+                    use_case=use_case, receiver=each.name, url=each.url,
+                    asked_by=by, state="waiting", attempts=0, said="", next_at=now,
                     first_at=now, over_at=None, told_at=None,
                 )
                 for each in receivers
@@ -87,9 +88,7 @@ class Callbacks:
 
     def _carried_on(self, callback: Callback) -> Callback:
         try:
-            document = self.look(callback.run)
-        except RunUnknown:
-            document = _lost(callback)
+            document = self.look(callback.run, callback.use_case)
         except PlatformError as error:
             return replace(callback, next_at=time.time() + AWAY_SECONDS, said=str(error)[:200])
         now = time.time()
@@ -139,12 +138,3 @@ def _told(callback: Callback) -> dict[str, Any]:
 
 def _moment(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-def _lost(callback: Callback) -> dict[str, Any]:
-    """A run that Dagster knew when it was started, and does not know any more."""
-    run = {
-        "id": callback.run, "use_case": callback.use_case, "status": "failed", "is_over": True,
-        "failures": ["Dagster does not know the run any more; it was deleted there"],
-    }  # fmt: skip
-    return {"run": run, "links": {"self": path_of(callback.run)}}

@@ -81,8 +81,7 @@ def open_control(
     references = References(lake, registry, recorder, serving.batches)
     launches = Launches(lake, settings, dagster, runs, once, recorder, references)
     callbacks = Callbacks(
-        lake, open_callbacks(lake), Receivers(serving), Post(serving),
-        lambda run_id: runs.look(run_id, lambda name: True),
+        lake, open_callbacks(lake), Receivers(serving), Post(serving), runs.look_for
     )  # fmt: skip
     return Control(
         dagster,

@@ -10,7 +10,13 @@ from pydantic import ValidationError
 
 from ml_platform.backfill import judge
 from ml_platform.backfill.plan import due_with_followers
-from ml_platform.errors import LaunchRefused, NotServed, OrchestratorError, ParameterNotAllowed
+from ml_platform.errors import (
+    LaunchRefused,
+    NoChampion,
+    NotServed,
+    OrchestratorError,
+    ParameterNotAllowed,
+)
 from ml_platform.orchestrator import CodeLocation
 from ml_platform.orchestrator.parameters import tags_of_pipeline
 from ml_platform.registry import champions_of
@@ -91,7 +97,7 @@ class Pipelines:
         outcome = self.launches.started_once(order, launch)
         if outcome.run is None:
             return outcome
-        self.callbacks.add(outcome.run, order, receivers)
+        self.callbacks.add(outcome.run, case.name, order.by, receivers)
         told = {"callbacks": self.callbacks.told(outcome.run)}
         run = {**outcome.document["run"], **told}
         return Outcome({**outcome.document, "run": run}, outcome.run, outcome.is_repeat)
@@ -178,22 +184,33 @@ class Pipelines:
             case "train":
                 return ("model", "promotions")
             case "score":
-                self._require_champion(case, given.stretch)
+                if lacking := self._lacking_champion(case, given.stretch):
+                    raise lacking
                 features = [feature_table(view) for view in case.model_views]
-                return (*self._inputs(case, given, features), "predictions")
+                return (*self._inputs(case, pipeline, given, features), "predictions")
             case "backfill":
-                return self._inputs(case, given, computed_tables(case))
+                tables = self._inputs(case, pipeline, given, computed_tables(case))
+                if self._lacking_champion(case, given.stretch) is None:
+                    return tables
+                # Until there is a champion nothing can be predicted; all else can be computed.
+                predicted = downstream_of(case, ["predictions"])
+                return [name for name in tables if name not in predicted]
 
-    def _inputs(self, case: UseCase, given: Given, tables: Sequence[str]) -> tuple[str, ...]:
+    def _inputs(
+        self, case: UseCase, pipeline: Pipeline, given: Given, tables: Sequence[str]
+    ) -> tuple[str, ...]:
         due = due_with_followers(case, judge(self.launches.lake, case, given.stretch, tables))
-        # What the files of another place hold is not known before they are read.
-        followers = downstream_of(case, given.locations)
-        return (*given.locations, *(name for name in tables if due[name] or name in followers))
+        # What has landed, here or at another place, is not known before it is read.
+        sources = tuple(case.sources) if pipeline.ingest else given.locations
+        followers = downstream_of(case, sources)
+        return (*sources, *(name for name in tables if due[name] or name in followers))
 
-    def _require_champion(self, case: UseCase, stretch: Window) -> None:
+    def _lacking_champion(self, case: UseCase, stretch: Window) -> NoChampion | None:
+        """Why nothing of a range can be predicted; None where some of it can."""
         champions, lacking = champions_of(self.launches.lake, case, stretch)
-        if lacking and not champions and not case.scored_by_any_version:
-            raise next(iter(lacking.values()))
+        if champions or not lacking or case.scored_by_any_version:
+            return None
+        return next(iter(lacking.values()))
 
 
 def _declared(location: CodeLocation) -> dict[str, Pipeline]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_platform.backfill.runs import TAG, end_run
-from ml_platform.errors import EndRefused, OrchestratorAway, OrchestratorError
+from ml_platform.errors import EndRefused, OrchestratorAway, OrchestratorError, RunUnknown
 from ml_platform.orchestrator import Backfill, Orchestrator, Run, RunStatus, StepStatus
 from ml_platform.orchestrator.parameters import PIPELINE, VERSION, asked_in
 from ml_platform.serving.control.documents import Visible, document, unknown
@@ -59,6 +59,14 @@ class Runs:
         if name not in self.use_cases or not visible(name):
             raise unknown(run_id)
         return found
+
+    def look_for(self, run_id: str, use_case: str) -> dict[str, Any]:
+        """As `look`, for who was promised to be told; a run that was deleted has failed."""
+        try:
+            return self.look(run_id, lambda name: True)
+        except RunUnknown:
+            lost = {"failures": ["Dagster does not know the run any more: it was deleted there"]}
+            return document(run_id, use_case, "failed", lost, f"{self.dagster.url}/runs")
 
     def end(
         self,
