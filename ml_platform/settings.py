@@ -3,14 +3,30 @@
 Every field can be set by an environment variable, `ML_PLATFORM_` and its name in capitals.
 """
 
+import base64
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+
+def _signing_secret(value: SecretStr) -> SecretStr:
+    """A key that signatures can be made with; ValueError."""
+    secret = value.get_secret_value()
+    if secret.startswith(WEBHOOK_SECRET):
+        try:
+            base64.b64decode(secret.removeprefix(WEBHOOK_SECRET), validate=True)
+        except ValueError:
+            raise ValueError(f"what follows {WEBHOOK_SECRET} is no base64") from None
+    return value
+
+
+WEBHOOK_SECRET = "whsec_"
+"""Begins a secret that is bytes in base64, as Standard Webhooks has it."""
+SigningSecret = Annotated[SecretStr, Field(min_length=16), AfterValidator(_signing_secret)]
 CallbackPrefix = Annotated[
     str, Field(pattern=r"^https?://(\*\.)?[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?/[^\s?#\\]*$")
 ]
@@ -142,7 +158,7 @@ class CallbackReceiver(BaseModel):
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/[^\s]*)?$")]
     """Where it is called, by POST."""
-    secret: Annotated[SecretStr, Field(min_length=16)]
+    secret: SigningSecret
     """Key of the signature; after `whsec_`, in base64."""
     headers: Mapping[str, SecretStr] = {}
     """Sent with each call: `{"Authorization": "Bearer …"}`."""
@@ -176,7 +192,7 @@ class ServingSettings(BaseSettings):
     callback_uris: Annotated[tuple[CallbackPrefix, ...], NoDecode] = ()
     """Kinds of addresses that a request may name as `callBackUri`, comma separated: scheme, host
     and the beginning of the path, `https://*.datafactory.azure.com/`; none by default."""
-    callback_secret: SecretStr | None = None
+    callback_secret: SigningSecret | None = None
     """Key of the signature of calls to such addresses; without it they are not signed."""
     callback_hours: Annotated[float, Field(gt=0)] = 24.0
     """How long after the end of a run a receiver that does not take it is called again."""

@@ -12,10 +12,9 @@ import msgspec
 
 from ml_platform.serving.callbacks.receivers import headers_of, is_permitted
 from ml_platform.serving.callbacks.store import Callback
-from ml_platform.settings import ServingSettings
+from ml_platform.settings import WEBHOOK_SECRET, ServingSettings
 
 PATIENCE_SECONDS = 10.0
-SECRET_PREFIX = "whsec_"
 FAILED = {"failed", "ended"}
 GONE = 410
 TOLD_FAILURES = 2000
@@ -107,6 +106,6 @@ def signature(identity: str, now: float, body: bytes, secret: str | None) -> dic
 
 def key_of(secret: str) -> bytes:
     """The bytes of a secret: what follows `whsec_`, in base64; any other one as it is."""
-    if not secret.startswith(SECRET_PREFIX):
+    if not secret.startswith(WEBHOOK_SECRET):
         return secret.encode()
-    return base64.b64decode(secret.removeprefix(SECRET_PREFIX))
+    return base64.b64decode(secret.removeprefix(WEBHOOK_SECRET))

@@ -20,6 +20,7 @@ from ml_platform.errors import LakeError, NotKept
 from ml_platform.spec.queries import literal
 from ml_platform.storage import Lake
 from ml_platform.storage.lake import METADATA
+from ml_platform.storage.turns import retried
 
 State = Literal["waiting", "delivered", "given up"]
 KEPT_SECONDS = 30 * 86_400
@@ -172,7 +173,14 @@ class CatalogDatabase:
         joined = "; ".join(statements)
         try:
             with self.lake.cursor() as cursor:
-                cursor.execute(f"CALL postgres_execute({literal(METADATA)}, {literal(joined)})")
+                # PostgreSQL refuses whoever changes a row after another one has.
+                retried(
+                    lambda: cursor.execute(
+                        f"CALL postgres_execute({literal(METADATA)}, {literal(joined)})"
+                    ),
+                    self.lake.settings.commit_retries,
+                    "callbacks",
+                )
         except (duckdb.Error, LakeError) as error:
             raise NotKept(f"callbacks cannot be kept: {_first_line(error)}") from error
 
