@@ -15,8 +15,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from examples.published_pipeline.parcels import land
-from examples.published_pipeline.stack import HERE, ROOT, Stack, stack, until
+from published_pipeline.parcels import land
+from published_pipeline.stack import HERE, ROOT, Stack, stack, until
 
 PIPELINES = "/control/parcels/pipelines"
 AIRFLOW = ROOT / ".venv-airflow" / "bin"

@@ -50,8 +50,7 @@ class Stack:
     """Addresses of what runs."""
 
     root: Path
-    url: str
-    """The service."""
+    service: "Service"
     dagster_url: str
     receiver_url: str
     environment: dict[str, str]
@@ -61,8 +60,11 @@ class Stack:
     """Commits of the use case."""
     calls: list["Call"]
     """What the receiver was told, in order."""
-    restart: Callable[[], None] = lambda: None
-    """End the service and start it again."""
+
+    @property
+    def url(self) -> str:
+        """Of the service."""
+        return self.service.url
 
     @property
     def settings(self) -> Settings:
@@ -107,8 +109,14 @@ class Receiver:
 
 
 @contextmanager
-def stack(root: Path, **variables: str) -> Iterator[Stack]:
-    """The whole of it below a folder; variables: settings of the deployment, by their names."""
+def stack(
+    root: Path, locations: tuple[str, str] = (CURRENT, KEPT), **variables: str
+) -> Iterator[Stack]:
+    """The whole of it below a folder.
+
+    locations: names of the current code location and of the one that keeps the earlier commit.
+    variables: settings of the deployment, by their names.
+    """
     with ExitStack() as opened:
         url, calls = opened.enter_context(receiver())
         environment = {
@@ -139,13 +147,14 @@ def stack(root: Path, **variables: str) -> Iterator[Stack]:
             "ML_PLATFORM_USE_CASES": str(root / "kept" / "use_cases"),
             "ML_PLATFORM_KEPT_VERSION": "true",
         }
-        start_dagster(root, environment, {**environment, **kept}, opened)
+        servers = zip(locations, (environment, {**environment, **kept}), strict=True)
+        start_dagster(root, dict(servers), opened)
         service = Service(root, environment)
         service.start()
         opened.callback(service.stop)
         yield Stack(
-            root, service.url, environment["ML_PLATFORM_DAGSTER_URL"], url, environment, earlier,
-            current, calls.calls, service.restart,
+            root, service, environment["ML_PLATFORM_DAGSTER_URL"], url, environment, earlier,
+            current, calls.calls,
         )  # fmt: skip
 
 
@@ -228,12 +237,13 @@ def git(repository: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def start_dagster(
-    root: Path, current: Mapping[str, str], kept: Mapping[str, str], opened: ExitStack
-) -> None:
-    """A code server for each commit, with settings of its own; the web server and the daemon."""
-    lines = ["load_from:"]
-    for name, environment in ((CURRENT, current), (KEPT, kept)):
+def start_dagster(root: Path, servers: Mapping[str, Mapping[str, str]], opened: ExitStack) -> None:
+    """A code server for each commit, with settings of its own; the web server and the daemon.
+
+    servers: environments by the name of the code location, the current one first.
+    """
+    lines, current = ["load_from:"], next(iter(servers.values()))
+    for name, environment in servers.items():
         port = free_port()
         command = ["dagster", "api", "grpc", "--host", "127.0.0.1", "--port", str(port),
                    "--module-name", "definitions", "--working-directory", str(ROOT),
@@ -271,10 +281,6 @@ class Service:
 
     def stop(self) -> None:
         self._opened.close()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
 
 
 @contextmanager

@@ -4,12 +4,21 @@ The connection `ml_platform` holds address and key. Parameters of a run can be c
 triggered.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.http.operators.http import HttpOperator
 from airflow.providers.http.sensors.http import HttpSensor
 from airflow.sdk import DAG, Param
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+
+def is_taken(response):
+    """Whether a run was started; what the service refuses is not tried again."""
+    if response.status_code in {429, 503}:
+        raise AirflowException(response.text)
+    if response.status_code >= 400:
+        raise AirflowFailException(response.json()["detail"])
+    return True
 
 
 def is_done(response):
@@ -34,8 +43,11 @@ def pipeline(name, *chosen):
         # A retry of the task is answered with the run that the first attempt started.
         headers={"Content-Type": "application/json", "Idempotency-Key": f"{name} {{{{ run_id }}}}"},
         data=f"{{{{ {body} | tojson }}}}",
+        extra_options={"check_response": False},
+        response_check=is_taken,
         response_filter=lambda response: response.json()["links"]["self"],
         retries=3,
+        retry_delay=timedelta(seconds=30),
     )
     watched = HttpSensor(
         task_id=name,

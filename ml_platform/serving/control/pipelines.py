@@ -23,7 +23,7 @@ from ml_platform.registry import champions_of
 from ml_platform.serving.callbacks import Callbacks
 from ml_platform.serving.control.asked import Reason
 from ml_platform.serving.control.given import PLACE, Given, read_given
-from ml_platform.serving.control.launches import Launches, because
+from ml_platform.serving.control.launches import CAUSE, Launches, because
 from ml_platform.serving.control.once import Order, Outcome
 from ml_platform.serving.control.parameter_schema import schema_of
 from ml_platform.spec.pipelines import Pipeline
@@ -164,7 +164,7 @@ class Pipelines:
             )
         tags = {
             **tags_of_pipeline(name, location.version, given.asked),
-            **({"ml_platform/cause": "request"} if pipeline.run == "train" else {}),
+            **(CAUSE if pipeline.run == "train" else {}),
             **because(reason),
         }
         keys = case.calendar.keys(given.stretch)
