@@ -33,8 +33,12 @@ def version_metadata(use_case: UseCase, settings: Settings) -> dict[str, Any]:
 
 
 def marked_as_kept(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
-    """An asset of a code location that is there for its version alone."""
-    return asset.map_asset_specs(lambda spec: spec.merge_attributes(tags={KEPT: "true"}))
+    """An asset of a code location that is there for its version alone; it follows nothing."""
+    return asset.map_asset_specs(
+        lambda spec: spec.merge_attributes(tags={KEPT: "true"}).replace_attributes(
+            automation_condition=None
+        )
+    )
 
 
 def require_version(settings: Settings, tags: Mapping[str, str]) -> None:

@@ -27,6 +27,7 @@ def main() -> None:
     """Parse the command line and tell the story."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave it running afterwards")
+    parser.add_argument("--without-airflow", action="store_true", help="leave Airflow out")
     asked = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="published-pipeline-") as folder,
@@ -35,10 +36,10 @@ def main() -> None:
         where = s.environment.get("ML_PLATFORM_LAKE_FILES", "a folder; Azurite is not installed")
         print(f"The service is at {s.url}, Dagster at {s.dagster_url}; the lake is in {where}")
         tell(s)
-        if AIRFLOW.is_dir():
+        if AIRFLOW.is_dir() and not asked.without_airflow:
             print("\nAirflow runs its DAG against the service")
             print(said_last(airflow(s, {})))
-        else:
+        elif not asked.without_airflow:
             print("\nAirflow is not installed: `make airflow` does it")
         if asked.keep:
             print("Interrupt to end")
@@ -97,9 +98,9 @@ def airflow(s: Stack, chosen: Mapping[str, Any]) -> subprocess.CompletedProcess[
         "AIRFLOW_CONN_ML_PLATFORM": json.dumps({"conn_type": "http", "host": s.url}),
         "NO_PROXY": "127.0.0.1",
     }
-    subprocess.run(
-        [AIRFLOW / "airflow", "db", "migrate"], check=True, capture_output=True, env=environment
-    )
+    if not (home / "airflow.db").exists():
+        migrate = [AIRFLOW / "airflow", "db", "migrate"]
+        subprocess.run(migrate, check=True, capture_output=True, env=environment)
     return subprocess.run(
         [AIRFLOW / "airflow", "dags", "test", DAG, "--conf", json.dumps(chosen)],
         check=False, capture_output=True, text=True, env=environment, cwd=home,
