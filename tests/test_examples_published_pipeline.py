@@ -131,6 +131,10 @@ def test_pipelines_and_their_versions_are_listed(world: World) -> None:
     assert [(each["version"], each["is_current"]) for each in listed["versions"]] == [
         (world.s.current, True), (world.s.earlier, False)
     ]  # fmt: skip
+    parameters = [each["pipelines"]["challenger"]["properties"] for each in listed["versions"]]
+    assert [set(each) for each in parameters] == [
+        {"cutoff", "window", "sample"}, {"cutoff", "window"}
+    ]  # fmt: skip
     # Nothing starts by itself at an older version.
     found = world.dagster.post(SENSORS, {"name": KEPT})["repositoryOrError"]
     assert found == {"sensors": [], "schedules": []}

@@ -102,6 +102,9 @@ def test_window_and_sample_stand_with_the_version(
         version: {n: v for n, v in client.get_run(run).data.params.items() if "training" in n}
         for version, run in runs.items()
     }
+    for version in (whole, part):
+        # `ml-platform trace` shows the tags.
+        assert asked[version].items() <= registry.tags(case, version).items()
     assert asked == {
         whole: {"training.window": "20d", "training.sample": "all rows"},
         part: {

@@ -104,7 +104,7 @@ def train(
     """Fit an estimator on what was known before a cutoff, judge it on the holdout, register it.
 
     window: length of the training set, by default `model.window`. sample: which of the rows before
-    the holdout are fitted on. Both stand with the version, as parameters of its MLflow run.
+    the holdout are fitted on. Both stand with the version, as tags and as parameters of its run.
 
     The version that is judged is the one that is registered: it is not fitted again on the
     holdout. The same code and data at the same cutoff give the same version, which is not made
@@ -132,6 +132,7 @@ def train(
             "run_id": commit.run_id,
             "threads": str(threads),
             "training_data.sha256": data.digest,
+            **asked,
             SECONDS: f"{time.monotonic() - began:.3f}",
             ROWS: str(len(data.fitted) + len(data.holdout)),
             **tags,

@@ -16,8 +16,10 @@ from ml_platform.settings import ServingSettings
 from ml_platform.spec.use_case import digest
 from ml_platform.storage import Commit, Lake
 
-LOOK_SECONDS = 3.0
-"""How often a run is looked at whose end somebody waits for."""
+LOOK_SECONDS, LONGEST_LOOK_SECONDS = 3.0, 60.0
+"""How often a run is looked at whose end somebody waits for: less often while it goes on."""
+LATE = 0.02
+"""By so much of what a run has taken, a callback may come late."""
 AWAY_SECONDS = 15.0
 """When it is looked at again where Dagster did not say."""
 MOST_A_TURN = 50
@@ -93,7 +95,8 @@ class Callbacks:
             return replace(callback, next_at=time.time() + AWAY_SECONDS, said=str(error)[:200])
         now = time.time()
         if not document["run"]["is_over"]:
-            return replace(callback, next_at=now + LOOK_SECONDS, said="")
+            wait = min(max(LATE * (now - callback.first_at), LOOK_SECONDS), LONGEST_LOOK_SECONDS)
+            return replace(callback, next_at=now + wait, said="")
         ended = replace(callback, over_at=callback.over_at or now)
         return self._settled(ended, self.post(ended, document, now), document)
 

@@ -121,7 +121,10 @@ class Pipelines:
                     "version": location.version,
                     "is_current": not location.is_kept,
                     "code_location": location.name,
-                    "pipelines": sorted(location.pipelines),
+                    "pipelines": {
+                        name: schema_of(case, pipeline)
+                        for name, pipeline in _declared(location).items()
+                    },
                 }
                 for location in locations
             ],

@@ -53,7 +53,11 @@ LIST: Mapping[str, Any] = {
                     "version": {"type": ["string", "null"], "description": "A commit of git."},
                     "is_current": {"type": "boolean"},
                     "code_location": {"type": "string"},
-                    "pipelines": {"type": "array", "items": {"type": "string"}},
+                    "pipelines": {
+                        "type": "object",
+                        "description": "By name, the parameters as JSON Schema.",
+                        "additionalProperties": {"type": "object"},
+                    },
                 },
             },
         },
