@@ -12,7 +12,8 @@ import pytest
 from mlflow import MlflowClient
 from published_pipeline import show
 from published_pipeline.parcels import land
-from published_pipeline.stack import HERE, KEPT, Stack, stack, until
+from published_pipeline.processes import until
+from published_pipeline.stack import HERE, KEPT, Stack, stack
 
 from ml_platform.access import Audit
 from ml_platform.errors import LaunchRefused, RunUnknown

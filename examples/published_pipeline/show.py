@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from published_pipeline.parcels import land
-from published_pipeline.stack import HERE, ROOT, Stack, stack, until
+from published_pipeline.processes import ROOT, until
+from published_pipeline.stack import HERE, Stack, stack
 
 PIPELINES = "/control/parcels/pipelines"
 AIRFLOW = ROOT / ".venv-airflow" / "bin"

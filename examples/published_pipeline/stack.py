@@ -4,45 +4,32 @@ Storage, Dagster with a use case at two commits, the service, a receiver of call
 listen on 127.0.0.1, and end with the `with` block.
 """
 
-import base64
-import hashlib
-import hmac
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from email.utils import formatdate
+from dataclasses import dataclass
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from published_pipeline.processes import ROOT, accepts, answers, free_port, running, until
+from published_pipeline.receiver import SECRET, Call, receiver
+from published_pipeline.storage import storage
+
 from ml_platform.settings import Settings
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 CURRENT, KEPT = "ml-platform", "ml-platform-kept"
 """Names of the code locations; Dagster takes the first by name for what is asked of none."""
-SECRET = "whsec_" + base64.b64encode(b"shared with the orchestrator").decode()
 ADDED_LATER = "      sample: {least: 0.2}\n"
 """Line of the use case that the earlier commit lacks."""
-UP_WITHIN_SECONDS = 400
-ACCOUNT = "devstoreaccount1"
-# Known to everybody: that of the emulator.
-ACCOUNT_KEY = (
-    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-)
 
 
 @dataclass
@@ -58,7 +45,7 @@ class Stack:
     earlier: str
     current: str
     """Commits of the use case."""
-    calls: list["Call"]
+    calls: list[Call]
     """What the receiver was told, in order."""
 
     @property
@@ -89,23 +76,6 @@ class Stack:
     def follow(self, path: str) -> Any:
         """A run, once it is over."""
         return until(lambda: (run := self.ask(path)[1]["run"])["is_over"] and run, path)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of the receiver."""
-
-    path: str
-    body: Any
-    is_signed: bool
-    """Whether the signature is that of the shared secret, over what was sent."""
-
-
-@dataclass
-class Receiver:
-    """Software that is told of the end of runs."""
-
-    calls: list[Call] = field(default_factory=list)
 
 
 @contextmanager
@@ -156,55 +126,6 @@ def stack(
             root, service, environment["ML_PLATFORM_DAGSTER_URL"], url, environment, earlier,
             current, calls.calls,
         )  # fmt: skip
-
-
-def storage(root: Path, opened: ExitStack) -> dict[str, str]:
-    """Settings of the lake's files and of landing: on Azurite, where that is installed."""
-    program = shutil.which("azurite-blob")
-    if program is None:
-        return {}
-    port = free_port()
-    place = f"http://127.0.0.1:{port}/{ACCOUNT}"
-    # DuckDB's client may speak a newer version than the emulator knows.
-    command = [
-        program,
-        "--blobHost",
-        "127.0.0.1",
-        "--blobPort",
-        str(port),
-        "--silent",
-        "--location",
-        str(root / "azurite"),
-        "--disableTelemetry",
-        "--skipApiVersionCheck",
-    ]
-    log = root / "azurite.log"
-    opened.enter_context(running(command, dict(os.environ), log, lambda: accepts(port)))
-    for container in ("lake", "landing"):
-        create_container(place, container)
-    connection = (
-        f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={ACCOUNT_KEY};"
-        f"BlobEndpoint={place}"
-    )
-    return {
-        "ML_PLATFORM_EXTENSIONS": "azure",
-        "ML_PLATFORM_SECRETS_SQL": f"CREATE SECRET (TYPE azure, CONNECTION_STRING '{connection}')",
-        "ML_PLATFORM_LAKE_FILES": "az://lake/files/",
-        "ML_PLATFORM_LANDING": "az://landing",
-    }
-
-
-def create_container(place: str, container: str) -> None:
-    """As the portal does it; the request is signed with the account's key."""
-    stamps = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
-    lines = "".join(f"{name}:{value}\n" for name, value in stamps.items())
-    signed = f"PUT{12 * chr(10)}{lines}/{ACCOUNT}/{ACCOUNT}/{container}\nrestype:container"
-    mac = hmac.new(base64.b64decode(ACCOUNT_KEY), signed.encode(), hashlib.sha256).digest()
-    headers = {**stamps, "Authorization": f"SharedKey {ACCOUNT}:{base64.b64encode(mac).decode()}"}
-    url = f"{place}/{container}?restype=container"
-    request = urllib.request.Request(url, method="PUT", headers=headers)
-    with urllib.request.urlopen(request, timeout=30):
-        pass
 
 
 def commit_twice(repository: Path, kept: Path) -> tuple[str, str]:
@@ -281,109 +202,3 @@ class Service:
 
     def stop(self) -> None:
         self._opened.close()
-
-
-@contextmanager
-def receiver() -> Iterator[tuple[str, Receiver]]:
-    """A server that notes what it is told, and its address."""
-    state = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            state.calls.append(Call(self.path, json.loads(body), is_signed(self.headers, body)))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", state
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def is_signed(headers: Any, body: bytes) -> bool:
-    """What a receiver does to know that the service has called it; see Standard Webhooks."""
-    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-    key = base64.b64decode(SECRET.removeprefix("whsec_"))
-    mac = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-    is_recent = abs(time.time() - int(headers["webhook-timestamp"])) < 300
-    return is_recent and hmac.compare_digest(headers.get("webhook-signature", ""), f"v1,{mac}")
-
-
-@contextmanager
-def running(
-    command: list[str],
-    environment: Mapping[str, str],
-    log: Path,
-    is_up: Callable[[], bool] = lambda: True,
-) -> Iterator[None]:
-    """A process, up when the block begins, that ends with it; what it says is in a file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    # Background jobs of a shell ignore SIGINT, and Dagster hands that on to SIGTERM.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=dict(environment), stdout=output, stderr=subprocess.STDOUT
-            )
-    finally:
-        signal.signal(signal.SIGINT, before)
-    try:
-        until(lambda: ended(process, log) or is_up(), command[0])
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def ended(process: subprocess.Popen[bytes], log: Path) -> bool:
-    """Raise RuntimeError, with what it said last, where a process has ended."""
-    if process.poll() is not None:
-        said = log.read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"{process.args} ended with {process.returncode}: {said}")
-    return False
-
-
-def until(look: Callable[[], Any], what: str) -> Any:
-    """What `look` finds, once it finds something."""
-    deadline = time.monotonic() + UP_WITHIN_SECONDS
-    while not (found := look()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: nothing within {UP_WITHIN_SECONDS} seconds; see the logs")
-        time.sleep(0.3)
-    return found
-
-
-def answers(url: str) -> bool:
-    """Whether a server answers."""
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def accepts(port: int) -> bool:
-    """Whether somebody listens."""
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    except OSError:
-        return False
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
