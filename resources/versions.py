@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from ml_platform.orchestrator.parameters import KEPT, PIPELINES, VERSION
 from ml_platform.settings import Settings
-from ml_platform.spec.code import DIRTY, code_state
+from ml_platform.spec.code import DIRTY, CodeState, code_state
 from ml_platform.spec.use_case import UseCase
 
 
@@ -20,14 +22,22 @@ def version_of(settings: Settings) -> str | None:
     return state.version if state else None
 
 
+@cache
+def _loaded(folder: Path) -> CodeState | None:
+    """Where a folder was when this process loaded it; git is asked once for all its use cases."""
+    return code_state(folder)
+
+
 def version_metadata(use_case: UseCase, settings: Settings) -> dict[str, Any]:
     """What the model's asset says of its code location: version and pipelines."""
+    state = _loaded(settings.use_cases.resolve())
+    version = settings.code_commit or (state.version if state else "unknown")
     published = {
         name: pipeline.model_dump(mode="json")
         for name, pipeline in use_case.published_pipelines.items()
     }
     return {
-        VERSION: version_of(settings) or "unknown",
+        VERSION: version,
         PIPELINES: json.dumps(published, sort_keys=True),
     }
 
@@ -43,9 +53,11 @@ def marked_as_kept(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
 
 def require_version(settings: Settings, tags: Mapping[str, str]) -> None:
     """Fail a run that was asked of a version which the code on disk no longer is."""
-    asked, found = tags.get(VERSION), version_of(settings)
+    if (asked := tags.get(VERSION)) is None:
+        return
+    found = version_of(settings)
     # Files that git does not know come and go, and make no other version.
-    if asked and (found or "").removesuffix(DIRTY) != asked.removesuffix(DIRTY):
+    if (found or "").removesuffix(DIRTY) != asked.removesuffix(DIRTY):
         raise dg.Failure(
             f"version {asked} was asked for, and the code is at {found or 'no commit'} now; "
             "reload the code location, then start the pipeline again",
