@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -12,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from published_pipeline import show
 from published_pipeline.parcels import land
-from published_pipeline.processes import until
+from published_pipeline.processes import ROOT, until
 from published_pipeline.stack import HERE, KEPT, Stack, stack
 
 from ml_platform.access import Audit
@@ -312,11 +313,21 @@ def by_airflow(world: World) -> list[Any]:
     return [r for r in world.dagster.runs() if "Airflow" in r.tags.get(reason, "")]
 
 
-def test_the_current_version_runs_whatever_code_locations_are_called(tmp_path: Path) -> None:
-    with (
-        stack(tmp_path, ("ml-platform", "a-kept-version")) as s,
-        Orchestrator(s.dagster_url) as dagster,
-    ):
+@pytest.fixture(scope="module")
+def oddly_called(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The kept version's name comes first, and what cannot be started is given up at once."""
+    root = tmp_path_factory.mktemp("odd")
+    instance = (ROOT / "deploy" / "dagster.yaml").read_text()
+    (root / "dagster").mkdir()
+    (root / "dagster" / "dagster.yaml").write_text(
+        instance.replace("user_code_failure_retries: 10", "user_code_failure_retries: 0")
+    )
+    with stack(root, ("ml-platform", "a-kept-version")) as s:
+        yield s
+
+
+def test_the_current_version_runs_whatever_code_locations_are_called(oddly_called: Stack) -> None:
+    with Orchestrator(oddly_called.dagster_url) as dagster:
         assert [each.name for each in dagster.code_locations("parcels")] == [
             "ml-platform", "a-kept-version"
         ]  # fmt: skip
@@ -327,6 +338,29 @@ def test_the_current_version_runs_whatever_code_locations_are_called(tmp_path: P
         # Which one Dagster's daemon takes nobody can say.
         with pytest.raises(LaunchRefused, match="comes first by name; rename it"):
             dagster.launch_backfill({"parcels/parcels": [(day, day)]}, "a backfill", {})
+
+
+def test_it_is_told_of_a_run_that_never_started(oddly_called: Stack) -> None:
+    s, server = oddly_called, oddly_called.processes["a-kept-version"]
+    daemon = s.processes["daemon"]
+    # Nothing is taken from the queue before its code server is gone.
+    daemon.send_signal(signal.SIGSTOP)
+    try:
+        status, started = s.ask(
+            f"{PIPELINES}/challenger/versions/{s.earlier}/runs",
+            {"parameters": {"cutoff": "2024-03-20"}},
+        )
+        assert (status, started["run"]["status"]) == (202, "queued")
+        server.kill()
+        server.wait()
+    finally:
+        daemon.send_signal(signal.SIGCONT)
+    run = s.follow(started["links"]["self"])
+    assert run["status"] == "failed", run
+    (call,) = until(lambda: [c for c in s.calls if of_call(c)["id"] == run["id"]], "the callback")
+    assert (call.is_signed, call.body["run"]["status"]) == (True, "failed")
+    assert call.body["run"]["partitions"]["done"] == 0
+    assert call.body["run"]["failures"] == run["failures"] != []
 
 
 def test_the_example_is_one_command(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def running(
     environment: Mapping[str, str],
     log: Path,
     is_up: Callable[[], bool] = lambda: True,
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process, up when the block begins, that ends with it; what it says is in a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     # Background jobs of a shell ignore SIGINT, and Dagster hands that on to SIGTERM.
@@ -34,7 +34,7 @@ def running(
         signal.signal(signal.SIGINT, before)
     try:
         until(lambda: ended(process, log) or is_up(), command[0])
-        yield
+        yield process
     finally:
         process.terminate()
         try:

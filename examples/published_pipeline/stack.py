@@ -47,6 +47,8 @@ class Stack:
     """Commits of the use case."""
     calls: list[Call]
     """What the receiver was told, in order."""
+    processes: Mapping[str, subprocess.Popen[bytes]]
+    """Of Dagster: code servers by the name of their location, `webserver` and `daemon`."""
 
     @property
     def url(self) -> str:
@@ -110,21 +112,23 @@ def stack(
             **storage(root, opened),
             **variables,
         }
-        (root / "dagster").mkdir(parents=True)
-        shutil.copy(ROOT / "deploy" / "dagster.yaml", root / "dagster")
+        instance = root / "dagster" / "dagster.yaml"
+        if not instance.exists():
+            instance.parent.mkdir(parents=True)
+            shutil.copy(ROOT / "deploy" / "dagster.yaml", instance)
         earlier, current = commit_twice(root / "repository", root / "kept")
         kept = {
             "ML_PLATFORM_USE_CASES": str(root / "kept" / "use_cases"),
             "ML_PLATFORM_KEPT_VERSION": "true",
         }
         servers = zip(locations, (environment, {**environment, **kept}), strict=True)
-        start_dagster(root, dict(servers), opened)
+        processes = start_dagster(root, dict(servers), opened)
         service = Service(root, environment)
         service.start()
         opened.callback(service.stop)
         yield Stack(
             root, service, environment["ML_PLATFORM_DAGSTER_URL"], url, environment, earlier,
-            current, calls.calls,
+            current, calls.calls, processes,
         )  # fmt: skip
 
 
@@ -158,19 +162,23 @@ def git(repository: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def start_dagster(root: Path, servers: Mapping[str, Mapping[str, str]], opened: ExitStack) -> None:
+def start_dagster(
+    root: Path, servers: Mapping[str, Mapping[str, str]], opened: ExitStack
+) -> dict[str, subprocess.Popen[bytes]]:
     """A code server for each commit, with settings of its own; the web server and the daemon.
 
     servers: environments by the name of the code location, the current one first.
     """
     lines, current = ["load_from:"], next(iter(servers.values()))
+    started = {}
     for name, environment in servers.items():
         port = free_port()
         command = ["dagster", "api", "grpc", "--host", "127.0.0.1", "--port", str(port),
                    "--module-name", "definitions", "--working-directory", str(ROOT),
                    "--location-name", name]  # fmt: skip
         up = partial(accepts, port)
-        opened.enter_context(running(command, environment, root / f"{name}.log", up))
+        process = running(command, environment, root / f"{name}.log", up)
+        started[name] = opened.enter_context(process)
         lines += [
             "  - grpc_server:",
             f"      {{host: 127.0.0.1, port: {port}, location_name: {name}}}",
@@ -181,9 +189,12 @@ def start_dagster(root: Path, servers: Mapping[str, Mapping[str, str]], opened: 
     port = url.rpartition(":")[2]
     web = ["dagster-webserver", "--host", "127.0.0.1", "--port", port, "-w", str(workspace)]
     up = partial(answers, f"{url}/server_info")
-    opened.enter_context(running(web, current, root / "webserver.log", up))
+    process = running(web, current, root / "webserver.log", up)
+    started["webserver"] = opened.enter_context(process)
     daemon = ["dagster-daemon", "run", "-w", str(workspace)]
-    opened.enter_context(running(daemon, current, root / "daemon.log"))
+    process = running(daemon, current, root / "daemon.log")
+    started["daemon"] = opened.enter_context(process)
+    return started
 
 
 class Service:
