@@ -93,7 +93,7 @@ def test_defaults_stand_with_what_was_asked(case: UseCase) -> None:
     assert give(case, "train").asked == {"cutoff": "2024-03-20"}
     assert give(case, "score").asked == {"from": "2024-03-19", "to": "2024-03-19"}
     assert give(case, "score", to="2024-03-07").asked == {"from": "2024-03-07", "to": "2024-03-07"}
-    assert give(case, "score", **{"from": "2024-03-05", "to": "2024-03-07"}).stretch == Window(
+    assert give(case, "score", **{"from": "2024-03-05", "to": "2024-03-07"}).range == Window(
         at(5), at(8)
     )
 

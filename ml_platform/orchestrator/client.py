@@ -19,7 +19,7 @@ from ml_platform.orchestrator.records import (
     RunStatus,
     table_of_step,
 )
-from ml_platform.orchestrator.versions import CodeLocation
+from ml_platform.orchestrator.versions import CodeLocation, read_locations
 
 ASSET_JOB = "__ASSET_JOB"
 LOOKED_AT_BACKFILLS = 500
@@ -198,9 +198,7 @@ class Orchestrator:
 
     def code_locations(self, use_case: str) -> list[CodeLocation]:
         """Code locations that have a use case, the current version first."""
-        said = known(self.post(queries.REPOSITORIES)["repositoriesOrError"], "RepositoryConnection")
-        found = [self._code_location(use_case, each) for each in said["nodes"]]
-        return sorted(filter(None, found), key=lambda each: (each.is_kept, each.name))
+        return read_locations(self.post, use_case)
 
     def terminate(self, run_id: str) -> None:
         """End a run; what it has committed stays."""
@@ -245,16 +243,6 @@ class Orchestrator:
             if not said["hasMore"]:
                 return events
             cursor = said["cursor"]
-
-    def _code_location(self, use_case: str, repository: Mapping[str, Any]) -> CodeLocation | None:
-        name, location = repository["name"], repository["location"]["name"]
-        group = {
-            "groupName": use_case,
-            "repositoryName": name,
-            "repositoryLocationName": location,
-        }
-        nodes = self.post(queries.GROUP, {"group": group})["assetNodes"]
-        return CodeLocation.read(use_case, name, location, nodes) if nodes else None
 
     def _repository(
         self, tables: Sequence[str], *, is_dagsters_choice: bool = False

@@ -1,10 +1,12 @@
 """Code locations as versions of pipelines: each runs one commit, and says which."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ml_platform.orchestrator import queries
+from ml_platform.orchestrator.answers import known
 from ml_platform.orchestrator.parameters import KEPT, PIPELINES, VERSION
 
 UNKNOWN = "unknown"
@@ -57,3 +59,19 @@ class CodeLocation:
             tables=frozenset("/".join(node["assetKey"]["path"][1:]) for node in nodes),
             pipelines=json.loads(told.get(PIPELINES, "{}")),
         )
+
+
+def read_locations(post: Callable[..., Mapping[str, Any]], use_case: str) -> list[CodeLocation]:
+    """Code locations that have a use case, the current version first; post: asks Dagster."""
+    said = known(post(queries.REPOSITORIES)["repositoriesOrError"], "RepositoryConnection")
+    found = []
+    for repository in said["nodes"]:
+        name, location = repository["name"], repository["location"]["name"]
+        group = {
+            "groupName": use_case,
+            "repositoryName": name,
+            "repositoryLocationName": location,
+        }
+        if nodes := post(queries.GROUP, {"group": group})["assetNodes"]:
+            found.append(CodeLocation.read(use_case, name, location, nodes))
+    return sorted(found, key=lambda each: (each.is_kept, each.name))

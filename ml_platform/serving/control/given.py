@@ -26,7 +26,7 @@ LONGEST_KEY = 40
 class Given:
     """What a run is asked for, defaults included."""
 
-    stretch: Window
+    range: Window
     """Partitions that it computes; of a training, the cutoff's."""
     asked: Mapping[str, Any]
     """By parameter, as in a request."""
@@ -58,7 +58,7 @@ def read_given(
             said = "is not declared of this pipeline" + suggest(name[:60], known)
             raise ParameterNotAllowed(f"{PLACE}.{name[:60]}", said)
     values = {name: value for name, value in given.items() if value is not None}
-    stretch, asked = _times(case, pipeline, values, now, newest)
+    asked_range, asked = _times(case, pipeline, values, now, newest)
     declared = pipeline.parameters
     if declared.window is not None and (length := _window(case, declared.window, values)):
         asked["window"] = str(length)
@@ -70,7 +70,7 @@ def read_given(
     locations = _locations(pipeline, values)
     if locations:
         asked["locations"] = locations
-    return Given(stretch, asked, tuple(locations))
+    return Given(asked_range, asked, tuple(locations))
 
 
 def _times(
@@ -88,15 +88,15 @@ def _times(
     first = keys.get("from") or keys.get("to") or _newest_key(case, now)
     last = keys.get("to") or first
     with _not_allowed():
-        stretch = stretch_in(case, now, first, last, ("from", "to"))
+        asked_range = stretch_in(case, now, first, last, ("from", "to"))
     most = (pipeline.parameters.partitions or CountBounds()).most
-    count = sum(1 for _ in case.calendar.windows(stretch))
+    count = sum(1 for _ in case.calendar.windows(asked_range))
     if most is not None and count > most:
         raise ParameterNotAllowed(
             f"{PLACE}.to", f"the range has {count} partitions, and may have {most} at most"
         )
-    first, last = case.calendar.keys(stretch)
-    return stretch, {"from": first, "to": last}
+    first, last = case.calendar.keys(asked_range)
+    return asked_range, {"from": first, "to": last}
 
 
 def _newest_key(case: UseCase, now: datetime) -> str:

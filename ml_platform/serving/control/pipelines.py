@@ -170,7 +170,7 @@ class Pipelines:
             **(CAUSE if pipeline.run == "train" else {}),
             **because(reason),
         }
-        keys = case.calendar.keys(given.stretch)
+        keys = case.calendar.keys(given.range)
         return self.launches.launch(
             order, DEED, tables, keys, tags, location,
             pipeline=name, version=location.version,
@@ -178,7 +178,7 @@ class Pipelines:
 
     def _require_short(self, case: UseCase, given: Given) -> None:
         longest = self.launches.settings.max_partitions_per_run
-        if longest is not None and sum(1 for _ in case.calendar.windows(given.stretch)) > longest:
+        if longest is not None and sum(1 for _ in case.calendar.windows(given.range)) > longest:
             raise ParameterNotAllowed(f"{PLACE}.to", f"a run has {longest} partitions at most here")
 
     def _tables(self, case: UseCase, pipeline: Pipeline, given: Given) -> Sequence[str]:
@@ -187,13 +187,13 @@ class Pipelines:
             case "train":
                 return ("model", "promotions")
             case "score":
-                if lacking := self._lacking_champion(case, given.stretch):
+                if lacking := self._lacking_champion(case, given.range):
                     raise lacking
                 features = [feature_table(view) for view in case.model_views]
                 return (*self._inputs(case, pipeline, given, features), "predictions")
             case "backfill":
                 tables = self._inputs(case, pipeline, given, computed_tables(case))
-                if self._lacking_champion(case, given.stretch) is None:
+                if self._lacking_champion(case, given.range) is None:
                     return tables
                 # Until there is a champion nothing can be predicted; all else can be computed.
                 predicted = downstream_of(case, ["predictions"])
@@ -202,15 +202,15 @@ class Pipelines:
     def _inputs(
         self, case: UseCase, pipeline: Pipeline, given: Given, tables: Sequence[str]
     ) -> tuple[str, ...]:
-        due = due_with_followers(case, judge(self.launches.lake, case, given.stretch, tables))
+        due = due_with_followers(case, judge(self.launches.lake, case, given.range, tables))
         # What has landed, here or at another place, is not known before it is read.
         sources = tuple(case.sources) if pipeline.ingest else given.locations
         followers = downstream_of(case, sources)
         return (*sources, *(name for name in tables if due[name] or name in followers))
 
-    def _lacking_champion(self, case: UseCase, stretch: Window) -> NoChampion | None:
+    def _lacking_champion(self, case: UseCase, asked: Window) -> NoChampion | None:
         """Why nothing of a range can be predicted; None where some of it can."""
-        champions, lacking = champions_of(self.launches.lake, case, stretch)
+        champions, lacking = champions_of(self.launches.lake, case, asked)
         if champions or not lacking or case.scored_by_any_version:
             return None
         return next(iter(lacking.values()))
