@@ -1,14 +1,18 @@
 """Pipelines that a use case publishes: what may be declared, and what a caller may give."""
 
+import posixpath
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ml_platform.errors import ParameterNotAllowed, SpecErrors
 from ml_platform.serving.control.given import Given, read_given
 from ml_platform.serving.control.parameter_schema import schema_of
+from ml_platform.sources.locations import check_location
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.locations import files_at, is_below, location
 from ml_platform.spec.use_case import UseCase
@@ -22,7 +26,7 @@ pipelines:
     run: train
     parameters:
       window: {least: 10d, most: 40d, default: 15d}
-      sample: {least: 0.2}
+      sample: {least: 0.2, description: Less is faster.}
       sample_rows: {most: 1000}
   archive:
     run: backfill
@@ -88,8 +92,8 @@ def test_every_use_case_has_the_three_pipelines_and_its_own(case: UseCase) -> No
 
 
 def test_defaults_stand_with_what_was_asked(case: UseCase) -> None:
-    given = give(case, "monthly", sample=0.5)
-    assert given.asked == {"cutoff": "2024-03-20", "window": "15d", "sample": 0.5}
+    found = give(case, "monthly", sample=0.5)
+    assert found.asked == {"cutoff": "2024-03-20", "window": "15d", "sample": 0.5}
     assert give(case, "train").asked == {"cutoff": "2024-03-20"}
     assert give(case, "score").asked == {"from": "2024-03-19", "to": "2024-03-19"}
     assert give(case, "score", to="2024-03-07").asked == {"from": "2024-03-07", "to": "2024-03-07"}
@@ -148,7 +152,7 @@ def test_a_location_that_is_not_below_a_declared_one_is_refused(case: UseCase, f
 
 
 @pytest.mark.parametrize(
-    ("folder", "found"),
+    ("folder", "taken"),
     [
         ("archive", "archive"),
         ("archive//2024/", "archive/2024"),
@@ -157,9 +161,21 @@ def test_a_location_that_is_not_below_a_declared_one_is_refused(case: UseCase, f
         ("/mnt/trips/a b", "/mnt/trips/a b"),
     ],
 )
-def test_a_location_below_a_declared_one_is_taken(case: UseCase, folder: str, found: str) -> None:
-    given = give(case, "archive", locations={"trips": folder})
-    assert (given.asked["locations"], given.locations) == ({"trips": found}, ("trips",))
+def test_a_location_below_a_declared_one_is_taken(case: UseCase, folder: str, taken: str) -> None:
+    found = give(case, "archive", locations={"trips": folder})
+    assert (found.asked["locations"], found.locations) == ({"trips": taken}, ("trips",))
+
+
+@given(
+    st.lists(st.sampled_from(["archive", "..", ".", "/", "//", "a", "az:", "%2e", "\\", "é", ""]))
+)
+def test_whatever_is_written_a_location_is_below_a_declared_one(parts: list[str]) -> None:
+    try:
+        found = check_location("".join(parts), ["archive", "az://lake/trips"])
+    except ValueError:
+        return
+    assert found == "archive" or found.startswith("archive/")
+    assert posixpath.normpath(found) == found
 
 
 def test_only_files_of_the_declared_pattern_are_looked_for_elsewhere() -> None:
@@ -173,6 +189,7 @@ def test_the_schema_says_what_may_be_given(case: UseCase) -> None:
     assert monthly["additionalProperties"] is False
     assert monthly["properties"].keys() == {"cutoff", "window", "sample", "sample_rows"}
     assert monthly["properties"]["sample"]["minimum"] == 0.2
+    assert monthly["properties"]["sample"]["description"] == "Less is faster."
     assert monthly["properties"]["window"]["default"] == "15d"
     archive = schema_of(case, case.published_pipelines["archive"])
     assert archive["properties"].keys() == {"from", "to", "locations"}

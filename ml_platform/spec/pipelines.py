@@ -1,6 +1,6 @@
 """What a use case declares of pipelines that other software starts at a URL."""
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,7 +9,6 @@ from ml_platform.spec.declared import Declared, Length, Name, Names, Text
 Kind = Literal["train", "score", "backfill"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-T = TypeVar("T", float, int)
 
 ALLOWED: dict[Kind, frozenset[str]] = {
     "train": frozenset({"window", "sample", "sample_rows"}),
@@ -26,6 +25,8 @@ class WindowBounds(Declared):
     most: Length | None = None
     default: Length | None = None
     """By default `model.window`."""
+    description: str = ""
+    """What it means to callers, in openapi.json; the platform's own words by default."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "WindowBounds":
@@ -41,6 +42,8 @@ class ShareBounds(Declared):
     least: Share | None = None
     most: Share = 1.0
     default: Share | None = None
+    description: str = ""
+    """What it means to callers, in openapi.json; the platform's own words by default."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ShareBounds":
@@ -54,6 +57,8 @@ class CountBounds(Declared):
     least: Count = 1
     most: Count | None = None
     default: Count | None = None
+    description: str = ""
+    """What it means to callers, in openapi.json; the platform's own words by default."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CountBounds":

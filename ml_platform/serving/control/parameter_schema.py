@@ -28,6 +28,7 @@ def schema_of(case: UseCase, pipeline: Pipeline) -> dict[str, Any]:
     properties: dict[str, Any] = {name: dict(schema) for name, schema in times.items()}
     if declared.partitions and declared.partitions.most:
         said = f" A range has {declared.partitions.most} partitions at most."
+        said += f" {declared.partitions.description}" if declared.partitions.description else ""
         properties["to"]["description"] += said
     if declared.window is not None:
         properties["window"] = _window(case, declared.window)
@@ -47,7 +48,7 @@ def _window(case: UseCase, bounds: WindowBounds) -> dict[str, Any]:
         "type": ["string", "null"],
         "pattern": "^[0-9]+(m|h|d|w|mo)$",
         "maxLength": 20,
-        "description": f"{said}; 90m, 3h, 7d, 2w or 1mo.",
+        "description": bounds.description or f"{said}; 90m, 3h, 7d, 2w or 1mo.",
         "default": str(bounds.default or case.model.window),
     }
 
@@ -58,7 +59,8 @@ def _share(bounds: ShareBounds) -> dict[str, Any]:
         "type": ["number", "null"],
         **least,
         "maximum": bounds.most,
-        "description": "Share of the rows before the holdout that are fitted on.",
+        "description": bounds.description
+        or "Share of the rows before the holdout that are fitted on.",
         **_default(bounds.default),
     }
 
@@ -68,7 +70,8 @@ def _rows(bounds: CountBounds) -> dict[str, Any]:
         "type": ["integer", "null"],
         "minimum": bounds.least,
         **({} if bounds.most is None else {"maximum": bounds.most}),
-        "description": "Number of rows before the holdout that are fitted on, at most.",
+        "description": bounds.description
+        or "Number of rows before the holdout that are fitted on, at most.",
         **_default(bounds.default),
     }
 

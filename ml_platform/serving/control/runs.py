@@ -112,7 +112,7 @@ class Runs:
             "created_at": run.created_at.isoformat(),
             "ended_at": run.ended_at.isoformat() if run.ended_at else None,
             "failures": list(failures),
-            **_pipeline(run.tags),
+            **pipeline_of(run.tags),
         }
         return document(run.id, name, status, more, self.dagster.link(run.id))
 
@@ -161,12 +161,20 @@ class Runs:
         return {"first": first, "last": last, "done": of if succeeded else min(done, of), "of": of}
 
 
-def _pipeline(tags: Mapping[str, str]) -> dict[str, Any]:
-    """What a run of a published pipeline was asked for."""
+def pipeline_of(tags: Mapping[str, str]) -> dict[str, Any]:
+    """What a run of a published pipeline was asked for; of any other run nothing.
+
+    >>> pipeline_of({"ml_platform/pipeline": "train", "ml_platform/parameters": "no JSON"})
+    {'pipeline': {'name': 'train', 'version': None}, 'parameters': None}
+    """
     if PIPELINE not in tags:
         return {}
     pipeline = {"name": tags[PIPELINE], "version": tags.get(VERSION)}
-    return {"pipeline": pipeline, "parameters": asked_in(tags)}
+    try:
+        return {"pipeline": pipeline, "parameters": asked_in(tags)}
+    except ValueError:
+        # Whoever launches runs in Dagster can write anything there.
+        return {"pipeline": pipeline, "parameters": None}
 
 
 def _status(backfill: Backfill) -> str:

@@ -87,7 +87,7 @@ RUN_SCHEMA: Mapping[str, Any] = {
                 "version": {"type": ["string", "null"], "description": "Commit of its code."},
             },
         },
-        "parameters": {"type": "object", "description": "Defaults included."},
+        "parameters": {"type": ["object", "null"], "description": "Defaults included."},
         "callbacks": {
             "type": "array",
             "items": {
