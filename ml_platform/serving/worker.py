@@ -56,8 +56,9 @@ COMPARED_SECONDS = 15.0
 """How often what was seen of a version that is tried is brought to the lake."""
 KEYS_SECONDS = 0.5
 """How often keys are looked at: a revoked one works for as long at most."""
-CALLBACK_SECONDS = 1.0
-"""How often it is looked whether somebody is to be told that a run has ended."""
+CALLBACK_SECONDS, LONGEST_CALLBACK_SECONDS = 1.0, 30.0
+"""How often it is looked whether somebody is to be told that a run has ended; less often while
+that fails."""
 GRPC_PORT = "ML_PLATFORM_SERVING_GRPC_PORT"
 
 
@@ -209,12 +210,13 @@ async def _follow_keys(admission: Admission, log: FilteringBoundLogger) -> None:
 
 
 async def _call_back(callbacks: Callbacks, log: FilteringBoundLogger) -> None:
+    wait = CALLBACK_SECONDS
     while True:
-        await asyncio.sleep(CALLBACK_SECONDS)
+        await asyncio.sleep(wait)
         try:
             await asyncio.to_thread(callbacks.turn)
-        except PlatformError as error:
-            # Those that are due stay due.
-            log.warning("callbacks_not_made", problem=str(error))
-        except Exception:
-            log.exception("callbacks_not_made")
+            wait = CALLBACK_SECONDS
+        except Exception as error:
+            # Those that are due stay due, whatever it is.
+            log.warning("callbacks_not_made", problem=f"{type(error).__name__}: {error}")
+            wait = min(2 * wait, LONGEST_CALLBACK_SECONDS)
