@@ -35,6 +35,7 @@ help:
 	@echo 'make check      lint, formatting, types, import contracts'
 	@echo 'make mutants    plant faults and see which the tests find'
 	@echo 'make bench      run the benchmarks'
+	@echo 'make airflow    create .venv-airflow, for the example of a published pipeline'
 	@echo 'make lock       recompile requirements/*.txt from pyproject.toml'
 
 .PHONY: install
@@ -127,6 +128,22 @@ test-spark: $(SPARK)
 test-exhaustive: $(STAMP)
 	$(PYTEST) -m exhaustive
 
+# Airflow in an environment of its own, which calls the service in the example of a published
+# pipeline and in its test.
+.PHONY: airflow
+airflow: .venv-airflow/.installed
+
+.venv-airflow/.installed: $(STAMP) requirements/airflow.txt
+	$(BIN)/python -m venv --without-pip .venv-airflow
+	@if $(BIN)/uv pip install --python .venv-airflow/bin/python --require-hashes \
+	    -r requirements/airflow.txt; \
+	then :; else \
+	  echo 'uv could not install Airflow, trying pip' >&2; \
+	  $(BIN)/python -m pip --python .venv-airflow/bin/python install --require-hashes \
+	      -r requirements/airflow.txt; \
+	fi
+	@touch $@
+
 # Faults planted in the modules in which one is silent, and whether the tests see them. It takes
 # hours; `make mutants MUTANTS=training/verdict` looks at one module.
 .PHONY: mutants
@@ -147,8 +164,8 @@ bench: $(STAMP)
 
 # One version of a package for all Pythons and systems (--universal, fewest), so that what was
 # tested is what others get. Extras stay in the files because pip wants them there when it checks
-# hashes. dev.txt is compiled first and constrains base.txt; bench.txt and bench_bento.txt are for
-# environments of their own (see bench.in). To move to newer versions: LOCK_ARGS=--upgrade, or
+# hashes. dev.txt is compiled first and constrains base.txt; bench.txt, bench_bento.txt and
+# airflow.txt are for environments of their own (see bench.in). To move to newer versions: LOCK_ARGS=--upgrade, or
 # LOCK_ARGS='--upgrade-package mlflow'.
 LOCK_ARGS ?=
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
@@ -166,3 +183,4 @@ lock: $(BIN)/python
 	$(COMPILE) --group mutants -c requirements/dev.txt -o requirements/mutants.txt
 	$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) requirements/bench_bento.in -o requirements/bench_bento.txt
+	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt

@@ -21,6 +21,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, OnlineStoreResource, RegistryResource
+from resources.versions import marked_as_kept
 from sensors.alerts import build_alerts
 from sensors.audit import build_audit
 from sensors.automation import build_automation
@@ -62,7 +63,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         # Dagster announces interfaces that may still change; the lock pins the ones used here.
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        return _build(list(loaded.use_cases.values()), loaded.broken, settings)
+        built = _build(list(loaded.use_cases.values()), loaded.broken, settings)
+        return _kept(built) if settings.kept_version else built
 
 
 def _build(
@@ -92,6 +94,14 @@ def _build(
             "registry": RegistryResource(),
         },
     )
+
+
+def _kept(built: dg.Definitions) -> dg.Definitions:
+    """A code location that only runs what is asked of its version: nothing starts by itself."""
+    assets = [
+        marked_as_kept(each) for each in built.assets or () if isinstance(each, dg.AssetsDefinition)
+    ]
+    return dg.Definitions(assets=assets, resources=built.resources)
 
 
 def _broken(name: str, errors: SpecErrors) -> dg.AssetSpec:

@@ -27,6 +27,7 @@ from ml_platform.features import (
     feature_view_table,
     labels_table,
 )
+from ml_platform.orchestrator.parameters import told_of
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.lineage import Lineage
@@ -80,9 +81,9 @@ def _build_view(
         context: dg.AssetExecutionContext, config: EngineConfig, lake: LakeResource
     ) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
-        run_id = context.run.run_id
+        run_id, asked = context.run.run_id, told_of(context.run.tags)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
                 written = compute_features(
                     lake.lake, use_case, view, stretch, commit, engine=config.chosen
                 )
@@ -131,9 +132,9 @@ def _build_labels(use_case: UseCase, lineage: Lineage, settings: Settings) -> dg
     )
     def labels_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
-        run_id = context.run.run_id
+        run_id, asked = context.run.run_id, told_of(context.run.tags)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
                 written = compute_labels(lake.lake, use_case, stretch, commit)
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error, NO_LEAK)

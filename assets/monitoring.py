@@ -41,6 +41,7 @@ from ml_platform.monitoring import (
     report_performance,
     report_url,
 )
+from ml_platform.orchestrator.parameters import told_of
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.tables import code_version, reads_of
@@ -98,8 +99,9 @@ def _build_drift(use_case: UseCase, settings: Settings, live: bool) -> dg.Assets
         context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
     ) -> Iterator[Any]:
         stretch, run_id = stretch_of(context, use_case), context.run.run_id
+        asked = told_of(context.run.tags)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
                 run = report_drift(
                     lake.lake, registry.registry, use_case, stretch, commit, live=live
                 )
@@ -161,13 +163,14 @@ def _build_performance(use_case: UseCase, settings: Settings, live: bool) -> dg.
     )
     def performance(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         stretch, run_id = stretch_of(context, use_case), context.run.run_id
+        asked = told_of(context.run.tags)
         if live:
             # What was given online is told also where no label has arrived yet.
             skew = compare_online(lake.lake, use_case, stretch)
             yield from checked(context, SAME_ONLINE, {"all": agreement_verdict(skew)})
         now = datetime.now(UTC)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
                 run = report_performance(lake.lake, use_case, stretch, commit, now=now, live=live)
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error, WITHIN_BOUNDS)

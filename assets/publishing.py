@@ -10,6 +10,7 @@ from assets.events import Verdict, checked, left_out, materialized
 from assets.metadata import asset_key, column_lineage, common, described, lineage_of
 from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
 from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
+from ml_platform.orchestrator.parameters import told_of
 from ml_platform.publish import Counted, PublishReport, publish_range, record_table
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
@@ -59,9 +60,9 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
     )
     def published(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
-        run_id = context.run.run_id
+        run_id, asked = context.run.run_id, told_of(context.run.tags)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
                 report = publish_range(lake.lake, use_case, name, stretch, commit)
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error, COMPLETE)

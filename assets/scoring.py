@@ -11,6 +11,7 @@ from assets.events import left_out, materialized
 from assets.metadata import asset_key, column_lineage, common, table_metadata
 from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
 from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
+from ml_platform.orchestrator.parameters import told_of
 from ml_platform.scoring import predictions_table, score
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
@@ -46,9 +47,9 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
         registry: RegistryResource,
     ) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
-        run_id = context.run.run_id
+        run_id, asked = context.run.run_id, told_of(context.run.tags)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
+            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
                 report = score(
                     lake.lake, registry.registry, use_case, stretch, commit, engine=config.chosen
                 )

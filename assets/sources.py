@@ -10,8 +10,10 @@ from assets.events import Verdict, checked, materialized
 from assets.metadata import asset_key, common, described, table_metadata
 from assets.partitions import backfill_policy, partitions_of, stretch_of
 from ml_platform.backfill import computing
+from ml_platform.orchestrator.parameters import asked_in, told_of
 from ml_platform.settings import Settings
 from ml_platform.sources import IngestReport, ingest, source_table
+from ml_platform.sources.locations import located
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource
@@ -52,11 +54,15 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
     )
     def source_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
-        run_id = context.run.run_id
+        run_id, asked = context.run.run_id, told_of(context.run.tags)
         # What a sensor asks for can wait for files that are being written; a person cannot.
         now = datetime.now(UTC) if "dagster/sensor_name" in context.run.tags else None
-        with computing(lake.lake, use_case, name, stretch, run_id) as commit:
-            report = ingest(lake.lake, use_case, name, stretch, commit, now=now)
+        # Where a caller named another folder, the files in it are added to what the source holds.
+        locations = asked_in(context.run.tags).get("locations", {})
+        at = {name: locations[name]} if name in locations else {}
+        case = located(use_case, at, lake.lake.settings)
+        with computing(lake.lake, use_case, name, stretch, run_id, asked) as commit:
+            report = ingest(lake.lake, case, name, stretch, commit, now=now)
         keys = {use_case.calendar.key(window): counts for window, counts in report.windows.items()}
         rows = {
             k: {

@@ -9,13 +9,15 @@ import dagster as dg
 from assets.events import Verdict, checked, materialized, withheld
 from assets.metadata import asset_key, common, described
 from assets.partitions import before_cutoff, cutoffs_of
+from ml_platform.orchestrator.parameters import told_of
 from ml_platform.settings import Settings
 from ml_platform.spec.reach import steps_before
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.storage import Commit
 from ml_platform.training import Decided, TrainingReport, decide, train
 from resources import LakeResource, RegistryResource
-from resources.reasons import reasons_in, reasons_shown, training_window
+from resources.reasons import reasons_in, reasons_shown, training_sample, training_window
+from resources.versions import version_metadata
 
 CHALLENGER_IS_BETTER = "challenger_is_better"
 
@@ -50,6 +52,7 @@ def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
             (use_case.folder / use_case.model_file).read_text(encoding="utf-8"),
             "python",
         ),
+        metadata=version_metadata(use_case, settings),
         output_required=False,
         **common(use_case, "scikitlearn", "mlflow"),
     )
@@ -66,6 +69,7 @@ def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
                 commit,
                 tags={**registry.tags(context.run.run_id), **reasons_in(context.run.tags)},
                 window=training_window(context.run.tags),
+                sample=training_sample(context.run.tags),
             )
             for key in context.partition_keys
         }
@@ -116,7 +120,10 @@ def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
     def promotions(
         context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
     ) -> Iterator[Any]:
-        commit = Commit(context.run.run_id, use_case.code_version, f"{use_case.name}/promotions")
+        commit = Commit(
+            context.run.run_id, use_case.code_version, f"{use_case.name}/promotions",
+            told_of(context.run.tags),
+        )  # fmt: skip
         decisions: dict[str, Decided] = {}
         for key in context.partition_keys:
             cutoff = use_case.calendar.window_listed(key).start

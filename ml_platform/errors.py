@@ -53,6 +53,7 @@ PlatformError
     │   ├── RuleBroken        a row to predict breaks a rule of its source: which row, which rule
     │   ├── ParameterRefused  one parameter of what is to be done is not as it should be
     │   │   ├── ClassUnknown  a label that is no class of a version that serves
+    │   │   ├── ParameterNotAllowed  a value that the declaration of a pipeline rules out
     │   │   └── TimeRefused   a time that cannot be: of what has not happened yet, or never will
     │   └── UnsupportedMedia  its body is in a form that is not read
     ├── KeyReused        another request was made with this Idempotency-Key
@@ -357,6 +358,10 @@ class ParameterRefused(RequestRefused):
 
 class TimeRefused(ParameterRefused):
     """A time that is well written and cannot be, by what else is known; `field` names it."""
+
+
+class ParameterNotAllowed(ParameterRefused):
+    """A parameter that a pipeline does not declare, or a value that its declaration rules out."""
 
 
 class ClassUnknown(ParameterRefused):

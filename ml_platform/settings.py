@@ -3,13 +3,34 @@
 Every field can be set by an environment variable, `ML_PLATFORM_` and its name in capitals.
 """
 
+import base64
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _signing_secret(value: SecretStr) -> SecretStr:
+    """A key that signatures can be made with; ValueError."""
+    secret = value.get_secret_value()
+    if secret.startswith(WEBHOOK_SECRET):
+        try:
+            base64.b64decode(secret.removeprefix(WEBHOOK_SECRET), validate=True)
+        except ValueError:
+            raise ValueError(f"what follows {WEBHOOK_SECRET} is no base64") from None
+    return value
+
+
+WEBHOOK_SECRET = "whsec_"
+"""Begins a secret that is bytes in base64, as Standard Webhooks has it."""
+SigningSecret = Annotated[SecretStr, Field(min_length=16), AfterValidator(_signing_secret)]
+CallbackPrefix = Annotated[
+    str, Field(pattern=r"^https?://(\*\.)?[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?/[^\s?#\\]*$")
+]
+"""Scheme, host, perhaps with `*.` for what is below it, and the beginning of a path."""
 
 
 class Endpoint(BaseModel):
@@ -73,6 +94,11 @@ class Settings(BaseSettings):
     """Apprise addresses, comma separated, or the path of an Apprise configuration file."""
     automation: bool = False
     """Whether sensors, schedules and automation are on from the start, without clicks in the UI."""
+    code_commit: str | None = None
+    """Commit of the code, where the folder of use cases is in no git repository: in an image."""
+    kept_version: bool = False
+    """Whether this code location is there for its commit alone: it runs what is asked of that
+    version at a URL, and has no sensors and no schedules."""
     max_partitions_per_run: Annotated[int, Field(ge=1)] | None = None
     """Longest stretch of partitions one Dagster run takes; no limit by default."""
     threads: Annotated[int, Field(ge=1)] = 2
@@ -141,6 +167,19 @@ class Settings(BaseSettings):
         return self.root / "reports"
 
 
+class CallbackReceiver(BaseModel):
+    """Who is told when a run of a pipeline has ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/[^\s]*)?$")]
+    """Where it is called, by POST."""
+    secret: SigningSecret
+    """Key of the signature; after `whsec_`, in base64."""
+    headers: Mapping[str, SecretStr] = {}
+    """Sent with each call: `{"Authorization": "Bearer …"}`."""
+
+
 class ServingSettings(BaseSettings):
     """Settings of the prediction service, `ML_PLATFORM_SERVING_` and the name in capitals."""
 
@@ -163,6 +202,16 @@ class ServingSettings(BaseSettings):
     batches: Path | None = None
     """Folder that callers share: files of rows to predict, and of answers. None are taken without.
     """
+    callbacks: Mapping[str, CallbackReceiver] = {}
+    """Receivers that can be told when a run of a pipeline has ended, by name. In the environment as
+    JSON: `{"orchestrator": {"url": "https://…", "secret": "…"}}`."""
+    callback_uris: Annotated[tuple[CallbackPrefix, ...], NoDecode] = ()
+    """Kinds of addresses that a request may name as `callBackUri`, comma separated: scheme, host
+    and the beginning of the path, `https://*.datafactory.azure.com/`; none by default."""
+    callback_secret: SigningSecret | None = None
+    """Key of the signature of calls to such addresses; without it they are not signed."""
+    callback_hours: Annotated[float, Field(gt=0)] = 24.0
+    """How long after the end of a run a receiver that does not take it is called again."""
     batch_rows: Annotated[int, Field(ge=1)] = 512
     """Rows that are predicted together."""
     waiting_rows: Annotated[int, Field(ge=1)] = 20_000
@@ -228,3 +277,8 @@ class ServingSettings(BaseSettings):
     """Age from which on a file of logged requests lands, whatever its size."""
     log_secret: SecretStr | None = None
     """Key of the hashes that stand for personal columns; the same on every worker, for good."""
+
+    @field_validator("callback_uris", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value

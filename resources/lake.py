@@ -8,6 +8,7 @@ from pydantic import PrivateAttr
 
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
+from resources.versions import require_version
 
 
 class LakeResource(DuckDBResource):
@@ -26,6 +27,8 @@ class LakeResource(DuckDBResource):
         if context.run is None:
             # A tick that waited would be ended by Dagster; the next one looks again.
             settings = settings.model_copy(update={"server_wait_seconds": 0})
+        else:
+            require_version(settings, context.run.tags)
         self._lake = Lake(settings)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

@@ -2,19 +2,29 @@
 
 from collections.abc import Mapping
 
+from ml_platform.orchestrator.parameters import (
+    PARAMETERS,
+    PIPELINE,
+    TRAINING_WINDOW,
+    VERSION,
+    asked_in,
+)
 from ml_platform.replay import Trigger
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
+from ml_platform.training.sample import Sample
 
 CAUSE = "ml_platform/cause"
 REASON = "ml_platform/reason"
 FAILED = "ml_platform/failed"
-TRAINING_WINDOW = "ml_platform/training_window"
 SHOWN_AS = {
     CAUSE: "cause",
     REASON: "reason of training",
     FAILED: "failing partitions",
     TRAINING_WINDOW: "training window",
+    PIPELINE: "pipeline",
+    VERSION: "version of the pipeline",
+    PARAMETERS: "parameters",
 }
 
 
@@ -46,3 +56,9 @@ def reasons_shown(tags: Mapping[str, str]) -> dict[str, str]:
 def training_window(tags: Mapping[str, str]) -> Duration | None:
     """The length of the training set that a run asks for; None leaves it to the use case."""
     return Duration.parse(tags[TRAINING_WINDOW]) if TRAINING_WINDOW in tags else None
+
+
+def training_sample(tags: Mapping[str, str]) -> Sample:
+    """Which rows a run asks to be fitted on; by default all."""
+    asked = asked_in(tags)
+    return Sample(asked.get("sample"), asked.get("sample_rows"))

@@ -213,10 +213,11 @@ def test_everything_is_denied_that_no_role_permits(deployment: Deployment) -> No
 def test_the_description_has_every_path_with_examples_that_are_taken(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     served = {
-        (method.lower(), route.path.replace("{use_case}", "trips"))
+        (method.lower(), route.path.replace("{use_case}", "trips").replace("{pipeline}", pipeline))
         for route in client.app.routes
         if isinstance(route, Route) and route.path.startswith("/control/")
         for method in route.methods - {"HEAD"}
+        for pipeline in ("train", "score", "backfill")
     }
     described = {
         (method, path)

@@ -65,8 +65,9 @@ def test_every_path_is_described_and_nothing_else(
     deployment: Deployment, document: dict[str, Any]
 ) -> None:
     needed = {
-        name.replace("{model}", "trips").replace("{use_case}", "trips")
+        name.replace("{model}", "trips").replace("{use_case}", "trips").replace("{pipeline}", each)
         for name in NEEDS
+        for each in ("train", "score", "backfill")
         if deployment.use_case.serving.review or "/review/" not in name
     }
     assert {f"{method} {path}" for method, path, _ in operations(document)} == needed

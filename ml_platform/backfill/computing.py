@@ -1,8 +1,9 @@
 """One computation of one table, so that the lake knows afterwards what has been seen to."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from ml_platform.backfill.evidence import note
 from ml_platform.backfill.states import Standing, judge
@@ -18,9 +19,16 @@ NOTHING_TO_COMPUTE = (EmptyPartition, LabelsNotArrived, NoChampion, TableNotFoun
 
 @contextmanager
 def computing(
-    lake: Lake, use_case: UseCase, table: str, stretch: Window, run_id: str
+    lake: Lake,
+    use_case: UseCase,
+    table: str,
+    stretch: Window,
+    run_id: str,
+    extra: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Commit]:
     """Yields the commit with which a stretch of a table is to be written.
+
+    extra: what more the commit says, such as the parameters of the pipeline that it is of.
 
     Windows that the body leaves as they were, because they come out the same or empty, or because
     it raises that there is nothing to compute, are noted as computed. A failure is not noted.
@@ -29,8 +37,8 @@ def computing(
         begun_at = lake.snapshot(cursor)
     begun = [begun_at]
     commit = Commit(
-        run_id, code_version(use_case, table), f"{use_case.name}/{table}", begins=begun.append,
-        began=time.monotonic(),
+        run_id, code_version(use_case, table), f"{use_case.name}/{table}", extra,
+        begins=begun.append, began=time.monotonic(),
     )  # fmt: skip
     try:
         yield commit

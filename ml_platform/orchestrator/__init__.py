@@ -21,12 +21,14 @@ from ml_platform.orchestrator.unanswered import (
     unanswered,
     unanswered_backfills,
 )
+from ml_platform.orchestrator.versions import CodeLocation
 
 __all__ = [
     "ATTEMPT_OF",
     "MODEL",
     "UNDER_WAY",
     "Backfill",
+    "CodeLocation",
     "Connection",
     "Orchestrator",
     "Outcomes",

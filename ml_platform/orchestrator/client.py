@@ -8,6 +8,7 @@ from ml_platform.errors import LaunchRefused
 from ml_platform.orchestrator import queries
 from ml_platform.orchestrator.answers import known, reason
 from ml_platform.orchestrator.connection import TIMEOUT_SECONDS, Connection
+from ml_platform.orchestrator.parameters import KEPT
 from ml_platform.orchestrator.records import (
     BACKFILL_UNDER_WAY,
     RANGE_END,
@@ -18,6 +19,7 @@ from ml_platform.orchestrator.records import (
     RunStatus,
     table_of_step,
 )
+from ml_platform.orchestrator.versions import CodeLocation, read_locations
 
 ASSET_JOB = "__ASSET_JOB"
 LOOKED_AT_BACKFILLS = 500
@@ -58,13 +60,16 @@ class Orchestrator:
         last: str,
         tags: Mapping[str, str],
         before: Callable[[], None] = lambda: None,
+        location: CodeLocation | None = None,
     ) -> Run:
         """One run, in one process, of all partitions from first to last of all tables.
 
         before: called right before the launch, once Dagster has said that it knows the tables.
+        location: whose code runs; by default that of the current version.
         Raises LaunchRefused with Dagster's words: no such asset, no code location, read-only.
         """
-        selector = {**self._repository(tables), "assetSelection": [_key(t) for t in tables]}
+        repository = location.selector if location else self._repository(tables)
+        selector = {**repository, "assetSelection": [_key(t) for t in tables]}
         labels = {**tags, RANGE_START: first, RANGE_END: last}
         params = {
             "selector": {**selector, "pipelineName": ASSET_JOB},
@@ -89,7 +94,8 @@ class Orchestrator:
         stretches: first and last partition of each stretch, by table. before: as in
         `launch_range`; so is LaunchRefused.
         """
-        self._repository(list(stretches))
+        # Dagster takes the code location whose name comes first, whoever says otherwise.
+        self._repository(list(stretches), is_dagsters_choice=True)
         params = {
             "partitionsByAssets": [
                 {"assetKey": _key(table), "partitions": {"ranges": _ranges(found)}}
@@ -190,6 +196,10 @@ class Orchestrator:
             )
         return found
 
+    def code_locations(self, use_case: str) -> list[CodeLocation]:
+        """Code locations that have a use case, the current version first."""
+        return read_locations(self.post, use_case)
+
     def terminate(self, run_id: str) -> None:
         """End a run; what it has committed stays."""
         known(self.post(queries.TERMINATE, {"id": run_id})["terminateRun"], "TerminateRunSuccess")
@@ -234,7 +244,9 @@ class Orchestrator:
                 return events
             cursor = said["cursor"]
 
-    def _repository(self, tables: Sequence[str]) -> dict[str, str]:
+    def _repository(
+        self, tables: Sequence[str], *, is_dagsters_choice: bool = False
+    ) -> Mapping[str, str]:
         nodes = self.post(queries.ASSETS, {"keys": [_key(t) for t in tables]})["assetNodes"]
         nodes_by_table = {"/".join(node["assetKey"]["path"]): node for node in nodes}
         unknown = [table for table in tables if table not in nodes_by_table]
@@ -244,11 +256,27 @@ class Orchestrator:
                 f"Dagster at {self.url} knows no asset {', '.join(unknown)}; is its code location "
                 "loaded, and does it serve the same use cases?",
             )
-        repository = nodes_by_table[tables[0]]["repository"]
+        node = nodes_by_table[tables[0]]
+        repository = node["repository"]
+        if KEPT in {tag["key"] for tag in node["tags"]}:
+            return self._current(tables, repository["location"]["name"], is_dagsters_choice)
         return {
             "repositoryName": repository["name"],
             "repositoryLocationName": repository["location"]["name"],
         }
+
+    def _current(
+        self, tables: Sequence[str], first: str, is_dagsters_choice: bool
+    ) -> Mapping[str, str]:
+        locations = self.code_locations(tables[0].partition("/")[0])
+        current = [location for location in locations if not location.is_kept]
+        if current and not is_dagsters_choice:
+            return current[0].selector
+        raise LaunchRefused(
+            f"a run of {', '.join(tables)}",
+            f"the code location {first} keeps an older version, and "
+            + ("comes first by name; rename it" if current else "the current one is not loaded"),
+        )
 
 
 def _key(table: str) -> dict[str, list[str]]:

@@ -58,7 +58,27 @@ query Assets($keys: [AssetKeyInput!]) {
   assetNodes(assetKeys: $keys) {
     assetKey { path }
     jobNames
+    tags { key value }
     repository { name location { name } }
+  }
+}
+"""
+
+REPOSITORIES = f"""
+query Repositories {{
+  repositoriesOrError {{
+    {FAILURE}
+    ... on RepositoryConnection {{ nodes {{ name location {{ name }} }} }}
+  }}
+}}
+"""
+
+GROUP = """
+query Group($group: AssetGroupSelector!) {
+  assetNodes(group: $group) {
+    assetKey { path }
+    tags { key value }
+    metadataEntries { label ... on TextMetadataEntry { text } }
   }
 }
 """

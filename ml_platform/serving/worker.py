@@ -19,6 +19,7 @@ from ml_platform.errors import PlatformError, ServingMisconfigured
 from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
+from ml_platform.serving.callbacks import Callbacks
 from ml_platform.serving.control import open_control
 from ml_platform.serving.facts import FactReader
 from ml_platform.serving.grpc import start_server
@@ -30,6 +31,7 @@ from ml_platform.serving.http import build_app
 from ml_platform.serving.http.control import ControlPaths
 from ml_platform.serving.http.monitoring import Monitoring
 from ml_platform.serving.http.observed import Observed
+from ml_platform.serving.http.pipelines import PipelinePaths
 from ml_platform.serving.http.traced import Traced
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
@@ -54,6 +56,9 @@ COMPARED_SECONDS = 15.0
 """How often what was seen of a version that is tried is brought to the lake."""
 KEYS_SECONDS = 0.5
 """How often keys are looked at: a revoked one works for as long at most."""
+CALLBACK_SECONDS, LONGEST_CALLBACK_SECONDS = 1.0, 30.0
+"""How often it is looked whether somebody is to be told that a run has ended; less often while
+that fails."""
 GRPC_PORT = "ML_PLATFORM_SERVING_GRPC_PORT"
 
 
@@ -92,7 +97,7 @@ def create_app(
     service = Service(live, store, serving, records, metrics, log)
     following = Following(live, lake, registry, metrics, log)
     monitoring = Monitoring(service, metrics, FactReader(lake, store, live, log))
-    opened = open_control(lake, registry, settings, loaded.use_cases, serving.batches)
+    opened = open_control(lake, registry, settings, loaded.use_cases, serving)
     control = ControlPaths(opened, live, serving)
     worker = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -117,6 +122,7 @@ def create_app(
             asyncio.create_task(service.trials.keep(lake, live, worker, COMPARED_SECONDS)),
             asyncio.create_task(records.land_old(log)),
             asyncio.create_task(_follow_keys(admission, log)),
+            asyncio.create_task(_call_back(opened.pipelines.callbacks, log)),
         ]
         try:
             # What the protocols of connections find in the application's state.
@@ -137,7 +143,7 @@ def create_app(
     around = [Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving)]
     if tracing:
         around.insert(0, Middleware(Traced, tracing=tracing))
-    routes = [*monitoring.routes(), *control.routes()]
+    routes = [*monitoring.routes(), *control.routes(), *PipelinePaths(control).routes()]
     app = build_app(service, admission, lifespan, routes=routes, middleware=around)
     app.state.service = service
     return app
@@ -201,3 +207,16 @@ async def _follow_keys(admission: Admission, log: FilteringBoundLogger) -> None:
         except PlatformError as error:
             # The keys that were read last go on working until they expire.
             log.warning("keys_not_read", problem=str(error))
+
+
+async def _call_back(callbacks: Callbacks, log: FilteringBoundLogger) -> None:
+    wait = CALLBACK_SECONDS
+    while True:
+        await asyncio.sleep(wait)
+        try:
+            await asyncio.to_thread(callbacks.turn)
+            wait = CALLBACK_SECONDS
+        except Exception as error:
+            # Those that are due stay due, whatever it is.
+            log.warning("callbacks_not_made", problem=f"{type(error).__name__}: {error}")
+            wait = min(2 * wait, LONGEST_CALLBACK_SECONDS)

@@ -12,6 +12,7 @@ from ml_platform.spec.declared import FILLED_IN, Declared, Name, Text
 from ml_platform.spec.expiry import Expiry
 from ml_platform.spec.inputs import Examples, FeatureView, Label, Partitions, Source
 from ml_platform.spec.modelling import Gate, Model, Retrain
+from ml_platform.spec.pipelines import BUILT_IN, Pipeline
 from ml_platform.spec.publication import Publication
 from ml_platform.spec.regular import Schedules
 from ml_platform.spec.scoring import Scorer
@@ -69,6 +70,8 @@ class UseCase(Declared):
     """Where features and predictions of a range are computed."""
     publish: dict[Name, Publication] = Field(default_factory=dict)
     """Tables of others that predictions are published to, by a name of their own."""
+    pipelines: dict[Name, Pipeline] = Field(default_factory=dict)
+    """What other software may start, with parameters, by the name that it has in the URL."""
 
     @property
     def calendar(self) -> Calendar:
@@ -77,6 +80,11 @@ class UseCase(Declared):
     @property
     def timezone(self) -> str:
         return self.partitions.timezone
+
+    @property
+    def published_pipelines(self) -> dict[str, Pipeline]:
+        """All that other software may start, by name: what every use case has, and its own."""
+        return {**BUILT_IN, **self.pipelines}
 
     @property
     def prediction_columns(self) -> dict[str, str]:
@@ -137,8 +145,8 @@ class UseCase(Declared):
     @cached_property
     def code_version(self) -> str:
         """Digest of what the folder declares of data and model: spec, queries and model source."""
-        # Where batches are predicted, and by which engine, changes neither.
-        apart = {"scorer", "engine"}
+        # Where batches are predicted, by which engine, and what others may start, changes neither.
+        apart = {"scorer", "engine", "pipelines"}
         declared = {key: value for key, value in self.document.items() if key not in apart}
         return digest(declared, self._queries, (self.folder / self.model_file).read_text())
 

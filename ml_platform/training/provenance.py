@@ -1,15 +1,14 @@
 """What decides a model besides its data: code, libraries, threads."""
 
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from ml_platform.registry.artifacts import digest_of, requirements
+from ml_platform.spec.code import code_state
 from ml_platform.spec.use_case import UseCase, digest
 
 LOCK = Path("requirements", "base.txt")
-PATIENCE_SECONDS = 10
 MOST_ESTIMATOR_PARAMETERS = 60
 
 
@@ -26,13 +25,11 @@ def describe_code(folder: Path) -> dict[str, str]:
     `mlflow.source.git.commit` is what MLflow's UI shows; `git.dirty` says whether files differ
     from it.
     """
-    root = _git(folder, "rev-parse", "--show-toplevel")
-    commit = _git(folder, "rev-parse", "HEAD")
-    if root is None or commit is None:
+    state = code_state(folder)
+    if state is None:
         return {}
-    changes = _git(folder, "status", "--porcelain")
-    tags = {"mlflow.source.git.commit": commit, "git.dirty": str(bool(changes)).lower()}
-    lock = Path(root, LOCK)
+    tags = {"mlflow.source.git.commit": state.commit, "git.dirty": str(state.is_dirty).lower()}
+    lock = state.root / LOCK
     if lock.is_file():
         tags["requirements.sha256"] = digest_of(lock.read_bytes())
     return tags
@@ -49,14 +46,3 @@ def describe_parameters(use_case: UseCase, estimator: Any, threads: int) -> dict
     shown = dict(list(plain.items())[:MOST_ESTIMATOR_PARAMETERS])
     about = {"task": use_case.label.task, "threads": str(threads)}
     return {**spec, **about, "estimator": type(estimator).__name__, **shown}
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -20,6 +20,7 @@ from ml_platform.training.estimator import SEED, build_estimator, without_column
 from ml_platform.training.importances import measure_importances
 from ml_platform.training.plots import draw
 from ml_platform.training.provenance import describe_code, describe_parameters, fingerprint
+from ml_platform.training.sample import ALL_ROWS, Sample
 from ml_platform.training.too_good import find_too_good
 from ml_platform.training.training_set import TrainingSet, collect, targets
 
@@ -98,10 +99,12 @@ def train(
     *,
     tags: Mapping[str, str],
     window: Duration | None = None,
+    sample: Sample = ALL_ROWS,
 ) -> TrainingReport:
     """Fit an estimator on what was known before a cutoff, judge it on the holdout, register it.
 
-    window: length of the training set, by default `model.window`.
+    window: length of the training set, by default `model.window`. sample: which of the rows before
+    the holdout are fitted on. Both stand with the version, as tags and as parameters of its run.
 
     The version that is judged is the one that is registered: it is not fitted again on the
     holdout. The same code and data at the same cutoff give the same version, which is not made
@@ -115,16 +118,21 @@ def train(
     with lake.cursor(use_case.timezone) as cursor:
         # Fixed before anything is read: what is written from now on does not count.
         snapshot = lake.snapshot(cursor)
-        data = collect(cursor, lake, use_case, cutoff, snapshot, window)
+        data = collect(cursor, lake, use_case, cutoff, snapshot, window, sample)
     inputs = fingerprint(use_case, cutoff.isoformat(), data.digest, threads)
     version, plots = registry.find(use_case, inputs), None
     if version is None:
-        trained = _trained(use_case, data, threads, inputs)
+        asked = {
+            "training.window": str(window or use_case.model.window),
+            "training.sample": str(sample),
+        }
+        trained = _trained(use_case, data, threads, inputs, asked)
         described = {
             **describe_code(use_case.folder),
             "run_id": commit.run_id,
             "threads": str(threads),
             "training_data.sha256": data.digest,
+            **asked,
             SECONDS: f"{time.monotonic() - began:.3f}",
             ROWS: str(len(data.fitted) + len(data.holdout)),
             **tags,
@@ -226,7 +234,9 @@ def _classes(use_case: UseCase, estimator: Any) -> tuple[str, ...]:
     return names
 
 
-def _trained(use_case: UseCase, data: TrainingSet, threads: int, inputs: str) -> TrainedModel:
+def _trained(
+    use_case: UseCase, data: TrainingSet, threads: int, inputs: str, asked: Mapping[str, str]
+) -> TrainedModel:
     from threadpoolctl import threadpool_limits
 
     task = use_case.label.task
@@ -259,7 +269,7 @@ def _trained(use_case: UseCase, data: TrainingSet, threads: int, inputs: str) ->
         reference=fitted.reference,
         seen={column: _seen(data.fitted[column]) for column in fitted.columns},
         plots=draw(task, label, prediction, importances),
-        parameters=describe_parameters(use_case, fitted.estimator, threads),
+        parameters={**describe_parameters(use_case, fitted.estimator, threads), **asked},
         left_out=fitted.left_out,
         too_good=find_too_good(task, measured, _labelled(data, given), importances),
     )

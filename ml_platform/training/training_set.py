@@ -18,6 +18,7 @@ from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from ml_platform.training.sample import ALL_ROWS, Sample
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,16 @@ def collect(
     cutoff: datetime,
     snapshot: int,
     window: Duration | None = None,
+    sample: Sample = ALL_ROWS,
 ) -> TrainingSet:
     """What was known before a cutoff, cut in two by the use case's holdout.
 
-    window: how far it reaches back; by default `model.window`. Raises TrainingFailed where there
-    is too little.
+    window: how far it reaches back; by default `model.window`. sample: what is fitted on of the
+    rows before the holdout. Raises TrainingFailed where there is too little.
     """
     stretch = training_stretch(use_case, cutoff, window)
     frame = labelled(cursor, lake, use_case, stretch, cutoff, snapshot)
-    return cut(use_case, frame, stretch, snapshot)
+    return cut(use_case, frame, stretch, snapshot, sample)
 
 
 def training_stretch(use_case: UseCase, cutoff: datetime, window: Duration | None = None) -> Window:
@@ -74,19 +76,28 @@ def training_stretch(use_case: UseCase, cutoff: datetime, window: Duration | Non
     return Window(begin, cutoff)
 
 
-def cut(use_case: UseCase, frame: pd.DataFrame, stretch: Window, snapshot: int) -> TrainingSet:
+def cut(
+    use_case: UseCase,
+    frame: pd.DataFrame,
+    stretch: Window,
+    snapshot: int,
+    sample: Sample = ALL_ROWS,
+) -> TrainingSet:
     """Cut the labelled examples of a stretch in what is fitted on and what judges.
 
     frame: as `labelled` gives it, labels known by the stretch's end. Fitted are the examples before
     the holdout whose label was known when it began: a label that became known later tells of the
-    holdout itself. Raises TrainingFailed where there is too little of either.
+    holdout itself. sample: which of them are fitted; the holdout stays whole, so that figures of
+    versions can be compared. Raises TrainingFailed where there is too little of either.
     """
     begin, cutoff = stretch.start, stretch.end
     until = use_case.model.holdout.before(cutoff, use_case.calendar.timezone)
     in_fit = (frame["event_time"] < until) & (frame["label_known_at"] < until)
-    fitted = frame[in_fit].reset_index(drop=True)
+    names = (*use_case.examples.entity, "event_time")
+    fitted = sample.take(frame[in_fit].reset_index(drop=True), names)
     holdout = frame[frame["event_time"] >= until].reset_index(drop=True)
-    _require(use_case, cutoff, "to fit on", Window(begin, until), fitted)
+    purpose = f"to fit on ({sample})" if sample else "to fit on"
+    _require(use_case, cutoff, purpose, Window(begin, until), fitted)
     _require(use_case, cutoff, "to judge on", Window(until, cutoff), holdout)
     return TrainingSet(snapshot, begin, until, cutoff, fitted, holdout)
 

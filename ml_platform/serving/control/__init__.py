@@ -3,6 +3,7 @@
 from ml_platform.serving.control.asked import Backfill, Decide, Rollback, Score, Train, read
 from ml_platform.serving.control.control import Control, open_control
 from ml_platform.serving.control.once import Order, Outcome, order_of
+from ml_platform.serving.control.pipelines import RunPipeline
 
 __all__ = [
     "Backfill",
@@ -11,6 +12,7 @@ __all__ = [
     "Order",
     "Outcome",
     "Rollback",
+    "RunPipeline",
     "Score",
     "Train",
     "open_control",

@@ -2,23 +2,28 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ml_platform.orchestrator import Orchestrator
 from ml_platform.registry import Registry
+from ml_platform.serving.callbacks import Callbacks, Receivers, open_callbacks
+from ml_platform.serving.callbacks.post import Post
 from ml_platform.serving.control.answers import open_answers
 from ml_platform.serving.control.decisions import Decisions
 from ml_platform.serving.control.documents import Visible
 from ml_platform.serving.control.launches import Launches
 from ml_platform.serving.control.once import Once, Order
+from ml_platform.serving.control.pipelines import Pipelines
 from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.control.references import REFERENCE, References
 from ml_platform.serving.control.rollbacks import Rollbacks
 from ml_platform.serving.control.runs import Runs
-from ml_platform.settings import Settings
+from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
+
+PIPELINE_OF = "pipeline"
+"""What a look at a run of a published pipeline has."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Control:
     runs: Runs
     recorder: Recorder
     references: References
+    pipelines: Pipelines
 
     def end(
         self, run_id: str, by: str, visible: Visible, require: Callable[[str], None]
@@ -48,9 +54,14 @@ class Control:
         """How far it is: a run, a backfill, a rollback or a batch by reference."""
         if REFERENCE.fullmatch(run_id):
             return self.references.look(run_id, visible)
-        return self.runs.look(run_id, visible)
+        found = self.runs.look(run_id, visible)
+        if PIPELINE_OF not in found["run"]:
+            return found
+        callbacks = self.pipelines.callbacks.told(run_id)
+        return {**found, "run": {**found["run"], "callbacks": callbacks}}
 
     def close(self) -> None:
+        self.pipelines.callbacks.close()
         self.references.close()
         self.dagster.close()
 
@@ -60,22 +71,24 @@ def open_control(
     registry: Registry,
     settings: Settings,
     use_cases: Mapping[str, UseCase],
-    batches: Path | None = None,
+    serving: ServingSettings,
 ) -> Control:
-    """Control of a deployment. Dagster is not asked before something is wanted of it.
-
-    batches: the folder that callers share for batches by reference.
-    """
+    """Control of a deployment. Dagster is not asked before something is wanted of it."""
     dagster = Orchestrator(settings.dagster_url)
     rollbacks = Rollbacks(lake, dagster, use_cases)
     runs, recorder = Runs(dagster, use_cases, rollbacks), Recorder(lake)
     once = Once(open_answers(lake))
-    references = References(lake, registry, recorder, batches)
+    references = References(lake, registry, recorder, serving.batches)
+    launches = Launches(lake, settings, dagster, runs, once, recorder, references)
+    callbacks = Callbacks(
+        lake, open_callbacks(lake), Receivers(serving), Post(serving), runs.look_for
+    )  # fmt: skip
     return Control(
         dagster,
-        Launches(lake, settings, dagster, runs, once, recorder, references),
+        launches,
         Decisions(lake, registry, rollbacks, once, recorder),
         runs,
         recorder,
         references,
+        Pipelines(launches, callbacks),
     )

@@ -11,7 +11,8 @@ from ml_platform.backfill.plan import Due, chunks, due_with_followers
 from ml_platform.backfill.runs import Runs as BackfillRuns
 from ml_platform.backfill.upkeep import newest_complete
 from ml_platform.errors import EmptyPartition, ParameterRefused
-from ml_platform.orchestrator import Orchestrator
+from ml_platform.orchestrator import CodeLocation, Orchestrator
+from ml_platform.orchestrator.parameters import PARAMETERS
 from ml_platform.registry import champions_of
 from ml_platform.serving.control.asked import (
     Backfill,
@@ -59,10 +60,10 @@ class Launches:
 
         def launch() -> Outcome:
             case, now = order.use_case, datetime.now(UTC)
-            cutoff = cutoff_in(case, asked.cutoff, now) if asked.cutoff else self._newest(case, now)
+            cutoff = cutoff_in(case, asked.cutoff, now) if asked.cutoff else self.newest(case, now)
             key = case.calendar.key(cutoff)
-            tags = {**CAUSE, **_because(asked.reason)}
-            return self._launch(order, "train", ("model", "promotions"), (key, key), tags)
+            tags = {**CAUSE, **because(asked.reason)}
+            return self.launch(order, "train", ("model", "promotions"), (key, key), tags)
 
         return self._once(order, "train", launch)
 
@@ -85,7 +86,7 @@ class Launches:
             due = due_with_followers(case, judge(self.lake, case, stretch, features))
             tables = [*(name for name in features if due[name]), "predictions"]
             keys = case.calendar.keys(stretch)
-            return self._launch(order, "score", tables, keys, _because(asked.reason))
+            return self.launch(order, "score", tables, keys, because(asked.reason))
 
         return self._once(order, "score", launch)
 
@@ -107,7 +108,7 @@ class Launches:
             due, shown = self._due(order, asked)
             if not any(due.values()):
                 return Outcome({"run": None, **shown})
-            return self._launch_backfill(order, due, shown, _because(asked.reason))
+            return self._launch_backfill(order, due, shown, because(asked.reason))
 
         if asked.dry_run:
             return Outcome({"dry_run": True, **self._due(order, asked)[1]})
@@ -115,6 +116,10 @@ class Launches:
 
     def _once(self, order: Order, what: str, launch: Callable[[], Outcome]) -> Outcome:
         return self.once(order, lambda: self._launched(order, what) or launch())
+
+    def started_once(self, order: Order, launch: Callable[[], Outcome]) -> Outcome:
+        """What `launch` starts, or started under the same key before."""
+        return self._once(order, "run", launch)
 
     def _launched(self, order: Order, what: str) -> Outcome | None:
         """What was launched under the key before, by a worker that did not live to say so."""
@@ -131,20 +136,27 @@ class Launches:
         order.require_same(tags.get(BODY_NAME))
         return Outcome(self.runs.look(run_id, lambda name: True), run_id, is_repeat=True)
 
-    def _launch(
+    def launch(
         self,
         order: Order,
         what: str,
         tables: Sequence[str],
         keys: tuple[str, str],
         tags: Mapping[str, str],
+        location: CodeLocation | None = None,
+        **details: str | None,
     ) -> Outcome:
+        """Start a run of all tables from the first to the last partition; recorded right before.
+
+        location: whose code runs, by default the current version's. details: for the audit.
+        """
         names = [f"{order.use_case.name}/{table}" for table in tables]
 
         def before() -> None:
-            self._record(order, what, tables, keys, tags)
+            self._record(order, what, tables, keys, tags, **details)
 
-        run = self.dagster.launch_range(names, *keys, {**order.tags, **tags}, before)
+        tags = {**order.tags, **tags}
+        run = self.dagster.launch_range(names, *keys, tags, before, location)
         return Outcome(self.runs.of_run(run), run.id)
 
     def _launch_backfill(
@@ -178,10 +190,12 @@ class Launches:
         tables: Sequence[str],
         keys: tuple[str, str],
         tags: Mapping[str, str],
+        **details: str | None,
     ) -> None:
         self.recorder.record(
-            order, what, ", ".join(tables), partitions="...".join(keys), reason=tags.get(REASON)
-        )
+            order, what, ", ".join(tables), partitions="...".join(keys), reason=tags.get(REASON),
+            parameters=tags.get(PARAMETERS), **details,
+        )  # fmt: skip
 
     def _due(self, order: Order, asked: Backfill) -> tuple[Due, dict[str, Any]]:
         """What a backfill has to compute, and that in words."""
@@ -217,7 +231,7 @@ class Launches:
             raise ParameterRefused("from", f"'{asked.first}' is not before the end, {end}")
         return Window(begin, end)
 
-    def _newest(self, case: UseCase, now: datetime) -> Window:
+    def newest(self, case: UseCase, now: datetime) -> Window:
         """The newest cutoff: the partition that follows the last one with examples, once begun."""
         calendar, end = case.calendar, case.partitions.closes_at
         last = now if end is None else min(now, end - timedelta(microseconds=1), key=utc)
@@ -257,5 +271,6 @@ def stretches(case: UseCase, windows: Iterable[Window]) -> list[dict[str, Any]]:
     ]
 
 
-def _because(reason: str | None) -> Mapping[str, str]:
+def because(reason: str | None) -> Mapping[str, str]:
+    """The tag that says why somebody started a run."""
     return {} if reason is None else {REASON: reason}

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_platform.backfill.runs import TAG, end_run
-from ml_platform.errors import EndRefused, OrchestratorAway, OrchestratorError
+from ml_platform.errors import EndRefused, OrchestratorAway, OrchestratorError, RunUnknown
 from ml_platform.orchestrator import Backfill, Orchestrator, Run, RunStatus, StepStatus
+from ml_platform.orchestrator.parameters import PIPELINE, VERSION, asked_in
 from ml_platform.serving.control.documents import Visible, document, unknown
 from ml_platform.serving.control.rollbacks import Rollbacks
 from ml_platform.spec.use_case import UseCase
@@ -59,6 +60,14 @@ class Runs:
             raise unknown(run_id)
         return found
 
+    def look_for(self, run_id: str, use_case: str) -> dict[str, Any]:
+        """As `look`, for who was promised to be told; a run that was deleted has failed."""
+        try:
+            return self.look(run_id, lambda name: True)
+        except RunUnknown:
+            lost = {"failures": ["Dagster does not know the run any more: it was deleted there"]}
+            return document(run_id, use_case, "failed", lost, f"{self.dagster.url}/runs")
+
     def end(
         self,
         run_id: str,
@@ -103,6 +112,7 @@ class Runs:
             "created_at": run.created_at.isoformat(),
             "ended_at": run.ended_at.isoformat() if run.ended_at else None,
             "failures": list(failures),
+            **pipeline_of(run.tags),
         }
         return document(run.id, name, status, more, self.dagster.link(run.id))
 
@@ -149,6 +159,22 @@ class Runs:
         done = max(run.materialized, windows * len(finished & set(run.tables)))
         succeeded = run.status is RunStatus.success
         return {"first": first, "last": last, "done": of if succeeded else min(done, of), "of": of}
+
+
+def pipeline_of(tags: Mapping[str, str]) -> dict[str, Any]:
+    """What a run of a published pipeline was asked for; of any other run nothing.
+
+    >>> pipeline_of({"ml_platform/pipeline": "train", "ml_platform/parameters": "no JSON"})
+    {'pipeline': {'name': 'train', 'version': None}, 'parameters': None}
+    """
+    if PIPELINE not in tags:
+        return {}
+    pipeline = {"name": tags[PIPELINE], "version": tags.get(VERSION)}
+    try:
+        return {"pipeline": pipeline, "parameters": asked_in(tags)}
+    except ValueError:
+        # Whoever launches runs in Dagster can write anything there.
+        return {"pipeline": pipeline, "parameters": None}
 
 
 def _status(backfill: Backfill) -> str:

@@ -91,17 +91,17 @@ class ControlPaths:
         """How far a run is."""
         caller: Caller = request.scope["caller"]
         run_id = request.path_params["run"]
-        document = await self._aside(self.control.look, run_id, partial(caller.may, "read"))
-        return _json(document)
+        document = await self.aside(self.control.look, run_id, partial(caller.may, "read"))
+        return as_json(document)
 
     async def end(self, request: Request) -> Response:
         """End a run."""
         caller: Caller = request.scope["caller"]
         visible, require = partial(caller.may, "read"), partial(caller.require, "launch")
         run_id = request.path_params["run"]
-        document = await self._aside(self.control.end, run_id, caller.name, visible, require)
+        document = await self.aside(self.control.end, run_id, caller.name, visible, require)
         over = document["run"]["is_over"]
-        return _json(document, HTTPStatus.OK if over else HTTPStatus.ACCEPTED)
+        return as_json(document, HTTPStatus.OK if over else HTTPStatus.ACCEPTED)
 
     def _handler(self, name: str, do: Callable[[Order, Any], Outcome]) -> Callable[..., Any]:
         kind = DEEDS[name]
@@ -110,13 +110,14 @@ class ControlPaths:
             use_case = self.live.of(request.path_params["use_case"]).use_case
             parameters = read(await read_body(request, self.settings), kind)
             caller: Caller = request.scope["caller"]
-            key = _key_of(request)
+            key = key_of(request)
             order = order_of(use_case, caller.name, request.scope["path"], key, parameters)
-            return _answer(await self._aside(do, order, parameters))
+            return answered(await self.aside(do, order, parameters))
 
         return handle
 
-    async def _aside(self, do: Callable[..., T], *arguments: Any) -> T:
+    async def aside(self, do: Callable[..., T], *arguments: Any) -> T:
+        """Have something done that blocks; Overloaded where too much waits already."""
         if self._waiting >= MOST_WAITING:
             raise Overloaded("too many requests wait for Dagster; ask again", 5)
         self._waiting += 1
@@ -127,7 +128,8 @@ class ControlPaths:
             self._waiting -= 1
 
 
-def _key_of(request: Request) -> str | None:
+def key_of(request: Request) -> str | None:
+    """The Idempotency-Key; ParameterRefused where it cannot be one."""
     given = request.headers.get("idempotency-key")
     if given is not None and not (
         0 < len(given) <= LONGEST_KEY and given.isascii() and given.isprintable()
@@ -138,15 +140,17 @@ def _key_of(request: Request) -> str | None:
     return given
 
 
-def _answer(outcome: Outcome) -> Response:
+def answered(outcome: Outcome) -> Response:
+    """202 with where to look, where something is under way; else 200."""
     headers = {"Idempotency-Replayed": "true"} if outcome.is_repeat else {}
     if outcome.run is None:
-        return _json(outcome.document, HTTPStatus.OK, headers)
+        return as_json(outcome.document, HTTPStatus.OK, headers)
     headers["Location"] = path_of(outcome.run)
-    return _json(outcome.document, HTTPStatus.ACCEPTED, headers)
+    return as_json(outcome.document, HTTPStatus.ACCEPTED, headers)
 
 
-def _json(
+def as_json(
     document: Any, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
 ) -> Response:
+    """A document as an answer."""
     return Response(msgspec.json.encode(document), status, headers, media_type="application/json")

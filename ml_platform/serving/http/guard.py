@@ -58,6 +58,9 @@ NEEDS: Mapping[str, Need | None] = {
     "POST /control/{use_case}/approve": Need("approve"),
     "POST /control/{use_case}/reject": Need("approve"),
     "POST /control/{use_case}/rollback": Need("rollback"),
+    "GET /control/{use_case}/pipelines": Need("read"),
+    "POST /control/{use_case}/pipelines/{pipeline}/runs": Need("launch"),
+    "POST /control/{use_case}/pipelines/{pipeline}/versions/{version}/runs": Need("launch"),
     # Of which use case a run is turns out when it is looked at: only then all is asked for.
     "GET /control/runs/{run}": Need("read", "some"),
     "DELETE /control/runs/{run}": Need("launch", "some"),

@@ -13,6 +13,7 @@ from ml_platform.serving.http.paths import (
     inference_paths,
     invocation_paths,
     monitoring_paths,
+    pipeline_paths,
     plain_paths,
 )
 from ml_platform.serving.http.paths.operations import PROBLEMS, problem_answer
@@ -25,6 +26,7 @@ GROUPS: tuple[Group, ...] = (
     feedback_paths,
     monitoring_paths,
     control_paths,
+    pipeline_paths,
 )
 """Whoever adds paths adds a function that describes them."""
 SCHEMES: Mapping[str, Any] = {

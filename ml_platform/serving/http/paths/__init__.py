@@ -6,6 +6,7 @@ from ml_platform.serving.http.paths.inference import inference_paths
 from ml_platform.serving.http.paths.invocations import invocation_paths
 from ml_platform.serving.http.paths.monitoring import monitoring_paths
 from ml_platform.serving.http.paths.operations import PROBLEM, Group, Paths, Served
+from ml_platform.serving.http.paths.pipelines import pipeline_paths
 from ml_platform.serving.http.paths.plain import plain_paths
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "inference_paths",
     "invocation_paths",
     "monitoring_paths",
+    "pipeline_paths",
     "plain_paths",
 ]

@@ -79,6 +79,30 @@ RUN_SCHEMA: Mapping[str, Any] = {
         "created_at": {"type": ["string", "null"]},
         "ended_at": {"type": ["string", "null"]},
         "failures": {"type": "array", "items": {"type": "string"}},
+        "pipeline": {
+            "type": "object",
+            "description": "Of a published pipeline.",
+            "properties": {
+                "name": {"type": "string"},
+                "version": {"type": ["string", "null"], "description": "Commit of its code."},
+            },
+        },
+        "parameters": {"type": ["object", "null"], "description": "Defaults included."},
+        "callbacks": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["to", "status"],
+                "properties": {
+                    "to": {"type": "string"},
+                    "status": {"type": "string", "enum": ["waiting", "delivered", "given up"]},
+                    "attempts": {"type": "integer"},
+                    "said": {"type": ["string", "null"], "description": "Of the last attempt."},
+                    "told_at": {"type": ["string", "null"]},
+                    "next_at": {"type": ["string", "null"]},
+                },
+            },
+        },
     },
 }
 LINKS = {
