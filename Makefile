@@ -109,7 +109,8 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(PYTEST) -m 'not exhaustive'
 
-# Spark is 480 MB, so it is installed for those who ask for it.
+# Spark is 480 MB, so it is installed for those who ask for it. `make test-all` runs its tests where it
+# is, `make test-spark` also the example on a cluster.
 SPARK := $(VENV)/.spark
 .PHONY: install-spark
 install-spark: $(SPARK)

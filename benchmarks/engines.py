@@ -14,9 +14,9 @@ import psutil
 
 from benchmarks.result import Bench, Line, Result
 from benchmarks.year import Year, prepared
+from examples.spark_lake.cluster import running_cluster
 from ml_platform.spec.windows import Window
 from ml_platform.storage.tables import naive_utc
-from tests.spark_cluster import running_cluster
 
 SIZES = (1, 4, 16, 64)
 MONTH = ("2013-06-01", "2013-06-30")

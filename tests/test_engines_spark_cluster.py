@@ -16,6 +16,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
+from examples.spark_lake.cluster import running_cluster, until
 from ml_platform.engines.spark.packing import pack_environment
 from ml_platform.errors import EngineFailed
 from ml_platform.registry import Registry
@@ -26,7 +27,6 @@ from ml_platform.storage import Lake
 from ml_platform.storage.orphans import sweep_orphans
 from ml_platform.training import train
 from tests.kept_models import promote
-from tests.spark_cluster import running_cluster, until
 from tests.sparks import data_files, forget, rows_of
 from tests.trips_use_case import COMMIT, at, days, land, trips, write_folder
 

@@ -24,11 +24,14 @@ def until(holds: Callable[[], object], what: str) -> None:
 
 @dataclass(frozen=True)
 class Cluster:
+    """A cluster that runs."""
+
     url: str
     workers: tuple[int, ...]
     """Their processes."""
 
     def executors(self) -> list[psutil.Process]:
+        """Processes that compute for the commands under way."""
         return [
             child
             for worker in self.workers
@@ -39,6 +42,10 @@ class Cluster:
 
 @contextmanager
 def running_cluster(root: Path, memory: str = "1g") -> Iterator[Cluster]:
+    """A master and two workers of a core each, on ports of their own choice; they end with it.
+
+    root: a folder for their logs and their work; memory: of each worker.
+    """
     root.mkdir(parents=True, exist_ok=True)
     processes: list[subprocess.Popen[bytes]] = []
     try:
