@@ -35,6 +35,7 @@ NAMES = (
     "scoring",
     "endpoints",
     "publishing",
+    "lakes",
     "serving",
     "tracing",
     "soak",
