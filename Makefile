@@ -31,6 +31,7 @@ help:
 	@echo 'make serve      answer prediction requests on http://127.0.0.1:8080'
 	@echo 'make test       run the tests that take little time'
 	@echo 'make test-all   run all tests but those of make test-exhaustive'
+	@echo 'make test-spark run the tests of engine spark, which it installs'
 	@echo 'make check      lint, formatting, types, import contracts'
 	@echo 'make mutants    plant faults and see which the tests find'
 	@echo 'make bench      run the benchmarks'
@@ -107,6 +108,20 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(PYTEST) -m 'not exhaustive'
 
+# Spark is 480 MB, so it is installed for those who ask for it.
+SPARK := $(VENV)/.spark
+.PHONY: install-spark
+install-spark: $(SPARK)
+
+$(SPARK): $(STAMP) requirements/spark.txt
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/spark.txt || \
+	  $(BIN)/python -m pip install --require-hashes -r requirements/spark.txt
+	@touch $@
+
+.PHONY: test-spark
+test-spark: $(SPARK)
+	$(PYTEST) -m spark
+
 # Every two commands that overlap on PostgreSQL too; `make test-all` takes one pair of each kind.
 .PHONY: test-exhaustive
 test-exhaustive: $(STAMP)
@@ -146,6 +161,7 @@ lock: $(BIN)/python
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
 	$(COMPILE) $(EXTRAS) --extra dev pyproject.toml -o requirements/dev.txt
 	$(COMPILE) $(EXTRAS) -c requirements/dev.txt pyproject.toml -o requirements/base.txt
+	$(COMPILE) --extra spark -c requirements/dev.txt pyproject.toml -o requirements/spark.txt
 	$(COMPILE) --group bootstrap -o requirements/uv.txt
 	$(COMPILE) --group mutants -c requirements/dev.txt -o requirements/mutants.txt
 	$(COMPILE) requirements/bench.in -o requirements/bench.txt

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets.automation import follows
+from assets.engine import EngineConfig
 from assets.events import Verdict, checked, left_out, materialized
 from assets.metadata import asset_key, column_lineage, common, described, lineage_of, table_metadata
 from assets.partitions import (
@@ -16,11 +17,11 @@ from assets.partitions import (
     stretch_of,
 )
 from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
+from ml_platform.engines import compute_features
 from ml_platform.features import (
     FeedbackCounts,
     LeakReport,
     check_and_note,
-    compute_features,
     compute_labels,
     count_feedback,
     feature_view_table,
@@ -75,12 +76,16 @@ def _build_view(
         output_required=False,
         **common(use_case, "ducklake", "sql"),
     )
-    def view_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
+    def view_asset(
+        context: dg.AssetExecutionContext, config: EngineConfig, lake: LakeResource
+    ) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
         run_id = context.run.run_id
         try:
             with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
-                written = compute_features(lake.lake, use_case, view, stretch, commit)
+                written = compute_features(
+                    lake.lake, use_case, view, stretch, commit, engine=config.chosen
+                )
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error, NO_LEAK)
             return

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets.automation import follows
+from assets.engine import EngineConfig
 from assets.events import left_out, materialized
 from assets.metadata import asset_key, column_lineage, common, table_metadata
 from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
@@ -39,13 +40,18 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
         **common(use_case, "ducklake", "scikitlearn"),
     )
     def predictions(
-        context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
+        context: dg.AssetExecutionContext,
+        config: EngineConfig,
+        lake: LakeResource,
+        registry: RegistryResource,
     ) -> Iterator[Any]:
         stretch = stretch_of(context, use_case)
         run_id = context.run.run_id
         try:
             with computing(lake.lake, use_case, table.name, stretch, run_id) as commit:
-                report = score(lake.lake, registry.registry, use_case, stretch, commit)
+                report = score(
+                    lake.lake, registry.registry, use_case, stretch, commit, engine=config.chosen
+                )
             report.raise_if_empty()
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error)

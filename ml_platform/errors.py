@@ -121,6 +121,10 @@ class Unavailable(PlatformError):
         super().__init__(problem)
 
 
+class EngineFailed(PlatformError):
+    """Another engine could not compute a range; nothing was written."""
+
+
 class LakeError(PlatformError):
     """The lake refused or failed."""
 

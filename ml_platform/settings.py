@@ -77,6 +77,21 @@ class Settings(BaseSettings):
     """Longest stretch of partitions one Dagster run takes; no limit by default."""
     threads: Annotated[int, Field(ge=1)] = 2
     """Threads of model fitting; part of what makes a training run repeatable to the bit."""
+    duckdb_threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of DuckDB in a process; by default as many as there are cores."""
+    duckdb_memory: str | None = None
+    """Memory of DuckDB in a process, `4GB`, beyond which it writes to disk; by default 80% of the
+    machine's."""
+    spark_master: str = "local[*]"
+    """Where engine spark runs: `local[*]`, `spark://host:7077`, `yarn`, `k8s://https://…`."""
+    spark_remote: SecretStr | None = None
+    """A server of Spark Connect instead, `sc://host:15002`; it may hold a token."""
+    spark_conf: Mapping[str, str] = {}
+    """More of Spark's own settings, in the environment as JSON:
+    `{"spark.executor.memory": "8g"}`."""
+    spark_archive: str | None = None
+    """The packed Python environment that executors are given, as `ml-platform pack` makes it; a
+    path or URL. By default they have that of this process at the same path."""
     server_wait_seconds: Annotated[float, Field(ge=0)] = 120
     """How long commands and runs wait for a server that does not answer: the lake's PostgreSQL, an
     object store, Redis; 0 fails at once."""

@@ -5,10 +5,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ml_platform.backfill.workers import Share
 from ml_platform.errors import EmptyPartition, LandingError, PlatformError
 from ml_platform.sources import arrivals
 from ml_platform.spec.tables import computed_tables, downstream_of, tables_of
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import Engine, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.tables import WINDOW_START
@@ -26,6 +27,12 @@ class Asked:
     every: bool = False
     chunk: int | None = None
     run_per_table: bool = False
+    workers: int = 1
+    """Processes that compute side by side, without Dagster."""
+    share: Share | None = None
+    """The part of the range that is computed here; others compute the rest."""
+    engine: Engine | None = None
+    """Of features and predictions, where it is not the one that the use case declares."""
 
     def tables_in(self, use_case: UseCase) -> tuple[str, ...]:
         """The tables that are meant, each after those that it reads."""

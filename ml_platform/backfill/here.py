@@ -4,23 +4,31 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from ml_platform.backfill.computing import computing
+from ml_platform.engines import compute_features
 from ml_platform.errors import EmptyPartition, LabelsNotArrived
-from ml_platform.features import check_and_note, compute_features, compute_labels
+from ml_platform.features import check_and_note, compute_labels
 from ml_platform.monitoring import report_drift, report_performance
 from ml_platform.publish import publish_range
 from ml_platform.registry import Registry
 from ml_platform.scoring import score
 from ml_platform.sources import ingest
-from ml_platform.spec.use_case import UseCase, feature_table, published_table
+from ml_platform.spec.use_case import Engine, UseCase, feature_table, published_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, Written
 
 
 def compute(
-    lake: Lake, registry: Registry, use_case: UseCase, table: str, stretch: Window, run_id: str
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    table: str,
+    stretch: Window,
+    run_id: str,
+    engine: Engine | None = None,
 ) -> None:
     """Compute one table for a stretch, in one transaction.
 
+    engine: of features and predictions, by default the one that the use case declares.
     Windows for which there is nothing to compute are left out, and noted as computed.
     """
     with (
@@ -28,24 +36,30 @@ def compute(
         suppress(EmptyPartition, LabelsNotArrived),
         computing(lake, use_case, table, stretch, run_id) as commit,
     ):
-        _compute(lake, registry, use_case, table, stretch, commit)
+        _compute(lake, registry, use_case, table, stretch, commit, engine)
 
 
 def _compute(
-    lake: Lake, registry: Registry, use_case: UseCase, table: str, stretch: Window, commit: Commit
+    lake: Lake,
+    registry: Registry,
+    use_case: UseCase,
+    table: str,
+    stretch: Window,
+    commit: Commit,
+    engine: Engine | None,
 ) -> None:
     views = {feature_table(view): view for view in use_case.features}
     published = {published_table(name): name for name in use_case.publish}
     if table in use_case.sources:
         ingest(lake, use_case, table, stretch, commit)
     elif table in views:
-        written = compute_features(lake, use_case, views[table], stretch, commit)
+        written = compute_features(lake, use_case, views[table], stretch, commit, engine=engine)
         _check(lake, use_case, views[table], written, commit)
     elif table == "labels":
         written = compute_labels(lake, use_case, stretch, commit)
         _check(lake, use_case, None, written, commit)
     elif table == "predictions":
-        score(lake, registry, use_case, stretch, commit)
+        score(lake, registry, use_case, stretch, commit, engine=engine)
     elif table in published:
         publish_range(lake, use_case, published[table], stretch, commit)
     elif table == "drift_report":

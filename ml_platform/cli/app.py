@@ -11,6 +11,7 @@ from ml_platform.cli import (
     costs,
     decisions,
     declaring,
+    engines,
     models,
     replaying,
     reviewing,
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 GROUPS = (
     declaring, tables, backfilling, models, decisions, rollouts, reviewing, replaying, watching,
-    costs, servers, access, upkeep,
+    costs, servers, access, upkeep, engines,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

@@ -1,6 +1,6 @@
 """Arguments and options that subcommands share."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -8,6 +8,10 @@ UseCaseName = Annotated[str, typer.Argument(metavar="USE_CASE", help="Name of a 
 Partition = Annotated[str | None, typer.Option("--partition", help="One partition, by its key.")]
 Range = Annotated[
     str | None, typer.Option("--range", help="Partitions from first...last, both included.")
+]
+ByEngine = Annotated[
+    Literal["in_process", "spark"] | None,
+    typer.Option("--engine", help="Where to compute, instead of where the use case declares."),
 ]
 OneUseCase = Annotated[
     str | None, typer.Argument(metavar="[USE_CASE]", help="Name of a use case; by default all.")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ml_platform.cli.arguments import UseCaseName
+from ml_platform.cli.arguments import ByEngine, UseCaseName
 
 PANEL = "Tables"
 commands = typer.Typer()
@@ -28,6 +28,14 @@ def backfill(
         bool, typer.Option(help="By a backfill of Dagster's daemon.")
     ] = False,
     here: Annotated[bool, typer.Option(help="In this process, without Dagster.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that compute side by side; with --here.")
+    ] = 1,
+    share: Annotated[
+        str | None,
+        typer.Option(help="2/3: the second third alone; others compute the rest. With --here."),
+    ] = None,
+    engine: ByEngine = None,
     dry_run: Annotated[bool, typer.Option(help="Only show what would be done.")] = False,
     end: Annotated[bool, typer.Option("--end", help="End the backfills under way.")] = False,
 ) -> None:
@@ -37,8 +45,10 @@ def backfill(
     that does not serve there any more. Call it again after an interruption: it goes on.
     """
     from ml_platform.backfill.asked import Asked
+    from ml_platform.backfill.workers import Share
     from ml_platform.cli import backfills as command
     from ml_platform.cli.platform import opened
+    from ml_platform.errors import PlatformError
 
     with opened() as platform:
         if end:
@@ -47,7 +57,13 @@ def backfill(
         asked = Asked(
             tables=tuple(tables or ()), first=first, last=last, only=only,
             with_sources=with_sources, every=every, chunk=chunk, run_per_table=run_per_table,
+            engine=engine, workers=workers, share=Share.parse(share) if share else None,
         )  # fmt: skip
+        if not here and (engine or share or workers > 1):
+            raise PlatformError(
+                "--engine, --workers and --share are of --here; Dagster runs as many runs side by "
+                "side as its run queue allows, and the launchpad asks for an engine"
+            )
         how: command.How = "here" if here else "daemon" if through_daemon else "runs"
         command.backfill(platform, use_case, asked, how, dry_run)
 

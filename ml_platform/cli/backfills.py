@@ -1,10 +1,11 @@
 """What the backfill command does, and what it says meanwhile."""
 
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -14,10 +15,12 @@ from ml_platform.backfill.asked import Asked, look_at_landing
 from ml_platform.backfill.here import compute
 from ml_platform.backfill.plan import Chunk, chunks, due_with_followers
 from ml_platform.backfill.runs import Runs
+from ml_platform.backfill.workers import wait_for_others, working
 from ml_platform.cli import printing
 from ml_platform.cli.platform import Platform
 from ml_platform.errors import OrchestratorAway, PlatformError
 from ml_platform.orchestrator import Orchestrator
+from ml_platform.spec.tables import tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 
@@ -42,6 +45,34 @@ class Backfill:
     use_case: UseCase
     asked: Asked
     chunks: list[Chunk]
+    stretch: Window
+    """All that was asked for, also where others compute a share of it."""
+
+    @property
+    def in_order(self) -> list[Chunk]:
+        """Pieces of one table each, those that others read first.
+
+        A chunk at a time where one process computes, since what it has just written is what it
+        reads; a table at a time where several do, so that nobody waits for long.
+        """
+        singles = [single for chunk in self.chunks for single in chunk.by_table]
+        if self.asked.share is None and self.asked.workers == 1:
+            return singles
+        order = {table: number for number, table in enumerate(tables_of(self.use_case))}
+        return sorted(singles, key=lambda single: order[single.tables[0]])
+
+    def own(self) -> Sequence[Window]:
+        """The windows that are computed here."""
+        windows = list(self.use_case.calendar.windows(self.stretch))
+        return self.asked.share.windows(windows) if self.asked.share else windows
+
+    def wait_for_others(self, table: str, single: Chunk, say: Callable[[str], None]) -> None:
+        """Wait for what a piece needs of the shares of others."""
+        tables = self.asked.tables_in(self.use_case)
+        wait_for_others(
+            self.platform.lake, self.use_case, table, single.stretch, self.stretch, tables,
+            self.own(), say,
+        )  # fmt: skip
 
     @property
     def partitions(self) -> int:
@@ -75,7 +106,7 @@ def backfill(
         )
         failed = _failed(dagster, use_case, tables) if runs else {}
         states = judge(platform.lake, use_case, stretch, tables, failed)
-        work = _planned(platform, use_case, asked, states, how)
+        work = _planned(platform, use_case, asked, states, how, stretch)
         _show(work, states)
         if work.chunks and not dry_run:
             # Before it begins: what is interrupted halfway was done by someone as well.
@@ -95,20 +126,23 @@ def backfill(
             done += work.partitions
             # What looks ahead over the end of a chunk has seen less than there is by now.
             states = judge(platform.lake, use_case, stretch, tables)
-            work = _planned(platform, use_case, replace(asked, every=False), states, how)
+            work = _planned(platform, use_case, replace(asked, every=False), states, how, stretch)
     if done:
         printing.show_line(f"{done} partitions were computed")
 
 
 def _planned(
-    platform: Platform, use_case: UseCase, asked: Asked, states: States, how: How
+    platform: Platform, use_case: UseCase, asked: Asked, states: States, how: How, stretch: Window
 ) -> Backfill:
     due = due_with_followers(use_case, states, asked.every)
+    if asked.share:
+        own = set(asked.share.windows(list(use_case.calendar.windows(stretch))))
+        due = {table: own.intersection(windows) for table, windows in due.items()}
     longest = asked.chunk or (CHUNK_HERE if how == "here" else None)
     pieces = list(chunks(use_case, due, longest))
     if asked.run_per_table:
         pieces = [single for piece in pieces for single in piece.by_table]
-    return Backfill(platform, use_case, asked, pieces)
+    return Backfill(platform, use_case, asked, pieces, stretch)
 
 
 def end(platform: Platform, name: str) -> None:
@@ -144,15 +178,23 @@ def _failed(
 
 
 def _compute_here(work: Backfill, report: Report) -> None:
-    platform, use_case = work.platform, work.use_case
+    platform, asked = work.platform, work.asked
     done = 0
-    for chunk in work.chunks:
-        for single in chunk.by_table:
+    with working(platform.settings, work.use_case, asked.workers) as workers:
+        for single in work.in_order:
             (table,) = single.tables
-            report(done, f"{table} {_named(use_case, chunk)}")
+            named = f"{table} {_named(work.use_case, single)}"
+            report(done, named)
+            if asked.share:
+                work.wait_for_others(table, single, partial(report, done))
             if work.is_due(single):
-                lake, registry = platform.lake, platform.registry
-                compute(lake, registry, use_case, table, chunk.stretch, platform.run_id)
+                if workers is None:
+                    compute(
+                        platform.lake, platform.registry, work.use_case, table, single.stretch,
+                        platform.run_id, asked.engine,
+                    )  # fmt: skip
+                else:
+                    workers.compute(table, single.windows, platform.run_id, asked.engine)
             done += single.partitions
     report(done, "")
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ml_platform.cli.arguments import Partition, Range, UseCaseName
+from ml_platform.cli.arguments import ByEngine, Partition, Range, UseCaseName
 
 PANEL = "Tables"
 commands = typer.Typer()
@@ -53,12 +53,18 @@ def ingest(
 
 
 @commands.command(rich_help_panel=PANEL)
-def features(use_case: UseCaseName, partition: Partition = None, range_: Range = None) -> None:
+def features(
+    use_case: UseCaseName,
+    partition: Partition = None,
+    range_: Range = None,
+    engine: ByEngine = None,
+) -> None:
     """Compute the tables of all feature views, and check a few partitions of each for leaks."""
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened, stretch_of
-    from ml_platform.features import check_and_note, compute_features
+    from ml_platform.engines import compute_features
+    from ml_platform.features import check_and_note
     from ml_platform.spec.use_case import feature_table
 
     with opened() as platform:
@@ -69,7 +75,9 @@ def features(use_case: UseCaseName, partition: Partition = None, range_: Range =
         for view in case.features:
             table = feature_table(view)
             with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
-                written = compute_features(platform.lake, case, view, stretch, commit)
+                written = compute_features(
+                    platform.lake, case, view, stretch, commit, engine=engine
+                )
             printing.show_written(table, written)
             found += check_and_note(platform.lake, case, view, written, commit)
         printing.show_leaks(found)
@@ -145,6 +153,7 @@ def score(
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Ask no endpoint, also where one is declared.")
     ] = False,
+    engine: ByEngine = None,
 ) -> None:
     """Predict with the champion of each partition."""
     from ml_platform import scoring
@@ -158,8 +167,9 @@ def score(
         platform.audit_tables("score", case, stretch, "predictions")
         with computing(platform.lake, case, "predictions", stretch, platform.run_id) as commit:
             report = scoring.score(
-                platform.lake, platform.registry, case, stretch, commit, in_process=in_process
-            )
+                platform.lake, platform.registry, case, stretch, commit,
+                in_process=in_process, engine=engine,
+            )  # fmt: skip
         report.raise_if_empty()
         printing.show_scores(case, report)
 

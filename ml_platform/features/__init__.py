@@ -38,6 +38,7 @@ from ml_platform.features.requests import (
 )
 from ml_platform.features.rules import InputRules
 from ml_platform.features.views import (
+    Sight,
     compute_features,
     compute_labels,
     entity_types,
@@ -45,6 +46,8 @@ from ml_platform.features.views import (
     inside_sql,
     instant,
     labels_table,
+    replace_view,
+    view_sql,
     windows_sql,
 )
 
@@ -61,6 +64,7 @@ __all__ = [
     "Published",
     "RequestReader",
     "Requested",
+    "Sight",
     "assemble",
     "best_sql",
     "check_and_note",
@@ -90,9 +94,11 @@ __all__ = [
     "publish",
     "publish_views",
     "read_coverage",
+    "replace_view",
     "request_columns",
     "split_by_window",
     "unpublished",
     "versions_if_asked",
+    "view_sql",
     "windows_sql",
 ]

@@ -66,8 +66,12 @@ def join_sql(
     snapshot: int,
     *,
     labels_known_by: datetime | None = None,
+    mark: str = "uuid()",
 ) -> str:
-    """The query behind `assemble`."""
+    """The query behind `assemble`.
+
+    mark: what tells the examples apart. Numbering them would take a single thread.
+    """
     require_calendar(cursor, use_case.name, use_case.calendar, snapshot)
     entity = [quote(column) for column in use_case.examples.entity]
     selected = [f"e.{column}" for column in entity] + ["e.event_time"]
@@ -76,8 +80,7 @@ def join_sql(
     ]
     known = KnownVersions(lake, cursor, use_case, snapshot)
     examples = _examples_sql(known, stretch)
-    # Numbering them would take a single thread.
-    named = [f"e AS MATERIALIZED (SELECT *, uuid() AS {MARK} FROM ({examples}))"]
+    named = [f"e AS MATERIALIZED (SELECT *, {mark} AS {MARK} FROM ({examples}))"]
     joins = []
     for index, (view, declared) in enumerate(use_case.model_views.items()):
         # An ASOF join sorts all the columns that it carries, so each one carries keys only.
@@ -166,16 +169,18 @@ def _matched_sql(known: KnownVersions, view: str, stretch: Window) -> str:
     selected = f"e.{MARK}, {features}"
     if versions is None:
         return joined(selected, "ASOF", rows)
-    others = f"FROM {rows} ANTI JOIN {versions} USING ({by})"
+    own = ", ".join((by, *(quote(column) for column in declared.features)))
+    others = f"(SELECT {own} FROM {rows} ANTI JOIN {versions} USING ({by}))"
     candidates = (
-        f"(SELECT *, false AS __corrected FROM ({others}) "
+        f"(SELECT {own}, false AS __corrected FROM {others} "
         f"UNION ALL BY NAME SELECT DISTINCT {by}, true AS __corrected FROM {versions})"
     )
+    all_versions = f"SELECT {own}, {KNOWN_FROM}, {KNOWN_UNTIL} FROM {versions}"
     # Where the latest row is one that was corrected, what was known of it decides, and where it
     # was not there then the row before it.
     return f"""{joined(selected, "ASOF", candidates)} AND NOT f.__corrected
         UNION ALL
-        ({joined(selected, "", f"({others} UNION ALL BY NAME FROM {versions})")}
+        ({joined(selected, "", f"(SELECT {own} FROM {others} UNION ALL BY NAME {all_versions})")}
             AND e.{MARK} IN ({joined(f"e.{MARK}", "ASOF", candidates)} AND f.__corrected)
             AND (f.{KNOWN_FROM} IS NULL OR f.{KNOWN_FROM} <= e.event_time)
             AND (f.{KNOWN_UNTIL} IS NULL OR f.{KNOWN_UNTIL} > e.event_time)

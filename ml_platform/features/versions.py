@@ -21,6 +21,7 @@ from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, version_
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, Replacement, Table, Written
 from ml_platform.storage.comparison import alike_sql
+from ml_platform.storage.data_files import DataFiles
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Computed:
     """Column from when on the first version of a row is known."""
     answers: Answers | None = None
     """What else is said of the rows of the range."""
+    files: DataFiles | None = None
+    """Where the newest rows are, should another engine have computed them."""
 
     @property
     def versions(self) -> Table:
@@ -67,7 +70,8 @@ def replacements(
     seen = intervals_of(known, computed.reads, computed.reach, stretch) if asked else ()
     intervals, answers = list(seen), computed.answers
     versions = computed.versions
-    rows = Replacement(computed.table, computed.query(stretch, None), time="event_time")
+    newest = computed.query(stretch, None)
+    rows = Replacement(computed.table, newest, time="event_time", files=computed.files)
     if not intervals and not (asked and answers):
         is_stored = versions.name in known.tables
         nothing = ", ".join(f"NULL::{k} AS {quote(c)}" for c, k in versions.columns.items())

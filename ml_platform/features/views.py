@@ -26,6 +26,7 @@ from ml_platform.storage import (
     compute_windows,
     replace_together,
 )
+from ml_platform.storage.data_files import DataFiles
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 A_DAY = Duration(1, "d")
@@ -109,14 +110,36 @@ def compute_features(
     table = feature_view_table(use_case, view)
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Written:
-        def query(part: Window, as_of: datetime | None) -> str:
-            return view_sql(lake, cursor, use_case, view, Sight(part, basis.snapshot, as_of=as_of))
-
-        reach = partial(_looking_back, use_case, view)
-        computed = Computed(table, use_case.features[view].reads, reach, query, "event_time")
-        return _replace(lake, cursor, use_case, computed, stretch, commit, basis)
+        return replace_view(lake, cursor, use_case, view, stretch, commit, basis)
 
     return compute_windows(lake, use_case, table.name, stretch, commit, compute)
+
+
+def replace_view(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    view: str,
+    stretch: Window,
+    commit: Commit,
+    basis: Basis,
+    files: DataFiles | None = None,
+) -> Written:
+    """What `compute_features` does once it knows from which snapshot on it reads.
+
+    files: where the rows of the range are, should another engine have computed them.
+    """
+    table = feature_view_table(use_case, view)
+
+    def query(part: Window, as_of: datetime | None) -> str:
+        if files is not None and as_of is None:
+            return files.query(table)
+        return view_sql(lake, cursor, use_case, view, Sight(part, basis.snapshot, as_of=as_of))
+
+    reach = partial(_looking_back, use_case, view)
+    reads = use_case.features[view].reads
+    computed = Computed(table, reads, reach, query, "event_time", files=files)
+    return _replace(lake, cursor, use_case, computed, stretch, commit, basis)
 
 
 def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commit) -> Written:

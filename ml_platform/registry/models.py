@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ml_platform.errors import ModelNotFound
 from ml_platform.registry.aliases import read_alias
-from ml_platform.registry.artifacts import DIGESTED, read_model, write_model, write_origins
+from ml_platform.registry.artifacts import (
+    DIGESTED,
+    ESTIMATOR,
+    read_model,
+    write_model,
+    write_origins,
+)
 from ml_platform.registry.tracking import (
     answering,
     end_left_behind,
@@ -197,6 +203,23 @@ class Registry:
             while len(self._cache) > CACHED_VERSIONS:
                 self._cache.popitem(last=False)
         return loaded
+
+    @_asks
+    def pickled(self, use_case: UseCase, version: int) -> bytes:
+        """The pickled estimator of a version, as it was registered; for processes elsewhere.
+
+        Whoever unpickles it compares it with `ModelVersion.digest` first.
+        """
+        from mlflow.artifacts import download_artifacts
+
+        location = str(self._entry(use_case, version).source).rstrip("/")
+        with tempfile.TemporaryDirectory() as folder:
+            path = download_artifacts(
+                artifact_uri=f"{location}/{ESTIMATOR}",
+                dst_path=folder,
+                tracking_uri=self.settings.tracking_uri,
+            )
+            return Path(path).read_bytes()
 
     @_asks
     def plots(self, use_case: UseCase, version: int) -> dict[str, bytes]:

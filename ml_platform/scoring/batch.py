@@ -1,6 +1,6 @@
 """Score a stretch of examples, each window with the champion of that window."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -14,8 +14,9 @@ from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import assemble, entity_types, split_by_window
 from ml_platform.registry import ModelVersion, Registry, champions_of, is_row_wise, predict
 from ml_platform.scoring.endpoint import Endpoint, open_endpoint
+from ml_platform.scoring.on_spark import predict_on_spark
 from ml_platform.scoring.remote import predict_remotely
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import Engine, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import (
     Basis,
@@ -74,6 +75,7 @@ def score(
     commit: Commit,
     *,
     in_process: bool = False,
+    engine: Engine | None = None,
 ) -> ScoreReport:
     """Predict every example of a stretch and store the predictions, in one transaction.
 
@@ -81,10 +83,12 @@ def score(
     Windows before the first promotion, and windows without examples, are skipped with a reason.
     Where the use case has an endpoint that scores, it is asked, unless `in_process` says otherwise;
     what it answered is not asked again should this fail.
+    engine: where it is computed, instead of where the use case declares.
     """
-    scorer = None if in_process else use_case.scorer
+    engine = engine or use_case.engine
+    scorer = None if in_process or engine == "spark" else use_case.scorer
     if scorer is None:
-        return _compute(lake, registry, use_case, stretch, commit, None)
+        return _compute(lake, registry, use_case, stretch, commit, None, engine)
     with open_endpoint(use_case, scorer, lake.settings) as endpoint:
         report = _compute(lake, registry, use_case, stretch, commit, endpoint)
         endpoint.forget()
@@ -98,8 +102,11 @@ def _compute(
     stretch: Window,
     commit: Commit,
     endpoint: Endpoint | None,
+    engine: Engine = "in_process",
 ) -> ScoreReport:
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> ScoreReport:
+        if engine == "spark":
+            return _scored_on_spark(lake, cursor, registry, use_case, stretch, commit, basis)
         return _scored(lake, cursor, registry, use_case, stretch, commit, basis, endpoint)
 
     return compute_windows(lake, use_case, "predictions", stretch, commit, compute)
@@ -133,14 +140,46 @@ def _scored(
         scored = _stamp(use_case, frame, by_endpoint.predictions, basis.snapshot)
         versions = dict(by_endpoint.versions)
     written = _write(lake, cursor, use_case, scored, scored_stretch, commit, basis)
+    in_process = by_endpoint.in_process if by_endpoint else ()
+    return _report(use_case, written, champions, versions, lacking, in_process)
+
+
+def _scored_on_spark(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    registry: Registry,
+    use_case: UseCase,
+    stretch: Window,
+    commit: Commit,
+    basis: Basis,
+) -> ScoreReport:
+    champions, lacking = champions_of(lake, use_case, stretch)
+    if not champions:
+        return ScoreReport(None, skipped=lacking)
+    windows = list(champions)
+    scored_stretch = Window(windows[0].start, windows[-1].end)
+    written = predict_on_spark(
+        lake, cursor, registry, use_case, predictions_table(use_case), champions, scored_stretch,
+        commit, basis,
+    )  # fmt: skip
+    return _report(use_case, written, champions, champions, lacking)
+
+
+def _report(
+    use_case: UseCase,
+    written: Written,
+    asked: Iterable[Window],
+    versions: Mapping[Window, int],
+    lacking: Mapping[Window, PlatformError],
+    in_process: tuple[Window, ...] = (),
+) -> ScoreReport:
     empty = {
         window: EmptyPartition(f"{use_case.name} has no examples in {window}")
-        for window in champions
+        for window in asked
         if not written.rows.get(window)
     }
-    versions = {window: version for window, version in versions.items() if window not in empty}
-    in_process = by_endpoint.in_process if by_endpoint else ()
-    return ScoreReport(written, versions, {**lacking, **empty}, in_process)
+    scored = {window: version for window, version in versions.items() if window not in empty}
+    return ScoreReport(written, scored, {**lacking, **empty}, in_process)
 
 
 def _champions(

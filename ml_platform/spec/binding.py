@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from ml_platform.spec.checks import IN_EXAMPLES, STAMPS, check_watched
+from ml_platform.spec.checks import IN_EXAMPLES, STAMPS, check_engine, check_watched
 from ml_platform.spec.inputs import Examples, FeatureView, Label
 from ml_platform.spec.logged import with_logged_sources
 from ml_platform.spec.mistakes import Mistakes
@@ -77,6 +77,7 @@ def bind(use_case: UseCase, mistakes: Mistakes, database: duckdb.DuckDBPyConnect
             problem = unknown("model column", column, bound.model_columns)
             mistakes.add(("gate", "segments", index), problem)
     check_watched(bound, mistakes)
+    check_engine(bound, mistakes)
     return with_logged_sources(bound, mistakes)
 
 

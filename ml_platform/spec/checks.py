@@ -5,11 +5,13 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 
 from cronsim import CronSim, CronSimError
+from sqlglot.errors import SqlglotError
 
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.mistakes import Mistakes
 from ml_platform.spec.origins import check_origin, check_table
+from ml_platform.spec.spark_sql import Untranslatable, translate
 from ml_platform.spec.use_case import (
     KNOWN_FROM,
     KNOWN_UNTIL,
@@ -123,6 +125,25 @@ def _check_publications(
             problem = f"'{publication.table}' is that of '{other}' already; give each a table"
             mistakes.add(path, problem)
         taken[publication.table] = name
+
+
+def check_engine(case: UseCase, mistakes: Mistakes) -> None:
+    """Queries are known to mean the same in Spark, where that is to compute them."""
+    if case.engine != "spark":
+        return
+    if case.scorer is not None:
+        problem = "'spark' predicts itself, and `scorer` names an endpoint that does; remove one"
+        mistakes.add(("engine",), problem)
+    for view, declared in case.features.items():
+        try:
+            translate(declared.query, case.timezone)
+        except Untranslatable as error:
+            file = case.folder / (declared.sql or f"features/{view}.sql")
+            mistakes.add_in(file, error.line, f"engine spark: {error}")
+        except SqlglotError:
+            # DuckDB, which can read it, has accepted it.
+            mistakes.add_in(file, None, "engine spark: sqlglot cannot read this query")
+    mistakes.stop()
 
 
 def _check_examples(case: UseCase, mistakes: Mistakes) -> None:

@@ -20,6 +20,7 @@ from ml_platform.spec.values import owner
 from ml_platform.spec.watching import Monitoring
 from ml_platform.spec.windows import Calendar
 
+Engine = Literal["in_process", "spark"]
 PLATFORM = "platform"
 """Schema of the tables that belong to no use case: keys, the audit."""
 ONLINE_FEATURES = "online_features"
@@ -64,6 +65,8 @@ class UseCase(Declared):
     serving: Serving = Serving()
     scorer: Scorer | None = None
     """The endpoint that predicts batches; by default they are predicted in process."""
+    engine: Engine = "in_process"
+    """Where features and predictions of a range are computed."""
     publish: dict[Name, Publication] = Field(default_factory=dict)
     """Tables of others that predictions are published to, by a name of their own."""
 
@@ -134,8 +137,9 @@ class UseCase(Declared):
     @cached_property
     def code_version(self) -> str:
         """Digest of what the folder declares of data and model: spec, queries and model source."""
-        # Where batches are predicted changes neither.
-        declared = {key: value for key, value in self.document.items() if key != "scorer"}
+        # Where batches are predicted, and by which engine, changes neither.
+        apart = {"scorer", "engine"}
+        declared = {key: value for key, value in self.document.items() if key not in apart}
         return digest(declared, self._queries, (self.folder / self.model_file).read_text())
 
     @property

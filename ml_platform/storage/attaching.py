@@ -94,6 +94,10 @@ def _attach(settings: Settings, kind: str) -> duckdb.DuckDBPyConnection:
     try:
         # Else it would be a folder in whatever directory the process was started in.
         database.execute(f"SET temp_directory = {literal(str(settings.root / 'spill'))}")
+        if settings.duckdb_threads:
+            database.execute(f"SET threads = {settings.duckdb_threads:d}")
+        if settings.duckdb_memory:
+            database.execute(f"SET memory_limit = {literal(settings.duckdb_memory)}")
         if settings.secrets_sql:
             database.execute(settings.secrets_sql.get_secret_value())
         # DuckLake would repeat a commit that lost on top of the one that won, without reading

@@ -8,11 +8,15 @@ import duckdb
 
 from ml_platform.errors import LakeError
 from ml_platform.spec.queries import literal
+from ml_platform.storage.data_files import file_key
 from ml_platform.storage.lake import METADATA, Lake
 
 LEFT_AFTER = timedelta(days=1)
 """A file that nothing names and that is younger may be one of a writer who is about to commit."""
-OF_DUCKLAKE = re.compile(r"(^|/)ducklake-[0-9a-f-]{36}(-delete)?\.parquet$")
+OF_DUCKLAKE = re.compile(
+    r"(^|/)(ducklake-[0-9a-f-]{36}(-delete)?\.parquet|spark-[0-9a-f]{16}/([^/]+/)*[^/]+)$"
+)
+"""Files that DuckLake wrote, or an engine below a folder of its own."""
 NAMED_IN = ("ducklake_data_file", "ducklake_delete_file", "ducklake_files_scheduled_for_deletion")
 
 
@@ -21,7 +25,7 @@ class Orphans:
     """Files below the lake's folder that no snapshot names."""
 
     files: tuple[str, ...]
-    """Those that DuckLake wrote; they are swept."""
+    """Those that the platform wrote; they are swept."""
     foreign: tuple[str, ...] = ()
     """Parquet files of others, which are never touched."""
 
@@ -35,7 +39,7 @@ def find_orphans(lake: Lake, cursor: duckdb.DuckDBPyConnection, older_than: date
     found = sorted(path for (path,) in rows)
     files = tuple(path for path in found if OF_DUCKLAKE.search(path))
     named = _named(cursor)
-    if wrong := [path for path in files if path.rpartition("/")[2] in named]:
+    if wrong := [path for path in files if file_key(path) in named]:
         raise LakeError(
             f"{wrong[0]} would be deleted as one that nothing names, and the catalog names it; "
             "nothing was deleted. Is `lake_files` the folder that the lake was made with?"
@@ -61,9 +65,9 @@ def sweep_orphans(lake: Lake, older_than: datetime) -> Orphans:
 
 
 def _named(cursor: duckdb.DuckDBPyConnection) -> frozenset[str]:
-    """Names, without folders, of every file that the catalog knows; each is there once."""
+    """Keys of every file that the catalog knows; each is there once."""
     union = " UNION ".join(f"SELECT path FROM {METADATA}.{table}" for table in NAMED_IN)
-    return frozenset(path.rpartition("/")[2] for (path,) in cursor.execute(union).fetchall())
+    return frozenset(file_key(path) for (path,) in cursor.execute(union).fetchall())
 
 
 def _call(older_than: datetime, *, dry_run: bool) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import duckdb
 
-from ml_platform.errors import DuplicateRows, LakeError
+from ml_platform.errors import LakeError
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.windows import Calendar, Window
 from ml_platform.storage.basis import Basis
@@ -18,9 +18,17 @@ from ml_platform.storage.calendars import (
 )
 from ml_platform.storage.changes import note_emptied
 from ml_platform.storage.comparison import window_prints, windows_apart
+from ml_platform.storage.data_files import DataFiles
 from ml_platform.storage.lake import ROWS, Commit, Lake
 from ml_platform.storage.months import crowded_months, month_of, take_out
-from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, Table, evolve, naive_utc
+from ml_platform.storage.tables import (
+    SNAPSHOT,
+    WINDOW_START,
+    Table,
+    duplicated,
+    evolve,
+    naive_utc,
+)
 
 EMPTY = (0, 0)
 """Print of a window without rows."""
@@ -49,6 +57,8 @@ class Replacement:
     time: str
     only: Mapping[str, str] = field(default_factory=dict)
     """Columns and values of the rows to replace, where a table is shared; by default all rows."""
+    files: DataFiles | None = None
+    """Files that hold the rows already, checked and in windows, instead of a query."""
 
     @property
     def scope(self) -> str:
@@ -67,17 +77,19 @@ def replace_windows(
     stretch: Window,
     commit: Commit,
     basis: Basis | None = None,
+    files: DataFiles | None = None,
 ) -> Written:
     """Make the windows of `stretch` hold exactly the rows of `query`, in one transaction.
 
     query yields `table.columns`; its column `time` decides the window of a row. Windows whose rows
     are the same as before, stamps aside, are not touched, so that writing twice changes nothing.
     The table is created, or given the columns it lacks, in the same transaction.
-    basis: what the query was made from; None where that is nothing of the lake.
+    basis: what the query was made from; None where that is nothing of the lake. files: where the
+    rows are already, instead of a query.
     Raises LakeError for a row outside the stretch or a column whose type changed, DuplicateRows for
     two rows of one window with the same `table.order`, InputsChanged, CommitConflict.
     """
-    replacement = Replacement(table, query, time)
+    replacement = Replacement(table, query, time, files=files)
     (written,) = replace_together(
         lake, cursor, [replacement], calendar=calendar, stretch=stretch, commit=commit, basis=basis
     )
@@ -137,8 +149,9 @@ def replace_together(
             _stage(cursor, each, name, windows, bounds)
         return lake.transact(cursor, commit, work)
     finally:
-        for name in staged:
-            cursor.execute(f"DROP TABLE IF EXISTS temp.{name}")
+        for name, each in staged.items():
+            kind = "TABLE" if each.files is None else "VIEW"
+            cursor.execute(f"DROP {kind} IF EXISTS temp.{name}")
 
 
 def _rows_of(held: Mapping[datetime, tuple[int, int]], windows: Collection[datetime]) -> int:
@@ -168,6 +181,9 @@ def _stage(
     starts: Collection[datetime],
     bounds: tuple[datetime, datetime],
 ) -> None:
+    if replacement.files is not None:
+        replacement.files.stage(cursor, replacement.table, staged, frozenset(starts))
+        return
     # The calendar decides the window of a row, not SQL: one truth also where clocks change.
     table, time = replacement.table, quote(replacement.time)
     columns = ", ".join(
@@ -203,11 +219,7 @@ def _refuse_duplicates(cursor: duckdb.DuckDBPyConnection, table: Table, staged: 
         f"HAVING count(*) > 1 ORDER BY {names} LIMIT 1"
     ).fetchone()
     if twice:
-        row = ", ".join(f"{c} {v}" for c, v in zip(table.order, twice[:-1], strict=True))
-        raise DuplicateRows(
-            f"{table.schema}.{table.name}: {twice[-1]} rows with {row}; there may be one: "
-            "group by these columns in the query, or pick one row with QUALIFY row_number() … = 1"
-        )
+        raise duplicated(table, twice)
 
 
 def _replace(
@@ -274,8 +286,11 @@ def _swap(
         transaction.execute(
             f"DELETE FROM {table.sql} WHERE {_among(left, present)} AND {replacement.scope}"
         )
-    if swap.come:
-        come = _among(swap.come, swap.after)
+    come_in = swap.come
+    if replacement.files is not None:
+        come_in = replacement.files.register(transaction, table, swap.come)
+    if come_in:
+        come = _among(come_in, swap.after)
         rows.append(f"SELECT {names}, {swap.snapshot:d} FROM temp.{staged} WHERE {come}")
     if rows:
         order = ", ".join(quote(c) for c in (WINDOW_START, *table.order))

@@ -1,12 +1,13 @@
 """Tables of the lake: created when first written to, widened when a declaration gains columns."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import duckdb
 
-from ml_platform.errors import LakeError
+from ml_platform.errors import DuplicateRows, LakeError
 from ml_platform.spec.queries import literal, quote
 from ml_platform.storage.lake import Commit, Lake
 
@@ -41,6 +42,15 @@ class Table:
     @property
     def sql(self) -> str:
         return f"lake.{quote(self.schema)}.{quote(self.name)}"
+
+
+def duplicated(table: Table, row: Sequence[Any]) -> DuplicateRows:
+    """That a table would hold a row more than once; row: values of `table.order`, and how often."""
+    named = ", ".join(f"{c} {v}" for c, v in zip(table.order, row[:-1], strict=True))
+    return DuplicateRows(
+        f"{table.schema}.{table.name}: {row[-1]} rows with {named}; there may be one: "
+        "group by these columns in the query, or pick one row with QUALIFY row_number() … = 1"
+    )
 
 
 def naive_utc(moment: datetime) -> datetime:

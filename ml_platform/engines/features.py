@@ -1,0 +1,73 @@
+"""Feature tables, computed by the engine that the use case declares or a launch names."""
+
+from typing import Any
+
+import duckdb
+
+from ml_platform import features
+from ml_platform.errors import Location, QueryFailed
+from ml_platform.features import Sight, feature_view_table, replace_view, view_sql
+from ml_platform.spec.spark_sql import Untranslatable, translate
+from ml_platform.spec.use_case import Engine, UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Basis, Commit, Lake, Written, compute_windows
+
+
+def compute_features(
+    lake: Lake,
+    use_case: UseCase,
+    view: str,
+    stretch: Window,
+    commit: Commit,
+    *,
+    engine: Engine | None = None,
+) -> Written:
+    """As `ml_platform.features.compute_features`, by an engine.
+
+    engine: by default the one that the use case declares. Raises also QueryFailed for a query that
+    is not known to mean the same in Spark, with file and line, and EngineFailed.
+    """
+    if (engine or use_case.engine) != "spark":
+        return features.compute_features(lake, use_case, view, stretch, commit)
+    _require_translatable(use_case, view)
+
+    def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Written:
+        return _computed_by_spark(lake, cursor, use_case, view, stretch, commit, basis)
+
+    table = feature_view_table(use_case, view).name
+    return compute_windows(lake, use_case, table, stretch, commit, compute)
+
+
+def _computed_by_spark(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    view: str,
+    stretch: Window,
+    commit: Commit,
+    basis: Basis,
+) -> Written:
+    from ml_platform.engines.spark.computing import Engine, written_by_spark
+    from ml_platform.engines.spark.windows import Windows, with_windows
+
+    sql = view_sql(lake, cursor, use_case, view, Sight(stretch, basis.snapshot))
+    windows = Windows.of(list(use_case.calendar.windows(stretch)))
+
+    def rows(engine: Engine) -> Any:
+        return with_windows(engine.rows(sql), windows)
+
+    table = feature_view_table(use_case, view)
+    with written_by_spark(lake, cursor, use_case, basis, table, rows) as files:
+        return replace_view(lake, cursor, use_case, view, stretch, commit, basis, files)
+
+
+def _require_translatable(use_case: UseCase, view: str) -> None:
+    declared = use_case.features[view]
+    try:
+        translate(declared.query, use_case.timezone)
+    except Untranslatable as error:
+        file = use_case.folder / (declared.sql or f"features/{view}.sql")
+        raise QueryFailed(
+            f"{Location(file, error.line)}: engine spark: {error}; write it otherwise, or compute "
+            f"'{view}' in process"
+        ) from None

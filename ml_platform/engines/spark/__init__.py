@@ -1,0 +1,1 @@
+"""Spark, for a partition or a range that outgrows one machine."""
