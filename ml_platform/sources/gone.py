@@ -1,4 +1,4 @@
-"""Files that are gone from a table: the version without rows of each window that they had rows of."""
+"""Files that are gone from a table: a version without rows, of each window that they had any of."""
 
 from collections.abc import Sequence
 
