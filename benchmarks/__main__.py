@@ -36,6 +36,7 @@ NAMES = (
     "endpoints",
     "engines",
     "publishing",
+    "lakes",
     "serving",
     "tracing",
     "soak",

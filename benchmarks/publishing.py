@@ -66,7 +66,7 @@ def run(bench: Bench) -> Result:
                 databases={"others": SecretStr(database.setting)},
             )
             lake = Lake(settings)
-            stretch = _predict(lake, use_case)
+            stretch = predict(lake, use_case)
             clock, server = Clock(), _server(database)
             for repetition in range(REPETITIONS + 1):
                 # The first turn warms up and is forgotten.
@@ -89,7 +89,8 @@ def run(bench: Bench) -> Result:
     return Result("Publishing, against a bulk load by hand", tuple(lines), notes)
 
 
-def _predict(lake: Lake, use_case: UseCase) -> Window:
+def predict(lake: Lake, use_case: UseCase) -> Window:
+    """Store predictions of some partitions; the range of these."""
     start = use_case.calendar.start
     windows = [use_case.calendar.window_at(start)]
     while len(windows) < PARTITIONS:

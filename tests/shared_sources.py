@@ -16,8 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pyroaring
+from pyiceberg import manifest
 from pyiceberg.catalog import load_catalog
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate
 
 from tests.object_stores import ObjectStore
 
@@ -241,3 +244,49 @@ def map_columns(location: str, names: dict[str, str]) -> None:
     protocol = {"minReaderVersion": 2, "minWriterVersion": 5}
     text = "\n".join(map(json.dumps, ({"protocol": protocol}, {"metaData": mapped})))
     (log / f"{len(commits):020d}.json").write_text(text + "\n")
+
+
+class DeleteManifestWriter(manifest.ManifestWriterV2):
+    def content(self) -> manifest.ManifestContent:
+        return manifest.ManifestContent.DELETES
+
+
+def delete_by_positions(table: Table, positions: list[int]) -> None:
+    """Delete rows of an Iceberg table's only file as Spark does: by a file of their positions.
+
+    pyiceberg reads such files and writes none itself.
+    """
+    (task,) = table.scan().plan_files()
+    before, sequence = table.current_snapshot(), table.metadata.last_sequence_number + 1
+    number, folder = before.snapshot_id + 1, table.location()
+    rows = pa.table({"file_path": [task.file.file_path] * len(positions), "pos": positions})
+    path = Path(f"{folder.removeprefix('file://')}/data/deletes-{number}.parquet")
+    pq.write_table(rows, path)
+    deletes = manifest.DataFile.from_args(
+        content=manifest.DataFileContent.POSITION_DELETES, file_path=f"file://{path}",
+        file_format=manifest.FileFormat.PARQUET, partition=task.file.partition,
+        record_count=len(positions), file_size_in_bytes=path.stat().st_size, column_sizes={},
+        value_counts={}, null_value_counts={}, nan_value_counts={}, lower_bounds={},
+        upper_bounds={},
+    )  # fmt: skip
+    deletes.spec_id = table.spec().spec_id
+    output = table.io.new_output(f"{folder}/metadata/deletes-{number}.avro")
+    with DeleteManifestWriter(table.spec(), table.schema(), output, number, "null") as writer:
+        writer.add(
+            manifest.ManifestEntry.from_args(
+                status=manifest.ManifestEntryStatus.ADDED, snapshot_id=number, data_file=deletes
+            )
+        )
+    added = writer.to_manifest_file()
+    listed = f"{folder}/metadata/snap-{number}.avro"
+    with manifest.write_manifest_list(
+        2, table.io.new_output(listed), number, before.snapshot_id, sequence, "null"
+    ) as writer:
+        writer.add_manifests([*before.manifests(table.io), added])
+    snapshot = Snapshot(
+        snapshot_id=number, parent_snapshot_id=before.snapshot_id, sequence_number=sequence,
+        manifest_list=listed, summary=Summary(Operation.DELETE),
+        schema_id=table.metadata.current_schema_id, timestamp_ms=before.timestamp_ms + 1,
+    )  # fmt: skip
+    reference = SetSnapshotRefUpdate(ref_name="main", type="branch", snapshot_id=number)
+    table.catalog.commit_table(table, (), (AddSnapshotUpdate(snapshot=snapshot), reference))

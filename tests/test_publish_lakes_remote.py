@@ -1,6 +1,8 @@
 """Predictions in lakes of others that are in S3 and in Azure."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -56,3 +58,31 @@ def test_partitions_are_published_replaced_and_emptied(trips, shared):
         assert list(report.windows.values()) == [Counted(0, 0)]
         for reader, rows in shared.read("shop/arrive", "DISTINCT event_date::VARCHAR").items():
             assert rows == [("2024-03-09",), ("2024-03-10",)], reader
+
+
+def test_a_file_in_an_object_store_is_whole_at_every_moment(store, tmp_path):
+    shared = parquet_lake(Place(f"{store.url}/whole", store))
+    trips = published_trips(tmp_path, shared.database)
+    use_case = trips.declare("whole", table="others.shop.whole")
+    path = f"{store.url.partition('://')[2]}/whole/shop/whole/event_date=2024-03-10/part-0.parquet"
+    trips.publish(use_case, days(10, 10))
+    over, seen, whole = threading.Event(), set(), {store.files.get_file_info(path).size}
+
+    def watch() -> None:
+        while not over.is_set():
+            seen.add(store.files.get_file_info(path).size)
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            for _ in range(3):
+                with trips.without_predictions(days(10, 10)):
+                    trips.publish(use_case, days(10, 10))
+                    whole.add(store.files.get_file_info(path).size)
+                trips.publish(use_case, days(10, 10))
+                whole.add(store.files.get_file_info(path).size)
+        finally:
+            over.set()
+        watching.result()
+    assert seen <= whole
+    trips.lake.close()

@@ -22,6 +22,7 @@ from tests.shared_sources import (
     HiveTrips,
     IcebergTrips,
     SharedTrips,
+    delete_by_positions,
     delete_by_vector,
     map_columns,
 )
@@ -268,6 +269,24 @@ def test_a_column_of_iceberg_that_was_renamed_is_the_same_column(tmp_path):
     reader.ingest(1, 1)
     rows = reader.rows("SELECT max(distance) > 7, min(delay), max(delay) FROM lake.trips.trips")
     assert rows == [(True, 7.0, 7.0)]
+    reader.lake.close()
+
+
+def test_rows_deleted_by_positions_are_left_out(tmp_path):
+    (tmp_path / "shared").mkdir()
+    shared = IcebergTrips(tmp_path / "shared")
+    reader = reading(tmp_path / "case", shared)
+    shared.append(a_day(1))
+    reader.look()
+    reader.ingest(1, 1)
+    delete_by_positions(shared.table, [1, 3])
+    assert reader.behind() == [1]
+    reader.ingest(1, 1)
+    found = reader.rows("SELECT trip FROM lake.trips.trips ORDER BY trip")
+    assert found == [(10_000,), (10_002,)]
+    ended = reader.rows("SELECT trip FROM lake.trips.trips_versions ORDER BY trip")
+    assert ended == [(10_001,), (10_003,)]
+    assert reader.behind() == []
     reader.lake.close()
 
 

@@ -27,10 +27,14 @@ class LakeTarget:
         # An object store has no lock: processes of one machine take turns. Whoever wrote on another
         # one what is out of date by then notices at the commit to the platform's lake, and begins
         # again.
+        with alone(self._folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"):
+            yield
+
+    def _folder(self) -> Path:
+        """Where publishers keep files of their own on this machine."""
         folder = Path(self.settings.root / "publishing")
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"):
-            yield
+        return folder
 
     def close(self) -> None:
         """Nothing stays open."""

@@ -8,6 +8,7 @@ disk by renaming another one onto it, in an object store by a PUT of its key.
 import os
 import secrets
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote as escaped
 
 import duckdb
@@ -26,7 +27,8 @@ from ml_platform.publish.lake_target import LakeTarget
 from ml_platform.publish.target import Part, TargetTable, staged_sql
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import exact_path, literal, quote
-from ml_platform.storage.stores import store_of
+from ml_platform.storage.azure_blobs import upload
+from ml_platform.storage.stores import AZURE, S3, store_of
 
 SCHEMA_FILE = "_common_metadata"
 """Where Parquet's convention has the columns of a folder; Spark takes them from there."""
@@ -86,11 +88,19 @@ class ParquetTarget(LakeTarget):
         return staged_sql(typed_columns(table), part, [quote(column) for column in table.key])
 
     def _put(self, cursor: duckdb.DuckDBPyConnection, query: str, path: str) -> None:
-        if self._store.scheme:
+        if self._store.scheme == S3:
             # Uploaded in parts, an object appears with the last one.
             _copy(cursor, query, path)
-            return
-        file = Path(path)
+        elif self._store.scheme == AZURE:
+            # DuckDB would empty the object first, and readers would find it so.
+            with TemporaryDirectory(dir=self._folder()) as folder:
+                file = Path(folder) / "part.parquet"
+                _copy(cursor, query, str(file))
+                upload(self._store, path, file)
+        else:
+            self._put_file(cursor, query, Path(path))
+
+    def _put_file(self, cursor: duckdb.DuckDBPyConnection, query: str, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         for left in file.parent.glob(f".{file.name}.*{UNFINISHED}"):
             # Of a process that was killed: publishers take turns.

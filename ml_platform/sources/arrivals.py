@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from ml_platform.sources.gone import gone_files, note_gone
 from ml_platform.sources.ingestions import read_ingested
 from ml_platform.sources.intake import number_files, take_in
 from ml_platform.sources.landed import look_at_landing, require_files
@@ -13,11 +14,9 @@ from ml_platform.sources.landing import (
     LandingFile,
     LandingIndex,
     create_notes,
-    gone_files,
     identify,
     is_touched,
     note,
-    note_gone,
     read_index,
     write_notes,
 )

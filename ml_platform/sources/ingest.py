@@ -8,6 +8,7 @@ import duckdb
 
 from ml_platform.errors import FileRefused, LandingError
 from ml_platform.sources.corrections import Stored, mark_superseded
+from ml_platform.sources.gone import gone_files, note_gone
 from ml_platform.sources.ingestions import Held, held_files, held_states, remember
 from ml_platform.sources.intake import number_files, take_in
 from ml_platform.sources.landed import look_at_landing, require_files
@@ -15,11 +16,9 @@ from ml_platform.sources.landing import (
     LandingFile,
     LandingIndex,
     create_notes,
-    gone_files,
     identify,
     is_touched,
     note,
-    note_gone,
     read_index,
     rewritten_files,
     write_notes,

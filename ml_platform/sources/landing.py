@@ -11,7 +11,7 @@ from ml_platform.errors import TableNotFound
 from ml_platform.sources.listing import Listed, contract_of
 from ml_platform.sources.opening import open_file
 from ml_platform.sources.tables import landings_table
-from ml_platform.spec.queries import exact_path, literal, quote
+from ml_platform.spec.queries import exact_path, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, insert, keep_few_files
 from ml_platform.storage.changes import Range
@@ -126,47 +126,6 @@ def _digest(cursor: duckdb.DuckDBPyConnection, file: Listed) -> str:
     except (OSError, duckdb.Error):
         # Reading it says why, and refuses it.
         return hashlib.sha256(str(file.written_us).encode()).hexdigest()[:20]
-
-
-def gone_files(
-    use_case: UseCase, source: str, listed: Sequence[Listed], index: LandingIndex, now_us: int
-) -> list[LandingFile]:
-    """Files that are not there any more, where their rows go with them.
-
-    now_us: when those are gone that were there before, in microseconds since 1970.
-    """
-    if not use_case.sources[source].removes_gone:
-        return []
-    names = {file.name for file in listed}
-    return [
-        LandingFile(name, "", 0, at, at, GONE)
-        for name, (fingerprint, noted_us) in index.newest.items()
-        if name not in names
-        for at in (noted_us if fingerprint == GONE else max(now_us, noted_us + 1),)
-    ]
-
-
-def note_gone(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    source: str,
-    gone: Sequence[LandingFile],
-) -> None:
-    """Note files as gone from every window that they have had rows of."""
-    if not gone:
-        return
-    table = landings_table(use_case)
-    cursor.execute(
-        f"""INSERT INTO {LANDINGS} (source, file, fingerprint, size, modified_at, written_at,
-            window_start, rows)
-        SELECT DISTINCT k.source, k.file, {literal(GONE)}, 0, make_timestamptz(g.at),
-            make_timestamptz(g.at), k.window_start, 0
-        FROM {lake.relation(cursor, table.schema, table.name)} k
-        JOIN (SELECT unnest(?::VARCHAR[]) AS file, unnest(?::BIGINT[]) AS at) g USING (file)
-        WHERE k.source = ?""",
-        [[file.name for file in gone], [file.modified_us for file in gone], source],
-    )
 
 
 def read_index(

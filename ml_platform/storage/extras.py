@@ -2,7 +2,7 @@
 
 EXTRAS = {
     "deltalake": "delta", "pyiceberg": "iceberg", "pyiceberg_core": "iceberg",
-    "adlfs": "iceberg-azure", "psycopg": "postgres",
+    "adlfs": "iceberg-azure", "azure": "azure", "psycopg": "postgres",
 }  # fmt: skip
 """The extra that brings a package."""
 

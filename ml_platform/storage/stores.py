@@ -105,7 +105,7 @@ class Store:
         return ", ".join(parts)
 
     def _azure_secret(self) -> str:
-        return f"TYPE azure, CONNECTION_STRING {literal(_azure_connection(self.options))}"
+        return f"TYPE azure, CONNECTION_STRING {literal(azure_connection(self.options))}"
 
 
 def iceberg_properties(given: Mapping[str, str]) -> dict[str, str]:
@@ -118,11 +118,12 @@ def iceberg_properties(given: Mapping[str, str]) -> dict[str, str]:
     names = ICEBERG_NAMES[AZURE if in_azure else S3]
     found = {names.get(name, name): value for name, value in given.items()}
     if in_azure and found.pop("endpoint", ""):
-        found["adls.connection-string"] = _azure_connection(given)
+        found["adls.connection-string"] = azure_connection(given)
     return found
 
 
-def _azure_connection(options: Mapping[str, str]) -> str:
+def azure_connection(options: Mapping[str, str]) -> str:
+    """A connection string as Azure's own libraries read it."""
     endpoint = options.get("endpoint", "")
     scheme = endpoint.partition("://")[0] or "https"
     words = [f"DefaultEndpointsProtocol={scheme}", f"AccountName={options.get('account', '')}"]
