@@ -85,13 +85,17 @@ $(DAGSTER_HOME)/dagster.yaml: deploy/dagster.yaml
 demo: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m demo
 
+# With the code locations of use cases that have environments of their own, where there are any.
+ENVIRONMENTS := $(or $(ML_PLATFORM_ENVIRONMENTS),.venvs)
+WORKSPACES = $(if $(wildcard $(ENVIRONMENTS)/workspace.yaml),-w workspace.yaml -w $(ENVIRONMENTS)/workspace.yaml)
+
 # Nobody has to click toggles first: sensors, schedules and automation are on.
 dev: export ML_PLATFORM_AUTOMATION ?= true
 .PHONY: dev
 dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/ml-platform reports & reports=$$!; $(BIN)/ml-platform keep-loaded & loaded=$$!; \
 	trap 'kill $$reports $$loaded' EXIT INT TERM; \
-	$(BIN)/dg dev --host 127.0.0.1 --port 3000
+	$(BIN)/dg dev --host 127.0.0.1 --port 3000 $(WORKSPACES)
 
 # loadscope keeps a module's tests in one process, so its expensive fixtures are built once.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope

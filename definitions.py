@@ -2,7 +2,7 @@
 
 import gc
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import dagster as dg
@@ -18,6 +18,13 @@ from assets.sources import build_sources
 from assets.training import build_training
 from ml_platform.errors import SpecErrors
 from ml_platform.settings import Settings
+from ml_platform.spec.environments import (
+    Environment,
+    environments_of,
+    is_platforms,
+    location_of,
+    runs_here,
+)
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
 from resources import LakeResource, OnlineStoreResource, RegistryResource
@@ -55,20 +62,34 @@ SCHEDULES = (build_retraining_schedule, build_upkeep)
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """Definitions of all use cases of a deployment; broken ones show up with what is wrong."""
+    """Definitions of the use cases that run in this environment.
+
+    Broken ones show up with what is wrong; in the platform's environment those that have another
+    are named.
+    """
     loaded = load_use_cases(settings.use_cases, settings.databases)
-    for errors in loaded.broken.values():
+    use_cases = [case for case in loaded.use_cases.values() if runs_here(case.name, case.folder)]
+    broken = {
+        name: errors
+        for name, errors in loaded.broken.items()
+        if runs_here(name, settings.use_cases / name)
+    }
+    others = environments_of(settings, loaded).values() if is_platforms() else ()
+    for errors in broken.values():
         dg.get_dagster_logger("use_cases").error("%s", errors)
     with warnings.catch_warnings():
         # Dagster announces interfaces that may still change; the lock pins the ones used here.
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        built = _build(list(loaded.use_cases.values()), loaded.broken, settings)
+        built = _build(use_cases, broken, others, settings)
         return _kept(built) if settings.kept_version else built
 
 
 def _build(
-    use_cases: list[UseCase], broken: Mapping[str, SpecErrors], settings: Settings
+    use_cases: list[UseCase],
+    broken: Mapping[str, SpecErrors],
+    others: Iterable[Environment],
+    settings: Settings,
 ) -> dg.Definitions:
     return dg.Definitions(
         assets=[
@@ -79,11 +100,13 @@ def _build(
                 for asset in build(case, settings)
             ),
             *(_broken(name, errors) for name, errors in broken.items()),
+            *(_elsewhere(environment) for environment in others),
         ],
         jobs=[each for case in use_cases for build in JOBS for each in build(case, settings)],
         sensors=[
             *(each for case in use_cases for build in SENSORS for each in build(case, settings)),
-            *build_sweeping(settings),
+            # One sensor for the lake, whatever the number of code locations.
+            *(build_sweeping(settings) if is_platforms() else ()),
         ],
         schedules=[
             each for case in use_cases for build in SCHEDULES for each in build(case, settings)
@@ -111,6 +134,19 @@ def _broken(name: str, errors: SpecErrors) -> dg.AssetSpec:
         group_name="broken_use_cases",
         description=f"This use case cannot be loaded; the others are not affected.\n\n{lines}",
         kinds={"broken"},
+    )
+
+
+def _elsewhere(environment: Environment) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        dg.AssetKey([environment.use_case, "environment"]),
+        group_name="environments",
+        description=(
+            f"This use case runs in an environment of its own, in the code location "
+            f"`{location_of(environment.use_case)}`. `{environment.command}` makes or updates it; "
+            "`ml-platform check` says whether it is up to date."
+        ),
+        kinds={"python"},
     )
 
 

@@ -38,6 +38,8 @@ PlatformError
 ├── ModelRefused         an artifact is not what the registry recorded
 │   ├── ModelOutdated    older code registered it, without what is needed now
 │   └── EnvironmentDiffers   another Python or scikit-learn made it
+├── EnvironmentMissing   a use case has an environment of its own, which was not made
+│   └── EnvironmentRefused   it cannot be made: its requirements exclude what the platform needs
 ├── RolloutRefused       a version cannot be tried beside the champion as asked
 ├── AccessError          a key, role or login is not as it should be
 ├── AuditBroken          a row of the audit is not what was recorded, or is gone
@@ -274,6 +276,14 @@ class ModelOutdated(ModelRefused):
 
 class EnvironmentDiffers(ModelRefused):
     """A version was trained in another environment, with a difference that is known to matter."""
+
+
+class EnvironmentMissing(PlatformError):
+    """A use case has to run in an environment of its own, and that was not made."""
+
+
+class EnvironmentRefused(EnvironmentMissing):
+    """The environment of a use case cannot be made; says what the resolver said."""
 
 
 class OrchestratorError(PlatformError):

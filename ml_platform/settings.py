@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """Folder whose subfolders are use cases."""
     data: Path = Path("data")
     """Folder of everything the embedded default writes."""
+    environments: Path = Path(".venvs")
+    """Folder of the Python environments of use cases that have one of their own."""
     catalog: str | None = None
     """DuckLake catalog: `sqlite:<file>` or `postgres:<connection>`; by default SQLite in `data`."""
     lake_files: str | None = None

@@ -89,12 +89,13 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def dagster_dev(environment: Mapping[str, str]) -> Iterator[str]:
+def dagster_dev(environment: Mapping[str, str], *options: str) -> Iterator[str]:
     """`dg dev`: web server, daemon and code server; yields the address once it answers."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = Path(environment["DAGSTER_HOME"]) / "dev.log"
-    server = start(["dg", "dev", "--host", "127.0.0.1", "--port", str(port)], environment, log)
+    command = ["dg", "dev", "--host", "127.0.0.1", "--port", str(port), *options]
+    server = start(command, environment, log)
     try:
         deadline = time.monotonic() + UP_WITHIN_SECONDS
         while not _answers(url):

@@ -105,7 +105,7 @@ def test_the_keys_of_the_json_stay(run: Run) -> None:
     assert set(found) == {
         "use_case", "at", "timezone", "is_over", "tables", "champion", "drift", "performance",
         "quarantine", "leak_checks", "approvals", "alert_count", "alert_groups", "alerts",
-        "mirrors", "costs", "failing",
+        "mirrors", "costs", "environment", "failing",
     }  # fmt: skip
     tables = found["tables"]
     assert (tables["trips"]["newest"], tables["trips"]["late"] > 700) == ("2024-03-04", True)

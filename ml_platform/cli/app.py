@@ -12,6 +12,7 @@ from ml_platform.cli import (
     decisions,
     declaring,
     engines,
+    environments,
     models,
     replaying,
     reviewing,
@@ -33,6 +34,7 @@ app = typer.Typer(
 GROUPS = (
     declaring, tables, backfilling, models, decisions, rollouts, reviewing, replaying, watching,
     costs, servers, access, upkeep, engines,
+    environments,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

@@ -3,10 +3,18 @@
 from contextlib import closing, suppress
 from pathlib import Path
 
+from ml_platform.cli.elsewhere import continue_where_it_runs, outdated, run_in
 from ml_platform.cli.printing import console, show_line
-from ml_platform.errors import CalendarChanged, LandingError, PlatformError, SpecError
+from ml_platform.errors import (
+    CalendarChanged,
+    EnvironmentMissing,
+    LandingError,
+    PlatformError,
+    SpecError,
+)
 from ml_platform.features.too_late import TooLate, find_too_late, find_too_late_landed
 from ml_platform.settings import Settings
+from ml_platform.spec.environments import environment_of, is_platforms, runs_here
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake, require_calendar
@@ -20,6 +28,7 @@ def check(settings: Settings, name: str | None) -> None:
     loaded = load_use_cases(settings.use_cases, settings.databases)
     if name is not None:
         chosen = [loaded.require(name)]
+        continue_where_it_runs(settings, chosen[0])
     else:
         chosen = list(loaded.use_cases.values())
         if not chosen and not loaded.broken:
@@ -28,6 +37,9 @@ def check(settings: Settings, name: str | None) -> None:
             )
     problems = [] if name else [str(errors) for errors in loaded.broken.values()]
     for use_case in chosen:
+        if not runs_here(use_case.name, use_case.folder):
+            problems += _check_elsewhere(settings, use_case)
+            continue
         if problem := _build(use_case):
             problems.append(str(problem))
             continue
@@ -51,6 +63,24 @@ def _build(use_case: UseCase) -> SpecError | None:
     except SpecError as error:
         return error
     return None
+
+
+def _check_elsewhere(settings: Settings, use_case: UseCase) -> list[str]:
+    """Have a use case checked in the environment that it runs in; what is wrong with it."""
+    environment = environment_of(settings, use_case.name, use_case.folder)
+    if environment is None:
+        show_line(f"{use_case.name}: not checked here, it runs in the platform's environment")
+        return []
+    try:
+        done = run_in(environment, "check", use_case.name)
+    except EnvironmentMissing as error:
+        return [str(error)]
+    for line in done.stdout.splitlines():
+        show_line(line)
+    if environment.state == "outdated":
+        show_line(f"warning: {outdated(environment)}")
+    lines = done.stderr.splitlines() if done.returncode else []
+    return [line.removeprefix("error: ") for line in lines]
 
 
 def has_lake(settings: Settings) -> bool:
@@ -78,5 +108,6 @@ def _look(settings: Settings, use_case: UseCase) -> tuple[TooLate, ...]:
 
 def _show(case: UseCase) -> None:
     counts = f"{len(case.sources)} sources, {len(case.features)} feature views"
+    own = "" if is_platforms() else ", in its own environment"
     what = f"{case.partitions.cadence}, {case.label.task}, {len(case.model_columns)} model columns"
-    console().print(f"{case.name}: ok ({counts}, {what})", highlight=False)
+    console().print(f"{case.name}: ok ({counts}, {what}{own})", highlight=False)

@@ -91,7 +91,7 @@ def _answer(use_case: str, version: int, *, approve: bool, reason: str) -> None:
     from ml_platform.cli.platform import opened
 
     with opened() as platform:
-        case = platform.case(use_case)
+        case = platform.case(use_case, anywhere=True)
         what = "approve" if approve else "reject"
         deed = platform.deed(what, case.name, f"version {version}", reason=reason)
         given = registry.answer(
@@ -160,7 +160,7 @@ def history(use_case: UseCaseName) -> None:
     from ml_platform.cli.platform import opened
 
     with opened() as platform:
-        case = platform.case(use_case)
+        case = platform.case(use_case, anywhere=True)
         printing.show_promotions(case, registry.history(platform.lake, case))
 
 

@@ -24,11 +24,14 @@ def pack(
     from ml_platform.cli.platform import opened
     from ml_platform.engines.spark.packing import pack_environment
     from ml_platform.errors import PlatformError
+    from ml_platform.spec.environments import runs_here
 
     if not archive.name.endswith(".tar.gz"):
         raise PlatformError(f"{archive} should end in .tar.gz, by which Spark knows what it is")
     with opened() as platform:
-        packages = pack_environment(archive, platform.loaded.use_cases.values())
+        found = platform.loaded.use_cases.values()
+        here = [case for case in found if runs_here(case.name, case.folder)]
+        packages = pack_environment(archive, here)
     size = archive.stat().st_size / 1_000_000
     printing.show_line(f"{archive}: {len(packages)} packages, {size:,.0f} MB")
     printing.show_line(f"export ML_PLATFORM_SPARK_ARCHIVE={archive.resolve()}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ml_platform.errors import PlatformError
     from ml_platform.monitoring.latest import Latest
     from ml_platform.orchestrator.ticks import Failing
+    from ml_platform.spec.environments import Environment
     from ml_platform.spec.use_case import UseCase
     from ml_platform.status import AlertGroup, Dagster, Health, OpenAlert, Undelivered
 
@@ -144,6 +145,8 @@ def _rows(health: "Health") -> Iterator[Row]:
             yield "", f"[{BAD}]trained without {named}[/]: no row fitted on had a value"
         if champion.too_good:
             yield "", f"[{BAD}]too good to be true[/]: {escape(champion.too_good)}"
+    if health.environment:
+        yield "environment", _environment(health.environment)
     yield "drift", _drift(health)
     yield "performance", _performance(health)
     yield "quarantine", _quarantine(health)
@@ -156,6 +159,12 @@ def _rows(health: "Health") -> Iterator[Row]:
         hint = "" if difference.problem else f" [{DIM}]the next command on it repairs that[/]"
         yield "" if index else "mirrors", f"[{BAD}]{escape(str(difference))}[/]{hint}"
     yield from _alerts(health)
+
+
+def _environment(environment: "Environment") -> str:
+    if (state := environment.state) == "ready":
+        return "its own"
+    return f"[{BAD}]its own, {state}[/]: {environment.command}"
 
 
 def _alerts(health: "Health") -> Iterator[Row]:

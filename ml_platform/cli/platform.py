@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from ml_platform.access import Audit, Deed
 from ml_platform.backfill.asked import with_examples
+from ml_platform.cli.elsewhere import continue_where_it_runs
 from ml_platform.errors import EmptyPartition, PlatformError, Unavailable
 from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.masking import MASK
@@ -51,15 +52,22 @@ class Platform:
     def loaded(self) -> Loaded:
         return load_use_cases(self.settings.use_cases, self.settings.databases)
 
-    def case(self, name: str) -> UseCase:
-        """A use case, for a command that works with it; what mirrors its lake is repaired first."""
+    def case(self, name: str, *, anywhere: bool = False) -> UseCase:
+        """A use case, for a command that works with it; what mirrors its lake is repaired first.
+
+        anywhere: whether the command runs none of its code and loads none of its models. Others
+        begin again in the use case's environment, where it has one of its own.
+        """
         settings = self.settings
-        return self._repaired(require_use_case(settings.use_cases, name, settings.databases))
+        found = require_use_case(settings.use_cases, name, settings.databases)
+        if not anywhere:
+            continue_where_it_runs(settings, found)
+        return self._repaired(found)
 
     def cases(self, name: str | None) -> list[UseCase]:
-        """As `case`; all use cases where none is named."""
+        """As `case`, of commands that run anywhere; all use cases where none is named."""
         if name:
-            return [self.case(name)]
+            return [self.case(name, anywhere=True)]
         return [self._repaired(each) for each in self.loaded.use_cases.values()]
 
     def _repaired(self, use_case: UseCase) -> UseCase:

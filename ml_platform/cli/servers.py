@@ -34,14 +34,26 @@ def keep_loaded() -> None:
 
 @commands.command(rich_help_panel=PANEL)
 def serve(
+    use_case: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[USE_CASE]", help="One with an environment of its own; by default the others."
+        ),
+    ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="HTTP port.")] = None,
     grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="gRPC port.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer.")] = None,
 ) -> None:
-    """Answer prediction requests until interrupted; settings say the rest."""
-    from ml_platform.cli.platform import read_serving_settings
+    """Answer prediction requests until interrupted; settings say the rest.
+
+    A service loads models of the use cases of one environment.
+    """
+    from ml_platform.cli.elsewhere import continue_to_serve
+    from ml_platform.cli.platform import read_serving_settings, read_settings
     from ml_platform.serving.worker import serve as start
 
+    if use_case is not None:
+        continue_to_serve(read_settings(), use_case)
     serving = read_serving_settings(port=port, grpc_port=grpc_port, workers=workers)
     scheme = "http" if serving.tls_cert is None else "https"
     typer.echo(f"{scheme}://{serving.host}:{serving.port}")

@@ -49,7 +49,9 @@ from ml_platform.serving.tracing import open_tracing
 from ml_platform.serving.versions.following import Following
 from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.settings import ServingSettings, Settings
+from ml_platform.spec.environments import environment_of, runs_here
 from ml_platform.spec.loading import load_use_cases
+from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 
 COMPARED_SECONDS = 15.0
@@ -78,11 +80,11 @@ def create_app(
     settings = settings.model_copy(update={"server_wait_seconds": 0})
     lake, registry = Lake(settings), Registry(settings)
     admission = Admission(KeyRing(lake), serving)
-    loaded = load_use_cases(settings.use_cases)
+    use_cases, elsewhere = _use_cases(settings)
     store = open_online_store(settings)
-    live = LiveVersions(lake, registry, loaded.use_cases.values(), serving.retry_seconds)
+    cases = list(use_cases.values())
+    live = LiveVersions(lake, registry, cases, serving.retry_seconds, elsewhere=elsewhere)
     metrics, log, tracing = Metrics(), open_log(), open_tracing(serving)
-    cases = list(loaded.use_cases.values())
     notes = AuditNotes(settings, lake)
     inbox = FeedbackInbox(settings, serving, cases, notes, lambda name: live.of(name).classes)
     queue = ReviewQueue(lake, cases)
@@ -97,7 +99,7 @@ def create_app(
     service = Service(live, store, serving, records, metrics, log)
     following = Following(live, lake, registry, metrics, log)
     monitoring = Monitoring(service, metrics, FactReader(lake, store, live, log))
-    opened = open_control(lake, registry, settings, loaded.use_cases, serving)
+    opened = open_control(lake, registry, settings, use_cases, serving)
     control = ControlPaths(opened, live, serving)
     worker = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -147,6 +149,19 @@ def create_app(
     app = build_app(service, admission, lifespan, routes=routes, middleware=around)
     app.state.service = service
     return app
+
+
+def _use_cases(settings: Settings) -> tuple[dict[str, UseCase], dict[str, str]]:
+    """Use cases whose models can be loaded in this environment; of the others what serves them."""
+    loaded = load_use_cases(settings.use_cases)
+    here, others = dict[str, UseCase](), dict[str, str]()
+    for name, case in loaded.use_cases.items():
+        if runs_here(name, case.folder):
+            here[name] = case
+        else:
+            has_own = environment_of(settings, name, case.folder)
+            others[name] = f"ml-platform serve {name}" if has_own else "ml-platform serve"
+    return here, others
 
 
 def serve(serving: ServingSettings) -> None:

@@ -99,6 +99,11 @@ def health_document(health: Health) -> dict[str, Any]:
             for each in health.mirrors
         ],
         "costs": costs_document(health.costs),
+        "environment": health.environment
+        and {
+            "state": health.environment.state,
+            "requirements": str(health.environment.requirements),
+        },
     }
 
 

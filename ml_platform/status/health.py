@@ -23,6 +23,7 @@ from ml_platform.registry import (
     reigns,
     waiting,
 )
+from ml_platform.spec.environments import Environment, environment_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.status.costs import Cost, read_costs
 from ml_platform.storage import Lake, require_calendar
@@ -93,6 +94,8 @@ class Health:
     costs: tuple[Cost, ...] = ()
     """What tables took in the last seven days, by day. What training took is asked of MLflow, which
     takes seconds to import: `training_costs`."""
+    environment: Environment | None = None
+    """Its Python environment, where it has one of its own."""
 
     @property
     def is_over(self) -> bool:
@@ -148,6 +151,7 @@ def _read_health(
         leak_checks=read_coverage(lake, use_case),
         mirrors=tuple(differences(lake, Registry(lake.settings), use_case)),
         costs=read_costs(lake, use_case, now - COSTS_OF),
+        environment=environment_of(lake.settings, use_case.name, use_case.folder),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_platform.registry.artifacts import digest_of, requirements
 from ml_platform.spec.code import code_state
+from ml_platform.spec.environments import LOCK as OWN_LOCK
 from ml_platform.spec.use_case import UseCase, digest
 
 LOCK = Path("requirements", "base.txt")
@@ -20,7 +21,7 @@ def fingerprint(use_case: UseCase, cutoff: str, data: str, threads: int) -> str:
 
 
 def describe_code(folder: Path) -> dict[str, str]:
-    """Tags for the git commit a folder is at and for the lock file; none where there is no git.
+    """Tags for the git commit a folder is at and for its lock file; none where there is no git.
 
     `mlflow.source.git.commit` is what MLflow's UI shows; `git.dirty` says whether files differ
     from it.
@@ -29,8 +30,8 @@ def describe_code(folder: Path) -> dict[str, str]:
     if state is None:
         return {}
     tags = {"mlflow.source.git.commit": state.commit, "git.dirty": str(state.is_dirty).lower()}
-    lock = state.root / LOCK
-    if lock.is_file():
+    locks = (folder / OWN_LOCK, state.root / LOCK)
+    if lock := next((each for each in locks if each.is_file()), None):
         tags["requirements.sha256"] = digest_of(lock.read_bytes())
     return tags
 

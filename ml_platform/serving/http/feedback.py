@@ -31,6 +31,7 @@ class Feedback:
         if not isinstance(items, list):
             raise RequestRefused("the body should be an object with `items`, a list of objects")
         name = request.path_params["use_case"]
+        self.service.live.require_here(name)
         said = Said("feedback", request.scope["caller"].name)
         taken = await asyncio.to_thread(self.service.records.feedback.take, name, items, said)
         return _json({"taken": len(taken), "ids": taken}, HTTPStatus.ACCEPTED)
@@ -40,6 +41,7 @@ class Feedback:
         name, limit = request.path_params["use_case"], request.query_params.get("limit", "50")
         if not (limit.isascii() and limit.isdigit()):
             raise RequestRefused(f"`limit` is '{limit[:20]}'; it should be a number")
+        self.service.live.require_here(name)
         found = await asyncio.to_thread(self.service.records.reviews.waiting, name, int(limit[:9]))
         return _json({"use_case": name, "waiting": found}, HTTPStatus.OK)
 
@@ -52,6 +54,7 @@ class Feedback:
         by = document.pop("by", None)
         if by is not None and not isinstance(by, str):
             raise RequestRefused("`by` should be text")
+        self.service.live.require_here(name)
         self.service.records.reviews.require(name)
         answers = self.service.records.answers
         caller: Caller = request.scope["caller"]

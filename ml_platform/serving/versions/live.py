@@ -100,10 +100,12 @@ class LiveVersions:
         use_cases: Iterable[UseCase],
         retry_seconds: float = RETRY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        elsewhere: Mapping[str, str] | None = None,
     ) -> None:
         self._lake, self._registry = lake, registry
         self._retry_seconds, self._clock = retry_seconds, clock
         self._live = {case.name: Live(case) for case in use_cases}
+        self._elsewhere = elsewhere or {}
         self._snapshot: int | None = None
         self._looked_at = -LOOK_AGAIN_SECONDS
         self._refreshing = threading.Lock()
@@ -127,10 +129,19 @@ class LiveVersions:
 
     def of(self, name: str) -> Live:
         """What is served of a use case; NotServed where there is none of that name."""
+        self.require_here(name)
         if name not in self._live:
             known = ", ".join(self._live) or "none"
             raise NotServed(f"no use case '{name[:60]}' is served here; there are: {known}")
         return self._live[name]
+
+    def require_here(self, name: str) -> None:
+        """Raise NotServed where a use case is served in another environment than this one."""
+        if name in self._elsewhere:
+            raise NotServed(
+                f"{name} runs in another environment than this service, which cannot load its "
+                f"models; `{self._elsewhere[name]}` starts the service that answers for it"
+            )
 
     def model(self, name: str, version: str | None = None) -> ModelVersion:
         """The version that answers; NotServed where another one is asked for, or none serves."""
