@@ -120,6 +120,8 @@ def test_predictions_are_those_in_process_to_the_bit(flights: Flights) -> None:
     assert rows_of(lake, case, "predictions") == before
     # Spark's own files, taken over as they are.
     assert all("/spark-" in path for path in data_files(lake, case, "predictions"))
+    with lake.cursor() as cursor:
+        assert lake.snapshot_saying(cursor, "engine", "spark") == report.written.snapshot
     assert reproduce(lake, flights.registry, case, case.calendar.window("2013-03-12")).is_exact
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 from pydantic import SecretStr
+from spark_lake.cluster import running_cluster, until
 
-from examples.spark_lake.cluster import running_cluster, until
 from ml_platform.engines.spark.packing import pack_environment
 from ml_platform.errors import EngineFailed
 from ml_platform.registry import Registry

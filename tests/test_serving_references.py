@@ -114,6 +114,7 @@ REFUSED = {
     "too long": ({"rows": f"{'a' * 300}.parquet", "answers": "b.parquet"}, "rows", "is no file"),
     "not there": ({"rows": "in/no.parquet", "answers": "b.parquet"}, "rows", "there is no file"),
     "broken": ({"rows": "in/broken.parquet", "answers": "b.parquet"}, "rows", "is no Parquet"),
+    "empty": ({"rows": "in/empty.parquet", "answers": "b.parquet"}, "rows", "has no rows"),
     "there": ({"rows": "in/a.parquet", "answers": "in/a.parquet"}, "answers", "there already"),
     "no answers": ({"rows": "in/a.parquet"}, "answers", "name the file of the rows and"),
     "no rows": ({"answers": "b.parquet"}, "rows", "name the file of the rows and"),
@@ -128,6 +129,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_files_that_cannot_be_are_refused_by_parameter(world: World, name: str) -> None:
     world.write("in/a.parquet", some_rows(1))
+    world.write("in/empty.parquet", some_rows(1).head(0))
     (world.folder / "in" / "broken.parquet").write_bytes(b"no Parquet")
     body, field, said = REFUSED[name]
     answer = world.client.post(SCORE, json=body)

@@ -15,8 +15,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-
-from examples.spark_lake.cluster import running_cluster
+from spark_lake.cluster import running_cluster
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -48,7 +48,7 @@ def costs(
     heading = ("use case", "table", "day", "engine", "runs", "seconds", "rows", "bytes")
     rows = [
         (
-            cost.use_case, cost.table, cost.day.isoformat() if cost.day else f"last {days}",
+            cost.use_case, cost.table, cost.day.isoformat() if cost.day else f"last {days} days",
             cost.engine, f"{cost.runs:,}", f"{cost.seconds:,.1f}", f"{cost.rows:,}",
             f"{cost.bytes:,}",
         )

@@ -58,7 +58,9 @@ def _computed_by_spark(
 
     table = feature_view_table(use_case, view)
     with written_by_spark(lake, cursor, use_case, basis, table, rows) as files:
-        return replace_view(lake, cursor, use_case, view, stretch, commit, basis, files)
+        return replace_view(
+            lake, cursor, use_case, view, stretch, commit.by_engine("spark"), basis, files
+        )
 
 
 def _require_translatable(use_case: UseCase, view: str) -> None:

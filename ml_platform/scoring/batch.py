@@ -90,7 +90,8 @@ def score(
     if scorer is None:
         return _compute(lake, registry, use_case, stretch, commit, None, engine)
     with open_endpoint(use_case, scorer, lake.settings) as endpoint:
-        report = _compute(lake, registry, use_case, stretch, commit, endpoint)
+        by = commit.by_engine("endpoint")
+        report = _compute(lake, registry, use_case, stretch, by, endpoint)
         endpoint.forget()
         return report
 

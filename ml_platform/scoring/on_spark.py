@@ -56,5 +56,5 @@ def predict_on_spark(
     with written_by_spark(lake, cursor, use_case, basis, table, rows) as files:
         return replace_windows(
             lake, cursor, table, "", time="event_time", calendar=use_case.calendar,
-            stretch=stretch, commit=commit, basis=basis, files=files,
+            stretch=stretch, commit=commit.by_engine("spark"), basis=basis, files=files,
         )  # fmt: skip

@@ -15,7 +15,7 @@ from ml_platform.registry import Registry
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import ROWS, SECONDS, Lake
-from ml_platform.storage.lake import METADATA
+from ml_platform.storage.lake import ENGINE, METADATA
 from ml_platform.storage.tables import naive_utc
 
 MODEL = "model"
@@ -107,7 +107,7 @@ def _of_tables(lake: Lake, use_case: UseCase, since: datetime) -> list[Cost]:
                 FROM {METADATA}.ducklake_data_file
                 WHERE begin_snapshot >= (SELECT min(snapshot_id) FROM said) GROUP BY ALL)
             SELECT written, CAST(moment AS DATE),
-                coalesce(json_extract_string(extra, '$.engine'), {literal(IN_PROCESS)}),
+                coalesce(json_extract_string(extra, '$.{ENGINE}'), {literal(IN_PROCESS)}),
                 count(DISTINCT json_extract_string(extra, '$.run_id')),
                 sum(CAST(json_extract_string(extra, '$.{SECONDS}') AS DOUBLE)),
                 CAST(coalesce(sum(CAST(json_extract_string(extra, '$.{ROWS}') AS BIGINT)), 0)

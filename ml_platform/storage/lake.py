@@ -26,6 +26,8 @@ TRANSACTION = "transaction"
 """Under this name a commit says which transaction it is of, so that it is known again."""
 SECONDS, ROWS = "seconds", "rows"
 """Under these names a commit says how long its work took, and how many rows it wrote."""
+ENGINE = "engine"
+"""Under this name a commit says where its rows were computed; without it, in process."""
 METADATA = "__ducklake_metadata_lake"
 """Where DuckLake attaches its own catalog."""
 
@@ -56,6 +58,10 @@ class Commit:
     """`time.monotonic()` when the work began; the snapshot says how many seconds it took."""
     figures: dict[str, str] = field(default_factory=dict)
     """What only the transaction knows, such as how many rows it wrote; it stands with `extra`."""
+
+    def by_engine(self, engine: str) -> "Commit":
+        """The same, which says where its rows were computed, if not in process."""
+        return replace(self, extra={**self.extra, ENGINE: engine})
 
     @property
     def author(self) -> str:

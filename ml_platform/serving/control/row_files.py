@@ -17,15 +17,21 @@ from ml_platform.spec.use_case import UseCase
 
 
 def count_rows(source: Path, target: Path) -> int:
-    """How many rows a file has; ParameterRefused where it is none, or answers are there already."""
+    """How many rows a file has, at least one.
+
+    ParameterRefused where it has none, is no Parquet, or answers are there already.
+    """
     if target.exists():
         raise ParameterRefused("answers", f"'{target.name}' is there already; name another file")
     try:
-        return int(pq.ParquetFile(source).metadata.num_rows)
+        count = int(pq.read_metadata(source).num_rows)
     except FileNotFoundError:
         raise ParameterRefused("rows", f"there is no file '{source.name}'") from None
     except (OSError, pa.ArrowException) as error:
         raise ParameterRefused("rows", f"'{source.name}' is no Parquet: {error}") from None
+    if not count:
+        raise ParameterRefused("rows", f"'{source.name}' has no rows")
+    return count
 
 
 def chunks_of(source: Path, rows: int) -> Iterator[pa.Table]:
