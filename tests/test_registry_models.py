@@ -24,10 +24,10 @@ from ml_platform.errors import (
     RegistryError,
 )
 from ml_platform.registry import Registry, TrainedModel, predict
-from ml_platform.registry.artifacts import FACTS, digest_of
 from ml_platform.registry.tracking import ensure_registered_model, experiment_id, open_client
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
+from tests.changed_facts import change_facts
 from tests.dagster_servers import ROOT
 from tests.trips_use_case import at, settings, write_folder
 
@@ -140,13 +140,7 @@ def with_facts(
 ) -> int:
     """A version with other facts than were registered, and with their digest."""
     version = registry.register(use_case, trained(fingerprint=name), tags={})
-    entry = registry._client.get_model_version(use_case.name, str(version))
-    file = Path(entry.source.removeprefix("file://"), FACTS)
-    facts = json.loads(file.read_bytes())
-    change(facts)
-    file.write_text(json.dumps(facts))
-    digests = {**json.loads(entry.tags["digests"]), FACTS: digest_of(file.read_bytes())}
-    registry._client.set_model_version_tag("trips", str(version), "digests", json.dumps(digests))
+    change_facts(registry, use_case, version, change)
     return version
 
 

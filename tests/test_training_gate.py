@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from ml_platform.spec.modelling import Gate
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 from ml_platform.training import decide, train
+from tests.changed_facts import change_facts
 from tests.trips_use_case import COMMIT, MODEL, at, days, land, settings, trips, write_folder
 
 CONSTANT = """\
@@ -152,13 +153,32 @@ def test_with_approval_required_one_that_passes_waits_and_does_not_serve(world, 
     assert waiting(world.lake, use_case) == [found]
 
 
+def test_a_champion_of_another_environment_is_replaced(world, decisions):
+    use_case = world.use_case(GOOD)
+    serving = champion_at(history(world.lake, use_case), at(28))
+
+    def older(facts: dict[str, Any]) -> None:
+        kept = [line for line in facts["environment"] if not line.startswith("scikit-learn==")]
+        facts["environment"] = [*kept, "scikit-learn==1.2.3"]
+
+    change_facts(world.registry, use_case, serving, older)
+    # One that has not loaded it yet.
+    elsewhere = replace(world, registry=Registry(settings(world.root)))
+    found = elsewhere.challenge(28, use_case)
+    assert found.decision == "promoted"
+    said = f"champion {serving} cannot be compared with: trips version {serving} was trained with "
+    assert found.reason.startswith(f"{said}scikit-learn 1.2.3, here is ")
+    assert found.figures["challenger_roc_auc"] > 0.5
+    assert "champion_roc_auc" not in found.figures
+
+
 def test_a_champion_that_needs_a_feature_that_is_gone_is_replaced(world, decisions):
     use_case = world.use_case(GOOD)
     view = use_case.features["pace"].model_copy(update={"features": {"speed": "DOUBLE"}})
     with world.lake.cursor() as cursor:
         cursor.execute("ALTER TABLE lake.trips.pace_features RENAME pace TO speed")
     narrowed = use_case.model_copy(update={"features": {"pace": view}})
-    found = world.challenge(28, narrowed)
+    found = world.challenge(29, narrowed)
     assert found.decision == "promoted"
     assert "cannot score today's features" in found.reason
     assert "'pace__pace'" in found.reason

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import duckdb
 import pandas as pd
 
+from ml_platform.errors import EnvironmentDiffers
 from ml_platform.registry import (
     ModelVersion,
     Promotion,
@@ -76,8 +77,9 @@ def _decided(
         return Decided(made)
     challenger = registry.load(use_case, version)
     serving = champion_if_any(decisions, challenger.cutoff)
-    champion = None if serving is None else registry.load(use_case, serving)
-    verdict = judge(use_case, challenger, champion, _rows(lake, use_case, challenger, champion))
+    champion, unloadable = _champion(registry, use_case, serving)
+    rows = _rows(lake, use_case, challenger, champion)
+    verdict = judge(use_case, challenger, champion, rows, unloadable=unloadable)
     waits = verdict.decision == "promoted" and use_case.retrain.approval == "required"
     promotion = Promotion(
         version=version,
@@ -94,6 +96,19 @@ def _decided(
         return Decided(promotion, verdict, draw_verdict(use_case, verdict))
     # Another process has decided in the meantime; its decision is the one that counts.
     return Decided(latest_decision(history(lake, use_case), version) or promotion)
+
+
+def _champion(
+    registry: Registry, use_case: UseCase, serving: int | None
+) -> tuple[ModelVersion | None, str | None]:
+    """The champion, or why it cannot be loaded where its challenger was trained."""
+    if serving is None:
+        return None, None
+    try:
+        return registry.load(use_case, serving), None
+    except EnvironmentDiffers as error:
+        # Of before an upgrade: what serves next has to come from the environment of now.
+        return None, f"champion {serving} cannot be compared with: {error}"
 
 
 def _rows(

@@ -69,6 +69,8 @@ def judge(
     challenger: ModelVersion,
     champion: ModelVersion | None,
     rows: pd.DataFrame,
+    *,
+    unloadable: str | None = None,
 ) -> Verdict:
     """Whether a challenger is better than the champion on the same labelled rows.
 
@@ -81,7 +83,8 @@ def judge(
     - no metric in `gate.guards` is worse by more than is allowed;
     - in no segment `model.metric` is worse by more than `gate.segment_tolerance`.
 
-    The first model, and one whose champion cannot score today's features, has nobody to beat.
+    The first model, and one whose champion cannot score today's features, has nobody to beat; so
+    has one whose champion cannot be loaded: `champion` is None then, and `unloadable` says why.
     Where rows are too few or the metric is not defined on them the challenger is refused: what
     cannot be measured is no reason to change what serves.
     Raises ModelRefused or FeatureError where the challenger itself cannot predict.
@@ -102,7 +105,8 @@ def judge(
         reason = f"{NOT_JUDGED}{reason}; take a longer model.holdout"
         return Verdict("refused", reason, figures)
     if champion is None:
-        return Verdict("promoted", f"first model, {metric} {measured[metric]:.4f}", figures)
+        why = unloadable or "first model"
+        return Verdict("promoted", f"{why}, {metric} {measured[metric]:.4f}", figures)
     try:
         theirs = predict(use_case, champion, rows)
     except FeatureError as error:
