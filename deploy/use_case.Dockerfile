@@ -23,7 +23,7 @@ WORKDIR /srv/ml-platform
 COPY . .
 # At the same path, which its scripts name.
 COPY --from=made /srv/ml-platform/.venvs .venvs
-RUN useradd --system --uid 10001 platform \
+RUN useradd --system --create-home --uid 10001 platform \
     && mkdir data \
     && chown platform data
 USER 10001

@@ -290,7 +290,7 @@ def test_requirements_that_the_platform_excludes_are_refused_in_the_resolvers_wo
     with pytest.raises(EnvironmentRefused) as refused:
         make_environment(rides)
     said = str(refused.value)
-    assert said.startswith(f"{rides.requirements}: the environment of rides cannot be made beside")
+    assert said.startswith(f"{rides.requirements}: the environment of rides, with these and what ")
     assert "pandas>=3" in said
     assert "ml-platform" in said
     assert (rides.state, rides.locked) == ("missing", None)

@@ -168,6 +168,23 @@ def test_each_service_answers_for_the_use_cases_of_its_environment(deployment, t
         assert post(f"{url}/mlflow/trips/invocations", asked)[0] == 404
 
 
+def test_after_an_upgrade_the_gate_lets_a_version_of_the_new_environment_serve(deployment):
+    def command(*arguments: str) -> str:
+        done = deployment.command(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    # Back to the platform's, which has a newer scikit-learn.
+    (deployment.settings.use_cases / "rides" / "requirements.txt").unlink()
+    refused = deployment.command("score", "rides", "--partition", "2024-03-24")
+    assert refused.returncode == 1
+    assert f"rides version 1 was trained with scikit-learn {OLDER}." in refused.stderr
+    command("train", "rides", "--cutoff", "2024-03-24")
+    assert "champion 1 cannot be compared with" in " ".join(command("promote", "rides").split())
+    command("score", "rides", "--partition", "2024-03-24")
+    assert command("environment") == "every use case runs in the platform's environment\n"
+
+
 @contextmanager
 def serving(deployment: Deployment, folder: Path, *use_case: str) -> Iterator[str]:
     port = free_port()

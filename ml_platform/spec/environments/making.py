@@ -153,6 +153,6 @@ def _run(environment: Environment, command: Sequence[str], folder: Path | None =
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
         raise EnvironmentRefused(
-            f"{environment.requirements}: the environment of {environment.use_case} cannot be made "
-            f"beside what the platform needs:\n{said}"
+            f"{environment.requirements}: the environment of {environment.use_case}, with these "
+            f"and what the platform needs, cannot be made:\n{said}"
         )
