@@ -7,7 +7,7 @@ every pair of rows of a key. A row of the left side without a time finds nothing
 
 from sqlglot import exp
 
-from ml_platform.spec.spark_sql.functions import Refused, parsed, spark
+from ml_platform.spec.spark_sql.expressions import Refused, parsed, spark
 
 SIDE, AT = "__side", "__at"
 

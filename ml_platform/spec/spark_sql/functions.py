@@ -8,14 +8,23 @@ from collections.abc import Callable, Mapping
 
 from sqlglot import exp
 
-EXACT_UNITS = {"HOUR": 3_600, "MINUTE": 60, "SECOND": 1}
-"""Units of intervals that are lengths of time, in seconds; others are steps of the calendar."""
-CALENDAR_UNITS = frozenset({"DAY", "WEEK", "MONTH", "QUARTER", "YEAR"})
-TRUNCATED_TO = frozenset({"SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "QUARTER", "YEAR"})
-MICROSECONDS = 1_000_000
+from ml_platform.spec.spark_sql.expressions import Refused, parsed, quotable, shown, spark
+from ml_platform.spec.spark_sql.times import (
+    day_of_week,
+    epoch,
+    extracted,
+    interval,
+    iso_day_of_week,
+    microseconds,
+    milliseconds,
+    moved,
+    steps_between,
+    truncated,
+    zoned,
+)
+
 WHOLE_FROM = 2**52
 """From here on a floating-point number is a whole one."""
-
 SAME: frozenset[type[exp.Expr]] = frozenset(
     {
         # Names, values and logic.
@@ -55,10 +64,6 @@ AS_TEXT = ("boolean", "tinyint", "smallint", "int", "bigint", "string", "date")
 """Types, by Spark's names, whose values both engines write alike."""
 
 
-class Refused(Exception):
-    """An expression that is not known to mean the same in Spark."""
-
-
 def spark_expression(node: exp.Expr, zone: str) -> exp.Expr | None:
     """What stands for an expression whose parts are Spark's already; None where it stays.
 
@@ -69,64 +74,12 @@ def spark_expression(node: exp.Expr, zone: str) -> exp.Expr | None:
         text = translation(node)
         return None if text is None else parsed(text)
     if isinstance(node, exp.AtTimeZone):
-        return parsed(_zoned(spark(node.args["zone"]), spark(node.this), zone))
+        return parsed(zoned(spark(node.args["zone"]), spark(node.this), zone))
     if isinstance(node, exp.Anonymous):
         return parsed(_function(node, zone))
     if type(node) not in SAME and not isinstance(node, exp.DataType | exp.DataTypeParam):
-        raise Refused(f"{_shown(node)} is not known to mean the same in Spark")
+        raise Refused(f"{shown(node)} is not known to mean the same in Spark")
     return None
-
-
-def parsed(text: str) -> exp.Expr:
-    """An expression of Spark."""
-    return exp.maybe_parse(text, dialect="spark")
-
-
-def spark(node: exp.Expr | None) -> str:
-    """The text of an expression whose parts are Spark's already."""
-    return "" if node is None else node.sql("spark")
-
-
-def microseconds(time: str) -> str:
-    """Microseconds since 1970 of a time; of one without a zone those of the time that it shows."""
-    return (
-        f"CASE typeof({time}) "
-        f"WHEN 'timestamp' THEN unix_micros(CAST({time} AS TIMESTAMP)) "
-        "WHEN 'timestamp_ntz' THEN timestampdiff(MICROSECOND, TIMESTAMP_NTZ '1970-01-01', "
-        f"CAST({time} AS TIMESTAMP_NTZ)) "
-        f"WHEN 'date' THEN unix_date(CAST({time} AS DATE)) * 86400000000L "
-        f"ELSE raise_error('not a time: {_quotable(time)}') END"
-    )
-
-
-def exact_seconds(interval: exp.Expr) -> int | None:
-    """Seconds of an interval of hours, minutes or seconds; None of a step of the calendar."""
-    if not isinstance(interval, exp.Interval):
-        return None
-    count, unit = interval.this, _unit(interval)
-    if not isinstance(count, exp.Literal) or not str(count.this).lstrip("-").isdigit():
-        raise Refused(f"{_shown(interval)}: Spark is given intervals of a fixed length alone")
-    if unit in EXACT_UNITS:
-        return int(count.this) * EXACT_UNITS[unit]
-    if unit not in CALENDAR_UNITS:
-        raise Refused(f"{_shown(interval)} is not known to mean the same in Spark")
-    return None
-
-
-def _unit(interval: exp.Interval) -> str:
-    return str(interval.args["unit"].name).upper().removesuffix("S")
-
-
-def _moved(node: exp.Expr) -> str | None:
-    """A time plus or minus hours: by the clock of UTC, where Spark would count whole days of 24."""
-    assert isinstance(node, exp.Add | exp.Sub)
-    seconds = exact_seconds(node.expression)
-    if seconds is None:
-        if isinstance(node.this, exp.Interval):
-            raise Refused(f"{_shown(node)}: write the time first, then the interval")
-        return None
-    sign = "-" if isinstance(node, exp.Sub) else ""
-    return f"timestampadd(SECOND, {sign}{seconds}, {spark(node.this)})"
 
 
 def _divided(node: exp.Expr) -> str:
@@ -146,7 +99,7 @@ def _divided_whole(node: exp.Expr) -> str:
     whole = ", ".join(f"'{kind}'" for kind in ("tinyint", "smallint", "int", "bigint"))
     return (
         f"CASE WHEN typeof({over}) NOT IN ({whole}) OR typeof({under}) NOT IN ({whole}) "
-        f"THEN raise_error('// of what is no whole number: {_quotable(over)}') "
+        f"THEN raise_error('// of what is no whole number: {quotable(over)}') "
         f"WHEN {under} = 0 THEN NULL ELSE CAST({over} AS BIGINT) DIV CAST({under} AS BIGINT) END"
     )
 
@@ -174,10 +127,10 @@ def _cast(node: exp.Expr) -> str:
         named = ", ".join(f"'{each}'" for each in AS_TEXT)
         return (
             f"CASE WHEN typeof({value}) IN ({named}) THEN CAST({value} AS STRING) "
-            f"ELSE raise_error('DuckDB and Spark write {_quotable(value)} as different texts') END"
+            f"ELSE raise_error('DuckDB and Spark write {quotable(value)} as different texts') END"
         )
     if kind not in CAST_TO:
-        raise Refused(f"{_shown(node)} is not known to mean the same in Spark")
+        raise Refused(f"{shown(node)} is not known to mean the same in Spark")
     return f"CAST({value} AS {CAST_TO[kind]})"
 
 
@@ -190,58 +143,8 @@ def _in_case(node: exp.Expr) -> str:
     """Of letters that both engines know as pairs; others have no single partner."""
     text, name = spark(node.this), "lower" if isinstance(node, exp.Lower) else "upper"
     plain = f"{text} IS NULL OR {text} RLIKE '^[\\\\x00-\\\\x7F]*$'"
-    problem = f"raise_error('DuckDB and Spark know other {name} letters: {_quotable(text)}')"
+    problem = f"raise_error('DuckDB and Spark know other {name} letters: {quotable(text)}')"
     return f"CASE WHEN {plain} THEN {name}({text}) ELSE {problem} END"
-
-
-def _truncated(node: exp.Expr) -> str:
-    unit = node.args["unit"].name.upper()
-    if unit not in TRUNCATED_TO:
-        raise Refused(f"{_shown(node)} is not known to mean the same in Spark")
-    time = spark(node.this)
-    # Spark's function yields an instant whatever it is given.
-    truncated = f"date_trunc('{unit}', CAST({time} AS TIMESTAMP))"
-    if unit not in {"SECOND", "MINUTE"}:
-        truncated = _instant(f"CAST({truncated} AS TIMESTAMP_NTZ)")
-    return (
-        f"CASE WHEN typeof({time}) = 'timestamp' THEN {truncated} "
-        f"ELSE raise_error('date_trunc of what has no zone: {_quotable(time)}') END"
-    )
-
-
-def _day_of_week(node: exp.Expr) -> str:
-    """Sunday is 0, and 1 in Spark."""
-    return f"dayofweek({spark(node.this)}) - 1"
-
-
-def _iso_day_of_week(node: exp.Expr) -> str:
-    return f"weekday({spark(node.this)}) + 1"
-
-
-def _extracted(node: exp.Expr) -> str:
-    part, time = node.this.name.upper(), spark(node.expression)
-    parts = {"YEAR", "QUARTER", "MONTH", "DAY", "HOUR", "MINUTE"}
-    if part in {"DOW", "DAYOFWEEK", "WEEKDAY"}:
-        return f"dayofweek({time}) - 1"
-    if part in {"DOY", "DAYOFYEAR"}:
-        return f"dayofyear({time})"
-    if part == "ISODOW":
-        return f"weekday({time}) + 1"
-    if part == "EPOCH":
-        return f"({microseconds(time)}) / {MICROSECONDS}.0D"
-    if part not in parts:
-        raise Refused(f"{_shown(node)} is not known to mean the same in Spark")
-    return f"{part.lower()}({time})"
-
-
-def _epoch(node: exp.Expr) -> str:
-    return f"({microseconds(spark(node.this))}) / {MICROSECONDS}.0D"
-
-
-def _milliseconds(node: exp.Expr) -> str:
-    if str(node.args.get("scale")) != "3":
-        raise Refused(f"{_shown(node)} is not known to mean the same in Spark")
-    return f"({microseconds(spark(node.this))}) DIV 1000"
 
 
 def _whole(node: exp.Expr) -> str:
@@ -254,53 +157,8 @@ def _whole(node: exp.Expr) -> str:
 
 def _rounded(node: exp.Expr) -> str | None:
     if node.args.get("decimals") is not None:
-        raise Refused(f"{_shown(node)}: Spark rounds decimals of a number otherwise")
+        raise Refused(f"{shown(node)}: Spark rounds decimals of a number otherwise")
     return None
-
-
-def _steps_between(node: exp.Expr) -> str:
-    """How often the clock came to a new minute, not how many minutes have passed."""
-    unit = node.args["unit"].name.upper()
-    until, since = spark(node.this), spark(node.expression)
-    if unit == "DAY":
-        return f"datediff(CAST({until} AS DATE), CAST({since} AS DATE))"
-    if unit not in {"MINUTE", "SECOND"}:
-        raise Refused(f"{_shown(node)} is not known to mean the same in Spark")
-    length = EXACT_UNITS[unit] * MICROSECONDS
-    ends = (f"({microseconds(time)})" for time in (until, since))
-    until, since = (f"(({end} - pmod({end}, {length})) DIV {length})" for end in ends)
-    return f"{until} - {since}"
-
-
-def _zoned(named: str, time: str, zone: str) -> str:
-    """What a clock of the use case's zone shows at an instant, or the instant at which it does."""
-    if named.strip("'") != zone:
-        raise Refused(f"Spark is given the zone of the use case alone, {zone}, not {named}")
-    wall = f"CAST({time} AS TIMESTAMP_NTZ)"
-    return _instant(wall) if _is_wall(time) else wall
-
-
-def _instant(wall: str) -> str:
-    """The instant at which clocks show a time; of two the later one, as for DuckDB.
-
-    Spark takes the earlier one. They differ in the offset, which a day later is that of the later.
-    """
-    first = f"CAST({wall} AS TIMESTAMP)"
-    later = f"timestampadd(SECOND, -86400, CAST(timestampadd(SECOND, 86400, {wall}) AS TIMESTAMP))"
-    return (
-        f"CASE WHEN CAST({later} AS TIMESTAMP_NTZ) = {wall} THEN greatest({first}, {later}) "
-        f"ELSE {first} END"
-    )
-
-
-def _is_wall(time: str) -> bool:
-    """Whether an expression, as it is written here, is a time without a zone."""
-    node = parsed(time).unnest()
-    while isinstance(node, exp.Add | exp.Sub):
-        node = node.this.unnest()
-    if isinstance(node, exp.TimestampAdd):
-        node = node.this.unnest()
-    return isinstance(node, exp.Cast) and spark(node.args["to"]) == "TIMESTAMP_NTZ"
 
 
 def _function(node: exp.Anonymous, zone: str) -> str:
@@ -312,24 +170,12 @@ def _function(node: exp.Anonymous, zone: str) -> str:
         case "row", _:
             return f"struct({', '.join(f'{value} AS k{n}' for n, value in enumerate(arguments))})"
         case "timezone", [named, time]:
-            return _zoned(named, time, zone)
+            return zoned(named, time, zone)
         case "isfinite", [value]:
             return f"(NOT isnan({value}) AND abs({value}) <> CAST('Infinity' AS DOUBLE))"
         case "weekday", [time]:
             return f"dayofweek({time}) - 1"
     raise Refused(f"{name}() is not known to mean the same in Spark")
-
-
-def _shown(node: exp.Expr) -> str:
-    return node.sql("duckdb")[:80]
-
-
-def _quotable(text: str) -> str:
-    return text.replace("\\", "").replace("'", "")[:80]
-
-
-def _interval(node: exp.Expr) -> None:
-    exact_seconds(node)
 
 
 def _logarithm(node: exp.Expr) -> str:
@@ -348,26 +194,26 @@ def _root(node: exp.Expr) -> str:
 
 
 TRANSLATED: Mapping[type[exp.Expr], Callable[[exp.Expr], str | None]] = {
-    exp.Add: _moved,
-    exp.Sub: _moved,
-    exp.Interval: _interval,
+    exp.Add: moved,
+    exp.Sub: moved,
+    exp.Interval: interval,
     exp.Div: _divided,
     exp.IntDiv: _divided_whole,
     exp.Mod: _remainder,
     exp.Cast: _cast,
-    exp.TimestampTrunc: _truncated,
-    exp.DayOfWeek: _day_of_week,
-    exp.DayOfWeekIso: _iso_day_of_week,
-    exp.Extract: _extracted,
-    exp.TimeToUnix: _epoch,
-    exp.UnixToTime: _milliseconds,
+    exp.TimestampTrunc: truncated,
+    exp.DayOfWeek: day_of_week,
+    exp.DayOfWeekIso: iso_day_of_week,
+    exp.Extract: extracted,
+    exp.TimeToUnix: epoch,
+    exp.UnixToTime: milliseconds,
     exp.IsNan: _is_nan,
     exp.Lower: _in_case,
     exp.Upper: _in_case,
     exp.Floor: _whole,
     exp.Ceil: _whole,
     exp.Round: _rounded,
-    exp.DateDiff: _steps_between,
+    exp.DateDiff: steps_between,
     exp.Ln: _logarithm,
     exp.Sqrt: _root,
 }

@@ -8,14 +8,9 @@ from sqlglot import exp
 
 from ml_platform.errors import PlatformError
 from ml_platform.spec.spark_sql.asof import without_asof
-from ml_platform.spec.spark_sql.functions import (
-    Refused,
-    exact_seconds,
-    microseconds,
-    parsed,
-    spark,
-    spark_expression,
-)
+from ml_platform.spec.spark_sql.expressions import Refused, parsed, spark
+from ml_platform.spec.spark_sql.functions import spark_expression
+from ml_platform.spec.spark_sql.times import exact_seconds, microseconds
 
 LAKE = "lake"
 MICROSECONDS = 1_000_000
