@@ -19,11 +19,10 @@ from ml_platform.publish.lake_columns import (
     require_columns,
     require_keys,
     require_no_clash,
-    snapshots_of,
     typed_columns,
 )
-from ml_platform.publish.lake_target import LakeTarget
-from ml_platform.publish.target import Part, TargetTable, staged_sql, without_driver
+from ml_platform.publish.lake_target import VersionedTarget
+from ml_platform.publish.target import Part, TargetTable, without_driver
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
 from ml_platform.storage.stores import store_of
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 
-class DeltaTarget(LakeTarget):
+class DeltaTarget(VersionedTarget):
     """Each partition is one version of the table's log.
 
     where: `<folder or URL> [option=value …]`.
@@ -62,18 +61,8 @@ class DeltaTarget(LakeTarget):
             found = pa.schema(self._open(table).schema())
             require_columns(self.database, table, described_schema(cursor, found), wanted)
 
-    def write(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
-        with self._named():
-            if table.mode == "upsert":
-                return self._merge(cursor, table, part) if part.rows else 0
-            here = f"{quote(table.partition)} = {literal(part.label)}"
-            if table.mode == "replace":
-                self._replace(cursor, table, part, here)
-                return self._count(cursor, table, part, here)
-            return sum(
-                self._add(cursor, table, part, f"{here} AND snapshot = {snapshot:d}", snapshot)
-                for snapshot in snapshots_of(cursor, part)
-            )
+    def _inside(self, table: TargetTable, part: Part) -> str:
+        return f"{quote(table.partition)} = {literal(part.label)}"
 
     def _replace(
         self,
@@ -86,30 +75,17 @@ class DeltaTarget(LakeTarget):
         if not part.rows:
             self._open(table).delete(here)
             return
-        query = f"FROM ({self._rows(table, part)}) WHERE {where}"
+        query = f"FROM ({self._query(table, part)}) WHERE {where}"
         self._deltalake.write_deltalake(
             self._at(table), arrow_reader(cursor, query), mode="overwrite", predicate=here,
             storage_options=self._store.delta_options,
         )  # fmt: skip
 
-    def _add(
-        self,
-        cursor: duckdb.DuckDBPyConnection,
-        table: TargetTable,
-        part: Part,
-        here: str,
-        snapshot: int,
-    ) -> int:
-        """Rows of one snapshot, which replace what a process that was killed has left of them."""
-        if not self._count(cursor, table, part, here):
-            self._replace(cursor, table, part, here, f"snapshot = {snapshot:d}")
-        return self._count(cursor, table, part, here)
-
     def _merge(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
         require_keys(cursor, self.database, table, part)
         same = " AND ".join(f"t.{quote(c)} = s.{quote(c)}" for c in table.key)
         merger = self._open(table).merge(
-            arrow_reader(cursor, self._rows(table, part)), same,
+            arrow_reader(cursor, self._query(table, part)), same,
             source_alias="s", target_alias="t",
         )  # fmt: skip
         merger.when_matched_update_all(
@@ -117,10 +93,6 @@ class DeltaTarget(LakeTarget):
         ).when_not_matched_insert_all().execute()
         with self._rows_there(cursor, table, [*table.key, "event_time"]) as relation:
             return count(cursor, later_sql(table, part, relation))
-
-    def _rows(self, table: TargetTable, part: Part) -> str:
-        items = [*typed_columns(table), partition_column(table, part)]
-        return staged_sql(items, part, [quote(column) for column in table.key])
 
     def _open(self, table: TargetTable) -> "DeltaTable":
         return self._deltalake.DeltaTable(

@@ -21,11 +21,10 @@ from ml_platform.publish.lake_columns import (
     require_columns,
     require_keys,
     require_no_clash,
-    snapshots_of,
     typed_columns,
 )
-from ml_platform.publish.lake_target import LakeTarget
-from ml_platform.publish.target import Part, TargetTable, staged_sql, without_driver
+from ml_platform.publish.lake_target import VersionedTarget
+from ml_platform.publish.target import Part, TargetTable, without_driver
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
 from ml_platform.storage.iceberg_catalogs import open_catalog
@@ -39,7 +38,7 @@ ATTEMPTS = 10
 LONGEST_WAIT_SECONDS = 2.0
 
 
-class IcebergTarget(LakeTarget):
+class IcebergTarget(VersionedTarget):
     """Each partition is one snapshot of the table.
 
     where: properties of a catalog, as pyiceberg calls them: `uri=… warehouse=…`.
@@ -73,18 +72,8 @@ class IcebergTarget(LakeTarget):
             stored = described_schema(cursor, found.schema().as_arrow())
             require_columns(self.database, table, stored, wanted)
 
-    def write(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
-        with self._named():
-            if table.mode == "upsert":
-                return self._merge(cursor, table, part) if part.rows else 0
-            here = f"{table.partition} = {literal(part.label)}"
-            if table.mode == "replace":
-                self._retried(lambda: self._replace(table, here, self._rows(cursor, table, part)))
-                return self._load(table).scan(here).count()
-            return sum(
-                self._add(cursor, table, part, f"{here} AND snapshot = {snapshot:d}", snapshot)
-                for snapshot in snapshots_of(cursor, part)
-            )
+    def _inside(self, table: TargetTable, part: Part) -> str:
+        return f"{table.partition} = {literal(part.label)}"
 
     def _create(self, table: TargetTable, columns: pa.Schema) -> "Table":
         """The table with its partitions, made by one commit."""
@@ -99,7 +88,18 @@ class IcebergTarget(LakeTarget):
         self._catalog.create_namespace_if_not_exists(table.path[:-1])
         return self._catalog.create_table_if_not_exists(table.path, schema, partition_spec=spec)
 
-    def _replace(self, table: TargetTable, here: str, rows: pa.Table) -> None:
+    def _replace(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        table: TargetTable,
+        part: Part,
+        here: str,
+        where: str = "true",
+    ) -> None:
+        rows = self._rows(cursor, table, part, where)
+        self._retried(lambda: self._overwrite(table, here, rows))
+
+    def _overwrite(self, table: TargetTable, here: str, rows: pa.Table) -> None:
         found = self._load(table)
         is_there = found.scan(here).count() > 0
         if rows.num_rows:
@@ -108,18 +108,9 @@ class IcebergTarget(LakeTarget):
         elif is_there:
             found.delete(here)
 
-    def _add(
-        self,
-        cursor: duckdb.DuckDBPyConnection,
-        table: TargetTable,
-        part: Part,
-        here: str,
-        snapshot: int,
+    def _count(
+        self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part, here: str
     ) -> int:
-        """Rows of one snapshot, which are added once."""
-        if not self._load(table).scan(here).count():
-            rows = self._rows(cursor, table, part, f"snapshot = {snapshot:d}")
-            self._retried(lambda: self._replace(table, here, rows))
         return self._load(table).scan(here).count()
 
     def _merge(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
@@ -141,10 +132,6 @@ class IcebergTarget(LakeTarget):
         found = count(cursor, later_sql(table, part, STORED))
         cursor.unregister(STORED)
         return found
-
-    def _query(self, table: TargetTable, part: Part) -> str:
-        items = [*typed_columns(table), partition_column(table, part)]
-        return staged_sql(items, part, [quote(column) for column in table.key])
 
     def _rows(
         self,
