@@ -48,6 +48,11 @@ def test_what_is_not_known_to_mean_the_same_is_refused_with_its_line(
     assert refused.value.line == line
 
 
+def test_what_sqlglot_cannot_read_is_refused() -> None:
+    with pytest.raises(Untranslatable, match="sqlglot cannot read this query"):
+        translate("SELECT a FROM (SELECT", ZONE)
+
+
 def test_a_use_case_that_declares_spark_is_checked_when_it_is_loaded(tmp_path: Path) -> None:
     folder = tmp_path / "rides"
     (folder / "features").mkdir(parents=True)

@@ -10,7 +10,7 @@ from ml_platform.features import Sight, feature_view_table, replace_view, view_s
 from ml_platform.spec.spark_sql import Untranslatable, translate
 from ml_platform.spec.use_case import Engine, UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Basis, Commit, Lake, Written, compute_windows
+from ml_platform.storage import Basis, Commit, Lake, Written
 
 
 def compute_features(
@@ -31,11 +31,9 @@ def compute_features(
         return features.compute_features(lake, use_case, view, stretch, commit)
     _require_translatable(use_case, view)
 
-    def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Written:
-        return _computed_by_spark(lake, cursor, use_case, view, stretch, commit, basis)
-
-    table = feature_view_table(use_case, view).name
-    return compute_windows(lake, use_case, table, stretch, commit, compute)
+    return features.compute_features(
+        lake, use_case, view, stretch, commit, replacing=_computed_by_spark
+    )
 
 
 def _computed_by_spark(
@@ -64,12 +62,10 @@ def _computed_by_spark(
 
 
 def _require_translatable(use_case: UseCase, view: str) -> None:
-    declared = use_case.features[view]
     try:
-        translate(declared.query, use_case.timezone)
+        translate(use_case.features[view].query, use_case.timezone)
     except Untranslatable as error:
-        file = use_case.folder / (declared.sql or f"features/{view}.sql")
+        where = Location(use_case.view_file(view), error.line)
         raise QueryFailed(
-            f"{Location(file, error.line)}: engine spark: {error}; write it otherwise, or compute "
-            f"'{view}' in process"
+            f"{where}: engine spark: {error}; write it otherwise, or compute '{view}' in process"
         ) from None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -99,18 +100,40 @@ def entity_types(use_case: UseCase, entity: tuple[str, ...]) -> dict[str, str]:
     return {column: known[column] for column in entity}
 
 
+class Replacing(Protocol):
+    """Computes a view from one snapshot and puts its rows in place, as `replace_view` does."""
+
+    def __call__(
+        self,
+        lake: Lake,
+        cursor: duckdb.DuckDBPyConnection,
+        use_case: UseCase,
+        view: str,
+        stretch: Window,
+        commit: Commit,
+        basis: Basis,
+    ) -> Written: ...
+
+
 def compute_features(
-    lake: Lake, use_case: UseCase, view: str, stretch: Window, commit: Commit
+    lake: Lake,
+    use_case: UseCase,
+    view: str,
+    stretch: Window,
+    commit: Commit,
+    replacing: Replacing | None = None,
 ) -> Written:
     """Compute a feature view for the windows of a stretch, in one query and one transaction.
 
+    replacing: what computes it, by default `replace_view`.
     Raises TableNotFound while a source that it reads is empty, QueryFailed where DuckDB refuses
     the query, DuplicateRows where it yields an entity twice at one event time.
     """
     table = feature_view_table(use_case, view)
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Written:
-        return replace_view(lake, cursor, use_case, view, stretch, commit, basis)
+        replace_rows = replacing or replace_view
+        return replace_rows(lake, cursor, use_case, view, stretch, commit, basis)
 
     return compute_windows(lake, use_case, table.name, stretch, commit, compute)
 
@@ -242,11 +265,10 @@ def _replace(
 
 
 def _failed(use_case: UseCase, table: str, stretch: Window, error: duckdb.Error) -> QueryFailed:
-    views = {feature_table(name): (name, view) for name, view in use_case.features.items()}
-    name, view = views.get(table, ("", None))
-    file = (view.sql or f"features/{name}.sql") if view else use_case.label.sql
-    query = view.query if view else use_case.label.query
-    where = Location(use_case.folder / file, line_shown(query, error))
+    view = next((name for name in use_case.features if feature_table(name) == table), None)
+    file = use_case.view_file(view) if view else use_case.folder / use_case.label.sql
+    query = use_case.features[view].query if view else use_case.label.query
+    where = Location(file, line_shown(query, error))
     said = complaint(error, use_case.sources)
     return QueryFailed(f"{where}: {said} ({use_case.name}/{table} over {stretch})")
 

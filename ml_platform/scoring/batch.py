@@ -106,9 +106,7 @@ def _compute(
     engine: Engine = "in_process",
 ) -> ScoreReport:
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> ScoreReport:
-        if engine == "spark":
-            return _scored_on_spark(lake, cursor, registry, use_case, stretch, commit, basis)
-        return _scored(lake, cursor, registry, use_case, stretch, commit, basis, endpoint)
+        return _scored(lake, cursor, registry, use_case, stretch, commit, basis, endpoint, engine)
 
     return compute_windows(lake, use_case, "predictions", stretch, commit, compute)
 
@@ -122,16 +120,23 @@ def _scored(
     commit: Commit,
     basis: Basis,
     endpoint: Endpoint | None,
+    engine: Engine,
 ) -> ScoreReport:
     champions, lacking = _champions(lake, use_case, stretch, endpoint)
     if not champions:
         return ScoreReport(None, skipped=lacking)
     windows = list(champions)
     scored_stretch = Window(windows[0].start, windows[-1].end)
+    own = {window: version for window, version in champions.items() if version is not None}
+    if engine == "spark":
+        table = predictions_table(use_case)
+        written = predict_on_spark(
+            lake, cursor, registry, use_case, table, own, scored_stretch, commit, basis
+        )
+        return _report(use_case, written, own, own, lacking)
     frame = assemble(cursor, lake, use_case, scored_stretch, basis.snapshot)
     by_endpoint = None
     if endpoint is None:
-        own = {window: version for window, version in champions.items() if version is not None}
         scored, versions = stamped(registry, use_case, frame, own, basis.snapshot), own
     else:
         assert use_case.scorer is not None
@@ -143,27 +148,6 @@ def _scored(
     written = _write(lake, cursor, use_case, scored, scored_stretch, commit, basis)
     in_process = by_endpoint.in_process if by_endpoint else ()
     return _report(use_case, written, champions, versions, lacking, in_process)
-
-
-def _scored_on_spark(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    registry: Registry,
-    use_case: UseCase,
-    stretch: Window,
-    commit: Commit,
-    basis: Basis,
-) -> ScoreReport:
-    champions, lacking = champions_of(lake, use_case, stretch)
-    if not champions:
-        return ScoreReport(None, skipped=lacking)
-    windows = list(champions)
-    scored_stretch = Window(windows[0].start, windows[-1].end)
-    written = predict_on_spark(
-        lake, cursor, registry, use_case, predictions_table(use_case), champions, scored_stretch,
-        commit, basis,
-    )  # fmt: skip
-    return _report(use_case, written, champions, champions, lacking)
 
 
 def _report(

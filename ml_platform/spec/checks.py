@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 
 from cronsim import CronSim, CronSimError
-from sqlglot.errors import SqlglotError
 
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.inputs import Source
@@ -140,11 +139,7 @@ def check_engine(case: UseCase, mistakes: Mistakes) -> None:
         try:
             translate(declared.query, case.timezone)
         except Untranslatable as error:
-            file = case.folder / (declared.sql or f"features/{view}.sql")
-            mistakes.add_in(file, error.line, f"engine spark: {error}")
-        except SqlglotError:
-            # DuckDB, which can read it, has accepted it.
-            mistakes.add_in(file, None, "engine spark: sqlglot cannot read this query")
+            mistakes.add_in(case.view_file(view), error.line, f"engine spark: {error}")
     mistakes.stop()
 
 

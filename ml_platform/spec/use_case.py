@@ -154,6 +154,10 @@ class UseCase(Declared):
     def model_file(self) -> str:
         return self.model.build.split(":")[0] + ".py"
 
+    def view_file(self, view: str) -> Path:
+        """Where the query of a feature view is written."""
+        return self.folder / (self.features[view].sql or f"features/{view}.sql")
+
     @property
     def document(self) -> dict[str, Any]:
         """The spec with its defaults, as plain data."""

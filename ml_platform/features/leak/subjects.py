@@ -90,8 +90,7 @@ def subject_of(use_case: UseCase, view: str | None) -> Subject:
             label.query, label.reads, label.horizon,
         )  # fmt: skip
     declared = use_case.features[view]
-    file = use_case.folder / (declared.sql or f"features/{view}.sql")
     return Subject(
-        use_case, view, False, feature_view_table(use_case, view), file,
+        use_case, view, False, feature_view_table(use_case, view), use_case.view_file(view),
         declared.query, declared.reads, declared.lookback,
     )  # fmt: skip

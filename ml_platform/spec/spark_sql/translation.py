@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 from ml_platform.errors import PlatformError
 from ml_platform.spec.spark_sql.asof import without_asof
@@ -52,7 +53,11 @@ def translate(sql: str, timezone: str) -> SparkQuery:
 
     timezone: that of both sessions. Raises Untranslatable.
     """
-    tree = sqlglot.parse_one(sql, read="duckdb")
+    try:
+        tree = sqlglot.parse_one(sql, read="duckdb")
+    except SqlglotError as error:
+        # DuckDB may well read it.
+        raise Untranslatable(f"sqlglot cannot read this query: {error}", None) from None
     reads: set[LakeTable] = set()
     try:
         for node in list(tree.walk(bfs=False))[::-1]:
