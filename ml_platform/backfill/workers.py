@@ -20,7 +20,7 @@ from ml_platform.registry import Registry
 from ml_platform.settings import Settings
 from ml_platform.spec.tables import reads_of
 from ml_platform.spec.use_case import Engine, UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Lake
 
 LOOKED_AT_SECONDS = 2.0
@@ -84,8 +84,9 @@ def wait_for_others(
 
 
 def _within(seen: Window, asked: Window) -> Window | None:
-    start, end = max(seen.start, asked.start), min(seen.end, asked.end)
-    return Window(start, end) if start < end else None
+    # Moments of one zone compare by what clocks show, which an hour that comes twice has in common.
+    start, end = max(seen.start, asked.start, key=utc), min(seen.end, asked.end, key=utc)
+    return Window(start, end) if utc(start) < utc(end) else None
 
 
 class Workers:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -61,6 +61,7 @@ class Backfill:
         order = {table: number for number, table in enumerate(tables_of(self.use_case))}
         return sorted(singles, key=lambda single: order[single.tables[0]])
 
+    @cached_property
     def own(self) -> Sequence[Window]:
         """The windows that are computed here."""
         windows = list(self.use_case.calendar.windows(self.stretch))
@@ -71,7 +72,7 @@ class Backfill:
         tables = self.asked.tables_in(self.use_case)
         wait_for_others(
             self.platform.lake, self.use_case, table, single.stretch, self.stretch, tables,
-            self.own(), say,
+            self.own, say,
         )  # fmt: skip
 
     @property
