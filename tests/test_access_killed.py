@@ -79,7 +79,10 @@ class Dagster:
         if "query Assets" in query:
             repository = {"name": "r", "location": {"name": "l"}}
             return {
-                "assetNodes": [{"assetKey": k, "repository": repository} for k in variables["keys"]]
+                "assetNodes": [
+                    {"assetKey": key, "repository": repository, "tags": []}
+                    for key in variables["keys"]
+                ]
             }
         if "query RunById" in query:
             return {"runOrError": run}

@@ -1,12 +1,12 @@
 """Several processes compute one range, on one machine or as shares of several."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,8 +60,7 @@ def test_workers_compute_what_one_process_does(made: tuple[Lake, UseCase]) -> No
             assert rows_of(lake, case, table) == before[table]
         # One of them is killed, as by a machine that runs out of memory.
         forget(lake, case, "labels")
-        children = psutil.Process().children(recursive=True)
-        killed = [c for c in children if "spawn_main" in " ".join(c.cmdline())]
+        killed = multiprocessing.active_children()
         assert killed
         for child in killed:
             child.kill()
