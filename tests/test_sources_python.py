@@ -101,7 +101,10 @@ def test_without_any_row_there_is_nothing_to_ingest(tmp_path):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("    yield pa.table({'order': ['a']})\n", "has no column 'order_id'; it has order. Did"),
+        (
+            "    yield pa.table({'order': ['a']})\n",
+            "'order_id' VARCHAR is not there (did you mean 'order'?)",
+        ),
         ("    raise KeyError('weight')\n    yield\n", "source:orders, line 10: KeyError: 'weight'"),
         ("    return 3\n", "source:orders: TypeError: 'int' object is not iterable"),
         ("    raise ValueError(database)\n    yield\n", "store://ada:***@nowhere/app"),

@@ -93,6 +93,8 @@ def mark_superseded(cursor: duckdb.DuckDBPyConnection, source: Source) -> bool:
             f"""CREATE OR REPLACE TEMP TABLE __contested AS SELECT {key}
             FROM temp.__rows WHERE __reason IS NULL GROUP BY ALL HAVING count(*) > 1"""
         )
+        if not cursor.execute("FROM temp.__contested LIMIT 1").fetchall():
+            return False
         beaten = f"""SELECT __file AS file, __row AS row, f.name || ':' || latest AS by
             FROM (SELECT __file, __row, first_value(__file) OVER same AS winner,
                     first_value(__row) OVER same AS latest

@@ -5,32 +5,43 @@ only says where to look. `_file` of a row is `<table>@<high-water value>`, and `
 rows of that value in the order of their keys.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import duckdb
 
 from ml_platform.errors import LandingError
-from ml_platform.sources.contract import LAST_MOMENT, Contract, instant
+from ml_platform.sources.asked import Asked
+from ml_platform.sources.column_types import AS_TEXT, IN_DATABASES, UNTYPED, require_columns
+from ml_platform.sources.contract import LAST_MOMENT, Contract, instant, type_names
+from ml_platform.sources.database_tables import DatabaseTable, RowOrigin
 from ml_platform.sources.intake import create_rows
 from ml_platform.sources.listing import contract_of, first_line
-from ml_platform.sources.python_rows import Asked, PythonRows, require_columns
+from ml_platform.sources.python_rows import PythonRows
 from ml_platform.sources.reading import Batch, json_object
-from ml_platform.sources.sqlite_values import text_relation
 from ml_platform.sources.tables import source_table
 from ml_platform.spec.queries import TIMELIKE_TYPES, literal, quote
 from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Lake, attach_database
+from ml_platform.storage import Lake
 from ml_platform.storage.tables import naive_utc
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OVERLAP_SECONDS = 600
 """Transactions do not end in the order of the times they wrote: so far back is looked again."""
 OVERLAP_NUMBERS = 1_000
+MOST_RANGES = 8
+"""So many times a table is asked for windows that are apart; those closest are read as one."""
+IN_WINDOWS = """SELECT r.* EXCLUDE (__at), s.start AS window_start FROM {} r
+    ASOF JOIN temp.__starts s ON r.__at >= s.starts_us WHERE r.__at < s.ends_us"""
+"""SQL of rows with their windows, those of them that are in `temp.__starts`."""
+NO_MARK = -(2**62)
+"""The high-water value of rows without one, which come first."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,8 @@ class SourceTable:
     """One source's table in a database of the setting `databases`, or its function.
 
     Raises LakeError where the database cannot be opened, LandingError where the table cannot be
-    read or lacks a column.
+    read or is not as it is declared.
     """
-
-    _rows: PythonRows | None = None
-    _relation: str
-    _text_of: Callable[[Iterable[str]], str] | None = None
 
     def __init__(
         self, lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
@@ -64,25 +71,23 @@ class SourceTable:
         self._lake, self._cursor = lake, cursor
         self._use_case, self._name = use_case, source
         self._source = use_case.sources[source]
-        if self._source.python:
-            self._rows = PythonRows(lake.settings, use_case, source)
-        else:
-            self._attach()
+        self._types = type_names(cursor, self._source.columns)
+        self._origin = self._opened()
         mark = str(self._source.high_water)
         declared = self._source.columns[mark]
         typed = f"TRY_CAST({quote(mark)} AS {declared})"
-        ((kind,),) = self._execute(f"SELECT typeof(CAST(NULL AS {declared}))")
-        self._is_time = kind in TIMELIKE_TYPES
+        self._is_time = self._types[mark] in TIMELIKE_TYPES
         self._moment = f"TRY_CAST({typed} AS TIMESTAMPTZ)" if self._is_time else "NULL"
         self._mark = f"epoch_us({self._moment})" if self._is_time else f"CAST({typed} AS BIGINT)"
 
-    def _attach(self) -> None:
-        database, *rest = self._source.table.split(".")
-        kind = attach_database(self._cursor, self._lake.settings, database)
-        self._relation = ".".join(quote(part) for part in (database, *rest))
-        found = self._require_columns()
-        if kind == "sqlite":
-            self._text_of = partial(text_relation, database, rest, found)
+    def _opened(self) -> RowOrigin:
+        settings, source = self._lake.settings, self._source
+        if source.python:
+            self._judged = AS_TEXT
+            return PythonRows(settings, self._use_case, self._name)
+        table = DatabaseTable(self._cursor, settings, source, self._types, self._use_case.timezone)
+        self._judged = UNTYPED if table.is_sqlite else IN_DATABASES
+        return table
 
     def changed(self, since: int | None) -> tuple[int | None, dict[datetime, WindowState]]:
         """The highest mark, and the windows that rows from a mark on are in, or were in before.
@@ -90,92 +95,76 @@ class SourceTable:
         since: the highest mark of an earlier look; without it all windows.
         """
         if since is None:
-            return self._stage("true"), self._states(None)
+            return self._look(Asked(), "true"), self._states(None)
         overlap = OVERLAP_SECONDS * 1_000_000 if self._is_time else OVERLAP_NUMBERS
         unreadable = f"{quote(str(self._source.high_water))} IS NOT NULL AND {self._mark} IS NULL"
         lowest = since - overlap
-        highest = self._stage(
-            f"{self._mark} >= {lowest} OR {unreadable}", asked=(None, None, self._shown(lowest))
+        highest = self._look(
+            Asked(since=self._shown(lowest)), f"{self._mark} >= {lowest} OR {unreadable}"
         )
         starts = {start for (start,) in self._execute("SELECT window_start FROM temp.__raw")}
         starts |= self._left_behind()
-        if starts:
-            first, last = min(starts), max(starts)
-            self._stage(self._inside(first, last), asked=self._range(first, last))
+        calendar = self._use_case.calendar
+        windows = [calendar.window_at(start.replace(tzinfo=UTC)) for start in sorted(starts)]
+        self._stage(windows, self._source.key)
         return max(highest or since, since), self._states(starts)
 
     def take_in(self, stretch: Window) -> dict[datetime, WindowState]:
         """Judge the rows of a stretch into `temp.__rows`; what its windows hold, by start."""
-        starts = [naive_utc(window.start) for window in self._use_case.calendar.windows(stretch)]
+        windows = list(self._use_case.calendar.windows(stretch))
         columns = list(self._source.columns)
-        bounds = starts[0], starts[-1]
-        self._stage(self._inside(*bounds), columns, self._range(*bounds))
-        states = self._states(starts)
+        self._stage(windows, columns)
+        states = self._states(naive_utc(window.start) for window in windows)
         key = ", ".join(
             f"TRY_CAST({quote(column)} AS {self._source.columns[column]}), {quote(column)}"
             for column in self._source.key
         )
-        self._execute(
-            f"""CREATE OR REPLACE TEMP TABLE __numbered AS
-            SELECT dense_rank() OVER (ORDER BY __mark NULLS FIRST)::INTEGER - 1 AS __file,
-                row_number() OVER (PARTITION BY __mark ORDER BY {key}) AS __row, *
-            FROM temp.__raw"""
-        )
-        shown = (
-            "strftime(make_timestamp(__mark), '%Y-%m-%dT%H:%M:%S.%fZ')"
-            if self._is_time
-            else "CAST(__mark AS VARCHAR)"
-        )
-        # A number says in which order rows changed, and not when.
-        arrived = "coalesce(make_timestamptz(__mark), now())" if self._is_time else "now()"
-        self._execute(
-            f"""CREATE OR REPLACE TEMP TABLE __files AS
-            SELECT DISTINCT __file AS number, NULL::VARCHAR AS path,
-                {literal(f"{self._source.rows_of}@")} || coalesce({shown}, 'null') AS name,
-                {arrived} AS modified_at
-            FROM temp.__numbered"""
-        )
-        contract = Contract(self._cursor, self._source, self._use_case.calendar.start)
-        create_rows(self._cursor, contract)
         renamed = ", ".join(f"{quote(column)} AS __c{n}" for n, column in enumerate(columns))
         batch = Batch(
-            f"(SELECT __file, __row, {renamed} FROM temp.__numbered)",
+            f"""(SELECT coalesce(__mark, {NO_MARK}) AS __file,
+                row_number() OVER (PARTITION BY __mark ORDER BY {key}) AS __row,
+                window_start, {renamed} FROM temp.__raw)""",
             {column: f"__c{n}" for n, column in enumerate(columns)},
             json_object(columns),
         )
-        self._execute(f"INSERT INTO temp.__judged {contract.judged(batch)}")
+        contract = Contract(self._cursor, self._source, self._use_case.calendar.start)
+        create_rows(self._cursor, contract)
+        self._execute(f"INSERT INTO temp.__rows {contract.judged(batch, 'window_start')}")
+        self._execute("DROP TABLE temp.__raw")
+        # A number says in which order rows changed, and not when.
+        arrived = "now()"
+        if self._is_time:
+            arrived = f"coalesce(make_timestamptz(nullif(__file, {NO_MARK})), now())"
         self._execute(
-            """INSERT INTO temp.__rows SELECT j.*, n.window_start
-            FROM temp.__judged j JOIN temp.__numbered n USING (__file, __row)"""
+            f"""CREATE OR REPLACE TEMP VIEW __files AS
+            SELECT __file AS number, NULL::VARCHAR AS path, {self.file_sql("__file")} AS name,
+                {arrived} AS modified_at
+            FROM (SELECT DISTINCT __file FROM temp.__rows)"""
         )
         return states
 
-    def _read(self, columns: Iterable[str], asked: Asked) -> Iterable[str]:
-        """SQL of the rows, in parts."""
-        if self._rows is not None:
-            return self._rows.relations(self._cursor, asked)
-        return [self._text_of(columns) if self._text_of else self._relation]
-
-    def _range(self, first: datetime, last: datetime) -> Asked:
-        """What a function is asked for: rows before the first window count there."""
-        calendar = self._use_case.calendar
-        end = naive_utc(calendar.window_at(last.replace(tzinfo=UTC)).end)
-        return None if first == naive_utc(calendar.start) else first, end, None
+    def file_sql(self, number: str) -> str:
+        """SQL of the name of what a row came from, by its number in `temp.__rows`."""
+        mark = f"nullif({number}, {NO_MARK})"
+        shown = f"CAST({mark} AS VARCHAR)"
+        if self._is_time:
+            shown = f"strftime(make_timestamp({mark}), '%Y-%m-%dT%H:%M:%S.%fZ')"
+        return f"{literal(f'{self._source.rows_of}@')} || coalesce({shown}, 'null')"
 
     def _shown(self, mark: int) -> datetime | int:
-        """A mark as a function is given it."""
+        """A mark as it is asked for."""
         return EPOCH + timedelta(microseconds=mark) if self._is_time else mark
 
-    def _require_columns(self) -> dict[str, str]:
-        rows = self._execute(f"DESCRIBE SELECT * FROM {self._relation}")
-        found = {str(row[0]): str(row[1]) for row in rows}
-        named = f"{self._use_case.name}/{self._name}: {self._source.table}"
-        require_columns(named, self._source.columns, list(found))
-        return found
+    def _choose(self, wanted: Iterable[str], found: Mapping[str, str]) -> dict[str, str]:
+        """Columns to read, by name as they are found; LandingError where they do not fit."""
+        named = f"{self._use_case.name}/{self._name}: {self._source.rows_of}"
+        require_columns(named, self._types, found, self._judged)
+        there = {name.lower(): name for name in found}
+        return {column: there[column.lower()] for column in wanted}
 
     @property
     def _placed(self) -> str:
-        """The moment that decides the window of a row, in UTC without a zone.
+        """The moment that decides the window of a row, in microseconds since 1970.
 
         What is before the first window counts there; where no event time can be read, the
         high-water value decides.
@@ -186,43 +175,67 @@ class SourceTable:
         )
         readable = f"CASE WHEN {moment} < {LAST_MOMENT} THEN {moment} END"
         begins = instant(self._use_case.calendar.start)
-        return f"timezone('UTC', greatest(coalesce({readable}, {self._moment}), {begins}))"
+        return f"epoch_us(greatest(coalesce({readable}, {self._moment}), {begins}))"
 
-    def _inside(self, first: datetime, last: datetime) -> str:
-        end = naive_utc(self._use_case.calendar.window_at(last.replace(tzinfo=UTC)).end)
-        return f"{self._placed} >= TIMESTAMP '{first}' AND {self._placed} < TIMESTAMP '{end}'"
+    def _look(self, asked: Asked, where: str) -> int | None:
+        """Keys, marks and windows of rows in `temp.__raw`; the highest mark among them."""
+        self._collect(
+            "__read", self._source.key, asked, f"SELECT {{items}} FROM {{rows}} WHERE {where}"
+        )
+        ((first, last, mark),) = self._execute(
+            """SELECT make_timestamp(min(__at)), make_timestamp(max(__at)), max(__mark)
+            FROM temp.__read"""
+        )
+        windows: list[Window] = []
+        if first is not None:
+            calendar = self._use_case.calendar
+            begin, end = (calendar.window_at(at.replace(tzinfo=UTC)) for at in (first, last))
+            windows = list(calendar.windows(Window(begin.start, end.end)))
+        self._name_windows(windows)
+        self._execute(f"CREATE OR REPLACE TEMP TABLE __raw AS {IN_WINDOWS.format('temp.__read')}")
+        self._execute("DROP TABLE temp.__read")
+        return None if mark is None else int(mark)
 
-    def _stage(
-        self, where: str, columns: Iterable[str] = (), asked: Asked = (None, None, None)
-    ) -> int | None:
-        """Rows with their window and mark in `temp.__raw`; the highest mark among them."""
+    def _stage(self, windows: Sequence[Window], columns: Iterable[str]) -> None:
+        """Rows of some windows, ascending, with their marks in `temp.__raw`."""
+        self._name_windows(windows)
+        placed = IN_WINDOWS.format("(SELECT {items} FROM {rows})")
+        self._execute("DROP TABLE IF EXISTS temp.__raw")
+        for part in parts_of(windows):
+            within = f"r.__at >= {_microseconds(part.start)} AND r.__at < {_microseconds(part.end)}"
+            # Rows before the first window count there.
+            begins = part.start == self._use_case.calendar.start
+            asked = Asked(None if begins else naive_utc(part.start), naive_utc(part.end))
+            self._collect("__raw", columns, asked, f"{placed} AND {within}")
+
+    def _collect(self, table: str, columns: Iterable[str], asked: Asked, query: str) -> None:
+        """Add what a query yields of the rows that are asked for to a temporary table.
+
+        query: selects `{items}`, which are the columns, `__mark` and `__at`, from `{rows}`.
+        """
         named = dict.fromkeys((*columns, *self._source.key))
         needed = dict.fromkeys((*named, str(self._source.high_water), self._source.event_time))
         items = ", ".join(
             (*map(quote, named), f"{self._mark} AS __mark", f"{self._placed} AS __at")
         )
-        into = "CREATE OR REPLACE TEMP TABLE __read AS"
-        for relation in self._read(needed, asked):
-            self._execute(f"{into} SELECT {items} FROM {relation} WHERE {where}")
-            into = "INSERT INTO temp.__read"
-        ((first, last, mark),) = self._execute(
-            "SELECT min(__at), max(__at), max(__mark) FROM temp.__read"
-        )
-        starts: list[datetime] = []
-        if first is not None:
-            calendar = self._use_case.calendar
-            begin, end = (calendar.window_at(at.replace(tzinfo=UTC)) for at in (first, last))
-            starts = [naive_utc(w.start) for w in calendar.windows(Window(begin.start, end.end))]
+        choose = partial(self._choose, needed)
+        with self._named():
+            for rows in self._origin.relations(self._cursor, choose, asked):
+                selected = query.format(items=items, rows=rows)
+                self._cursor.execute(
+                    f"CREATE TEMP TABLE IF NOT EXISTS {table} AS FROM ({selected}) LIMIT 0"
+                )
+                self._cursor.execute(f"INSERT INTO temp.{table} {selected}")
+
+    def _name_windows(self, windows: Sequence[Window]) -> None:
+        listed = ",".join(f"{naive_utc(w.start)}/{naive_utc(w.end)}" for w in windows)
         self._execute(
-            "CREATE OR REPLACE TEMP TABLE __starts AS SELECT unnest(?::TIMESTAMP[]) AS start",
-            [starts],
+            f"""CREATE OR REPLACE TEMP TABLE __starts AS
+            SELECT start, epoch_us(start) AS starts_us,
+                epoch_us(CAST(split_part(part, '/', 2) AS TIMESTAMP)) AS ends_us
+            FROM (SELECT part, CAST(split_part(part, '/', 1) AS TIMESTAMP) AS start
+                FROM (SELECT unnest(string_split('{listed}', ',')) AS part) WHERE part <> '')"""
         )
-        self._execute(
-            """CREATE OR REPLACE TEMP TABLE __raw AS
-            SELECT r.* EXCLUDE (__at), s.start AS window_start
-            FROM temp.__read r ASOF JOIN temp.__starts s ON r.__at >= s.start"""
-        )
-        return None if mark is None else int(mark)
 
     def _states(self, starts: Iterable[datetime] | None) -> dict[datetime, WindowState]:
         key = ", ".join(f"CAST({quote(column)} AS VARCHAR)" for column in self._source.key)
@@ -253,14 +266,38 @@ class SourceTable:
         )
         return {start for (start,) in rows}
 
-    def _execute(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
+    def _execute(self, query: str) -> list[tuple[Any, ...]]:
+        with self._named():
+            return self._cursor.execute(query).fetchall()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
         try:
-            return self._cursor.execute(query, parameters).fetchall()
+            yield
         except duckdb.Error as error:
             raise LandingError(
                 f"{self._use_case.name}/{self._name}: {self._source.rows_of} cannot be read: "
                 f"{first_line(error)}"
             ) from error
+
+
+def parts_of(windows: Sequence[Window]) -> list[Window]:
+    """A few ranges with all of some windows, ascending, and with as little else as can be."""
+    parts: list[Window] = []
+    for window in windows:
+        if parts and parts[-1].end == window.start:
+            parts.append(Window(parts.pop().start, window.end))
+        else:
+            parts.append(window)
+    while len(parts) > MOST_RANGES:
+        gaps = [after.start - before.end for before, after in pairwise(parts)]
+        at = gaps.index(min(gaps))
+        parts[at : at + 2] = [Window(parts[at].start, parts[at + 1].end)]
+    return parts
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def windows_behind(

@@ -79,9 +79,11 @@ def versions_replacement(
     row = cursor.execute("SELECT count(*) FROM temp.__versions").fetchone()
     if not stored.versions and row == (0,):
         return None
-    start = f"timezone('UTC', {WINDOW_START}) AS __start"
+    start = f"{WINDOW_START} AS __start"
     names = ", ".join(quote(column) for column in table.columns)
-    return Replacement(table, f"SELECT {names}, {start} FROM temp.__versions", time="__start")
+    return Replacement(
+        table, f"SELECT {names}, {start} FROM temp.__versions", time="__start", is_placed=True
+    )
 
 
 def _create_news(cursor: duckdb.DuckDBPyConnection, news: Sequence[Held], is_table: bool) -> None:
