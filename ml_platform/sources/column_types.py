@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 
 from ml_platform.errors import LandingError
 from ml_platform.spec.queries import TIMELIKE_TYPES
@@ -34,11 +35,13 @@ def require_columns(
     declared: Mapping[str, str],
     found: Mapping[str, str],
     judged: Collection[tuple[str, str]] = TIMES_AS_TEXT,
+    taken: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """LandingError where a table lacks a declared column, or has it with a type of another kind.
 
     declared, found: columns with DuckDB types. judged: families that are found and declared whose
-    values are judged row by row, as a number is that is to be another one.
+    values are judged row by row, as a number is that is to be another one. taken: columns that are
+    not declared and were taken, with the types that they had.
     """
     there = {column.lower(): kind for column, kind in found.items()}
     differences = []
@@ -49,12 +52,23 @@ def require_columns(
             differences.append(f"'{column}' {kind} is not there{hint}")
         elif not holds(there[column.lower()], kind, judged):
             differences.append(f"'{column}' is {there[column.lower()]}, and {kind} is declared")
+    for column, kind in taken.items():
+        now = there.get(column.lower())
+        if now and not holds(now, kind):
+            differences.append(f"'{column}' is {now}, and was {kind} when it was taken")
     if differences:
         columns = ", ".join(f"{column} {kind}" for column, kind in found.items())
         raise LandingError(
             f"{named} is not as it is declared: {'; '.join(differences)}. It has {columns}. "
-            "Nothing is ingested before the declaration fits"
+            "Nothing is ingested before the declaration fits: correct `columns:` of the source, or "
+            "the table"
         )
+
+
+def stored_kind(kind: str) -> str:
+    """The type under which the lake stores a column of a type: text, where it has no such type."""
+    known = kind.partition("(")[0] in {*FAMILIES} - {"ENUM", "JSON"} and "[" not in kind
+    return kind if known else "VARCHAR"
 
 
 def holds(found: str, declared: str, judged: Collection[tuple[str, str]] = TIMES_AS_TEXT) -> bool:

@@ -13,7 +13,7 @@ from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
-from ml_platform.storage.tables import WINDOW_START, naive_utc
+from ml_platform.storage.tables import WINDOW_START, naive_utc, widened_sql
 
 SUPERSEDED = "superseded by "
 """How the reason begins against a row that a later one corrects."""
@@ -63,7 +63,7 @@ class Stored:
             self._cursor.execute(
                 f"""INSERT INTO temp.__rows BY NAME
                 SELECT f.number AS __file, s._row AS __row, {columns}, s.{WINDOW_START}
-                FROM {self._rows.sql} s {of_files} AND s.{self._inside}"""
+                FROM {widened_sql(self._cursor, self._rows)} s {of_files} AND s.{self._inside}"""
             )
         if self._quarantine.name in self.tables:
             self._cursor.execute(

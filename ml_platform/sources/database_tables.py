@@ -1,4 +1,4 @@
-"""A table of a database that DuckDB attaches: SQLite, PostgreSQL, MySQL, DuckDB itself."""
+"""A table of a database that DuckDB attaches: SQLite, PostgreSQL, MySQL."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
@@ -36,8 +36,10 @@ DIALECTS = {
     "postgres": Dialect(quote),
     # A TIMESTAMP of MySQL is shown on its session's clock.
     "mysql": Dialect(backticks, has_zones=False, moment="{text}"),
-    "duckdb": Dialect(quote),
 }
+
+
+FORGET = {"postgres": "pg_clear_cache", "mysql": "mysql_clear_cache"}
 
 
 def bounds(
@@ -70,6 +72,9 @@ class DatabaseTable:
         self._database, *self._table = source.table.split(".")
         self._kind = attach_database(cursor, settings, self._database)
         self.is_sqlite = self._kind == "sqlite"
+        if self._kind in FORGET:
+            # DuckDB keeps what it once knew of tables as long as a database is attached.
+            cursor.execute(f"CALL {FORGET[self._kind]}()")
         self._relation = ".".join(quote(part) for part in (self._database, *self._table))
 
     def relations(
@@ -86,7 +91,7 @@ class DatabaseTable:
         dialect = DIALECTS[self._kind]
         event, mark = bounds(self._source, found, self._types, dialect.quote)
         where = where_sql(asked, event, mark, dialect, self._timezone)
-        if where is None or self._kind == "duckdb":
+        if where is None:
             yield self._select(columns, self._relation, quote, where)
             return
         named = ".".join(map(dialect.quote, self._table))

@@ -221,6 +221,7 @@ def _ingest_table(
     before = Before(lake.tables(cursor, use_case.name))
     table = SourceTable(lake, cursor, use_case, source)
     states = table.take_in(stretch)
+    use_case = table.use_case
     landed = _count_landed(cursor)
     superseded = mark_superseded(cursor, use_case.sources[source])
     held = held_states(lake, cursor, use_case, source, states, corrections)
@@ -238,7 +239,15 @@ def _ingest_table(
         before,
         RowsOf("temp.__rows r", table.file_sql("r.__file")),
     )
-    return _report(use_case, stretch, lake.snapshot(cursor), landed, rows, quarantined)
+    return _report(
+        use_case,
+        stretch,
+        lake.snapshot(cursor),
+        landed,
+        rows,
+        quarantined,
+        ignored_columns=table.ignored,
+    )
 
 
 def _report(

@@ -17,7 +17,13 @@ import duckdb
 
 from ml_platform.errors import LandingError
 from ml_platform.sources.asked import Asked
-from ml_platform.sources.column_types import AS_TEXT, IN_DATABASES, UNTYPED, require_columns
+from ml_platform.sources.column_types import (
+    AS_TEXT,
+    IN_DATABASES,
+    UNTYPED,
+    require_columns,
+    stored_kind,
+)
 from ml_platform.sources.contract import LAST_MOMENT, Contract, instant, type_names
 from ml_platform.sources.database_tables import DatabaseTable, RowOrigin
 from ml_platform.sources.intake import create_rows
@@ -25,6 +31,7 @@ from ml_platform.sources.listing import contract_of, first_line
 from ml_platform.sources.python_rows import PythonRows
 from ml_platform.sources.reading import Batch, json_object
 from ml_platform.sources.tables import source_table
+from ml_platform.spec.checks import IN_SOURCES
 from ml_platform.spec.queries import TIMELIKE_TYPES, literal, quote
 from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.windows import Window
@@ -35,6 +42,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OVERLAP_SECONDS = 600
 """Transactions do not end in the order of the times they wrote: so far back is looked again."""
 OVERLAP_NUMBERS = 1_000
+NOT_TAKEN = IN_SOURCES | {"known_at"}
+"""Columns of such names mean something in every source."""
 MOST_RANGES = 8
 """So many times a table is asked for windows that are apart; those closest are read as one."""
 IN_WINDOWS = """SELECT r.* EXCLUDE (__at), s.start AS window_start FROM {} r
@@ -73,6 +82,9 @@ class SourceTable:
         self._source = use_case.sources[source]
         self._types = type_names(cursor, self._source.columns)
         self._origin = self._opened()
+        self._taken: dict[str, str] | None = None
+        self.ignored: tuple[str, ...] = ()
+        """Columns that are neither declared nor taken, once rows were read."""
         mark = str(self._source.high_water)
         declared = self._source.columns[mark]
         typed = f"TRY_CAST({quote(mark)} AS {declared})"
@@ -106,14 +118,15 @@ class SourceTable:
         starts |= self._left_behind()
         calendar = self._use_case.calendar
         windows = [calendar.window_at(start.replace(tzinfo=UTC)) for start in sorted(starts)]
-        self._stage(windows, self._source.key)
+        self._stage(windows)
         return max(highest or since, since), self._states(starts)
 
     def take_in(self, stretch: Window) -> dict[datetime, WindowState]:
         """Judge the rows of a stretch into `temp.__rows`; what its windows hold, by start."""
         windows = list(self._use_case.calendar.windows(stretch))
-        columns = list(self._source.columns)
-        self._stage(windows, columns)
+        self._stage(windows, takes_all=True)
+        source = self.use_case.sources[self._name]
+        columns = list(source.columns)
         states = self._states(naive_utc(window.start) for window in windows)
         key = ", ".join(
             f"TRY_CAST({quote(column)} AS {self._source.columns[column]}), {quote(column)}"
@@ -127,7 +140,7 @@ class SourceTable:
             {column: f"__c{n}" for n, column in enumerate(columns)},
             json_object(columns),
         )
-        contract = Contract(self._cursor, self._source, self._use_case.calendar.start)
+        contract = Contract(self._cursor, source, self._use_case.calendar.start)
         create_rows(self._cursor, contract)
         self._execute(f"INSERT INTO temp.__rows {contract.judged(batch, 'window_start')}")
         self._execute("DROP TABLE temp.__raw")
@@ -155,12 +168,58 @@ class SourceTable:
         """A mark as it is asked for."""
         return EPOCH + timedelta(microseconds=mark) if self._is_time else mark
 
-    def _choose(self, wanted: Iterable[str], found: Mapping[str, str]) -> dict[str, str]:
+    @property
+    def use_case(self) -> UseCase:
+        """The use case with the columns that were taken among those of the source."""
+        columns = {**self._source.columns, **(self._taken or {})}
+        source = self._source.model_copy(update={"columns": columns})
+        sources = {**self._use_case.sources, self._name: source}
+        return self._use_case.model_copy(update={"sources": sources})
+
+    @property
+    def _stored(self) -> tuple[str, ...]:
+        """Columns that are stored: those that are declared, and those that were taken."""
+        return (*self._source.columns, *(self._taken or {}))
+
+    def _choose(self, takes_all: bool, found: Mapping[str, str]) -> dict[str, str]:
         """Columns to read, by name as they are found; LandingError where they do not fit."""
         named = f"{self._use_case.name}/{self._name}: {self._source.rows_of}"
-        require_columns(named, self._types, found, self._judged)
+        if self._taken is None:
+            stored = self._stored_besides()
+            require_columns(named, self._types, found, self._judged, stored)
+            self._taken = self._take(found, stored)
+        require_columns(named, {**self._types, **self._taken}, found, self._judged)
         there = {name.lower(): name for name in found}
+        needed = (*self._source.key, str(self._source.high_water), self._source.event_time)
+        wanted = self._stored if takes_all else dict.fromkeys(needed)
         return {column: there[column.lower()] for column in wanted}
+
+    def _take(self, found: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
+        """Columns that are not declared and are stored nevertheless; the others are noted."""
+        declared = {column.lower() for column in self._source.columns}
+        added = {name: kind for name, kind in found.items() if name.lower() not in declared}
+        taken = {}
+        if self._source.added_columns == "take":
+            for name, kind in added.items():
+                # Storage has columns of its own, and two names may differ in their case alone.
+                alike = [each for each in found if each.lower() == name.lower()]
+                if name.lower() not in NOT_TAKEN and len(alike) == 1 and name[:2] != "__":
+                    taken[name] = stored.get(name.lower()) or stored_kind(kind)
+        self.ignored = tuple(name for name in added if name not in taken)
+        return taken
+
+    def _stored_besides(self) -> dict[str, str]:
+        """Types of columns that the lake has of the source, by name in lower case, undeclared."""
+        table = source_table(self._use_case, self._name)
+        if self._source.added_columns == "ignore":
+            return {}
+        rows = self._execute(
+            f"""SELECT lower(column_name), data_type FROM duckdb_columns()
+            WHERE database_name = 'lake' AND schema_name = {literal(table.schema)}
+            AND table_name = {literal(table.name)}"""
+        )
+        known = {column.lower() for column in (*table.columns, *NOT_TAKEN)}
+        return {name: kind for name, kind in rows if name not in known}
 
     @property
     def _placed(self) -> str:
@@ -179,9 +238,7 @@ class SourceTable:
 
     def _look(self, asked: Asked, where: str) -> int | None:
         """Keys, marks and windows of rows in `temp.__raw`; the highest mark among them."""
-        self._collect(
-            "__read", self._source.key, asked, f"SELECT {{items}} FROM {{rows}} WHERE {where}"
-        )
+        self._collect("__read", asked, f"SELECT {{items}} FROM {{rows}} WHERE {where}")
         ((first, last, mark),) = self._execute(
             """SELECT make_timestamp(min(__at)), make_timestamp(max(__at)), max(__mark)
             FROM temp.__read"""
@@ -196,8 +253,11 @@ class SourceTable:
         self._execute("DROP TABLE temp.__read")
         return None if mark is None else int(mark)
 
-    def _stage(self, windows: Sequence[Window], columns: Iterable[str]) -> None:
-        """Rows of some windows, ascending, with their marks in `temp.__raw`."""
+    def _stage(self, windows: Sequence[Window], takes_all: bool = False) -> None:
+        """Rows of some windows, ascending, with their marks in `temp.__raw`.
+
+        takes_all: with all columns that are stored, and not their keys alone.
+        """
         self._name_windows(windows)
         placed = IN_WINDOWS.format("(SELECT {items} FROM {rows})")
         self._execute("DROP TABLE IF EXISTS temp.__raw")
@@ -206,21 +266,19 @@ class SourceTable:
             # Rows before the first window count there.
             begins = part.start == self._use_case.calendar.start
             asked = Asked(None if begins else naive_utc(part.start), naive_utc(part.end))
-            self._collect("__raw", columns, asked, f"{placed} AND {within}")
+            self._collect("__raw", asked, f"{placed} AND {within}", takes_all)
 
-    def _collect(self, table: str, columns: Iterable[str], asked: Asked, query: str) -> None:
+    def _collect(self, table: str, asked: Asked, query: str, takes_all: bool = False) -> None:
         """Add what a query yields of the rows that are asked for to a temporary table.
 
         query: selects `{items}`, which are the columns, `__mark` and `__at`, from `{rows}`.
         """
-        named = dict.fromkeys((*columns, *self._source.key))
-        needed = dict.fromkeys((*named, str(self._source.high_water), self._source.event_time))
-        items = ", ".join(
-            (*map(quote, named), f"{self._mark} AS __mark", f"{self._placed} AS __at")
-        )
-        choose = partial(self._choose, needed)
+        choose = partial(self._choose, takes_all)
         with self._named():
             for rows in self._origin.relations(self._cursor, choose, asked):
+                columns = self._stored if takes_all else self._source.key
+                marked = f"{self._mark} AS __mark", f"{self._placed} AS __at"
+                items = ", ".join((*map(quote, columns), *marked))
                 selected = query.format(items=items, rows=rows)
                 self._cursor.execute(
                     f"CREATE TEMP TABLE IF NOT EXISTS {table} AS FROM ({selected}) LIMIT 0"

@@ -18,7 +18,7 @@ from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Replacement
-from ml_platform.storage.tables import WINDOW_START, naive_utc
+from ml_platform.storage.tables import WINDOW_START, naive_utc, widened_sql
 
 WINNERS = "(FROM temp.__rows WHERE __reason IS NULL)"
 
@@ -184,7 +184,7 @@ def _stored(
     first, last = naive_utc(windows[0].start), naive_utc(windows[-1].start)
     inside = f"{WINDOW_START} BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
     rows, versions = (
-        f"(FROM {table.sql} WHERE {inside})" if table.name in there else None
+        f"(FROM {widened_sql(cursor, table)} WHERE {inside})" if table.name in there else None
         for table in (source_table(use_case, source), versions_table(use_case, source))
     )
     is_versioned = versions and cursor.execute(f"SELECT 1 FROM {versions} LIMIT 1").fetchone()
