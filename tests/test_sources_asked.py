@@ -109,6 +109,11 @@ def test_days_of_postgresql_are_its_range(tmp_path, postgres, column, kind):
     _insert(postgres.psql, (*TIMES, "infinity", "-infinity"))
     use_case = declared(tmp_path, "public.visits", kind)
     require_same(tmp_path, use_case, f"postgres:{postgres.get_uri()}", len(TIMES) + 2)
+    if column != "TEXT":
+        by_driver = f"adbc:driver=adbc_driver_postgresql uri='{postgres.get_uri()}'"
+        postgres.psql("DELETE FROM visits WHERE seen_at IN ('infinity', '-infinity');")
+        (tmp_path / "adbc").mkdir()
+        require_same(tmp_path / "adbc", use_case, by_driver, len(TIMES))
 
 
 @pytest.mark.slow

@@ -72,6 +72,7 @@ def test_a_taken_column_may_go_and_come_back_and_not_be_another_kind(orders: Ord
     assert len(orders.rows("order_id")) == 2
     if is_typed(orders):
         orders.execute("ALTER TABLE orders ADD COLUMN weight2 VARCHAR(20)")
+        orders.execute("UPDATE orders SET weight2 = 'heavy'")
         with pytest.raises(LandingError, match="'weight2' is VARCHAR, and was DOUBLE when it was"):
             orders.take_in(2, 2)
 
@@ -87,6 +88,7 @@ def test_a_lost_column_and_a_changed_type_are_refused_with_the_difference(orders
     assert "correct `columns:` of the source, or the table" in str(said.value)
     if is_typed(orders):
         orders.execute("ALTER TABLE orders ADD COLUMN weight VARCHAR(20)")
+        orders.execute("UPDATE orders SET weight = 'heavy'")
         for attempt in (
             lambda: orders.take_in(2, 2),
             lambda: arrivals(orders.lake, orders.use_case, "orders", COMMIT, NOW),
@@ -109,6 +111,22 @@ def test_a_column_that_is_declared_later_is_no_correction_of_rows_without_news(
     orders.take_in(2, 2)
     assert orders.rows("order_id, note") == [("a", "in haste"), ("b", None)]
     assert [row for (row,) in orders.rows("order_id", "orders_versions")] == ["a", "a"]
+
+
+@pytest.mark.parametrize("orders", ["postgres", "adbc to postgres"], indirect=True)
+@pytest.mark.slow
+def test_exact_numbers_are_numbers_by_whatever_driver(orders: Orders) -> None:
+    take_added(orders)
+    orders.execute("ALTER TABLE orders ALTER weight TYPE NUMERIC(30, 10)")
+    orders.execute("ALTER TABLE orders ADD COLUMN price NUMERIC(9, 2)")
+    orders.put("b", 2, "02 14:00")
+    orders.execute("INSERT INTO orders VALUES ('a', '2024-03-02 12:00:00', '2024-03-02 13:00:00',"
+                   " 1.5, 2.25)")  # fmt: skip
+    assert [counts.ingested for counts in orders.take_in(2, 2).windows.values()] == [2]
+    assert orders.rows("order_id, weight, CAST(price AS DOUBLE)") == [
+        ("a", 1.5, 2.25),
+        ("b", 1.0, None),
+    ]
 
 
 def test_only_tables_of_databases_take_columns(orders: Orders) -> None:

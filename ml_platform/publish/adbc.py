@@ -1,7 +1,6 @@
 """Any database with a driver of Arrow Database Connectivity, by standard SQL."""
 
 import hashlib
-import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,7 +11,7 @@ from ml_platform.publish.sql_target import STAGING, SqlTarget, require_finite
 from ml_platform.publish.target import BATCH_ROWS, Part, TargetTable, staged_sql, without_driver
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
-from ml_platform.storage.connection_strings import words_of
+from ml_platform.storage.adbc import connect_adbc
 from ml_platform.storage.turns import alone
 
 TYPES = {
@@ -43,15 +42,11 @@ class AdbcTarget(SqlTarget):
     def __init__(self, settings: Settings, database: str, where: str) -> None:
         super().__init__(settings, database)
         try:
-            from adbc_driver_manager import dbapi
+            with self._named():
+                self._connection = connect_adbc(where)
         except ImportError:
             raise without_driver(database, "adbc-driver-manager", "adbc") from None
-        options = words_of(where)
-        driver = options.pop("driver", "")
         with self._named():
-            self._connection = dbapi.connect(
-                driver=_library(driver), db_kwargs=options, autocommit=False
-            )
             self.vendor = str(self._connection.adbc_get_info().get("vendor_name", ""))
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
@@ -174,10 +169,3 @@ class AdbcTarget(SqlTarget):
             moment = f"timezone('UTC', {name})" if kind.endswith("ZONE") else name
             return f"strftime(CAST({moment} AS TIMESTAMP), '%Y-%m-%d %H:%M:%S.%f')"
         return f"CAST({name} AS {CASTS.get(kind, kind if kind in TYPES else 'VARCHAR')})"
-
-
-def _library(driver: str) -> str:
-    """The library of a driver: that of a Python package, or what is named."""
-    with suppress(ImportError, AttributeError):
-        return str(importlib.import_module(driver)._driver_path())
-    return driver

@@ -1,10 +1,11 @@
 """Which rows of a database are asked for, and how that is said to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal
 
 WITH_ZONE = "TIMESTAMP WITH TIME ZONE"
@@ -52,6 +53,21 @@ class Dialect:
     """Whether moments are written with their offset; else as they are on the session's clock."""
     moment: str = "{type} {text}"
     """A literal of a time."""
+
+
+def bounds(
+    source: Source, found: Mapping[str, str], types: Mapping[str, str], quoted: Callable[[str], str]
+) -> tuple[Bounded, Bounded]:
+    """The columns that rows are asked for by: event time and high water.
+
+    found: types of the table's columns; types: DuckDB's names of those that are declared.
+    """
+    names = {name.lower(): name for name in found}
+    event, mark = (
+        Bounded(quoted(names[column.lower()]), found[names[column.lower()]], types[column])
+        for column in (source.event_time, str(source.high_water))
+    )
+    return event, mark
 
 
 def where_sql(

@@ -9,6 +9,8 @@ from ml_platform.spec.queries import TIMELIKE_TYPES
 
 NOTHING = '"NULL"'
 """Type of a column of Arrow that has no value."""
+OTHER = "OTHER"
+"""Type of a column that Arrow has no type for, or that a driver cannot tell: values are judged."""
 BOOLEAN, BYTES, NUMBER, TEXT, TIME = "boolean", "bytes", "number", "text", "time"
 FAMILIES = {
     "BOOLEAN": BOOLEAN, "BLOB": BYTES, "TIME": "time of day",
@@ -74,7 +76,7 @@ def stored_kind(kind: str) -> str:
 def holds(found: str, declared: str, judged: Collection[tuple[str, str]] = TIMES_AS_TEXT) -> bool:
     """Whether a column of a type may hold values of another one."""
     there, wanted = family(found), family(declared)
-    return there in {wanted, NOTHING} or (there, wanted) in judged
+    return there in {wanted, NOTHING, OTHER} or (there, wanted) in judged
 
 
 def family(kind: str) -> str:

@@ -6,7 +6,7 @@ from typing import Protocol
 import duckdb
 
 from ml_platform.settings import Settings
-from ml_platform.sources.asked import Asked, Bounded, Dialect, where_sql
+from ml_platform.sources.asked import Asked, Dialect, bounds, where_sql
 from ml_platform.sources.sqlite_values import sqlite_relation
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal, quote
@@ -40,21 +40,6 @@ DIALECTS = {
 
 
 FORGET = {"postgres": "pg_clear_cache", "mysql": "mysql_clear_cache"}
-
-
-def bounds(
-    source: Source, found: Mapping[str, str], types: Mapping[str, str], quoted: Callable[[str], str]
-) -> tuple[Bounded, Bounded]:
-    """The columns that rows are asked for by: event time and high water.
-
-    found: types of the table's columns; types: DuckDB's names of those that are declared.
-    """
-    names = {name.lower(): name for name in found}
-    event, mark = (
-        Bounded(quoted(names[column.lower()]), found[names[column.lower()]], types[column])
-        for column in (source.event_time, str(source.high_water))
-    )
-    return event, mark
 
 
 class DatabaseTable:

@@ -1,7 +1,7 @@
 """Rows that a function of the use case yields, as Arrow batches of a range of event time."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,15 +11,12 @@ import pyarrow as pa
 from ml_platform.errors import LakeUnavailable, LandingError, PlatformError
 from ml_platform.failures import failure_of
 from ml_platform.settings import Settings
+from ml_platform.sources.arrow_batches import arrow_relations, schema_of
 from ml_platform.sources.asked import Asked
 from ml_platform.sources.contract import type_names
 from ml_platform.sources.database_tables import Choose
-from ml_platform.sources.shared_tables import types_of
 from ml_platform.spec.modules import line_within, run_module
-from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase
-
-RELATION = "__yielded"
 
 
 class PythonRows:
@@ -47,7 +44,8 @@ class PythonRows:
         The function runs in the thread that asks, and waits until a batch has been read.
         """
         types = type_names(cursor, self._declared.columns)
-        yield from arrow_relations(cursor, self._batches(asked), choose, types)
+        nothing = schema_of(cursor, types)
+        yield from arrow_relations(cursor, self._batches(asked), choose, nothing)
 
     def _batches(self, asked: Asked) -> Iterator[pa.RecordBatch]:
         try:
@@ -73,43 +71,6 @@ class PythonRows:
             secret = self._settings.databases.get(self._declared.database)
             more = {"database": secret.get_secret_value() if secret else None}
         return function(_utc(start), _utc(end), since, **more)
-
-
-def arrow_relations(
-    cursor: duckdb.DuckDBPyConnection,
-    batches: Iterable[pa.RecordBatch],
-    choose: Choose,
-    types: Mapping[str, str],
-) -> Iterator[str]:
-    """SQL of batches that come one by one, and of no rows where none comes.
-
-    types: DuckDB's names of the types of declared columns.
-    """
-    schema: pa.Schema | None = None
-    items = ""
-    for batch in batches:
-        if schema is None or not batch.schema.equals(schema):
-            columns = choose(types_of(cursor, batch.schema))
-        if schema is None:
-            schema = batch.schema
-            items = ", ".join(f"{quote(f)} AS {quote(name)}" for name, f in columns.items())
-        cursor.register(RELATION, pa.Table.from_batches([_as(batch, schema, columns)]))
-        yield f"(SELECT {items} FROM {RELATION})"
-        cursor.unregister(RELATION)
-    if schema is None:
-        columns = choose(types)
-        nothing = ", ".join(f"CAST(NULL AS {types[name]}) AS {quote(name)}" for name in columns)
-        yield f"(SELECT {nothing} WHERE false)"
-
-
-def _as(batch: pa.RecordBatch, schema: pa.Schema, columns: Mapping[str, str]) -> pa.RecordBatch:
-    """The columns that are read, with the types of the first batch: what all lack in it is null."""
-    if batch.schema.equals(schema):
-        return batch
-    fields = [field for field in schema if field.name in columns.values()]
-    return pa.RecordBatch.from_arrays(
-        [batch.column(field.name).cast(field.type) for field in fields], schema=pa.schema(fields)
-    )
 
 
 def _utc(moment: datetime | None) -> datetime | None:

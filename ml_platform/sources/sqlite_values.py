@@ -46,7 +46,7 @@ def sqlite_relation(
     """
     database, *rest = table
     origin = ".".join(quote(part) for part in rest)
-    if where := _where(asked, event, mark):
+    if where := sqlite_where(asked, event, mark):
         origin += f" WHERE {where}"
     values, shown = [], []
     for name, found in columns.items():
@@ -56,7 +56,7 @@ def sqlite_relation(
     return f"(SELECT {', '.join(shown)} FROM sqlite_query({literal(database)}, {literal(query)}))"
 
 
-def _where(asked: Asked, event: Bounded, mark: Bounded) -> str:
+def sqlite_where(asked: Asked, event: Bounded, mark: Bounded) -> str | None:
     """SQL that is false for rows that are surely not asked for: it knows one form of times."""
     since = asked.since
     parts = [_between(event, asked.start, asked.end)]
@@ -64,7 +64,7 @@ def _where(asked: Asked, event: Bounded, mark: Bounded) -> str:
         parts.append(_between(mark, since, None))
     elif since is not None and mark.found in INTEGERS:
         parts.append(f"(typeof({mark.sql}) <> 'integer' OR {mark.sql} >= {since:d})")
-    return " AND ".join(part for part in parts if part)
+    return " AND ".join(part for part in parts if part) or None
 
 
 def _between(column: Bounded, start: datetime | None, end: datetime | None) -> str:

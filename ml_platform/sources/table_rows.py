@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 
 from ml_platform.errors import LandingError
+from ml_platform.sources.adbc_tables import PREFIX, AdbcTable
 from ml_platform.sources.asked import Asked
 from ml_platform.sources.column_types import (
     AS_TEXT,
@@ -97,7 +98,12 @@ class SourceTable:
         if source.python:
             self._judged = AS_TEXT
             return PythonRows(settings, self._use_case, self._name)
-        table = DatabaseTable(self._cursor, settings, source, self._types, self._use_case.timezone)
+        timezone = self._use_case.timezone
+        secret = settings.databases.get(source.table.partition(".")[0])
+        if secret and secret.get_secret_value().startswith(PREFIX):
+            self._judged = IN_DATABASES
+            return AdbcTable(settings, source, self._types, timezone)
+        table = DatabaseTable(self._cursor, settings, source, self._types, timezone)
         self._judged = UNTYPED if table.is_sqlite else IN_DATABASES
         return table
 
@@ -279,11 +285,28 @@ class SourceTable:
                 columns = self._stored if takes_all else self._source.key
                 marked = f"{self._mark} AS __mark", f"{self._placed} AS __at"
                 items = ", ".join((*map(quote, columns), *marked))
-                selected = query.format(items=items, rows=rows)
-                self._cursor.execute(
-                    f"CREATE TEMP TABLE IF NOT EXISTS {table} AS FROM ({selected}) LIMIT 0"
-                )
-                self._cursor.execute(f"INSERT INTO temp.{table} {selected}")
+                self._add(table, query.format(items=items, rows=rows))
+
+    def _add(self, table: str, query: str) -> None:
+        """Add rows to a temporary table; a column of which parts have two types is one of texts."""
+        types = self._types_of(f"({query})")
+        there = self._types_of(f"temp.{table}") if self._is_there(table) else {}
+        if not there:
+            self._cursor.execute(f"CREATE TEMP TABLE {table} AS FROM ({query}) LIMIT 0")
+        for name, kind in there.items():
+            if types[name] != kind != "VARCHAR":
+                self._cursor.execute(f"ALTER TABLE temp.{table} ALTER {quote(name)} TYPE VARCHAR")
+        self._cursor.execute(f"INSERT INTO temp.{table} {query}")
+
+    def _types_of(self, relation: str) -> dict[str, str]:
+        rows = self._cursor.execute(f"DESCRIBE FROM {relation}").fetchall()
+        return {str(row[0]): str(row[1]) for row in rows}
+
+    def _is_there(self, table: str) -> bool:
+        found = self._cursor.execute(
+            f"FROM duckdb_tables() WHERE database_name = 'temp' AND table_name = {literal(table)}"
+        )
+        return found.fetchone() is not None
 
     def _name_windows(self, windows: Sequence[Window]) -> None:
         listed = ",".join(f"{naive_utc(w.start)}/{naive_utc(w.end)}" for w in windows)
