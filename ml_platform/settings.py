@@ -204,6 +204,9 @@ class ServingSettings(BaseSettings):
     batches: Path | None = None
     """Folder that callers share: files of rows to predict, and of answers. None are taken without.
     """
+    batch_tables: Annotated[tuple[str, ...], NoDecode] = ()
+    """Tables of `databases` that callers may name for rows and answers, as database:table with *
+    for any letters, comma separated: `shop:batch_*`; none by default."""
     callbacks: Mapping[str, CallbackReceiver] = {}
     """Receivers that can be told when a run of a pipeline has ended, by name. In the environment as
     JSON: `{"orchestrator": {"url": "https://…", "secret": "…"}}`."""
@@ -280,7 +283,7 @@ class ServingSettings(BaseSettings):
     log_secret: SecretStr | None = None
     """Key of the hashes that stand for personal columns; the same on every worker, for good."""
 
-    @field_validator("callback_uris", mode="before")
+    @field_validator("callback_uris", "batch_tables", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
