@@ -42,6 +42,12 @@ class Endpoint(BaseModel):
     """Its address here, instead of the one that the use case declares."""
     headers: Mapping[str, SecretStr] = {}
     """Sent with each request: `{"Authorization": "Bearer …"}`; over gRPC as metadata."""
+    ca: Path | None = None
+    """PEM file of the authorities that its certificate is trusted by, instead of this machine's."""
+    certificate: Path | None = None
+    """PEM file of the certificate that it is shown, with the chain, where it asks for one."""
+    key: Path | None = None
+    """PEM file of that certificate's key; by default in the same file."""
 
 
 class Settings(BaseSettings):
