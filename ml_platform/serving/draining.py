@@ -20,7 +20,7 @@ from types import FrameType
 
 import uvicorn
 
-from ml_platform.errors import Overloaded
+from ml_platform.errors import TryLater
 from ml_platform.serving.heads import TimedHeads
 
 DRAINING = threading.Event()
@@ -34,9 +34,9 @@ DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
 def require_not_draining() -> None:
-    """Raise Overloaded where this process stops soon."""
+    """Raise TryLater where this process stops soon."""
     if DRAINING.is_set():
-        raise Overloaded("this process is about to stop; ask another one", 1)
+        raise TryLater("this process is about to stop; ask another one", 1)
 
 
 def refuse_connections(listening: socket.socket) -> None:
