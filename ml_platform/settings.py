@@ -42,6 +42,12 @@ class Endpoint(BaseModel):
     """Its address here, instead of the one that the use case declares."""
     headers: Mapping[str, SecretStr] = {}
     """Sent with each request: `{"Authorization": "Bearer …"}`; over gRPC as metadata."""
+    ca: Path | None = None
+    """PEM file of the authorities that its certificate is trusted by, instead of this machine's."""
+    certificate: Path | None = None
+    """PEM file of the certificate that it is shown, with the chain, where it asks for one."""
+    key: Path | None = None
+    """PEM file of that certificate's key; by default in the same file."""
 
 
 class Settings(BaseSettings):
@@ -197,6 +203,11 @@ class ServingSettings(BaseSettings):
     """gRPC port."""
     workers: Annotated[int, Field(ge=1)] = 2
     """Processes that answer; each one keeps every model that serves."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 5.0
+    """How long the service still answers after SIGTERM, and says that it is not ready: longer than
+    it takes whoever sends requests to see that."""
+    silent_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """A worker that has given no sign of life for so long is killed, and another one started."""
     most_bytes: Annotated[int, Field(ge=1)] = 8_000_000
     """Largest body of a request, unpacked."""
     most_rows: Annotated[int, Field(ge=1)] = 10_000
@@ -204,6 +215,9 @@ class ServingSettings(BaseSettings):
     batches: Path | None = None
     """Folder that callers share: files of rows to predict, and of answers. None are taken without.
     """
+    batch_tables: Annotated[tuple[str, ...], NoDecode] = ()
+    """Tables of `databases` that callers may name for rows and answers, as database:table with *
+    for any letters, comma separated: `shop:batch_*`; none by default."""
     callbacks: Mapping[str, CallbackReceiver] = {}
     """Receivers that can be told when a run of a pipeline has ended, by name. In the environment as
     JSON: `{"orchestrator": {"url": "https://…", "secret": "…"}}`."""
@@ -240,6 +254,12 @@ class ServingSettings(BaseSettings):
     """Rows that may wait for a shadow in one worker; more are left out, and counted."""
     authentication: bool = False
     """Whether callers have to say who they are; off is taken only where `host` is loopback."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Without authentication: names that requests may call the service by, besides those of this
+    machine; comma separated."""
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Without authentication: origins of pages that may ask the service, besides its own; comma
+    separated: `http://localhost:3000`."""
     oidc_issuer: str | None = None
     """Issuer of tokens that are taken besides keys, as it stands in them."""
     oidc_audience: str | None = None
@@ -280,7 +300,9 @@ class ServingSettings(BaseSettings):
     log_secret: SecretStr | None = None
     """Key of the hashes that stand for personal columns; the same on every worker, for good."""
 
-    @field_validator("callback_uris", mode="before")
+    @field_validator(
+        "callback_uris", "batch_tables", "allowed_hosts", "allowed_origins", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ml_platform.access import Caller
 from ml_platform.orchestrator import Orchestrator
 from ml_platform.registry import Registry
 from ml_platform.serving.callbacks import Callbacks, Receivers, open_callbacks
@@ -15,8 +16,10 @@ from ml_platform.serving.control.launches import Launches
 from ml_platform.serving.control.once import Once, Order
 from ml_platform.serving.control.pipelines import Pipelines
 from ml_platform.serving.control.recording import Recorder
-from ml_platform.serving.control.references import REFERENCE, References
+from ml_platform.serving.control.reference_states import REFERENCE
+from ml_platform.serving.control.references import References
 from ml_platform.serving.control.rollbacks import Rollbacks
+from ml_platform.serving.control.row_places import RowPlaces
 from ml_platform.serving.control.runs import Runs
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import UseCase
@@ -39,12 +42,12 @@ class Control:
     pipelines: Pipelines
 
     def end(
-        self, run_id: str, by: str, visible: Visible, require: Callable[[str], None]
+        self, run_id: str, caller: Caller, visible: Visible, require: Callable[[str], None]
     ) -> dict[str, Any]:
         """End a run, as `Runs.end`; it is recorded where there is something to end."""
 
         def before(name: str) -> None:
-            self.recorder.record(Order(self.runs.use_cases[name], by), "end run", run_id)
+            self.recorder.record(Order(self.runs.use_cases[name], caller), "end run", run_id)
 
         if REFERENCE.fullmatch(run_id):
             return self.references.end(run_id, visible, require, before)
@@ -78,7 +81,7 @@ def open_control(
     rollbacks = Rollbacks(lake, dagster, use_cases)
     runs, recorder = Runs(dagster, use_cases, rollbacks), Recorder(lake)
     once = Once(open_answers(lake))
-    references = References(lake, registry, recorder, serving.batches)
+    references = References(lake, registry, recorder, RowPlaces(settings, serving))
     launches = Launches(lake, settings, dagster, runs, once, recorder, references)
     callbacks = Callbacks(
         lake, open_callbacks(lake), Receivers(serving), Post(serving), runs.look_for

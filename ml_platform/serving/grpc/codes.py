@@ -13,12 +13,13 @@ from ml_platform.errors import (
     ModelNotFound,
     ModelRefused,
     NotServed,
-    Overloaded,
     PlatformError,
     RateExceeded,
     RequestRefused,
     RequestTooLarge,
+    TryLater,
     Unauthenticated,
+    Unavailable,
 )
 
 CODES: Mapping[type[PlatformError], grpc.StatusCode] = {
@@ -27,8 +28,9 @@ CODES: Mapping[type[PlatformError], grpc.StatusCode] = {
     ModelNotFound: grpc.StatusCode.NOT_FOUND,
     RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ModelRefused: grpc.StatusCode.FAILED_PRECONDITION,
-    Overloaded: grpc.StatusCode.UNAVAILABLE,
+    TryLater: grpc.StatusCode.UNAVAILABLE,
     IssuerAway: grpc.StatusCode.UNAVAILABLE,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
     RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     Forbidden: grpc.StatusCode.PERMISSION_DENIED,
@@ -58,6 +60,6 @@ async def abort(context: Context, error: PlatformError) -> None:
         (CODES[kind] for kind in type(error).__mro__ if kind in CODES), grpc.StatusCode.INTERNAL
     )
     trailing: tuple[tuple[str, str], ...] = ()
-    if isinstance(error, Overloaded | RateExceeded):
+    if isinstance(error, TryLater | RateExceeded):
         trailing = (("retry-after", str(error.retry_after_seconds)),)
     await context.abort(code, str(error), trailing)

@@ -26,13 +26,12 @@ from ml_platform.errors import (
     OnlineStoreError,
     OrchestratorAway,
     OrchestratorError,
-    Overloaded,
+    OriginRefused,
     ParameterNotAllowed,
     ParameterRefused,
     PlatformError,
     QueryFailed,
     RateExceeded,
-    RegistryAway,
     RequestRefused,
     RequestTooLarge,
     RollbackRefused,
@@ -40,7 +39,9 @@ from ml_platform.errors import (
     RunUnknown,
     TableNotFound,
     TimeRefused,
+    TryLater,
     Unauthenticated,
+    Unavailable,
     UnsupportedMedia,
     WaitsNoMore,
 )
@@ -62,15 +63,17 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     # Values of their types that the use case's SQL cannot compute with: a sum overflows, say.
     QueryFailed: HTTPStatus.UNPROCESSABLE_ENTITY,
     OnlineStoreError: HTTPStatus.SERVICE_UNAVAILABLE,
-    Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    TryLater: HTTPStatus.SERVICE_UNAVAILABLE,
     IssuerAway: HTTPStatus.SERVICE_UNAVAILABLE,
     RateExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
+    OriginRefused: HTTPStatus.FORBIDDEN,
     NotKept: HTTPStatus.INSUFFICIENT_STORAGE,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     OrchestratorAway: HTTPStatus.SERVICE_UNAVAILABLE,
-    RegistryAway: HTTPStatus.SERVICE_UNAVAILABLE,
+    # A server that is needed for it does not answer: of the lake, MLflow, a database of others.
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     OrchestratorError: HTTPStatus.BAD_GATEWAY,
     RunUnknown: HTTPStatus.NOT_FOUND,
     # What is asked for is sound, and things are not so that it can be done.
@@ -119,9 +122,9 @@ def answer_error(error: PlatformError) -> Response:
     )
     headers: dict[str, str] = {}
     more: dict[str, str | int | Sequence[str]] = {}
-    if isinstance(error, Overloaded | RateExceeded):
+    if isinstance(error, TryLater | RateExceeded):
         headers["Retry-After"] = str(error.retry_after_seconds)
-    if isinstance(error, OrchestratorAway | RegistryAway):
+    if isinstance(error, OrchestratorAway | Unavailable):
         headers["Retry-After"] = str(AWAY_SECONDS)
     if isinstance(error, ParameterRefused):
         more["field"] = error.field
