@@ -289,10 +289,11 @@ class SourceTable:
 
     def _add(self, table: str, query: str) -> None:
         """Add rows to a temporary table; a column of which parts have two types is one of texts."""
+        if not self._is_there(table):
+            self._cursor.execute(f"CREATE TEMP TABLE {table} AS {query}")
+            return
         types = self._types_of(f"({query})")
-        there = self._types_of(f"temp.{table}") if self._is_there(table) else {}
-        if not there:
-            self._cursor.execute(f"CREATE TEMP TABLE {table} AS FROM ({query}) LIMIT 0")
+        there = self._types_of(f"temp.{table}")
         for name, kind in there.items():
             if types[name] != kind != "VARCHAR":
                 self._cursor.execute(f"ALTER TABLE temp.{table} ALTER {quote(name)} TYPE VARCHAR")
