@@ -20,6 +20,7 @@ from benchmarks.databases_one import DAYS, Asked, Taken
 from benchmarks.result import Bench, Line, Result
 from tests.database_servers import (
     Database,
+    adbc_database,
     mysql_database,
     postgres_database,
     running_mariadb,
@@ -32,6 +33,7 @@ MICROSECONDS = DAYS * 86_400_000_000
 NAMES = {
     "postgres": "postgres, a cursor of psycopg", "copy": "postgres, COPY",
     "mysql": "mysql, a cursor of PyMySQL", "sqlite": "sqlite, a cursor of sqlite3",
+    "adbc": "postgres by ADBC, the driver's batches",
     "python": "function that reads postgres, its batches alone",
 }  # fmt: skip
 
@@ -40,9 +42,13 @@ def run(bench: Bench) -> Result:
     """Read a million rows of each kind of database, in one range and day by day."""
     lines = []
     with _databases(bench.folder) as databases:
-        kinds = {**databases, "copy": databases["postgres"], "python": databases["postgres"]}
+        others = ("copy", "adbc", "python")
+        kinds = {**databases, **dict.fromkeys(others, databases["postgres"])}
         for kind, database in kinds.items():
-            many = _measure(bench, Asked(kind, database.setting, MANY))
+            setting = database.setting
+            if kind == "adbc":
+                setting = adbc_database(database).setting
+            many = _measure(bench, Asked(kind, setting, MANY))
             rates = [f"{MANY / seconds:,.0f} rows/s" for seconds in (many.seconds, many.bare)]
             lines.append(Line(NAMES[kind], *rates, many.bare / many.seconds, 0.5, at_least=True))
             lines.append(
@@ -50,7 +56,7 @@ def run(bench: Bench) -> Result:
                      many.bare_cpu / many.cpu)
             )  # fmt: skip
             if kind != "copy":
-                few = _measure(bench, Asked(kind, database.setting, FEW))
+                few = _measure(bench, Asked(kind, setting, FEW))
                 lines.append(_memory("1,000,000 rows against 100,000", many, few))
         asked = Asked("postgres", databases["postgres"].setting, MOST)
         sizes = _measure(bench, asked), _measure(bench, asked.of(MANY))

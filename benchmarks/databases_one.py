@@ -29,6 +29,7 @@ from ml_platform.spec.modules import run_module
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
+from ml_platform.storage.adbc import connect_adbc
 from ml_platform.storage.connection_strings import mysql_options
 
 DAYS, BATCH = 20, 10_000
@@ -181,6 +182,10 @@ def _bare(use_case: UseCase, asked: Asked) -> int:
         function = run_module("meters", use_case.folder / "source.py").readings
         batches: Iterator[pa.RecordBatch] = function(None, None, None, asked.setting)
         return sum(batch.num_rows for batch in batches)
+    if asked.kind == "adbc":
+        with closing(connect_adbc(where)) as driver, driver.cursor() as cursor:
+            cursor.execute(query)
+            return sum(batch.num_rows for batch in cursor.fetch_record_batch())
     if asked.kind == "copy":
         copy = f"COPY readings_{asked.rows} TO STDOUT"
         with psycopg.connect(where) as connection, connection.cursor().copy(copy) as copied:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from ml_platform.settings import Settings
 from ml_platform.sources import arrivals, ingest
-from ml_platform.sources.table_rows import MOST_RANGES, parts_of
+from ml_platform.sources.row_staging import MOST_RANGES, parts_of
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window

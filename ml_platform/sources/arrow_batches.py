@@ -10,6 +10,8 @@ from ml_platform.sources.shared_tables import types_of
 from ml_platform.spec.queries import quote
 
 RELATION = "__yielded"
+ROWS_TOGETHER, BYTES_TOGETHER = 100_000, 32 * 2**20
+"""Each statement costs some milliseconds, and what it reads is in memory."""
 
 
 def arrow_relations(
@@ -18,18 +20,18 @@ def arrow_relations(
     choose: Choose,
     nothing: pa.Schema,
 ) -> Iterator[str]:
-    """SQL of each batch, and of no rows where none comes.
+    """SQL of some batches each time, and of no rows where none comes.
 
     nothing: the schema that there is without any batch.
     """
     schema: pa.Schema | None = None
     items = ""
-    for batch in batches:
-        if schema is None or not batch.schema.equals(schema):
-            columns = choose(types_of(cursor, batch.schema))
+    for together in _gathered(batches):
+        if schema is None or not together.schema.equals(schema):
+            columns = choose(types_of(cursor, together.schema))
         if schema is None:
-            schema, items = batch.schema, _items(columns)
-        cursor.register(RELATION, pa.Table.from_batches([_as(batch, schema, columns)]))
+            schema, items = together.schema, _items(columns)
+        cursor.register(RELATION, _as(together, schema, columns))
         yield f"(SELECT {items} FROM {RELATION})"
         cursor.unregister(RELATION)
     if schema is None:
@@ -48,11 +50,24 @@ def _items(columns: Mapping[str, str]) -> str:
     return ", ".join(f"{quote(found)} AS {quote(name)}" for name, found in columns.items())
 
 
-def _as(batch: pa.RecordBatch, schema: pa.Schema, columns: Mapping[str, str]) -> pa.RecordBatch:
+def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches of one schema that follow each other, as far as they are small together."""
+    some: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        is_full = rows >= ROWS_TOGETHER or size >= BYTES_TOGETHER
+        if some and (is_full or not batch.schema.equals(some[0].schema)):
+            yield pa.Table.from_batches(some)
+            some, rows, size = [], 0, 0
+        some.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+    if some:
+        yield pa.Table.from_batches(some)
+
+
+def _as(rows: pa.Table, schema: pa.Schema, columns: Mapping[str, str]) -> pa.Table:
     """The columns that are read, with the types of the first batch: what all lack in it is null."""
-    if batch.schema.equals(schema):
-        return batch
+    if rows.schema.equals(schema):
+        return rows
     fields = [field for field in schema if field.name in columns.values()]
-    return pa.RecordBatch.from_arrays(
-        [batch.column(field.name).cast(field.type) for field in fields], schema=pa.schema(fields)
-    )
+    return rows.select([field.name for field in fields]).cast(pa.schema(fields))

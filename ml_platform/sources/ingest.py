@@ -221,7 +221,7 @@ def _ingest_table(
     before = Before(lake.tables(cursor, use_case.name))
     table = SourceTable(lake, cursor, use_case, source)
     states = table.take_in(stretch)
-    use_case = table.use_case
+    use_case = table.columns.use_case
     landed = _count_landed(cursor)
     superseded = mark_superseded(cursor, use_case.sources[source])
     held = held_states(lake, cursor, use_case, source, states, corrections)
@@ -246,7 +246,7 @@ def _ingest_table(
         landed,
         rows,
         quarantined,
-        ignored_columns=table.ignored,
+        ignored_columns=table.columns.ignored,
     )
 
 

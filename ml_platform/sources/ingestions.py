@@ -8,8 +8,8 @@ import duckdb
 
 from ml_platform.errors import TableNotFound
 from ml_platform.sources.landing import LandingFile, read_index
-from ml_platform.sources.table_rows import WindowState
 from ml_platform.sources.tables import ingestions_table, landings_table
+from ml_platform.sources.window_states import WindowState
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake, insert

@@ -39,9 +39,9 @@ class PythonRows:
     def relations(
         self, cursor: duckdb.DuckDBPyConnection, choose: Choose, asked: Asked
     ) -> Iterator[str]:
-        """SQL that names a batch of rows each time; one without rows where nothing is yielded.
+        """SQL that names some batches each time; one without rows where nothing is yielded.
 
-        The function runs in the thread that asks, and waits until a batch has been read.
+        The function runs in the thread that asks, and waits while they are read.
         """
         types = type_names(cursor, self._declared.columns)
         nothing = schema_of(cursor, types)
