@@ -116,6 +116,16 @@ def test_batches_of_windows_that_are_apart_may_have_other_types(tmp_path):
     lake.close()
 
 
+def test_a_range_of_many_partitions_is_asked_for_once(tmp_path):
+    use_case = declared(tmp_path, TWO_BATCHES)
+    lake = Lake(Settings(data=tmp_path / "data"))
+    _asked(use_case).clear()
+    bounds = datetime(2024, 3, 2, tzinfo=UTC), datetime(2024, 6, 2, tzinfo=UTC)
+    ingest(lake, use_case, "orders", Window(*bounds), COMMIT)
+    assert _asked(use_case) == [(*bounds, None)]
+    lake.close()
+
+
 def test_without_any_row_there_is_nothing_to_ingest(tmp_path):
     report = taken(tmp_path, declared(tmp_path, "    return iter(())\n"))
     assert [counts.landed for counts in report.windows.values()] == [0]

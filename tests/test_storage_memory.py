@@ -1,6 +1,7 @@
 """The limit of DuckDB's memory while rows of a database come in."""
 
 import sqlite3
+import sys
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -75,6 +76,11 @@ def test_rows_that_are_too_large_for_it_are_ingested_without_it(tmp_path, monkey
         before = limit(lake)
         with lake.memory.lowered():
             assert limit(lake) == 2**21
+        told = []
+        module = sys.modules["ml_platform.sources.ingest"]
+        monkeypatch.setattr(module, "is_out_of_memory", lambda error: told.append(error) or True)
         report = ingest(lake, use_case, "orders", day, Commit("run-1", "abc"))
+        (error,) = told
+        assert memory.is_out_of_memory(error)
         assert [counts.ingested for counts in report.windows.values()] == [20_000]
         assert limit(lake) > 0.9 * before
