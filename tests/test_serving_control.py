@@ -39,7 +39,7 @@ from tests.trips_use_case import COMMIT, at, days
 pytestmark = pytest.mark.slow
 
 RUN = "5b0e0c5e-8d0a-4f3c-9a38-3b1f6c1f0a11"
-ROLES = ("reader", "predictor", "operator", "approver", "admin")
+ROLES = ("reader", "predictor", "labeller", "operator", "approver", "admin")
 
 
 def without_dagster(root: Path) -> Deployment:

@@ -19,8 +19,8 @@ from tests.trips_use_case import COMMIT
 pytestmark = pytest.mark.slow
 
 GRANTS = (
-    "reader@trips", "predictor@trips", "operator@trips", "approver@trips", "admin@trips",
-    "reader@*", "admin@flights",
+    "reader@trips", "predictor@trips", "labeller@trips", "operator@trips",
+    "approver@trips", "admin@trips", "reader@*", "admin@flights",
 )  # fmt: skip
 
 
