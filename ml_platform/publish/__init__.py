@@ -1,6 +1,6 @@
 """Bring predictions and features to tables that others own."""
 
-from ml_platform.publish.publishing import Counted, PublishReport, publish_range
-from ml_platform.publish.record import record_table
+from ml_platform.publish.publishing import PublishReport, publish_range
+from ml_platform.publish.record import Counted, record_table
 
 __all__ = ["Counted", "PublishReport", "publish_range", "record_table"]

@@ -9,7 +9,7 @@ from ml_platform.storage.calendars import (
     settle_calendar,
     stored_calendars,
 )
-from ml_platform.storage.lake import ROWS, SECONDS, Commit, Lake
+from ml_platform.storage.lake import BYTES, ROWS, SECONDS, Commit, Lake
 from ml_platform.storage.replacement import (
     Replacement,
     Written,
@@ -19,6 +19,7 @@ from ml_platform.storage.replacement import (
 from ml_platform.storage.tables import Table
 
 __all__ = [
+    "BYTES",
     "ROWS",
     "SECONDS",
     "Basis",
