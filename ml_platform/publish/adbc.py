@@ -46,6 +46,7 @@ class AdbcTarget(SqlTarget):
             from adbc_driver_manager import dbapi
         except ImportError:
             raise without_driver(database, "adbc-driver-manager", "adbc") from None
+        self.refused = dbapi.IntegrityError
         options = words_of(where)
         driver = options.pop("driver", "")
         with self._named():

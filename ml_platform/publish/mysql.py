@@ -63,6 +63,7 @@ class MySqlTarget(SqlTarget):
         except ImportError:
             raise without_driver(database, "PyMySQL", "mysql") from None
         options = mysql_options(where)
+        self.refused = pymysql.IntegrityError
         with self._named():
             self._connection = pymysql.connect(
                 **options, charset="utf8mb4", autocommit=True, connect_timeout=CONNECT_SECONDS

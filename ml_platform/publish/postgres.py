@@ -33,6 +33,7 @@ class PostgresTarget(SqlTarget):
             raise without_driver(database, "psycopg", "postgres") from None
         if where.startswith("//"):
             where = f"postgresql:{where}"
+        self.refused = psycopg.IntegrityError
         with self._named():
             self._connection = psycopg.connect(where, autocommit=True)
             for statement in (

@@ -24,6 +24,10 @@ class SqlTarget(ABC):
     """
 
     begin = "BEGIN"
+    empty = "TRUNCATE TABLE"
+    """What empties a temporary table, followed by its name."""
+    refused: type[Exception]
+    """What the database's library raises where a row's key is there already."""
 
     def __init__(self, settings: Settings, database: str) -> None:
         self.settings = settings
@@ -101,7 +105,7 @@ class SqlTarget(ABC):
     def write(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
         with self._named():
             if table.mode != "replace":
-                return self._merge(cursor, table, part) if part.rows else 0
+                return self._add(cursor, table, part) if part.rows else 0
             with self._transaction():
                 self._replace(cursor, table, part)
             # As readers see it. Within the transaction MySQL would look up each row twice.
@@ -127,7 +131,7 @@ class SqlTarget(ABC):
         columns = ", ".join(f"{self.quote(c)} {self.type_sql(table, c)}" for c in table.columns)
         return [
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.quote(STAGING)} ({columns})",
-            f"DELETE FROM {self.quote(STAGING)}",
+            f"{self.empty} {self.quote(STAGING)}",
         ]
 
     def _replace(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> None:
@@ -135,6 +139,29 @@ class SqlTarget(ABC):
         self.execute(f"DELETE FROM {relation} WHERE {self._within(part)}")
         if part.rows:
             self.load(cursor, relation, table, part)
+
+    def _add(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
+        """Insert or update by key."""
+        if self._load_new(cursor, table, part):
+            held = self._count(f"{self.relation(table)} WHERE {self._within(part)}")
+            # Where others have inserted rows there since, merging tells ours from theirs.
+            if held == part.rows:
+                return held
+        return self._merge(cursor, table, part)
+
+    def _load_new(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> bool:
+        """Insert a partition of whose keys the table has none; False where it may have some."""
+        where = f" WHERE {self._within(part)}" if "event_time" in table.key else ""
+        oldest = f"SELECT min({self.quote('event_time')}) FROM {self.relation(table)}{where}"
+        try:
+            with self._transaction():
+                is_new = self.execute(oldest) == [(None,)]
+                if is_new:
+                    self.load(cursor, self.relation(table), table, part)
+                return is_new
+        except self.refused:
+            # Another writer has inserted one of the rows since, or merging says what is wrong.
+            return False
 
     def _merge(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
         for statement in self.staging_sql(table):

@@ -32,6 +32,8 @@ class SqliteTarget(SqlTarget):
     """Times are texts in UTC that sort as the times do; numbers without a SQLite type are texts."""
 
     begin = "BEGIN IMMEDIATE"
+    empty = "DELETE FROM"
+    refused = sqlite3.IntegrityError
 
     def __init__(self, settings: Settings, database: str, where: str) -> None:
         super().__init__(settings, database)
