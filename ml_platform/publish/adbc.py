@@ -1,6 +1,5 @@
 """Any database with a driver of Arrow Database Connectivity, by standard SQL."""
 
-import hashlib
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -8,8 +7,12 @@ from typing import Any
 
 import duckdb
 
+from ml_platform.publish.postgres import lock_sql, unlock_sql
 from ml_platform.publish.sql_target import STAGING, SqlTarget, require_finite
+from ml_platform.publish.sqlite import BUSY_SECONDS
 from ml_platform.publish.target import BATCH_ROWS, Part, TargetTable, staged_sql, without_driver
+from ml_platform.publish.turn_folder import machine_of, turn_file
+from ml_platform.publish.turn_table import TurnTable
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
 from ml_platform.storage.connection_strings import words_of
@@ -49,16 +52,26 @@ class AdbcTarget(SqlTarget):
         self.refused = dbapi.IntegrityError
         options = words_of(where)
         driver = options.pop("driver", "")
+        self._errors: type[Exception] = dbapi.Error
+        self._turn: TurnTable | None = None
         with self._named():
             self._connection = dbapi.connect(
                 driver=_library(driver), db_kwargs=options, autocommit=False
             )
             self.vendor = str(self._connection.adbc_get_info().get("vendor_name", ""))
+            if self.vendor == SQLITE:
+                self.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS:.0f}")
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
             cursor.execute(statement)
             return list(cursor.fetchall()) if cursor.description else []
+
+    def commit(self) -> None:
+        self._connection.commit()
+
+    def rollback(self) -> None:
+        self._connection.rollback()
 
     def load(
         self, cursor: duckdb.DuckDBPyConnection, relation: str, table: TargetTable, part: Part
@@ -147,6 +160,8 @@ class AdbcTarget(SqlTarget):
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
+            if self._turn is not None:
+                self._turn.hold()
             yield
             self._connection.commit()
         except BaseException:
@@ -157,11 +172,32 @@ class AdbcTarget(SqlTarget):
 
     @contextmanager
     def _exclusive(self, name: str) -> Iterator[None]:
-        # Standard SQL has no lock of that kind: processes of one machine take turns.
-        folder = self.settings.root / "publishing"
-        folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"):
+        with self._advisory_lock(name) if self.vendor == POSTGRES else self._turns(name):
             yield
+
+    @contextmanager
+    def _advisory_lock(self, name: str) -> Iterator[None]:
+        self.execute(lock_sql(name))
+        self._connection.commit()
+        try:
+            yield
+        finally:
+            # A connection that is gone has released it.
+            with suppress(Exception):
+                self.execute(unlock_sql(name))
+                self._connection.commit()
+
+    @contextmanager
+    def _turns(self, name: str) -> Iterator[None]:
+        """Standard SQL has no lock of that kind."""
+        with alone(turn_file(self.settings, name)):
+            turn = TurnTable(self, name, machine_of(self.settings), self._errors)
+            turn.take()
+            self._turn = turn
+            try:
+                yield
+            finally:
+                turn.release()
 
     def moment_sql(self, moment: Any) -> str:
         text = f"'{moment:%Y-%m-%d %H:%M:%S.%f}'"
