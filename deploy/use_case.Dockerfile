@@ -2,9 +2,10 @@
 # its commands run in:
 #   docker build -f deploy/use_case.Dockerfile --build-arg USE_CASE=flight_delays -t flight-delays .
 # The use case's folder holds requirements.txt and the requirements.lock that was made from it.
-ARG PYTHON=3.11-slim-bookworm
+# BASE is any image with Python 3.11 or newer as `python` and its venv module.
+ARG BASE=python:3.11-slim-bookworm
 
-FROM python:${PYTHON} AS made
+FROM ${BASE} AS made
 ARG USE_CASE
 WORKDIR /srv/ml-platform
 COPY requirements requirements
@@ -17,7 +18,7 @@ COPY . .
 RUN .venv/bin/python -m ml_platform.cli environment "${USE_CASE}" --locked \
     && .venv/bin/python -m compileall -q ".venvs/${USE_CASE}"
 
-FROM python:${PYTHON}
+FROM ${BASE}
 ARG USE_CASE
 WORKDIR /srv/ml-platform
 COPY . .

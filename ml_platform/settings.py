@@ -42,6 +42,12 @@ class Endpoint(BaseModel):
     """Its address here, instead of the one that the use case declares."""
     headers: Mapping[str, SecretStr] = {}
     """Sent with each request: `{"Authorization": "Bearer …"}`; over gRPC as metadata."""
+    ca: Path | None = None
+    """PEM file of the authorities that its certificate is trusted by, instead of this machine's."""
+    certificate: Path | None = None
+    """PEM file of the certificate that it is shown, with the chain, where it asks for one."""
+    key: Path | None = None
+    """PEM file of that certificate's key; by default in the same file."""
 
 
 class Settings(BaseSettings):
@@ -204,6 +210,9 @@ class ServingSettings(BaseSettings):
     batches: Path | None = None
     """Folder that callers share: files of rows to predict, and of answers. None are taken without.
     """
+    batch_tables: Annotated[tuple[str, ...], NoDecode] = ()
+    """Tables of `databases` that callers may name for rows and answers, as database:table with *
+    for any letters, comma separated: `shop:batch_*`; none by default."""
     callbacks: Mapping[str, CallbackReceiver] = {}
     """Receivers that can be told when a run of a pipeline has ended, by name. In the environment as
     JSON: `{"orchestrator": {"url": "https://…", "secret": "…"}}`."""
@@ -280,7 +289,7 @@ class ServingSettings(BaseSettings):
     log_secret: SecretStr | None = None
     """Key of the hashes that stand for personal columns; the same on every worker, for good."""
 
-    @field_validator("callback_uris", mode="before")
+    @field_validator("callback_uris", "batch_tables", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value

@@ -50,7 +50,9 @@ class WebReceiver:
 @contextmanager
 def web_receiver(port: int = 0, refuse: int = 0) -> Iterator[WebReceiver]:
     receiver = WebReceiver(port, refuse)
-    thread = threading.Thread(target=receiver.server.serve_forever, daemon=True)
+    thread = threading.Thread(
+        target=receiver.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    )
     thread.start()
     try:
         yield receiver

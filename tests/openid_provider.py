@@ -160,7 +160,9 @@ def running(provider: Provider, authority: trustme.CA) -> Iterator[Provider]:
     certificate.configure_cert(tls)
     server = make_server("127.0.0.1", 0, create_app(provider), threaded=True, ssl_context=tls)
     provider.url = f"https://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    ).start()
     try:
         yield provider
     finally:

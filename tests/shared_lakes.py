@@ -10,11 +10,18 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
+import pytest
 from pyiceberg.catalog import Catalog, load_catalog
 
 from ml_platform.storage.extensions import connect_with
 from tests.database_servers import Database
 from tests.object_stores import ObjectStore
+
+SHARED_LAKES = [
+    "parquet",
+    *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("delta", "iceberg")),
+]
+"""Kinds of lakes of others, for fixtures; `make test` takes the first."""
 
 
 @dataclass(frozen=True)

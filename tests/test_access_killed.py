@@ -99,7 +99,9 @@ class Dagster:
 @pytest.fixture
 def dagster() -> Iterator[Dagster]:
     made = Dagster()
-    threading.Thread(target=made.server.serve_forever, daemon=True).start()
+    threading.Thread(
+        target=made.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    ).start()
     yield made
     made.close()
 

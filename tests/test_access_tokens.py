@@ -62,7 +62,7 @@ def login() -> Iterator[Login]:
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     made.url = f"http://127.0.0.1:{server.server_port}/jwks"
     yield made
@@ -222,6 +222,7 @@ def test_keys_that_are_known_go_on_while_the_issuer_is_away(login: Login) -> Non
         caller(tokens(login), signed())
 
 
+@pytest.mark.slow
 def test_a_token_that_was_checked_ends_all_the_same(login: Login) -> None:
     held = tokens(login, leeway_seconds=0)
     token = signed(exp=time.time() + 3)

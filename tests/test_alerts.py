@@ -84,6 +84,7 @@ def test_a_condition_is_told_once_while_it_lasts_and_cleared_once(
     ]
 
 
+@pytest.mark.slow
 def test_what_comes_back_is_told_again(lake: Lake, use_case: UseCase) -> None:
     with web_receiver() as web:
         to = channels(web.url)
@@ -109,6 +110,7 @@ def test_an_event_of_long_ago_is_history_and_not_told(lake: Lake, use_case: UseC
     assert web.titles == []
 
 
+@pytest.mark.slow
 def test_many_of_a_kind_at_a_time_share_one_message(lake: Lake, use_case: UseCase) -> None:
     many = [
         replace(DRIFT, kind="freshness", subject=table, title=f"{table} of trips is late")
@@ -154,6 +156,7 @@ def test_a_receiver_that_fails_twice_is_tried_again_and_the_good_one_is_not(
     assert shaky.titles == good.titles
 
 
+@pytest.mark.slow
 def test_a_dead_channel_raises_nothing_and_gets_everything_in_order_once_it_lives(
     lake: Lake, use_case: UseCase
 ) -> None:
@@ -172,6 +175,7 @@ def test_a_dead_channel_raises_nothing_and_gets_everything_in_order_once_it_live
     assert len(web.received) == 2
 
 
+@pytest.mark.slow
 def test_what_cannot_be_delivered_in_a_day_expires(lake: Lake, use_case: UseCase) -> None:
     port = free_port()
     to = channels(f"json://127.0.0.1:{port}/hook")

@@ -22,6 +22,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     made.lake.close()
 
 
+@pytest.mark.slow
 def test_requests_become_reports_with_checks(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

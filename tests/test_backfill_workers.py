@@ -71,6 +71,7 @@ def test_workers_compute_what_one_process_does(made: tuple[Lake, UseCase]) -> No
     lake.close()
 
 
+@pytest.mark.slow
 def test_a_share_waits_for_what_it_needs_of_another(made: tuple[Lake, UseCase]) -> None:
     lake, case = made
     windows = list(case.calendar.windows(days(1, 12)))

@@ -124,6 +124,7 @@ def test_a_wrong_setting_is_named(run: Run, monkeypatch: pytest.MonkeyPatch):
     assert run("check")[2].startswith("error: ML_PLATFORM_THREADS=many: Input should be a valid")
 
 
+@pytest.mark.slow
 def test_features_that_look_into_the_future_are_told_of(run: Run, tmp_path: Path):
     trips = write_folder(tmp_path / "use_cases", "binary")
     land_trips(tmp_path / "data", 1, 2)
@@ -145,6 +146,7 @@ def test_features_that_look_into_the_future_are_told_of(run: Run, tmp_path: Path
     assert (code, "a leak in partition 2024-03-02" in said + errors) == (1, True), said
 
 
+@pytest.mark.slow
 def test_a_landing_that_rewrites_the_past_is_recorded(run: Run, tmp_path: Path):
     write_folder(tmp_path / "use_cases", "binary")
     partition = ("trips", "--partition", "2024-03-01")

@@ -106,6 +106,7 @@ def test_correcting_an_hour_takes_as_many_statements_and_rows_among_many_hours(
     assert more_rows <= rows + 4 * MORE_FILES
 
 
+@pytest.mark.slow
 def test_an_hour_is_judged_without_the_others(few_and_many: tuple[Hours, Hours]) -> None:
     begin = START + timedelta(hours=CHANGED)
     window = Window(begin, begin + timedelta(hours=1))

@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 
 from ml_platform.registry import predict
+from ml_platform.training import train
 from tests.database_servers import Database, mysql_database
 from tests.endpoint_front import Front, Said, front_of
 from tests.served import Deployment, deployed
-from tests.trips_use_case import trips
+from tests.test_scoring_endpoint_swaps import decide, wait_until_served
+from tests.trips_use_case import COMMIT, at, trips
 
 SOURCE = Path(__file__).parents[1] / "examples" / "jvm_client" / "ScoreTable.java"
 DRIVER = Path("/usr/share/java/mariadb-java-client.jar")
@@ -153,3 +155,29 @@ def test_a_service_that_is_not_there_is_named(world: World) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: http://127.0.0.1:1/v2/models/trips: ConnectException")
     assert "hush" not in done.stderr
+
+
+def test_a_promotion_in_the_middle_stops_nothing_and_each_row_has_its_version(
+    world: World,
+) -> None:
+    made = world.made
+    newer = train(made.lake, made.registry, made.use_case, at(22), COMMIT, tags={}).version
+
+    def promote(number: int, body: bytes) -> Said | None:
+        if number == 3:
+            decide(made, newer, 22)
+            wait_until_served(world.front, newer)
+        return None
+
+    world.front.asked.clear()
+    world.front.rule = promote
+    done = world.run("blue_green")
+    assert (done.returncode, done.stdout) == (0, "400 rows, 1 skipped in all\n"), done.stderr
+    # Chunks of 50 rows: the fourth and later ones are answered by the new version.
+    written = world.written("blue_green")
+    assert [version for *_, version in written[:150]] == [1] * 150
+    assert {version for *_, version in written[150:]} == {newer}
+    models = {v: made.registry.load(made.use_case, v) for v in (1, newer)}
+    rows = some_rows().drop(index=200)
+    expected = {v: predict(world.made.use_case, m, rows)["probability"] for v, m in models.items()}
+    assert [value for _, value, _ in written] == [expected[v][i] for i, _, v in written]

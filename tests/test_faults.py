@@ -263,7 +263,7 @@ def nobody_home(port: int) -> Iterator[Event]:
             asked.set()
 
     with ThreadingTCPServer(("127.0.0.1", port), Silent) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
             yield asked

@@ -45,6 +45,7 @@ def planted(lake: Lake, root: Path, query: str) -> dict[str, Plant]:
         aside.close()
 
 
+@pytest.mark.slow
 def test_a_leak_of_each_kind_is_planted_and_found_or_not(lake: Lake, tmp_path: Path) -> None:
     with lake.cursor() as cursor:
         snapshot, tables = lake.snapshot(cursor), lake.tables(cursor, "trips")

@@ -69,6 +69,7 @@ def copied(lake: Lake, use_case: UseCase, tmp_path: Path) -> Iterator[Copy]:
     aside.close()
 
 
+@pytest.mark.slow
 def test_a_leak_of_each_kind_is_found_in_labels(
     lake: Lake, use_case: UseCase, tmp_path: Path
 ) -> None:
@@ -146,6 +147,7 @@ def test_rows_that_are_known_late_leak_in_more_ways(tmp_path: Path) -> None:
     assert outcomes["late rows, further back than the lookback"] == "found"
 
 
+@pytest.mark.slow
 def test_what_was_known_stays_when_rows_are_corrected_late(copied: Copy) -> None:
     found = list(corrections.plant_corrections(copied))
 

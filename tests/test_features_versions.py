@@ -68,6 +68,7 @@ def test_a_correction_that_lands_later_changes_no_example_from_before(world: Wor
     ]
 
 
+@pytest.mark.slow
 def test_revised_values_are_given_where_a_use_case_asks_for_them(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -147,6 +148,7 @@ def test_where_a_row_was_not_there_yet_or_not_any_more_the_one_before_it_is_give
     assert ("e", 9, 1) in world.examples()
 
 
+@pytest.mark.slow
 def test_rows_that_land_late_for_the_first_time_are_known_as_declared(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -186,6 +188,7 @@ def test_day_by_day_in_any_order_and_twice_the_versions_are_the_same(world: Worl
     assert found() == once
 
 
+@pytest.mark.slow
 def test_a_correction_that_rewrites_the_past_is_known_as_declared(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -258,6 +261,7 @@ def test_windows_that_do_not_see_a_correction_have_no_intervals(world: World) ->
     ]
 
 
+@pytest.mark.slow
 def test_the_history_of_labels_says_from_when_and_until_when_each_was_known(world: World) -> None:
     a_few_rides(world)
     world.compute()

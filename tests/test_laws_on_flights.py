@@ -325,6 +325,7 @@ def test_a_corrected_day_is_looked_up_online_as_corrected(
     pd.testing.assert_frame_equal(after, offline[list(after.columns)], check_exact=True)
 
 
+@pytest.mark.slow
 def test_what_requests_of_the_last_two_days_need_is_kept_online(
     flights: Flights, online_store: OnlineStore
 ) -> None:

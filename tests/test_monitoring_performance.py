@@ -81,6 +81,7 @@ def test_what_was_first_reported_stays_while_labels_arrive(case):
     assert stored(case, "first")[0] == (first.metrics["brier"], first.labelled)
 
 
+@pytest.mark.slow
 def test_a_first_report_of_long_ago_counts_the_labels_of_its_time(case):
     use_case = case.use_case
     no_wait = use_case.label.model_copy(update={"horizon": type(use_case.label.horizon)(0, "d")})
@@ -89,6 +90,7 @@ def test_a_first_report_of_long_ago_counts_the_labels_of_its_time(case):
     assert [labelled for _, labelled in stored(case, "current")] == [40]
 
 
+@pytest.mark.slow
 def test_twice_is_once_also_at_another_time(case):
     before = report(case, 14, 16).snapshot
     assert report(case, 14, 16, now=LATER + timedelta(days=3)).snapshot == before

@@ -28,7 +28,7 @@ def site(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reports, "Registry", lambda _settings: registry)
         server = reports.make_server(settings(root), 0)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield SimpleNamespace(
         url=f"http://127.0.0.1:{server.server_port}", lake=lake, use_case=use_case

@@ -90,6 +90,7 @@ def test_the_segment_that_dies_is_named_and_no_other_fails(case: Case) -> None:
     assert "city=City 12: no rows any more" in verdict.description
 
 
+@pytest.mark.slow
 def test_alerts_name_the_segment_until_it_is_well(case: Case) -> None:
     def titles() -> list[str]:
         found = find_conditions(case.lake, case.use_case, at(30))

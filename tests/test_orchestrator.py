@@ -150,7 +150,9 @@ def test_another_server_is_not_taken_for_dagster() -> None:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Elsewhere)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    ).start()
     try:
         url = f"http://127.0.0.1:{server.server_port}"
         with Orchestrator(url) as dagster, pytest.raises(OrchestratorAway, match="HTTP 404"):

@@ -10,7 +10,14 @@ from ml_platform.publish import Counted
 from tests.azure_store import AZURITE
 from tests.object_stores import ObjectStore, azure_store, s3_store
 from tests.published_trips import Published, published_trips
-from tests.shared_lakes import Place, SharedLake, delta_lake, iceberg_lake, parquet_lake
+from tests.shared_lakes import (
+    SHARED_LAKES,
+    Place,
+    SharedLake,
+    delta_lake,
+    iceberg_lake,
+    parquet_lake,
+)
 from tests.trips_use_case import days
 
 pytestmark = pytest.mark.slow
@@ -26,7 +33,7 @@ def store(
         yield made
 
 
-@pytest.fixture(scope="module", params=["parquet", "delta", "iceberg"])
+@pytest.fixture(scope="module", params=SHARED_LAKES)
 def shared(
     request: pytest.FixtureRequest, store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> SharedLake:

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.published_trips import Published, published_trips
-from tests.shared_lakes import SharedLake, local_lake
+from tests.shared_lakes import SHARED_LAKES, SharedLake, local_lake
 from tests.trips_use_case import days
 
 VERSIONS = "count(*), min(model_version), max(model_version)"
 
 
-@pytest.fixture(scope="module", params=["parquet", "delta", "iceberg"])
+@pytest.fixture(scope="module", params=SHARED_LAKES)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SharedLake:
     return local_lake(request.param, tmp_path_factory.mktemp("shared"))
 

@@ -18,7 +18,7 @@ from ml_platform.publish.opening import opened_target
 from ml_platform.publish.target import Part, TargetTable
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
-from tests.shared_lakes import SharedLake, local_lake
+from tests.shared_lakes import SHARED_LAKES, SharedLake, local_lake
 
 START = datetime(2024, 3, 9, 5, tzinfo=UTC).replace(tzinfo=None)
 END = datetime(2024, 3, 10, 5, tzinfo=UTC).replace(tzinfo=None)
@@ -49,7 +49,7 @@ VALUES = {
 """Column → its type, a value, the type that is published, and what is read."""
 
 
-@pytest.fixture(params=["parquet", "delta", "iceberg"])
+@pytest.fixture(params=SHARED_LAKES)
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> SharedLake:
     return local_lake(request.param, tmp_path)
 

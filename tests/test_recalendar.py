@@ -179,6 +179,7 @@ def test_rows_whose_files_are_gone_are_moved_and_stay(run: Run, tmp_path: Path) 
     assert found["trips"]["window_start"].nunique() == 21
 
 
+@pytest.mark.slow
 def test_a_moved_start_is_refused_and_settled_without_moving_a_row(
     run: Run, tmp_path: Path
 ) -> None:

@@ -252,6 +252,7 @@ def open_new(data: Path) -> str:
 
 # Forked, because a new interpreter takes seconds to import mlflow.
 @pytest.mark.filterwarnings("ignore:.*use of fork.. may lead to deadlocks:DeprecationWarning")
+@pytest.mark.slow
 def test_processes_that_open_a_new_registry_side_by_side_share_one(tmp_path):
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as processes:
         assert set(processes.map(open_new, [tmp_path] * 4)) == {"1"}

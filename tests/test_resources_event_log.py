@@ -106,6 +106,7 @@ def store_and_be_interrupted(home: str, run_id: str) -> None:
             storage.store_event(events[0])
 
 
+@pytest.mark.slow
 def test_a_batch_leaves_what_its_events_leave_one_by_one(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,6 +212,7 @@ def test_one_that_was_interrupted_is_finished_by_ordering_it_again(world, withou
         world.plan(to=1, since=14)
 
 
+@pytest.mark.slow
 def test_a_second_rollback_goes_back_one_more(world):
     world.registry.train(world.lake, world.use_case, days(5, 18))
     promote(world.lake, world.use_case, 3, at(19))

@@ -128,6 +128,7 @@ def test_no_more_requests_wait_than_are_declared(world: World) -> None:
     assert 1 <= world.front.most_at_once <= 3
 
 
+@pytest.mark.slow
 def test_what_was_answered_is_not_asked_again_by_the_next_run(world: World) -> None:
     world.front.rule = lambda number, body: Said(400) if number >= 10 else None
     with pytest.raises(EndpointRefused) as refused:
@@ -198,6 +199,7 @@ def test_a_server_that_asks_for_more_time_than_there_is_fails_at_once(world: Wor
     assert len(world.front.asked) == 1
 
 
+@pytest.mark.slow
 def test_no_request_is_sent_before_the_time_that_the_server_asks_for(world: World) -> None:
     said: list[float] = []
 
@@ -378,6 +380,7 @@ def test_what_the_server_refuses_over_grpc_is_said(world: World) -> None:
         world.score(days(FULL[0], FULL[0]), url=f"grpc://{world.grpc}", model="tripz")
 
 
+@pytest.mark.slow
 def test_a_share_of_the_time_is_left_to_others(world: World) -> None:
     world.score(days(25, 25), concurrency=1, share=0.25)
     came, gone = world.front.came_at, world.front.gone_at

@@ -88,6 +88,7 @@ def is_exact(made: Deployment) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_each_row_names_the_version_that_answered_it(world: tuple[Deployment, Front]) -> None:
     made, front = world
 
@@ -142,6 +143,7 @@ def test_where_the_champion_changes_what_the_former_one_answered_is_asked_again(
     assert len(front.asked) == 6 + 1 + 11
 
 
+@pytest.mark.slow
 def test_without_a_champion_predictions_of_an_endpoint_are_due_and_fresh_like_others(
     tmp_path: Path,
 ) -> None:

@@ -153,6 +153,7 @@ def test_what_began_without_a_channel_is_told_once_there_is_one(
     assert receiver.titles == ["A run of trips failed: labels (2024-03-02)"]
 
 
+@pytest.mark.slow
 def test_a_failed_backfill_stands_with_its_error(use_case: UseCase, receiver: WebReceiver) -> None:
     with dg.instance_for_test() as instance:
         labels, other = (dg.AssetKey([name, "labels"]) for name in ("trips", "trips_too"))
@@ -201,6 +202,7 @@ def test_attempts_of_the_same_are_one_alert_until_one_succeeds(
     assert "It is asked for again by itself." in receiver.received[0]["message"]
 
 
+@pytest.mark.slow
 def test_a_failed_run_that_dagster_tells_of_is_one_alert_with_what_was_noted(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
@@ -274,6 +276,7 @@ def test_a_failed_run_is_told_once_with_its_error_and_a_link(
     assert link == f"http://127.0.0.1:3000/runs/{run_id}"
 
 
+@pytest.mark.slow
 def test_the_failed_run_of_another_use_case_is_no_matter(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
@@ -294,6 +297,7 @@ def test_a_run_that_is_tried_again_by_itself_is_not_told(
     assert receiver.received == []
 
 
+@pytest.mark.slow
 def test_a_dead_channel_fails_no_tick(
     use_case: UseCase, receiver: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def recorded() -> list[tuple[str, str, str, str]]:
     return [(deed.who, deed.channel, deed.what, deed.details["run"]) for deed in deeds]
 
 
+@pytest.mark.slow
 def test_what_a_person_launched_is_recorded_once(use_case: UseCase) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         run = launch(instance, "trips", user="ada")

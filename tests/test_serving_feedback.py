@@ -89,6 +89,7 @@ def late(trip: int) -> bool:
     return bool(known.loc[trip, "delay"] > 15)
 
 
+@pytest.mark.slow
 def test_what_is_given_later_holds(deployment: Deployment) -> None:
     trip, other = rows_of(29)[0]["trip"], rows_of(29)[1]["trip"]
     with deployment.client() as client:
@@ -119,6 +120,7 @@ def test_of_several_the_one_known_last_holds_and_repeating_changes_nothing(
     assert (counts.given, counts.conflicts, counts.unmatched) == (2, 0, 0)
 
 
+@pytest.mark.slow
 def test_two_that_contradict_each_other_are_reported(deployment: Deployment) -> None:
     trip = rows_of(29)[3]["trip"]
     with deployment.client() as client:

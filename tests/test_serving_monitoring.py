@@ -98,6 +98,7 @@ def test_health(client: TestClient) -> None:
     assert (ready.status_code, ready.json()) == (200, {"ready": True, "not_served": 0})
 
 
+@pytest.mark.slow
 def test_without_the_lake_the_service_is_alive_and_not_ready(tmp_path: Path) -> None:
     made = deploy(tmp_path)
     made.promote(20)
@@ -133,6 +134,7 @@ def test_a_request_is_a_line_of_json_with_its_id(
     assert (line["status"], line["use_case"], line["error"]) == (400, "trips", "RequestRefused")
 
 
+@pytest.mark.slow
 def test_grpc_is_counted_and_has_request_ids(deployment: Deployment) -> None:
     inputs = []
     for name, given in ROW.items():

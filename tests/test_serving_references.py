@@ -116,8 +116,8 @@ REFUSED = {
     "broken": ({"rows": "in/broken.parquet", "answers": "b.parquet"}, "rows", "is no Parquet"),
     "empty": ({"rows": "in/empty.parquet", "answers": "b.parquet"}, "rows", "has no rows"),
     "there": ({"rows": "in/a.parquet", "answers": "in/a.parquet"}, "answers", "there already"),
-    "no answers": ({"rows": "in/a.parquet"}, "answers", "name the file of the rows and"),
-    "no rows": ({"answers": "b.parquet"}, "rows", "name the file of the rows and"),
+    "no answers": ({"rows": "in/a.parquet"}, "answers", "name where the rows are and"),
+    "no rows": ({"answers": "b.parquet"}, "rows", "name where the rows are and"),
     "both": (
         {"rows": "in/a.parquet", "answers": "b.parquet", "partition": "2024-03-01"},
         "partition",

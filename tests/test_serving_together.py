@@ -92,6 +92,7 @@ def test_who_is_turned_away_is_counted_and_told_the_id(deployment: Deployment) -
     assert 'kind="Unauthenticated"' in page
 
 
+@pytest.mark.slow
 def test_monitoring_shows_what_the_caller_may_read(deployment: Deployment) -> None:
     mine = key_of(deployment, "ours", Grant("reader", "trips"))
     others = key_of(deployment, "theirs", Grant("reader", "flights"))
@@ -107,6 +108,7 @@ def test_monitoring_shows_what_the_caller_may_read(deployment: Deployment) -> No
     assert set(document["use_cases"]) == {"trips"}
 
 
+@pytest.mark.slow
 def test_what_a_shadow_says_is_kept_apart(deployment: Deployment, landing: Path) -> None:
     def decided(mode: str) -> None:
         made = Rollout(2, mode, 0.0, "ada", "to see", datetime.now(UTC))

@@ -90,6 +90,7 @@ def test_rows_by_key_are_looked_up_in_a_span_of_its_own(deployment: Deployment) 
     assert parts_of(span, receiver.spans) == ["check inputs", "look up", "predict", "log"]
 
 
+@pytest.mark.slow
 def test_a_mistake_of_the_caller_is_no_error_of_the_service(deployment: Deployment) -> None:
     with receiving() as receiver:
         with deployment.client(otlp_endpoint=receiver.address, trace_ratio=1.0) as client:
@@ -107,6 +108,7 @@ def test_a_mistake_of_the_caller_is_no_error_of_the_service(deployment: Deployme
     assert attributes(other)["http.request.method"] == "_OTHER"
 
 
+@pytest.mark.slow
 def test_lines_of_the_log_have_the_trace_recorded_or_not(
     deployment: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +130,7 @@ def test_lines_of_the_log_have_the_trace_recorded_or_not(
     assert {span.name for span in receiver.spans} == {ROUTE, "check inputs", "predict", "log"}
 
 
+@pytest.mark.slow
 def test_grpc_is_traced_alike(deployment: Deployment) -> None:
     inputs = []
     for name, value in ROW.items():
@@ -181,6 +184,7 @@ def test_a_collector_that_hangs_fails_no_request_and_keeps_nothing_from_ending(
     assert answers == [200] * 20
 
 
+@pytest.mark.slow
 def test_what_waits_for_the_collector_is_bounded() -> None:
     held = threading.Event()
     with receiving(held) as receiver:
@@ -197,6 +201,7 @@ def test_what_waits_for_the_collector_is_bounded() -> None:
     assert TRACE.get() is None
 
 
+@pytest.mark.slow
 def test_without_the_setting_nothing_is_traced_or_imported(deployment: Deployment) -> None:
     assert open_tracing(serving_settings()) is None
     with traced("predict", [None, None], rows=2):

@@ -75,7 +75,12 @@ def reading(root: Path, shared: SharedTrips) -> Reader:
     return Reader(load_use_case(folder, databases), lake)
 
 
-@pytest.fixture(params=list(KINDS))
+@pytest.fixture(
+    params=[
+        "parquet",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("delta", "iceberg")),
+    ]
+)
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> SharedTrips:
     (tmp_path / "shared").mkdir()
     return KINDS[request.param](tmp_path / "shared")
@@ -190,6 +195,7 @@ def test_a_row_that_breaks_the_contract_goes_to_quarantine(shared, reader):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_rows_deleted_by_a_vector_are_left_out(tmp_path):
     (tmp_path / "shared").mkdir()
     shared = DeltaTrips(tmp_path / "shared")
@@ -232,6 +238,7 @@ def test_columns_are_taken_from_the_path_whatever_the_format(tmp_path, ending):
     reader.lake.close()
 
 
+@pytest.mark.slow
 def test_a_table_of_iceberg_is_found_by_its_folder_where_that_says_what_holds(tmp_path):
     (tmp_path / "shared").mkdir()
     shared = IcebergTrips(tmp_path / "shared")
@@ -272,6 +279,7 @@ def test_a_column_of_iceberg_that_was_renamed_is_the_same_column(tmp_path):
     reader.lake.close()
 
 
+@pytest.mark.slow
 def test_rows_deleted_by_positions_are_left_out(tmp_path):
     (tmp_path / "shared").mkdir()
     shared = IcebergTrips(tmp_path / "shared")

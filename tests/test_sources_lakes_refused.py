@@ -15,7 +15,7 @@ from tests.shared_sources import DeltaTrips, HiveTrips, IcebergTrips, SharedTrip
 from tests.test_sources_lakes import Reader, a_day, reading
 
 
-@pytest.fixture(params=[DeltaTrips, IcebergTrips])
+@pytest.fixture(params=[DeltaTrips, pytest.param(IcebergTrips, marks=pytest.mark.slow)])
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> SharedTrips:
     (tmp_path / "shared").mkdir()
     return request.param(tmp_path / "shared")

@@ -144,7 +144,7 @@ def rest(tmp_path: Path) -> Iterator[IcebergTrips]:
     shared = IcebergTrips(tmp_path / "shared")
     handler = type("Handler", (RestCatalog,), {"catalog": shared.catalog})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     uri = f"http://127.0.0.1:{server.server_port}"
     shared.setting = {"others": f"iceberg:type=rest uri={uri} token={SECRET}"}

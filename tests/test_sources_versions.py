@@ -125,6 +125,7 @@ def test_it_is_the_same_when_both_land_before_the_first_ingestion(rides: Rides) 
     assert rides.versions() == [("r1", 5, "1 08", "18 12"), ("r1", 9, "18 12", OPEN)]
 
 
+@pytest.mark.slow
 def test_ingesting_again_later_or_day_by_day_changes_no_version(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "2 09", 6))
     rides.ingest()
@@ -280,6 +281,7 @@ def test_a_column_may_say_when_a_row_was_corrected(rides: Rides) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_source_may_say_that_corrections_rewrite_the_past(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "1 09", 6))
     rides.ingest()

@@ -157,6 +157,7 @@ def test_alerts_lists_what_is_the_matter(run: Run) -> None:
     assert said.splitlines()[-1] == "channels: none, see ML_PLATFORM_ALERTS"
 
 
+@pytest.mark.slow
 def test_a_test_message_says_which_channel_took_it(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def run_at_once(
     return [writer.exitcode for writer in writers]
 
 
+@pytest.mark.slow
 def test_eight_processes_that_create_the_lake_and_fill_eight_windows_each_lose_nothing(
     processes, catalog_settings, lake
 ):

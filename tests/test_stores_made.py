@@ -99,6 +99,7 @@ def half_made(tmp_path: Path) -> Path:
     return database
 
 
+@pytest.mark.slow
 def test_a_database_of_mlflow_that_was_left_unfinished_is_made_anew(tmp_path: Path) -> None:
     database = half_made(tmp_path)
     client = open_database(database)
@@ -106,6 +107,7 @@ def test_a_database_of_mlflow_that_was_left_unfinished_is_made_anew(tmp_path: Pa
     assert sorted(file.name for file in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
 
 
+@pytest.mark.slow
 def test_a_database_of_mlflow_that_holds_something_is_never_made_anew(tmp_path: Path) -> None:
     database = half_made(tmp_path)
     with sqlite3.connect(database) as connection:
@@ -118,6 +120,7 @@ def test_a_database_of_mlflow_that_holds_something_is_never_made_anew(tmp_path: 
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_whole_database_that_holds_nothing_is_not_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -232,6 +232,7 @@ def build():
         train(lake, registry, use_case, CUTOFF, COMMIT, tags={})
 
 
+@pytest.mark.slow
 def test_fitting_uses_the_threads_of_the_settings_and_gives_them_back(lake, registry, root, cases):
     text = """\
 from sklearn.dummy import DummyClassifier
@@ -345,6 +346,7 @@ def test_a_metric_that_is_too_good_to_be_true_is_said_wherever_the_version_is_sh
     assert decided.promotion.too_good == history(lake, use_case)[-1].too_good == report.too_good
 
 
+@pytest.mark.slow
 def test_a_metric_that_models_reach_is_not_doubted(lake, registry, root):
     use_case = write_folder(root, "regression", name="noisy")
     land(lake, use_case, trips(1, 28), days(1, 28))

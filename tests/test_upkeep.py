@@ -180,6 +180,7 @@ def execute(instance: dg.DagsterInstance, request: dg.RunRequest) -> dg.ExecuteI
     )
 
 
+@pytest.mark.slow
 def test_the_schedule_catches_up_in_one_run_and_is_then_content(
     lake: Lake, use_case: UseCase, instance: dg.DagsterInstance
 ) -> None:

@@ -150,6 +150,10 @@ class MySqlTarget(SqlTarget):
         index = f", INDEX ({self.quote('event_time')})) ENGINE = InnoDB"
         return [create.removesuffix(")") + index]
 
+    def rename_sql(self, table: TargetTable, renamed: TargetTable) -> str:
+        # A bare name would move it to the database of the connection.
+        return f"ALTER TABLE {self.relation(table)} RENAME TO {self.relation(renamed)}"
+
     def moment_sql(self, moment: datetime) -> str:
         return f"'{moment:%Y-%m-%d %H:%M:%S.%f}'"
 

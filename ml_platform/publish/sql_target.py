@@ -1,8 +1,10 @@
 """How any database is published to that speaks SQL: dialects say what differs."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +17,10 @@ from ml_platform.spec.queries import quote
 
 STAGING = "ml_platform_staging"
 """Temporary table of one connection, which rows are brought to before they are merged."""
+
+
+WORKING = "ml_platform_part"
+"""How tables are called that are not whole yet."""
 
 
 class SqlTarget(ABC):
@@ -110,6 +116,33 @@ class SqlTarget(ABC):
                 self._replace(cursor, table, part)
             # As readers see it. Within the transaction MySQL would look up each row twice.
             return self._count(f"{self.relation(table)} WHERE {self._within(part)}")
+
+    def write_whole(
+        self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part
+    ) -> None:
+        """Create a table of staged rows, without a key; readers see it once it is whole.
+
+        Raises TargetError where there is a table of that name.
+        """
+        working = replace(table, path=(*table.path[:-1], f"{WORKING}_{_short(table.name)}"))
+        columns = ", ".join(f"{self.quote(c)} {self.type_sql(table, c)}" for c in table.columns)
+        relation = self.relation(working)
+        with self.exclusive(f"whole {table.name}"), self._transaction():
+            # One that was left by a process that was killed.
+            self.execute(f"DROP TABLE IF EXISTS {relation}")
+            self.execute(f"CREATE TABLE {relation} ({columns})")
+            try:
+                self.load(cursor, relation, working, part)
+                self.execute(self.rename_sql(working, table))
+            except BaseException:
+                # Where statements that create tables are no part of a transaction.
+                with suppress(Exception):
+                    self.execute(f"DROP TABLE IF EXISTS {relation}")
+                raise
+
+    def rename_sql(self, table: TargetTable, renamed: TargetTable) -> str:
+        """A statement that gives a table another name in its schema."""
+        return f"ALTER TABLE {self.relation(table)} RENAME TO {self.quote(renamed.path[-1])}"
 
     def create_sql(self, table: TargetTable) -> Sequence[str]:
         """Statements that create the table with key and index, where there is none."""
@@ -228,6 +261,11 @@ class SqlTarget(ABC):
 
     def _named(self) -> AbstractContextManager[None]:
         return named_errors(self.settings, f"database '{self.database}'")
+
+
+def _short(name: str) -> str:
+    """A name of any length as one that every database takes."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def require_finite(

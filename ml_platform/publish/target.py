@@ -102,10 +102,10 @@ def without_driver(database: str, package: str, extra: str) -> TargetError:
 
 def staged_sql(columns: Sequence[str], part: Part, order: Sequence[str]) -> str:
     """Query of select items over the staged rows of a partition, in order of the key."""
-    ordered = ", ".join(order)
+    ordered = f" ORDER BY {', '.join(order)}" if order else ""
     return (
         f"SELECT {', '.join(columns)} FROM {STAGED} "
-        f"WHERE window_start = TIMESTAMP '{part.start}' ORDER BY {ordered}"
+        f"WHERE window_start = TIMESTAMP '{part.start}'{ordered}"
     )
 
 

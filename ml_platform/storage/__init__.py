@@ -9,6 +9,7 @@ from ml_platform.storage.calendars import (
     settle_calendar,
     stored_calendars,
 )
+from ml_platform.storage.extensions import connect_with
 from ml_platform.storage.lake import BYTES, ROWS, SECONDS, Commit, Lake
 from ml_platform.storage.replacement import (
     Replacement,
@@ -34,6 +35,7 @@ __all__ = [
     "attach_database",
     "begin_again",
     "compute_windows",
+    "connect_with",
     "insert",
     "keep_few_files",
     "read_of",

@@ -17,6 +17,7 @@ from ml_platform.scoring.endpoint.http import Sender
 from ml_platform.scoring.endpoint.kept import KeptAnswers, key_of
 from ml_platform.scoring.endpoint.mlflow import MlflowAsker
 from ml_platform.scoring.endpoint.oip import OipAsker
+from ml_platform.scoring.endpoint.tls import context_of, files_of
 from ml_platform.settings import Endpoint as Known
 from ml_platform.settings import Settings
 from ml_platform.spec.scoring import Scorer
@@ -157,8 +158,8 @@ def _asker(use_case: UseCase, scorer: Scorer, url: str, known: Known) -> Asker:
     if urlsplit(url).scheme.startswith("grpc"):
         from ml_platform.scoring.endpoint.grpc import GrpcAsker
 
-        return GrpcAsker(url, model, output, headers, scorer.timeout_seconds)
-    sender = Sender(headers, scorer.timeout_seconds, scorer.concurrency)
+        return GrpcAsker(url, model, output, headers, scorer.timeout_seconds, files_of(known))
+    sender = Sender(headers, scorer.timeout_seconds, scorer.concurrency, context_of(known))
     if scorer.protocol == "mlflow":
         return MlflowAsker(url, sender)
     return OipAsker(url, model, output, sender)

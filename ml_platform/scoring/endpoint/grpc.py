@@ -20,6 +20,7 @@ from ml_platform.scoring.endpoint.answers import (
     is_number,
     shaped,
 )
+from ml_platform.scoring.endpoint.tls import UNTRUSTED
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 METHOD = f"/{SERVICE}/ModelInfer"
@@ -31,6 +32,8 @@ RETRY_AFTER = "retry-after"
 NUMBERS = {"FP64": ("<f8", "fp64_contents"), "FP32": ("<f4", "fp32_contents")}
 """Datatypes of predictions, how they are written raw, and where they are otherwise."""
 LENGTH_BYTES = 4
+Trust = tuple[bytes | None, bytes | None, bytes | None]
+"""Authority, key and certificate as PEM, where there are any."""
 OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     # A proxy meant for the world outside would be asked for 127.0.0.1, too.
@@ -52,11 +55,12 @@ class GrpcAsker:
         output: str,
         headers: Mapping[str, str],
         timeout_seconds: float,
+        trust: Trust,
     ) -> None:
         self.where = f"{url}/{model}"
         self._model, self._output, self._timeout = model, output, timeout_seconds
         self._metadata: Metadata = tuple((name.lower(), value) for name, value in headers.items())
-        self._channel = _channel(url)
+        self._channel = _channel(url, trust)
         self._infer: grpc.UnaryUnaryMultiCallable[bytes, Any] = self._channel.unary_unary(
             METHOD, response_deserializer=message_class("ModelInferResponse").FromString
         )
@@ -92,10 +96,10 @@ class GrpcAsker:
         self._channel.close()
 
 
-def _channel(url: str) -> grpc.Channel:
+def _channel(url: str, trust: Trust) -> grpc.Channel:
     parts = urlsplit(url)
     if parts.scheme == "grpcs":
-        return grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(), OPTIONS)
+        return grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(*trust), OPTIONS)
     return grpc.insecure_channel(parts.netloc, OPTIONS)
 
 
@@ -124,6 +128,7 @@ def _meant(error: Any) -> Exception:
     code, details = error.code(), error.details() or ""
     after = dict(error.trailing_metadata() or ()).get(RETRY_AFTER)
     said = f"{code.name}: {' '.join(details.split())[:SHOWN]}".rstrip(": ")
-    if code in RETRIED or after is not None:
+    # Who cannot be trusted now cannot be trusted in a minute either.
+    if (code in RETRIED or after is not None) and UNTRUSTED not in details:
         return TryAgain(said, float(after) if after and str(after).isdecimal() else None)
     return EndpointRefused(said)

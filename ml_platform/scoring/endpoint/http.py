@@ -1,6 +1,7 @@
 """Requests over HTTP, and what an answer's status means."""
 
 import email.utils
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 from ml_platform.errors import EndpointRefused
 from ml_platform.failures import RETRIED_STATUS
 from ml_platform.scoring.endpoint.answers import SHOWN, TryAgain
+from ml_platform.scoring.endpoint.tls import UNTRUSTED
 
 CONNECT_SECONDS = 5.0
 SAID = ("detail", "message", "error")
@@ -22,9 +24,14 @@ class Sender:
     """Connections to one server; safe to share between threads."""
 
     def __init__(
-        self, headers: Mapping[str, str], timeout_seconds: float, connections: int
+        self,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
+        connections: int,
+        trust: ssl.SSLContext,
     ) -> None:
         self._client = httpx.Client(
+            verify=trust,
             headers={**headers, "content-type": "application/json"},
             timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS, pool=None),
             limits=httpx.Limits(max_connections=connections),
@@ -41,7 +48,11 @@ class Sender:
         try:
             answer = self._client.post(url, content=body)
         except httpx.TransportError as error:
-            raise TryAgain(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+            said = f"{type(error).__name__}: {error}".rstrip(": ")
+            # Which does not change while somebody waits for it.
+            if UNTRUSTED in said:
+                raise EndpointRefused(said) from error
+            raise TryAgain(said) from error
         if answer.status_code == httpx.codes.OK:
             return answer
         said = f"HTTP {answer.status_code}: {_said(answer)}".rstrip(": ")

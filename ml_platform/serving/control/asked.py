@@ -33,7 +33,8 @@ File = Annotated[
         min_length=1,
         max_length=500,
         pattern="^[^\\x00-\\x1f\\x7f]*$",
-        description="A Parquet file below the folder for batches: rows to predict, or answers.",
+        description="Rows to predict, or answers: a Parquet file below the folder for batches, "
+        "or a table as `database:table`.",
     ),
 ]
 Table = Annotated[str, Meta(min_length=1, max_length=200)]

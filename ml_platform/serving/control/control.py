@@ -15,8 +15,10 @@ from ml_platform.serving.control.launches import Launches
 from ml_platform.serving.control.once import Once, Order
 from ml_platform.serving.control.pipelines import Pipelines
 from ml_platform.serving.control.recording import Recorder
-from ml_platform.serving.control.references import REFERENCE, References
+from ml_platform.serving.control.reference_states import REFERENCE
+from ml_platform.serving.control.references import References
 from ml_platform.serving.control.rollbacks import Rollbacks
+from ml_platform.serving.control.row_places import RowPlaces
 from ml_platform.serving.control.runs import Runs
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import UseCase
@@ -78,7 +80,7 @@ def open_control(
     rollbacks = Rollbacks(lake, dagster, use_cases)
     runs, recorder = Runs(dagster, use_cases, rollbacks), Recorder(lake)
     once = Once(open_answers(lake))
-    references = References(lake, registry, recorder, serving.batches)
+    references = References(lake, registry, recorder, RowPlaces(settings, serving))
     launches = Launches(lake, settings, dagster, runs, once, recorder, references)
     callbacks = Callbacks(
         lake, open_callbacks(lake), Receivers(serving), Post(serving), runs.look_for

@@ -70,7 +70,8 @@ class Launches:
     def score(self, order: Order, asked: Score) -> Outcome:
         """Predict a partition or a range; features that are due are computed first, in the run.
 
-        Where rows of a file are named, they are predicted here, without Dagster; see `References`.
+        Where rows of a file or table are named, they are predicted here, without Dagster: see
+        `References`.
         Raises NoChampion where no partition has one.
         """
         if asked.rows is not None or asked.answers is not None:
@@ -94,11 +95,11 @@ class Launches:
         rows, answers = asked.rows, asked.answers
         if rows is None or answers is None:
             lacking = "rows" if rows is None else "answers"
-            raise ParameterRefused(lacking, "name the file of the rows and that of the answers")
+            raise ParameterRefused(lacking, "name where the rows are and where the answers go")
         for name, given in (("partition", asked.partition), ("from", asked.first),
                             ("to", asked.last)):  # fmt: skip
             if given is not None:
-                raise ParameterRefused(name, "give partitions, or files of rows, not both")
+                raise ParameterRefused(name, "give partitions, or rows, not both")
         return self.once(order, lambda: self.references.begin(order, rows, answers, asked.reason))
 
     def backfill(self, order: Order, asked: Backfill) -> Outcome:

@@ -19,6 +19,7 @@ from ml_platform.errors import (
     RequestRefused,
     RequestTooLarge,
     Unauthenticated,
+    Unavailable,
 )
 
 CODES: Mapping[type[PlatformError], grpc.StatusCode] = {
@@ -29,6 +30,7 @@ CODES: Mapping[type[PlatformError], grpc.StatusCode] = {
     ModelRefused: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.UNAVAILABLE,
     IssuerAway: grpc.StatusCode.UNAVAILABLE,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
     RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     Forbidden: grpc.StatusCode.PERMISSION_DENIED,

@@ -32,7 +32,6 @@ from ml_platform.errors import (
     PlatformError,
     QueryFailed,
     RateExceeded,
-    RegistryAway,
     RequestRefused,
     RequestTooLarge,
     RollbackRefused,
@@ -41,6 +40,7 @@ from ml_platform.errors import (
     TableNotFound,
     TimeRefused,
     Unauthenticated,
+    Unavailable,
     UnsupportedMedia,
     WaitsNoMore,
 )
@@ -70,7 +70,8 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     NotKept: HTTPStatus.INSUFFICIENT_STORAGE,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     OrchestratorAway: HTTPStatus.SERVICE_UNAVAILABLE,
-    RegistryAway: HTTPStatus.SERVICE_UNAVAILABLE,
+    # A server that is needed for it does not answer: of the lake, MLflow, a database of others.
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     OrchestratorError: HTTPStatus.BAD_GATEWAY,
     RunUnknown: HTTPStatus.NOT_FOUND,
     # What is asked for is sound, and things are not so that it can be done.
@@ -121,7 +122,7 @@ def answer_error(error: PlatformError) -> Response:
     more: dict[str, str | int | Sequence[str]] = {}
     if isinstance(error, Overloaded | RateExceeded):
         headers["Retry-After"] = str(error.retry_after_seconds)
-    if isinstance(error, OrchestratorAway | RegistryAway):
+    if isinstance(error, OrchestratorAway | Unavailable):
         headers["Retry-After"] = str(AWAY_SECONDS)
     if isinstance(error, ParameterRefused):
         more["field"] = error.field

@@ -21,7 +21,7 @@ from ml_platform.spec.use_case import UseCase
 
 SUMMARIES = {
     "train": "Train a challenger for the gate to decide about",
-    "score": "Predict a partition, a range, or the rows of a file",
+    "score": "Predict a partition, a range, or the rows of a file or table",
     "backfill": "Compute what is missing, failed or stale",
     "approve": "Let a version that waits serve",
     "reject": "Refuse a version that waits",
