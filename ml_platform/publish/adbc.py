@@ -3,12 +3,14 @@
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import duckdb
 
 from ml_platform.publish.postgres import lock_sql, unlock_sql
-from ml_platform.publish.sql_target import STAGING, SqlTarget, require_finite
+from ml_platform.publish.sql_dialect import STAGING, require_finite
+from ml_platform.publish.sql_target import SqlTarget
 from ml_platform.publish.sqlite import BUSY_SECONDS
 from ml_platform.publish.target import BATCH_ROWS, Part, TargetTable, staged_sql, without_driver
 from ml_platform.publish.turn_folder import machine_of, turn_file
@@ -100,12 +102,10 @@ class AdbcTarget(SqlTarget):
         return TYPES.get(kind) or f"VARCHAR({length}){longest}"
 
     def stored_columns(self, table: TargetTable) -> dict[str, str]:
-        from adbc_driver_manager import Error
-
         schema = table.path[-2] if len(table.path) > 1 else None
         try:
             found = self._connection.adbc_get_table_schema(table.path[-1], db_schema_filter=schema)
-        except Error as error:
+        except self._errors as error:
             # What drivers say of a table that is not there.
             if "NOT_FOUND" not in str(error):
                 raise
@@ -122,17 +122,17 @@ class AdbcTarget(SqlTarget):
     def prepare(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable) -> None:
         with self._named():
             stored = self.stored_columns(table)
-            self._connection.rollback()
+            self.rollback()
             if not stored:
                 for statement in self.create_sql(table):
                     self.execute(statement)
-                self._connection.commit()
+                self.commit()
                 return
             self._require_columns(table, stored)
 
     def close(self) -> None:
         with suppress(Exception):
-            self._connection.rollback()
+            self.rollback()
         self._connection.close()
 
     def _index(self, table: TargetTable) -> Sequence[str]:
@@ -163,11 +163,11 @@ class AdbcTarget(SqlTarget):
             if self._turn is not None:
                 self._turn.hold()
             yield
-            self._connection.commit()
+            self.commit()
         except BaseException:
             # Where the connection is gone, so is the transaction.
             with suppress(Exception):
-                self._connection.rollback()
+                self.rollback()
             raise
 
     @contextmanager
@@ -178,14 +178,14 @@ class AdbcTarget(SqlTarget):
     @contextmanager
     def _advisory_lock(self, name: str) -> Iterator[None]:
         self.execute(lock_sql(name))
-        self._connection.commit()
+        self.commit()
         try:
             yield
         finally:
             # A connection that is gone has released it.
             with suppress(Exception):
                 self.execute(unlock_sql(name))
-                self._connection.commit()
+                self.commit()
 
     @contextmanager
     def _turns(self, name: str) -> Iterator[None]:
@@ -199,7 +199,7 @@ class AdbcTarget(SqlTarget):
             finally:
                 turn.release()
 
-    def moment_sql(self, moment: Any) -> str:
+    def moment_sql(self, moment: datetime) -> str:
         text = f"'{moment:%Y-%m-%d %H:%M:%S.%f}'"
         # SQLite has no times, and compares these texts.
         return text if self.vendor == SQLITE else f"TIMESTAMP WITH TIME ZONE {text[:-1]}+00:00'"

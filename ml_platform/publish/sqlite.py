@@ -9,7 +9,8 @@ from typing import Any
 
 import duckdb
 
-from ml_platform.publish.sql_target import SqlTarget, require_finite
+from ml_platform.publish.sql_dialect import require_finite
+from ml_platform.publish.sql_target import SqlTarget
 from ml_platform.publish.target import Part, TargetTable, batches, staged_sql
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
