@@ -63,7 +63,9 @@ PlatformError
     ├── NotReviewed      the prediction never waited for a person's answer
     ├── WaitsNoMore      it does not wait any more: answered, skipped or too old
     ├── RequestTooLarge  it has more bytes or rows than are taken
-    ├── Overloaded       more is asked than can be answered in time; ask again later
+    ├── TryLater         not now; ask again after some seconds
+    │   ├── Overloaded   more is asked than can be answered in time
+    │   └── NotLoaded    a champion that cannot be loaded, or was not looked for yet
     ├── RateExceeded     this caller asks more often than the limit allows
     ├── IssuerAway       the keys that tokens are checked with cannot be had
     ├── Unauthenticated  nobody knows who asks
@@ -402,12 +404,20 @@ class RequestTooLarge(RequestError):
     """A request has more bytes or rows than are taken."""
 
 
-class Overloaded(RequestError):
-    """More is asked than can be answered in time."""
+class TryLater(RequestError):
+    """It cannot be answered now, and is worth asking again after some seconds."""
 
     def __init__(self, problem: str, retry_after_seconds: int = 1) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(problem)
+
+
+class Overloaded(TryLater):
+    """More is asked than can be answered in time."""
+
+
+class NotLoaded(TryLater):
+    """A champion that cannot be loaded, or was not looked for yet."""
 
 
 class NotKept(RequestError):

@@ -203,6 +203,11 @@ class ServingSettings(BaseSettings):
     """gRPC port."""
     workers: Annotated[int, Field(ge=1)] = 2
     """Processes that answer; each one keeps every model that serves."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 5.0
+    """How long the service still answers after SIGTERM, and says that it is not ready: longer than
+    it takes whoever sends requests to see that."""
+    silent_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """A worker that has given no sign of life for so long is killed, and another one started."""
     most_bytes: Annotated[int, Field(ge=1)] = 8_000_000
     """Largest body of a request, unpacked."""
     most_rows: Annotated[int, Field(ge=1)] = 10_000

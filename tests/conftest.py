@@ -52,6 +52,14 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_drain() -> Iterator[None]:
+    """Have services that tests start stop at once; `test_serving_stopping` is about the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ML_PLATFORM_SERVING_DRAIN_SECONDS", "0")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Empty tables of MLflow, made once and copied: its migrations take a second of each module."""
     made = Settings(data=tmp_path_factory.mktemp("mlflow"))

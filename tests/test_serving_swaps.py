@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 
 from ml_platform.alerts import find_conditions
-from ml_platform.errors import LakeError
-from ml_platform.registry import predict, record, serving_events
+from ml_platform.errors import LakeError, ModelRefused, NotLoaded, RegistryAway
+from ml_platform.registry import ModelVersion, predict, record, serving_events
 from ml_platform.registry.promotions import Decision, Promotion
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.versions.following import Following
-from ml_platform.serving.versions.live import RETRY_SECONDS, LiveVersions
+from ml_platform.serving.versions.live import AWAY_SECONDS, RETRY_SECONDS, LiveVersions
+from ml_platform.spec.use_case import UseCase
 from ml_platform.training import train
 from tests.clock import Clock
 from tests.served import ROW, Deployment, deploy
@@ -224,6 +225,95 @@ def test_a_failure_is_not_tried_again_until_something_is_decided(
     decide(made, 1, "rolled back")
     assert [(swap.version, swap.problem) for swap in live.refresh()] == [(1, None)]
     made.lake.close()
+
+
+@pytest.fixture
+def moody(tmp_path: Path) -> Iterator[Deployment]:
+    """Two versions that cannot be loaded in a bad mood; nothing was decided."""
+    made = deploy(tmp_path, model=MOODY)
+    for day in (14, 17):
+        train(made.lake, made.registry, made.use_case, at(day), COMMIT, tags={})
+    yield made
+    made.lake.close()
+
+
+@pytest.mark.slow
+def test_a_champion_that_cannot_be_loaded_at_the_start_is_503_with_the_reason(
+    moody: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with moody.client() as client:
+        answer = client.post(INVOKE, json={"dataframe_records": [ROW]})
+        assert answer.status_code == 404
+        assert "train one and have it promoted" in answer.json()["detail"]
+    decide(moody, 1)
+    monkeypatch.setenv("MOOD", "bad")
+    with moody.client() as client:
+        for answer in (
+            client.post(INVOKE, json={"dataframe_records": [ROW]}),
+            client.get("/v2/models/trips/ready"),
+        ):
+            assert answer.status_code == 503
+            assert 0 < int(answer.headers["retry-after"]) <= RETRY_SECONDS
+            assert "version 1 should serve and cannot be loaded: " in answer.json()["detail"]
+            assert "predict_proba of 100 rows failed" in answer.json()["detail"]
+        assert client.get("/health/ready").status_code == 503
+        assert 'kind="NotLoaded"' in client.get("/metrics").text
+    assert open_titles(moody) == ["Version 1 of trips cannot be served"]
+
+
+@pytest.mark.slow
+def test_the_version_before_serves_where_the_champion_cannot_be_loaded_at_the_start(
+    moody: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide(moody, 1)
+    decide(moody, 2)
+    load = moody.registry.load
+
+    def refuse(case: UseCase, version: int) -> ModelVersion:
+        if version == 2:
+            raise ModelRefused("its file is damaged")
+        return load(case, version)
+
+    monkeypatch.setattr(moody.registry, "load", refuse)
+    live = LiveVersions(moody.lake, moody.registry, [moody.use_case])
+    metrics = Metrics()
+    Following(live, moody.lake, moody.registry, metrics, open_log()).look()
+    assert live.model("trips").version == 1
+    assert open_titles(moody) == ["Version 2 of trips cannot be served"]
+    assert b'ml_platform_version_failed{use_case="trips"} 1.0' in metrics.page()
+
+    # One that was rolled back from does not come back by itself.
+    decide(moody, 1, "rolled back")
+    monkeypatch.setattr(moody.registry, "load", load)
+    monkeypatch.setenv("MOOD", "bad")
+    live = LiveVersions(moody.lake, moody.registry, [moody.use_case])
+    assert [swap.version for swap in live.refresh()] == [1]
+    with pytest.raises(NotLoaded, match="version 1 should serve"):
+        live.model("trips")
+
+
+@pytest.mark.slow
+def test_a_registry_that_does_not_answer_is_asked_again_soon(
+    moody: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide(moody, 1)
+    clock = Clock()
+    live = LiveVersions(moody.lake, moody.registry, [moody.use_case], clock=clock)
+    with pytest.raises(NotLoaded, match="has not been read yet"):
+        live.model("trips")
+    with monkeypatch.context() as patched:
+
+        def away(*_: object) -> ModelVersion:
+            raise RegistryAway("connection refused")
+
+        patched.setattr(moody.registry, "load", away)
+        live.refresh()
+        with pytest.raises(NotLoaded, match="connection refused; it is tried again in 5 s"):
+            live.model("trips")
+    assert live.refresh() == []
+    clock.now += AWAY_SECONDS
+    assert [swap.problem for swap in live.refresh()] == [None]
+    assert live.model("trips").version == 1
 
 
 def open_titles(made: Deployment) -> list[str]:

@@ -17,7 +17,7 @@ from ml_platform.registry.promotions import (
     promotions_table,
     record,
 )
-from ml_platform.registry.reigns import Reign, reigns
+from ml_platform.registry.reigns import Reign, predecessors, reigns
 from ml_platform.registry.rollouts import Rollout, decide_rollout, rollouts, tried_now
 from ml_platform.registry.row_wise import is_row_wise
 from ml_platform.registry.serving_events import (
@@ -55,6 +55,7 @@ __all__ = [
     "newest_undecided",
     "note_serving",
     "point_alias",
+    "predecessors",
     "predict",
     "promotions_table",
     "record",

@@ -31,3 +31,19 @@ def reigns(decisions: Sequence[Promotion]) -> list[Reign]:
         if not found or found[-1].version != version:
             found.append(Reign(version, moment))
     return found
+
+
+def predecessors(decisions: Sequence[Promotion], now: datetime) -> list[int]:
+    """Versions that served before the present champion first did, the latest of them first.
+
+    One that a rollback has ended is none of them: the champion after it is an earlier one.
+
+    >>> at = [datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2, 3)]
+    >>> found = [Promotion(v, t, t, "gate", "promoted", "") for v, t in zip((1, 2, 3), at)]
+    >>> back = Promotion(2, at[2], at[2], "ada", "rolled back", "")
+    >>> predecessors(found, at[2]), predecessors([*found, back], at[2])
+    ([2, 1], [1])
+    """
+    served = [reign.version for reign in reigns(decisions) if reign.since <= now.astimezone(UTC)]
+    before = served[: served.index(served[-1])] if served else []
+    return list(dict.fromkeys(reversed(before)))

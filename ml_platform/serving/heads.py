@@ -24,6 +24,7 @@ HEALTH = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/hea
 SPARE = 32
 """Connections beyond the limit that are told so; further ones are only closed."""
 RETRY_SECONDS = 1
+NEW_SECONDS = 1.0
 MOST_LINES_BYTES = 65_536
 """That may come without a head's end or a body's part among them: of a head, of what may follow a
 body. Nobody else bounds what is kept of them."""
@@ -48,6 +49,11 @@ class TimedHeads(HttpToolsProtocol):
         self._lines_bytes = 0
         self._got_on = False
         self._metrics: Metrics = self.app_state["metrics"]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was made within the last second, and no request has come on it."""
+        return not self._has_asked and self.loop.time() - self._made_at < NEW_SECONDS
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

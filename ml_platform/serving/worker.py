@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,6 +22,7 @@ from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
 from ml_platform.serving.callbacks import Callbacks
 from ml_platform.serving.control import open_control
+from ml_platform.serving.draining import DrainingServer
 from ml_platform.serving.facts import FactReader
 from ml_platform.serving.grpc import start_server
 from ml_platform.serving.grpc.observed import Observed as GrpcObserved
@@ -36,6 +38,7 @@ from ml_platform.serving.http.traced import Traced
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
+from ml_platform.serving.processes import Processes
 from ml_platform.serving.records.answers import Answers
 from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.feedback import FeedbackInbox
@@ -166,27 +169,42 @@ def _use_cases(settings: Settings) -> tuple[dict[str, UseCase], dict[str, str]]:
 
 def serve(serving: ServingSettings) -> None:
     """Answer over HTTP until interrupted; AccessError where that would let anybody in."""
-    import uvicorn
-
     check_exposure(serving)
     _check_grpc_port(serving)
-    # Workers read their settings from the environment; uvicorn tells them of its own port alone.
+    # Workers read their settings from the environment, and are told of the HTTP port alone.
     os.environ[GRPC_PORT] = str(serving.grpc_port)
+    config: dict[str, Any] = {
+        "app": "ml_platform.serving.worker:create_worker",
+        "factory": True,
+        "host": serving.host,
+        "port": serving.port,
+        "access_log": False,
+        "server_header": False,
+        **transport(serving),
+    }
+    if serving.workers == 1:
+        _serve_here(config, serving)
+        return
     with tempfile.TemporaryDirectory(prefix="ml-platform-metrics-") as folder:
-        if serving.workers > 1:
-            # Workers inherit it; a folder that the deployment names stays as it is. This process
-            # counts nothing: the client library looked at the variable when it was imported.
-            os.environ.setdefault(METRICS_FOLDER, folder)
-        uvicorn.run(
-            "ml_platform.serving.worker:create_worker",
-            factory=True,
-            host=serving.host,
-            port=serving.port,
-            workers=serving.workers,
-            access_log=False,
-            server_header=False,
-            **transport(serving),
-        )
+        # Workers inherit it; a folder that the deployment names stays as it is. This process
+        # counts nothing: the client library looked at the variable when it was imported.
+        os.environ.setdefault(METRICS_FOLDER, folder)
+        parent = Processes(config, serving.workers, serving.drain_seconds, serving.silent_seconds)
+        status = parent.run()
+    if status:
+        sys.exit(status)
+
+
+def _serve_here(config: dict[str, Any], serving: ServingSettings) -> None:
+    """Answer in this process."""
+    import uvicorn
+    from uvicorn.config import STARTUP_FAILURE
+
+    server = DrainingServer(uvicorn.Config(**config), serving.drain_seconds)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def _check_grpc_port(serving: ServingSettings) -> None:

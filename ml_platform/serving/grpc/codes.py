@@ -13,11 +13,11 @@ from ml_platform.errors import (
     ModelNotFound,
     ModelRefused,
     NotServed,
-    Overloaded,
     PlatformError,
     RateExceeded,
     RequestRefused,
     RequestTooLarge,
+    TryLater,
     Unauthenticated,
     Unavailable,
 )
@@ -28,7 +28,7 @@ CODES: Mapping[type[PlatformError], grpc.StatusCode] = {
     ModelNotFound: grpc.StatusCode.NOT_FOUND,
     RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ModelRefused: grpc.StatusCode.FAILED_PRECONDITION,
-    Overloaded: grpc.StatusCode.UNAVAILABLE,
+    TryLater: grpc.StatusCode.UNAVAILABLE,
     IssuerAway: grpc.StatusCode.UNAVAILABLE,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -60,6 +60,6 @@ async def abort(context: Context, error: PlatformError) -> None:
         (CODES[kind] for kind in type(error).__mro__ if kind in CODES), grpc.StatusCode.INTERNAL
     )
     trailing: tuple[tuple[str, str], ...] = ()
-    if isinstance(error, Overloaded | RateExceeded):
+    if isinstance(error, TryLater | RateExceeded):
         trailing = (("retry-after", str(error.retry_after_seconds)),)
     await context.abort(code, str(error), trailing)

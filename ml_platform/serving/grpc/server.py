@@ -10,6 +10,7 @@ from ml_platform.errors import PlatformError, RequestError, RequestRefused
 from ml_platform.open_inference import SERVICE, message_class, methods
 from ml_platform.serving.admission import Admission
 from ml_platform.serving.calls import Call
+from ml_platform.serving.draining import DRAINING
 from ml_platform.serving.grpc.bodies import OPTIONS, Timed, reader
 from ml_platform.serving.grpc.codes import Context, abort
 from ml_platform.serving.grpc.guard import Admitting
@@ -95,14 +96,16 @@ class _Methods:
         return message_class("ServerLiveResponse")(live=True)
 
     async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: N802
-        return message_class("ServerReadyResponse")(ready=self._service.live.ready)
+        return message_class("ServerReadyResponse")(
+            ready=self._service.live.ready and not DRAINING.is_set()
+        )
 
     async def ServerMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
         return message_class("ServerMetadataResponse")(name="ml-platform", version="2")
 
     async def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: N802
         self._service.live.model(request.name, request.version or None)
-        return message_class("ModelReadyResponse")(ready=True)
+        return message_class("ModelReadyResponse")(ready=not DRAINING.is_set())
 
     async def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
         model = self._service.live.model(request.name, request.version or None)

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from ml_platform.errors import RequestRefused, UnsupportedMedia
 from ml_platform.registry import ModelVersion
 from ml_platform.registry.prediction import POSITIVE
+from ml_platform.serving.draining import require_not_draining
 from ml_platform.serving.http.bodies import parse_json, read_body
 from ml_platform.serving.http.calls import calling, named
 from ml_platform.serving.inputs import Values
@@ -31,6 +32,7 @@ class Invocations:
     async def ping(self, request: Request) -> Response:
         """Whether the model can be asked."""
         self.service.live.model(self._name(request))
+        require_not_draining()
         return PlainTextResponse("\n")
 
     async def version(self, request: Request) -> Response:

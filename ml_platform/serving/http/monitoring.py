@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ml_platform.serving.draining import DRAINING
 from ml_platform.serving.facts import FactReader
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.service import Service
@@ -45,11 +46,12 @@ class Monitoring:
         return _json({"live": True})
 
     async def ready(self, request: Request) -> Response:
-        """Whether every use case that has a champion is served."""
+        """Whether every use case that has a champion is served, and will be for a while."""
         waiting = self.service.live.waiting
-        status = HTTPStatus.SERVICE_UNAVAILABLE if waiting else HTTPStatus.OK
+        ready = not waiting and not DRAINING.is_set()
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         # Anybody may ask this: how many, and not which ones, which `/status` says.
-        return _json({"ready": not waiting, "not_served": len(waiting)}, status)
+        return _json({"ready": ready, "not_served": len(waiting)}, status)
 
     async def status(self, request: Request) -> Response:
         """All use cases that the caller may read of."""

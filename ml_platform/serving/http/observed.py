@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from ml_platform.serving.calls import sound_id
+from ml_platform.serving.draining import DRAINING
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.tracing import TRACE
 from ml_platform.serving.versions.live import LiveVersions
@@ -50,7 +51,11 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message.setdefault("headers", []).append((REQUEST_ID, request_id))
+                headers = message.setdefault("headers", [])
+                headers.append((REQUEST_ID, request_id))
+                if DRAINING.is_set():
+                    # So that the next request goes to another process.
+                    headers.append((b"connection", b"close"))
             await send(message)
 
         scope.setdefault("state", {})["request_id"] = request_id.decode()

@@ -26,7 +26,6 @@ from ml_platform.errors import (
     OnlineStoreError,
     OrchestratorAway,
     OrchestratorError,
-    Overloaded,
     ParameterNotAllowed,
     ParameterRefused,
     PlatformError,
@@ -39,6 +38,7 @@ from ml_platform.errors import (
     RunUnknown,
     TableNotFound,
     TimeRefused,
+    TryLater,
     Unauthenticated,
     Unavailable,
     UnsupportedMedia,
@@ -62,7 +62,7 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     # Values of their types that the use case's SQL cannot compute with: a sum overflows, say.
     QueryFailed: HTTPStatus.UNPROCESSABLE_ENTITY,
     OnlineStoreError: HTTPStatus.SERVICE_UNAVAILABLE,
-    Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    TryLater: HTTPStatus.SERVICE_UNAVAILABLE,
     IssuerAway: HTTPStatus.SERVICE_UNAVAILABLE,
     RateExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
@@ -120,7 +120,7 @@ def answer_error(error: PlatformError) -> Response:
     )
     headers: dict[str, str] = {}
     more: dict[str, str | int | Sequence[str]] = {}
-    if isinstance(error, Overloaded | RateExceeded):
+    if isinstance(error, TryLater | RateExceeded):
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, OrchestratorAway | Unavailable):
         headers["Retry-After"] = str(AWAY_SECONDS)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
+from ml_platform.serving.draining import DRAINING, require_not_draining
 from ml_platform.serving.http.bodies import parse_json, read_body, read_length
 from ml_platform.serving.http.calls import calling, named
 from ml_platform.serving.inputs import Values
@@ -51,7 +52,7 @@ class V2:
 
     async def ready(self, request: Request) -> Response:
         """Whether at least one use case can be asked."""
-        ready = self.service.live.ready
+        ready = self.service.live.ready and not DRAINING.is_set()
         return _json({"ready": ready}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def model(self, request: Request) -> Response:
@@ -71,6 +72,7 @@ class V2:
     async def model_ready(self, request: Request) -> Response:
         """Whether a model can be asked."""
         name, _ = self._model(request)
+        require_not_draining()
         return _json({"name": name, "ready": True})
 
     async def infer(self, request: Request) -> Response:

@@ -1,5 +1,6 @@
 """Which model versions answer: loaded beside the old one, proved, warmed, then swapped in."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +9,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from ml_platform.errors import ModelRefused, NotServed, PlatformError
+from ml_platform.errors import (
+    ModelRefused,
+    NotLoaded,
+    NotServed,
+    PlatformError,
+    RequestError,
+    Unavailable,
+)
 from ml_platform.registry import (
     ModelVersion,
     Promotion,
@@ -16,6 +24,7 @@ from ml_platform.registry import (
     Rollout,
     champion_if_any,
     history,
+    predecessors,
     predict,
     rollouts,
     tried_now,
@@ -32,6 +41,10 @@ LOOK_AGAIN_SECONDS = 60.0
 effective from a later moment on, and a version that failed is tried again."""
 RETRY_SECONDS = 300.0
 """After so long a version that failed is tried again though nothing was decided since."""
+AWAY_SECONDS = 5.0
+"""The same where a server did not answer: MLflow, or the store of its artifacts."""
+UNREAD_SECONDS = 1
+"""When to ask again while the promotion history has not been read yet."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,8 @@ class Failure:
     """By the monotonic clock."""
     decisions: int
     """How many had been made about the use case by then."""
+    is_away: bool = False
+    """Whether only a server did not answer."""
 
 
 @dataclass(frozen=True)
@@ -144,15 +159,36 @@ class LiveVersions:
             )
 
     def model(self, name: str, version: str | None = None) -> ModelVersion:
-        """The version that answers; NotServed where another one is asked for, or none serves."""
+        """The version that answers.
+
+        Raises NotServed where another one is asked for, or nothing was promoted; NotLoaded where
+        that cannot be loaded.
+        """
         live = self.of(name)
         if live.champion is None:
-            raise NotServed(f"{name} has no model that serves yet; train one and have it promoted")
+            raise self._nothing(live)
         if version is not None and version != str(live.champion.version):
             raise NotServed(
                 f"{name} is served by version {live.champion.version}, not '{version[:20]}'"
             )
         return live.champion
+
+    def _nothing(self, live: Live) -> RequestError:
+        """Why nothing is served of a use case."""
+        name = live.use_case.name
+        if self._snapshot is None:
+            return NotLoaded(f"{name}: the promotion history has not been read yet", UNREAD_SECONDS)
+        if live.wanted is None:
+            return NotServed(f"{name} has no model that serves yet; train one and have it promoted")
+        failure = live.failed.get(live.wanted)
+        if failure is None:
+            return NotLoaded(f"{name}: version {live.wanted} is being loaded", UNREAD_SECONDS)
+        wait = max(1, math.ceil(failure.at + self._wait_seconds(failure) - self._clock()))
+        return NotLoaded(
+            f"{name}: version {live.wanted} should serve and cannot be loaded: {failure.problem}; "
+            f"it is tried again in {wait} s",
+            wait,
+        )
 
     def refresh(self) -> list[Swap]:
         """Look at what was decided where the lake has changed; what came of it.
@@ -172,37 +208,57 @@ class LiveVersions:
 
     @property
     def _look_again_seconds(self) -> float:
-        return min(LOOK_AGAIN_SECONDS, self._retry_seconds)
+        wanted = (live.failed.get(live.wanted or 0) for live in self._live.values())
+        is_away = any(failure is not None and failure.is_away for failure in wanted)
+        return min(LOOK_AGAIN_SECONDS, self._retry_seconds, AWAY_SECONDS if is_away else math.inf)
+
+    def _wait_seconds(self, failure: Failure) -> float:
+        """How long after a failure the version is tried again."""
+        return min(self._retry_seconds, AWAY_SECONDS) if failure.is_away else self._retry_seconds
 
     def _follow(self, name: str) -> list[Swap]:
         case = self._live[name].use_case
         decisions, trials = history(self._lake, case), rollouts(self._lake, case)
         decided = len(decisions) + len(trials)
-        swaps = [
-            self._follow_champion(name, decisions, decided),
-            self._follow_rollout(name, tried_now(trials), decided),
-        ]
-        return [swap for swap in swaps if swap is not None]
+        swaps = self._follow_champion(name, decisions, decided)
+        tried = self._follow_rollout(name, tried_now(trials), decided)
+        return swaps if tried is None else [*swaps, tried]
 
     def _follow_champion(
         self, name: str, decisions: Sequence[Promotion], decided: int
-    ) -> Swap | None:
+    ) -> list[Swap]:
         live = self._live[name]
         wanted = champion_if_any(decisions, datetime.now(UTC))
         if wanted is None:
-            return None
+            return []
         self._live[name] = live = replace(live, wanted=wanted)
         serving = live.champion.version if live.champion else None
         if wanted == serving or self._is_hopeless(live, wanted, decided):
-            return None
+            return []
         loaded = self._proved(live, wanted, decided)
         if isinstance(loaded, Failure):
-            return Swap(name, wanted, serving, loaded.problem)
+            failed = Swap(name, wanted, serving, loaded.problem)
+            return [failed, *self._fall_back(name, decisions, decided)]
         live = self._live[name]
         if live.candidate is not None and live.candidate.version == wanted:
             live = replace(live, rollout=None, candidate=None)
         self._live[name] = replace(live, champion=loaded)
-        return Swap(name, wanted, serving)
+        return [Swap(name, wanted, serving)]
+
+    def _fall_back(self, name: str, decisions: Sequence[Promotion], decided: int) -> list[Swap]:
+        """Have the latest champion of before serve that can, where none does."""
+        if self._live[name].champion is not None:
+            return []
+        swaps: list[Swap] = []
+        for version in predecessors(decisions, datetime.now(UTC)):
+            if self._is_hopeless(self._live[name], version, decided):
+                continue
+            loaded = self._proved(self._live[name], version, decided)
+            if not isinstance(loaded, Failure):
+                self._live[name] = replace(self._live[name], champion=loaded)
+                return [*swaps, Swap(name, version, None)]
+            swaps.append(Swap(name, version, None, loaded.problem))
+        return swaps
 
     def _follow_rollout(self, name: str, rollout: Rollout | None, decided: int) -> Swap | None:
         live = self._live[name]
@@ -226,7 +282,7 @@ class LiveVersions:
         failure = live.failed.get(version)
         if failure is None or failure.decisions != decided:
             return False
-        return self._clock() < failure.at + self._retry_seconds
+        return self._clock() < failure.at + self._wait_seconds(failure)
 
     def _proved(self, live: Live, version: int, decided: int) -> ModelVersion | Failure:
         """The version, loaded and warm; where it fails that is kept with the use case."""
@@ -239,7 +295,7 @@ class LiveVersions:
         except Exception as error:
             # An artifact, and a use case's own code in it, can fail in any way; none may serve.
             said = str(error) if isinstance(error, PlatformError) else repr(error)
-            failure = Failure(said, self._clock(), decided)
+            failure = Failure(said, self._clock(), decided, isinstance(error, Unavailable))
             self._live[name] = replace(live, failed={**live.failed, version: failure})
             return failure
         failed = {v: f for v, f in live.failed.items() if v != version}

@@ -1,0 +1,192 @@
+"""Worker processes that share one socket, and the parent that keeps so many of them alive.
+
+A new worker takes seconds to import its libraries, on a starved machine a minute, in which it can
+say nothing. So the parent waits for none of them: it looks at who has died, and at who has been
+silent for longer than the settings allow.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+
+from ml_platform.errors import PlatformError
+from ml_platform.serving.draining import (
+    QUEUE_SECONDS,
+    DrainingServer,
+    has_waiting,
+    refuse_connections,
+)
+
+HEARTBEAT_SECONDS = 0.5
+ALONE_SECONDS = 30.0
+"""How much longer than its parent waits a worker serves on that nobody tells to stop."""
+LOOK_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 30.0
+"""How long a worker is not started again at most, where each one dies at once."""
+SPAWN = multiprocessing.get_context("spawn")
+LOG = logging.getLogger("uvicorn.error")
+
+
+class Processes:
+    """The parent of some workers."""
+
+    def __init__(
+        self, config: dict[str, Any], workers: int, drain_seconds: float, silent_seconds: float
+    ) -> None:
+        self._config, self._drain_seconds = config, drain_seconds
+        self._silent_seconds = silent_seconds
+        self._socket = uvicorn.Config(**config).bind_socket()
+        self._socket.set_inheritable(True)
+        self._signals: list[int] = []
+        self._pause, self._paused_until = 0.0, 0.0
+        self._workers = [self._start() for _ in range(workers)]
+
+    def run(self) -> int:
+        """Keep workers alive until SIGTERM or SIGINT; the exit status."""
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._note)
+        while not self._signals:
+            wait([worker.process.sentinel for worker in self._workers], LOOK_SECONDS)
+            for number, worker in enumerate(self._workers):
+                if worker.process.exitcode == STARTUP_FAILURE:
+                    LOG.error("worker %s cannot start; see above", worker.process.pid)
+                    self._stop(signal.SIGTERM)
+                    return STARTUP_FAILURE
+                if worker.is_lost(self._silent_seconds) and time.monotonic() >= self._paused_until:
+                    self._workers[number] = self._replaced(worker)
+        self._stop(self._signals[0])
+        return 0
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _start(self) -> "Worker":
+        return Worker(self._config, self._socket, self._drain_seconds)
+
+    def _replaced(self, worker: "Worker") -> "Worker":
+        lived = time.monotonic() - worker.started_at
+        self._pause = 0.0 if lived > LONGEST_PAUSE_SECONDS else min(
+            max(2 * self._pause, LOOK_SECONDS), LONGEST_PAUSE_SECONDS
+        )  # fmt: skip
+        self._paused_until = time.monotonic() + self._pause
+        LOG.warning(
+            "worker %s %s; another one is started", worker.process.pid,
+            "has ended" if worker.process.exitcode is not None
+            else f"has been silent for {self._silent_seconds:g} s and is killed",
+        )  # fmt: skip
+        worker.kill()
+        return self._start()
+
+    def _stop(self, number: int) -> None:
+        """Have all workers end: after SIGTERM, once they have served on for a while."""
+        for worker in self._workers:
+            worker.signal(number)
+        if number == signal.SIGTERM and self._wait(self._drain_seconds):
+            # They share the socket: one of them alone could not tell when to do this.
+            refuse_connections(self._socket)
+            until = time.monotonic() + QUEUE_SECONDS
+            while has_waiting(self._socket) and time.monotonic() < until:
+                time.sleep(LOOK_SECONDS)
+            for worker in self._workers:
+                worker.signal(signal.SIGTERM)
+        self._socket.close()
+        while self._wait(LOOK_SECONDS):
+            pass
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for workers to end, and pass signals on; whether some are left after a time."""
+        until, passed_on = time.monotonic() + seconds, len(self._signals)
+        while left := [each for each in self._workers if each.process.exitcode is None]:
+            remaining = until - time.monotonic()
+            if remaining <= 0:
+                return True
+            wait([each.process.sentinel for each in left], min(remaining, LOOK_SECONDS))
+            for number in self._signals[passed_on:]:
+                passed_on += 1
+                for worker in left:
+                    worker.signal(number)
+        return False
+
+
+class Worker:
+    """A process that answers, as its parent sees it."""
+
+    def __init__(
+        self, config: dict[str, Any], listening: socket.socket, drain_seconds: float
+    ) -> None:
+        self._heard, said = SPAWN.Pipe(duplex=False)
+        self.process = SPAWN.Process(
+            target=_work, args=(config, listening, drain_seconds, os.getpid(), said)
+        )
+        self.process.start()
+        said.close()
+        self.started_at = time.monotonic()
+        self._heard_at: float | None = None
+
+    def is_lost(self, silent_seconds: float) -> bool:
+        """Whether it has ended, or has said nothing for so long since it has begun to."""
+        if self.process.exitcode is not None:
+            return True
+        with suppress(EOFError, OSError):
+            while self._heard.poll():
+                self._heard.recv_bytes()
+                self._heard_at = time.monotonic()
+        return self._heard_at is not None and time.monotonic() - self._heard_at > silent_seconds
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, where it has not ended."""
+        if self.process.exitcode is None and self.process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """End it and forget it."""
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+        self._heard.close()
+
+
+def _work(
+    config: dict[str, Any],
+    listening: socket.socket,
+    drain_seconds: float,
+    parent: int,
+    said: Connection,
+) -> None:
+    """Answer, in a process of its own."""
+    # What a terminal sends to a whole group is for the parent, who passes it on.
+    os.setpgrp()
+    server = DrainingServer(
+        uvicorn.Config(**config), drain_seconds and drain_seconds + ALONE_SECONDS
+    )
+    threading.Thread(target=_say, args=(said, parent), daemon=True).start()
+    try:
+        server.run(sockets=[listening])
+    except PlatformError as error:
+        LOG.error("worker %s cannot start: %s", os.getpid(), error)
+        sys.exit(1)
+
+
+def _say(said: Connection, parent: int) -> None:
+    """Tell the parent that this process lives; end it once the parent has gone."""
+    while os.getppid() == parent:
+        with suppress(OSError):
+            said.send_bytes(b".")
+        time.sleep(HEARTBEAT_SECONDS)
+    # The second one says not to drain.
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(HEARTBEAT_SECONDS)
