@@ -32,8 +32,9 @@ CASTS = {
     "TINYINT": "SMALLINT", "UTINYINT": "SMALLINT", "USMALLINT": "INTEGER", "UINTEGER": "BIGINT",
     "FLOAT": "DOUBLE", "TIMESTAMP_S": "TIMESTAMP", "TIMESTAMP_MS": "TIMESTAMP",
 }  # fmt: skip
-SQLITE, POSTGRES = "SQLite", "PostgreSQL"
-WITH_INDEXES = frozenset({SQLITE, POSTGRES, "DuckDB"})
+SQLITE, POSTGRES, DUCKDB = "SQLite", "PostgreSQL", "duckdb"
+"""What their drivers call them."""
+WITH_INDEXES = frozenset({SQLITE, POSTGRES, DUCKDB})
 """Of other databases nobody knows whether they have any."""
 LONGEST_TEXT = 255
 COARSE = ("timestamp[s", "timestamp[ms", "date", "float", "halffloat", "int")
@@ -78,7 +79,14 @@ class AdbcTarget(SqlTarget):
     def load(
         self, cursor: duckdb.DuckDBPyConnection, relation: str, table: TargetTable, part: Part
     ) -> None:
-        is_staging = relation == self.quote(STAGING)
+        staging = self.quote(STAGING)
+        is_staging = relation == staging
+        if self.vendor == DUCKDB and not is_staging:
+            # Its driver says nothing of rows that break a constraint, and leaves them out.
+            self.load(cursor, staging, table, part)
+            columns = self._listed(table.columns)
+            self.execute(f"INSERT INTO {relation} ({columns}) SELECT {columns} FROM {staging}")
+            return
         if self.vendor == SQLITE:
             require_finite(cursor, table, part, self.database)
         values = [f"{self._value_sql(c, kind)} AS {quote(c)}" for c, kind in table.columns.items()]
@@ -97,8 +105,9 @@ class AdbcTarget(SqlTarget):
             return "BYTEA"
         length = table.lengths.get(column, LONGEST_TEXT)
         check = f" CHECK (length({self.quote(column)}) <= {length})"
-        # SQLite itself takes longer texts.
-        longest = check if self.vendor == SQLITE and column in table.lengths else ""
+        # These take longer texts.
+        is_lenient = self.vendor in {SQLITE, DUCKDB} and column in table.lengths
+        longest = check if is_lenient else ""
         return TYPES.get(kind) or f"VARCHAR({length}){longest}"
 
     def stored_columns(self, table: TargetTable) -> dict[str, str]:
@@ -106,11 +115,25 @@ class AdbcTarget(SqlTarget):
         try:
             found = self._connection.adbc_get_table_schema(table.path[-1], db_schema_filter=schema)
         except self._errors as error:
-            # What drivers say of a table that is not there.
-            if "NOT_FOUND" not in str(error):
+            self.rollback()
+            # Not each driver has the code for a table that is not there.
+            if "NOT_FOUND" not in str(error) and self._is_listed(table):
                 raise
             return {}
         return {field.name: str(field.type) for field in found}
+
+    def _is_listed(self, table: TargetTable) -> bool:
+        *schemas, name = table.path
+        found = self._connection.adbc_get_objects(
+            depth="tables", db_schema_filter=schemas[-1] if schemas else None,
+            table_name_filter=name,
+        )  # fmt: skip
+        return any(
+            each["table_name"] == name
+            for catalog in found.read_all().to_pylist()
+            for schema in catalog["catalog_db_schemas"] or ()
+            for each in schema["db_schema_tables"] or ()
+        )
 
     def loss(self, kind: str, stored: str) -> str | None:
         if kind == "DOUBLE" and stored.startswith(COARSE):
@@ -215,6 +238,9 @@ class AdbcTarget(SqlTarget):
 
 def _library(driver: str) -> str:
     """The library of a driver: that of a Python package, or what is named."""
-    with suppress(ImportError, AttributeError):
-        return str(importlib.import_module(driver)._driver_path())
+    with suppress(ImportError):
+        module = importlib.import_module(driver)
+        for name in ("_driver_path", "driver_path"):
+            if found := getattr(module, name, None):
+                return str(found())
     return driver
