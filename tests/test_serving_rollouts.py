@@ -19,6 +19,7 @@ from ml_platform.registry.rollouts import Mode
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.versions.canary import takes
 from ml_platform.serving.versions.comparison import Comparison, comparisons
+from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.training import train
 from tests.served import ROW, Deployment, deploy
 from tests.test_serving_swaps import decide
@@ -167,6 +168,41 @@ def test_a_canary_answers_its_share(moody: Deployment) -> None:
     found = seen(moody)
     assert found.requests("champion") + found.requests("candidate") == 80
     assert found.difference is None
+
+
+@pytest.mark.slow
+def test_a_rollback_ends_a_canary_and_says_so(
+    moody: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, case = moody.lake, moody.use_case
+    train(lake, moody.registry, case, at(21), COMMIT, tags={})
+    decide(moody, 2)
+    try_out(moody, 3, "canary", 1.0)
+    live = LiveVersions(lake, moody.registry, [case])
+    live.refresh()
+    candidate = live.of("trips").candidate
+    assert candidate is not None
+    assert candidate.version == 3
+
+    monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(moody.settings.use_cases))
+    monkeypatch.setenv("ML_PLATFORM_DATA", str(moody.settings.data))
+    monkeypatch.setenv("USER", "eve")
+    command = ["rollback", "trips", "--to", "1", "--reason", "worse at night", "--yes"]
+    said = CliRunner().invoke(app, command)
+    assert said.exit_code == 0, said.output
+    assert "the canary of version 3 ends" in said.output
+    live.refresh()
+    assert live.model("trips").version == 1
+    assert live.of("trips").candidate is None
+    tried, ended = rollouts(lake, case)
+    assert (tried.mode, ended.mode, ended.version) == ("canary", "ended", 3)
+    assert (ended.decided_by, ended.reason) == ("eve", "rolled back to version 1: worse at night")
+    # Nothing is left of it, and another one can begin.
+    with pytest.raises(RolloutRefused, match="is not being tried"):
+        try_out(moody, 3, "ended")
+    try_out(moody, 3, "canary", 0.5)
+    live.refresh()
+    assert live.of("trips").candidate is not None
 
 
 @pytest.mark.slow

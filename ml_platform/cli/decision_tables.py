@@ -57,6 +57,8 @@ def show_plan(case: "UseCase", plan: "Plan") -> None:
     if plan.is_decided:
         serves = f"serves from {since} on already; what is left is to make again"
     console().print(f"{case.name}: version {plan.promotion.version} {serves}", soft_wrap=True)
+    if plan.ends_canary is not None:
+        console().print(f"the canary of version {plan.ends_canary} ends", soft_wrap=True)
     console().print(table)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import duckdb
 
 from ml_platform.errors import RolloutRefused, TableNotFound
-from ml_platform.registry.promotions import champion_if_any, history
+from ml_platform.registry.promotions import Promotion, champion_if_any, history
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Basis, Commit, Lake, Read, Table, begin_again
 from ml_platform.storage.tables import ensure_table
@@ -56,9 +56,11 @@ def decide_rollout(lake: Lake, use_case: UseCase, rollout: Rollout, commit: Comm
         raise RolloutRefused(f"share {rollout.share:g} should be above 0 and at most 1")
     table = rollouts_table(use_case)
 
-    def work(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Rollout:
+    def work(
+        cursor: duckdb.DuckDBPyConnection, basis: Basis, decisions: Sequence[Promotion]
+    ) -> Rollout:
         basis.require(cursor)
-        tried = tried_now(_read(cursor, table.sql))
+        tried = tried_now(_with_ends(_read(cursor, table.sql), decisions))
         if rollout.mode == "ended" and (tried is None or tried.version != rollout.version):
             raise RolloutRefused(f"{use_case.name}: version {rollout.version} is not being tried")
         if tried is not None and tried.version != rollout.version:
@@ -75,27 +77,34 @@ def decide_rollout(lake: Lake, use_case: UseCase, rollout: Rollout, commit: Comm
         return rollout
 
     def decide(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Rollout:
-        champion = champion_if_any(history(lake, use_case), datetime.now(UTC))
+        decisions = history(lake, use_case)
+        champion = champion_if_any(decisions, datetime.now(UTC))
         if rollout.mode != "ended" and rollout.version == champion:
             raise RolloutRefused(
                 f"{use_case.name}: version {rollout.version} serves already; try another one "
                 "beside it"
             )
         ensure_table(lake, cursor, table, commit, partitioned=False)
-        return lake.transact(cursor, commit, lambda transaction: work(transaction, basis))
+        return lake.transact(
+            cursor, commit, lambda transaction: work(transaction, basis, decisions)
+        )
 
     what = f"the rollout of version {rollout.version}"
     return begin_again(lake, use_case, [Read("promotions")], what, decide)
 
 
 def rollouts(lake: Lake, use_case: UseCase) -> list[Rollout]:
-    """Every decision in the order in which they were made; times in UTC."""
+    """Every decision in the order in which they were made; times in UTC.
+
+    A rollback ends a canary: production is to answer as it did before, and nothing else.
+    """
     with lake.cursor() as cursor:
         try:
             table = lake.relation(cursor, use_case.name, "rollouts")
         except TableNotFound:
             return []
-        return _read(cursor, table)
+        found = _read(cursor, table)
+    return _with_ends(found, history(lake, use_case))
 
 
 def tried_now(decisions: Sequence[Rollout]) -> Rollout | None:
@@ -106,6 +115,31 @@ def tried_now(decisions: Sequence[Rollout]) -> Rollout | None:
     0.1
     """
     return decisions[-1] if decisions and decisions[-1].mode != "ended" else None
+
+
+def _with_ends(found: Sequence[Rollout], decisions: Sequence[Promotion]) -> list[Rollout]:
+    """Rollouts with the end of each canary that a rollback has ended, which no row of them says.
+
+    So both are one decision, and nothing is left to be done where a process dies between two.
+    """
+    rollbacks = [p for p in decisions if p.decision == "rolled back"]
+    merged: list[Rollout] = []
+    for number, rollout in enumerate(found):
+        merged.append(rollout)
+        until = found[number + 1].decided_at if number + 1 < len(found) else None
+        ends = [
+            p
+            for p in rollbacks
+            if p.decided_at > rollout.decided_at and (until is None or p.decided_at < until)
+        ]
+        if rollout.mode == "canary" and ends:
+            merged.append(_ended_by(rollout, ends[0]))
+    return merged
+
+
+def _ended_by(rollout: Rollout, rollback: Promotion) -> Rollout:
+    reason = f"rolled back to version {rollback.version}: {rollback.reason}"
+    return Rollout(rollout.version, "ended", 0.0, rollback.decided_by, reason, rollback.decided_at)
 
 
 def _read(cursor: duckdb.DuckDBPyConnection, table: str) -> list[Rollout]:

@@ -14,6 +14,8 @@ from ml_platform.registry import (
     point_alias,
     record,
     reigns,
+    rollouts,
+    tried_now,
 )
 from ml_platform.rollback.affected import Affected, affected_by
 from ml_platform.spec.use_case import UseCase
@@ -32,6 +34,8 @@ class Plan:
     affected: Affected
     decisions: int
     """How many decisions had been made."""
+    ends_canary: int | None = None
+    """A version that answers a share of the requests, and then does no more."""
     is_decided: bool = False
     """Whether the version serves from that moment on already, and only partitions are left."""
 
@@ -79,7 +83,8 @@ def plan_rollback(
         promotion = Promotion(version, moment, datetime.now(UTC), decided_by, "rolled back", reason)
         affected = affected_by(lake, use_case, [*decisions, promotion], moment)
         is_decided = not replaced and served[0].since <= moment.astimezone(UTC)
-        return Plan(promotion, replaced, affected, len(decisions), is_decided)
+        ends = None if is_decided else _canary(lake, use_case)
+        return Plan(promotion, replaced, affected, len(decisions), ends, is_decided)
 
     if utc(moment) < utc(cutoff):
         earliest = plan(_first_from(use_case, cutoff))
@@ -118,6 +123,11 @@ def after_decision(lake: Lake, use_case: UseCase, plan: Plan) -> Plan:
     """The plan once it is in the history: what the replaced version wrote since it was made too."""
     since = plan.promotion.effective_from
     return replace(plan, affected=affected_by(lake, use_case, history(lake, use_case), since))
+
+
+def _canary(lake: Lake, use_case: UseCase) -> int | None:
+    tried = tried_now(rollouts(lake, use_case))
+    return tried.version if tried is not None and tried.mode == "canary" else None
 
 
 def _first_from(use_case: UseCase, moment: datetime) -> datetime:

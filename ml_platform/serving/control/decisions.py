@@ -140,6 +140,7 @@ def _set(case: UseCase, plan: Plan) -> Mapping[str, Any]:
     """Every partition that is made again."""
     return {
         "replaced": list(plan.replaced),
+        "ends_canary": plan.ends_canary,
         "partitions": sum(len(windows) for _, windows in plan.affected.tables),
         "made_again": {name: stretches(case, windows) for name, windows in plan.affected.tables},
     }
