@@ -36,16 +36,19 @@ class Session(Protocol):
     def rollback(self) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Turn:
     """Whose turn it is, as the row of a name says."""
 
     number: int
-    """Raised by each publisher that takes the turn."""
+    """Raised by each publisher that takes the turn from one that has not ended it."""
     beat: int
     """Raised by each transaction of that publisher."""
     holder: str
-    """Of that publisher its machine, and what tells it from others there; empty once it is done."""
+    """Of that publisher its machine, and what tells it from others there; empty for nobody."""
+
+
+NOBODY = Turn(0, 0, "")
 
 
 class TurnTable:
@@ -65,10 +68,10 @@ class TurnTable:
     def take(self) -> None:
         """Wait for the turn, and keep it until it is released."""
         self._create()
-        seen, since = self._attempt(self._current), time.monotonic()
+        seen, since = self._attempt(self._ensured), time.monotonic()
         while not (self._is_over(seen, since) and self._attempt(partial(self._took, seen))):
             time.sleep(random.uniform(0, 2 * LOOK_AGAIN_SECONDS))
-            if (now := self._attempt(self._current)) != seen:
+            if (now := self._attempt(self._ensured)) != seen:
                 seen, since = now, time.monotonic()
         self._number = seen.number + 1
 
@@ -85,34 +88,32 @@ class TurnTable:
 
     def release(self) -> None:
         """Let others have the turn, where it is still this one's."""
-        mine, self._number = f"holder = {literal(self._holder)}", None
+        self._number = None
+        name, mine = f"name = {literal(self._name)}", f"holder = {literal(self._holder)}"
+        delete = f"DELETE FROM {quote(TABLE)} WHERE {name} AND {mine}"
         # Where the connection is gone, others wait until the turn is taken to be over.
         with suppress(self._errors):
             self._session.rollback()
-            self._attempt(lambda: self._update("holder = ''", mine))
+            self._attempt(lambda: self._session.execute(delete))
 
     def _create(self) -> None:
         columns = (
             "name VARCHAR(255) PRIMARY KEY, number BIGINT NOT NULL, beat BIGINT NOT NULL, "
             "holder VARCHAR(255) NOT NULL"
         )
-        row = f"{literal(self._name)}, 0, 0, ''"
-        table = quote(TABLE)
-
-        def insert() -> None:
-            if not self._rows():
-                self._session.execute(
-                    f"INSERT INTO {table} (name, number, beat, holder) VALUES ({row})"
-                )
-
-        # Not each login that may write the table may create one.
-        with suppress(self._errors):
+        create = f"CREATE TABLE IF NOT EXISTS {quote(TABLE)} ({columns})"
+        try:
+            # Not each login that may write the table may create one.
             self._attempt(self._rows, attempts=1)
-            self._attempt(insert)
-            return
-        create = f"CREATE TABLE IF NOT EXISTS {table} ({columns})"
-        self._attempt(lambda: self._session.execute(create))
-        self._attempt(insert)
+        except self._errors:
+            self._attempt(lambda: self._session.execute(create))
+
+    def _ensured(self) -> Turn:
+        """The row, that of nobody where there is none: two cannot change it at once."""
+        if not self._rows():
+            columns, row = "name, number, beat, holder", f"{literal(self._name)}, 0, 0, ''"
+            self._session.execute(f"INSERT INTO {quote(TABLE)} ({columns}) VALUES ({row})")
+        return self._current()
 
     def _is_over(self, seen: Turn, since: float) -> bool:
         # Of this machine nobody else is here: who holds the turn has died.
@@ -136,9 +137,9 @@ class TurnTable:
         return self._session.execute(f"SELECT {columns} FROM {quote(TABLE)} WHERE {name}")
 
     def _current(self) -> Turn:
-        # A database that has keys in name only may have the row twice, always with the same values.
-        number, beat, holder = self._rows()[0]
-        return Turn(int(number), int(beat), str(holder))
+        # A database that has keys in name only may have a row of nobody besides.
+        found = (Turn(int(number), int(beat), str(holder)) for number, beat, holder in self._rows())
+        return max(found, default=NOBODY)
 
     def _attempt(self, work: Callable[[], T], attempts: int = ATTEMPTS) -> T:
         """What `work` yields in a transaction; it is tried again where others are in its way.
