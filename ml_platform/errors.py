@@ -59,6 +59,7 @@ PlatformError
     │   │   └── TimeRefused   a time that cannot be: of what has not happened yet, or never will
     │   └── UnsupportedMedia  its body is in a form that is not read
     ├── KeyReused        another request was made with this Idempotency-Key
+    ├── OriginRefused    a page of somebody else asks, by a browser on this machine
     ├── NotServed        no such use case, or no such version of it, is served
     ├── NotReviewed      the prediction never waited for a person's answer
     ├── WaitsNoMore      it does not wait any more: answered, skipped or too old
@@ -386,6 +387,10 @@ class KeyReused(RequestError):
 
 class UnsupportedMedia(RequestRefused):
     """A body is in a form that is not read: another content type, or packed in another way."""
+
+
+class OriginRefused(RequestError):
+    """A page of somebody else, or a name that is not this service's, in a browser's request."""
 
 
 class NotServed(RequestError):

@@ -254,6 +254,12 @@ class ServingSettings(BaseSettings):
     """Rows that may wait for a shadow in one worker; more are left out, and counted."""
     authentication: bool = False
     """Whether callers have to say who they are; off is taken only where `host` is loopback."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Without authentication: names that requests may call the service by, besides those of this
+    machine; comma separated."""
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Without authentication: origins of pages that may ask the service, besides its own; comma
+    separated: `http://localhost:3000`."""
     oidc_issuer: str | None = None
     """Issuer of tokens that are taken besides keys, as it stands in them."""
     oidc_audience: str | None = None
@@ -294,7 +300,9 @@ class ServingSettings(BaseSettings):
     log_secret: SecretStr | None = None
     """Key of the hashes that stand for personal columns; the same on every worker, for good."""
 
-    @field_validator("callback_uris", "batch_tables", mode="before")
+    @field_validator(
+        "callback_uris", "batch_tables", "allowed_hosts", "allowed_origins", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value

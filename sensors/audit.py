@@ -16,7 +16,7 @@ from dagster._core.storage.tags import (
     USER_TAG,
 )
 
-from ml_platform.access import Audit, Deed
+from ml_platform.access import Audit, Channel, Deed
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit
@@ -26,6 +26,10 @@ from sensors.status import sensor_status
 
 LAUNCHED_BY = "ml_platform/by"
 """Tag of runs that the platform's own command line or API launched, and recorded itself."""
+FROM_UI = "dagster/from_ui"
+"""Tag of what was launched in Dagster's UI, which sets it itself: no name in Python has it."""
+LAUNCHED_AT = "launched_at"
+"""Detail that says when: a row is written when the sensor has noticed."""
 BY_ITSELF = frozenset(
     {
         AUTO_MATERIALIZE_TAG, AUTOMATION_CONDITION_TAG, RETRY_NUMBER_TAG, SCHEDULE_NAME_TAG,
@@ -67,7 +71,8 @@ def build_audit(use_case: UseCase, settings: Settings) -> list[dg.SensorDefiniti
         commit = Commit(f"sensor {context.sensor_name}", use_case.code_version, "platform/audit")
         deeds = 0
         for record in records:
-            deed = _deed(record.dagster_run, use_case)
+            launched_at = record.create_timestamp.replace(tzinfo=UTC)
+            deed = _deed(record.dagster_run, launched_at, use_case)
             if deed is not None and deed.details["run"] not in recorded:
                 audit.record(deed, commit)
                 recorded.add(deed.details["run"])
@@ -83,7 +88,7 @@ def build_audit(use_case: UseCase, settings: Settings) -> list[dg.SensorDefiniti
     return [sensor]
 
 
-def _deed(run: dg.DagsterRun, use_case: UseCase) -> Deed | None:
+def _deed(run: dg.DagsterRun, launched_at: datetime, use_case: UseCase) -> Deed | None:
     """What somebody launched, or None where nobody did or it is no matter of this use case."""
     tables = sorted(k.path[-1] for k in run.asset_selection or () if k.path[0] == use_case.name)
     # By its whole name: a use case may be called like the beginning of another one's jobs.
@@ -93,10 +98,12 @@ def _deed(run: dg.DagsterRun, use_case: UseCase) -> Deed | None:
         return None
     what = ", ".join(tables) or ("all tables" if run.job_name == EVERYTHING else run.job_name)
     who = run.tags.get(USER_TAG, SOMEBODY)
+    way: Channel = "ui" if FROM_UI in run.tags else "dagster"
+    at = {LAUNCHED_AT: launched_at.isoformat(timespec="seconds")}
     if (backfill := run.tags.get(BACKFILL_ID_TAG)) is not None:
-        return Deed(who, "ui", "launch backfill", use_case.name, what, {"run": backfill})
-    details = {"run": run.run_id, **_partitions(run.tags)}
-    return Deed(who, "ui", "launch run", use_case.name, what, details)
+        return Deed(who, way, "launch backfill", use_case.name, what, {"run": backfill, **at})
+    details = {"run": run.run_id, **_partitions(run.tags), **at}
+    return Deed(who, way, "launch run", use_case.name, what, details)
 
 
 def _partitions(tags: Mapping[str, str]) -> dict[str, str]:

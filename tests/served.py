@@ -22,6 +22,9 @@ from ml_platform.storage import Lake
 from ml_platform.training import decide, train
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
+LOCAL = "http://localhost:8080"
+"""What a client without a network calls the application."""
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -44,7 +47,7 @@ class Deployment:
     def client(self, **changes: object) -> Iterator[TestClient]:
         """A client of the application, without a network; `changes` are settings of serving."""
         app = create_app(self.settings, serving_settings(**changes))
-        with TestClient(app, raise_server_exceptions=False) as client:
+        with TestClient(app, LOCAL, raise_server_exceptions=False) as client:
             yield client
 
     @contextmanager

@@ -17,7 +17,7 @@ from ml_platform.storage import Lake
 from resources import RANGE_END, RANGE_START, LakeResource
 from sensors.landing import build_landing
 from tests import trips_use_case as trips
-from tests.served import LOGGED, ROW, serving_settings
+from tests.served import LOCAL, LOGGED, ROW, serving_settings
 from tests.test_automation import CUTOFF, LAST, Loop, on
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
 
 
 def client() -> TestClient:
-    return TestClient(create_app(Settings(), serving_settings()))
+    return TestClient(create_app(Settings(), serving_settings()), LOCAL)
 
 
 def rows_of(day: int) -> list[dict[str, Any]]:

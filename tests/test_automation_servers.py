@@ -16,7 +16,7 @@ from ml_platform.settings import Settings
 from resources.stretches import STRETCHES
 from tests import trips_use_case as trips
 from tests.dagster_servers import ROOT, dagster_dev, finished_ticks, land_trips, project
-from tests.served import LOGGED, serving_settings
+from tests.served import LOCAL, LOGGED, serving_settings
 
 WITHIN_SECONDS = 300
 CUTOFF = "2024-03-21"
@@ -128,7 +128,7 @@ def test_what_is_asked_and_said_comes_through_to_reports_on_live_traffic(tmp_pat
 
         # From now on nobody does anything but ask, and say what became of it.
         settings = Settings(data=data, use_cases=use_cases)
-        with TestClient(create_app(settings, serving_settings())) as client:
+        with TestClient(create_app(settings, serving_settings()), LOCAL) as client:
             asked = client.post("/predict/trips", json={"rows": rows})
             assert asked.status_code == 200, asked.text
             first = asked.json()["predictions"][0]["id"]

@@ -214,9 +214,9 @@ def test_what_curl_asks_is_there_to_be_asked(block: Block, flights: Any) -> None
     if not asked:
         return
     from ml_platform.serving.worker import create_app
-    from tests.served import serving_settings
+    from tests.served import LOCAL, serving_settings
 
-    with TestClient(create_app(flights.settings, serving_settings())) as client:
+    with TestClient(create_app(flights.settings, serving_settings()), LOCAL) as client:
         paths = client.get("/openapi.json").json()["paths"]
     for words in asked:
         if "…" in words:

@@ -25,7 +25,7 @@ from ml_platform.spec.environments import (
 )
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.training.provenance import describe_code
-from tests.served import serving_settings
+from tests.served import LOCAL, serving_settings
 from tests.test_orchestrator_versions import git
 from tests.trips_use_case import write_folder
 
@@ -241,7 +241,7 @@ def test_a_service_names_the_command_that_serves_the_others(
     settings: Settings, rides: Environment, monkeypatch: pytest.MonkeyPatch
 ):
     def said(name: str) -> list[tuple[int, str]]:
-        with TestClient(create_app(settings, serving_settings())) as client:
+        with TestClient(create_app(settings, serving_settings()), LOCAL) as client:
             answers = [
                 client.post(f"/v2/models/{name}/infer", json={"inputs": []}),
                 client.get(f"/v2/models/{name}"),

@@ -1,5 +1,7 @@
 """Runs that people launch stand in the audit, those of automation do not."""
 
+from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
 
 import dagster as dg
@@ -59,6 +61,13 @@ def launch_job(instance: dg.DagsterInstance, name: str) -> str:
     return instance.create_run_for_job(job).run_id
 
 
+def details() -> list[Mapping[str, str]]:
+    lake = Lake(Settings())
+    rows = Audit(lake).rows()
+    lake.close()
+    return [row.deed.details for row in rows]
+
+
 def recorded() -> list[tuple[str, str, str, str]]:
     lake = Lake(Settings())
     rows = Audit(lake).verify()
@@ -70,7 +79,7 @@ def recorded() -> list[tuple[str, str, str, str]]:
 @pytest.mark.slow
 def test_what_a_person_launched_is_recorded_once(use_case: UseCase) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        run = launch(instance, "trips", user="ada")
+        run = launch(instance, "trips", **{"user": "ada", "dagster/from_ui": "true"})
         launch(instance, "trips_too")
         for name in ("schedule_name", "sensor_name", "from_automation_condition", "retry_number"):
             launch(instance, "trips", **{f"dagster/{name}": "x"})
@@ -78,6 +87,11 @@ def test_what_a_person_launched_is_recorded_once(use_case: UseCase) -> None:
         cursor = tick(use_case, instance)
         tick(use_case, instance, cursor)
         assert recorded() == [("ada", "ui", "launch run", run)]
+        launched = instance.get_run_record_by_id(run)
+        assert launched is not None
+        assert details()[0]["launched_at"] == launched.create_timestamp.replace(
+            tzinfo=UTC
+        ).isoformat(timespec="seconds")
 
         # A job is told by its whole name: `trips` is how those of `trips_too` begin.
         launch_job(instance, "trips_too_rollback")
@@ -92,4 +106,4 @@ def test_what_a_person_launched_is_recorded_once(use_case: UseCase) -> None:
         for _ in range(3):
             launch(instance, "trips", **{"dagster/backfill": "abc"})
         tick(use_case, instance, cursor)
-        assert recorded()[3:] == [("somebody in Dagster", "ui", "launch backfill", "abc")]
+        assert recorded()[3:] == [("somebody in Dagster", "dagster", "launch backfill", "abc")]

@@ -13,8 +13,10 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
-from ml_platform.access import Grant, create_key, revoke_key
+from ml_platform.access import Audit, Grant, KeyRing, create_key, revoke_key
 from ml_platform.errors import AccessError
+from ml_platform.serving.control import Train, order_of
+from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.http.guard import guard
 from ml_platform.serving.worker import create_app
 from tests.served import ROW, Deployment, Served, serving_settings
@@ -225,3 +227,32 @@ def test_grpc_health_needs_no_key_and_the_rest_does(served: Served, keys: Keys) 
             ask()
         assert refused.value.status() == f"StatusCode.{grpc.StatusCode.UNAUTHENTICATED.name}"
     assert client.get_model_metadata("trips", headers=bearer(keys.reader)).name == "trips"
+
+
+def test_two_keys_of_one_name_are_two_callers(deployment: Deployment) -> None:
+    made = [
+        create_key(
+            deployment.lake, "night batch", [Grant("admin", "trips")],
+            expires_at=datetime.now(UTC) + timedelta(days=1), created_by="ada", commit=COMMIT,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    with deployment.client(authentication=True, requests_per_second=0.001, burst=1) as client:
+        for _, text in made:
+            assert client.get("/v2/models/trips", headers=bearer(text)).status_code == 200
+            answer = client.get("/v2/models/trips", headers=bearer(text))
+            assert answer.status_code == 429
+            assert "night batch asks more often" in answer.json()["detail"]
+    ring = KeyRing(deployment.lake)
+    ring.refresh()
+    callers = [ring.caller(text, datetime.now(UTC)) for _, text in made]
+    assert [caller.name for caller in callers] == ["night batch"] * 2
+    # What was answered to one under a key of theirs is not repeated to the other.
+    asked = [order_of(deployment.use_case, each, "/x", "tonight", Train()) for each in callers]
+    assert asked[0].key != asked[1].key
+    key, _ = made[0]
+    Recorder(deployment.lake).record(asked[0], "train", "model")
+    (*_, row) = Audit(deployment.lake).rows(what="train")
+    assert row.deed.who == "night batch"
+    assert row.deed.details["principal"] == f"key:{key.id}"
+    assert row.deed.details["expires"] == key.expires_at.isoformat()

@@ -20,7 +20,7 @@ import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from ml_platform.access import Audit, Grant, create_key
+from ml_platform.access import Audit, Caller, Grant, create_key
 from ml_platform.errors import KeyReused, Overloaded
 from ml_platform.registry import Promotion, champion_at, history, record
 from ml_platform.rollback import affected_by, remake
@@ -147,7 +147,9 @@ def test_a_wrong_parameter_is_named(
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b'{"reason": "\\ud800"}', b"[" * 100_000])
 def test_what_is_no_json_is_refused(client: TestClient, body: bytes) -> None:
-    assert client.post("/control/trips/train", content=body).status_code == 400
+    headers = {"content-type": "application/json"}
+    answer = client.post("/control/trips/train", content=body, headers=headers)
+    assert answer.status_code == 400
 
 
 def test_a_key_that_cannot_be_one_is_refused(client: TestClient) -> None:
@@ -330,7 +332,7 @@ def test_a_rollback_shows_its_set_is_done_without_dagster_and_can_be_followed(
 
 
 def order(key: str = "k", cutoff: str | None = None) -> Any:
-    return order_of(None, "ada", "/control/trips/train", key, Train(cutoff))
+    return order_of(None, Caller("ada"), "/control/trips/train", key, Train(cutoff))
 
 
 @pytest.fixture
@@ -386,6 +388,7 @@ def test_what_failed_is_tried_again_under_the_same_key(workers: list[Lake]) -> N
 
 HOLDER = """
 import time
+from ml_platform.access import Caller
 from ml_platform.serving.control import Train, order_of
 from ml_platform.serving.control.answers import open_answers
 from ml_platform.serving.control.once import Once
@@ -396,7 +399,7 @@ def hold():
     print("held", flush=True)
     time.sleep(600)
 
-order = order_of(None, "ada", "/control/trips/train", "k", Train())
+order = order_of(None, Caller("ada"), "/control/trips/train", "k", Train())
 Once(open_answers(Lake(Settings())))(order, hold)
 """
 

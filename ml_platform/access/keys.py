@@ -150,7 +150,8 @@ class KeyRing:
             raise Unauthenticated("the key is not known here")
         if (state := key.state(now)) != "valid":
             raise Unauthenticated(f"key {key.id} is {state}; ask for another one")
-        return Caller(key.name, key.grants)
+        principal = f"key:{key.id}"
+        return Caller(key.name, key.grants, principal=principal, expires_at=key.expires_at)
 
 
 def _digest(secret: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, get_args
 
 from ml_platform.errors import AccessError, Forbidden
@@ -44,9 +45,14 @@ class Caller:
     """Who asks, and what was granted to them."""
 
     name: str
+    """For people to read: several callers may have the same."""
     grants: frozenset[Grant] = frozenset()
     is_proved: bool = True
     """Whether a key or a token says so; else nobody knows more than the name tells."""
+    principal: str = ""
+    """Who it is, and nobody else: `key:<id>`, `token:<issuer>#<subject>`, `address:<address>`."""
+    expires_at: datetime | None = None
+    """When what proves it expires."""
 
     def may(self, permission: Permission, use_case: str) -> bool:
         """Whether it may be done with a use case; `ANY` asks for all use cases at once.
@@ -56,6 +62,12 @@ class Caller:
         (True, False, False)
         """
         return any(grant.permits(permission, use_case) for grant in self.grants)
+
+    @property
+    def told(self) -> Mapping[str, str]:
+        """What a row of the audit says of them besides the name."""
+        expires = {"expires": self.expires_at.isoformat()} if self.expires_at else {}
+        return {"principal": self.principal, **expires} if self.principal else {}
 
     def those_where(self, permission: Permission, use_cases: Iterable[str]) -> tuple[str, ...]:
         """The use cases with which it may be done."""

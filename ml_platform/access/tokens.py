@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,13 @@ class Tokens:
                 return caller
             del self._remembered[token]
         claims = self._checked(token, await self._key_of(token))
-        caller = Caller(str(claims["sub"]), self._issuer.grants_of(claims))
+        subject = str(claims["sub"])
+        caller = Caller(
+            subject,
+            self._issuer.grants_of(claims),
+            principal=f"token:{self._issuer.name}#{subject}",
+            expires_at=datetime.fromtimestamp(float(claims["exp"]), UTC),
+        )
         if len(self._remembered) >= MOST_REMEMBERED:
             self._remembered.clear()
         expires = float(claims["exp"]) + self._issuer.leeway_seconds

@@ -47,9 +47,9 @@ class Rates:
         # In the order in which they asked last.
         self._due: OrderedDict[str, float] = OrderedDict()
 
-    def take(self, name: str) -> None:
+    def take(self, principal: str, name: str) -> None:
         """Count a request; RateExceeded, and it is not counted, where it comes too early."""
-        if wait := self.wait_seconds(name):
+        if wait := self.wait_seconds(principal):
             raise RateExceeded(
                 f"{name} asks more often than {1 / self._interval:g} times a second", wait
             )
@@ -92,7 +92,7 @@ class Admission:
         IssuerAway.
         """
         caller = await self._caller(authorization, api_key) if self.on else NOBODY
-        self._rates.take(caller.name)
+        self._rates.take(caller.principal or caller.name, caller.name)
         return caller
 
     def refused(self, error: RequestError, address: str | None) -> RequestError:
@@ -133,7 +133,8 @@ def told_by(caller: Caller, address: str | None) -> Caller:
     """
     if caller.is_proved or not address:
         return caller
-    return replace(caller, name=f"{caller.name}@{address[:LONGEST_ADDRESS]}")
+    known = address[:LONGEST_ADDRESS]
+    return replace(caller, name=f"{caller.name}@{known}", principal=f"address:{known}")
 
 
 def _network(address: str | None) -> str:

@@ -33,6 +33,7 @@ from ml_platform.serving.http import build_app
 from ml_platform.serving.http.control import ControlPaths
 from ml_platform.serving.http.monitoring import Monitoring
 from ml_platform.serving.http.observed import Observed
+from ml_platform.serving.http.origins import SameOrigin
 from ml_platform.serving.http.pipelines import PipelinePaths
 from ml_platform.serving.http.traced import Traced
 from ml_platform.serving.log import open_log
@@ -48,7 +49,7 @@ from ml_platform.serving.records.request_log import RequestLog
 from ml_platform.serving.records.review import ReviewQueue
 from ml_platform.serving.service import Service
 from ml_platform.serving.tls import uvicorn_context
-from ml_platform.serving.tracing import open_tracing
+from ml_platform.serving.tracing import Tracing, open_tracing
 from ml_platform.serving.versions.following import Following
 from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.settings import ServingSettings, Settings
@@ -145,13 +146,27 @@ def create_app(
             store.close()
             lake.close()
 
-    around = [Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving)]
-    if tracing:
-        around.insert(0, Middleware(Traced, tracing=tracing))
+    around = _around(live, metrics, log, serving, tracing)
     routes = [*monitoring.routes(), *control.routes(), *PipelinePaths(control).routes()]
     app = build_app(service, admission, lifespan, routes=routes, middleware=around)
     app.state.service = service
     return app
+
+
+def _around(
+    live: LiveVersions,
+    metrics: Metrics,
+    log: FilteringBoundLogger,
+    serving: ServingSettings,
+    tracing: Tracing | None,
+) -> list[Middleware]:
+    """What is around all paths, outermost first."""
+    found = [Middleware(Traced, tracing=tracing)] if tracing else []
+    found.append(Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving))
+    if not serving.authentication:
+        hosts, origins = serving.allowed_hosts, serving.allowed_origins
+        found.append(Middleware(SameOrigin, hosts=hosts, origins=origins))
+    return found
 
 
 def _use_cases(settings: Settings) -> tuple[dict[str, UseCase], dict[str, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ml_platform.access import Caller
 from ml_platform.orchestrator import Orchestrator
 from ml_platform.registry import Registry
 from ml_platform.serving.callbacks import Callbacks, Receivers, open_callbacks
@@ -41,12 +42,12 @@ class Control:
     pipelines: Pipelines
 
     def end(
-        self, run_id: str, by: str, visible: Visible, require: Callable[[str], None]
+        self, run_id: str, caller: Caller, visible: Visible, require: Callable[[str], None]
     ) -> dict[str, Any]:
         """End a run, as `Runs.end`; it is recorded where there is something to end."""
 
         def before(name: str) -> None:
-            self.recorder.record(Order(self.runs.use_cases[name], by), "end run", run_id)
+            self.recorder.record(Order(self.runs.use_cases[name], caller), "end run", run_id)
 
         if REFERENCE.fullmatch(run_id):
             return self.references.end(run_id, visible, require, before)

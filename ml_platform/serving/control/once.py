@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from ml_platform.access import Caller
 from ml_platform.errors import KeyReused
 from ml_platform.serving.control.answers import Answers, Kept
 from ml_platform.spec.use_case import UseCase
@@ -34,13 +35,18 @@ class Order:
     """Who wants something done with a use case, and under which key."""
 
     use_case: UseCase
-    by: str
+    caller: Caller
     key: str | None = None
     """Digest of caller, path and Idempotency-Key; None where there was no such header."""
     body: str = ""
     """Digest of the key and the parameters."""
     run_id: str = field(default_factory=lambda: f"api-{uuid.uuid4().hex[:8]}")
     """What the lake's snapshots, the audit and tags of runs say of this request."""
+
+    @property
+    def by(self) -> str:
+        """The caller's name."""
+        return self.caller.name
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -94,13 +100,14 @@ class Once:
 
 
 def order_of(
-    use_case: UseCase, by: str, path: str, key: str | None, parameters: msgspec.Struct
+    use_case: UseCase, caller: Caller, path: str, key: str | None, parameters: msgspec.Struct
 ) -> Order:
     """An order; key: the Idempotency-Key, which counts for one caller and path."""
     if key is None:
-        return Order(use_case, by)
-    known = _digest(by, path, key)
-    return Order(use_case, by, known, _digest(known, parameters))
+        return Order(use_case, caller)
+    # By principal: another caller may have the same name.
+    known = _digest(caller.principal or caller.name, path, key)
+    return Order(use_case, caller, known, _digest(known, parameters))
 
 
 def _digest(*parts: object) -> str:

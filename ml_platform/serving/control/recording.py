@@ -31,6 +31,6 @@ class Recorder:
 
 def _deed(order: Order, what: str, changed: str, details: Mapping[str, str | None]) -> Deed:
     """A deed of the one who ordered it; details that are None are left out."""
-    told = {**details, REQUEST: order.run_id, KEY: order.key}
+    told = {**details, REQUEST: order.run_id, KEY: order.key, **order.caller.told}
     known = {name: value for name, value in told.items() if value is not None}
     return Deed(order.by, "api", what, order.use_case.name, changed, known)

@@ -99,7 +99,7 @@ class ControlPaths:
         caller: Caller = request.scope["caller"]
         visible, require = partial(caller.may, "read"), partial(caller.require, "launch")
         run_id = request.path_params["run"]
-        document = await self.aside(self.control.end, run_id, caller.name, visible, require)
+        document = await self.aside(self.control.end, run_id, caller, visible, require)
         over = document["run"]["is_over"]
         return as_json(document, HTTPStatus.OK if over else HTTPStatus.ACCEPTED)
 
@@ -111,7 +111,7 @@ class ControlPaths:
             parameters = read(await read_body(request, self.settings), kind)
             caller: Caller = request.scope["caller"]
             key = key_of(request)
-            order = order_of(use_case, caller.name, request.scope["path"], key, parameters)
+            order = order_of(use_case, caller, request.scope["path"], key, parameters)
             return answered(await self.aside(do, order, parameters))
 
         return handle

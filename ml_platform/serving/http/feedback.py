@@ -32,7 +32,8 @@ class Feedback:
             raise RequestRefused("the body should be an object with `items`, a list of objects")
         name = request.path_params["use_case"]
         self.service.live.require_here(name)
-        said = Said("feedback", request.scope["caller"].name)
+        caller: Caller = request.scope["caller"]
+        said = Said("feedback", caller.name, told=caller.told)
         taken = await asyncio.to_thread(self.service.records.feedback.take, name, items, said)
         return _json({"taken": len(taken), "ids": taken}, HTTPStatus.ACCEPTED)
 
@@ -58,7 +59,8 @@ class Feedback:
         self.service.records.reviews.require(name)
         answers = self.service.records.answers
         caller: Caller = request.scope["caller"]
-        said = Said(REVIEW, caller.name if caller.is_proved else by or caller.name)
+        name_given = caller.name if caller.is_proved else by or caller.name
+        said = Said(REVIEW, name_given, told=caller.told)
         kind = document.pop("kind", None)
         match document:
             case {"skip": True} if len(document) == 1 and kind is None:

@@ -52,7 +52,7 @@ class PipelinePaths:
         caller: Caller = request.scope["caller"]
         # A repeat of Azure Data Factory has another address to be called.
         same = msgspec.structs.replace(asked, callBackUri=None)
-        order = order_of(case, caller.name, request.scope["path"], key_of(request), same)
+        order = order_of(case, caller, request.scope["path"], key_of(request), same)
         pipelines = self.around.control.pipelines
         return answered(await self.around.aside(pipelines.run, order, name, version, asked))
 

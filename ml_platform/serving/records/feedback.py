@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class Said:
     """`feedback` of a caller, `review` of a person who answered the queue."""
     by: str | None
     channel: Channel = "api"
+    told: Mapping[str, str] = field(default_factory=dict)
+    """What the audit says of them besides."""
 
 
 class FeedbackInbox:
@@ -185,5 +187,6 @@ def _deed(case: UseCase, records: Sequence[Mapping[str, Any]], said: Said) -> De
             **{f"{kind}s": str(count) for kind, count in sorted(kinds.items())},
             "received_at": records[0]["received_at"].isoformat(),
             "ids": digest_of(record["feedback_id"] for record in records),
+            **said.told,
         },
     )

@@ -1,0 +1,65 @@
+"""Requests that a page of somebody else has a browser send: turned away.
+
+Where nobody has to say who he is, a browser on this machine is as good as its user: a page that is
+open in it could roll production back, or under a name that it has led here read what is asked.
+"""
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ml_platform.access.tokens import is_loopback
+from ml_platform.errors import OriginRefused, RequestError, UnsupportedMedia
+from ml_platform.serving.http.guard import PUBLIC_PATHS
+from ml_platform.serving.http.problems import answer_error
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+CHANGING = ("/control/", "/feedback/", "/review/")
+"""Paths below which something is started, decided or told."""
+JSON = "application/json"
+HOSTS, ORIGINS = "ML_PLATFORM_SERVING_ALLOWED_HOSTS", "ML_PLATFORM_SERVING_ALLOWED_ORIGINS"
+
+
+class SameOrigin:
+    """Middleware for a service without authentication.
+
+    hosts, origins: names that it may be called by besides those of this machine, and origins of
+    pages that may ask it besides its own.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], origins: Collection[str]) -> None:
+        self._app, self._hosts, self._origins = app, hosts, origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
+            try:
+                self._check(scope)
+            except RequestError as error:
+                scope.setdefault("state", {})["error_kind"] = type(error).__name__
+                await answer_error(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        # Of a header that comes twice the first counts, here as everywhere.
+        headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
+        host = headers.get(b"host", "")
+        name = (urlsplit(f"//{host}").hostname or "") if host else "localhost"
+        if not is_loopback(name) and name not in self._hosts:
+            raise OriginRefused(
+                f"without authentication nobody may call this service '{name[:60]}'; list the name "
+                f"in {HOSTS}"
+            )
+        if scope["method"] in READING:
+            return
+        origin = headers.get(b"origin")
+        if origin is not None and origin not in {f"{scope['scheme']}://{host}", *self._origins}:
+            raise OriginRefused(
+                f"a page of '{origin[:60]}' may not ask this; list the origin in {ORIGINS}"
+            )
+        kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+        if scope["method"] != "DELETE" and scope["path"].startswith(CHANGING) and kind != JSON:
+            raise UnsupportedMedia(
+                f"content type '{kind[:60]}' is not taken here; send {JSON} (curl --json)"
+            )
