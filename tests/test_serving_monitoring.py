@@ -111,7 +111,9 @@ def test_without_the_lake_the_service_is_alive_and_not_ready(tmp_path: Path) -> 
         assert client.get("/health/live").status_code == 200
         ready = client.get("/health/ready")
         assert (ready.status_code, ready.json()["not_served"]) == (503, 1)
-        assert client.post(INVOKE, json=GOOD).status_code == 404
+        answer = client.post(INVOKE, json=GOOD)
+        assert answer.status_code == 503
+        assert "has not been read yet" in answer.json()["detail"]
 
 
 def test_the_callers_request_id_comes_back_or_one_is_made(client: TestClient) -> None:
