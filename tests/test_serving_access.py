@@ -198,7 +198,7 @@ def test_failed_logins_are_slowed_down_by_address_and_keys_work_all_the_same(
         def ask(key: str | None, address: str) -> httpx2.Response:
             # As a proxy on this machine says it: whom the request came from.
             headers = {"x-forwarded-for": address, **(bearer(key) if key else {})}
-            return httpx2.get(f"http://{served.http}/v2", headers=headers)
+            return httpx2.get(f"http://{served.http}/v2", headers=headers, timeout=60)
 
         assert [ask("wrong", "192.0.2.1").status_code for _ in range(3)] == [401] * 3
         refused = ask(None, "192.0.2.1")

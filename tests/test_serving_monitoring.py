@@ -156,7 +156,7 @@ def test_grpc_is_counted_and_has_request_ids(deployment: Deployment) -> None:
                 asking.infer("trips", inputs[:1])
         finally:
             asking.close()
-        page = httpx2.get(f"http://{served.http}/metrics").text
+        page = httpx2.get(f"http://{served.http}/metrics", timeout=60).text
     of = 'protocol="oip-grpc",status="{}",use_case="trips"}} 1.0'
     assert f"ml_platform_requests_total{{{of.format('OK')}" in page
     assert f"ml_platform_requests_total{{{of.format('INVALID_ARGUMENT')}" in page

@@ -66,7 +66,9 @@ def document(
     """What the service says of itself to somebody who may do everything."""
     headers = {"x-api-key": keys["admin@*"]}
     file = tmp_path_factory.mktemp("described") / "openapi.json"
-    file.write_bytes(httpx2.get(f"http://{served.http}/openapi.json", headers=headers).content)
+    file.write_bytes(
+        httpx2.get(f"http://{served.http}/openapi.json", headers=headers, timeout=60).content
+    )
     return file
 
 

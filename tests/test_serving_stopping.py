@@ -40,7 +40,7 @@ class Instance:
 
     def is_ready(self) -> bool:
         try:
-            return httpx2.get(f"{self.address}/v2/health/ready").status_code == 200
+            return httpx2.get(f"{self.address}/v2/health/ready", timeout=60).status_code == 200
         except httpx2.TransportError:
             return False
 
@@ -128,9 +128,11 @@ def test_nobody_is_reset_by_a_service_that_is_told_to_stop(
         instance.process.send_signal(signal.SIGTERM)
         while instance.process.poll() is None:
             try:
-                answer = httpx2.get(f"{instance.address}/v2/health/ready")
+                answer = httpx2.get(f"{instance.address}/v2/health/ready", timeout=60)
                 said_no |= answer.status_code == 503
-                assert httpx2.get(f"{instance.address}/v2/health/live").status_code == 200
+                assert (
+                    httpx2.get(f"{instance.address}/v2/health/live", timeout=60).status_code == 200
+                )
             except httpx2.TransportError:
                 continue
         assert was_ready
