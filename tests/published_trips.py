@@ -61,7 +61,8 @@ class Published:
 
     def publish(self, use_case: UseCase, stretch: Window) -> PublishReport:
         (name,) = use_case.publish
-        commit = Commit("test", code_version(use_case, published_table(name)))
+        table = published_table(name)
+        commit = Commit("test", code_version(use_case, table), f"{use_case.name}/{table}")
         return publish_range(self.lake, use_case, name, stretch, commit)
 
     def score(self, use_case: UseCase, stretch: Window) -> None:

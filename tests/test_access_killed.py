@@ -157,7 +157,7 @@ def test_a_service_that_is_killed_while_dagster_launches_or_ends_a_run(
             while not is_up(client):
                 assert time.monotonic() < until
                 time.sleep(0.2)
-            asked = threads.submit(client.request, method, path)
+            asked = threads.submit(client.request, method, path, json={})
             told = dagster.told.get(timeout=60)
         assert isinstance(asked.exception(), httpx2.TransportError)
         (deed,) = deeds(deployment, what)

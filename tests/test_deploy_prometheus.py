@@ -77,7 +77,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Clie
         def ask() -> None:
             for row, status in ((ROW, 200), ({**ROW, "distance": "far"}, 400)):
                 body = {"dataframe_records": [row]}
-                assert httpx2.post(url, json=body, headers=bearer).status_code == status
+                assert httpx2.post(url, json=body, headers=bearer, timeout=60).status_code == status
 
         # A rate needs two samples, and an increase one from before.
         counted = 'count_over_time(ml_platform_requests_total{status="200"}[1m])'

@@ -133,7 +133,7 @@ def test_many_tabs_may_wait_for_a_login(proxy: Proxy) -> None:
 
 def test_who_asks_without_tls_is_sent_to_where_it_is(proxy: Proxy) -> None:
     asked = f"http://127.0.0.1:{proxy.plain}/runs?view=list"
-    answer = httpx.get(asked, headers={"host": "dagster.ml.example.org"})
+    answer = httpx.get(asked, headers={"host": "dagster.ml.example.org"}, timeout=60)
     there = (answer.status_code, answer.headers["location"])
     assert there == (301, url("dagster", "/runs?view=list"))
 

@@ -224,7 +224,9 @@ def test_what_curl_asks_is_there_to_be_asked(block: Block, flights: Any) -> None
             continue
         (url,) = [word for word in words if re.search(r"(localhost|127\.0\.0\.1):8080", word)]
         path = "/" + url.split(":8080/")[1].partition("?")[0]
-        body = next((words[i + 1] for i, word in enumerate(words) if word == "-d"), None)
+        body = next(
+            (words[i + 1] for i, word in enumerate(words) if word in {"-d", "--json"}), None
+        )
         method = "post" if body is not None else "get"
         if "-X" in words:
             method = words[words.index("-X") + 1].lower()

@@ -1,11 +1,12 @@
 """Predictions in tables of others: on SQLite, on PostgreSQL and on MariaDB."""
 
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 
 import pytest
 
 from ml_platform.publish import Counted
+from ml_platform.status import read_costs
 from tests.database_servers import Database
 from tests.published_trips import Published, published_trips
 from tests.trips_use_case import days
@@ -42,6 +43,23 @@ def test_publishing_twice_changes_nothing(trips):
     assert trips.database.run("SELECT * FROM twice ORDER BY trip") == rows
     assert again.windows == first.windows
     assert again.written.changed == frozenset()
+
+
+def test_publishing_costs_what_was_published_and_not_what_the_lake_notes_of_it(trips):
+    use_case = trips.declare("counted_up")
+    before = datetime.now(UTC)
+    trips.publish(use_case, days(9, 11))
+    (cost,) = read_costs(trips.lake, use_case, before)
+    assert (cost.table, cost.rows, cost.runs) == ("published_counted_up", 120, 1)
+    assert 0 < cost.seconds <= (datetime.now(UTC) - before).total_seconds()
+    # Three 8-byte numbers, a version, a bit, and a city with its offset.
+    assert 120 * 28 < cost.bytes < 120 * 60
+    # A partition that is published again because its neighbour is, is brought there again.
+    with trips.opposite(use_case, days(11, 11)):
+        trips.publish(use_case, days(10, 11))
+        costs = read_costs(trips.lake, use_case, before)
+    (again,) = (each for each in costs if each.table == cost.table)
+    assert again.rows == 120 + 80
 
 
 def test_a_correction_brings_back_its_partition_alone(trips):

@@ -13,13 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from ml_platform.publish import publishing
+from ml_platform.publish import Counted, publishing
 from ml_platform.publish.adbc import AdbcTarget
 from ml_platform.publish.mysql import MySqlTarget
 from ml_platform.publish.postgres import PostgresTarget
+from ml_platform.publish.sqlite import SqliteTarget
 from tests.database_servers import Database
 from tests.published_trips import Published, published_trips
 from tests.trips_use_case import days
+
+TARGETS = {
+    "mysql": MySqlTarget, "postgres": PostgresTarget, "sqlite": SqliteTarget, "adbc": AdbcTarget,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -80,29 +85,74 @@ def test_while_a_partition_is_written_others_write_beside_it(trips, monkeypatch)
         return
     use_case = trips.declare("shared", mode="upsert")
     trips.publish(use_case, days(9, 10))
-    target = {"mysql": MySqlTarget, "postgres": PostgresTarget}[trips.database.kind]
-    if trips.database.setting.startswith("adbc:"):
-        target = AdbcTarget
+    target = TARGETS[trips.database.setting.partition(":")[0]]
     load = target.load
     ((trip,), *_) = trips.predicted("trip", days(9, 9))
     changed = []
 
     def loads(self, cursor, relation, table, part):
         load(self, cursor, relation, table, part)
-        # Nothing of the 9th is locked, and new rows are taken, while the 10th is not committed.
+        # Nothing of the 9th is locked, and new rows are taken, while other days are not committed.
         trips.database.run(
             f"UPDATE shared SET city = 'Quebec' WHERE trip = {trip}",
             "INSERT INTO shared (trip, event_time) VALUES (7, '2024-03-08 01:00:00')",
         )
         changed.append(part)
 
-    for mode in ("replace", "upsert"):
+    for mode, day in (("replace", 10), ("upsert", 10), ("upsert", 11)):
         trips.database.run("DELETE FROM shared WHERE trip = 7")
         monkeypatch.setattr(target, "load", loads)
-        trips.publish(trips.declare("shared", mode=mode), days(10, 10))
+        trips.publish(trips.declare("shared", mode=mode), days(day, day))
         monkeypatch.undo()
-    assert len(changed) == 2
+    assert len(changed) == 3
     assert trips.database.run("SELECT trip FROM shared WHERE city = 'Quebec'") == [(trip,)]
+
+
+def test_a_row_that_others_insert_just_before_a_partition_is_updated(trips, monkeypatch):
+    target = TARGETS[trips.database.setting.partition(":")[0]]
+    load = target.load
+    ((trip, moment), *_) = trips.predicted("trip, timezone('UTC', event_time)", days(9, 9))
+    relations = []
+
+    def loads(self, cursor, relation, table, part):
+        if trips.database.kind != "sqlite" and not relations:
+            trips.database.run(
+                f"INSERT INTO raced (trip, event_time, city) VALUES "
+                f"({trip}, '{moment:%Y-%m-%d %H:%M:%S.%f}', 'Quebec')"
+            )
+        relations.append(relation)
+        load(self, cursor, relation, table, part)
+
+    use_case = trips.declare("raced", mode="upsert")
+    trips.publish(use_case, days(10, 10))
+    monkeypatch.setattr(target, "load", loads)
+    report = trips.publish(use_case, days(9, 9))
+    monkeypatch.undo()
+    assert [counted.is_complete for counted in report.windows.values()] == [True]
+    # In SQLite nobody else writes meanwhile.
+    assert len(relations) == (1 if trips.database.kind == "sqlite" else 2)
+    assert "Quebec" not in {city for (city,) in trips.database.run("SELECT city FROM raced")}
+    assert trips.database.run("SELECT count(*) FROM raced") == [(80,)]
+
+
+def test_a_row_of_others_that_comes_with_a_partition_is_not_counted_as_one_of_it(
+    trips, monkeypatch
+):
+    target = TARGETS[trips.database.setting.partition(":")[0]]
+    count = target._count
+    use_case = trips.declare("joined", mode="upsert")
+    trips.publish(use_case, days(10, 10))
+
+    def counts(self, relation):
+        insert = "INSERT INTO joined (trip, event_time) VALUES (7, '2024-03-09 12:00:00')"
+        if not trips.database.run("SELECT trip FROM joined WHERE trip = 7"):
+            trips.database.run(insert)
+        return count(self, relation)
+
+    monkeypatch.setattr(target, "_count", counts)
+    report = trips.publish(use_case, days(9, 9))
+    assert list(report.windows.values()) == [Counted(40, 40)]
+    assert trips.database.run("SELECT count(*) FROM joined") == [(81,)]
 
 
 def test_publishers_of_one_table_come_one_after_the_other(trips):
@@ -157,7 +207,7 @@ publish_range(Lake(settings), use_case, "killed", days(9, 12), Commit("killed", 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["_write", "replace_windows"])
+@pytest.mark.parametrize("where", ["_write", "note"])
 def test_one_that_is_killed_before_it_notes_what_it_did_leaves_nothing_half(trips, where):
     use_case = trips.declare("killed")
     trips.publish(use_case, days(9, 12))

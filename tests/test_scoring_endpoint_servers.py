@@ -74,7 +74,7 @@ def wait_for_answer(url: str, server: "subprocess.Popen[bytes]", log: Path) -> N
         assert server.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         try:
-            if httpx.get(url, trust_env=False).status_code == httpx.codes.OK:
+            if httpx.get(url, trust_env=False, timeout=60).status_code == httpx.codes.OK:
                 return
         except httpx.TransportError:
             time.sleep(0.2)

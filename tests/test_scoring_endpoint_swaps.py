@@ -47,7 +47,7 @@ def decide(made: Deployment, version: int, day: int, decision: Decision = "promo
 def wait_until_served(front: Front, version: int) -> None:
     deadline = time.monotonic() + 60
     url = f"http://{front.backend}/v2/models/trips"
-    while httpx.get(url, trust_env=False).json()["versions"] != [str(version)]:
+    while httpx.get(url, trust_env=False, timeout=60).json()["versions"] != [str(version)]:
         assert time.monotonic() < deadline, f"version {version} does not serve"
         time.sleep(0.02)
 

@@ -1,6 +1,7 @@
 """Who is answered and who is turned away, over HTTP and gRPC."""
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -197,7 +198,7 @@ def test_failed_logins_are_slowed_down_by_address_and_keys_work_all_the_same(
         def ask(key: str | None, address: str) -> httpx2.Response:
             # As a proxy on this machine says it: whom the request came from.
             headers = {"x-forwarded-for": address, **(bearer(key) if key else {})}
-            return httpx2.get(f"http://{served.http}/v2", headers=headers)
+            return httpx2.get(f"http://{served.http}/v2", headers=headers, timeout=60)
 
         assert [ask("wrong", "192.0.2.1").status_code for _ in range(3)] == [401] * 3
         refused = ask(None, "192.0.2.1")
@@ -256,3 +257,23 @@ def test_two_keys_of_one_name_are_two_callers(deployment: Deployment) -> None:
     assert row.deed.who == "night batch"
     assert row.deed.details["principal"] == f"key:{key.id}"
     assert row.deed.details["expires"] == key.expires_at.isoformat()
+
+
+def test_who_may_ask_may_not_say_what_was_true(client: TestClient, deployment: Deployment) -> None:
+    item = {"trip": 1, "event_time": "2024-03-30T04:00:00Z", "label": True}
+    for role, status in (("predictor", 403), ("labeller", 404), ("operator", 404)):
+        _, text = create_key(
+            deployment.lake, role, [Grant(role, "trips")],  # type: ignore[arg-type]
+            expires_at=datetime.now(UTC) + timedelta(days=1), created_by="ada", commit=COMMIT,
+        )  # fmt: skip
+        wait_until_known(client, text)
+        answer = client.post("/feedback/trips", json={"items": [item]}, headers=bearer(text))
+        # No feedback is declared here: whoever may gets as far as that.
+        assert answer.status_code == status, answer.text
+
+
+def wait_until_known(client: TestClient, key: str) -> None:
+    deadline = time.monotonic() + 60
+    while client.get("/v2/models/trips", headers=bearer(key)).status_code == 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

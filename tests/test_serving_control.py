@@ -39,7 +39,7 @@ from tests.trips_use_case import COMMIT, at, days
 pytestmark = pytest.mark.slow
 
 RUN = "5b0e0c5e-8d0a-4f3c-9a38-3b1f6c1f0a11"
-ROLES = ("reader", "predictor", "operator", "approver", "admin")
+ROLES = ("reader", "predictor", "labeller", "operator", "approver", "admin")
 
 
 def without_dagster(root: Path) -> Deployment:
@@ -154,7 +154,7 @@ def test_what_is_no_json_is_refused(client: TestClient, body: bytes) -> None:
 
 def test_a_key_that_cannot_be_one_is_refused(client: TestClient) -> None:
     for key in ("", "x" * 256, "t\tb"):
-        answer = client.post("/control/trips/train", headers={"Idempotency-Key": key})
+        answer = client.post("/control/trips/train", json={}, headers={"Idempotency-Key": key})
         assert (answer.status_code, answer.json()["field"]) == (400, "Idempotency-Key")
 
 
@@ -169,8 +169,8 @@ def test_a_run_that_there_is_not_is_not_found(client: TestClient, run: str) -> N
 
 
 def test_a_use_case_or_deed_that_there_is_not_is_not_found(client: TestClient) -> None:
-    assert client.post("/control/flights/train").status_code == 404
-    assert client.post("/control/trips/dance").status_code == 404
+    assert client.post("/control/flights/train", json={}).status_code == 404
+    assert client.post("/control/trips/dance", json={}).status_code == 404
     assert client.get("/control/trips/train").status_code == 405
 
 
@@ -430,7 +430,7 @@ def test_a_worker_that_is_killed_while_it_works_holds_nobody_up(workers: list[La
 
 def test_the_examples_of_the_documentation_are_taken() -> None:
     page = (Path(__file__).parents[1] / "docs" / "control.md").read_text()
-    bodies = re.findall(r"/control/\w+/(\w+)[^\n]*? -d '({.*?})'", page)
+    bodies = re.findall(r"/control/\w+/(\w+)[^\n]*? --json '({.*?})'", page)
     assert {name for name, _ in bodies} == set(DEEDS)
     for name, body in bodies:
         msgspec.json.decode(body.encode(), type=DEEDS[name])

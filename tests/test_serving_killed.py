@@ -69,7 +69,7 @@ def test_nothing_that_was_answered_is_lost_to_a_kill(tmp_path: Path) -> None:
             assert worker.poll() is None
             assert time.monotonic() < until
             try:
-                if httpx2.get(f"{address}/v2/health/ready").status_code == 200:
+                if httpx2.get(f"{address}/v2/health/ready", timeout=60).status_code == 200:
                     break
             except httpx2.TransportError:
                 time.sleep(0.2)

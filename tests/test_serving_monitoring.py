@@ -111,7 +111,9 @@ def test_without_the_lake_the_service_is_alive_and_not_ready(tmp_path: Path) -> 
         assert client.get("/health/live").status_code == 200
         ready = client.get("/health/ready")
         assert (ready.status_code, ready.json()["not_served"]) == (503, 1)
-        assert client.post(INVOKE, json=GOOD).status_code == 404
+        answer = client.post(INVOKE, json=GOOD)
+        assert answer.status_code == 503
+        assert "has not been read yet" in answer.json()["detail"]
 
 
 def test_the_callers_request_id_comes_back_or_one_is_made(client: TestClient) -> None:
@@ -154,7 +156,7 @@ def test_grpc_is_counted_and_has_request_ids(deployment: Deployment) -> None:
                 asking.infer("trips", inputs[:1])
         finally:
             asking.close()
-        page = httpx2.get(f"http://{served.http}/metrics").text
+        page = httpx2.get(f"http://{served.http}/metrics", timeout=60).text
     of = 'protocol="oip-grpc",status="{}",use_case="trips"}} 1.0'
     assert f"ml_platform_requests_total{{{of.format('OK')}" in page
     assert f"ml_platform_requests_total{{{of.format('INVALID_ARGUMENT')}" in page

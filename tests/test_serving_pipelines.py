@@ -75,12 +75,12 @@ def test_what_is_wrong_is_said_without_dagster(
 def test_what_there_is_not_is_not_found_and_what_there_is_needs_dagster(
     client: TestClient,
 ) -> None:
-    missing = client.post(f"{PIPELINES}/monthyl/runs")
+    missing = client.post(f"{PIPELINES}/monthyl/runs", json={})
     assert missing.status_code == 404
     assert "Did you mean 'monthly'?" in missing.json()["detail"]
-    assert client.post("/control/flights/pipelines/train/runs").status_code == 404
+    assert client.post("/control/flights/pipelines/train/runs", json={}).status_code == 404
     assert client.get(f"{PIPELINES}/train/runs").status_code == 405
-    for answer in (client.get(PIPELINES), client.post(f"{PIPELINES}/train/runs")):
+    for answer in (client.get(PIPELINES), client.post(f"{PIPELINES}/train/runs", json={})):
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
 
 
@@ -98,7 +98,7 @@ def test_who_may_not_launch_starts_nothing_and_chooses_no_receiver(
     callers = {role: key_of(role) for role in ("reader", "predictor", "operator", "approver")}
     wrong = {"parameters": {"odd": 1}, "callBackUri": "https://evil.net/"}
     with deployment.client(authentication=True) as client:
-        assert client.post(f"{PIPELINES}/train/runs").status_code == 401
+        assert client.post(f"{PIPELINES}/train/runs", json={}).status_code == 401
         assert client.get(PIPELINES).status_code == 401
         for role, headers in callers.items():
             for at in ("", "/versions/3f0c1b5"):

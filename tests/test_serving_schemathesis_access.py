@@ -19,8 +19,8 @@ from tests.trips_use_case import COMMIT
 pytestmark = pytest.mark.slow
 
 GRANTS = (
-    "reader@trips", "predictor@trips", "operator@trips", "approver@trips", "admin@trips",
-    "reader@*", "admin@flights",
+    "reader@trips", "predictor@trips", "labeller@trips", "operator@trips",
+    "approver@trips", "admin@trips", "reader@*", "admin@flights",
 )  # fmt: skip
 
 
@@ -66,7 +66,9 @@ def document(
     """What the service says of itself to somebody who may do everything."""
     headers = {"x-api-key": keys["admin@*"]}
     file = tmp_path_factory.mktemp("described") / "openapi.json"
-    file.write_bytes(httpx2.get(f"http://{served.http}/openapi.json", headers=headers).content)
+    file.write_bytes(
+        httpx2.get(f"http://{served.http}/openapi.json", headers=headers, timeout=60).content
+    )
     return file
 
 

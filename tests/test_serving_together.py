@@ -71,8 +71,11 @@ def test_whom_nobody_knows_is_named_alike_everywhere(deployment: Deployment, lan
     item = {"trip": 300_001, "event_time": "2024-03-30T04:00:00Z", "label": True}
     with deployment.served() as served:
         url = f"http://{served.http}"
-        assert httpx2.post(f"{url}/invocations", json=BODY).status_code == 200
-        assert httpx2.post(f"{url}/feedback/trips", json={"items": [item]}).status_code == 202
+        assert httpx2.post(f"{url}/invocations", json=BODY, timeout=60).status_code == 200
+        assert (
+            httpx2.post(f"{url}/feedback/trips", json={"items": [item]}, timeout=60).status_code
+            == 202
+        )
         asking = over_grpc.InferenceServerClient(served.grpc)
         asking.infer("trips", inputs(over_grpc.InferInput))
         asking.close()

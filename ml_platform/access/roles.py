@@ -11,11 +11,13 @@ Permission = Literal[
     "read", "predict", "label", "launch", "approve", "rollback", "read_audit", "manage_keys"
 ]
 """Named by what is done: `label` gives labels and answers reviews, `launch` starts runs."""
-Role = Literal["reader", "predictor", "operator", "approver", "admin"]
+Role = Literal["reader", "predictor", "labeller", "operator", "approver", "admin"]
 
 PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
     "reader": frozenset({"read"}),
-    "predictor": frozenset({"read", "predict", "label"}),
+    # Labels decide what the next model learns: who asks need not be who knows the answer.
+    "predictor": frozenset({"read", "predict"}),
+    "labeller": frozenset({"read", "label"}),
     "operator": frozenset({"read", "predict", "label", "launch", "rollback"}),
     # Whoever starts a training does not let its result serve, and the other way round.
     "approver": frozenset({"read", "approve", "rollback", "read_audit"}),

@@ -14,7 +14,8 @@ commands.add_typer(keys, name="keys", rich_help_panel=PANEL)
 def create(
     name: Annotated[str, typer.Option(help="Who will use it; stands in logs and the audit.")],
     role: Annotated[
-        list[str], typer.Option(help="reader, predictor, operator, approver or admin; repeatable.")
+        list[str],
+        typer.Option(help="reader, predictor, labeller, operator, approver or admin; repeatable."),
     ],
     use_case: Annotated[
         list[str], typer.Option(help="Use case it is for, or '*' for all of them; repeatable.")

@@ -1,14 +1,19 @@
 """Any database with a driver of Arrow Database Connectivity, by standard SQL."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import duckdb
 
-from ml_platform.publish.sql_target import STAGING, SqlTarget, require_finite
+from ml_platform.publish.postgres import lock_sql, unlock_sql
+from ml_platform.publish.sql_dialect import STAGING, require_finite
+from ml_platform.publish.sql_target import SqlTarget
+from ml_platform.publish.sqlite import BUSY_SECONDS
 from ml_platform.publish.target import BATCH_ROWS, Part, TargetTable, staged_sql, without_driver
+from ml_platform.publish.turn_folder import machine_of, turn_file
+from ml_platform.publish.turn_table import TurnTable
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
 from ml_platform.storage.adbc import connect_adbc
@@ -26,8 +31,9 @@ CASTS = {
     "TINYINT": "SMALLINT", "UTINYINT": "SMALLINT", "USMALLINT": "INTEGER", "UINTEGER": "BIGINT",
     "FLOAT": "DOUBLE", "TIMESTAMP_S": "TIMESTAMP", "TIMESTAMP_MS": "TIMESTAMP",
 }  # fmt: skip
-SQLITE, POSTGRES = "SQLite", "PostgreSQL"
-WITH_INDEXES = frozenset({SQLITE, POSTGRES, "DuckDB"})
+SQLITE, POSTGRES, DUCKDB = "SQLite", "PostgreSQL", "duckdb"
+"""What their drivers call them."""
+WITH_INDEXES = frozenset({SQLITE, POSTGRES, DUCKDB})
 """Of other databases nobody knows whether they have any."""
 LONGEST_TEXT = 255
 COARSE = ("timestamp[s", "timestamp[ms", "date", "float", "halffloat", "int")
@@ -42,22 +48,40 @@ class AdbcTarget(SqlTarget):
     def __init__(self, settings: Settings, database: str, where: str) -> None:
         super().__init__(settings, database)
         try:
-            with self._named():
-                self._connection = connect_adbc(where)
+            from adbc_driver_manager import dbapi
         except ImportError:
             raise without_driver(database, "adbc-driver-manager", "adbc") from None
+        self.refused = dbapi.IntegrityError
+        self._errors: type[Exception] = dbapi.Error
+        self._turn: TurnTable | None = None
         with self._named():
+            self._connection = connect_adbc(where)
             self.vendor = str(self._connection.adbc_get_info().get("vendor_name", ""))
+            if self.vendor == SQLITE:
+                self.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS:.0f}")
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
             cursor.execute(statement)
             return list(cursor.fetchall()) if cursor.description else []
 
+    def commit(self) -> None:
+        self._connection.commit()
+
+    def rollback(self) -> None:
+        self._connection.rollback()
+
     def load(
         self, cursor: duckdb.DuckDBPyConnection, relation: str, table: TargetTable, part: Part
     ) -> None:
-        is_staging = relation == self.quote(STAGING)
+        staging = self.quote(STAGING)
+        is_staging = relation == staging
+        if self.vendor == DUCKDB and not is_staging:
+            # Its driver says nothing of rows that break a constraint, and leaves them out.
+            self.load(cursor, staging, table, part)
+            columns = self._listed(table.columns)
+            self.execute(f"INSERT INTO {relation} ({columns}) SELECT {columns} FROM {staging}")
+            return
         if self.vendor == SQLITE:
             require_finite(cursor, table, part, self.database)
         values = [f"{self._value_sql(c, kind)} AS {quote(c)}" for c, kind in table.columns.items()]
@@ -76,22 +100,35 @@ class AdbcTarget(SqlTarget):
             return "BYTEA"
         length = table.lengths.get(column, LONGEST_TEXT)
         check = f" CHECK (length({self.quote(column)}) <= {length})"
-        # SQLite itself takes longer texts.
-        longest = check if self.vendor == SQLITE and column in table.lengths else ""
+        # These take longer texts.
+        is_lenient = self.vendor in {SQLITE, DUCKDB} and column in table.lengths
+        longest = check if is_lenient else ""
         return TYPES.get(kind) or f"VARCHAR({length}){longest}"
 
     def stored_columns(self, table: TargetTable) -> dict[str, str]:
-        from adbc_driver_manager import Error
-
         schema = table.path[-2] if len(table.path) > 1 else None
         try:
             found = self._connection.adbc_get_table_schema(table.path[-1], db_schema_filter=schema)
-        except Error as error:
-            # What drivers say of a table that is not there.
-            if "NOT_FOUND" not in str(error):
+        except self._errors as error:
+            self.rollback()
+            # Not each driver has the code for a table that is not there.
+            if "NOT_FOUND" not in str(error) and self._is_listed(table):
                 raise
             return {}
         return {field.name: str(field.type) for field in found}
+
+    def _is_listed(self, table: TargetTable) -> bool:
+        *schemas, name = table.path
+        found = self._connection.adbc_get_objects(
+            depth="tables", db_schema_filter=schemas[-1] if schemas else None,
+            table_name_filter=name,
+        )  # fmt: skip
+        return any(
+            each["table_name"] == name
+            for catalog in found.read_all().to_pylist()
+            for schema in catalog["catalog_db_schemas"] or ()
+            for each in schema["db_schema_tables"] or ()
+        )
 
     def loss(self, kind: str, stored: str) -> str | None:
         if kind == "DOUBLE" and stored.startswith(COARSE):
@@ -103,17 +140,17 @@ class AdbcTarget(SqlTarget):
     def prepare(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable) -> None:
         with self._named():
             stored = self.stored_columns(table)
-            self._connection.rollback()
+            self.rollback()
             if not stored:
                 for statement in self.create_sql(table):
                     self.execute(statement)
-                self._connection.commit()
+                self.commit()
                 return
             self._require_columns(table, stored)
 
     def close(self) -> None:
         with suppress(Exception):
-            self._connection.rollback()
+            self.rollback()
         self._connection.close()
 
     def _index(self, table: TargetTable) -> Sequence[str]:
@@ -141,23 +178,46 @@ class AdbcTarget(SqlTarget):
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
+            if self._turn is not None:
+                self._turn.hold()
             yield
-            self._connection.commit()
+            self.commit()
         except BaseException:
             # Where the connection is gone, so is the transaction.
             with suppress(Exception):
-                self._connection.rollback()
+                self.rollback()
             raise
 
     @contextmanager
     def _exclusive(self, name: str) -> Iterator[None]:
-        # Standard SQL has no lock of that kind: processes of one machine take turns.
-        folder = self.settings.root / "publishing"
-        folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"):
+        with self._advisory_lock(name) if self.vendor == POSTGRES else self._turns(name):
             yield
 
-    def moment_sql(self, moment: Any) -> str:
+    @contextmanager
+    def _advisory_lock(self, name: str) -> Iterator[None]:
+        self.execute(lock_sql(name))
+        self.commit()
+        try:
+            yield
+        finally:
+            # A connection that is gone has released it.
+            with suppress(Exception):
+                self.execute(unlock_sql(name))
+                self.commit()
+
+    @contextmanager
+    def _turns(self, name: str) -> Iterator[None]:
+        """Standard SQL has no lock of that kind."""
+        with alone(turn_file(self.settings, name)):
+            turn = TurnTable(self, name, machine_of(self.settings), self._errors)
+            turn.take()
+            self._turn = turn
+            try:
+                yield
+            finally:
+                turn.release()
+
+    def moment_sql(self, moment: datetime) -> str:
         text = f"'{moment:%Y-%m-%d %H:%M:%S.%f}'"
         # SQLite has no times, and compares these texts.
         return text if self.vendor == SQLITE else f"TIMESTAMP WITH TIME ZONE {text[:-1]}+00:00'"

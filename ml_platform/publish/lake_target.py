@@ -1,10 +1,8 @@
 """What publishing to a lake's tables has in common, whatever format they have."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import duckdb
 
@@ -12,6 +10,7 @@ from ml_platform.errors import TargetError, TargetUnavailable
 from ml_platform.failures import failure_of
 from ml_platform.publish.lake_columns import partition_column, snapshots_of, typed_columns
 from ml_platform.publish.target import Part, TargetTable, named_errors, staged_sql
+from ml_platform.publish.turn_folder import turn_file
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
 from ml_platform.storage.extras import not_installed
@@ -32,14 +31,8 @@ class LakeTarget:
         # An object store has no lock: processes of one machine take turns. Whoever wrote on another
         # one what is out of date by then notices at the commit to the platform's lake, and begins
         # again.
-        with alone(self._folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"):
+        with alone(turn_file(self.settings, name)):
             yield
-
-    def _folder(self) -> Path:
-        """Where publishers keep files of their own on this machine."""
-        folder = Path(self.settings.root / "publishing")
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
 
     def close(self) -> None:
         """Nothing stays open."""

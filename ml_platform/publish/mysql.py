@@ -9,7 +9,8 @@ from typing import Any
 import duckdb
 
 from ml_platform.errors import TargetError
-from ml_platform.publish.sql_target import SqlTarget, require_finite
+from ml_platform.publish.sql_dialect import require_finite
+from ml_platform.publish.sql_target import SqlTarget
 from ml_platform.publish.target import Part, TargetTable, batches, staged_sql, without_driver
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
@@ -63,6 +64,7 @@ class MySqlTarget(SqlTarget):
         except ImportError:
             raise without_driver(database, "PyMySQL", "mysql") from None
         options = mysql_options(where)
+        self.refused = pymysql.IntegrityError
         with self._named():
             self._connection = pymysql.connect(
                 **options, charset="utf8mb4", autocommit=True, connect_timeout=CONNECT_SECONDS

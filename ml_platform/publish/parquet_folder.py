@@ -25,6 +25,7 @@ from ml_platform.publish.lake_columns import (
 )
 from ml_platform.publish.lake_target import LakeTarget
 from ml_platform.publish.target import Part, TargetTable, staged_sql
+from ml_platform.publish.turn_folder import turn_folder
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import exact_path, literal, quote
 from ml_platform.storage.azure_blobs import upload
@@ -93,7 +94,7 @@ class ParquetTarget(LakeTarget):
             _copy(cursor, query, path)
         elif self._store.scheme == AZURE:
             # DuckDB would empty the object first, and readers would find it so.
-            with TemporaryDirectory(dir=self._folder()) as folder:
+            with TemporaryDirectory(dir=turn_folder(self.settings)) as folder:
                 file = Path(folder) / "part.parquet"
                 _copy(cursor, query, str(file))
                 upload(self._store, path, file)

@@ -33,6 +33,7 @@ class PostgresTarget(SqlTarget):
             raise without_driver(database, "psycopg", "postgres") from None
         if where.startswith("//"):
             where = f"postgresql:{where}"
+        self.refused = psycopg.IntegrityError
         with self._named():
             self._connection = psycopg.connect(where, autocommit=True)
             for statement in (
@@ -91,14 +92,27 @@ class PostgresTarget(SqlTarget):
 
     @contextmanager
     def _exclusive(self, name: str) -> Iterator[None]:
-        key = f"hashtextextended({literal(name)}, 0)"
-        self.execute(f"SELECT pg_advisory_lock({key})")
+        self.execute(lock_sql(name))
         try:
             yield
         finally:
             # A connection that is gone has released it.
             with suppress(Exception):
-                self.execute(f"SELECT pg_advisory_unlock({key})")
+                self.execute(unlock_sql(name))
+
+
+def lock_sql(name: str) -> str:
+    """The statement that waits for the turn to publish under a name."""
+    return f"SELECT pg_advisory_lock({_key_sql(name)})"
+
+
+def unlock_sql(name: str) -> str:
+    """The statement that ends a turn."""
+    return f"SELECT pg_advisory_unlock({_key_sql(name)})"
+
+
+def _key_sql(name: str) -> str:
+    return f"hashtextextended({literal(name)}, 0)"
 
 
 def _copied_sql(column: str, kind: str) -> str:

@@ -1,97 +1,34 @@
-"""How any database is published to that speaks SQL: dialects say what differs."""
+"""How partitions come to a table of any database that speaks SQL."""
 
 import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
 
 import duckdb
 
 from ml_platform.errors import TargetError
-from ml_platform.publish.target import STAGED, Part, TargetTable, named_errors
+from ml_platform.publish.sql_dialect import STAGING, SqlDialect
+from ml_platform.publish.target import Part, TargetTable, named_errors
 from ml_platform.settings import Settings
-from ml_platform.spec.queries import quote
-
-STAGING = "ml_platform_staging"
-"""Temporary table of one connection, which rows are brought to before they are merged."""
-
 
 WORKING = "ml_platform_part"
 """How tables are called that are not whole yet."""
 
 
-class SqlTarget(ABC):
-    """A connection to a database; each method that a dialect lacks is standard SQL.
+class SqlTarget(SqlDialect):
+    """A database that partitions are published to, each in one transaction.
 
     database: its name in the setting, for messages.
     """
-
-    begin = "BEGIN"
 
     def __init__(self, settings: Settings, database: str) -> None:
         self.settings = settings
         self.database = database
 
     @abstractmethod
-    def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run one statement; its rows, where it yields any."""
-
-    @abstractmethod
-    def load(
-        self, cursor: duckdb.DuckDBPyConnection, relation: str, table: TargetTable, part: Part
-    ) -> None:
-        """Insert the staged rows of a partition into a table, given as SQL that names it."""
-
-    @abstractmethod
-    def type_sql(self, table: TargetTable, column: str) -> str:
-        """The type that a column is created with."""
-
-    @abstractmethod
-    def stored_columns(self, table: TargetTable) -> dict[str, str]:
-        """Columns of the table that is there, with types as the database calls them, in lower case.
-
-        Empty where there is none.
-        """
-
-    @abstractmethod
-    def loss(self, kind: str, stored: str) -> str | None:
-        """What a column of a stored type would silently lose of values of a DuckDB type."""
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-    @abstractmethod
     def _exclusive(self, name: str) -> AbstractContextManager[None]: ...
-
-    def quote(self, name: str) -> str:
-        return quote(name)
-
-    def moment_sql(self, moment: datetime) -> str:
-        """A moment, in UTC without an offset, as the column `event_time` holds it."""
-        return f"'{moment}'"
-
-    def excluded(self, column: str) -> str:
-        """In an upsert, the value that was to be inserted."""
-        return f"excluded.{self.quote(column)}"
-
-    def conflict_sql(self, table: TargetTable) -> str:
-        """The end of an INSERT that says what becomes of a row whose key is there already."""
-        key = self._listed(table.key)
-        if table.mode == "append":
-            return f"ON CONFLICT ({key}) DO NOTHING"
-        held = f"{self.relation(table)}.{self.quote('event_time')}"
-        updates = ", ".join(f"{self.quote(c)} = {self.excluded(c)}" for c in table.others)
-        if not updates:
-            return f"ON CONFLICT ({key}) DO NOTHING"
-        newer = f"{self.excluded('event_time')} >= {held}"
-        return f"ON CONFLICT ({key}) DO UPDATE SET {updates} WHERE {newer}"
-
-    def relation(self, table: TargetTable) -> str:
-        """SQL that names a table."""
-        return ".".join(self.quote(part) for part in table.path)
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
@@ -107,7 +44,7 @@ class SqlTarget(ABC):
     def write(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
         with self._named():
             if table.mode != "replace":
-                return self._merge(cursor, table, part) if part.rows else 0
+                return self._add(cursor, table, part) if part.rows else 0
             with self._transaction():
                 self._replace(cursor, table, part)
             # As readers see it. Within the transaction MySQL would look up each row twice.
@@ -136,38 +73,34 @@ class SqlTarget(ABC):
                     self.execute(f"DROP TABLE IF EXISTS {relation}")
                 raise
 
-    def rename_sql(self, table: TargetTable, renamed: TargetTable) -> str:
-        """A statement that gives a table another name in its schema."""
-        return f"ALTER TABLE {self.relation(table)} RENAME TO {self.quote(renamed.path[-1])}"
-
-    def create_sql(self, table: TargetTable) -> Sequence[str]:
-        """Statements that create the table with key and index, where there is none."""
-        columns = [
-            f"{self.quote(c)} {self.type_sql(table, c)}{' NOT NULL' if c in table.key else ''}"
-            for c in table.columns
-        ]
-        named = ", ".join([*columns, f"PRIMARY KEY ({self._listed(table.key)})"])
-        return [f"CREATE TABLE IF NOT EXISTS {self.relation(table)} ({named})", *self._index(table)]
-
-    def _index(self, table: TargetTable) -> Sequence[str]:
-        # A partition is found by it, so that nothing else is locked while it is replaced.
-        name = self.quote(f"{table.path[-1]}_event_time")
-        on = f"{self.relation(table)} ({self.quote('event_time')})"
-        return [f"CREATE INDEX IF NOT EXISTS {name} ON {on}"]
-
-    def staging_sql(self, table: TargetTable) -> Sequence[str]:
-        """Statements that leave an empty temporary table with the columns of the target."""
-        columns = ", ".join(f"{self.quote(c)} {self.type_sql(table, c)}" for c in table.columns)
-        return [
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.quote(STAGING)} ({columns})",
-            f"DELETE FROM {self.quote(STAGING)}",
-        ]
-
     def _replace(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> None:
         relation = self.relation(table)
         self.execute(f"DELETE FROM {relation} WHERE {self._within(part)}")
         if part.rows:
             self.load(cursor, relation, table, part)
+
+    def _add(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
+        """Insert or update by key."""
+        if self._load_new(cursor, table, part):
+            held = self._count(f"{self.relation(table)} WHERE {self._within(part)}")
+            # Where others have inserted rows there since, merging tells ours from theirs.
+            if held == part.rows:
+                return held
+        return self._merge(cursor, table, part)
+
+    def _load_new(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> bool:
+        """Insert a partition of whose keys the table has none; False where it may have some."""
+        where = f" WHERE {self._within(part)}" if "event_time" in table.key else ""
+        oldest = f"SELECT min({self.quote('event_time')}) FROM {self.relation(table)}{where}"
+        try:
+            with self._transaction():
+                is_new = self.execute(oldest) == [(None,)]
+                if is_new:
+                    self.load(cursor, self.relation(table), table, part)
+                return is_new
+        except self.refused:
+            # Another writer has inserted one of the rows since, or merging says what is wrong.
+            return False
 
     def _merge(self, cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part) -> int:
         for statement in self.staging_sql(table):
@@ -217,9 +150,6 @@ class SqlTarget(ABC):
                     f"{lowered[column.lower()]}, which {lost}; make it {wanted}"
                 )
 
-    def _listed(self, columns: Sequence[str] | Any) -> str:
-        return ", ".join(self.quote(column) for column in columns)
-
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self.execute(self.begin)
@@ -239,22 +169,3 @@ class SqlTarget(ABC):
 def _short(name: str) -> str:
     """A name of any length as one that every database takes."""
     return hashlib.sha256(name.encode()).hexdigest()[:16]
-
-
-def require_finite(
-    cursor: duckdb.DuckDBPyConnection, table: TargetTable, part: Part, database: str
-) -> None:
-    """Refuse what a database without NaN and infinity would store as something else."""
-    floats = [c for c, kind in table.columns.items() if kind in {"FLOAT", "DOUBLE"}]
-    if not floats:
-        return
-    odd = ", ".join(f"count(*) FILTER (NOT isfinite({quote(c)}))" for c in floats)
-    row = cursor.execute(
-        f"SELECT {odd} FROM {STAGED} WHERE window_start = TIMESTAMP '{part.start}'"
-    ).fetchone()
-    for column, count in zip(floats, row or (), strict=True):
-        if count:
-            raise TargetError(
-                f"database '{database}' cannot hold NaN or infinity, and {count} rows have one in "
-                f"'{column}'; publish CASE WHEN isfinite({column}) THEN {column} END AS {column}"
-            )

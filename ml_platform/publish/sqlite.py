@@ -9,7 +9,8 @@ from typing import Any
 
 import duckdb
 
-from ml_platform.publish.sql_target import SqlTarget, require_finite
+from ml_platform.publish.sql_dialect import require_finite
+from ml_platform.publish.sql_target import SqlTarget
 from ml_platform.publish.target import Part, TargetTable, batches, staged_sql
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
@@ -32,6 +33,8 @@ class SqliteTarget(SqlTarget):
     """Times are texts in UTC that sort as the times do; numbers without a SQLite type are texts."""
 
     begin = "BEGIN IMMEDIATE"
+    empty = "DELETE FROM"
+    refused = sqlite3.IntegrityError
 
     def __init__(self, settings: Settings, database: str, where: str) -> None:
         super().__init__(settings, database)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 import duckdb
@@ -113,8 +113,3 @@ def batches(cursor: duckdb.DuckDBPyConnection, query: str) -> Iterator[list[list
     """Columns of the rows that a query yields, some thousand rows at a time."""
     for batch in cursor.execute(query).to_arrow_reader(BATCH_ROWS):
         yield [column.to_pylist() for column in batch.columns]
-
-
-def naive(moment: datetime) -> datetime:
-    """A moment in UTC without an offset, as databases without zones hold it."""
-    return moment.astimezone(UTC).replace(tzinfo=None)

@@ -11,12 +11,13 @@ from ml_platform.errors import TargetError
 from ml_platform.publish.mysql import LONGEST_TEXT
 from ml_platform.publish.opening import opened_target
 from ml_platform.publish.sql_target import SqlTarget
-from ml_platform.publish.target import STAGED, Part, TargetTable, naive
+from ml_platform.publish.target import STAGED, Part, TargetTable
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
 from ml_platform.storage.extensions import connect_with
+from ml_platform.storage.tables import naive_utc
 
-BEGIN = naive(datetime(1970, 1, 1, tzinfo=UTC))
+BEGIN = naive_utc(datetime(1970, 1, 1, tzinfo=UTC))
 PARTITION = "window_start"
 """Column by which staged rows are told apart."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from ml_platform.registry import Registry
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import ROWS, SECONDS, Lake
+from ml_platform.storage import BYTES, ROWS, SECONDS, Lake
 from ml_platform.storage.lake import ENGINE, METADATA
 from ml_platform.storage.tables import naive_utc
 
@@ -36,10 +36,12 @@ class Cost:
     seconds: float
     """By the clock, from when inputs were first read to the commit."""
     rows: int
-    """Written; of a model, those that it was fitted and judged on."""
+    """Written, of a table of others published; of a model, those that it was fitted and judged on.
+    """
     bytes: int
     """Of the Parquet files that were written and are still there. Little data lies in the catalog
-    and counts none; neither does a model."""
+    and counts none; neither does a model. Of a table of others, those of the published columns in
+    the form of Arrow: no two databases store a row in as many."""
 
 
 def read_costs(lake: Lake, use_case: UseCase, since: datetime) -> tuple[Cost, ...]:
@@ -112,7 +114,9 @@ def _of_tables(lake: Lake, use_case: UseCase, since: datetime) -> list[Cost]:
                 sum(CAST(json_extract_string(extra, '$.{SECONDS}') AS DOUBLE)),
                 CAST(coalesce(sum(CAST(json_extract_string(extra, '$.{ROWS}') AS BIGINT)), 0)
                     AS BIGINT),
-                CAST(coalesce(sum(bytes), 0) AS BIGINT)
+                CAST(coalesce(sum(
+                    coalesce(CAST(json_extract_string(extra, '$.{BYTES}') AS BIGINT), bytes)), 0)
+                    AS BIGINT)
             FROM said LEFT JOIN files ON begin_snapshot = snapshot_id GROUP BY ALL
             """
         ).fetchall()

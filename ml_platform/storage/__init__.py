@@ -10,7 +10,7 @@ from ml_platform.storage.calendars import (
     stored_calendars,
 )
 from ml_platform.storage.extensions import connect_with
-from ml_platform.storage.lake import ROWS, SECONDS, Commit, Lake
+from ml_platform.storage.lake import BYTES, ROWS, SECONDS, Commit, Lake
 from ml_platform.storage.replacement import (
     Replacement,
     Written,
@@ -20,6 +20,7 @@ from ml_platform.storage.replacement import (
 from ml_platform.storage.tables import Table
 
 __all__ = [
+    "BYTES",
     "ROWS",
     "SECONDS",
     "Basis",

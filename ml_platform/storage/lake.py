@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 TRANSACTION = "transaction"
 """Under this name a commit says which transaction it is of, so that it is known again."""
-SECONDS, ROWS = "seconds", "rows"
+SECONDS, ROWS, BYTES = "seconds", "rows", "bytes"
 """Under these names a commit says how long its work took, and how many rows it wrote."""
 ENGINE = "engine"
 """Under this name a commit says where its rows were computed; without it, in process."""
@@ -58,7 +58,8 @@ class Commit:
     began: float | None = None
     """`time.monotonic()` when the work began; the snapshot says how many seconds it took."""
     figures: dict[str, str] = field(default_factory=dict)
-    """What only the transaction knows, such as how many rows it wrote; it stands with `extra`."""
+    """What only the transaction knows, such as how many rows it wrote; `extra` overrules it, where
+    the work is done elsewhere."""
 
     def by_engine(self, engine: str) -> "Commit":
         """The same, which says where its rows were computed, if not in process."""
@@ -73,7 +74,7 @@ class Commit:
         known = {"run_id": self.run_id, "code_version": self.code_version}
         if self.began is not None:
             known[SECONDS] = f"{time.monotonic() - self.began:.3f}"
-        return json.dumps({**known, **self.extra, **self.figures}, sort_keys=True)
+        return json.dumps({**known, **self.figures, **self.extra}, sort_keys=True)
 
 
 class Lake:
