@@ -157,7 +157,8 @@ def test_the_reason_names_the_file_and_what_to_do(attack: Attack) -> None:
     change_a_byte(attack)
     attack.decide(2)
     made = attack.made
-    (swap,) = LiveVersions(made.lake, Registry(made.settings), [made.use_case]).refresh()
+    swap, instead = LiveVersions(made.lake, Registry(made.settings), [made.use_case]).refresh()
+    assert (instead.version, instead.problem) == (1, None)
     assert swap.problem
     assert swap.problem.startswith("trips version 2: model.pkl has digest ")
     assert swap.problem.endswith("Restore it, or train the version again")
@@ -169,7 +170,8 @@ def test_a_version_that_nobody_signed_is_not_loaded(attack: Attack) -> None:
     signed = client.get_model_version("trips", "2")
     client.delete_model_version_tag("trips", "2", "digests")
     attack.decide(2)
-    (swap,) = LiveVersions(made.lake, Registry(made.settings), [made.use_case]).refresh()
+    swap, instead = LiveVersions(made.lake, Registry(made.settings), [made.use_case]).refresh()
+    assert (instead.version, instead.problem) == (1, None)
     assert swap.problem
     assert "none was recorded" in swap.problem
     client.set_model_version_tag("trips", "2", "digests", signed.tags["digests"])
@@ -210,16 +212,18 @@ def test_a_running_service_goes_on_with_the_version_before_and_says_why(attack: 
     assert not attack.ran.exists()
 
 
-def test_a_service_that_starts_with_it_is_not_ready_and_says_why(attack: Attack) -> None:
+def test_a_service_that_starts_with_it_serves_the_version_before_and_says_why(
+    attack: Attack,
+) -> None:
     swap_the_pickle(attack)
     attack.decide(2)
     with attack.made.client() as client:
-        ready = client.get("/health/ready")
-        assert (ready.status_code, ready.json()) == (503, {"ready": False, "not_served": 1})
-        assert client.get("/v2/health/ready").status_code == 503
-        assert serving(client)["version"] is None
+        assert client.get("/health/ready").status_code == 200
+        assert serving(client)["version"] == 1
         assert "it is not loaded" in serving(client)["failed"]["2"]
-        assert client.post("/invocations", json=BODY).status_code == 404
+        answer = client.post("/invocations", json=BODY)
+        assert (answer.status_code, answer.headers["x-model-version"]) == (200, "1")
+        assert 'ml_platform_version_failed{use_case="trips"} 1.0' in client.get("/metrics").text
     assert not attack.ran.exists()
 
 
