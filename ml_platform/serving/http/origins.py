@@ -45,7 +45,7 @@ class SameOrigin:
         # Of a header that comes twice the first counts, here as everywhere.
         headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
         host = headers.get(b"host", "")
-        name = (urlsplit(f"//{host}").hostname or "") if host else "localhost"
+        name = _name_of(host) if host else "localhost"
         if not is_loopback(name) and name not in self._hosts:
             raise OriginRefused(
                 f"without authentication nobody may call this service '{name[:60]}'; list the name "
@@ -63,3 +63,15 @@ class SameOrigin:
             raise UnsupportedMedia(
                 f"content type '{kind[:60]}' is not taken here; send {JSON} (curl --json)"
             )
+
+
+def _name_of(host: str) -> str:
+    """The name in a Host header; all of it where it is no host.
+
+    >>> _name_of("Localhost:8080"), _name_of("[::1]:8080"), _name_of("[::1")
+    ('localhost', '::1', '[::1')
+    """
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return host
