@@ -8,8 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import httpx2
+import pandas as pd
 import pytest
 import tritonclient.grpc as over_grpc
+from mlflow.deployments import get_deploy_client
+from requests import HTTPError
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from tritonclient.utils import InferenceServerException
@@ -68,6 +71,26 @@ def bearer(key: str) -> dict[str, str]:
 def test_a_key_is_answered(client: TestClient, keys: Keys) -> None:
     assert client.post(INVOKE, json=BODY, headers=bearer(keys.predictor)).status_code == 200
     assert client.post(INVOKE, json=BODY, headers={"x-api-key": keys.predictor}).status_code == 200
+
+
+def test_mlflows_own_client_is_answered_with_a_key(
+    served: Served, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = get_deploy_client(f"http://{served.http}")
+    rows = pd.DataFrame([ROW, {**ROW, "city": "Albany"}])
+    asked = {"dataframe_split": rows.to_dict(orient="split")}
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", keys.predictor)
+    answered = client.predict(endpoint="trips", inputs=asked)
+    split = {"dataframe_split": asked["dataframe_split"]}
+    plain = httpx2.post(f"http://{served.http}{INVOKE}", json=split, headers=bearer(keys.predictor))
+    assert answered == plain.json()
+    assert len(answered["predictions"]) == 2
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", keys.reader)
+    with pytest.raises(HTTPError, match="403"):
+        client.predict(endpoint="trips", inputs=asked)
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    with pytest.raises(HTTPError, match="401"):
+        client.predict(endpoint="trips", inputs=asked)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ml_platform.errors import RequestRefused
 from ml_platform.serving.inputs import SHOWN, Values, shown
 
 BYTES, BOOL = "BYTES", "BOOL"
-NUMPY_TYPES = {
+NUMPY_TYPES: dict[str, np.dtype[Any]] = {
     BOOL: np.dtype("?"), "UINT8": np.dtype("<u1"), "UINT16": np.dtype("<u2"),
     "UINT32": np.dtype("<u4"), "UINT64": np.dtype("<u8"), "INT8": np.dtype("<i1"),
     "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"),

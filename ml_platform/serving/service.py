@@ -1,5 +1,6 @@
 """What every protocol calls: rows of a use case in, predictions of the version that serves out."""
 
+import asyncio
 import os
 import sys
 import threading
@@ -24,6 +25,7 @@ from ml_platform.serving.together import Answer, Asked, Together
 from ml_platform.serving.tracing import traced
 from ml_platform.serving.versions.live import Live, LiveVersions
 from ml_platform.serving.versions.trials import Trials
+from ml_platform.serving.zones import TimesRead
 from ml_platform.settings import ServingSettings
 
 
@@ -113,6 +115,15 @@ class Service:
         return await self._ask(live, Asked(live.use_case, model, examples, call), version)
 
     def version_of(self, name: str) -> int | None:
+    async def times_read(self, name: str, rows: Sequence[Any]) -> TimesRead | None:
+        """How times without a zone were read, of rows that `predict_examples` has answered.
+
+        None where every time had one.
+        """
+        lookup = self._together.lookup(name)
+        unzoned = lookup.unzoned(rows)
+        return await asyncio.to_thread(lookup.read_times, unzoned) if unzoned else None
+
         """The version that serves a use case, if there is one."""
         if name not in self.live.names:
             return None

@@ -84,6 +84,10 @@ class Together:
     ) -> list[Answer | Exception]:
         """Answer requests that came together, those of one version in one call of its model."""
         alike: dict[tuple[str, int, bool], list[int]] = {}
+    def lookup(self, name: str) -> Lookup:
+        """What completes rows of a use case."""
+        return self._lookups[name]
+
         for index, each in enumerate(asked):
             by_key = isinstance(each.content, Examples)
             alike.setdefault((each.use_case.name, each.model.version, by_key), []).append(index)

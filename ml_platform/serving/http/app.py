@@ -93,4 +93,6 @@ def _routes(service: Service, admission: Admission) -> list[Route]:
                 Route(f"{path}/invocations", mlflow.invoke, methods=["POST"]),
             )
         ),
+        # As MLflow's client of deployments asks.
+        Route("/endpoints/{model}/invocations", mlflow.invoke, methods=["POST"]),
     ]

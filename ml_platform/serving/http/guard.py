@@ -55,6 +55,7 @@ NEEDS: Mapping[str, Need | None] = {
     "POST /control/{use_case}/train": Need("launch"),
     "POST /control/{use_case}/score": Need("launch"),
     "POST /control/{use_case}/backfill": Need("launch"),
+    "POST /endpoints/{model}/invocations": Need("predict"),
     "POST /control/{use_case}/approve": Need("approve"),
     "POST /control/{use_case}/reject": Need("approve"),
     "POST /control/{use_case}/rollback": Need("rollback"),
