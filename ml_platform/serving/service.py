@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from ml_platform.errors import RequestTooLarge
 from ml_platform.features.online_store import OnlineStore
 from ml_platform.serving.batches import Batches
-from ml_platform.serving.calls import Call
+from ml_platform.serving.calls import Call, PredictionIds
 from ml_platform.serving.inputs import Inputs, Values, check_columns
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.records.records import Records
@@ -38,13 +38,14 @@ class Service:
         store: OnlineStore,
         settings: ServingSettings,
         records: Records,
+        ids: PredictionIds,
         metrics: Metrics,
         log: FilteringBoundLogger,
     ) -> None:
         self.live, self.settings = live, settings
         self.records, self._metrics = records, metrics
         cases = [live.of(name).use_case for name in live.names]
-        self._together = Together(cases, store, records, metrics)
+        self._together = Together(cases, store, records, ids, metrics)
         # One thread: models share a core better one after the other than all at once.
         self._thread = ThreadPoolExecutor(1, "predict", initializer=_use_one_core)
         self._batches = self._queue("champion", "live", self._thread)
@@ -114,7 +115,6 @@ class Service:
             examples = self._together.check_examples(name, rows)
         return await self._ask(live, Asked(live.use_case, model, examples, call), version)
 
-    def version_of(self, name: str) -> int | None:
     async def times_read(self, name: str, rows: Sequence[Any]) -> TimesRead | None:
         """How times without a zone were read, of rows that `predict_examples` has answered.
 
@@ -124,6 +124,7 @@ class Service:
         unzoned = lookup.unzoned(rows)
         return await asyncio.to_thread(lookup.read_times, unzoned) if unzoned else None
 
+    def version_of(self, name: str) -> int | None:
         """The version that serves a use case, if there is one."""
         if name not in self.live.names:
             return None
