@@ -36,6 +36,7 @@ NAMES = (
     "endpoints",
     "engines",
     "publishing",
+    "databases",
     "lakes",
     "serving",
     "tracing",

@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     """Folder or URL below which `<use case>/<files>` land; by default in `data`."""
     databases: Mapping[str, SecretStr] = {}
     """Databases and lakes that sources may have tables in, and that is published to, by name:
-    `sqlite:<file>`, `postgres:<connection>`, `mysql:<connection>`, published to also by `adbc:`;
+    `sqlite:<file>`, `postgres:<connection>`, `mysql:<connection>`, `adbc:driver=<driver> …`;
     `parquet:<folder>`, `delta:<folder>`, `iceberg:<catalog>`.
     In the environment as JSON: `{"erp": "postgres:host=…"}`."""
     endpoints: Mapping[str, Endpoint] = {}

@@ -90,3 +90,13 @@ def test_a_port_that_is_taken_is_not_shared() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ServingMisconfigured, match=rf"127\.0\.0\.1:{port}: Address already in"):
             serve(ServingSettings(grpc_port=port, port=0))
+
+
+def test_what_is_refused_is_shown_by_the_protocols_own_client(served: Served) -> None:
+    client = over_http.InferenceServerClient(served.http)
+    distance = over_http.InferInput("distance", [1], "FP64")
+    distance.set_data_from_numpy(np.array([1.5]))
+    for name, said in (("nowhere", "no use case 'nowhere'"), ("trips", "column 'city'")):
+        with pytest.raises(InferenceServerException, match=said):
+            client.infer(name, [distance])
+    client.close()

@@ -6,11 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -19,69 +16,11 @@ import pytest
 
 from tests.dagster_servers import free_port
 from tests.served import ROW, Deployment, deployed
+from tests.service_processes import Instance, serving, wait_for
 
 pytestmark = pytest.mark.slow
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = "2"
 CLIENTS = 4
-
-
-@dataclass(frozen=True)
-class Instance:
-    """`ml-platform serve` with two workers."""
-
-    process: "subprocess.Popen[bytes]"
-    address: str
-
-    @property
-    def workers(self) -> list[psutil.Process]:
-        """Its workers, the one with the lowest number first."""
-        children = psutil.Process(self.process.pid).children()
-        return sorted(filter(_is_worker, children), key=lambda each: each.pid)
-
-    def is_ready(self) -> bool:
-        try:
-            return httpx2.get(f"{self.address}/v2/health/ready", timeout=60).status_code == 200
-        except httpx2.TransportError:
-            return False
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    try:
-        return "spawn_main" in " ".join(process.cmdline())
-    except psutil.Error:
-        # It has ended since it was listed.
-        return False
-
-
-def wait_for(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 180
-    while not is_so():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
-@contextmanager
-def serving(made: Deployment, **changes: str) -> Iterator[Instance]:
-    port, grpc_port = free_port(), free_port()
-    environment = {
-        **os.environ,
-        "ML_PLATFORM_DATA": str(made.settings.data),
-        "ML_PLATFORM_USE_CASES": str(made.settings.use_cases),
-        "ML_PLATFORM_SERVING_DRAIN_SECONDS": str(DRAIN_SECONDS),
-        **{f"ML_PLATFORM_SERVING_{name}": value for name, value in changes.items()},
-    }
-    command = [sys.executable, "-m", "ml_platform.cli", "serve", "--workers", "2"]
-    ports = ["--port", str(port), "--grpc-port", str(grpc_port)]
-    process = subprocess.Popen([*command, *ports], env=environment)
-    instance = Instance(process, f"http://127.0.0.1:{port}")
-    try:
-        wait_for(instance.is_ready, "the service is not ready")
-        yield instance
-    finally:
-        workers = instance.workers if process.poll() is None else []
-        process.kill()
-        process.wait()
-        psutil.wait_procs(workers, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +61,10 @@ def _is_refused(error: BaseException | None) -> bool:
 def test_nobody_is_reset_by_a_service_that_is_told_to_stop(
     made: Deployment, keeps_alive: bool
 ) -> None:
-    with serving(made) as instance, ThreadPoolExecutor(CLIENTS) as clients:
+    with (
+        serving(made, DRAIN_SECONDS=DRAIN_SECONDS) as instance,
+        ThreadPoolExecutor(CLIENTS) as clients,
+    ):
         asked = [clients.submit(ask, instance, keeps_alive=keeps_alive) for _ in range(CLIENTS)]
         was_ready, said_no = instance.is_ready(), False
         instance.process.send_signal(signal.SIGTERM)
@@ -141,7 +83,7 @@ def test_nobody_is_reset_by_a_service_that_is_told_to_stop(
 
 
 def test_workers_end_with_a_parent_that_is_killed(made: Deployment) -> None:
-    with serving(made) as instance:
+    with serving(made, DRAIN_SECONDS=DRAIN_SECONDS) as instance:
         workers = instance.workers
         assert len(workers) == 2
         instance.process.kill()
@@ -152,7 +94,7 @@ def test_workers_end_with_a_parent_that_is_killed(made: Deployment) -> None:
 
 
 def test_a_worker_that_dies_is_replaced_while_the_other_answers(made: Deployment) -> None:
-    with serving(made) as instance:
+    with serving(made, DRAIN_SECONDS=DRAIN_SECONDS) as instance:
         first, second = instance.workers
         first.kill()
         wait_for(lambda: len(instance.workers) == 2 and first not in instance.workers, "replaced")
@@ -163,7 +105,7 @@ def test_a_worker_that_dies_is_replaced_while_the_other_answers(made: Deployment
 def test_a_worker_that_is_silent_is_killed_when_it_has_been_for_as_long_as_is_set(
     made: Deployment,
 ) -> None:
-    with serving(made, SILENT_SECONDS="3") as instance:
+    with serving(made, SILENT_SECONDS="3", DRAIN_SECONDS="0") as instance:
         first, second = instance.workers
         first.suspend()
         psutil.wait_procs([first], timeout=60)
@@ -173,7 +115,7 @@ def test_a_worker_that_is_silent_is_killed_when_it_has_been_for_as_long_as_is_se
 
 
 def test_a_worker_that_is_starved_for_a_while_stays(made: Deployment) -> None:
-    with serving(made) as instance:
+    with serving(made, DRAIN_SECONDS=DRAIN_SECONDS) as instance:
         before = instance.workers
         before[0].suspend()
         resumed = threading.Timer(7.0, before[0].resume)

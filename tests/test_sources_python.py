@@ -93,6 +93,39 @@ def test_it_is_asked_for_the_partitions_or_for_what_has_changed(tmp_path):
     lake.close()
 
 
+def test_batches_of_windows_that_are_apart_may_have_other_types(tmp_path):
+    body = """\
+    for day, order in {2: 2, 9: "9", 16: 16}.items():
+        noon = datetime(2024, 3, day, 12, tzinfo=UTC)
+        if start is None or start <= noon < end:
+            order = order if start else str(order)
+            columns = {"order_id": [order], "ordered_at": [noon], "revision": [5000]}
+            yield pa.table({**columns, "weight": [1.0]})
+"""
+    use_case = declared(tmp_path, body.replace("{2: 2", "{2: 2.5"))
+    lake = Lake(Settings(data=tmp_path / "data"))
+    seen = arrivals(lake, use_case, "orders", COMMIT, NOW).state
+    with pytest.raises(LandingError, match="'order_id' is DOUBLE, and VARCHAR is declared"):
+        arrivals(lake, use_case, "orders", COMMIT, NOW, seen)
+    spec = use_case.folder / "use_case.yaml"
+    spec.write_text(spec.read_text().replace("order_id: VARCHAR", "order_id: DOUBLE"))
+    use_case = load_use_case(use_case.folder, ["store"])
+    seen = arrivals(lake, use_case, "orders", COMMIT, NOW).state
+    found = arrivals(lake, use_case, "orders", COMMIT, NOW, seen)
+    assert [window.start.day for window in found.windows] == [2, 9, 16]
+    lake.close()
+
+
+def test_a_range_of_many_partitions_is_asked_for_once(tmp_path):
+    use_case = declared(tmp_path, TWO_BATCHES)
+    lake = Lake(Settings(data=tmp_path / "data"))
+    _asked(use_case).clear()
+    bounds = datetime(2024, 3, 2, tzinfo=UTC), datetime(2024, 6, 2, tzinfo=UTC)
+    ingest(lake, use_case, "orders", Window(*bounds), COMMIT)
+    assert _asked(use_case) == [(*bounds, None)]
+    lake.close()
+
+
 def test_without_any_row_there_is_nothing_to_ingest(tmp_path):
     report = taken(tmp_path, declared(tmp_path, "    return iter(())\n"))
     assert [counts.landed for counts in report.windows.values()] == [0]
@@ -101,7 +134,10 @@ def test_without_any_row_there_is_nothing_to_ingest(tmp_path):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("    yield pa.table({'order': ['a']})\n", "has no column 'order_id'; it has order. Did"),
+        (
+            "    yield pa.table({'order': ['a']})\n",
+            "'order_id' VARCHAR is not there (did you mean 'order'?)",
+        ),
         ("    raise KeyError('weight')\n    yield\n", "source:orders, line 10: KeyError: 'weight'"),
         ("    return 3\n", "source:orders: TypeError: 'int' object is not iterable"),
         ("    raise ValueError(database)\n    yield\n", "store://ada:***@nowhere/app"),

@@ -1,18 +1,21 @@
 """Rows of database tables as sources, on SQLite, on PostgreSQL and on MariaDB."""
 
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pymysql
 import pytest
 from pydantic import SecretStr
 
 from ml_platform.backfill.upkeep import Circumstances, catch_up
-from ml_platform.errors import LakeError, LandingError
+from ml_platform.errors import LakeError, LakeUnavailable, LandingError
 from ml_platform.settings import Settings
 from ml_platform.sources import IngestReport, arrivals, ingest
 from ml_platform.spec.loading import load_use_case
@@ -40,6 +43,7 @@ examples: {source: orders, entity: [order_id], columns: ["weight"]}
 label: {task: regression}
 model: {metric: mae}
 """
+DRIVERS = ("sqlite", "postgres", "duckdb")
 COLUMNS = "order_id TEXT, ordered_at TIMESTAMP{}, updated_at TIMESTAMP{}, weight FLOAT"
 
 FUNCTION = """\
@@ -71,12 +75,14 @@ def orders(start, end, since, database):
 class Orders:
     """A table in a database of its own, and a use case that reads it."""
 
-    def __init__(self, root: Path, database: str, execute: Callable[[str], Any]) -> None:
+    def __init__(
+        self, root: Path, database: str, execute: Callable[[str], Any], schema: str = "public"
+    ) -> None:
         self.execute = execute
         folder = root / "orders"
         folder.mkdir()
         kind = database.partition(":")[0]
-        schema = {"sqlite": "main", "postgres": "public", "mysql": "orders"}.get(kind)
+        schema = {"sqlite": "main", "postgres": "public", "mysql": "orders"}.get(kind, schema)
         spec = SPEC.replace("TABLE", f"erp.{schema}.orders")
         if kind == "python":
             (folder / "source.py").write_text(FUNCTION)
@@ -126,7 +132,16 @@ class Orders:
     params=[
         "sqlite",
         "python",
-        *(pytest.param(k, marks=pytest.mark.slow) for k in ("postgres", "mysql")),
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in (
+                "postgres",
+                "mysql",
+                "adbc to sqlite",
+                "adbc to postgres",
+                "adbc to duckdb",
+            )
+        ),
     ]
 )
 def orders(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orders]:
@@ -134,6 +149,16 @@ def orders(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orders]:
         connection = sqlite3.connect(tmp_path / "erp.sqlite", isolation_level=None)
         connection.execute(f"CREATE TABLE orders ({COLUMNS.format('', '')})")
         made = Orders(tmp_path, f"sqlite:{tmp_path / 'erp.sqlite'}", connection.execute)
+    elif request.param == "adbc to sqlite":
+        connection = sqlite3.connect(tmp_path / "erp.sqlite", isolation_level=None)
+        connection.execute(f"CREATE TABLE orders ({COLUMNS.format('', '')})")
+        where = f"driver=adbc_driver_sqlite uri='{tmp_path / 'erp.sqlite'}'"
+        made = Orders(tmp_path, f"adbc:{where}", connection.execute, "main")
+    elif request.param == "adbc to duckdb":
+        file = tmp_path / "erp.duckdb"
+        _duckdb(file, f"CREATE TABLE orders ({COLUMNS.format('TZ', 'TZ')})")
+        where = f"driver=adbc_driver_duckdb entrypoint=duckdb_adbc_init path='{file}'"
+        made = Orders(tmp_path, f"adbc:{where}", partial(_duckdb, file), "main")
     elif request.param == "python":
         connection = sqlite3.connect(tmp_path / "erp.sqlite", isolation_level=None)
         connection.execute(f"CREATE TABLE orders ({COLUMNS.format('', '')})")
@@ -151,13 +176,22 @@ def orders(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orders]:
         server = request.getfixturevalue("postgres")
         server.psql("DROP TABLE IF EXISTS orders;")
         server.psql(f"CREATE TABLE orders ({COLUMNS.format('TZ', 'TZ')});")
+        where = f"postgres:{server.get_uri()}"
+        if request.param != "postgres":
+            where = f"adbc:driver=adbc_driver_postgresql uri='{server.get_uri()}'"
         made = Orders(
             tmp_path,
-            f"postgres:{server.get_uri()}",
+            where,
             lambda query: server.psql(f"SET TimeZone = 'UTC'; {query};"),
         )
     yield made
     made.lake.close()
+
+
+def _duckdb(file: Path, statement: str) -> None:
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(statement)
 
 
 def test_new_rows_are_seen_by_their_high_water_value_and_once(orders: Orders) -> None:
@@ -282,7 +316,9 @@ def test_a_value_that_sqlite_lets_in_anywhere_breaks_the_contract_of_its_row_alo
 def test_a_missing_column_is_named(orders: Orders) -> None:
     orders.put("a", 2, "02 13:00")
     orders.execute("ALTER TABLE orders RENAME COLUMN weight TO weights")
-    with pytest.raises(LandingError, match=r"has no column 'weight'; .* Did you mean 'weights'\?"):
+    with pytest.raises(
+        LandingError, match=r"'weight' (DOUBLE|FLOAT) is not there \(did you mean 'weights'\?\)"
+    ):
         orders.take_in(2, 2)
 
 
@@ -300,6 +336,32 @@ def test_a_database_that_cannot_be_opened_keeps_its_password(
     assert "hidden" not in str(caught.value)
     assert "hidden" not in repr(lake.settings)
     lake.close()
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "said"),
+    [
+        ("uri='postgresql://ada:hidden@127.0.0.1:1/erp'", LakeUnavailable, "onnection refused"),
+        ("uri='postgresql://ada:hidden@127.0.0.1:1/erp' lost", LandingError, "reads name=value"),
+        ("password=hidden", LandingError, "database 'erp': erp.public.orders: "),
+    ],
+)
+def test_a_driver_that_refuses_keeps_its_password(tmp_path, where, error, said) -> None:
+    setting = f"adbc:driver=adbc_driver_postgresql {where}"
+    orders = Orders(tmp_path, setting, lambda statement: None)
+    with pytest.raises(error, match=said) as caught:
+        orders.look()
+    assert "hidden" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    orders.lake.close()
+
+
+def test_a_driver_that_is_not_installed_is_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "adbc_driver_manager", None)
+    orders = Orders(tmp_path, "adbc:driver=adbc_driver_sqlite uri=x", lambda statement: None)
+    with pytest.raises(LandingError, match=r"pip install 'ml-platform\[adbc\]'"):
+        orders.look()
+    orders.lake.close()
 
 
 def test_what_was_not_ingested_is_caught_up_with(orders: Orders) -> None:

@@ -281,6 +281,22 @@ def test_a_column_may_say_when_a_row_was_corrected(rides: Rides) -> None:
     ]
 
 
+def test_a_file_with_a_column_that_was_declared_later_corrects_rows_without_it(
+    rides: Rides,
+) -> None:
+    rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "1 09", 6))
+    rides.ingest()
+    (rides.landing / "a.csv").unlink()
+    rides.declare(columns=", tip: DOUBLE")
+    rides.land("b.csv", 18, ("r1", "1 08", "9,2"), header=",tip")
+    rides.ingest()
+    assert rides.query("SELECT ride, fare, tip FROM rides ORDER BY ALL") == [
+        ("r1", 9, 2),
+        ("r2", 6, None),
+    ]
+    assert rides.versions() == [("r1", 5, "1 08", "18 12"), ("r1", 9, "18 12", OPEN)]
+
+
 @pytest.mark.slow
 def test_a_source_may_say_that_corrections_rewrite_the_past(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "1 09", 6))

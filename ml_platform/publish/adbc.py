@@ -1,6 +1,5 @@
 """Any database with a driver of Arrow Database Connectivity, by standard SQL."""
 
-import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -17,7 +16,7 @@ from ml_platform.publish.turn_folder import machine_of, turn_file
 from ml_platform.publish.turn_table import TurnTable
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
-from ml_platform.storage.connection_strings import words_of
+from ml_platform.storage.adbc import connect_adbc
 from ml_platform.storage.turns import alone
 
 TYPES = {
@@ -53,14 +52,10 @@ class AdbcTarget(SqlTarget):
         except ImportError:
             raise without_driver(database, "adbc-driver-manager", "adbc") from None
         self.refused = dbapi.IntegrityError
-        options = words_of(where)
-        driver = options.pop("driver", "")
         self._errors: type[Exception] = dbapi.Error
         self._turn: TurnTable | None = None
         with self._named():
-            self._connection = dbapi.connect(
-                driver=_library(driver), db_kwargs=options, autocommit=False
-            )
+            self._connection = connect_adbc(where)
             self.vendor = str(self._connection.adbc_get_info().get("vendor_name", ""))
             if self.vendor == SQLITE:
                 self.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS:.0f}")
@@ -234,13 +229,3 @@ class AdbcTarget(SqlTarget):
             moment = f"timezone('UTC', {name})" if kind.endswith("ZONE") else name
             return f"strftime(CAST({moment} AS TIMESTAMP), '%Y-%m-%d %H:%M:%S.%f')"
         return f"CAST({name} AS {CASTS.get(kind, kind if kind in TYPES else 'VARCHAR')})"
-
-
-def _library(driver: str) -> str:
-    """The library of a driver: that of a Python package, or what is named."""
-    with suppress(ImportError):
-        module = importlib.import_module(driver)
-        for name in ("_driver_path", "driver_path"):
-            if found := getattr(module, name, None):
-                return str(found())
-    return driver

@@ -22,9 +22,10 @@ from ml_platform.sources.landing import (
 )
 from ml_platform.sources.listing import Listed, contract_of
 from ml_platform.sources.shared_tables import SharedTable
-from ml_platform.sources.table_rows import SourceTable, WindowState, windows_behind
+from ml_platform.sources.table_rows import SourceTable
 from ml_platform.sources.unfinished import unfinished
 from ml_platform.sources.waiting import Behind, noted_files, waiting
+from ml_platform.sources.window_states import WindowState, windows_behind
 from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase, digest
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, require_calendar

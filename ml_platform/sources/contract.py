@@ -46,11 +46,11 @@ class Contract:
         """Names and types of the rows that `judged` yields, besides its own `__` columns."""
         return {**self._source.columns, "known_at": "TIMESTAMPTZ"}
 
-    def judged(self, batch: Batch) -> str:
+    def judged(self, batch: Batch, *also: str) -> str:
         """SQL of a batch's rows, typed, with the reasons against each.
 
         Besides `columns`: `__file`, `__row`, `__event` (an instant; null where it cannot be read),
-        `__reason` and `__record` (null where nothing is wrong).
+        `__reason` and `__record` (null where nothing is wrong). also: more columns of the batch.
         """
         raw = {column: f"__raw{n}" for n, column in enumerate(self._source.columns)}
         raws = ", ".join(f"{batch.values[column]} AS {name}" for column, name in raw.items())
@@ -61,6 +61,7 @@ class Contract:
         return f"""
             SELECT __file, __row, {names}{known_at}, __event, __reason,
                 CASE WHEN __reason IS NOT NULL THEN {batch.record} END AS __record
+                {"".join(f", {name}" for name in also)}
             FROM (SELECT *, {self._reason(raw, batch.problem)} AS __reason
             FROM (SELECT *,
                 CASE WHEN __instant < {LAST_MOMENT} THEN __instant END AS __event,

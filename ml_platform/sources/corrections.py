@@ -13,7 +13,7 @@ from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
-from ml_platform.storage.tables import WINDOW_START, naive_utc
+from ml_platform.storage.tables import WINDOW_START, naive_utc, widened_sql
 
 SUPERSEDED = "superseded by "
 """How the reason begins against a row that a later one corrects."""
@@ -63,7 +63,7 @@ class Stored:
             self._cursor.execute(
                 f"""INSERT INTO temp.__rows BY NAME
                 SELECT f.number AS __file, s._row AS __row, {columns}, s.{WINDOW_START}
-                FROM {self._rows.sql} s {of_files} AND s.{self._inside}"""
+                FROM {widened_sql(self._cursor, self._rows)} s {of_files} AND s.{self._inside}"""
             )
         if self._quarantine.name in self.tables:
             self._cursor.execute(
@@ -93,6 +93,8 @@ def mark_superseded(cursor: duckdb.DuckDBPyConnection, source: Source) -> bool:
             f"""CREATE OR REPLACE TEMP TABLE __contested AS SELECT {key}
             FROM temp.__rows WHERE __reason IS NULL GROUP BY ALL HAVING count(*) > 1"""
         )
+        if not cursor.execute("FROM temp.__contested LIMIT 1").fetchall():
+            return False
         beaten = f"""SELECT __file AS file, __row AS row, f.name || ':' || latest AS by
             FROM (SELECT __file, __row, first_value(__file) OVER same AS winner,
                     first_value(__row) OVER same AS latest

@@ -1,12 +1,13 @@
 """Ingest what has landed: rows that keep the contract into the source, the others to quarantine."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import duckdb
 
-from ml_platform.errors import FileRefused, LandingError
+from ml_platform.errors import FileRefused, LandingError, PlatformError
 from ml_platform.sources.corrections import Stored, mark_superseded
 from ml_platform.sources.gone import gone_files, note_gone
 from ml_platform.sources.ingestions import Held, held_files, held_states, remember
@@ -42,6 +43,7 @@ from ml_platform.storage import (
     replace_together,
 )
 from ml_platform.storage.changes import Range
+from ml_platform.storage.memory import is_out_of_memory
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
@@ -54,6 +56,17 @@ class WindowCounts:
     quarantined: int
     changed: bool
     """Whether the window holds other rows than before, in the source or in quarantine."""
+
+
+@dataclass(frozen=True)
+class RowsOf:
+    """Judged rows as SQL, and what names the file of each."""
+
+    relation: str
+    file: str
+
+
+FILES = RowsOf("temp.__rows r JOIN temp.__files f ON f.number = r.__file", "f.name")
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,17 @@ def ingest(
             lake, cursor, use_case, source, stretch, commit, basis, corrections, now
         )
 
-    return compute_windows(lake, use_case, source, stretch, commit, compute)
+    computed = partial(compute_windows, lake, use_case, source, stretch, commit, compute)
+    if not is_table:
+        return computed()
+    try:
+        with lake.memory.lowered():
+            return computed()
+    except PlatformError as error:
+        if not is_out_of_memory(error):
+            raise
+    # Some rows are too large for that.
+    return computed()
 
 
 def _ingest_files(
@@ -196,12 +219,35 @@ def _ingest_table(
     corrections: str,
 ) -> IngestReport:
     before = Before(lake.tables(cursor, use_case.name))
-    states = SourceTable(lake, cursor, use_case, source).take_in(stretch)
+    table = SourceTable(lake, cursor, use_case, source)
+    states = table.take_in(stretch)
+    use_case = table.columns.use_case
     landed = _count_landed(cursor)
-    mark_superseded(cursor, use_case.sources[source])
+    superseded = mark_superseded(cursor, use_case.sources[source])
     held = held_states(lake, cursor, use_case, source, states, corrections)
-    rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held, before)
-    return _report(use_case, stretch, lake.snapshot(cursor), landed, rows, quarantined)
+    if source not in before.tables:
+        before = replace(before, corrects_nothing=not superseded, may_have_moved=False)
+    rows, quarantined = _write(
+        lake,
+        cursor,
+        use_case,
+        source,
+        stretch,
+        commit,
+        basis,
+        held,
+        before,
+        RowsOf("temp.__rows r", table.file_sql("r.__file")),
+    )
+    return _report(
+        use_case,
+        stretch,
+        lake.snapshot(cursor),
+        landed,
+        rows,
+        quarantined,
+        ignored_columns=table.columns.ignored,
+    )
 
 
 def _report(
@@ -273,24 +319,28 @@ def _write(
     basis: Basis,
     held: Sequence[Held],
     before: Before,
+    rows_of: RowsOf = FILES,
 ) -> tuple[Written, Written]:
     table = source_table(use_case, source)
-    of_file = "f.name AS _file, r.__row AS _row"
-    start = f"timezone('UTC', r.{WINDOW_START}) AS __start"
-    files = "temp.__rows r JOIN temp.__files f ON f.number = r.__file"
+    of_file = f"{rows_of.file} AS _file, r.__row AS _row"
+    start = f"r.{WINDOW_START} AS __start"
     columns = ", ".join(
         f"r.{quote(column)}" for column in table.columns if column not in {"_file", "_row"}
     )
     rows = Replacement(
         table,
-        f"SELECT {columns}, {of_file}, {start} FROM {files} WHERE r.__reason IS NULL",
+        f"SELECT {columns}, {of_file}, {start} FROM {rows_of.relation} WHERE r.__reason IS NULL",
         time="__start",
+        is_placed=True,
+        is_unique=True,
     )
     quarantined = Replacement(
         quarantine_table(use_case),
         f"""SELECT {literal(source)} AS source, r.__reason AS reason, {of_file},
-            r.__record AS record, {start} FROM {files} WHERE r.__reason IS NOT NULL""",
+            r.__record AS record, {start} FROM {rows_of.relation} WHERE r.__reason IS NOT NULL""",
         time="__start",
+        is_placed=True,
+        is_unique=True,
         only={"source": source},
     )
     versions = versions_replacement(cursor, use_case, source, stretch, held, before)

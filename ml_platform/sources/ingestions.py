@@ -8,11 +8,15 @@ import duckdb
 
 from ml_platform.errors import TableNotFound
 from ml_platform.sources.landing import LandingFile, read_index
-from ml_platform.sources.table_rows import WindowState
 from ml_platform.sources.tables import ingestions_table, landings_table
+from ml_platform.sources.window_states import WindowState
+from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake, insert
 from ml_platform.storage.changes import Range
+
+FEW = 500
+"""So many rows can be part of a statement."""
 
 
 class Held(NamedTuple):
@@ -153,13 +157,28 @@ def remember(
     What is noted is not asked for again. Returns whether there was anything to note.
     """
     if held:
-        columns = [list(column) for column in zip(*held, strict=True)]
-        transaction.execute(
-            """CREATE OR REPLACE TEMP TABLE __ingestions AS SELECT
-            unnest(?::VARCHAR[]) AS source, unnest(?::VARCHAR[]) AS file,
-            unnest(?::VARCHAR[]) AS fingerprint, unnest(?::TIMESTAMP[]) AS window_start,
-            unnest(?::VARCHAR[]) AS corrections, ?::BIGINT AS snapshot""",
-            [*columns, snapshot],
-        )
-        insert(transaction, ingestions_table(use_case), "FROM temp.__ingestions")
+        named = ", ".join(Held._fields)
+        query = f"SELECT {named}, {snapshot:d} AS snapshot FROM ({_rows(transaction, held)})"
+        insert(transaction, ingestions_table(use_case), query)
     return bool(held)
+
+
+def _rows(transaction: duckdb.DuckDBPyConnection, held: Sequence[Held]) -> str:
+    """SQL of what windows hold, one row each."""
+    if len(held) <= FEW:
+        # DuckDB imports pandas for the first list that a process gives it.
+        rows = ", ".join(f"({', '.join(map(_value, each))})" for each in held)
+        return f"FROM (VALUES {rows}) t({', '.join(Held._fields)})"
+    columns = [list(column) for column in zip(*held, strict=True)]
+    transaction.execute(
+        """CREATE OR REPLACE TEMP TABLE __ingestions AS SELECT
+        unnest(?::VARCHAR[]) AS source, unnest(?::VARCHAR[]) AS file,
+        unnest(?::VARCHAR[]) AS fingerprint, unnest(?::TIMESTAMP[]) AS window_start,
+        unnest(?::VARCHAR[]) AS corrections""",
+        columns,
+    )
+    return "FROM temp.__ingestions"
+
+
+def _value(value: str | datetime | None) -> str:
+    return "NULL" if value is None else literal(str(value))

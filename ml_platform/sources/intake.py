@@ -122,12 +122,12 @@ def create_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     """Empty `temp.__judged`, `temp.__rows`, and `temp.__elsewhere` with keys outside a stretch."""
     columns = ", ".join(f"{quote(name)} {kind}" for name, kind in contract.columns.items())
     judged = (
-        f"__file INTEGER, __row BIGINT, {columns}, "
+        f"__file BIGINT, __row BIGINT, {columns}, "
         "__event TIMESTAMPTZ, __reason VARCHAR, __record VARCHAR"
     )
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __judged ({judged})")
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __rows ({judged}, window_start TIMESTAMP)")
-    kept = f"__file INTEGER, {columns}, window_start TIMESTAMP"
+    kept = f"__file BIGINT, {columns}, window_start TIMESTAMP"
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __elsewhere ({kept})")
 
 

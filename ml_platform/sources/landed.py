@@ -10,11 +10,12 @@ import duckdb
 from ml_platform.errors import LandingError, PlatformError
 from ml_platform.failures import is_of_a_store
 from ml_platform.settings import Settings
+from ml_platform.sources.column_types import require_columns
 from ml_platform.sources.delta_tables import DeltaFiles
 from ml_platform.sources.iceberg_tables import IcebergFiles
 from ml_platform.sources.landing import LandingIndex
 from ml_platform.sources.listing import Listed, contract_of, landing_folder, list_landing, state_of
-from ml_platform.sources.shared_tables import SharedTable, require_columns, table_error
+from ml_platform.sources.shared_tables import SharedTable, table_error
 from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.values import no_database
 from ml_platform.storage import Lake

@@ -1,9 +1,8 @@
 """Rows that a function of the use case yields, as Arrow batches of a range of event time."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Any
 
 import duckdb
@@ -12,13 +11,12 @@ import pyarrow as pa
 from ml_platform.errors import LakeUnavailable, LandingError, PlatformError
 from ml_platform.failures import failure_of
 from ml_platform.settings import Settings
+from ml_platform.sources.arrow_batches import arrow_relations, schema_of
+from ml_platform.sources.asked import Asked
+from ml_platform.sources.contract import type_names
+from ml_platform.sources.database_tables import Choose
 from ml_platform.spec.modules import line_within, run_module
-from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase
-
-RELATION = "__yielded"
-Asked = tuple[datetime | None, datetime | None, Any]
-"""First and end of event time, and the high-water value from which on rows are asked for."""
 
 
 class PythonRows:
@@ -33,37 +31,25 @@ class PythonRows:
 
     def __init__(self, settings: Settings, use_case: UseCase, source: str) -> None:
         self._settings, self._declared = settings, use_case.sources[source]
-        self._named = f"{use_case.name}/{source}: {self._declared.python}"
+        self.named = f"{use_case.name}/{source}: {self._declared.python}"
         file, _, function = self._declared.python.partition(":")
         module = run_module(use_case.name, use_case.folder / f"{file}.py")
         self._file, self._function = str(module.__file__), getattr(module, function)
 
-    def relations(self, cursor: duckdb.DuckDBPyConnection, asked: Asked) -> Iterator[str]:
-        """SQL that names a batch of rows each time; one without rows where nothing is yielded.
+    def relations(
+        self, cursor: duckdb.DuckDBPyConnection, choose: Choose, asked: Asked
+    ) -> Iterator[str]:
+        """SQL that names some batches each time; one without rows where nothing is yielded.
 
-        The function runs in the thread that asks, and waits until a batch has been read.
+        The function runs in the thread that asks, and waits while they are read.
         """
-        schema: pa.Schema | None = None
-        for batch in self._batches(asked):
-            if schema is None:
-                self.require(batch.schema.names)
-                schema = batch.schema
-            cursor.register(RELATION, pa.Table.from_batches([_as(batch, schema)]))
-            yield RELATION
-            cursor.unregister(RELATION)
-        if schema is None:
-            nothing = ", ".join(
-                f"CAST(NULL AS {kind}) AS {quote(c)}" for c, kind in self._declared.columns.items()
-            )
-            yield f"(SELECT {nothing} WHERE false)"
-
-    def require(self, found: Iterable[str]) -> None:
-        """LandingError where a declared column is not among those that are found."""
-        require_columns(self._named, self._declared.columns, list(found))
+        types = type_names(cursor, self._declared.columns)
+        nothing = schema_of(cursor, types)
+        yield from arrow_relations(cursor, self._batches(asked), choose, nothing)
 
     def _batches(self, asked: Asked) -> Iterator[pa.RecordBatch]:
         try:
-            for each in self._call(*asked):
+            for each in self._call(asked.start, asked.end, asked.since):
                 yield from each.to_batches() if isinstance(each, pa.Table) else (each,)
         except PlatformError:
             raise
@@ -74,7 +60,7 @@ class PythonRows:
     def _named_error(self, error: BaseException) -> PlatformError:
         failure = failure_of(error, self._settings)
         line = line_within(error, self._file)
-        at = f"{self._named}, line {line}" if line else self._named
+        at = f"{self.named}, line {line}" if line else self.named
         said = f"{at}: {type(error).__name__}: {failure}"
         return LakeUnavailable(said) if failure.kind == "unavailable" else LandingError(said)
 
@@ -85,24 +71,6 @@ class PythonRows:
             secret = self._settings.databases.get(self._declared.database)
             more = {"database": secret.get_secret_value() if secret else None}
         return function(_utc(start), _utc(end), since, **more)
-
-
-def require_columns(named: str, declared: Iterable[str], found: Sequence[str]) -> None:
-    """LandingError, which says what is there instead, where a declared column is not found."""
-    for column in declared:
-        if column not in found:
-            near = get_close_matches(column, found, 1, cutoff=0.5)
-            hint = f". Did you mean '{near[0]}'?" if near else ""
-            raise LandingError(f"{named} has no column '{column}'; it has {', '.join(found)}{hint}")
-
-
-def _as(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch with the columns and types of the first one: what all lack in it is null."""
-    if batch.schema.equals(schema):
-        return batch
-    return pa.RecordBatch.from_arrays(
-        [batch.column(field.name).cast(field.type) for field in schema], schema=schema
-    )
 
 
 def _utc(moment: datetime | None) -> datetime | None:

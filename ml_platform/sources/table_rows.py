@@ -5,8 +5,8 @@ only says where to look. `_file` of a row is `<table>@<high-water value>`, and `
 rows of that value in the order of their keys.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -14,49 +14,39 @@ from typing import Any
 import duckdb
 
 from ml_platform.errors import LandingError
-from ml_platform.sources.contract import LAST_MOMENT, Contract, instant
+from ml_platform.sources.adbc_tables import PREFIX, AdbcTable
+from ml_platform.sources.asked import Asked
+from ml_platform.sources.column_types import AS_TEXT, IN_DATABASES, UNTYPED
+from ml_platform.sources.contract import LAST_MOMENT, Contract, instant, type_names
+from ml_platform.sources.database_tables import DatabaseTable, RowOrigin
 from ml_platform.sources.intake import create_rows
 from ml_platform.sources.listing import contract_of, first_line
-from ml_platform.sources.python_rows import Asked, PythonRows, require_columns
+from ml_platform.sources.python_rows import PythonRows
 from ml_platform.sources.reading import Batch, json_object
-from ml_platform.sources.sqlite_values import text_relation
+from ml_platform.sources.row_staging import IN_WINDOWS, add_rows, name_windows, parts_of
+from ml_platform.sources.source_columns import SourceColumns
 from ml_platform.sources.tables import source_table
+from ml_platform.sources.window_states import WindowState
 from ml_platform.spec.queries import TIMELIKE_TYPES, literal, quote
 from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Lake, attach_database
+from ml_platform.storage import Lake
 from ml_platform.storage.tables import naive_utc
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OVERLAP_SECONDS = 600
 """Transactions do not end in the order of the times they wrote: so far back is looked again."""
 OVERLAP_NUMBERS = 1_000
-
-
-@dataclass(frozen=True)
-class WindowState:
-    """What a table holds of one window."""
-
-    mark: int
-    """Highest high-water value, in microseconds since 1970 where it is a time; 0 without rows."""
-    content: str
-    """Digest of keys and high-water values, and of the contract."""
-
-    @property
-    def fingerprint(self) -> str:
-        return f"{self.mark}-{self.content}"
+NO_MARK = -(2**62)
+"""The high-water value of rows without one, which come first."""
 
 
 class SourceTable:
     """One source's table in a database of the setting `databases`, or its function.
 
     Raises LakeError where the database cannot be opened, LandingError where the table cannot be
-    read or lacks a column.
+    read or is not as it is declared.
     """
-
-    _rows: PythonRows | None = None
-    _relation: str
-    _text_of: Callable[[Iterable[str]], str] | None = None
 
     def __init__(
         self, lake: Lake, cursor: duckdb.DuckDBPyConnection, use_case: UseCase, source: str
@@ -64,25 +54,27 @@ class SourceTable:
         self._lake, self._cursor = lake, cursor
         self._use_case, self._name = use_case, source
         self._source = use_case.sources[source]
-        if self._source.python:
-            self._rows = PythonRows(lake.settings, use_case, source)
-        else:
-            self._attach()
+        self._types = type_names(cursor, self._source.columns)
+        self._origin, judged = self._opened()
+        self.columns = SourceColumns(cursor, use_case, source, self._types, judged)
         mark = str(self._source.high_water)
         declared = self._source.columns[mark]
         typed = f"TRY_CAST({quote(mark)} AS {declared})"
-        ((kind,),) = self._execute(f"SELECT typeof(CAST(NULL AS {declared}))")
-        self._is_time = kind in TIMELIKE_TYPES
+        self._is_time = self._types[mark] in TIMELIKE_TYPES
         self._moment = f"TRY_CAST({typed} AS TIMESTAMPTZ)" if self._is_time else "NULL"
         self._mark = f"epoch_us({self._moment})" if self._is_time else f"CAST({typed} AS BIGINT)"
 
-    def _attach(self) -> None:
-        database, *rest = self._source.table.split(".")
-        kind = attach_database(self._cursor, self._lake.settings, database)
-        self._relation = ".".join(quote(part) for part in (database, *rest))
-        found = self._require_columns()
-        if kind == "sqlite":
-            self._text_of = partial(text_relation, database, rest, found)
+    def _opened(self) -> tuple[RowOrigin, Collection[tuple[str, str]]]:
+        """Where rows come from, and of which kinds of columns values are judged one by one."""
+        settings, source = self._lake.settings, self._source
+        if source.python:
+            return PythonRows(settings, self._use_case, self._name), AS_TEXT
+        timezone = self._use_case.timezone
+        secret = settings.databases.get(source.table.partition(".")[0])
+        if secret and secret.get_secret_value().startswith(PREFIX):
+            return AdbcTable(settings, source, self._types, timezone), IN_DATABASES
+        table = DatabaseTable(self._cursor, settings, source, self._types, timezone)
+        return table, UNTYPED if table.is_sqlite else IN_DATABASES
 
     def changed(self, since: int | None) -> tuple[int | None, dict[datetime, WindowState]]:
         """The highest mark, and the windows that rows from a mark on are in, or were in before.
@@ -90,92 +82,70 @@ class SourceTable:
         since: the highest mark of an earlier look; without it all windows.
         """
         if since is None:
-            return self._stage("true"), self._states(None)
+            return self._look(Asked(), "true"), self._states(None)
         overlap = OVERLAP_SECONDS * 1_000_000 if self._is_time else OVERLAP_NUMBERS
         unreadable = f"{quote(str(self._source.high_water))} IS NOT NULL AND {self._mark} IS NULL"
         lowest = since - overlap
-        highest = self._stage(
-            f"{self._mark} >= {lowest} OR {unreadable}", asked=(None, None, self._shown(lowest))
+        highest = self._look(
+            Asked(since=self._shown(lowest)), f"{self._mark} >= {lowest} OR {unreadable}"
         )
         starts = {start for (start,) in self._execute("SELECT window_start FROM temp.__raw")}
         starts |= self._left_behind()
-        if starts:
-            first, last = min(starts), max(starts)
-            self._stage(self._inside(first, last), asked=self._range(first, last))
+        calendar = self._use_case.calendar
+        windows = [calendar.window_at(start.replace(tzinfo=UTC)) for start in sorted(starts)]
+        self._stage(windows)
         return max(highest or since, since), self._states(starts)
 
     def take_in(self, stretch: Window) -> dict[datetime, WindowState]:
         """Judge the rows of a stretch into `temp.__rows`; what its windows hold, by start."""
-        starts = [naive_utc(window.start) for window in self._use_case.calendar.windows(stretch)]
-        columns = list(self._source.columns)
-        bounds = starts[0], starts[-1]
-        self._stage(self._inside(*bounds), columns, self._range(*bounds))
-        states = self._states(starts)
+        windows = list(self._use_case.calendar.windows(stretch))
+        self._stage(windows, takes_all=True)
+        source = self.columns.use_case.sources[self._name]
+        columns = list(source.columns)
+        states = self._states(naive_utc(window.start) for window in windows)
         key = ", ".join(
             f"TRY_CAST({quote(column)} AS {self._source.columns[column]}), {quote(column)}"
             for column in self._source.key
         )
-        self._execute(
-            f"""CREATE OR REPLACE TEMP TABLE __numbered AS
-            SELECT dense_rank() OVER (ORDER BY __mark NULLS FIRST)::INTEGER - 1 AS __file,
-                row_number() OVER (PARTITION BY __mark ORDER BY {key}) AS __row, *
-            FROM temp.__raw"""
-        )
-        shown = (
-            "strftime(make_timestamp(__mark), '%Y-%m-%dT%H:%M:%S.%fZ')"
-            if self._is_time
-            else "CAST(__mark AS VARCHAR)"
-        )
-        # A number says in which order rows changed, and not when.
-        arrived = "coalesce(make_timestamptz(__mark), now())" if self._is_time else "now()"
-        self._execute(
-            f"""CREATE OR REPLACE TEMP TABLE __files AS
-            SELECT DISTINCT __file AS number, NULL::VARCHAR AS path,
-                {literal(f"{self._source.rows_of}@")} || coalesce({shown}, 'null') AS name,
-                {arrived} AS modified_at
-            FROM temp.__numbered"""
-        )
-        contract = Contract(self._cursor, self._source, self._use_case.calendar.start)
-        create_rows(self._cursor, contract)
         renamed = ", ".join(f"{quote(column)} AS __c{n}" for n, column in enumerate(columns))
         batch = Batch(
-            f"(SELECT __file, __row, {renamed} FROM temp.__numbered)",
+            f"""(SELECT coalesce(__mark, {NO_MARK}) AS __file,
+                row_number() OVER (PARTITION BY __mark ORDER BY {key}) AS __row,
+                window_start, {renamed} FROM temp.__raw)""",
             {column: f"__c{n}" for n, column in enumerate(columns)},
             json_object(columns),
         )
-        self._execute(f"INSERT INTO temp.__judged {contract.judged(batch)}")
+        contract = Contract(self._cursor, source, self._use_case.calendar.start)
+        create_rows(self._cursor, contract)
+        self._execute(f"INSERT INTO temp.__rows {contract.judged(batch, 'window_start')}")
+        self._execute("DROP TABLE temp.__raw")
+        # A number says in which order rows changed, and not when.
+        arrived = "now()"
+        if self._is_time:
+            arrived = f"coalesce(make_timestamptz(nullif(__file, {NO_MARK})), now())"
         self._execute(
-            """INSERT INTO temp.__rows SELECT j.*, n.window_start
-            FROM temp.__judged j JOIN temp.__numbered n USING (__file, __row)"""
+            f"""CREATE OR REPLACE TEMP VIEW __files AS
+            SELECT __file AS number, NULL::VARCHAR AS path, {self.file_sql("__file")} AS name,
+                {arrived} AS modified_at
+            FROM (SELECT DISTINCT __file FROM temp.__rows)"""
         )
         return states
 
-    def _read(self, columns: Iterable[str], asked: Asked) -> Iterable[str]:
-        """SQL of the rows, in parts."""
-        if self._rows is not None:
-            return self._rows.relations(self._cursor, asked)
-        return [self._text_of(columns) if self._text_of else self._relation]
-
-    def _range(self, first: datetime, last: datetime) -> Asked:
-        """What a function is asked for: rows before the first window count there."""
-        calendar = self._use_case.calendar
-        end = naive_utc(calendar.window_at(last.replace(tzinfo=UTC)).end)
-        return None if first == naive_utc(calendar.start) else first, end, None
+    def file_sql(self, number: str) -> str:
+        """SQL of the name of what a row came from, by its number in `temp.__rows`."""
+        mark = f"nullif({number}, {NO_MARK})"
+        shown = f"CAST({mark} AS VARCHAR)"
+        if self._is_time:
+            shown = f"strftime(make_timestamp({mark}), '%Y-%m-%dT%H:%M:%S.%fZ')"
+        return f"{literal(f'{self._source.rows_of}@')} || coalesce({shown}, 'null')"
 
     def _shown(self, mark: int) -> datetime | int:
-        """A mark as a function is given it."""
+        """A mark as it is asked for."""
         return EPOCH + timedelta(microseconds=mark) if self._is_time else mark
-
-    def _require_columns(self) -> dict[str, str]:
-        rows = self._execute(f"DESCRIBE SELECT * FROM {self._relation}")
-        found = {str(row[0]): str(row[1]) for row in rows}
-        named = f"{self._use_case.name}/{self._name}: {self._source.table}"
-        require_columns(named, self._source.columns, list(found))
-        return found
 
     @property
     def _placed(self) -> str:
-        """The moment that decides the window of a row, in UTC without a zone.
+        """The moment that decides the window of a row, in microseconds since 1970.
 
         What is before the first window counts there; where no event time can be read, the
         high-water value decides.
@@ -186,43 +156,52 @@ class SourceTable:
         )
         readable = f"CASE WHEN {moment} < {LAST_MOMENT} THEN {moment} END"
         begins = instant(self._use_case.calendar.start)
-        return f"timezone('UTC', greatest(coalesce({readable}, {self._moment}), {begins}))"
+        return f"epoch_us(greatest(coalesce({readable}, {self._moment}), {begins}))"
 
-    def _inside(self, first: datetime, last: datetime) -> str:
-        end = naive_utc(self._use_case.calendar.window_at(last.replace(tzinfo=UTC)).end)
-        return f"{self._placed} >= TIMESTAMP '{first}' AND {self._placed} < TIMESTAMP '{end}'"
-
-    def _stage(
-        self, where: str, columns: Iterable[str] = (), asked: Asked = (None, None, None)
-    ) -> int | None:
-        """Rows with their window and mark in `temp.__raw`; the highest mark among them."""
-        named = dict.fromkeys((*columns, *self._source.key))
-        needed = dict.fromkeys((*named, str(self._source.high_water), self._source.event_time))
-        items = ", ".join(
-            (*map(quote, named), f"{self._mark} AS __mark", f"{self._placed} AS __at")
-        )
-        into = "CREATE OR REPLACE TEMP TABLE __read AS"
-        for relation in self._read(needed, asked):
-            self._execute(f"{into} SELECT {items} FROM {relation} WHERE {where}")
-            into = "INSERT INTO temp.__read"
+    def _look(self, asked: Asked, where: str) -> int | None:
+        """Keys, marks and windows of rows in `temp.__raw`; the highest mark among them."""
+        self._collect("__read", asked, f"SELECT {{items}} FROM {{rows}} WHERE {where}")
         ((first, last, mark),) = self._execute(
-            "SELECT min(__at), max(__at), max(__mark) FROM temp.__read"
+            """SELECT make_timestamp(min(__at)), make_timestamp(max(__at)), max(__mark)
+            FROM temp.__read"""
         )
-        starts: list[datetime] = []
+        windows: list[Window] = []
         if first is not None:
             calendar = self._use_case.calendar
             begin, end = (calendar.window_at(at.replace(tzinfo=UTC)) for at in (first, last))
-            starts = [naive_utc(w.start) for w in calendar.windows(Window(begin.start, end.end))]
-        self._execute(
-            "CREATE OR REPLACE TEMP TABLE __starts AS SELECT unnest(?::TIMESTAMP[]) AS start",
-            [starts],
-        )
-        self._execute(
-            """CREATE OR REPLACE TEMP TABLE __raw AS
-            SELECT r.* EXCLUDE (__at), s.start AS window_start
-            FROM temp.__read r ASOF JOIN temp.__starts s ON r.__at >= s.start"""
-        )
+            windows = list(calendar.windows(Window(begin.start, end.end)))
+        name_windows(self._cursor, windows)
+        self._execute(f"CREATE OR REPLACE TEMP TABLE __raw AS {IN_WINDOWS.format('temp.__read')}")
+        self._execute("DROP TABLE temp.__read")
         return None if mark is None else int(mark)
+
+    def _stage(self, windows: Sequence[Window], takes_all: bool = False) -> None:
+        """Rows of some windows, ascending, with their marks in `temp.__raw`.
+
+        takes_all: with all columns that are stored, and not their keys alone.
+        """
+        name_windows(self._cursor, windows)
+        placed = IN_WINDOWS.format("(SELECT {items} FROM {rows})")
+        self._execute("DROP TABLE IF EXISTS temp.__raw")
+        for part in parts_of(windows):
+            within = f"r.__at >= {_microseconds(part.start)} AND r.__at < {_microseconds(part.end)}"
+            # Rows before the first window count there.
+            begins = part.start == self._use_case.calendar.start
+            asked = Asked(None if begins else naive_utc(part.start), naive_utc(part.end))
+            self._collect("__raw", asked, f"{placed} AND {within}", takes_all)
+
+    def _collect(self, table: str, asked: Asked, query: str, takes_all: bool = False) -> None:
+        """Add what a query yields of the rows that are asked for to a temporary table.
+
+        query: selects `{items}`, which are the columns, `__mark` and `__at`, from `{rows}`.
+        """
+        choose = partial(self.columns.choose, takes_all)
+        with self._named():
+            for rows in self._origin.relations(self._cursor, choose, asked):
+                columns = self.columns.stored if takes_all else self._source.key
+                marked = f"{self._mark} AS __mark", f"{self._placed} AS __at"
+                items = ", ".join((*map(quote, columns), *marked))
+                add_rows(self._cursor, table, query.format(items=items, rows=rows))
 
     def _states(self, starts: Iterable[datetime] | None) -> dict[datetime, WindowState]:
         key = ", ".join(f"CAST({quote(column)} AS VARCHAR)" for column in self._source.key)
@@ -253,9 +232,14 @@ class SourceTable:
         )
         return {start for (start,) in rows}
 
-    def _execute(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
+    def _execute(self, query: str) -> list[tuple[Any, ...]]:
+        with self._named():
+            return self._cursor.execute(query).fetchall()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
         try:
-            return self._cursor.execute(query, parameters).fetchall()
+            yield
         except duckdb.Error as error:
             raise LandingError(
                 f"{self._use_case.name}/{self._name}: {self._source.rows_of} cannot be read: "
@@ -263,23 +247,5 @@ class SourceTable:
             ) from error
 
 
-def windows_behind(
-    states: Mapping[datetime, WindowState],
-    ingested: Mapping[datetime, tuple[str, int]],
-    looked_everywhere: bool,
-) -> dict[datetime, list[str]]:
-    """States that windows have yet to ingest, and the snapshots they come after, by start.
-
-    Where all windows were looked at, only higher marks count: rows that a table has dropped to
-    stay small are no news.
-    """
-    behind: dict[datetime, list[str]] = {}
-    for start, state in states.items():
-        held, at = ingested.get(start, ("0-", 0))
-        mark, _, content = held.partition("-")
-        same_contract = content.split("-")[-1] == state.content.split("-")[-1]
-        if looked_everywhere and same_contract and state.mark <= int(mark):
-            continue
-        if held != state.fingerprint and (content or state.mark):
-            behind[start] = [f"{state.fingerprint} {at}"]
-    return behind
+def _microseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)

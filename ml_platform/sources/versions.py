@@ -18,7 +18,7 @@ from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Replacement
-from ml_platform.storage.tables import WINDOW_START, naive_utc
+from ml_platform.storage.tables import WINDOW_START, naive_utc, widened_sql
 
 WINNERS = "(FROM temp.__rows WHERE __reason IS NULL)"
 
@@ -79,9 +79,11 @@ def versions_replacement(
     row = cursor.execute("SELECT count(*) FROM temp.__versions").fetchone()
     if not stored.versions and row == (0,):
         return None
-    start = f"timezone('UTC', {WINDOW_START}) AS __start"
+    start = f"{WINDOW_START} AS __start"
     names = ", ".join(quote(column) for column in table.columns)
-    return Replacement(table, f"SELECT {names}, {start} FROM temp.__versions", time="__start")
+    return Replacement(
+        table, f"SELECT {names}, {start} FROM temp.__versions", time="__start", is_placed=True
+    )
 
 
 def _create_news(cursor: duckdb.DuckDBPyConnection, news: Sequence[Held], is_table: bool) -> None:
@@ -182,7 +184,7 @@ def _stored(
     first, last = naive_utc(windows[0].start), naive_utc(windows[-1].start)
     inside = f"{WINDOW_START} BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
     rows, versions = (
-        f"(FROM {table.sql} WHERE {inside})" if table.name in there else None
+        f"(FROM {widened_sql(cursor, table)} WHERE {inside})" if table.name in there else None
         for table in (source_table(use_case, source), versions_table(use_case, source))
     )
     is_versioned = versions and cursor.execute(f"SELECT 1 FROM {versions} LIMIT 1").fetchone()

@@ -99,6 +99,9 @@ class Source(Declared):
     when_gone: Literal["keep", "remove"] | None = None
     """What becomes of rows whose file is gone; by default those of landing files stay, as files are
     archived, and those of tables are removed."""
+    added_columns: Literal["ignore", "take"] = "ignore"
+    """What becomes of columns of a database's table, or of a function's batches, that are not
+    declared: they are left out and named, or stored under their names and types."""
     high_water: str | None = None
     """Column of that table which grows with every change: a time, or a whole number."""
     event_time: str
@@ -164,6 +167,8 @@ class Source(Declared):
     def not_declared(self) -> set[str]:
         """Fields that say nothing of this source, and are no part of its digests."""
         unset = {name for name in ("delta", "iceberg", "when_gone") if not getattr(self, name)}
+        if self.added_columns == "ignore":
+            unset.add("added_columns")
         return unset if self.python else {*unset, "python", "database"}
 
     @property

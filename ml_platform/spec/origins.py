@@ -33,6 +33,9 @@ def check_origin(
         mistakes.add((*path, "csv"), problem)
     if source.rows_of:
         _check_rows(path, source, mistakes, databases)
+    elif source.added_columns == "take":
+        problem = "'take' is about a `table:` of a database, or a function; remove it"
+        mistakes.add((*path, "added_columns"), problem)
     elif source.high_water is not None:
         problem = "is about a `table:` of a database, which alone has one; remove it"
         mistakes.add((*path, "high_water"), problem)

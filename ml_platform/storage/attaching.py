@@ -50,7 +50,7 @@ def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name:
         raise LakeError(no_database(name, settings.databases))
     kind, colon, where = secret.get_secret_value().partition(":")
     if not colon or kind not in DATABASE_EXTENSIONS:
-        begin = " or ".join(f"'{k}:'" for k in DATABASE_EXTENSIONS)
+        begin = " or ".join(f"'{k}:'" for k in (*DATABASE_EXTENSIONS, "adbc"))
         raise LakeError(f"setting databases: '{name}' should begin with {begin}")
     if kind == "postgres" and where.startswith("//"):
         where = f"postgresql:{where}"

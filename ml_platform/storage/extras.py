@@ -3,6 +3,7 @@
 EXTRAS = {
     "deltalake": "delta", "pyiceberg": "iceberg", "pyiceberg_core": "iceberg",
     "adlfs": "iceberg-azure", "azure": "azure", "psycopg": "postgres",
+    "adbc_driver_manager": "adbc",
 }  # fmt: skip
 """The extra that brings a package."""
 

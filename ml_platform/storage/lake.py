@@ -17,6 +17,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
 from ml_platform.storage.attaching import attached, turns_file
 from ml_platform.storage.failing import lake_error
+from ml_platform.storage.memory import MemoryLimit
 from ml_platform.storage.patience import Patience
 from ml_platform.storage.turns import retried, turn
 
@@ -87,6 +88,7 @@ class Lake:
         self._lock = threading.Lock()
         self._database: duckdb.DuckDBPyConnection | None = None
         self.patience = Patience(settings.server_wait_seconds)
+        self.memory = MemoryLimit(settings, self.cursor)
         self.has_written = False
         """Whether a transaction was committed; who has written nothing can begin again."""
 

@@ -59,6 +59,11 @@ class Replacement:
     """Columns and values of the rows to replace, where a table is shared; by default all rows."""
     files: DataFiles | None = None
     """Files that hold the rows already, checked and in windows, instead of a query."""
+    is_placed: bool = False
+    """Whether `time` is the start of a row's window, in UTC without an offset. What the query reads
+    has to stay until the rows are written."""
+    is_unique: bool = False
+    """Whether it is known that no two rows of a window have the same `table.order`."""
 
     @property
     def scope(self) -> str:
@@ -150,7 +155,7 @@ def replace_together(
         return lake.transact(cursor, commit, work)
     finally:
         for name, each in staged.items():
-            kind = "TABLE" if each.files is None else "VIEW"
+            kind = "VIEW" if each.is_placed or each.files is not None else "TABLE"
             cursor.execute(f"DROP {kind} IF EXISTS temp.{name}")
 
 
@@ -184,11 +189,19 @@ def _stage(
     if replacement.files is not None:
         replacement.files.stage(cursor, replacement.table, staged, frozenset(starts))
         return
-    # The calendar decides the window of a row, not SQL: one truth also where clocks change.
     table, time = replacement.table, quote(replacement.time)
     columns = ", ".join(
         f"CAST(q.{quote(c)} AS {t}) AS {quote(c)}" for c, t in table.columns.items()
     )
+    if replacement.is_placed:
+        known = f"(SELECT {WINDOW_START} FROM ({_moments(cursor, starts)}))"
+        cursor.execute(
+            f"""CREATE OR REPLACE TEMP VIEW {staged} AS
+            SELECT q.{time} AS {WINDOW_START}, {columns} FROM ({replacement.query}) q"""
+        )
+        _refuse_others(cursor, replacement, staged, bounds, f"{WINDOW_START} NOT IN {known}")
+        return
+    # The calendar decides the window of a row, not SQL: one truth also where clocks change.
     # A time without an offset becomes an instant in the session's zone before it is compared.
     instant = f"timezone('UTC', CAST(q.{time} AS TIMESTAMPTZ))"
     window = f"CASE WHEN {instant} < {_moment(bounds[1])} THEN w.{WINDOW_START} END"
@@ -201,15 +214,25 @@ def _stage(
         ON {instant} >= w.{WINDOW_START}
         """
     )
-    outside = cursor.execute(
-        f"SELECT count(*) FROM temp.{staged} WHERE {WINDOW_START} IS NULL"
-    ).fetchone()
+    _refuse_others(cursor, replacement, staged, bounds, f"{WINDOW_START} IS NULL")
+
+
+def _refuse_others(
+    cursor: duckdb.DuckDBPyConnection,
+    replacement: Replacement,
+    staged: str,
+    bounds: tuple[datetime, datetime],
+    is_outside: str,
+) -> None:
+    table = replacement.table
+    outside = cursor.execute(f"SELECT count(*) FROM temp.{staged} WHERE {is_outside}").fetchone()
     if outside and outside[0]:
         raise LakeError(
             f"{table.schema}.{table.name}: {outside[0]} rows have a {replacement.time} outside "
             f"[{bounds[0].isoformat()}Z, {bounds[1].isoformat()}Z)"
         )
-    _refuse_duplicates(cursor, table, staged)
+    if not replacement.is_unique:
+        _refuse_duplicates(cursor, table, staged)
 
 
 def _refuse_duplicates(cursor: duckdb.DuckDBPyConnection, table: Table, staged: str) -> None:

@@ -88,6 +88,18 @@ def evolve(transaction: duckdb.DuckDBPyConnection, table: Table, partitioned: bo
     return bool(missing)
 
 
+def widened_sql(cursor: duckdb.DuckDBPyConnection, table: Table) -> str:
+    """SQL of a stored table with windows, with nulls in columns that it is only about to gain.
+
+    Raises LakeError where a column's type changed.
+    """
+    missing = _missing(cursor, table, partitioned=True)
+    if not missing:
+        return table.sql
+    nulls = ", ".join(f"NULL::{kind} AS {quote(name)}" for name, kind in missing.items())
+    return f"(SELECT *, {nulls} FROM {table.sql})"
+
+
 def _wanted(table: Table, partitioned: bool) -> dict[str, str]:
     if not partitioned:
         return dict(table.columns)

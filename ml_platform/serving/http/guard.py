@@ -96,7 +96,7 @@ class Admitting:
         except RequestError as failure:
             error = self._admission.refused(failure, address)
             scope.setdefault("state", {})["error_kind"] = type(error).__name__
-            await answer_error(error)(scope, receive, send)
+            await answer_error(error, scope)(scope, receive, send)
             return
         scope["caller"] = caller
         CALLER.set(caller)

@@ -37,7 +37,7 @@ class SameOrigin:
                 self._check(scope)
             except RequestError as error:
                 scope.setdefault("state", {})["error_kind"] = type(error).__name__
-                await answer_error(error)(scope, receive, send)
+                await answer_error(error, scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -7,6 +7,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from ml_platform.errors import (
     AnswerRefused,
@@ -87,18 +88,25 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     TableNotFound: HTTPStatus.CONFLICT,
 }
 """HTTP status of an error; 500 of any other one."""
+OPEN_INFERENCE = "/v2"
 AWAY_SECONDS = 30
 """When to ask again while Dagster or MLflow is away."""
 
 
 def problem(
+    scope: Scope,
     status: HTTPStatus,
     detail: str,
     headers: Mapping[str, str] | None = None,
     **more: str | int | Sequence[str],
 ) -> Response:
-    """An answer that says what went wrong."""
+    """An answer that says what went wrong.
+
+    Below `/v2` it has the member `error` too, which clients of the protocol show.
+    """
     body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+    if scope["path"].startswith(OPEN_INFERENCE):
+        body["error"] = detail
     return Response(
         msgspec.json.encode({**body, **more}),
         status,
@@ -111,10 +119,10 @@ async def answer_platform_error(request: Request, error: Exception) -> Response:
     """What a PlatformError becomes."""
     assert isinstance(error, PlatformError)
     request.state.error_kind = type(error).__name__
-    return answer_error(error)
+    return answer_error(error, request.scope)
 
 
-def answer_error(error: PlatformError) -> Response:
+def answer_error(error: PlatformError, scope: Scope) -> Response:
     """As `answer_platform_error`, where there is no Starlette request yet."""
     status = next(
         (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS),
@@ -136,7 +144,7 @@ def answer_error(error: PlatformError) -> Response:
         more["column"] = error.column
     if isinstance(error, RuleBroken):
         more |= {"columns": error.columns, "row": error.row, "rule": error.rule}
-    return problem(status, str(error), headers, **more)
+    return problem(scope, status, str(error), headers, **more)
 
 
 async def answer_unexpected(request: Request, error: Exception) -> Response:
@@ -144,7 +152,7 @@ async def answer_unexpected(request: Request, error: Exception) -> Response:
     request_id = str(request.scope.get("state", {}).get("request_id", ""))
     detail = "the service failed at this request; its log has the reason under the request's id"
     headers = {"X-Request-Id": request_id} if request_id else {}
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail, headers)
+    return problem(request.scope, HTTPStatus.INTERNAL_SERVER_ERROR, detail, headers)
 
 
 async def answer_http_exception(request: Request, error: Exception) -> Response:
@@ -153,4 +161,4 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
     status = HTTPStatus(error.status_code)
     # Not `request.url`, which is made of the Host header too, whatever that holds.
     detail = f"{request.method} {request.scope['path'][:200]}: {error.detail}"
-    return problem(status, detail, error.headers)
+    return problem(request.scope, status, detail, error.headers)

@@ -44,6 +44,10 @@ PROBLEM = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong and what to do about it."},
+        "error": {
+            "type": "string",
+            "description": "The same, below `/v2`.",
+        },
         "column": {"type": "string", "description": "The column at fault, where it is one."},
         "columns": {
             "type": "array",
