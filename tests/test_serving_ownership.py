@@ -179,6 +179,24 @@ def test_a_prediction_over_grpc_is_its_callers(deployment: Deployment, shop: Any
         assert len(predicted(anybody, {}).split("-")) == 4
 
 
+def test_without_a_secret_predictions_are_answered_and_nobodys(
+    deployment: Deployment, shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Ownership) -> None:
+        raise PermissionError("the lake is not to be written to")
+
+    monkeypatch.setattr(Ownership, "refresh", refuse)
+    with deployment.client(authentication=True, failures_burst=100_000) as client:
+        own = predicted(client, shop)
+        assert len(own.split("-")) == 4
+        assert say(client, shop, by_id(own))[0] == 403
+        # Keys are followed all the same.
+        late = key_of(deployment, "labeller")
+        while (said := say(client, late, by_id(own)))[0] == 401:
+            pass
+        assert said == (202, "")
+
+
 def test_ids_of_rows_by_key_keep_their_event_time(client: TestClient, shop: Any) -> None:
     row = rows_of(29)[0]
     answer = client.post("/predict/trips", json={"rows": [row]}, headers=shop).json()

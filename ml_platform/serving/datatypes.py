@@ -21,6 +21,8 @@ LARGEST = {
     name: float(np.finfo(dtype).max) for name, dtype in NUMPY_TYPES.items() if dtype.kind == "f"
 }
 
+_FLOATS = frozenset({float, type(None)})
+
 
 def numpy_type(name: str, datatype: str) -> "np.dtype[Any]":
     """The type of numbers of a tensor; RequestRefused, which names the tensor, where it is none."""
@@ -38,6 +40,9 @@ def check_values(column: str, datatype: str, values: Values) -> None:
     """
     if isinstance(values, np.ndarray):
         # Of that type already: its bytes were read as such.
+        return
+    if datatype == "FP64" and _FLOATS.issuperset(map(type, values)):
+        # What most requests have; each value of the type fits.
         return
     fits = _predicate(datatype)
     for row, value in enumerate(values):

@@ -256,6 +256,7 @@ def transport(serving: ServingSettings) -> dict[str, Any]:
 async def _follow_keys(
     admission: Admission, ownership: Ownership, log: FilteringBoundLogger
 ) -> None:
+    unread: str | None = None
     while admission.on:
         await asyncio.sleep(KEYS_SECONDS)
         try:
@@ -263,15 +264,23 @@ async def _follow_keys(
         except PlatformError as error:
             # The keys that were read last go on working until they expire.
             log.warning("keys_not_read", problem=str(error))
-        await asyncio.to_thread(_refresh_ownership, ownership, log)
+        unread = await asyncio.to_thread(_refresh_ownership, ownership, log, unread)
 
 
-def _refresh_ownership(ownership: Ownership, log: FilteringBoundLogger) -> None:
+def _refresh_ownership(
+    ownership: Ownership, log: FilteringBoundLogger, known: str | None = None
+) -> str | None:
+    """What keeps the secret from being read or made, if anything; logged where it is not known."""
     try:
         ownership.refresh()
-    except PlatformError as error:
-        # What is answered meanwhile has no mark, or that of the secret that was read last.
-        log.warning("ownership_secret_not_read", problem=str(error))
+    except Exception as error:
+        # The lake may allow reading and refuse to be written to, in as many ways as there are
+        # stores. What is answered meanwhile has no mark, or that of the secret read last.
+        problem = f"{type(error).__name__}: {error}"
+        if problem != known:
+            log.warning("ownership_secret_not_read", problem=problem)
+        return problem
+    return None
 
 
 async def _call_back(callbacks: Callbacks, log: FilteringBoundLogger) -> None:
