@@ -282,16 +282,16 @@ def test_two_keys_of_one_name_are_two_callers(deployment: Deployment) -> None:
     assert row.deed.details["expires"] == key.expires_at.isoformat()
 
 
-def test_who_may_ask_may_not_say_what_was_true(client: TestClient, deployment: Deployment) -> None:
+def test_who_may_only_read_gives_no_labels(client: TestClient, deployment: Deployment) -> None:
     item = {"trip": 1, "event_time": "2024-03-30T04:00:00Z", "label": True}
-    for role, status in (("predictor", 403), ("labeller", 404), ("operator", 404)):
+    for role, status in (("reader", 403), ("predictor", 404), ("labeller", 404), ("operator", 404)):
         _, text = create_key(
             deployment.lake, role, [Grant(role, "trips")],  # type: ignore[arg-type]
             expires_at=datetime.now(UTC) + timedelta(days=1), created_by="ada", commit=COMMIT,
         )  # fmt: skip
         wait_until_known(client, text)
         answer = client.post("/feedback/trips", json={"items": [item]}, headers=bearer(text))
-        # No feedback is declared here: whoever may gets as far as that.
+        # No feedback is declared here: whoever may, of some predictions, gets as far as that.
         assert answer.status_code == status, answer.text
 
 

@@ -48,8 +48,8 @@ class SameOrigin:
         name = _name_of(host) if host else "localhost"
         if not is_loopback(name) and name not in self._hosts:
             raise OriginRefused(
-                f"without authentication nobody may call this service '{name[:60]}'; list the name "
-                f"in {HOSTS}"
+                "without authentication nobody may call this service "
+                f"'{(name or host)[:60]}'; list the name in {HOSTS}"
             )
         if scope["method"] in READING:
             return
@@ -59,19 +59,20 @@ class SameOrigin:
                 f"a page of '{origin[:60]}' may not ask this; list the origin in {ORIGINS}"
             )
         kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if scope["method"] != "DELETE" and scope["path"].startswith(CHANGING) and kind != JSON:
+        # Of the methods that change something, a page may send this one alone without being asked.
+        if scope["method"] == "POST" and scope["path"].startswith(CHANGING) and kind != JSON:
             raise UnsupportedMedia(
                 f"content type '{kind[:60]}' is not taken here; send {JSON} (curl --json)"
             )
 
 
 def _name_of(host: str) -> str:
-    """The name in a Host header; all of it where it is no host.
+    """The name in a Host header; empty where it is no host.
 
     >>> _name_of("Localhost:8080"), _name_of("[::1]:8080"), _name_of("[::1")
-    ('localhost', '::1', '[::1')
+    ('localhost', '::1', '')
     """
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
-        return host
+        return ""
