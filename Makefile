@@ -36,6 +36,7 @@ help:
 	@echo 'make mutants    plant faults and see which the tests find'
 	@echo 'make bench      run the benchmarks'
 	@echo 'make airflow    create .venv-airflow, for the example of a published pipeline'
+	@echo 'make clients    create .venv-clients, for the test of clients that are generated'
 	@echo 'make lock       recompile requirements/*.txt from pyproject.toml'
 
 .PHONY: install
@@ -149,6 +150,20 @@ airflow: .venv-airflow/.installed
 	fi
 	@touch $@
 
+# What generates clients from openapi.json, in Python and in TypeScript, for the test of it.
+.PHONY: clients
+clients: .venv-clients/.installed
+
+.venv-clients/.installed: $(STAMP) requirements/clients.txt
+	$(BIN)/python -m venv --without-pip .venv-clients
+	$(BIN)/uv pip install --python .venv-clients/bin/python --require-hashes \
+	    -r requirements/clients.txt || \
+	  $(BIN)/python -m pip --python .venv-clients/bin/python install --require-hashes \
+	      -r requirements/clients.txt
+	if command -v npm >/dev/null; then npm install --silent --no-fund --no-audit \
+	    --prefix .venv-clients openapi-typescript@7 openapi-fetch@0.15 typescript@5 @types/node@20; fi
+	@touch $@
+
 # Faults planted in the modules in which one is silent, and whether the tests see them. It takes
 # hours; `make mutants MUTANTS=training/verdict` looks at one module.
 .PHONY: mutants
@@ -189,3 +204,4 @@ lock: $(BIN)/python
 	$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) requirements/bench_bento.in -o requirements/bench_bento.txt
 	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
+	$(COMPILE) requirements/clients.in -o requirements/clients.txt

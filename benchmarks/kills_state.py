@@ -121,9 +121,13 @@ def _possible(lake: Lake, case: UseCase) -> list[str]:
     decided = {p.version for p in decisions}
     versions = Registry(lake.settings).versions(case)
     found.append("promote" if set(versions) - decided else "train")
-    if waiting(lake, case):
-        found += ["approve", "reject"]
-    if len(reigns(decisions)) > 1:
+    served = [reign.version for reign in reigns(decisions)]
+    if asked := waiting(lake, case):
+        found.append("reject")
+        # One that was compared with another champion is refused, killed or not.
+        if asked[0].figures.get("champion_version") in served[-1:]:
+            found.append("approve")
+    if len(served) > 1:
         found.append("rollback")
     return found
 

@@ -36,8 +36,13 @@ def ring(lake: Lake) -> KeyRing:
 
 
 def test_a_key_tells_whose_it_is(lake: Lake) -> None:
-    _, text = make(lake)
-    assert ring(lake).caller(text, NOW) == Caller("web shop", frozenset({PREDICTOR}))
+    key, text = make(lake)
+    assert ring(lake).caller(text, NOW) == Caller(
+        "web shop",
+        frozenset({PREDICTOR}),
+        principal=f"key:{key.id}",
+        expires_at=key.expires_at,
+    )
 
 
 def test_no_secret_is_stored(lake: Lake, tmp_path: Path) -> None:

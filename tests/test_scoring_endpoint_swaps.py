@@ -106,6 +106,7 @@ def test_each_row_names_the_version_that_answered_it(world: tuple[Deployment, Fr
     assert len(front.asked) == 12
 
 
+@pytest.mark.slow
 def test_a_window_whose_champion_is_not_served_is_predicted_in_process(
     world: tuple[Deployment, Front], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,11 +47,15 @@ class Rates:
         # In the order in which they asked last.
         self._due: OrderedDict[str, float] = OrderedDict()
 
-    def take(self, principal: str, name: str) -> None:
-        """Count a request; RateExceeded, and it is not counted, where it comes too early."""
+    def take(self, principal: str, name: str = "") -> None:
+        """Count a request; RateExceeded, and it is not counted, where it comes too early.
+
+        name: of the caller, for people, where the principal is none.
+        """
         if wait := self.wait_seconds(principal):
             raise RateExceeded(
-                f"{name} asks more often than {1 / self._interval:g} times a second", wait
+                f"{name or principal} asks more often than {1 / self._interval:g} times a second",
+                wait,
             )
 
     def wait_seconds(self, name: str) -> int:

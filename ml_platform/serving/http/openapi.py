@@ -1,5 +1,6 @@
 """The service described in OpenAPI 3.1: every use case with its own columns and an example."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -48,6 +49,9 @@ def describe(
     paths: Paths = {}
     for group in GROUPS:
         paths |= group(served)
+    for path, methods in paths.items():
+        for method, described in methods.items():
+            described["operationId"] = _operation_id(method, path)
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -64,6 +68,15 @@ def describe(
         document["security"] = [{name: []} for name in SCHEMES]
         _ask_callers(paths)
     return document
+
+
+def _operation_id(method: str, path: str) -> str:
+    """What clients that are generated call an operation.
+
+    >>> _operation_id("post", "/v2/models/flight_delays/versions/{version}/infer")
+    'post_v2_models_flight_delays_versions_version_infer'
+    """
+    return "_".join([method, *(re.findall(r"\w+", path) or ["root"])])
 
 
 def _ask_callers(paths: Paths) -> None:

@@ -17,7 +17,7 @@ from ml_platform.serving.http.paths.operations import (
 from ml_platform.serving.http.paths.samples import model_row
 from ml_platform.spec.use_case import UseCase
 
-LIST = {"type": "array"}
+LIST = {"type": "array", "items": {}}
 TEXT_SCHEMA = {"type": "string"}
 
 
@@ -75,9 +75,9 @@ def _asked(model: ModelVersion) -> dict[str, Any]:
     )
     forms = {
         "dataframe_records": rows,
-        "instances": {"type": "array", "minItems": 1},
+        "instances": {**LIST, "minItems": 1},
         "dataframe_split": split,
-        "inputs": {"type": ["object", "array"]},
+        "inputs": {"anyOf": [{"type": "object"}, LIST]},
     }
     schema = {"oneOf": [fields({name: form}) for name, form in forms.items()]}
     return json_body(schema, {"dataframe_records": [model_row(model)]})
