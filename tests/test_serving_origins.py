@@ -31,9 +31,10 @@ def test_a_page_of_another_origin_cannot_end_a_run(client: TestClient) -> None:
     assert client.delete("/control/runs/x", headers=ELSEWHERE).status_code == 403
 
 
-@pytest.mark.parametrize("method", ["TRACE", "PUT", "PATCH"])
+@pytest.mark.parametrize("method", ["TRACE", "PUT", "PATCH", "POST"])
 def test_a_method_that_there_is_not_is_answered_as_such(client: TestClient, method: str) -> None:
-    assert client.request(method, "/control/runs/x").status_code == 405
+    for path in ("/control/runs/x", "/control/trips/pipelines"):
+        assert client.request(method, path).status_code == 405
 
 
 @pytest.mark.parametrize(("path", "body"), CHANGING)
