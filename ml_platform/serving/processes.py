@@ -35,6 +35,8 @@ ALONE_SECONDS = 30.0
 LOOK_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 30.0
 """How long a worker is not started again at most, where each one dies at once."""
+SERVES, STARTS = b"+", b"-"
+"""What a worker tells its parent again and again."""
 SPAWN = multiprocessing.get_context("spawn")
 LOG = logging.getLogger("uvicorn.error")
 
@@ -51,6 +53,7 @@ class Processes:
         self._socket.set_inheritable(True)
         self._signals: list[int] = []
         self._pause, self._paused_until = 0.0, 0.0
+        self._has_served = False
         self._workers = [self._start() for _ in range(workers)]
 
     def run(self) -> int:
@@ -58,16 +61,27 @@ class Processes:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, self._note)
         while not self._signals:
-            wait([worker.process.sentinel for worker in self._workers], LOOK_SECONDS)
+            self._look_for(LOOK_SECONDS)
             for number, worker in enumerate(self._workers):
-                if worker.process.exitcode == STARTUP_FAILURE:
+                is_lost = worker.is_lost(self._silent_seconds)
+                self._has_served |= worker.has_served
+                if worker.process.exitcode == STARTUP_FAILURE and not self._has_served:
                     LOG.error("worker %s cannot start; see above", worker.process.pid)
                     self._stop(signal.SIGTERM)
                     return STARTUP_FAILURE
-                if worker.is_lost(self._silent_seconds) and time.monotonic() >= self._paused_until:
+                if is_lost and time.monotonic() >= self._paused_until:
                     self._workers[number] = self._replaced(worker)
         self._stop(self._signals[0])
         return 0
+
+    @property
+    def _alive(self) -> list["Worker"]:
+        return [worker for worker in self._workers if worker.process.exitcode is None]
+
+    def _look_for(self, seconds: float) -> None:
+        """Wait until a worker has ended, but for no longer than so."""
+        # Of one that has ended before it would be told again and again.
+        wait([worker.process.sentinel for worker in self._alive], seconds)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._signals.append(number)
@@ -108,14 +122,14 @@ class Processes:
     def _wait(self, seconds: float) -> bool:
         """Wait for workers to end, and pass signals on; whether some are left after a time."""
         until, passed_on = time.monotonic() + seconds, len(self._signals)
-        while left := [each for each in self._workers if each.process.exitcode is None]:
+        while self._alive:
             remaining = until - time.monotonic()
             if remaining <= 0:
                 return True
-            wait([each.process.sentinel for each in left], min(remaining, LOOK_SECONDS))
+            self._look_for(min(remaining, LOOK_SECONDS))
             for number in self._signals[passed_on:]:
                 passed_on += 1
-                for worker in left:
+                for worker in self._workers:
                     worker.signal(number)
         return False
 
@@ -133,16 +147,18 @@ class Worker:
         self.process.start()
         said.close()
         self.started_at = time.monotonic()
+        self.has_served = False
+        """Whether it has come so far that it answers."""
         self._heard_at: float | None = None
 
     def is_lost(self, silent_seconds: float) -> bool:
         """Whether it has ended, or has said nothing for so long since it has begun to."""
-        if self.process.exitcode is not None:
-            return True
         with suppress(EOFError, OSError):
             while self._heard.poll():
-                self._heard.recv_bytes()
+                self.has_served |= self._heard.recv_bytes() == SERVES
                 self._heard_at = time.monotonic()
+        if self.process.exitcode is not None:
+            return True
         return self._heard_at is not None and time.monotonic() - self._heard_at > silent_seconds
 
     def signal(self, number: int) -> None:
@@ -172,7 +188,7 @@ def _work(
     server = DrainingServer(
         uvicorn.Config(**config), drain_seconds and drain_seconds + ALONE_SECONDS
     )
-    threading.Thread(target=_say, args=(said, parent), daemon=True).start()
+    threading.Thread(target=_say, args=(server, said, parent), daemon=True).start()
     try:
         server.run(sockets=[listening])
     except PlatformError as error:
@@ -180,11 +196,11 @@ def _work(
         sys.exit(1)
 
 
-def _say(said: Connection, parent: int) -> None:
+def _say(server: uvicorn.Server, said: Connection, parent: int) -> None:
     """Tell the parent that this process lives; end it once the parent has gone."""
     while os.getppid() == parent:
         with suppress(OSError):
-            said.send_bytes(b".")
+            said.send_bytes(SERVES if server.started else STARTS)
         time.sleep(HEARTBEAT_SECONDS)
     # The second one says not to drain.
     for _ in range(2):
