@@ -452,11 +452,13 @@ class Unauthenticated(RequestError):
 class Forbidden(RequestError):
     """Who asks may not do this; names what is missing."""
 
-    def __init__(self, caller: str, permission: str, use_case: str, roles: tuple[str, ...]) -> None:
+    def __init__(
+        self, caller: str, permission: str, use_case: str, roles: tuple[str, ...], why: str = ""
+    ) -> None:
         self.permission, self.use_case = permission, use_case
         of = "every use case" if use_case == "*" else f"'{use_case[:60]}'"
         super().__init__(
-            f"{caller} lacks the permission '{permission}' for {of}; a role that has it: "
+            f"{why}{caller} lacks the permission '{permission}' for {of}; a role that has it: "
             f"{', '.join(roles)}"
         )
 

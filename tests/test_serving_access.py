@@ -8,8 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import httpx2
+import pandas as pd
 import pytest
 import tritonclient.grpc as over_grpc
+from mlflow.deployments import get_deploy_client
+from requests import HTTPError
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from tritonclient.utils import InferenceServerException
@@ -68,6 +71,26 @@ def bearer(key: str) -> dict[str, str]:
 def test_a_key_is_answered(client: TestClient, keys: Keys) -> None:
     assert client.post(INVOKE, json=BODY, headers=bearer(keys.predictor)).status_code == 200
     assert client.post(INVOKE, json=BODY, headers={"x-api-key": keys.predictor}).status_code == 200
+
+
+def test_mlflows_own_client_is_answered_with_a_key(
+    served: Served, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = get_deploy_client(f"http://{served.http}")
+    rows = pd.DataFrame([ROW, {**ROW, "city": "Albany"}])
+    asked = {"dataframe_split": rows.to_dict(orient="split")}
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", keys.predictor)
+    answered = client.predict(endpoint="trips", inputs=asked)
+    split = {"dataframe_split": asked["dataframe_split"]}
+    plain = httpx2.post(f"http://{served.http}{INVOKE}", json=split, headers=bearer(keys.predictor))
+    assert answered == plain.json()
+    assert len(answered["predictions"]) == 2
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", keys.reader)
+    with pytest.raises(HTTPError, match="403"):
+        client.predict(endpoint="trips", inputs=asked)
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    with pytest.raises(HTTPError, match="401"):
+        client.predict(endpoint="trips", inputs=asked)
 
 
 @pytest.mark.parametrize(
@@ -259,16 +282,16 @@ def test_two_keys_of_one_name_are_two_callers(deployment: Deployment) -> None:
     assert row.deed.details["expires"] == key.expires_at.isoformat()
 
 
-def test_who_may_ask_may_not_say_what_was_true(client: TestClient, deployment: Deployment) -> None:
+def test_who_may_only_read_gives_no_labels(client: TestClient, deployment: Deployment) -> None:
     item = {"trip": 1, "event_time": "2024-03-30T04:00:00Z", "label": True}
-    for role, status in (("predictor", 403), ("labeller", 404), ("operator", 404)):
+    for role, status in (("reader", 403), ("predictor", 404), ("labeller", 404), ("operator", 404)):
         _, text = create_key(
             deployment.lake, role, [Grant(role, "trips")],  # type: ignore[arg-type]
             expires_at=datetime.now(UTC) + timedelta(days=1), created_by="ada", commit=COMMIT,
         )  # fmt: skip
         wait_until_known(client, text)
         answer = client.post("/feedback/trips", json={"items": [item]}, headers=bearer(text))
-        # No feedback is declared here: whoever may gets as far as that.
+        # No feedback is declared here: whoever may, of some predictions, gets as far as that.
         assert answer.status_code == status, answer.text
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pandas as pd
@@ -105,6 +106,32 @@ def test_what_is_given_later_holds(deployment: Deployment) -> None:
     assert found[trip] is not late(trip)
     assert found[other] is late(other)
     assert len(found) == 40
+
+
+def test_times_without_a_zone_are_those_of_the_use_case_and_answered_as_such(
+    deployment: Deployment,
+) -> None:
+    row = rows_of(29)[0]
+    zone = ZoneInfo(deployment.use_case.timezone)
+    local = datetime.fromisoformat(row["started_at"]).astimezone(zone)
+    with deployment.client() as client:
+        zoned = give(client, of(row["trip"], True))
+        answer = give(
+            client,
+            of(row["trip"], True),
+            # Of an hour that comes twice, the second, as rows to predict are read.
+            {**of(row["trip"], not late(row["trip"])), "event_time": f"{local:%F %T.%f}",
+             "known_at": "2024-11-03T01:30"},
+        )  # fmt: skip
+    assert "times_read" not in zoned.json()
+    assert answer.json()["times_read"] == {
+        "zone": "America/New_York",
+        "read_as": [
+            {"item": 1, "column": "event_time", "time": local.isoformat()},
+            {"item": 1, "column": "known_at", "time": "2024-11-03T01:30:00-05:00"},
+        ],
+    }
+    assert labels(deployment)[row["trip"]] is not late(row["trip"])
 
 
 def test_of_several_the_one_known_last_holds_and_repeating_changes_nothing(

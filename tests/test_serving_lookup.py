@@ -103,6 +103,8 @@ def test_without_an_event_time_it_is_now_and_features_are_too_old(client: TestCl
         ({"distance": "far"}, "distance", "'far' is not DOUBLE"),
         ({"started_at": "noon"}, "started_at", "is not TIMESTAMP"),
         ({"speed": 3}, "speed", "there is no such column"),
+        # It is one of the source's, which nobody knows yet of a row to predict.
+        ({"delay": 3}, "delay", "is a column of 'trips' that no request has to send"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_column(
@@ -145,3 +147,21 @@ def test_a_wrong_value_is_told_of_the_column_that_was_sent(tmp_path: Path) -> No
     assert wrong["column"] == "city"
     assert wrong["detail"].startswith("column 'city': row 0 is the text 'Bosten'")
     made.lake.close()
+
+
+def test_a_time_without_a_zone_is_answered_with_how_it_was_read(client: TestClient) -> None:
+    row = rows_of(30)[0]
+    zoned = client.post(PREDICT, json={"rows": [{**row, "started_at": "2024-03-30T12:00:00Z"}]})
+    assert "times_read" not in zoned.json()
+    # In a week's end the clocks go forward, on another they go back.
+    times = ["2024-03-30 12:00:00", "2024-03-10T02:30:00", "2024-11-03T01:30:00.5", "2024-03-30"]
+    rows = [{**row, "started_at": time} for time in [None, *times]]
+    answer = client.post(PREDICT, json={"rows": rows}).json()
+    read = ["2024-03-30T12:00:00-04:00", "2024-03-10T03:30:00-04:00", "2024-11-03T01:30:00.5-05:00",
+            "2024-03-30T00:00:00-04:00"]  # fmt: skip
+    assert answer["times_read"] == {
+        "zone": "America/New_York",
+        "read_as": [
+            {"row": n, "column": "started_at", "time": time} for n, time in enumerate(read, 1)
+        ],
+    }

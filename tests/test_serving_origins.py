@@ -31,6 +31,12 @@ def test_a_page_of_another_origin_cannot_end_a_run(client: TestClient) -> None:
     assert client.delete("/control/runs/x", headers=ELSEWHERE).status_code == 403
 
 
+@pytest.mark.parametrize("method", ["TRACE", "PUT", "PATCH", "POST"])
+def test_a_method_that_there_is_not_is_answered_as_such(client: TestClient, method: str) -> None:
+    for path in ("/control/runs/x", "/control/trips/pipelines"):
+        assert client.request(method, path).status_code == 405
+
+
 @pytest.mark.parametrize(("path", "body"), CHANGING)
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None]
@@ -45,7 +51,7 @@ def test_what_a_form_can_send_is_refused(
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example.org", "evil.example.org:8080", "10.0.0.7", "[::2]:1"]
+    "host", ["evil.example.org", "evil.example.org:8080", "10.0.0.7", "[::2]:1", "[::1", "a b"]
 )
 def test_a_name_of_somebody_else_is_refused(client: TestClient, host: str) -> None:
     for answer in (

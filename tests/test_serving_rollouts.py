@@ -1,5 +1,6 @@
 """A version tried beside the champion: as a shadow, and as a canary that falls back."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from ml_platform.alerts import find_conditions
 from ml_platform.cli.app import app
-from ml_platform.errors import Overloaded, RolloutRefused
+from ml_platform.errors import OnlineStoreUnavailable, Overloaded, PlatformError, RolloutRefused
 from ml_platform.registry import Rollout, decide_rollout, rollouts
 from ml_platform.registry.rollouts import Mode
 from ml_platform.serving.batches import Batches
@@ -45,6 +46,8 @@ class Numbers:
                 raise ValueError("not today")
             if mood == "slow":
                 time.sleep(0.05)
+            while os.environ.get("MOOD") == "stuck":
+                time.sleep(0.01)
         return frame[["distance"]].fillna(0)
 
 
@@ -230,6 +233,49 @@ def test_a_canary_that_fails_is_stood_in_for_and_ended(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("error", [Overloaded("8 rows wait", 1), OnlineStoreUnavailable("gone")])
+def test_a_canary_that_there_is_no_time_for_is_left_out_and_no_failure(
+    moody: Deployment, monkeypatch: pytest.MonkeyPatch, error: PlatformError
+) -> None:
+    submit = Batches.submit
+
+    async def refuse_canaries(self: Batches[Any, Any], item: Any, rows: int) -> Any:
+        if item.model.version == 2:
+            raise error
+        return await submit(self, item, rows)
+
+    monkeypatch.setattr(Batches, "submit", refuse_canaries)
+    try_out(moody, 2, "canary", 1.0)
+    with moody.client(canary_failures=2) as client:
+        assert [ask(client, 5) for _ in range(5)] == [(200, "1")] * 5
+        asked_until(client, 'mode="canary",outcome="dropped",use_case="trips"} 5.0')
+    assert [each.mode for each in rollouts(moody.lake, moody.use_case)] == ["canary"]
+    assert (seen(moody).errors, seen(moody).dropped) == (0, 5)
+
+
+@pytest.mark.slow
+def test_a_load_under_which_the_champion_is_too_slow_is_no_failure_of_the_canary(
+    moody: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = Batches.submit
+
+    async def wait_long(self: Batches[Any, Any], item: Any, rows: int) -> Any:
+        if item.model.version == 2:
+            await asyncio.Event().wait()
+        answer = await submit(self, item, rows)
+        # As if it had waited for others.
+        await asyncio.sleep(0.05)
+        return answer
+
+    monkeypatch.setattr(Batches, "submit", wait_long)
+    try_out(moody, 2, "canary", 1.0)
+    with moody.client(canary_failures=2, canary_seconds=0.02) as client:
+        assert [ask(client, 5) for _ in range(4)] == [(200, "1")] * 4
+    assert [each.mode for each in rollouts(moody.lake, moody.use_case)] == ["canary"]
+    assert (seen(moody).errors, seen(moody).dropped) == (0, 4)
+
+
+@pytest.mark.slow
 def test_a_canary_that_dawdles_is_ended(moody: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     try_out(moody, 2, "canary", 0.5)
     monkeypatch.setenv("MOOD", "slow")
@@ -247,10 +293,12 @@ def test_a_canary_that_takes_too_long_is_not_waited_for(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try_out(moody, 2, "canary", 1.0)
-    with moody.client(canary_seconds=0.01, canary_failures=2) as client:
-        monkeypatch.setenv("MOOD", "slow")
+    # So long that the champion answers in time, however busy the machine is.
+    with moody.client(canary_seconds=2.0, canary_failures=2) as client:
+        monkeypatch.setenv("MOOD", "stuck")
         assert [ask(client, 5) for _ in range(2)] == [(200, "1")] * 2
-    assert rollouts(moody.lake, moody.use_case)[-1].reason.endswith("no answer in 0.01 s")
+        monkeypatch.delenv("MOOD")
+    assert rollouts(moody.lake, moody.use_case)[-1].reason.endswith("no answer in 2 s")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from ml_platform.access.audit import START, Along, Audit, Channel, Deed, Row
 from ml_platform.access.heads import Head
 from ml_platform.access.keys import Key, KeyRing, create_key, list_keys, revoke_key
+from ml_platform.access.ownership import Ownership
 from ml_platform.access.roles import (
     ANY,
     PERMISSIONS,
@@ -26,6 +27,7 @@ __all__ = [
     "Head",
     "Key",
     "KeyRing",
+    "Ownership",
     "Permission",
     "Role",
     "Row",

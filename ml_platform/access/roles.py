@@ -75,10 +75,13 @@ class Caller:
         """The use cases with which it may be done."""
         return tuple(name for name in use_cases if self.may(permission, name))
 
-    def require(self, permission: Permission, use_case: str) -> None:
-        """Raise Forbidden, which names what is missing, where it may not be done."""
+    def require(self, permission: Permission, use_case: str, why: str = "") -> None:
+        """Raise Forbidden, which names what is missing, where it may not be done.
+
+        why: what it is asked for, before the rest of the message.
+        """
         if not self.may(permission, use_case):
-            raise Forbidden(self.name, permission, use_case, roles_with(permission))
+            raise Forbidden(self.name, permission, use_case, roles_with(permission), why)
 
 
 def roles_with(permission: Permission) -> tuple[Role, ...]:

@@ -1,5 +1,6 @@
 """Rows to predict that were not ingested: what the examples' SQL makes of them."""
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from ml_platform.sources.contract import failed_sql, type_names, typed_sql
 from ml_platform.spec.queries import is_numeric, literal, quote
 from ml_platform.spec.use_case import UseCase
 
+WHOLE_OFFSET = re.compile(r"[+-]\d\d$")
+"""DuckDB leaves minutes out where there are none."""
 MOMENT, FAILED, BROKEN, KEY = "__moment", "__failed", "__broken", "__key "
 CHECKED = (FAILED, BROKEN, f"epoch_us(CAST(event_time AS TIMESTAMPTZ)) AS {MOMENT}")
 
@@ -109,6 +112,19 @@ class RequestReader:
         self._refuse(given, table[FAILED].to_numpy(), untimed, table[BROKEN].to_numpy())
         frame: pd.DataFrame = table.drop_columns([FAILED, BROKEN, MOMENT]).to_pandas()
         return frame
+
+    def read_times(self, texts: Sequence[str]) -> list[str]:
+        """How times without a zone are read: ISO 8601 with the offset that they were given.
+
+        texts: values of columns that `read` has taken.
+        """
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT CAST(CAST(given AS TIMESTAMPTZ) AS VARCHAR) "
+                "FROM (SELECT unnest(CAST($1 AS VARCHAR[])) AS given)",
+                [list(texts)],
+            ).fetchall()
+        return [WHOLE_OFFSET.sub(r"\g<0>:00", text.replace(" ", "T")) for (text,) in found]
 
     def _run(self, statement: str, given: list[list[str | None]]) -> duckdb.DuckDBPyConnection:
         self._given = given

@@ -124,7 +124,7 @@ def _floats(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
 
 def _number(name: str, row: int, value: Any, seen: SeenColumn) -> float:
     if value is not None and not isinstance(value, bool | int | float | np.number | np.bool_):
-        raise RequestRefused(f"row {row} is {_shown(value)} where a number is expected", name)
+        raise RequestRefused(f"row {row} is {shown(value)} where a number is expected", name)
     if isinstance(value, int) and abs(value) > LARGEST_EXACT:
         raise RequestRefused(_too_large(row), name)
     number = math.nan if value is None else float(value)
@@ -143,10 +143,10 @@ def _texts(name: str, values: Values, seen: SeenColumn, known_categories: bool) 
                 raise RequestRefused(_never_missing(row), name)
             continue
         if not isinstance(value, str):
-            raise RequestRefused(f"row {row} is {_shown(value)} where text is expected", name)
+            raise RequestRefused(f"row {row} is {shown(value)} where text is expected", name)
         if known_categories and seen.categories is not None and value not in seen.categories:
             hint = suggest(value[:SHOWN], sorted(seen.categories))
-            problem = f"row {row} is {_shown(value)}, a category the model has not seen{hint}"
+            problem = f"row {row} is {shown(value)}, a category the model has not seen{hint}"
             raise RequestRefused(problem, name)
         texts[row] = value
     return texts
@@ -164,7 +164,12 @@ def _never_missing(row: int) -> str:
     return f"row {row} has no value, and the model was fitted on rows that always had one"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value of a caller, as messages repeat it.
+
+    >>> shown("x"), shown(True), shown(1.5), shown([1])
+    ("the text 'x'", 'true', 'the number 1.5', 'a list')
+    """
     match value:
         case str():
             return f"the text '{value[:SHOWN]}'"

@@ -9,8 +9,10 @@ from ml_platform.errors import ExampleRefused, RequestRefused
 from ml_platform.features import OnlineFeatures, Outcome, RequestReader, needed_columns
 from ml_platform.features.online_store import OnlineStore
 from ml_platform.registry import ModelVersion
-from ml_platform.serving.inputs import Inputs, check_columns
+from ml_platform.serving.inputs import SHOWN, Inputs, check_columns
+from ml_platform.serving.zones import ReadTime, TimesRead, Unzoned, lacks_zone
 from ml_platform.spec.lineage import renamed_columns
+from ml_platform.spec.queries import is_zoned
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.values import suggest
 
@@ -62,7 +64,12 @@ class Lookup:
         self._features = OnlineFeatures(store, use_case)
         self._columns = needed_columns(use_case)
         self._renamed = renamed_columns(use_case.examples.columns)
-        self._event_time = use_case.sources[use_case.examples.source].event_time
+        source = use_case.sources[use_case.examples.source]
+        self._event_time, self._source_columns = source.event_time, source.columns.keys()
+        self._timed = [
+            name for name, kind in self._columns.items()
+            if name == self._event_time or is_zoned(kind)
+        ]  # fmt: skip
 
     def close(self) -> None:
         self._features.close()
@@ -82,8 +89,7 @@ class Lookup:
                 raise RequestRefused(f"row {number} should be an object with values by column")
             for column in row:
                 if column not in self._columns:
-                    hint = suggest(column[:60], self._columns)
-                    raise RequestRefused(f"there is no such column{hint}", column[:60])
+                    raise RequestRefused(self._unwanted(column), column[:SHOWN])
             lacking = self._columns.keys() - row.keys() - {self._event_time}
             if lacking:
                 column = next(c for c in self._columns if c in lacking)
@@ -93,6 +99,35 @@ class Lookup:
             timed = row.get(self._event_time) is not None
             checked.append(row if timed else {**row, self._event_time: now})
         return Examples(checked)
+
+    def unzoned(self, rows: Sequence[Row]) -> list[Unzoned]:
+        """Times without a zone; rows: as `check` has taken them."""
+        return [
+            Unzoned(number, column, row[column])
+            for number, row in enumerate(rows)
+            for column in self._timed
+            if lacks_zone(row.get(column))
+        ]
+
+    def read_times(self, unzoned: Sequence[Unzoned]) -> TimesRead:
+        """How such times were read, once `complete` has taken the rows."""
+        times = self._reader.read_times([each.text for each in unzoned])
+        return TimesRead(
+            self._use_case.timezone,
+            [
+                ReadTime(each.row, each.column, time)
+                for each, time in zip(unzoned, times, strict=True)
+            ],
+        )
+
+    def _unwanted(self, column: str) -> str:
+        """Why a column is refused."""
+        if column in self._source_columns:
+            return (
+                f"is a column of '{self._use_case.examples.source}' that no request has to send, "
+                "as nothing is computed from it; leave it out"
+            )
+        return f"there is no such column{suggest(column[:SHOWN], self._columns)}"
 
     def complete(self, examples: Examples, model: ModelVersion, known_categories: bool) -> Found:
         """Compute the request columns and look the features up.

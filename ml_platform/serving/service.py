@@ -1,5 +1,6 @@
 """What every protocol calls: rows of a use case in, predictions of the version that serves out."""
 
+import asyncio
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from ml_platform.errors import RequestTooLarge
 from ml_platform.features.online_store import OnlineStore
 from ml_platform.serving.batches import Batches
-from ml_platform.serving.calls import Call
+from ml_platform.serving.calls import Call, PredictionIds
 from ml_platform.serving.inputs import Inputs, Values, check_columns
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.records.records import Records
@@ -24,6 +25,7 @@ from ml_platform.serving.together import Answer, Asked, Together
 from ml_platform.serving.tracing import traced
 from ml_platform.serving.versions.live import Live, LiveVersions
 from ml_platform.serving.versions.trials import Trials
+from ml_platform.serving.zones import TimesRead
 from ml_platform.settings import ServingSettings
 
 
@@ -36,13 +38,14 @@ class Service:
         store: OnlineStore,
         settings: ServingSettings,
         records: Records,
+        ids: PredictionIds,
         metrics: Metrics,
         log: FilteringBoundLogger,
     ) -> None:
         self.live, self.settings = live, settings
         self.records, self._metrics = records, metrics
         cases = [live.of(name).use_case for name in live.names]
-        self._together = Together(cases, store, records, metrics)
+        self._together = Together(cases, store, records, ids, metrics)
         # One thread: models share a core better one after the other than all at once.
         self._thread = ThreadPoolExecutor(1, "predict", initializer=_use_one_core)
         self._batches = self._queue("champion", "live", self._thread)
@@ -111,6 +114,15 @@ class Service:
         with traced("check inputs", (call.trace,)):
             examples = self._together.check_examples(name, rows)
         return await self._ask(live, Asked(live.use_case, model, examples, call), version)
+
+    async def times_read(self, name: str, rows: Sequence[Any]) -> TimesRead | None:
+        """How times without a zone were read, of rows that `predict_examples` has answered.
+
+        None where every time had one.
+        """
+        lookup = self._together.lookup(name)
+        unzoned = lookup.unzoned(rows)
+        return await asyncio.to_thread(lookup.read_times, unzoned) if unzoned else None
 
     def version_of(self, name: str) -> int | None:
         """The version that serves a use case, if there is one."""

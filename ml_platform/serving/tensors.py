@@ -7,22 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
+from ml_platform.serving.datatypes import (
+    BYTES,
+    NUMPY_TYPES,
+    check_values,
+    numpy_type,
+    read_numbers,
+)
 from ml_platform.serving.inputs import Values
 from ml_platform.serving.together import Answer
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
 
-BYTES = "BYTES"
-NUMPY_TYPES = {
-    "BOOL": np.dtype("?"), "UINT8": np.dtype("<u1"), "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"), "UINT64": np.dtype("<u8"), "INT8": np.dtype("<i1"),
-    "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
-}  # fmt: skip
 LENGTH = struct.Struct("<I")
 """What stands before each text of a binary BYTES tensor."""
 
@@ -41,8 +40,8 @@ def columns_of(tensors: Iterable[Tensor], model: ModelVersion) -> dict[str, Valu
     """The values of each column.
 
     A tensor is a column by its name. A single tensor of another name and of shape [n, k] holds
-    all k columns of a model that has numbers only, in the model's order.
-    Raises RequestRefused.
+    all k columns of a model that has numbers only, in the model's order. Values have to be of the
+    tensor's datatype. Raises RequestRefused.
     """
     given = list(tensors)
     for tensor in given:
@@ -56,6 +55,7 @@ def columns_of(tensors: Iterable[Tensor], model: ModelVersion) -> dict[str, Valu
         if len(tensor.shape) != 1 and tensor.shape[1:] != (1,):
             shape = list(tensor.shape)
             raise RequestRefused(f"has shape {shape}, not [n] or [n, 1]", tensor.name[:60])
+        check_values(tensor.name, tensor.datatype, tensor.values)
         columns[tensor.name] = tensor.values
     return columns
 
@@ -102,11 +102,7 @@ def read_binary(name: str, datatype: str, data: bytes) -> Values:
     """Values from the binary form of a tensor; RequestRefused where it is none."""
     if datatype == BYTES:
         return list(_texts(name, data))
-    dtype = _dtype(name, datatype)
-    if len(data) % dtype.itemsize:
-        raise RequestRefused(f"{len(data)} bytes are no whole {datatype} values", name[:60])
-    values: NDArray[Any] = np.frombuffer(data, dtype)
-    return values
+    return read_numbers(name, datatype, data)
 
 
 def write_binary(tensor: Tensor) -> bytes:
@@ -140,7 +136,7 @@ def decode(name: str, text: bytes) -> str:
 
 def _check(tensor: Tensor) -> None:
     if tensor.datatype != BYTES:
-        _dtype(tensor.name, tensor.datatype)
+        numpy_type(tensor.name, tensor.datatype)
     if not 1 <= len(tensor.shape) <= 2:
         raise RequestRefused(
             f"has {len(tensor.shape)} dimensions; a column has one", tensor.name[:60]
@@ -159,11 +155,7 @@ def _split(tensor: Tensor, model: ModelVersion) -> dict[str, Values]:
         needed = f"one tensor for each of the {len(model.columns)} columns"
         raise RequestRefused(f"'{tensor.name[:60]}' is no column of the model; send {needed}")
     width = len(model.columns)
-    return {name: tensor.values[index::width] for index, name in enumerate(model.columns)}
-
-
-def _dtype(name: str, datatype: str) -> "np.dtype[Any]":
-    if datatype not in NUMPY_TYPES:
-        known = ", ".join([*NUMPY_TYPES, BYTES])
-        raise RequestRefused(f"datatype '{datatype[:20]}' is not one of {known}", name[:60])
-    return NUMPY_TYPES[datatype]
+    columns = {name: tensor.values[index::width] for index, name in enumerate(model.columns)}
+    for name, values in columns.items():
+        check_values(name, tensor.datatype, values)
+    return columns

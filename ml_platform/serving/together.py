@@ -58,10 +58,15 @@ class Together:
     """Answers requests; the threads of all versions share one."""
 
     def __init__(
-        self, use_cases: Iterable[UseCase], store: OnlineStore, records: Records, metrics: Metrics
+        self,
+        use_cases: Iterable[UseCase],
+        store: OnlineStore,
+        records: Records,
+        ids: PredictionIds,
+        metrics: Metrics,
     ) -> None:
         self._records, self._metrics = records, metrics
-        self._ids = PredictionIds()
+        self._ids = ids
         cases = list(use_cases)
         self._lookups = {case.name: Lookup(case, store) for case in cases}
         self._rules = {case.name: InputRules(case) for case in cases}
@@ -78,6 +83,10 @@ class Together:
     def check_examples(self, name: str, rows: Sequence[Any]) -> Examples:
         """Rows by key, each with what it needs; raises RequestRefused."""
         return self._lookups[name].check(rows)
+
+    def lookup(self, name: str) -> Lookup:
+        """What completes rows of a use case."""
+        return self._lookups[name]
 
     def answer(
         self, role: str, mode: Mode | None, asked: Sequence[Asked]
@@ -125,7 +134,6 @@ class Together:
 
     def _predicted(self, asked: Sequence[Asked]) -> list[Answer]:
         case, model = asked[0].use_case, asked[0].model
-        sizes = [each.rows for each in asked]
         inputs, found = self._completed(asked)
         with traced("predict", _traces(asked), inputs.rows):
             predicted = predict(case, model, inputs.frame())
@@ -134,11 +142,13 @@ class Together:
         columns = {name: predicted[name].to_numpy() for name in case.prediction_columns}
         answers = []
         last = 0
-        for rows in sizes:
+        for each in asked:
+            rows = each.rows
             part = slice(last, last + rows)
             last += rows
             own = found.cut(part) if found else None
-            ids = self._ids.name(own.moments if own else [time.time_ns() // 1000] * rows)
+            moments = own.moments if own else [time.time_ns() // 1000] * rows
+            ids = self._ids.name(moments, case.name, each.call.principal)
             answers.append(
                 Answer(case, model, _cut(columns, part), rows, inputs.cut(part), own, ids)
             )

@@ -15,12 +15,13 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from structlog.typing import FilteringBoundLogger
 
-from ml_platform.access import KeyRing
+from ml_platform.access import KeyRing, Ownership
 from ml_platform.errors import PlatformError, ServingMisconfigured
 from ml_platform.features import open_online_store
 from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
 from ml_platform.serving.callbacks import Callbacks
+from ml_platform.serving.calls import PredictionIds
 from ml_platform.serving.control import open_control
 from ml_platform.serving.draining import DrainingServer
 from ml_platform.serving.facts import FactReader
@@ -90,7 +91,11 @@ def create_app(
     live = LiveVersions(lake, registry, cases, serving.retry_seconds, elsewhere=elsewhere)
     metrics, log, tracing = Metrics(), open_log(), open_tracing(serving)
     notes = AuditNotes(settings, lake)
-    inbox = FeedbackInbox(settings, serving, cases, notes, lambda name: live.of(name).classes)
+    ownership = Ownership(lake)
+    ids = PredictionIds(ownership)
+    inbox = FeedbackInbox(
+        settings, serving, cases, notes, lambda name: live.of(name).classes, ids.is_of
+    )
     queue = ReviewQueue(lake, cases)
     records = Records(
         RequestLog(settings, serving, cases, metrics),
@@ -100,7 +105,7 @@ def create_app(
         Outbox(lake, cases),
         notes,
     )
-    service = Service(live, store, serving, records, metrics, log)
+    service = Service(live, store, serving, records, ids, metrics, log)
     following = Following(live, lake, registry, metrics, log)
     monitoring = Monitoring(service, metrics, FactReader(lake, store, live, log))
     opened = open_control(lake, registry, settings, use_cases, serving)
@@ -113,6 +118,7 @@ def create_app(
         await asyncio.to_thread(following.look)
         if admission.on:
             await asyncio.to_thread(admission.ring.refresh)
+            await asyncio.to_thread(_refresh_ownership, ownership, log)
         if owns_process:
             # Half a million objects of the libraries: a collection that looks through all of them
             # holds every request up for a fifth of a second.
@@ -127,7 +133,7 @@ def create_app(
             asyncio.create_task(following.follow(serving.follow_seconds)),
             asyncio.create_task(service.trials.keep(lake, live, worker, COMPARED_SECONDS)),
             asyncio.create_task(records.land_old(log)),
-            asyncio.create_task(_follow_keys(admission, log)),
+            asyncio.create_task(_follow_keys(admission, ownership, log)),
             asyncio.create_task(_call_back(opened.pipelines.callbacks, log)),
         ]
         try:
@@ -247,7 +253,10 @@ def transport(serving: ServingSettings) -> dict[str, Any]:
     return {"http": heads, "ws": "none", "ssl_context_factory": context, **loop}
 
 
-async def _follow_keys(admission: Admission, log: FilteringBoundLogger) -> None:
+async def _follow_keys(
+    admission: Admission, ownership: Ownership, log: FilteringBoundLogger
+) -> None:
+    unread: str | None = None
     while admission.on:
         await asyncio.sleep(KEYS_SECONDS)
         try:
@@ -255,6 +264,23 @@ async def _follow_keys(admission: Admission, log: FilteringBoundLogger) -> None:
         except PlatformError as error:
             # The keys that were read last go on working until they expire.
             log.warning("keys_not_read", problem=str(error))
+        unread = await asyncio.to_thread(_refresh_ownership, ownership, log, unread)
+
+
+def _refresh_ownership(
+    ownership: Ownership, log: FilteringBoundLogger, known: str | None = None
+) -> str | None:
+    """What keeps the secret from being read or made, if anything; logged where it is not known."""
+    try:
+        ownership.refresh()
+    except Exception as error:
+        # The lake may allow reading and refuse to be written to, in as many ways as there are
+        # stores. What is answered meanwhile has no mark, or that of the secret read last.
+        problem = f"{type(error).__name__}: {error}"
+        if problem != known:
+            log.warning("ownership_secret_not_read", problem=problem)
+        return problem
+    return None
 
 
 async def _call_back(callbacks: Callbacks, log: FilteringBoundLogger) -> None:

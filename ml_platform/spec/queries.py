@@ -61,6 +61,11 @@ def is_time(kind: str) -> bool:
     return kind.startswith(("TIMESTAMP", "DATE"))
 
 
+def is_zoned(kind: str) -> bool:
+    """Whether a DuckDB type is one of moments, whose texts are read in a time zone."""
+    return kind in ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
+
+
 def checking_database() -> duckdb.DuckDBPyConnection:
     """A database to check queries in, those of any number of use cases; it costs 10 ms to open."""
     connection = duckdb.connect()

@@ -10,13 +10,13 @@ from ml_platform.errors import PlatformError, RequestError, RequestRefused
 from ml_platform.open_inference import SERVICE, message_class, methods
 from ml_platform.serving.admission import Admission
 from ml_platform.serving.calls import Call
+from ml_platform.serving.datatypes import BYTES
 from ml_platform.serving.draining import DRAINING
 from ml_platform.serving.grpc.bodies import OPTIONS, Timed, reader
 from ml_platform.serving.grpc.codes import Context, abort
 from ml_platform.serving.grpc.guard import Admitting
 from ml_platform.serving.service import Service
 from ml_platform.serving.tensors import (
-    BYTES,
     Tensor,
     columns_of,
     decode,
@@ -171,6 +171,11 @@ def _read_tensors(request: Any) -> Iterator[Tensor]:
         if kind not in CONTENTS:
             known = ", ".join(CONTENTS)
             raise RequestRefused(f"datatype '{kind[:20]}' is not one of {known}", name[:60])
+        used = [field.name for field, _ in each.contents.ListFields()]
+        if used not in ([], [CONTENTS[kind]]):
+            stand = " and ".join(used)
+            problem = f"its values stand in {stand}; {kind} has {CONTENTS[kind]}"
+            raise RequestRefused(problem, name[:60])
         values = list(getattr(each.contents, CONTENTS[kind]))
         if kind == BYTES:
             values = [decode(name, text) for text in values]

@@ -17,6 +17,7 @@ from ml_platform.serving.http.feedback import Feedback
 from ml_platform.serving.http.guard import Admitting, guard
 from ml_platform.serving.http.invocations import Invocations
 from ml_platform.serving.http.openapi import describe
+from ml_platform.serving.http.origins import refuse_forms
 from ml_platform.serving.http.plain import Plain
 from ml_platform.serving.http.problems import (
     answer_http_exception,
@@ -40,8 +41,10 @@ def build_app(
     routes: those besides predictions. middleware: what is around all of them, outermost first;
     who asks is found out inside of it, so that those who are turned away are seen as well.
     """
+    guarded = guard([*_routes(service, admission), *routes], lambda: service.live.names)
     app = Starlette(
-        routes=guard([*_routes(service, admission), *routes], lambda: service.live.names),
+        # Where nobody has to say who they are, a browser on this machine is as good as its user.
+        routes=guarded if admission.on else refuse_forms(guarded),
         middleware=[*middleware, Middleware(Admitting, admission)],
         lifespan=lifespan,
         exception_handlers={
@@ -93,4 +96,6 @@ def _routes(service: Service, admission: Admission) -> list[Route]:
                 Route(f"{path}/invocations", mlflow.invoke, methods=["POST"]),
             )
         ),
+        # As MLflow's client of deployments asks.
+        Route("/endpoints/{model}/invocations", mlflow.invoke, methods=["POST"]),
     ]

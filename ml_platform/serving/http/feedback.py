@@ -33,9 +33,14 @@ class Feedback:
         name = request.path_params["use_case"]
         self.service.live.require_here(name)
         caller: Caller = request.scope["caller"]
-        said = Said("feedback", caller.name, told=caller.told)
+        without_label = None if caller.may("label", name) else caller
+        said = Said("feedback", caller.name, told=caller.told, without_label=without_label)
         taken = await asyncio.to_thread(self.service.records.feedback.take, name, items, said)
-        return _json({"taken": len(taken), "ids": taken}, HTTPStatus.ACCEPTED)
+        read = taken.times_read
+        body = {
+            "taken": len(taken.ids), "ids": taken.ids, **(read.body("item") if read else {})
+        }  # fmt: skip
+        return _json(body, HTTPStatus.ACCEPTED)
 
     async def waiting(self, request: Request) -> Response:
         """Predictions that wait for a person."""

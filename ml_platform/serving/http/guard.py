@@ -20,6 +20,8 @@ class Need:
     permission: Permission
     of: Literal["one", "some", "all"] = "one"
     """The use case that the path names, or the only one there is; any; every one."""
+    instead: Permission | None = None
+    """Permission that opens the path as well; what it is enough for is looked at behind it."""
 
 
 PUBLIC = None
@@ -36,7 +38,8 @@ NEEDS: Mapping[str, Need | None] = {
     "GET /v2": Need("read", "some"),
     "GET /openapi.json": Need("read", "some"),
     "POST /predict/{model}": Need("predict"),
-    "POST /feedback/{use_case}": Need("label"),
+    # Who may only predict speaks of what was answered to them, which their ids say.
+    "POST /feedback/{use_case}": Need("label", instead="predict"),
     # What waits for an answer shows what others asked: only for those who give answers.
     "GET /review/{use_case}": Need("label"),
     "POST /review/{use_case}/{prediction}": Need("label"),
@@ -52,6 +55,7 @@ NEEDS: Mapping[str, Need | None] = {
     "GET /mlflow/{model}/ping": Need("read"),
     "GET /mlflow/{model}/version": Need("read"),
     "POST /mlflow/{model}/invocations": Need("predict"),
+    "POST /endpoints/{model}/invocations": Need("predict"),
     "POST /control/{use_case}/train": Need("launch"),
     "POST /control/{use_case}/score": Need("launch"),
     "POST /control/{use_case}/backfill": Need("launch"),
@@ -124,7 +128,9 @@ class Guard:
         if need.of == "all":
             caller.require(need.permission, ANY)
         elif need.of == "one":
-            caller.require(need.permission, self._named(parameters))
+            name = self._named(parameters)
+            if need.instead is None or not caller.may(need.instead, name):
+                caller.require(need.permission, name)
         elif not caller.those_where(need.permission, (ANY, *self._use_cases())):
             caller.require(need.permission, ANY)
 

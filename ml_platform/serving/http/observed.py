@@ -18,6 +18,7 @@ from ml_platform.settings import ServingSettings
 REQUEST_ID = b"x-request-id"
 PROTOCOLS = (
     ("/v2/", "oip-http"), ("/invocations", "mlflow"), ("/mlflow/", "mlflow"),
+    ("/endpoints/", "mlflow"),
     ("/predict/", "plain"), ("/feedback/", "feedback"), ("/review/", "review"),
     ("/control/", "control"),
 )  # fmt: skip

@@ -4,9 +4,10 @@ Where nobody has to say who he is, a browser on this machine is as good as its u
 open in it could roll production back, or under a name that it has led here read what is asked.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ml_platform.access.tokens import is_loopback
@@ -45,11 +46,11 @@ class SameOrigin:
         # Of a header that comes twice the first counts, here as everywhere.
         headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
         host = headers.get(b"host", "")
-        name = (urlsplit(f"//{host}").hostname or "") if host else "localhost"
+        name = _name_of(host) if host else "localhost"
         if not is_loopback(name) and name not in self._hosts:
             raise OriginRefused(
-                f"without authentication nobody may call this service '{name[:60]}'; list the name "
-                f"in {HOSTS}"
+                "without authentication nobody may call this service "
+                f"'{(name or host)[:60]}'; list the name in {HOSTS}"
             )
         if scope["method"] in READING:
             return
@@ -58,8 +59,42 @@ class SameOrigin:
             raise OriginRefused(
                 f"a page of '{origin[:60]}' may not ask this; list the origin in {ORIGINS}"
             )
-        kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if scope["method"] != "DELETE" and scope["path"].startswith(CHANGING) and kind != JSON:
-            raise UnsupportedMedia(
-                f"content type '{kind[:60]}' is not taken here; send {JSON} (curl --json)"
-            )
+
+
+class JsonAlone:
+    """One route, for bodies that a form of a page cannot send."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Of the methods that change something, a page may send this one without being asked.
+        if scope["method"] == "POST":
+            sent = dict(reversed(scope["headers"])).get(b"content-type", b"").decode("latin-1")
+            kind = sent.partition(";")[0].strip().lower()
+            if kind != JSON:
+                raise UnsupportedMedia(
+                    f"content type '{kind[:60]}' is not taken here; send {JSON} (curl --json)"
+                )
+        await self._app(scope, receive, send)
+
+
+def refuse_forms(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
+    """The routes, those below `CHANGING` for JSON alone."""
+    found = list(routes)
+    for route in found:
+        if isinstance(route, Route) and route.path.startswith(CHANGING):
+            route.app = JsonAlone(route.app)
+    return found
+
+
+def _name_of(host: str) -> str:
+    """The name in a Host header; empty where it is no host.
+
+    >>> _name_of("Localhost:8080"), _name_of("[::1]:8080"), _name_of("[::1")
+    ('localhost', '::1', '')
+    """
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

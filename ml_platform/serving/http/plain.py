@@ -32,10 +32,12 @@ class Plain:
                 raise RequestRefused("`version` should be a number")
             asked = None if version is None else str(version)
             answer = await self.service.predict_examples(name, document["rows"], asked, call)
+        read = await self.service.times_read(name, document["rows"])
         body = {
             "use_case": name,
             "version": answer.model.version,
             "predictions": predictions_of(answer),
+            **(read.body() if read else {}),
         }
         return Response(
             msgspec.json.encode(body), headers=named(answer), media_type="application/json"

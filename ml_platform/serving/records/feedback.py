@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 
-from ml_platform.access import Channel, Deed
+from ml_platform.access import Caller, Channel, Deed
 from ml_platform.errors import NotServed, RequestRefused
 from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.items import Classes, Item, Items
 from ml_platform.serving.records.outbox import written_below
 from ml_platform.serving.records.segments import Segments, land_orphans
+from ml_platform.serving.zones import ReadTime, TimesRead
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import FEEDBACK, UseCase
 
@@ -25,6 +26,10 @@ REVIEW = "review"
 SKIP = "skip"
 """Kind of a record that says that a reviewer has no answer."""
 MOST_ITEMS = 10_000
+MOST_NAMED = 20
+"""Items that a refusal names."""
+IsOf = Callable[[str, str, str], bool]
+"""Of an id of a prediction, a use case and a principal."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,18 @@ class Said:
     channel: Channel = "api"
     told: Mapping[str, str] = field(default_factory=dict)
     """What the audit says of them besides."""
+    without_label: Caller | None = None
+    """Who may speak of predictions alone that were answered to them; None who may of any."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Feedback that is on the disk."""
+
+    ids: Sequence[str]
+    """What each item is called."""
+    times_read: TimesRead | None
+    """How times without a zone were read; None where every time had one."""
 
 
 class FeedbackInbox:
@@ -44,6 +61,7 @@ class FeedbackInbox:
 
     notes: where the audit hears of each call, before anything of it is kept.
     classes: what a label can be; a new class comes by `labels.sql`, never by a slip of the pen.
+    is_of: whether a prediction, by its id, of a use case was answered to a principal.
     """
 
     def __init__(
@@ -53,22 +71,28 @@ class FeedbackInbox:
         use_cases: Iterable[UseCase],
         notes: AuditNotes,
         classes: Classes,
+        is_of: IsOf = lambda *_: False,
     ) -> None:
         self._boxes = {
             case.name: _Box(
-                Items(case, classes), case, written_below(settings, case) / FEEDBACK, serving, notes
+                Items(case, classes),
+                case,
+                written_below(settings, case) / FEEDBACK,
+                serving,
+                notes,
+                is_of,
             )
             for case in use_cases
             if case.takes_feedback
         }
 
-    def take(self, name: str, items: Sequence[Any], said: Said) -> list[str]:
-        """Check items and write them down, all or none; returns what each is called.
+    def take(self, name: str, items: Sequence[Any], said: Said) -> Taken:
+        """Check items and write them down, all or none.
 
         An item is an object: `prediction_id`, or the entity's columns and `event_time`; `label`;
         `kind`, which is label or correction; `known_at`, by default now. When this returns they are
         on the disk. Raises RequestRefused, of it TimeRefused where a time cannot
-        be and ClassUnknown where a label cannot, NotServed, NotKept.
+        be and ClassUnknown where a label cannot, Forbidden, NotServed, NotKept.
         """
         return self._box(name).take(items, said)
 
@@ -100,24 +124,55 @@ class FeedbackInbox:
 
 class _Box:
     def __init__(
-        self, items: Items, case: UseCase, folder: Path, serving: ServingSettings, notes: AuditNotes
+        self,
+        items: Items,
+        case: UseCase,
+        folder: Path,
+        serving: ServingSettings,
+        notes: AuditNotes,
+        is_of: IsOf,
     ) -> None:
-        self.items, self._case, self._notes = items, case, notes
+        self.items, self._case, self._notes, self._is_of = items, case, notes, is_of
         self.segments = Segments(folder, serving.log_bytes, serving.log_seconds)
         land_orphans(folder)
 
-    def take(self, items: Sequence[Any], said: Said) -> list[str]:
+    def take(self, items: Sequence[Any], said: Said) -> Taken:
         if not 1 <= len(items) <= MOST_ITEMS:
             raise RequestRefused(f"{len(items)} items; send from 1 to {MOST_ITEMS}")
+        if said.without_label is not None:
+            self._require_own(items, said.without_label)
         now = datetime.now(UTC)
-        records = []
+        read: list[Item] = []
         for number, item in enumerate(items):
             try:
-                records.append(self._labelled(self.items.read(item, now), said, now))
+                read.append(self.items.read(item, now))
             except RequestRefused as error:
                 error.args = (f"item {number}: {error}",)
                 raise
-        return self._keep(records, said)
+        records = [self._labelled(item, said, now) for item in read]
+        return Taken(self._keep(records, said), self._times_read(read))
+
+    def _require_own(self, items: Sequence[Any], caller: Caller) -> None:
+        others = [
+            str(number) for number, item in enumerate(items) if not self._is_own(item, caller)
+        ]
+        if others:
+            more = ", …" if len(others) > MOST_NAMED else ""
+            which = f"item{'s' * (len(others) > 1)} {', '.join(others[:MOST_NAMED])}{more}"
+            why = f"{which}: not named by the id of a prediction that was answered to you, and "
+            caller.require("label", self._case.name, why)
+
+    def _is_own(self, item: Any, caller: Caller) -> bool:
+        named = item.get("prediction_id") if isinstance(item, dict) else None
+        return isinstance(named, str) and self._is_of(named, self._case.name, caller.principal)
+
+    def _times_read(self, items: Sequence[Item]) -> TimesRead | None:
+        read_as = [
+            ReadTime(number, key, moment.isoformat())
+            for number, item in enumerate(items)
+            for key, moment in item.unzoned.items()
+        ]
+        return TimesRead(self._case.timezone, read_as) if read_as else None
 
     def answer(self, prediction_id: str, label: Any, kind: str, said: Said) -> str:
         now = datetime.now(UTC)

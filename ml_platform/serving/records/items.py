@@ -17,6 +17,7 @@ from ml_platform.spec.values import suggest
 Classes = Callable[[str], Collection[str]]
 """What labels of a use case can be, by its name; empty where that is not known."""
 KINDS = ("label", "correction")
+TIMES = ("event_time", "known_at")
 OTHER_KEYS = ("prediction_id", "event_time", "label", "kind", "known_at")
 CLOCK_SKEW = timedelta(seconds=30)
 """How far clocks of two machines may differ: what is earlier by so little counts as not."""
@@ -31,6 +32,8 @@ class Item:
     label: bool | str | float
     kind: str
     known_at: datetime
+    unzoned: Mapping[str, datetime]
+    """Times that were sent without a zone, by key, in that of the use case."""
 
 
 class Items:
@@ -62,7 +65,8 @@ class Items:
         label = self._label(item.get("label"))
         target = self._target(item)
         named = "prediction_id" if "prediction_id" in target else "event_time"
-        return Item(target, label, kind, self._known(named, target["event_time"], known_at, now))
+        known_at = self._known(named, target["event_time"], known_at, now)
+        return Item(target, label, kind, known_at, self._unzoned(item))
 
     def by_id(self, prediction_id: Any) -> dict[str, Any]:
         """What is said of a prediction is said of; RequestRefused where the id is none of ours."""
@@ -145,10 +149,21 @@ class Items:
             )
         return label
 
+    def _unzoned(self, item: Mapping[str, Any]) -> dict[str, datetime]:
+        return {
+            key: self._time(key, item[key]).astimezone(self._zone)
+            for key in TIMES
+            if item.get(key) is not None and datetime.fromisoformat(item[key]).tzinfo is None
+        }
+
     def _time(self, key: str, value: Any) -> datetime:
         try:
             moment = datetime.fromisoformat(value)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=self._zone)).astimezone(UTC)
+            if moment.tzinfo is not None:
+                return moment.astimezone(UTC)
+            # As DuckDB reads it in every other place: of an hour that comes twice the second.
+            folds = (moment.replace(tzinfo=self._zone, fold=fold) for fold in (0, 1))
+            return max(each.astimezone(UTC) for each in folds)
         except (TypeError, ValueError, OverflowError):
             raise RequestRefused("should be a time such as 2024-03-01T12:00:00Z", key) from None
 

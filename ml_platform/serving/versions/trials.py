@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
 from ml_platform.alerts.serving import SERVICE
-from ml_platform.errors import Overloaded, RolloutRefused
+from ml_platform.errors import RolloutRefused, TryLater, Unavailable
 from ml_platform.registry import Rollout, decide_rollout
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.versions.canary import Watch, takes
@@ -25,6 +25,9 @@ PAUSE_SECONDS = 0.005
 """An answer is on its way before its shadow is begun; also how long a shadow makes way."""
 TOGETHER = 32
 """Shadows that are begun at once."""
+NO_FAULT = (TryLater, Unavailable)
+"""Errors that say nothing of the version that was asked: the worker has too much to do, or a store
+that all versions read does not answer."""
 
 
 class Predicted(Protocol):
@@ -86,7 +89,8 @@ class Trials(Generic[A]):
         """The champion's answer, or that of a canary whose share the entity is in.
 
         A canary that fails, or is too slow, is not waited for: the champion answers. What both
-        refuse is the caller's mistake, and not counted. Raises what the champion raises.
+        refuse is the caller's mistake, and not counted. Nor is a load under which the champion is
+        too slow as well. Raises what the champion raises.
         """
         rollout, pair = live.rollout, _pair(live)
         assert rollout is not None
@@ -106,9 +110,9 @@ class Trials(Generic[A]):
                 return answer
         started = time.perf_counter()
         answer = await champion()
-        if error is not None:
-            self._canary_failed(pair, rollout, error)
         seconds = time.perf_counter() - started
+        if error is not None:
+            self._canary_failed(pair, rollout, error, seconds)
         self._tally(pair).answered("champion", seconds, numbers_of(answer.columns))
         if rollout.mode == "canary":
             self._watch(pair, rollout).answered(seconds, by_canary=False)
@@ -161,7 +165,13 @@ class Trials(Generic[A]):
         self._tally(pair).answered("candidate", seconds, numbers_of(answer.columns))
         self._end(pair, rollout, self._watch(pair, rollout).answered(seconds, by_canary=True))
 
-    def _canary_failed(self, pair: Pair, rollout: Rollout, error: Exception) -> None:
+    def _canary_failed(
+        self, pair: Pair, rollout: Rollout, error: Exception, champion_seconds: float
+    ) -> None:
+        alike = isinstance(error, TimeoutError) and champion_seconds > self._settings.canary_seconds
+        if alike or isinstance(error, NO_FAULT):
+            self._drop(pair)
+            return
         self._metrics.tried.labels(pair.use_case, "canary", "failed").inc()
         self._tally(pair).failed()
         self._log.warning(
@@ -192,7 +202,7 @@ class Trials(Generic[A]):
             self._shadowing = asyncio.create_task(self._shadow_all())
 
     def _drop(self, pair: Pair) -> None:
-        self._metrics.tried.labels(pair.use_case, "shadow", "dropped").inc()
+        self._metrics.tried.labels(pair.use_case, pair.mode, "dropped").inc()
         self._tally(pair).dropped()
 
     async def _shadow_all(self) -> None:
@@ -215,8 +225,7 @@ class Trials(Generic[A]):
         said: A | Exception
         try:
             said = await shadow.ask()
-        except Overloaded:
-            # The worker has too much to do, which says nothing of the version.
+        except NO_FAULT:
             self._drop(shadow.pair)
             return
         except Exception as error:

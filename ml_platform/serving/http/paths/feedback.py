@@ -19,6 +19,7 @@ from ml_platform.serving.http.paths.operations import (
     in_path,
     json_body,
     operation,
+    times_read,
     value_schema,
 )
 from ml_platform.serving.http.paths.samples import PREDICTION, label_of, labelled
@@ -63,7 +64,8 @@ def _feedback(case: UseCase, model: ModelVersion) -> dict[str, Any]:
             "event_time": {**TIME, "description": "Of the row, with the entity's columns."},
             "prediction_id": {
                 "type": ["string", "null"],
-                "description": "Instead of entity and event time.",
+                "description": "Instead of entity and event time. Who got the prediction needs "
+                "no permission but `predict`.",
             },
             "label": LABELS[case.label.task],
             "kind": {"enum": list(KINDS)},
@@ -79,13 +81,20 @@ def _feedback(case: UseCase, model: ModelVersion) -> dict[str, Any]:
         {"items": {"type": "array", "items": item, "minItems": 1, "maxItems": MOST_ITEMS}}
     )
     taken = fields(
-        {"taken": {"type": "integer"}, "ids": {"type": "array", "items": {"type": "string"}}}
+        {
+            "taken": {"type": "integer"},
+            "ids": {"type": "array", "items": {"type": "string"}},
+            "times_read": times_read("item"),
+        },
+        "times_read",
     )
     return operation(
         "Labels and corrections; all of them are taken, or none",
         {202: answer(taken, description="They are on the disk.")},
         problems={
             **PLAIN,
+            403: "Who may predict and not `label` speaks of predictions alone that were answered "
+            "to them, by their ids: the detail names the other items. Nothing was taken.",
             422: "A time or a class cannot be: `field` names it. Nothing was taken.",
         },
         examples={422: _impossible(case)},

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ml_platform.registry import ModelVersion
+from ml_platform.serving.datatypes import BYTES, NUMPY_TYPES
 from ml_platform.serving.http.paths.operations import (
     BINARY,
     JSON,
@@ -16,7 +17,7 @@ from ml_platform.serving.http.paths.operations import (
     operation,
 )
 from ml_platform.serving.http.paths.samples import model_row
-from ml_platform.serving.tensors import BYTES, NUMPY_TYPES, describe_inputs, describe_outputs
+from ml_platform.serving.tensors import describe_inputs, describe_outputs
 from ml_platform.spec.use_case import UseCase
 
 TEXT_SCHEMA = {"type": "string"}

@@ -30,12 +30,13 @@ def invocation_paths(served: Served) -> Paths:
     for case, model in served.models():
         for path in (f"/mlflow/{case.name}", *([""] if served.is_only_one else [])):
             paths |= _model_paths(path, case, model)
+        # As MLflow's client of deployments asks.
+        paths[f"/endpoints/{case.name}/invocations"] = {"post": _invoke(case, model)}
     return paths
 
 
 def _model_paths(path: str, case: UseCase, model: ModelVersion) -> Paths:
     name = case.name
-    headers = ["X-Model-Version", "X-Prediction-Id"]
     return {
         f"{path}/ping": {
             "get": operation(
@@ -48,16 +49,18 @@ def _model_paths(path: str, case: UseCase, model: ModelVersion) -> Paths:
         f"{path}/version": {
             "get": operation("MLflow's version", {200: answer(TEXT_SCHEMA, TEXT)}, tags=[name])
         },
-        f"{path}/invocations": {
-            "post": operation(
-                f"Predict, as MLflow's scoring server does: {case.description}",
-                {200: answer(_answered(case, model), headers=headers)},
-                problems=OF_PREDICTIONS,
-                body=_asked(model),
-                tags=[name],
-            )
-        },
+        f"{path}/invocations": {"post": _invoke(case, model)},
     }
+
+
+def _invoke(case: UseCase, model: ModelVersion) -> dict[str, Any]:
+    return operation(
+        f"Predict, as MLflow's scoring server does: {case.description}",
+        {200: answer(_answered(case, model), headers=["X-Model-Version", "X-Prediction-Id"])},
+        problems=OF_PREDICTIONS,
+        body=_asked(model),
+        tags=[case.name],
+    )
 
 
 def _asked(model: ModelVersion) -> dict[str, Any]:

@@ -201,3 +201,14 @@ def fields(properties: Mapping[str, Any], *optional: str, closed: bool = False) 
         "properties": dict(properties),
     }
     return {**described, "additionalProperties": False} if closed else described
+
+
+def times_read(row: str) -> Schema:
+    """What an answer says of times without a zone; row: what its rows are called there."""
+    read = {row: {"type": "integer"}, "column": {"type": "string"},
+            "time": {"type": "string", "format": "date-time"}}  # fmt: skip
+    schema = fields(
+        {"zone": {"type": "string"}, "read_as": {"type": "array", "items": fields(read)}}
+    )
+    description = "How times were read that were sent without a zone; not there if all had one."
+    return {**schema, "description": description}

@@ -13,6 +13,7 @@ from ml_platform.serving.http.paths.operations import (
     fields,
     json_body,
     operation,
+    times_read,
     value_schema,
 )
 from ml_platform.serving.http.paths.samples import key_row
@@ -55,7 +56,9 @@ def _predict(case: UseCase, model: ModelVersion) -> dict[str, Any]:
             "use_case": {"const": case.name},
             "version": {"type": "integer", "description": "The version that answered."},
             "predictions": {"type": "array", "items": fields(_prediction(case))},
-        }
+            "times_read": times_read("row"),
+        },
+        "times_read",
     )
     return operation(
         f"Predict by key; features are looked up: {case.description}",
