@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 
 from ml_platform.errors import EndpointDiffers, EndpointRefused, EndpointUnavailable
+from ml_platform.open_inference import message_class
 from ml_platform.scoring import ScoreReport, reproduce, score
 from ml_platform.scoring.endpoint import breaker
+from ml_platform.scoring.endpoint.grpc import GrpcAsker
 from ml_platform.settings import Endpoint
 from ml_platform.spec.scoring import Scorer
 from ml_platform.spec.windows import Window
@@ -389,3 +391,13 @@ def test_a_share_of_the_time_is_left_to_others(world: World) -> None:
         # Three times as long as the request had been under way, as the caller saw it.
         assert following - end >= 3 * (end - begun)
     assert world.is_exact(days(25, 25))
+
+
+def test_over_grpc_texts_are_told_from_bytes() -> None:
+    asker = GrpcAsker("grpc://127.0.0.1:9", "trips", "p", {}, 1.0, (None, None, None))
+    packed = asker.pack(pd.DataFrame({"city": ["Boston"], "distance": [21.5]}))
+    asker.close()
+    tensors = message_class("ModelInferRequest").FromString(packed).inputs
+    told = {each.name: dict(each.parameters) for each in tensors}
+    assert told["city"]["content_type"].string_param == "str"
+    assert told["distance"] == {}

@@ -69,7 +69,10 @@ class GrpcAsker:
         request = message_class("ModelInferRequest")(model_name=self._model)
         for name in rows.columns:
             kind = "FP64" if is_number(rows, name) else "BYTES"
-            request.inputs.add(name=name, datatype=kind, shape=[len(rows)])
+            tensor = request.inputs.add(name=name, datatype=kind, shape=[len(rows)])
+            if kind == "BYTES":
+                # MLServer would hand the model bytes: a category that it has never seen.
+                tensor.parameters["content_type"].string_param = "str"
             values = rows[name].to_numpy()
             raw = values.astype("<f8").tobytes() if kind == "FP64" else _texts(name, values)
             request.raw_input_contents.append(raw)
