@@ -137,6 +137,7 @@ def test_a_tick_without_news_writes_nothing(lake: Lake, use_case: UseCase) -> No
         assert lake.snapshot(cursor) == before
 
 
+@pytest.mark.slow
 def test_a_receiver_that_fails_twice_is_tried_again_and_the_good_one_is_not(
     lake: Lake, use_case: UseCase
 ) -> None:
@@ -186,6 +187,7 @@ def test_what_cannot_be_delivered_in_a_day_expires(lake: Lake, use_case: UseCase
     assert revived.posts == 0
 
 
+@pytest.mark.slow
 def test_what_a_process_claimed_and_never_sent_is_sent_by_another(
     lake: Lake, use_case: UseCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

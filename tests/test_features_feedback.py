@@ -106,6 +106,7 @@ def versions(world: World, ride: str) -> list[tuple[Any, ...]]:
         ),
     ],
 )
+@pytest.mark.slow
 def test_each_answer_is_the_label_from_when_it_counts_until_another_does(
     answered: World,
     labels_known: list[dict[str, Any]],

@@ -86,6 +86,7 @@ def test_a_rollback_makes_again_what_the_replaced_version_published(trips, share
     assert set(map(tuple, found.values())) == {((1,),)}
 
 
+@pytest.mark.slow
 def test_a_partition_that_lost_its_predictions_loses_its_rows(trips, shared):
     use_case = trips.declare("emptied", table="others.shop.emptied")
     trips.publish(use_case, days(9, 10))

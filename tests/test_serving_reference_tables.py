@@ -103,6 +103,7 @@ def test_answers_are_the_rows_of_the_table_with_their_predictions_to_the_bit(sho
     assert not any(name.startswith("ml_platform_part") for name in shop.tables())
 
 
+@pytest.mark.slow
 def test_rows_of_a_file_are_answered_in_a_table_and_the_other_way_round(shop: Shop) -> None:
     world, rows = shop.world, some_rows(50).assign(note="ü" * 300)
     rows["seen"] = pd.date_range("2024-03-01 12:00:00.123456", periods=50, tz="UTC")
@@ -117,6 +118,7 @@ def test_rows_of_a_file_are_answered_in_a_table_and_the_other_way_round(shop: Sh
     assert len(pd.read_parquet(world.folder / "out" / "back.parquet")) == 5
 
 
+@pytest.mark.slow
 def test_a_batch_that_fails_leaves_no_table(shop: Shop) -> None:
     rows = some_rows(30)
     rows.loc[7, "city"] = "Bostn"
@@ -126,6 +128,7 @@ def test_a_batch_that_fails_leaves_no_table(shop: Shop) -> None:
     assert "batch_odd_answers" not in shop.tables()
 
 
+@pytest.mark.slow
 def test_a_table_that_comes_meanwhile_is_not_replaced(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,7 @@ def test_a_row_that_a_request_is_refused_for_fails_the_batch(world: World) -> No
     assert not list((world.folder / "out").glob("*odd*"))
 
 
+@pytest.mark.slow
 def test_answers_where_no_file_can_be_fail_the_batch(world: World) -> None:
     rows = world.write("in/fine.parquet", some_rows(3))
     run = world.over(world.send(rows, "in/fine.parquet/answers.parquet"))
@@ -165,6 +166,7 @@ def test_without_a_folder_none_are_taken(world: World) -> None:
     assert "ML_PLATFORM_SERVING_BATCHES" in answer.json()["detail"]
 
 
+@pytest.mark.slow
 def test_a_batch_is_ended_on_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(references, "CHUNK_ROWS", 1)
     sent = world.send(world.write("in/long.parquet", some_rows(100_000)), "out/long.parquet")

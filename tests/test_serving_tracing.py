@@ -80,6 +80,7 @@ def test_a_request_is_a_span_with_its_parts_under_the_callers_trace(
     assert receiver.resources[0]["service.name"] == "ml-platform"
 
 
+@pytest.mark.slow
 def test_rows_by_key_are_looked_up_in_a_span_of_its_own(deployment: Deployment) -> None:
     with receiving() as receiver:
         with deployment.client(otlp_endpoint=f"{receiver.address}/", trace_ratio=1.0) as client:

@@ -822,6 +822,7 @@ def test_mistakes_about_tables_of_databases(tmp_path: Path, origin: str, expecte
     assert str(error).endswith(f"parcels/use_case.yaml:{expected}")
 
 
+@pytest.mark.slow
 def test_use_cases_are_loaded_without_pandas(tmp_path: Path):
     write(tmp_path / "parcels", FILES)
     code = (

@@ -125,6 +125,7 @@ def test_the_keys_of_the_json_stay(run: Run) -> None:
     assert alert["told_at"] is None
 
 
+@pytest.mark.slow
 def test_what_speaks_against_a_champion_is_said(run: Run) -> None:
     lake, use_case = Lake(Settings()), trips.write_folder(Settings().use_cases, "binary")
     decided = datetime(2024, 4, 2, tzinfo=UTC)

@@ -263,6 +263,7 @@ DEAD = {
 
 
 @pytest.mark.parametrize("dead", DEAD)
+@pytest.mark.slow
 def test_a_column_without_a_value_is_left_out_by_name(lake, registry, root, dead):
     use_case = write_folder(root, "binary", name=f"dead_{len(dead)}")
     (column,) = DEAD[dead]
