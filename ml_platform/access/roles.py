@@ -66,6 +66,11 @@ class Caller:
         return any(grant.permits(permission, use_case) for grant in self.grants)
 
     @property
+    def identity(self) -> str:
+        """What tells them from others; only the name of one whom nothing else is known of."""
+        return self.principal or self.name
+
+    @property
     def told(self) -> Mapping[str, str]:
         """What a row of the audit says of them besides the name."""
         expires = {"expires": self.expires_at.isoformat()} if self.expires_at else {}

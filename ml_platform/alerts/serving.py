@@ -25,7 +25,7 @@ def find_serving(
     lake: Lake, use_case: UseCase, decisions: Sequence[Promotion], now: datetime
 ) -> Found:
     """Versions that hosts could not load or prove, for as long as they should serve or be tried."""
-    trials = rollouts(lake, use_case)
+    trials = rollouts(lake, use_case, decisions)
     tried = tried_now(trials)
     wanted = [tried.version] if tried else []
     # Without a champion nothing can fail to serve but what is tried.

@@ -93,10 +93,13 @@ def decide_rollout(lake: Lake, use_case: UseCase, rollout: Rollout, commit: Comm
     return begin_again(lake, use_case, [Read("promotions")], what, decide)
 
 
-def rollouts(lake: Lake, use_case: UseCase) -> list[Rollout]:
+def rollouts(
+    lake: Lake, use_case: UseCase, decisions: Sequence[Promotion] | None = None
+) -> list[Rollout]:
     """Every decision in the order in which they were made; times in UTC.
 
-    A rollback ends a canary: production is to answer as it did before, and nothing else.
+    decisions: the promotion history, where it has been read already. A rollback ends a canary:
+    production is to answer as it did before, and nothing else.
     """
     with lake.cursor() as cursor:
         try:
@@ -104,7 +107,7 @@ def rollouts(lake: Lake, use_case: UseCase) -> list[Rollout]:
         except TableNotFound:
             return []
         found = _read(cursor, table)
-    return _with_ends(found, history(lake, use_case))
+    return _with_ends(found, history(lake, use_case) if decisions is None else decisions)
 
 
 def tried_now(decisions: Sequence[Rollout]) -> Rollout | None:

@@ -83,7 +83,7 @@ def plan_rollback(
         promotion = Promotion(version, moment, datetime.now(UTC), decided_by, "rolled back", reason)
         affected = affected_by(lake, use_case, [*decisions, promotion], moment)
         is_decided = not replaced and served[0].since <= moment.astimezone(UTC)
-        ends = None if is_decided else _canary(lake, use_case)
+        ends = None if is_decided else _canary(lake, use_case, decisions)
         return Plan(promotion, replaced, affected, len(decisions), ends, is_decided)
 
     if utc(moment) < utc(cutoff):
@@ -125,8 +125,8 @@ def after_decision(lake: Lake, use_case: UseCase, plan: Plan) -> Plan:
     return replace(plan, affected=affected_by(lake, use_case, history(lake, use_case), since))
 
 
-def _canary(lake: Lake, use_case: UseCase) -> int | None:
-    tried = tried_now(rollouts(lake, use_case))
+def _canary(lake: Lake, use_case: UseCase, decisions: Sequence[Promotion]) -> int | None:
+    tried = tried_now(rollouts(lake, use_case, decisions))
     return tried.version if tried is not None and tried.mode == "canary" else None
 
 

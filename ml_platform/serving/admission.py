@@ -96,7 +96,7 @@ class Admission:
         IssuerAway.
         """
         caller = await self._caller(authorization, api_key) if self.on else NOBODY
-        self._rates.take(caller.principal or caller.name, caller.name)
+        self._rates.take(caller.identity, caller.name)
         return caller
 
     def refused(self, error: RequestError, address: str | None) -> RequestError:

@@ -50,7 +50,6 @@ class Processes:
         self._config, self._drain_seconds = config, drain_seconds
         self._silent_seconds = silent_seconds
         self._socket = uvicorn.Config(**config).bind_socket()
-        self._socket.set_inheritable(True)
         self._signals: list[int] = []
         self._pause, self._paused_until = 0.0, 0.0
         self._has_served = False

@@ -1,26 +1,23 @@
 """A table of whatever database has a driver of Arrow Database Connectivity."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from ml_platform.errors import LandingError, PlatformError
-from ml_platform.failures import is_of_a_store
 from ml_platform.settings import Settings
 from ml_platform.sources.arrow_batches import arrow_relations
 from ml_platform.sources.asked import Asked, Dialect, bounds, where_sql
 from ml_platform.sources.column_types import OTHER
 from ml_platform.sources.database_tables import Choose
-from ml_platform.sources.shared_tables import table_error, types_of
+from ml_platform.sources.shared_tables import named_errors, types_of
 from ml_platform.sources.sqlite_values import sqlite_where
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import quote
 from ml_platform.storage.adbc import connect_adbc
-from ml_platform.storage.extras import not_installed
 
 PREFIX = "adbc:"
 SQLITE = "SQLite"
@@ -106,20 +103,8 @@ class AdbcTable:
         with closing(connection):
             yield connection
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        what = f"database '{self._database}': {self._source.table}"
-        try:
-            yield
-        except PlatformError:
-            raise
-        except ImportError as error:
-            raise LandingError(f"{what}: {not_installed(error)}") from None
-        except Exception as error:
-            if not isinstance(error, OSError | ValueError) and not is_of_a_store(error):
-                raise
-            # Not as its cause: what a library says may hold what it connected with.
-            raise table_error(error, self._settings, what) from None
+    def _named(self) -> AbstractContextManager[None]:
+        return named_errors(self._settings, f"database '{self._database}': {self._source.table}")
 
 
 def _all(columns: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:

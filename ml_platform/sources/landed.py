@@ -1,25 +1,22 @@
 """What has landed for a source: files of a landing folder, or those of a table of a lake."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
 
-from ml_platform.errors import LandingError, PlatformError
-from ml_platform.failures import is_of_a_store
+from ml_platform.errors import LandingError
 from ml_platform.settings import Settings
 from ml_platform.sources.column_types import require_columns
 from ml_platform.sources.delta_tables import DeltaFiles
 from ml_platform.sources.iceberg_tables import IcebergFiles
 from ml_platform.sources.landing import LandingIndex
 from ml_platform.sources.listing import Listed, contract_of, landing_folder, list_landing, state_of
-from ml_platform.sources.shared_tables import SharedTable, table_error
+from ml_platform.sources.shared_tables import SharedTable, named_errors
 from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.values import no_database
 from ml_platform.storage import Lake
-from ml_platform.storage.extras import not_installed
 from ml_platform.storage.iceberg_catalogs import open_catalog, open_table_at
 from ml_platform.storage.stores import Store, store_of
 from ml_platform.storage.tables import canonical_types
@@ -53,7 +50,7 @@ def look_at_landing(
         listed = list_landing(lake, use_case, source)
         return Landed(listed, state_of(use_case, source, listed))
     named = f"{use_case.name}/{source}: {declared.lake_table}"
-    with _named(lake.settings, named):
+    with named_errors(lake.settings, named, "cannot be opened"):
         opened = _open(lake, cursor, use_case, source, named)
     kinds = canonical_types(cursor, declared.columns.values())
     types = dict(zip(declared.columns, kinds, strict=True))
@@ -106,18 +103,3 @@ def _where(settings: Settings, database: str, kind: str) -> str:
     if begins != kind:
         raise LandingError(f"setting databases: '{database}' should begin with '{kind}:'")
     return where
-
-
-@contextmanager
-def _named(settings: Settings, what: str) -> Iterator[None]:
-    """Errors of the libraries as LandingError or LakeUnavailable: one line, no password."""
-    try:
-        yield
-    except PlatformError:
-        raise
-    except ImportError as error:
-        raise LandingError(f"{what}: {not_installed(error)}") from None
-    except Exception as error:
-        if not isinstance(error, OSError | ValueError) and not is_of_a_store(error):
-            raise
-        raise table_error(error, settings, f"{what} cannot be opened") from None

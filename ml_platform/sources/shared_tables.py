@@ -1,6 +1,7 @@
 """What tables of lakes that others own have in common: their files, columns and types."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import duckdb
@@ -11,6 +12,7 @@ from ml_platform.settings import Settings
 from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.listing import Listed
 from ml_platform.sources.reading import Batch, Reading
+from ml_platform.storage.extras import not_installed
 
 
 class SharedTable(Protocol):
@@ -40,6 +42,25 @@ def table_error(error: Exception, settings: Settings, what: str) -> PlatformErro
     failure = failure_of(known, settings)
     kind = LakeUnavailable if failure.kind == "unavailable" else LandingError
     return kind(f"{what}: {failure}")
+
+
+@contextmanager
+def named_errors(settings: Settings, what: str, failed: str = "") -> Iterator[None]:
+    """Errors of a table's library as LandingError or LakeUnavailable: one line, no password.
+
+    what: the table; failed: what could not be done with it, where that is not plain.
+    """
+    try:
+        yield
+    except PlatformError:
+        raise
+    except ImportError as error:
+        raise LandingError(f"{what}: {not_installed(error)}") from None
+    except Exception as error:
+        if not isinstance(error, OSError | ValueError) and not is_of_a_store(error):
+            raise
+        # Not as its cause: what a library says may hold what it connected with.
+        raise table_error(error, settings, f"{what} {failed}".rstrip()) from None
 
 
 def types_of(cursor: duckdb.DuckDBPyConnection, columns: object) -> dict[str, str]:

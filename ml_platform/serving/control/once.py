@@ -106,7 +106,7 @@ def order_of(
     if key is None:
         return Order(use_case, caller)
     # By principal: another caller may have the same name.
-    known = _digest(caller.principal or caller.name, path, key)
+    known = _digest(caller.identity, path, key)
     return Order(use_case, caller, known, _digest(known, parameters))
 
 

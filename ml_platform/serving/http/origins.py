@@ -43,9 +43,7 @@ class SameOrigin:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        # Of a header that comes twice the first counts, here as everywhere.
-        headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
-        host = headers.get(b"host", "")
+        host = _header(scope, b"host") or ""
         name = _name_of(host) if host else "localhost"
         if not is_loopback(name) and name not in self._hosts:
             raise OriginRefused(
@@ -54,7 +52,7 @@ class SameOrigin:
             )
         if scope["method"] in READING:
             return
-        origin = headers.get(b"origin")
+        origin = _header(scope, b"origin")
         if origin is not None and origin not in {f"{scope['scheme']}://{host}", *self._origins}:
             raise OriginRefused(
                 f"a page of '{origin[:60]}' may not ask this; list the origin in {ORIGINS}"
@@ -70,8 +68,7 @@ class JsonAlone:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Of the methods that change something, a page may send this one without being asked.
         if scope["method"] == "POST":
-            sent = dict(reversed(scope["headers"])).get(b"content-type", b"").decode("latin-1")
-            kind = sent.partition(";")[0].strip().lower()
+            kind = (_header(scope, b"content-type") or "").partition(";")[0].strip().lower()
             if kind != JSON:
                 raise UnsupportedMedia(
                     f"content type '{kind[:60]}' is not taken here; send {JSON} (curl --json)"
@@ -86,6 +83,11 @@ def refuse_forms(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
         if isinstance(route, Route) and route.path.startswith(CHANGING):
             route.app = JsonAlone(route.app)
     return found
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    """Of one that comes twice the first counts, here as everywhere."""
+    return next((given.decode("latin-1") for key, given in scope["headers"] if key == name), None)
 
 
 def _name_of(host: str) -> str:

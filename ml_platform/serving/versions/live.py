@@ -218,7 +218,8 @@ class LiveVersions:
 
     def _follow(self, name: str) -> list[Swap]:
         case = self._live[name].use_case
-        decisions, trials = history(self._lake, case), rollouts(self._lake, case)
+        decisions = history(self._lake, case)
+        trials = rollouts(self._lake, case, decisions)
         decided = len(decisions) + len(trials)
         swaps = self._follow_champion(name, decisions, decided)
         tried = self._follow_rollout(name, tried_now(trials), decided)
