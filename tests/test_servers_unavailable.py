@@ -55,7 +55,8 @@ class Place:
         """Rows of each table, and how many different ones."""
         settings = Settings(
             **{k.removeprefix("ML_PLATFORM_").lower(): v for k, v in self.environment.items()
-               if k.startswith("ML_PLATFORM_") and "DAGSTER" not in k}
+               if k.startswith("ML_PLATFORM_")
+               and not k.startswith(("ML_PLATFORM_DAGSTER", "ML_PLATFORM_SERVING"))}
         )  # fmt: skip
         lake = Lake(settings)
         with lake.cursor() as cursor:
