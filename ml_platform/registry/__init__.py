@@ -3,7 +3,13 @@
 from ml_platform.registry.approvals import answer, waiting
 from ml_platform.registry.mirrors import Difference, differences, point_alias, repair
 from ml_platform.registry.models import Registry
-from ml_platform.registry.prediction import Fitted, named_predictions, predict, select_inputs
+from ml_platform.registry.prediction import (
+    Fitted,
+    named_predictions,
+    predict,
+    predict_columns,
+    select_inputs,
+)
 from ml_platform.registry.promotions import (
     NOT_JUDGED,
     Promotion,
@@ -57,6 +63,7 @@ __all__ = [
     "point_alias",
     "predecessors",
     "predict",
+    "predict_columns",
     "promotions_table",
     "record",
     "reigns",

@@ -1,6 +1,7 @@
 """The one predict path: training, batch, replay and serving all call `predict`."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_platform.errors import FeatureError, ModelRefused
-from ml_platform.registry.versions import fitted_columns
+from ml_platform.registry.versions import ModelVersion, fitted_columns
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
 
@@ -56,6 +57,25 @@ def predict(use_case: UseCase, model: Fitted, frame: pd.DataFrame) -> pd.DataFra
     return named_predictions(use_case, model.classes, probabilities, frame.index)
 
 
+def predict_columns(
+    use_case: UseCase, model: ModelVersion, columns: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """As `predict`, from values by column to predictions by column, without frames for few rows.
+
+    columns: the columns that the model was fitted on, at least, n values each; numbers as float64
+    with NaN, everything else as text with None.
+    """
+    rows = len(next(iter(columns.values())))
+    if model.few_rows is not None and rows <= model.few_rows.most_rows:
+        # What it cannot take, and what is not finite, the estimator and `predict` have words for.
+        with suppress(Exception):
+            values = model.few_rows(columns)
+            if np.isfinite(values).all():
+                return _by_column(use_case, model.classes, values)
+    predicted = predict(use_case, model, pd.DataFrame(dict(columns)))
+    return {name: predicted[name].to_numpy() for name in use_case.prediction_columns}
+
+
 def named_predictions(
     use_case: UseCase, classes: tuple[str, ...], values: NDArray[np.float64], index: pd.Index
 ) -> pd.DataFrame:
@@ -63,14 +83,19 @@ def named_predictions(
 
     values: of a regression shape (n,), else the probabilities of the classes, shape (n, k).
     """
+    return pd.DataFrame(_by_column(use_case, classes, values), index=index)
+
+
+def _by_column(
+    use_case: UseCase, classes: tuple[str, ...], values: NDArray[np.float64]
+) -> dict[str, NDArray[Any]]:
     if use_case.label.task == "regression":
-        return pd.DataFrame({"predicted": values}, index=index)
+        return {"predicted": values}
     if use_case.label.task == "binary":
-        return pd.DataFrame({"probability": values[:, classes.index(POSITIVE)]}, index=index)
-    best = [classes[i] for i in values.argmax(axis=1)] if len(index) else []
+        return {"probability": values[:, classes.index(POSITIVE)]}
+    best = [classes[i] for i in values.argmax(axis=1)] if len(values) else []
     named = [dict(zip(classes, row, strict=True)) for row in values.tolist()]
-    data = {"predicted": np.array(best, dtype=object), "probabilities": _objects(named)}
-    return pd.DataFrame(data, index=index)
+    return {"predicted": np.array(best, dtype=object), "probabilities": _objects(named)}
 
 
 def select_inputs(use_case: UseCase, model: Fitted, frame: pd.DataFrame) -> pd.DataFrame:

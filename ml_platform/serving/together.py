@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ml_platform.errors import PlatformError
 from ml_platform.features import InputRules
 from ml_platform.features.online_store import OnlineStore
-from ml_platform.registry import ModelVersion, predict
+from ml_platform.registry import ModelVersion, predict_columns
 from ml_platform.serving.calls import Call, PredictionIds, moment_of
 from ml_platform.serving.inputs import Inputs
 from ml_platform.serving.lookup import Examples, Found, Lookup
@@ -136,10 +136,9 @@ class Together:
         case, model = asked[0].use_case, asked[0].model
         inputs, found = self._completed(asked)
         with traced("predict", _traces(asked), inputs.rows):
-            predicted = predict(case, model, inputs.frame())
+            columns = predict_columns(case, model, inputs.columns)
         if found is not None:
             self._metrics.looked_up(case.name, found.outcomes)
-        columns = {name: predicted[name].to_numpy() for name in case.prediction_columns}
         answers = []
         last = 0
         for each in asked:

@@ -54,7 +54,7 @@ class Following:
             log(
                 "swap_failed" if swap.problem else "swapped",
                 use_case=swap.use_case, version=swap.version, replaced=swap.replaced,
-                tried=swap.tried, problem=swap.problem,
+                tried=swap.tried, problem=swap.problem, not_compiled=swap.not_compiled,
             )  # fmt: skip
         self._metrics.versions(self._live)
         self._repair({swap.use_case for swap in swaps if not swap.tried})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ml_platform.errors import (
     ModelRefused,
@@ -29,6 +30,7 @@ from ml_platform.registry import (
     rollouts,
     tried_now,
 )
+from ml_platform.serving.compiled import compiled
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 
@@ -58,6 +60,8 @@ class Swap:
     """Why it does not serve; the one before goes on."""
     tried: bool = False
     """Whether it was to be tried beside the champion, not to replace it."""
+    not_compiled: str | None = None
+    """Why few rows are predicted by its estimator; empty where they are not."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +248,7 @@ class LiveVersions:
         if live.candidate is not None and live.candidate.version == wanted:
             live = replace(live, rollout=None, candidate=None)
         self._live[name] = replace(live, champion=loaded)
-        return [Swap(name, wanted, serving)]
+        return [Swap(name, wanted, serving, not_compiled=_not_compiled(loaded))]
 
     def _fall_back(self, name: str, decisions: Sequence[Promotion], decided: int) -> list[Swap]:
         """Have the latest champion of before serve that can, where none does."""
@@ -257,7 +261,7 @@ class LiveVersions:
             loaded = self._proved(self._live[name], version, decided)
             if not isinstance(loaded, Failure):
                 self._live[name] = replace(self._live[name], champion=loaded)
-                return [*swaps, Swap(name, version, None)]
+                return [*swaps, Swap(name, version, None, not_compiled=_not_compiled(loaded))]
             swaps.append(Swap(name, version, None, loaded.problem))
         return swaps
 
@@ -277,7 +281,7 @@ class LiveVersions:
         if isinstance(loaded, Failure):
             return Swap(name, rollout.version, champion, loaded.problem, tried=True)
         self._live[name] = replace(self._live[name], rollout=rollout, candidate=loaded)
-        return Swap(name, rollout.version, champion, tried=True)
+        return Swap(name, rollout.version, champion, tried=True, not_compiled=_not_compiled(loaded))
 
     def _is_hopeless(self, live: Live, version: int, decided: int) -> bool:
         failure = live.failed.get(version)
@@ -292,7 +296,10 @@ class LiveVersions:
             return live.candidate
         try:
             model = self._registry.load(live.use_case, version)
-            prove(live.use_case, model)
+            # Of this thread alone; others would wait for the cores of those that answer.
+            with threadpool_limits(limits=1, user_api="openmp"):
+                prove(live.use_case, model)
+                model = replace(model, few_rows=compiled(model))
         except Exception as error:
             # An artifact, and a use case's own code in it, can fail in any way; none may serve.
             said = str(error) if isinstance(error, PlatformError) else repr(error)
@@ -302,6 +309,10 @@ class LiveVersions:
         failed = {v: f for v, f in live.failed.items() if v != version}
         self._live[name] = replace(live, failed=failed)
         return model
+
+
+def _not_compiled(model: ModelVersion) -> str | None:
+    return model.few_rows.problem if model.few_rows else None
 
 
 def prove(use_case: UseCase, model: ModelVersion) -> None:
