@@ -21,6 +21,8 @@ Values = Sequence[Any] | NDArray[Any]
 
 SHOWN = 60
 """Longest text of a caller that is repeated in an answer."""
+PLAIN = frozenset({int, float})
+"""Types of numbers as JSON has them; others need a closer look."""
 LARGEST_EXACT = 2**53
 """Beyond this, whole numbers have no float64 of their own."""
 
@@ -71,18 +73,45 @@ def check_columns(
         if name not in model.columns:
             problem = f"the model has no such column{suggest(name[:SHOWN], model.columns)}"
             raise RequestRefused(problem, name[:SHOWN])
-    checked = {}
-    for name, kind in model.columns.items():
-        if only is not None and name not in only:
-            continue
+    wanted = [name for name in model.columns if only is None or name in only]
+    for name in wanted:
         if name not in columns:
             raise RequestRefused("is missing; send null where its value is not known", name)
-        seen = model.seen[name]
-        if is_numeric(kind):
-            checked[name] = _numbers(name, columns[name], seen)
+    plain = _plain_numbers(model, {name: columns[name] for name in wanted})
+    checked: dict[str, NDArray[Any]] = {}
+    for name in wanted:
+        if name in plain:
+            checked[name] = plain[name]
+        elif is_numeric(model.columns[name]):
+            checked[name] = _numbers(name, columns[name], model.seen[name])
         else:
-            checked[name] = _texts(name, columns[name], seen, known_categories)
+            checked[name] = _texts(name, columns[name], model.seen[name], known_categories)
     return Inputs(checked, rows)
+
+
+def _plain_numbers(
+    model: ModelVersion, columns: Mapping[str, Values]
+) -> dict[str, NDArray[np.float64]]:
+    """Columns of numbers that nothing is wrong with and nothing is missing from, all at once.
+
+    Most requests have a row of many columns: numpy's functions take longer for each of them than
+    for the whole.
+    """
+    plain = {
+        name: values
+        for name, values in columns.items()
+        if isinstance(values, list)
+        and is_numeric(model.columns[name])
+        and PLAIN.issuperset(map(type, values))
+    }
+    try:
+        matrix = np.array(list(plain.values()), np.float64)
+    except OverflowError:
+        return {}
+    # Beyond it a whole number may have been rounded, and so may one that is now equal to it.
+    if not (np.abs(matrix) < LARGEST_EXACT).all():
+        return {}
+    return dict(zip(plain, matrix, strict=True))
 
 
 def _count_rows(columns: Mapping[str, Values]) -> int:

@@ -6,6 +6,7 @@ loaded and not when its first partition runs.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import duckdb
 
@@ -51,6 +52,7 @@ def time_format(text: str) -> str:
     return text
 
 
+@lru_cache
 def is_numeric(kind: str) -> bool:
     """Whether an estimator is given this DuckDB type as a number; all others become text."""
     return kind.startswith(("DECIMAL", "TIMESTAMP")) or kind in NUMERIC_TYPES
