@@ -39,6 +39,8 @@ NAMES = (
     "databases",
     "lakes",
     "serving",
+    "overload",
+    "restarts",
     "tracing",
     "soak",
     "review",

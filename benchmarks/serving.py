@@ -194,13 +194,14 @@ def service(
     by_column: list[Any],
     by_key: list[Any],
     more: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> tuple[int, list[Contender]]:
     """The platform's service until `servers` is closed: its process, and the ways to ask it.
 
     by_column: rows as columns of the model. by_key: rows as `/predict` takes them. more: variables
-    of its environment.
+    of its environment. port: of HTTP; any by default.
     """
-    port, grpc_port, name = _free_port(), _free_port(), year.use_case.name
+    port, grpc_port, name = port or free_port(), free_port(), year.use_case.name
     variables = {
         "ML_PLATFORM_DATA": str(year.settings.root),
         "ML_PLATFORM_MLFLOW_TRACKING_URI": year.settings.tracking_uri,
@@ -224,7 +225,7 @@ def service(
 
 
 def _mlflow(servers: ExitStack, year: Year, by_column: list[Any]) -> Contender:
-    port = _free_port()
+    port = free_port()
     model = f"models:/{year.use_case.name}/{year.version}"
     command = ["-m", "mlflow", "models", "serve", "-m", model, "-p", str(port),
                "--env-manager", "local"]  # fmt: skip
@@ -249,7 +250,7 @@ def _bento(
     dtypes = model.reference[list(model.columns)].dtypes
     kinds = {name: str(kind) for name, kind in dtypes.items()}
     (folder / "columns.json").write_text(json.dumps(kinds), encoding="utf-8")
-    port = _free_port()
+    port = free_port()
     command = ["-m", "bentoml", "serve", "benchmarks/bento_service.py:Flights",
                "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
     variables = {
@@ -338,7 +339,8 @@ def _json(document: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

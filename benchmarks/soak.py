@@ -1,9 +1,10 @@
-"""Ten minutes of requests while versions are swapped: nothing fails, nothing is wrong or grows."""
+"""A day's requests while versions are swapped: nothing fails, nothing is wrong or grows."""
 
 import http.client
 import json
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,9 @@ from ml_platform.registry.promotions import Decision
 from ml_platform.training import train
 
 MINUTES, QUICK_MINUTES = 10.0, 1.0
+"""At least."""
+REQUESTS, QUICK_REQUESTS = 24 * 3600 * 10, 0
+"""At least: a day at ten a second."""
 SWAP_SECONDS = 20.0
 CLIENTS = 4
 WORKERS = 2
@@ -77,7 +81,8 @@ class Client(threading.Thread):
 def run(bench: Bench) -> Result:
     """Swap between two versions under load, and look at every answer and at the memory."""
     year = prepared(bench).copy(bench.folder / "lake")
-    minutes = MINUTES if bench.days is None else QUICK_MINUTES
+    is_quick = bench.days is not None
+    minutes, requests = (QUICK_MINUTES, QUICK_REQUESTS) if is_quick else (MINUTES, REQUESTS)
     versions = (year.version, _another(year))
     rows = rows_of(year.registry.load(year.use_case, year.version))
     expected = {version: _expected(year, version, rows) for version in versions}
@@ -87,23 +92,31 @@ def run(bench: Bench) -> Result:
         clients = [Client(by_column, expected, halt, number) for number in range(CLIENTS)]
         for client in clients:
             client.start()
-        memory, decided = _soak(year, versions, process, minutes * 60)
+
+        def is_over(begun: float) -> bool:
+            asked = sum(len(client.answers) for client in clients)
+            return time.monotonic() >= begun + minutes * 60 and asked >= requests
+
+        memory, decided = _soak(year, versions, process, is_over)
         halt.set()
         for client in clients:
             client.join()
-    return _result(clients, memory, decided, minutes)
+    return _result(clients, memory, decided)
 
 
 def _soak(
-    year: Year, versions: tuple[int, int], process: int, seconds: float
+    year: Year, versions: tuple[int, int], process: int, is_over: Callable[[float], bool]
 ) -> tuple[list[float], list[tuple[float, int]]]:
-    """MiB of all workers, sample by sample; moment and version of each decision."""
+    """MiB of all workers, sample by sample; moment and version of each decision.
+
+    is_over: whether it is, given its begin by the monotonic clock.
+    """
     begun = time.monotonic()
     memory: list[float] = []
     decided = [(begun, versions[0])]
     with year.opened() as lake:
-        while (now := time.monotonic()) < begun + seconds:
-            if now >= decided[-1][0] + SWAP_SECONDS and now < begun + seconds - SWAP_SECONDS / 2:
+        while not is_over(begun):
+            if time.monotonic() >= decided[-1][0] + SWAP_SECONDS:
                 version = versions[len(decided) % 2]
                 at = datetime.now(UTC)
                 # A version is promoted once; who comes back is rolled back to.
@@ -121,7 +134,6 @@ def _result(
     clients: list[Client],
     memory: list[float],
     decided: list[tuple[float, int]],
-    minutes: float,
 ) -> Result:
     answers = [answer for client in clients for answer in client.answers]
     took = [end - begin for begin, end, _ in answers]
@@ -129,6 +141,7 @@ def _result(
     warm = memory[int(len(memory) * WARM_SHARE) :]
     before, after = np.median(warm[: len(warm) // 4]), np.median(warm[-(len(warm) // 4) :])
     outdated = _longest_outdated(answers, decided)
+    minutes = (max(end for _, end, _ in answers) - decided[0][0]) / 60
     lines = (
         Line("requests that failed", f"{failed}", "0", float(failed), 0),
         Line("answers that are not what their version says", f"{wrong}", "0", float(wrong), 0),
@@ -141,7 +154,7 @@ def _result(
         Line("longest", f"{max(took) * 1000:.0f} ms"),
     )  # fmt: skip
     notes = (
-        f"{minutes:g} minutes, {len(answers):,} single rows by {CLIENTS} clients, {WORKERS} "
+        f"{minutes:.0f} minutes, {len(answers):,} single rows by {CLIENTS} clients, {WORKERS} "
         f"workers, {len(decided) - 1} swaps, one each {SWAP_SECONDS:g} seconds. Begin: after the "
         f"first {WARM_SHARE:.0%} of the time.",
         "From a decision on, a worker loads the version, has it predict its stored reference rows "

@@ -1,0 +1,169 @@
+"""More and more clients, up to many times what the service can answer, by hey.
+
+`python -m benchmarks overload`; it needs hey (`apt-get install hey`).
+"""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.result import Bench, Line, Result
+from benchmarks.serving import rows_of, service
+from benchmarks.year import prepared
+from ml_platform.settings import ServingSettings
+
+CLIENTS, QUICK_CLIENTS = (1, 4, 16, 64, 256, 1024), (1, 64)
+SECONDS, QUICK_SECONDS = 8, 2
+ROWS = 500
+"""Of a large request."""
+WORKERS = 2
+TURNED_AWAY = (429, 503)
+KEPT_LIMIT = 0.7
+"""Rows a second under the greatest load, against the best: it should not collapse."""
+P99_LIMIT = 2.0
+"""p99 of what is answered while requests are turned away, in longest waits."""
+
+
+@dataclass
+class Probe:
+    """Asks beside the load, to see whether who is turned away is told when to come again."""
+
+    url: str
+    body: bytes
+    refused: int = 0
+    untold: int = 0
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self) -> None:
+        headers = {"content-type": "application/json"}
+        while not self._over.wait(0.02):
+            request = urllib.request.Request(self.url, self.body, headers)
+            try:
+                urllib.request.urlopen(request, timeout=60).close()
+            except urllib.error.HTTPError as error:
+                self.refused += error.code in TURNED_AWAY
+                self.untold += error.code in TURNED_AWAY and "retry-after" not in error.headers
+            except OSError:
+                # Beyond the connections that are told so, further ones are closed.
+                continue
+
+    @contextmanager
+    def running(self) -> Iterator["Probe"]:
+        thread = threading.Thread(target=self.ask)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._over.set()
+            thread.join()
+
+
+@dataclass(frozen=True)
+class Load:
+    """What so many clients saw."""
+
+    clients: int
+    seconds: float
+    took: list[float]
+    """Seconds of each request that was answered."""
+    turned_away: int
+    failed: int
+    """Answers of any other status."""
+    unconnected: int
+    """Requests of hey that had no answer: connections beyond the limit are closed."""
+
+    def cells(self, name: str, rows: int) -> tuple[str, ...]:
+        p50, p99 = (1000 * np.percentile(self.took or [np.nan], q) for q in (50, 99))
+        rate = len(self.took) / self.seconds
+        return (name, f"{self.clients:,}", f"{rate:,.0f}", f"{rate * rows:,.0f}", f"{p50:,.1f} ms",
+                f"{p99:,.1f} ms", f"{self.turned_away / self.seconds:,.0f}",
+                f"{self.unconnected / self.seconds:,.0f}")  # fmt: skip
+
+
+HEADINGS = ("requests", "clients", "answered /s", "rows /s", "p50", "p99", "turned away /s",
+            "connections closed /s")  # fmt: skip
+
+
+def run(bench: Bench) -> Result:
+    """Single rows and large requests, each by more and more clients."""
+    if shutil.which("hey") is None:
+        raise RuntimeError("hey is not installed: apt-get install hey")
+    year = prepared(bench).copy(bench.folder / "lake")
+    rows = rows_of(year.registry.load(year.use_case, year.version))
+    many = (rows * (ROWS // len(rows) + 1))[:ROWS]
+    steps, seconds = (CLIENTS, SECONDS) if bench.days is None else (QUICK_CLIENTS, QUICK_SECONDS)
+    found: dict[str, list[Load]] = {}
+    with ExitStack() as servers:
+        _, (by_column, *_) = service(servers, year, WORKERS, rows, [])
+        url = f"http://127.0.0.1:{by_column.port}{by_column.path}"
+        probes = []
+        for name, asked in {"single rows": rows[:1], f"{ROWS} rows": many}.items():
+            body = json.dumps({"dataframe_records": asked})
+            file = Path(bench.folder, "body.json")
+            file.write_text(body, encoding="utf-8")
+            _load(url, file, CLIENTS[2], seconds)
+            with Probe(url, body.encode()).running() as probe:
+                found[name] = [_load(url, file, clients, seconds) for clients in steps]
+            probes.append(probe)
+    return _result(found, probes)
+
+
+def _load(url: str, body: Path, clients: int, seconds: float) -> Load:
+    command = ["hey", "-z", f"{seconds}s", "-c", f"{clients}", "-m", "POST", "-T",
+               "application/json", "-D", str(body), "-o", "csv", url]  # fmt: skip
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = list(csv.DictReader(io.StringIO(said.stdout)))
+    by_status: dict[int, list[float]] = {}
+    for row in rows:
+        by_status.setdefault(int(row["status-code"]), []).append(float(row["response-time"]))
+    took, unconnected = by_status.pop(200, []), len(by_status.pop(0, []))
+    turned_away = sum(len(by_status.pop(status, [])) for status in TURNED_AWAY)
+    failed = sum(map(len, by_status.values()))
+    return Load(clients, seconds, took, turned_away, failed, unconnected)
+
+
+def _result(found: dict[str, list[Load]], probes: list[Probe]) -> Result:
+    longest = ServingSettings().longest_wait_seconds
+    lines = []
+    for name, loads in found.items():
+        rates = [len(load.took) / load.seconds for load in loads]
+        lines.append(
+            Line(f"{name}: answered /s under the greatest load, against the best",
+                 f"{rates[-1]:,.0f} /s", f"{max(rates):,.0f} /s", rates[-1] / max(rates),
+                 KEPT_LIMIT, at_least=True)
+        )  # fmt: skip
+        if any(load.turned_away for load in loads):
+            p99 = max(float(np.percentile(load.took, 99)) for load in loads if load.turned_away)
+            lines.append(
+                Line("  worst p99 of what is answered while requests are turned away, against the "
+                     "longest wait", f"{p99:.2f} s", f"{longest:g} s", p99 / longest, P99_LIMIT)
+            )  # fmt: skip
+    failed = sum(load.failed for loads in found.values() for load in loads)
+    untold, refused = sum(each.untold for each in probes), sum(each.refused for each in probes)
+    lines += [
+        Line("answers other than 200, 429 and 503", f"{failed}", "0", float(failed), 0),
+        Line("turned away without Retry-After", f"{untold} of {refused:,}", "0", float(untold), 0),
+    ]
+    grid = [load.cells(name, 1 if name == "single rows" else ROWS)
+            for name, loads in found.items() for load in loads]  # fmt: skip
+    notes = (
+        f"hey, which shares the cores with the service's {WORKERS} workers; all clients keep "
+        "their connections and ask again at once. Settings are the defaults: a worker holds "
+        f"{ServingSettings().most_connections} connections, closes what comes beyond, and turns "
+        "requests away that would wait longer than a second.",
+        "ghz, which does the same over gRPC, is in no registry of packages; "
+        "`python -m benchmarks serving` measures gRPC.",
+    )
+    return Result("Overload: throughput and latency by clients", tuple(lines), notes,
+                  (HEADINGS, *grid))  # fmt: skip
