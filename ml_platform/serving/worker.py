@@ -142,7 +142,7 @@ def create_app(
         finally:
             for task in tasks:
                 task.cancel()
-            await grpc_server.stop(grace=serving.body_seconds)
+            await grpc_server.stop()
             await service.trials.write(lake, live, worker)
             service.close()
             await asyncio.to_thread(notes.try_to_deliver, log)

@@ -14,7 +14,10 @@ Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 
 class Around(grpc.aio.ServerInterceptor, ABC):
-    """An interceptor whose `around` makes the behaviour of a method another one."""
+    """An interceptor whose `around` makes the behaviour of a method another one.
+
+    Methods of many messages it leaves as they are: what they need is in `streams`.
+    """
 
     make_handler: Callable[..., Any] = staticmethod(grpc.unary_unary_rpc_method_handler)
     """How many messages the other behaviour takes and gives."""
