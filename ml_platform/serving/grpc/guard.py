@@ -40,6 +40,8 @@ NEEDS: Mapping[str, Need | None] = {
 }
 """By method. One that is not listed cannot be called."""
 
+PUBLIC_METHODS = frozenset(method for method, need in NEEDS.items() if need is PUBLIC)
+
 # Generic for type checkers alone.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"

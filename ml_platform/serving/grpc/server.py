@@ -1,6 +1,6 @@
 """The Open Inference Protocol over gRPC, around the same service as HTTP."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,20 +66,18 @@ class Running:
 
 
 async def start_server(
-    service: Service,
-    admission: Admission,
-    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    service: Service, admission: Admission, observed: grpc.aio.ServerInterceptor
 ) -> tuple[Running, int]:
     """A server that listens already, and its port. Processes may share a port.
 
-    interceptors: what is around admission, outermost first.
+    observed: what is around admission, so that those who are turned away are seen as well.
     """
     settings = service.settings
     streams = Streams(settings.most_connections, settings.body_seconds)
     server = grpc.aio.server(
         interceptors=[
             Timed(settings.body_seconds),
-            *interceptors,
+            observed,
             Admitting(admission, lambda: service.live.names),
             streams,
             Answering(settings.most_bytes),
