@@ -37,6 +37,7 @@ help:
 	@echo 'make bench      run the benchmarks'
 	@echo 'make airflow    create .venv-airflow, for the example of a published pipeline'
 	@echo 'make clients    create .venv-clients, for the test of clients that are generated'
+	@echo 'make protos     regenerate ml_platform/open_inference from its .proto'
 	@echo 'make lock       recompile requirements/*.txt from pyproject.toml'
 
 .PHONY: install
@@ -177,6 +178,12 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What the messages and the service of the Open Inference Protocol are in Python. It is checked in, so
+# that neither `make install` nor a wheel needs a compiler; a test compares it.
+.PHONY: protos
+protos: $(STAMP)
+	$(BIN)/python -m ml_platform.open_inference.generate
 
 .PHONY: bench
 bench: $(STAMP)

@@ -28,7 +28,7 @@ from benchmarks.load import Plan
 from benchmarks.result import Bench, Line, Result
 from benchmarks.year import Year, prepared
 from ml_platform.features import needed_columns, open_online_store, publish
-from ml_platform.open_inference import message_class
+from ml_platform.open_inference import inference_pb2 as messages
 from ml_platform.registry import ModelVersion
 from ml_platform.spec.windows import Window
 
@@ -323,7 +323,7 @@ def measure(
 
 
 def _infer(name: str, row: dict[str, Any]) -> bytes:
-    request = message_class("ModelInferRequest")(model_name=name)
+    request = messages.ModelInferRequest(model_name=name)
     for column, value in row.items():
         text = isinstance(value, str)
         tensor = request.inputs.add(name=column, datatype="BYTES" if text else "FP64", shape=[1])

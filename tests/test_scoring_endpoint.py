@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ml_platform.errors import EndpointDiffers, EndpointRefused, EndpointUnavailable
-from ml_platform.open_inference import message_class
+from ml_platform.open_inference import inference_pb2 as messages
 from ml_platform.scoring import ScoreReport, reproduce, score
 from ml_platform.scoring.endpoint import breaker
 from ml_platform.scoring.endpoint.grpc import GrpcAsker
@@ -397,7 +397,7 @@ def test_over_grpc_texts_are_told_from_bytes() -> None:
     asker = GrpcAsker("grpc://127.0.0.1:9", "trips", "p", {}, 1.0, (None, None, None))
     packed = asker.pack(pd.DataFrame({"city": ["Boston"], "distance": [21.5]}))
     asker.close()
-    tensors = message_class("ModelInferRequest").FromString(packed).inputs
+    tensors = messages.ModelInferRequest.FromString(packed).inputs
     told = {each.name: dict(each.parameters) for each in tensors}
     assert told["city"]["content_type"].string_param == "str"
     assert told["distance"] == {}

@@ -9,7 +9,8 @@ import grpc
 import httpx2
 import pytest
 
-from ml_platform.open_inference import SERVICE, message_class
+from ml_platform.open_inference import inference_pb2 as messages
+from ml_platform.open_inference.inference_pb2_grpc import GRPCInferenceServiceStub
 from ml_platform.serving.heads import SPARE
 from tests.attacked import INVOKE
 from tests.served import ROW, Served, deployed
@@ -124,13 +125,9 @@ def test_where_all_are_in_use_others_are_told_and_health_is_answered(served: Ser
 
 def test_connections_over_grpc_are_bounded_too(served: Served) -> None:
     def ask(channel: grpc.Channel) -> bool:
-        call = channel.unary_unary(
-            f"/{SERVICE}/ServerLive",
-            request_serializer=message_class("ServerLiveRequest").SerializeToString,
-            response_deserializer=message_class("ServerLiveResponse").FromString,
-        )
         try:
-            return bool(call(message_class("ServerLiveRequest")(), timeout=5).live)
+            stub = GRPCInferenceServiceStub(channel)
+            return bool(stub.ServerLive(messages.ServerLiveRequest(), timeout=5).live)
         except grpc.RpcError:
             return False
 

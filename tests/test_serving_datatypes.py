@@ -8,7 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from ml_platform.errors import RequestRefused
-from ml_platform.open_inference import SERVICE, message_class
+from ml_platform.open_inference import inference_pb2 as messages
+from ml_platform.open_inference.inference_pb2_grpc import GRPCInferenceServiceStub
 from ml_platform.serving.datatypes import check_values, read_numbers
 from tests.served import ROW, Served
 
@@ -110,7 +111,7 @@ def test_binary_data_is_checked(client: TestClient) -> None:
 
 def test_contents_over_grpc_are_checked(served: Served) -> None:
     def ask(datatype: str, **contents: list[Any]) -> str:
-        asked = message_class("ModelInferRequest")(model_name="trips")
+        asked = messages.ModelInferRequest(model_name="trips")
         for name, kind, given in [
             ("city", "BYTES", {"bytes_contents": [b"Boston"]}),
             ("distance", datatype, contents),
@@ -120,9 +121,8 @@ def test_contents_over_grpc_are_checked(served: Served) -> None:
             for field, values in given.items():
                 getattr(tensor.contents, field).extend(values)
         with grpc.insecure_channel(served.grpc) as channel:
-            call = channel.unary_unary(f"/{SERVICE}/ModelInfer")
             try:
-                call(asked.SerializeToString(), timeout=60)
+                GRPCInferenceServiceStub(channel).ModelInfer(asked, timeout=60)
             except grpc.RpcError as error:
                 return f"{error.code().name} {error.details()}"
         return "taken"

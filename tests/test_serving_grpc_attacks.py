@@ -10,12 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_platform.open_inference import METHODS, SERVICE, message_class
+from ml_platform.open_inference import inference_pb2 as messages
 from tests.attacked import is_closed_on
 from tests.examples import at_most
 from tests.served import ROW, Deployment, Served
 
 pytestmark = pytest.mark.slow
+
+(SERVICE,) = messages.DESCRIPTOR.services_by_name.values()
+METHODS = sorted(SERVICE.methods_by_name)
 
 Code = grpc.StatusCode
 CALLERS_OWN = {
@@ -48,12 +51,12 @@ class Caller:
     def ask(
         self, method: str, message: bytes, compression: grpc.Compression | None = None
     ) -> bytes:
-        call = self._channel.unary_unary(f"/{SERVICE}/{method}")
+        call = self._channel.unary_unary(f"/{SERVICE.full_name}/{method}")
         return call(message, timeout=60, compression=compression)
 
     def stream(self, method: str) -> Any:
         """A method as if messages could come one by one: what is sent is the same."""
-        return self._channel.stream_unary(f"/{SERVICE}/{method}")
+        return self._channel.stream_unary(f"/{SERVICE.full_name}/{method}")
 
     def close(self) -> None:
         self._channel.close()
@@ -75,7 +78,7 @@ def answering(caller: Caller) -> Iterator[None]:
 
 def request(**changes: Any) -> Any:
     """A request that is answered."""
-    made = message_class("ModelInferRequest")(model_name="trips")
+    made = messages.ModelInferRequest(model_name="trips")
     for name, value in {**ROW, **changes}.items():
         text = isinstance(value, str)
         tensor = made.inputs.add(name=name, shape=[1], datatype="BYTES" if text else "FP64")
@@ -185,7 +188,7 @@ def test_any_tensor_is_the_callers_own_mistake(caller: Caller, data: st.DataObje
         )
         made.raw_input_contents.extend(data.draw(st.lists(raw, max_size=4)))
     made.outputs.extend(
-        message_class("InferRequestedOutputTensor")(name=name)
+        messages.ModelInferRequest.InferRequestedOutputTensor(name=name)
         for name in data.draw(st.lists(st.sampled_from(["probability", "", "nothing"]), max_size=2))
     )
     made.model_version = data.draw(st.sampled_from(["", "1", "9", "\0", "x" * 1_000]))
@@ -206,7 +209,7 @@ def test_a_changed_byte_is_the_callers_own_mistake(
 def test_methods_and_names_that_there_are_not(caller: Caller) -> None:
     assert caller.code("Nothing", b"")[0] is Code.UNIMPLEMENTED
     assert caller.code("../ModelInfer", b"")[0] is Code.UNIMPLEMENTED
-    asked = message_class("ModelMetadataRequest")
+    asked = messages.ModelMetadataRequest
     for name in ("../../etc/passwd", "trips\0", "trips/../trips", "", "x" * 1_000_000, "TRIPS"):
         code, details = caller.code("ModelMetadata", asked(name=name).SerializeToString())
         assert code is Code.NOT_FOUND
@@ -232,7 +235,7 @@ def test_an_output_is_answered_once_however_often_it_is_asked_for(caller: Caller
     for _ in range(100_000):
         greedy.outputs.add(name="probability")
     answer = caller.ask("ModelInfer", greedy.SerializeToString())
-    assert len(message_class("ModelInferResponse").FromString(answer).outputs) == 1
+    assert len(messages.ModelInferResponse.FromString(answer).outputs) == 1
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
@@ -244,7 +247,7 @@ def test_what_is_packed_is_read_within_bounds(
     asked = request()
     asked.id = request_id
     answer = caller.ask("ModelInfer", asked.SerializeToString(), compression)
-    assert message_class("ModelInferResponse").FromString(answer).id == request_id
+    assert messages.ModelInferResponse.FromString(answer).id == request_id
     code, details = caller.code("ModelInfer", bytes(100_000_000), compression)
     assert code is Code.RESOURCE_EXHAUSTED
     assert "larger than 8000000 bytes" in details
@@ -254,7 +257,7 @@ def test_what_is_packed_is_read_within_bounds(
 
 def test_a_request_id_that_is_none_is_replaced(served: Served) -> None:
     channel = grpc.insecure_channel(served.grpc)
-    ask = channel.unary_unary(f"/{SERVICE}/ServerLive")
+    ask = channel.unary_unary(f"/{SERVICE.full_name}/ServerLive")
     for given_id in ('{"level": "error"}', "a b", "x" * 5_000, "%0a", "ok-1"):
         _, call = ask.with_call(b"", metadata=(("x-request-id", given_id),), timeout=30)
         told = dict(call.initial_metadata())["x-request-id"]

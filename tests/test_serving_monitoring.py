@@ -5,10 +5,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import httpx2
 import pytest
 import tritonclient.grpc
 import yaml
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
@@ -111,6 +114,9 @@ def test_without_the_lake_the_service_is_alive_and_not_ready(tmp_path: Path) -> 
         assert client.get("/health/live").status_code == 200
         ready = client.get("/health/ready")
         assert (ready.status_code, ready.json()["not_served"]) == (503, 1)
+        with grpc.insecure_channel(f"127.0.0.1:{client.app.state.grpc_port}") as channel:
+            health = HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
+        assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
         answer = client.post(INVOKE, json=GOOD)
         assert answer.status_code == 503
         assert "has not been read yet" in answer.json()["detail"]

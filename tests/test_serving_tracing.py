@@ -1,5 +1,6 @@
 """Traces of requests, as a collector that speaks OTLP over HTTP gets them."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -14,7 +15,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from ml_platform.errors import ServingMisconfigured
 from ml_platform.features import open_online_store, publish
-from ml_platform.serving.tracing import MOST_SPANS, SENT_TOGETHER, TRACE, open_tracing, traced
+from ml_platform.serving.tracing import (
+    MOST_SPANS,
+    SENT_TOGETHER,
+    TRACE,
+    open_tracing,
+    traced,
+)
 from ml_platform.spec.loading import load_use_case
 from tests.otlp_receiver import attributes, receiving
 from tests.served import ROW, Deployment, deploy, serving_settings
@@ -78,6 +85,30 @@ def test_a_request_is_a_span_with_its_parts_under_the_callers_trace(
     assert parts_of(span, receiver.spans) == ["check inputs", "predict", "log"]
     assert attributes(receiver.named("predict")[0])["ml_platform.batch_rows"] == 1
     assert receiver.resources[0]["service.name"] == "ml-platform"
+
+
+def test_requests_that_are_predicted_together_each_have_the_span_of_the_whole() -> None:
+    callers = {TRACE_ID: SPAN_ID, TRACE_ID[::-1]: SPAN_ID[::-1]}
+    with receiving() as receiver, contextlib.ExitStack() as open_requests:
+        tracing = open_tracing(serving_settings(otlp_endpoint=receiver.address, trace_ratio=0.0))
+        assert tracing is not None
+        traces = [
+            open_requests.enter_context(
+                tracing.request([("traceparent", f"00-{trace_id}-{span_id}-01")], trace_id)
+            )
+            for trace_id, span_id in callers.items()
+        ]
+        with traced("predict", [traces[0], None, traces[1]], rows=3):
+            pass
+        open_requests.close()
+        tracing.close()
+    parts = receiver.named("predict")
+    assert len({(part.start_time_unix_nano, part.end_time_unix_nano) for part in parts}) == 1
+    assert [attributes(part)["ml_platform.batch_rows"] for part in parts] == [3, 3]
+    for part, (trace_id, span_id) in zip(parts, callers.items(), strict=True):
+        (whole,) = [span for span in receiver.spans if span.span_id == part.parent_span_id]
+        assert part.trace_id.hex() == whole.trace_id.hex() == trace_id
+        assert whole.parent_span_id.hex() == span_id
 
 
 @pytest.mark.slow
@@ -193,8 +224,8 @@ def test_what_waits_for_the_collector_is_bounded() -> None:
         tracing = open_tracing(settings)
         assert tracing is not None
         for number in range(2 * MOST_SPANS):
-            with tracing.request(f"{number}", {}):
-                assert TRACE.get() is not None
+            with tracing.request((), f"{number}") as trace:
+                assert TRACE.get() is trace is not None
         held.set()
         tracing.close()
     # Besides what waits, one batch was on its way.

@@ -9,11 +9,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -37,7 +36,9 @@ PATH = "/v1/traces"
 PARENT = ("traceparent", "tracestate")
 """Headers of a caller's trace, W3C Trace Context."""
 
-Attribute = str | int
+Attributes = Mapping[str, str | int]
+Headers = Iterable[tuple[str, str | bytes]]
+"""Names in lower case, and values; of HTTP as of gRPC's metadata."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +48,28 @@ class Trace:
     _tracer: "Tracer"
     _span: "Span"
 
-    def named(self, request_id: str) -> None:
-        """Say which lines of the log are of this request."""
-        self._span.set_attribute("ml_platform.request_id", request_id)
-
     def answered(self, use_case: str, version: int) -> None:
         """Say which model answered."""
         self._span.set_attributes(
             {"ml_platform.use_case": use_case, "ml_platform.model_version": version}
         )
 
+    def ended(self, name: str, attributes: Attributes, failure: str | None) -> None:
+        """Say what the request was, by the conventions of its protocol.
+
+        failure: what the service failed at, if it did; a mistake of the caller is none.
+        """
+        self._span.update_name(name)
+        self._span.set_attributes(attributes)
+        if failure is not None:
+            _fail(self._span, failure)
+
     def add(
         self,
         name: str,
         begun: int,
         ended: int,
-        attributes: Mapping[str, Attribute],
+        attributes: Attributes,
         error: BaseException | None,
     ) -> None:
         """Add a part of the request; times in nanoseconds since 1970."""
@@ -72,7 +79,7 @@ class Trace:
             name, set_span_in_context(self._span), attributes=attributes, start_time=begun
         )
         if error is not None:
-            fail(part, type(error).__name__)
+            _fail(part, type(error).__name__)
         part.end(ended)
 
 
@@ -80,42 +87,25 @@ TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
 """The trace of the request that is answered, if it is recorded."""
 
 
-class _Part:
-    def __init__(
-        self, name: str, traces: Sequence[Trace], attributes: Mapping[str, Attribute]
-    ) -> None:
-        self._name, self._traces, self._attributes = name, traces, attributes
-        self._begun = 0
-
-    def __enter__(self) -> None:
-        self._begun = time.time_ns()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        ended = time.time_ns()
-        for trace in self._traces:
-            trace.add(self._name, self._begun, ended, self._attributes, error)
-
-
-_NOTHING = nullcontext()
-
-
-def traced(
-    name: str, traces: Iterable[Trace | None], rows: int | None = None
-) -> AbstractContextManager[None]:
+@contextmanager
+def traced(name: str, traces: Iterable[Trace | None], rows: int | None = None) -> Iterator[None]:
     """A span in the trace of each request that this part of the work is done for, if any has one.
 
     Requests that are answered together each get a span with the times of the whole, and `rows`,
     how many rows that was.
     """
     recorded = [trace for trace in traces if trace is not None]
-    if not recorded:
-        return _NOTHING
-    return _Part(name, recorded, {} if rows is None else {"ml_platform.batch_rows": rows})
+    attributes = {} if rows is None else {"ml_platform.batch_rows": rows}
+    begun, failure = time.time_ns(), None
+    try:
+        yield
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        ended = time.time_ns()
+        for trace in recorded:
+            trace.add(name, begun, ended, attributes, failure)
 
 
 class Tracing:
@@ -129,20 +119,20 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     @contextmanager
-    def request(self, name: str, parent: Mapping[str, str]) -> Iterator["Span"]:
-        """The span of a request; parent: those of the headers `PARENT` that the caller sent.
-
-        Lines of the log have its `trace_id`, whether it is recorded or not.
-        """
+    def request(self, headers: Headers, request_id: str) -> Iterator[Trace | None]:
+        """As the function `request`."""
         from opentelemetry.trace import SpanKind, format_trace_id
 
+        parent = {name: str(value) for name, value in headers if name in PARENT}
         context = self._propagator.extract(parent)
-        span = self._tracer.start_span(name, context, SpanKind.SERVER)
-        token = TRACE.set(Trace(self._tracer, span) if span.is_recording() else None)
+        span = self._tracer.start_span("request", context, SpanKind.SERVER)
+        span.set_attribute("ml_platform.request_id", request_id)
+        trace = Trace(self._tracer, span) if span.is_recording() else None
         trace_id = format_trace_id(span.get_span_context().trace_id)
+        token = TRACE.set(trace)
         try:
-            with structlog.contextvars.bound_contextvars(trace_id=trace_id):
-                yield span
+            with structlog.contextvars.bound_contextvars(request_id=request_id, trace_id=trace_id):
+                yield trace
         finally:
             TRACE.reset(token)
             span.end()
@@ -155,8 +145,20 @@ class Tracing:
         ending.join(END_SECONDS)
 
 
-def fail(span: "Span", kind: str) -> None:
-    """Mark a span as that of something that failed."""
+def request(
+    tracing: Tracing | None, headers: Headers, request_id: str
+) -> AbstractContextManager[Trace | None]:
+    """Around a request of any protocol: enters its trace, where it is recorded.
+
+    headers: the caller's, who may have begun the trace. Lines of the log have the request's id,
+    and that of the trace whether it is recorded or not.
+    """
+    if tracing is None:
+        return structlog.contextvars.bound_contextvars(request_id=request_id)
+    return tracing.request(headers, request_id)
+
+
+def _fail(span: "Span", kind: str) -> None:
     from opentelemetry.trace import StatusCode
 
     span.set_attribute("error.type", kind)

@@ -27,7 +27,6 @@ from ml_platform.serving.draining import DrainingServer
 from ml_platform.serving.facts import FactReader
 from ml_platform.serving.grpc import start_server
 from ml_platform.serving.grpc.observed import Observed as GrpcObserved
-from ml_platform.serving.grpc.traced import Traced as GrpcTraced
 from ml_platform.serving.handshakes import SafeHeads
 from ml_platform.serving.heads import TimedHeads
 from ml_platform.serving.http import build_app
@@ -36,7 +35,6 @@ from ml_platform.serving.http.monitoring import Monitoring
 from ml_platform.serving.http.observed import Observed
 from ml_platform.serving.http.origins import SameOrigin
 from ml_platform.serving.http.pipelines import PipelinePaths
-from ml_platform.serving.http.traced import Traced
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
@@ -125,9 +123,7 @@ def create_app(
             gc.collect()
             gc.freeze()
         grpc_server, app.state.grpc_port = await start_server(
-            service,
-            admission,
-            [*([GrpcTraced(tracing)] if tracing else []), GrpcObserved(live, metrics)],
+            service, admission, GrpcObserved(live, metrics, tracing)
         )
         tasks = [
             asyncio.create_task(following.follow(serving.follow_seconds)),
@@ -142,7 +138,7 @@ def create_app(
         finally:
             for task in tasks:
                 task.cancel()
-            await grpc_server.stop(grace=serving.body_seconds)
+            await grpc_server.stop()
             await service.trials.write(lake, live, worker)
             service.close()
             await asyncio.to_thread(notes.try_to_deliver, log)
@@ -167,8 +163,9 @@ def _around(
     tracing: Tracing | None,
 ) -> list[Middleware]:
     """What is around all paths, outermost first."""
-    found = [Middleware(Traced, tracing=tracing)] if tracing else []
-    found.append(Middleware(Observed, live=live, metrics=metrics, log=log, settings=serving))
+    found = [
+        Middleware(Observed, live=live, metrics=metrics, log=log, tracing=tracing, settings=serving)
+    ]
     if not serving.authentication:
         hosts, origins = serving.allowed_hosts, serving.allowed_origins
         found.append(Middleware(SameOrigin, hosts=hosts, origins=origins))

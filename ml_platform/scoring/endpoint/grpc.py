@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2, over gRPC: a column is a raw tensor of shape [n]."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import grpc
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_platform.errors import EndpointRefused
-from ml_platform.open_inference import SERVICE, message_class
+from ml_platform.open_inference.inference_pb2 import ModelInferRequest, ModelInferResponse
 from ml_platform.scoring.endpoint.answers import (
     SHOWN,
     Answered,
@@ -22,8 +22,9 @@ from ml_platform.scoring.endpoint.answers import (
 )
 from ml_platform.scoring.endpoint.tls import UNTRUSTED
 
+Infer: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, ModelInferResponse]"
 Metadata = tuple[tuple[str, str | bytes], ...]
-METHOD = f"/{SERVICE}/ModelInfer"
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
 RETRIED = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED}
 )
@@ -61,12 +62,12 @@ class GrpcAsker:
         self._model, self._output, self._timeout = model, output, timeout_seconds
         self._metadata: Metadata = tuple((name.lower(), value) for name, value in headers.items())
         self._channel = _channel(url, trust)
-        self._infer: grpc.UnaryUnaryMultiCallable[bytes, Any] = self._channel.unary_unary(
-            METHOD, response_deserializer=message_class("ModelInferResponse").FromString
+        self._infer: Infer = self._channel.unary_unary(
+            METHOD, response_deserializer=ModelInferResponse.FromString
         )
 
     def pack(self, rows: pd.DataFrame) -> bytes:
-        request = message_class("ModelInferRequest")(model_name=self._model)
+        request = ModelInferRequest(model_name=self._model)
         for name in rows.columns:
             kind = "FP64" if is_number(rows, name) else "BYTES"
             tensor = request.inputs.add(name=name, datatype=kind, shape=[len(rows)])

@@ -14,7 +14,10 @@ Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 
 class Around(grpc.aio.ServerInterceptor, ABC):
-    """An interceptor whose `around` makes the behaviour of a method another one."""
+    """An interceptor whose `around` makes the behaviour of a method another one.
+
+    Methods of many messages it leaves as they are: what they need is in `streams`.
+    """
 
     make_handler: Callable[..., Any] = staticmethod(grpc.unary_unary_rpc_method_handler)
     """How many messages the other behaviour takes and gives."""
@@ -37,19 +40,3 @@ class Around(grpc.aio.ServerInterceptor, ABC):
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
-
-
-async def answer_noting(
-    inner: Behaviour, request: Any, context: Context, note: Callable[[grpc.StatusCode], None]
-) -> Any:
-    """What a behaviour answers or raises; `note` is told the code of either."""
-    code = grpc.StatusCode.INTERNAL
-    try:
-        answered = await inner(request, context)
-        code = grpc.StatusCode.OK
-        return answered
-    except grpc.aio.AbortError:
-        code = context.code()
-        raise
-    finally:
-        note(code)

@@ -9,7 +9,6 @@ import grpc.aio
 
 from ml_platform.access import ANY, Caller, Permission
 from ml_platform.errors import AccessError, PlatformError, RequestError
-from ml_platform.open_inference import SERVICE
 from ml_platform.serving.admission import CALLER, Admission, told_by
 from ml_platform.serving.grpc.codes import Context, abort, address_of
 
@@ -28,14 +27,20 @@ class Need:
 PUBLIC = None
 
 NEEDS: Mapping[str, Need | None] = {
-    "ServerLive": PUBLIC,
-    "ServerReady": PUBLIC,
-    "ServerMetadata": Need("read", None),
-    "ModelReady": Need("read", "name"),
-    "ModelMetadata": Need("read", "name"),
-    "ModelInfer": Need("predict", "model_name"),
+    "/inference.GRPCInferenceService/ServerLive": PUBLIC,
+    "/inference.GRPCInferenceService/ServerReady": PUBLIC,
+    "/inference.GRPCInferenceService/ServerMetadata": Need("read", None),
+    "/inference.GRPCInferenceService/ModelReady": Need("read", "name"),
+    "/inference.GRPCInferenceService/ModelMetadata": Need("read", "name"),
+    "/inference.GRPCInferenceService/ModelInfer": Need("predict", "model_name"),
+    "/grpc.health.v1.Health/Check": PUBLIC,
+    "/grpc.health.v1.Health/Watch": PUBLIC,
+    # Messages and methods, as openapi.json describes paths.
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Need("read", None),
 }
-"""By method of the protocol. Of other services nothing is served."""
+"""By method. One that is not listed cannot be called."""
+
+PUBLIC_METHODS = frozenset(method for method, need in NEEDS.items() if need is PUBLIC)
 
 # Generic for type checkers alone.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -52,19 +57,24 @@ class Admitting(grpc.aio.ServerInterceptor):
         self, continuation: Continuation, details: grpc.HandlerCallDetails
     ) -> Any:
         handler = await continuation(details)
-        service, _, method = details.method.strip("/").partition("/")
         # Methods that nobody handles are answered as such.
-        if handler is None or (service == SERVICE and method in NEEDS and NEEDS[method] is PUBLIC):
-            return handler
-        need = NEEDS.get(method) if service == SERVICE else None
-        if need is None:
+        if handler is None:
+            return None
+        if details.method not in NEEDS:
             unsaid = AccessError(f"nobody said who may {details.method[:100]}")
             return _refusing(lambda context: unsaid)
+        need = NEEDS[details.method]
+        if need is PUBLIC:
+            return handler
         metadata = dict(details.invocation_metadata or ())
         try:
             caller = await self._admission.admit(
                 _text(metadata.get("authorization")), _text(metadata.get("x-api-key"))
             )
+            if handler.response_streaming:
+                # Of many messages none names a use case: what it needs is known by now.
+                self._check(caller, need, None)
+                return handler
         except RequestError as error:
             return self._refusing(error)
         return self._checking(handler, caller, need)

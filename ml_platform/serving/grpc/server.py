@@ -1,20 +1,27 @@
 """The Open Inference Protocol over gRPC, around the same service as HTTP."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from ml_platform.errors import PlatformError, RequestError, RequestRefused
-from ml_platform.open_inference import SERVICE, message_class, methods
+from ml_platform.errors import RequestRefused
+from ml_platform.open_inference import inference_pb2 as messages
+from ml_platform.open_inference import inference_pb2_grpc
 from ml_platform.serving.admission import Admission
 from ml_platform.serving.calls import Call
 from ml_platform.serving.datatypes import BYTES
 from ml_platform.serving.draining import DRAINING
-from ml_platform.serving.grpc.bodies import OPTIONS, Timed, reader
-from ml_platform.serving.grpc.codes import Context, abort
+from ml_platform.serving.grpc.bodies import OPTIONS, Answering, Timed
+from ml_platform.serving.grpc.codes import Context
 from ml_platform.serving.grpc.guard import Admitting
+from ml_platform.serving.grpc.health import Health
+from ml_platform.serving.grpc.streams import Streams
 from ml_platform.serving.service import Service
 from ml_platform.serving.tensors import (
     Tensor,
@@ -39,24 +46,41 @@ CONTENTS = {
 MOST_CALLS = 256
 """At once on one connection; further ones wait at the client."""
 
-Handler = Callable[[Any, Context], Awaitable[Any]]
+FILES = (messages.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
+"""All that is served, as reflection shows it."""
+SERVICES = tuple(service.full_name for file in FILES for service in file.services_by_name.values())
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    _server: grpc.aio.Server
+    _streams: Streams
+    _grace_seconds: float
+
+    async def stop(self) -> None:
+        """Answer what has come, and end."""
+        self._streams.end()
+        await self._server.stop(self._grace_seconds)
 
 
 async def start_server(
-    service: Service,
-    admission: Admission,
-    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
-) -> tuple[grpc.aio.Server, int]:
+    service: Service, admission: Admission, observed: grpc.aio.ServerInterceptor
+) -> tuple[Running, int]:
     """A server that listens already, and its port. Processes may share a port.
 
-    interceptors: what is around admission, outermost first.
+    observed: what is around admission, so that those who are turned away are seen as well.
     """
     settings = service.settings
+    streams = Streams(settings.most_connections, settings.body_seconds)
     server = grpc.aio.server(
         interceptors=[
             Timed(settings.body_seconds),
-            *interceptors,
+            observed,
             Admitting(admission, lambda: service.live.names),
+            streams,
+            Answering(settings.most_bytes),
         ],
         options=[
             ("grpc.max_receive_message_length", settings.most_bytes),
@@ -67,14 +91,25 @@ async def start_server(
         ],
         maximum_concurrent_rpcs=settings.most_connections,
     )
-    server.add_generic_rpc_handlers((_handlers(_Methods(service), settings.most_bytes),))
+    _add_services(server, service)
     address, tls = f"{settings.host}:{settings.grpc_port}", certificates(settings)
     if tls is None:
         port = server.add_insecure_port(address)
     else:
         port = server.add_secure_port(address, tls.grpc_credentials())
     await server.start()
-    return server, port
+    return Running(server, streams, settings.body_seconds), port
+
+
+def _add_services(server: grpc.aio.Server, service: Service) -> None:
+    inference = _Inference(service)
+    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
+    health_pb2_grpc.add_HealthServicer_to_server(Health(SERVICES, inference.is_ready), server)
+    # Messages of the protocol are in a pool of their own.
+    pool = DescriptorPool()
+    for file in FILES:
+        pool.AddSerializedFile(file.serialized_pb)
+    reflection.enable_server_reflection(SERVICES, server, pool)
 
 
 def _patience(milliseconds: int) -> Iterator[tuple[str, int]]:
@@ -88,29 +123,40 @@ def _patience(milliseconds: int) -> Iterator[tuple[str, int]]:
     yield "grpc.max_concurrent_streams", MOST_CALLS
 
 
-class _Methods:
+class _Inference(inference_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def ServerLive(self, request: Any, context: Context) -> Any:  # noqa: N802
-        return message_class("ServerLiveResponse")(live=True)
+    def is_ready(self) -> bool:
+        return self._service.live.ready and not DRAINING.is_set()
 
-    async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: N802
-        return message_class("ServerReadyResponse")(
-            ready=self._service.live.ready and not DRAINING.is_set()
-        )
+    async def ServerLive(
+        self, request: messages.ServerLiveRequest, context: Context
+    ) -> messages.ServerLiveResponse:
+        return messages.ServerLiveResponse(live=True)
 
-    async def ServerMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
-        return message_class("ServerMetadataResponse")(name="ml-platform", version="2")
+    async def ServerReady(
+        self, request: messages.ServerReadyRequest, context: Context
+    ) -> messages.ServerReadyResponse:
+        return messages.ServerReadyResponse(ready=self.is_ready())
 
-    async def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: N802
+    async def ServerMetadata(
+        self, request: messages.ServerMetadataRequest, context: Context
+    ) -> messages.ServerMetadataResponse:
+        return messages.ServerMetadataResponse(name="ml-platform", version="2")
+
+    async def ModelReady(
+        self, request: messages.ModelReadyRequest, context: Context
+    ) -> messages.ModelReadyResponse:
         self._service.live.model(request.name, request.version or None)
-        return message_class("ModelReadyResponse")(ready=not DRAINING.is_set())
+        return messages.ModelReadyResponse(ready=not DRAINING.is_set())
 
-    async def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
+    async def ModelMetadata(
+        self, request: messages.ModelMetadataRequest, context: Context
+    ) -> messages.ModelMetadataResponse:
         model = self._service.live.model(request.name, request.version or None)
         case = self._service.live.of(request.name).use_case
-        return message_class("ModelMetadataResponse")(
+        return messages.ModelMetadataResponse(
             name=request.name,
             versions=[str(model.version)],
             platform="sklearn",
@@ -118,7 +164,9 @@ class _Methods:
             outputs=_described(describe_outputs(case, model)),
         )
 
-    async def ModelInfer(self, request: Any, context: Context) -> Any:  # noqa: N802
+    async def ModelInfer(
+        self, request: messages.ModelInferRequest, context: Context
+    ) -> messages.ModelInferResponse:
         service, name, version = self._service, request.model_name, request.model_version or None
         call = Call.begin("oip-grpc")
         with service.records.requests.watching(name, call, lambda: service.version_of(name)):
@@ -131,33 +179,7 @@ class _Methods:
         return response
 
 
-def _handlers(served: _Methods, most_bytes: int) -> grpc.GenericRpcHandler:
-    return grpc.method_handlers_generic_handler(
-        SERVICE,
-        {
-            name: grpc.unary_unary_rpc_method_handler(
-                _answering(getattr(served, name)),
-                request_deserializer=reader(asked, most_bytes),
-                response_serializer=answered.SerializeToString,
-            )
-            for name, asked, answered in methods()
-        },
-    )
-
-
-def _answering(handler: Handler) -> Callable[[Any, Context], Any]:
-    async def answer(request: Any, context: Context) -> Any:
-        try:
-            if isinstance(request, RequestError):
-                raise request
-            return await handler(request, context)
-        except PlatformError as error:
-            await abort(context, error)
-
-    return answer
-
-
-def _read_tensors(request: Any) -> Iterator[Tensor]:
+def _read_tensors(request: messages.ModelInferRequest) -> Iterator[Tensor]:
     raw = list(request.raw_input_contents)
     if raw and len(raw) != len(request.inputs):
         raise RequestRefused(f"{len(raw)} raw contents for {len(request.inputs)} inputs")
@@ -182,10 +204,10 @@ def _read_tensors(request: Any) -> Iterator[Tensor]:
         yield Tensor(name, kind, shape, values)
 
 
-def _respond(request: Any, answer: Answer) -> Any:
+def _respond(request: messages.ModelInferRequest, answer: Answer) -> messages.ModelInferResponse:
     # The version that answered: another one may have begun to serve while the request was read.
     version = str(answer.model.version)
-    response = message_class("ModelInferResponse")(
+    response = messages.ModelInferResponse(
         model_name=request.model_name, model_version=version, id=request.id
     )
     tensors = {tensor.name: tensor for tensor in tensors_of(answer)}
@@ -208,8 +230,10 @@ def _respond(request: Any, answer: Answer) -> Any:
     return response
 
 
-def _described(columns: Iterable[Mapping[str, Any]]) -> list[Any]:
-    kind = message_class("TensorMetadata")
+def _described(
+    columns: Iterable[Mapping[str, Any]],
+) -> list[messages.ModelMetadataResponse.TensorMetadata]:
+    kind = messages.ModelMetadataResponse.TensorMetadata
     return [
         kind(name=each["name"], datatype=each["datatype"], shape=each["shape"]) for each in columns
     ]

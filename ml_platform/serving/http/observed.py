@@ -1,17 +1,17 @@
-"""Each HTTP request: an id that comes back, a count, a time, and a line of the log."""
+"""Each HTTP request: an id that comes back, a trace, a count, a time, and a line of the log."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from ml_platform.serving.calls import sound_id
 from ml_platform.serving.draining import DRAINING
+from ml_platform.serving.http.traced import NOT_TRACED, describe
 from ml_platform.serving.metrics import Metrics
-from ml_platform.serving.tracing import TRACE
+from ml_platform.serving.tracing import Trace, Tracing, request
 from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.settings import ServingSettings
 
@@ -34,10 +34,11 @@ class Observed:
         live: LiveVersions,
         metrics: Metrics,
         log: FilteringBoundLogger,
+        tracing: Tracing | None,
         settings: ServingSettings,
     ) -> None:
         self._app, self._live = app, live
-        self._metrics, self._log = metrics, log
+        self._metrics, self._log, self._tracing = metrics, log, tracing
         self._all = settings.log_requests == "all"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +46,7 @@ class Observed:
             await self._app(scope, receive, send)
             return
         request_id = _id_of(scope)
-        status = FAILED
+        status, failure = FAILED, ""
         started = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
@@ -60,16 +61,18 @@ class Observed:
             await send(message)
 
         scope.setdefault("state", {})["request_id"] = request_id.decode()
-        if (trace := TRACE.get()) is not None:
-            trace.named(request_id.decode())
-        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+        tracing = None if scope["path"] in NOT_TRACED else self._tracing
+        with request(tracing, _headers(scope), request_id.decode()) as trace:
             try:
                 await self._app(scope, receive, send_with_id)
-            except Exception:
+            except Exception as error:
+                failure = type(error).__name__
                 self._log.exception("request_failed", path=scope["path"][:200])
                 raise
             finally:
                 self._note(scope, status, time.perf_counter() - started)
+                if trace is not None:
+                    _end(trace, scope, status, failure)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         use_case, protocol = self._use_case(scope), _protocol(scope["path"])
@@ -92,6 +95,15 @@ class Observed:
         if name is None and scope["path"] == "/invocations" and len(names) == 1:
             return names[0]
         return str(name) if name in names else ""
+
+
+def _end(trace: Trace, scope: Scope, status: int, failure: str) -> None:
+    failure = failure or scope["state"].get("error_kind") or str(status)
+    trace.ended(*describe(scope, status), failure if status >= FAILED else None)
+
+
+def _headers(scope: Scope) -> Iterator[tuple[str, str]]:
+    return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
 
 
 def _id_of(scope: Scope) -> bytes:
