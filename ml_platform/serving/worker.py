@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from starlette.applications import Starlette
@@ -66,6 +67,8 @@ KEYS_SECONDS = 0.5
 CALLBACK_SECONDS, LONGEST_CALLBACK_SECONDS = 1.0, 30.0
 """How often it is looked whether somebody is to be told that a run has ended; less often while
 that fails."""
+THREADS = 32
+"""Of everything that waits for a disk or the lake, besides predictions and control."""
 GRPC_PORT = "ML_PLATFORM_SERVING_GRPC_PORT"
 
 
@@ -114,10 +117,10 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
-        forget_dead_workers()
+        _begin()
         await asyncio.to_thread(following.look)
         if admission.on:
-            await asyncio.to_thread(admission.ring.refresh)
+            await asyncio.to_thread(_refresh_keys, admission, log)
             await asyncio.to_thread(_refresh_ownership, ownership, log)
         if owns_process:
             # Half a million objects of the libraries: a collection that looks through all of them
@@ -157,6 +160,13 @@ def create_app(
     app = build_app(service, admission, lifespan, routes=routes, middleware=around)
     app.state.service = service
     return app
+
+
+def _begin() -> None:
+    forget_dead_workers()
+    # Each of what follows the lake may hold a thread for as long as it takes to notice that the
+    # network is cut; feedback and metrics go on meanwhile.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "aside"))
 
 
 def _around(
@@ -259,12 +269,16 @@ async def _follow_keys(
     unread: str | None = None
     while admission.on:
         await asyncio.sleep(KEYS_SECONDS)
-        try:
-            await asyncio.to_thread(admission.ring.refresh)
-        except PlatformError as error:
-            # The keys that were read last go on working until they expire.
-            log.warning("keys_not_read", problem=str(error))
+        await asyncio.to_thread(_refresh_keys, admission, log)
         unread = await asyncio.to_thread(_refresh_ownership, ownership, log, unread)
+
+
+def _refresh_keys(admission: Admission, log: FilteringBoundLogger) -> None:
+    try:
+        admission.ring.refresh()
+    except PlatformError as error:
+        # The keys that were read last go on working until they expire.
+        log.warning("keys_not_read", problem=str(error))
 
 
 def _refresh_ownership(
