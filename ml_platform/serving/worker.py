@@ -38,6 +38,7 @@ from ml_platform.serving.http.observed import Observed
 from ml_platform.serving.http.origins import SameOrigin
 from ml_platform.serving.http.pipelines import PipelinePaths
 from ml_platform.serving.http.traced import Traced
+from ml_platform.serving.known_rows import KnownRows
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
@@ -157,7 +158,10 @@ def create_app(
 
     around = _around(live, metrics, log, serving, tracing)
     routes = [*monitoring.routes(), *control.routes(), *PipelinePaths(control).routes()]
-    app = build_app(service, admission, lifespan, routes=routes, middleware=around)
+    app = build_app(
+        service, admission, lifespan,
+        known_rows=KnownRows(lake, service, log), routes=routes, middleware=around,
+    )  # fmt: skip
     app.state.service = service
     return app
 
