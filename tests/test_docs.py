@@ -37,6 +37,7 @@ NOT_RUN = {
     "control.md:export AIRFLOW_CONN": "a setting of Airflow",
     "operations.md:export DAGSTER_HOME": "dg is Dagster's own program, for a running Dagster",
     "pipelines.md:ML_PLATFORM_KEPT_VERSION=true ML": "a code server of another checkout",
+    "production.md:callers ──": "a picture",
     "README.md:make demo": "make is run by people and CI",
     "README.md:definitions.py     composition": "a tree of folders",
     "time.md:trip 7 in arrivals": "a picture",
