@@ -66,6 +66,7 @@ PlatformError
     ├── RequestTooLarge  it has more bytes or rows than are taken
     ├── TryLater         not now; ask again after some seconds
     │   ├── Overloaded   more is asked than can be answered in time
+    │   ├── KeysUnread   the lake has not been read yet, so no key is known
     │   └── NotLoaded    a champion that cannot be loaded, or was not looked for yet
     ├── RateExceeded     this caller asks more often than the limit allows
     ├── IssuerAway       the keys that tokens are checked with cannot be had
@@ -419,6 +420,10 @@ class TryLater(RequestError):
 
 class Overloaded(TryLater):
     """More is asked than can be answered in time."""
+
+
+class KeysUnread(TryLater):
+    """The lake has not been read since the service started, so nobody's key is known."""
 
 
 class NotLoaded(TryLater):

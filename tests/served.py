@@ -84,9 +84,11 @@ def serving_settings(**changes: object) -> ServingSettings:
     return ServingSettings().model_copy(update={**quick, **changes})
 
 
-def deploy(root: Path, task: str = "binary", model: str | None = None) -> Deployment:
-    """Trips of 30 days, landed; nothing is trained yet."""
-    chosen = settings(root)
+def deploy(
+    root: Path, task: str = "binary", model: str | None = None, **changes: object
+) -> Deployment:
+    """Trips of 30 days, landed; nothing is trained yet. `changes` are settings of the platform."""
+    chosen = settings(root).model_copy(update=changes)
     use_case = write_folder(root, task, model)
     lake = Lake(chosen)
     land(lake, use_case, trips(1, 30), days(1, 30))

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,22 +52,33 @@ def wait_for(is_so: Callable[[], bool], what: str) -> None:
 
 @contextmanager
 def serving(
-    made: Deployment, port: int | None = None, workers: int = 2, **changes: str
+    made: Deployment,
+    port: int | None = None,
+    workers: int = 2,
+    *,
+    more: Mapping[str, str] | None = None,
+    is_awaited: bool = True,
+    **changes: str,
 ) -> Iterator[Instance]:
-    """A service that is ready; changes: its settings, in capitals."""
+    """A service that is ready; changes: its settings, in capitals.
+
+    more: of the environment, besides. is_awaited: whether it has to be ready before it is yielded.
+    """
     port, grpc_port = port or free_port(), free_port()
     environment = {
         **os.environ,
         "ML_PLATFORM_DATA": str(made.settings.data),
         "ML_PLATFORM_USE_CASES": str(made.settings.use_cases),
         **{f"ML_PLATFORM_SERVING_{name}": value for name, value in changes.items()},
+        **(more or {}),
     }
     command = [sys.executable, "-m", "ml_platform.cli", "serve", "--workers", str(workers)]
     ports = ["--port", str(port), "--grpc-port", str(grpc_port)]
     process = subprocess.Popen([*command, *ports], env=environment)
     instance = Instance(process, f"http://127.0.0.1:{port}")
     try:
-        wait_for(instance.is_ready, "the service is not ready")
+        if is_awaited:
+            wait_for(instance.is_ready, "the service is not ready")
         yield instance
     finally:
         workers = instance.workers if process.poll() is None else []

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from ml_platform.serving.draining import refuse_connections
+
 Address = str | tuple[str, int]
 """A path of a socket, or host and port."""
 
@@ -63,6 +65,14 @@ class Proxy:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
+
+    def fall_silent(self) -> None:
+        """Answer no packet any more, as a network that is cut; only for a listener of TCP."""
+        assert self._listening is not None
+        with self._lock:
+            # In pairs: of the client, of the server.
+            for each in (self._listening, *self._live[::2]):
+                refuse_connections(each)
 
     def close(self) -> None:
         """Break the connections that there are, and take no new ones."""

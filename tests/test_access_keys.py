@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ml_platform.access import Caller, Grant, Key, KeyRing, create_key, list_keys, revoke_key
-from ml_platform.errors import AccessError, Unauthenticated
+from ml_platform.errors import AccessError, KeysUnread, Unauthenticated
 from ml_platform.storage import Lake
 from tests.trips_use_case import COMMIT, settings
 
@@ -100,3 +100,8 @@ def test_a_key_that_could_do_nothing_is_not_made(lake: Lake) -> None:
         create_key(lake, "x", [], expires_at=NOW + timedelta(1), created_by="ada", commit=COMMIT)
     with pytest.raises(AccessError, match="expired already"):
         make(lake, days=-1)
+
+
+def test_nobody_is_told_that_a_key_is_none_before_the_keys_were_read(lake: Lake) -> None:
+    with pytest.raises(KeysUnread):
+        KeyRing(lake).caller("mlp_1_2", NOW)

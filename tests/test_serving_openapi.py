@@ -92,6 +92,15 @@ def test_every_example_is_answered_as_described(
             assert "example" in body, path
 
 
+def test_features_are_found_for_the_example_by_key(
+    client: TestClient, document: dict[str, Any]
+) -> None:
+    described = document["paths"]["/predict/trips"]["post"]
+    example = described["requestBody"]["content"]["application/json"]["example"]
+    (prediction,) = client.post("/predict/trips", json=example).json()["predictions"]
+    assert prediction["not_found"] == {}
+
+
 def test_every_example_is_as_its_own_schema_says(document: dict[str, Any]) -> None:
     for method, path, operation in operations(document):
         for body in operation.get("requestBody", {}).get("content", {}).values():

@@ -20,7 +20,7 @@ import duckdb
 
 from ml_platform.access.audit import Audit, Channel, Deed
 from ml_platform.access.roles import Caller, Grant, parse_grant
-from ml_platform.errors import AccessError, TableNotFound, Unauthenticated
+from ml_platform.errors import AccessError, KeysUnread, TableNotFound, Unauthenticated
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import PLATFORM
 from ml_platform.storage import Commit, Lake, Table
@@ -140,7 +140,12 @@ class KeyRing:
                 self._snapshot = snapshot
 
     def caller(self, text: str, now: datetime) -> Caller:
-        """Whose key a text is; Unauthenticated where it is none that is valid."""
+        """Whose key a text is; Unauthenticated where it is none that is valid.
+
+        Raises KeysUnread where the lake has not been read yet.
+        """
+        if self._snapshot is None:
+            raise KeysUnread("keys have not been read yet, since the lake is unavailable", 1)
         prefix, _, rest = text.partition("_")
         key_id, _, secret = rest.partition("_")
         key = self._keys.get(key_id)

@@ -65,10 +65,11 @@ class FactReader(Collector):
         """
         live = self._live.of(name)
         health = self._facts.health.get(name)
-        now = datetime.now(UTC)
+        now, followed = datetime.now(UTC), self._live.followed_seconds_ago
         served = {
             "version": live.champion.version if live.champion else None,
             "wanted": live.wanted,
+            "followed_seconds_ago": None if followed is None else round(followed, 3),
             "failed": {str(v): failure.problem for v, failure in live.failed.items()},
             "tried": live.rollout
             and live.candidate

@@ -71,6 +71,11 @@ class Metrics:
             "ml_platform_refresh_failures", "Looks at the promotion history that failed.",
             registry=registry,
         )  # fmt: skip
+        self.followed_at = Gauge(
+            "ml_platform_followed_timestamp_seconds",
+            "When the promotion history was last compared with what serves; 0: never.",
+            registry=registry, multiprocess_mode="livemin",
+        )  # fmt: skip
         self.tried = Counter(
             "ml_platform_tried_requests", "Requests of a shadow or a canary.",
             ["use_case", "mode", "outcome"], registry=registry,
@@ -136,6 +141,10 @@ class Metrics:
     def refresh_failed(self) -> None:
         """Count a look at the lake that failed."""
         self.refresh_failures.inc()
+
+    def followed(self) -> None:
+        """Say that what serves is what the lake says now."""
+        self.followed_at.set_to_current_time()
 
     def swapped(self, swap: Swap) -> None:
         """Count a swap."""

@@ -18,6 +18,7 @@ from ml_platform.features.online_store import OnlineStore
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.calls import Call, PredictionIds
 from ml_platform.serving.inputs import Inputs, Values, check_columns
+from ml_platform.serving.lookup import Lookup
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.records.records import Records
 from ml_platform.serving.records.request_log import Mode
@@ -120,9 +121,13 @@ class Service:
 
         None where every time had one.
         """
-        lookup = self._together.lookup(name)
+        lookup = self.lookup(name)
         unzoned = lookup.unzoned(rows)
         return await asyncio.to_thread(lookup.read_times, unzoned) if unzoned else None
+
+    def lookup(self, name: str) -> Lookup:
+        """What completes rows by key of a use case."""
+        return self._together.lookup(name)
 
     def version_of(self, name: str) -> int | None:
         """The version that serves a use case, if there is one."""

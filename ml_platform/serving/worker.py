@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from starlette.applications import Starlette
@@ -35,6 +36,7 @@ from ml_platform.serving.http.monitoring import Monitoring
 from ml_platform.serving.http.observed import Observed
 from ml_platform.serving.http.origins import SameOrigin
 from ml_platform.serving.http.pipelines import PipelinePaths
+from ml_platform.serving.known_rows import KnownRows
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
@@ -64,6 +66,8 @@ KEYS_SECONDS = 0.5
 CALLBACK_SECONDS, LONGEST_CALLBACK_SECONDS = 1.0, 30.0
 """How often it is looked whether somebody is to be told that a run has ended; less often while
 that fails."""
+THREADS = 32
+"""Of everything that waits for a disk or the lake, besides predictions and control."""
 GRPC_PORT = "ML_PLATFORM_SERVING_GRPC_PORT"
 
 
@@ -112,10 +116,10 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
-        forget_dead_workers()
+        _begin()
         await asyncio.to_thread(following.look)
         if admission.on:
-            await asyncio.to_thread(admission.ring.refresh)
+            await asyncio.to_thread(_refresh_keys, admission, log)
             await asyncio.to_thread(_refresh_ownership, ownership, log)
         if owns_process:
             # Half a million objects of the libraries: a collection that looks through all of them
@@ -150,9 +154,19 @@ def create_app(
 
     around = _around(live, metrics, log, serving, tracing)
     routes = [*monitoring.routes(), *control.routes(), *PipelinePaths(control).routes()]
-    app = build_app(service, admission, lifespan, routes=routes, middleware=around)
+    app = build_app(
+        service, admission, lifespan,
+        known_rows=KnownRows(lake, service, log), routes=routes, middleware=around,
+    )  # fmt: skip
     app.state.service = service
     return app
+
+
+def _begin() -> None:
+    forget_dead_workers()
+    # Each of what follows the lake may hold a thread for as long as it takes to notice that the
+    # network is cut; feedback and metrics go on meanwhile.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "aside"))
 
 
 def _around(
@@ -256,12 +270,16 @@ async def _follow_keys(
     unread: str | None = None
     while admission.on:
         await asyncio.sleep(KEYS_SECONDS)
-        try:
-            await asyncio.to_thread(admission.ring.refresh)
-        except PlatformError as error:
-            # The keys that were read last go on working until they expire.
-            log.warning("keys_not_read", problem=str(error))
+        await asyncio.to_thread(_refresh_keys, admission, log)
         unread = await asyncio.to_thread(_refresh_ownership, ownership, log, unread)
+
+
+def _refresh_keys(admission: Admission, log: FilteringBoundLogger) -> None:
+    try:
+        admission.ring.refresh()
+    except PlatformError as error:
+        # The keys that were read last go on working until they expire.
+        log.warning("keys_not_read", problem=str(error))
 
 
 def _refresh_ownership(

@@ -12,6 +12,7 @@ from ml_platform.spec.values import no_database
 from ml_platform.storage.connection_strings import (
     mysql_secret_sql,
     secret_sql,
+    with_timeouts,
     without_password,
 )
 from ml_platform.storage.extensions import connect_with, load_extension
@@ -133,6 +134,8 @@ def _attach_sql(settings: Settings, kind: str) -> Iterator[str]:
         if password is not None:
             yield secret_sql(PASSWORD_OF_CATALOG, password)
             options.append(f"META_SECRET {literal(PASSWORD_OF_CATALOG)}")
+    if kind == "postgres":
+        uri = f"postgres:{with_timeouts(uri.removeprefix('postgres:'))}"
     if kind == "sqlite":
         options += ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 1000"]
     elif "://" in uri:

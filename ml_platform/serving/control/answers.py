@@ -15,7 +15,7 @@ from typing import Protocol
 
 import duckdb
 
-from ml_platform.errors import NotKept, Overloaded
+from ml_platform.errors import LakeUnavailable, NotKept, Overloaded, PlatformError
 from ml_platform.spec.queries import literal
 from ml_platform.storage import Lake
 from ml_platform.storage.lake import METADATA
@@ -64,7 +64,8 @@ class Answers(Protocol):
     def held(self, key: str) -> Iterator[Held]:
         """Alone with a key; it ends with the process that holds it, however that ends.
 
-        Raises Overloaded where another one holds it for long; NotKept where nothing can be written.
+        Raises Overloaded where another one holds it for long; NotKept where nothing can be written,
+        LakeUnavailable where the server that keeps them does not answer.
         """
 
 
@@ -129,7 +130,7 @@ class SharedAnswers:
             waiting.execute("BEGIN")
             try:
                 self._lock(waiting, key)
-                yield _InCatalog(cursor, key, self._lake.settings.commit_retries)
+                yield _InCatalog(self._lake, cursor, key)
             finally:
                 # Nothing was written here; the lock goes, or went with its connection.
                 with suppress(duckdb.Error):
@@ -146,25 +147,26 @@ class SharedAnswers:
         except duckdb.Error as error:
             if "lock timeout" in str(error):
                 raise _still_held() from error
-            raise NotKept(f"the lake's catalog does not answer: {_first_line(error)}") from error
+            raise _not_kept(self._lake, error, "the lake's catalog does not answer") from None
 
 
 @dataclass(frozen=True)
 class _InCatalog:
+    lake: Lake
     cursor: duckdb.DuckDBPyConnection
     key: str
-    retries: int
 
     def read(self) -> Kept | None:
         query = f"SELECT body, answer FROM ml_platform_answers WHERE key = {literal(self.key)}"
         try:
             # Whoever makes the table at the same moment may be faster.
-            retried(lambda: _execute(self.cursor, SHARED_TABLE), self.retries, "answers")
+            retries = self.lake.settings.commit_retries
+            retried(lambda: _execute(self.cursor, SHARED_TABLE), retries, "answers")
             row = self.cursor.execute(
                 f"FROM postgres_query({literal(METADATA)}, {literal(query)})"
             ).fetchone()
         except duckdb.Error as error:
-            raise NotKept(f"the answers cannot be read: {_first_line(error)}") from error
+            raise _not_kept(self.lake, error, "the answers cannot be read") from None
         return None if row is None else Kept(row[0], row[1].encode())
 
     def keep(self, kept: Kept) -> None:
@@ -177,7 +179,7 @@ class _InCatalog:
                 f"ml_platform_answers VALUES ({values}, now(), {literal(kept.answer.decode())})",
             )
         except duckdb.Error as error:
-            raise NotKept(f"the answer could not be stored: {_first_line(error)}") from error
+            raise _not_kept(self.lake, error, "the answer could not be stored") from None
 
 
 def open_answers(lake: Lake) -> Answers:
@@ -197,5 +199,7 @@ def _still_held() -> Overloaded:
     )
 
 
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).partition("\n")[0]
+def _not_kept(lake: Lake, error: duckdb.Error, what: str) -> PlatformError:
+    """Why answers can be neither read nor stored; Unavailable where a later try may."""
+    named = lake.named(error)
+    return named if isinstance(named, LakeUnavailable) else NotKept(f"{what}: {named}")

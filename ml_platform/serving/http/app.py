@@ -18,6 +18,7 @@ from ml_platform.serving.http.guard import Admitting, guard
 from ml_platform.serving.http.invocations import Invocations
 from ml_platform.serving.http.openapi import describe
 from ml_platform.serving.http.origins import refuse_forms
+from ml_platform.serving.http.paths.samples import ask_for
 from ml_platform.serving.http.plain import Plain
 from ml_platform.serving.http.problems import (
     answer_http_exception,
@@ -25,6 +26,7 @@ from ml_platform.serving.http.problems import (
     answer_unexpected,
 )
 from ml_platform.serving.http.v2 import V2
+from ml_platform.serving.known_rows import KnownRows
 from ml_platform.serving.service import Service
 
 
@@ -33,15 +35,17 @@ def build_app(
     admission: Admission,
     lifespan: Lifespan[Starlette],
     *,
+    known_rows: KnownRows,
     routes: Sequence[Route] = (),
     middleware: Sequence[Middleware] = (),
 ) -> Starlette:
     """All paths of a service; `lifespan` is entered before the first request is taken.
 
-    routes: those besides predictions. middleware: what is around all of them, outermost first;
-    who asks is found out inside of it, so that those who are turned away are seen as well.
+    known_rows: what openapi.json has for examples. routes: those besides predictions. middleware:
+    what is around all of them, outermost first; who asks is found out inside of it, so that those
+    who are turned away are seen as well.
     """
-    guarded = guard([*_routes(service, admission), *routes], lambda: service.live.names)
+    guarded = guard([*_routes(service, admission, known_rows), *routes], lambda: service.live.names)
     app = Starlette(
         # Where nobody has to say who they are, a browser on this machine is as good as its user.
         routes=guarded if admission.on else refuse_forms(guarded),
@@ -58,13 +62,14 @@ def build_app(
     return app
 
 
-def _routes(service: Service, admission: Admission) -> list[Route]:
+def _routes(service: Service, admission: Admission, known_rows: KnownRows) -> list[Route]:
     v2, mlflow, plain = V2(service), Invocations(service), Plain(service)
 
     async def openapi(request: Request) -> Response:
         # The document has an example of each use case: nobody sees those of others.
         readable = request.scope["caller"].those_where("read", service.live.names)
         document = describe(service.live, readable, authentication=admission.on)
+        ask_for(document, await known_rows.of(readable))
         return Response(msgspec.json.encode(document), media_type="application/json")
 
     feedback = Feedback(service)

@@ -48,6 +48,7 @@ class Following:
             self._metrics.refresh_failed()
             self._log.error("refresh_failed", problem=str(error), kind=type(error).__name__)
             return
+        self._metrics.followed()
         for swap in swaps:
             self._metrics.swapped(swap)
             log = self._log.error if swap.problem else self._log.info

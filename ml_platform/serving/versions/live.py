@@ -127,6 +127,7 @@ class LiveVersions:
         self._elsewhere = elsewhere or {}
         self._snapshot: int | None = None
         self._looked_at = -LOOK_AGAIN_SECONDS
+        self._followed_at: float | None = None
         self._refreshing = threading.Lock()
 
     @property
@@ -145,6 +146,11 @@ class LiveVersions:
         if self._snapshot is None:
             return self.names
         return tuple(name for name, live in self._live.items() if not live.is_ready)
+
+    @property
+    def followed_seconds_ago(self) -> float | None:
+        """How long ago the lake was last seen to say what serves; None where it never was."""
+        return None if self._followed_at is None else self._clock() - self._followed_at
 
     def of(self, name: str) -> Live:
         """What is served of a use case; NotServed where there is none of that name."""
@@ -205,9 +211,10 @@ class LiveVersions:
                 snapshot = self._lake.snapshot(cursor)
             now = self._clock()
             if snapshot == self._snapshot and now < self._looked_at + self._look_again_seconds:
+                self._followed_at = now
                 return []
             swaps = [swap for name in self._live for swap in self._follow(name)]
-            self._snapshot, self._looked_at = snapshot, now
+            self._snapshot, self._looked_at, self._followed_at = snapshot, now, now
             return swaps
 
     @property

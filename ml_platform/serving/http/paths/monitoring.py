@@ -8,6 +8,7 @@ SERVING = fields(
     {
         "version": MAYBE_NUMBER,
         "wanted": MAYBE_NUMBER,
+        "followed_seconds_ago": {"type": ["number", "null"]},
         "failed": {
             "type": "object",
             "additionalProperties": {"type": "string"},

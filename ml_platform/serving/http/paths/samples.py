@@ -1,5 +1,6 @@
 """Values that examples are made of: those of the model's reference sample, or else made up."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -36,6 +37,13 @@ def key_row(use_case: UseCase, model: ModelVersion) -> dict[str, Any]:
         else _made_up(kind, model, place - first)
         for place, (name, kind) in enumerate(needed.items())
     }
+
+
+def ask_for(document: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Let openapi.json's examples ask for rows that are there; rows: by use case, by key."""
+    for name, row in rows.items():
+        body = document["paths"][f"/predict/{name}"]["post"]["requestBody"]
+        body["content"]["application/json"]["example"] = {"rows": [row]}
 
 
 def labelled(use_case: UseCase, model: ModelVersion) -> dict[str, Any]:
