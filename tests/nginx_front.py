@@ -4,10 +4,11 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -54,6 +55,7 @@ class Load:
     """Clients that predict on and on, over connections that they keep."""
 
     address: str
+    body: Mapping[str, Any] = field(default_factory=lambda: BODY)
     answered: int = 0
     failed: list[str] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -63,7 +65,7 @@ class Load:
         with httpx2.Client(base_url=self.address, timeout=60) as client:
             while not self._over.is_set():
                 try:
-                    answer = client.post("/invocations", json=BODY)
+                    answer = client.post("/invocations", json=self.body)
                     said = "" if answer.status_code == 200 else answer.text
                 except httpx2.TransportError as error:
                     said = repr(error)
