@@ -63,7 +63,7 @@ class Replicas:
             "ML_PLATFORM_MLFLOW_TRACKING_URI": settings.tracking_uri,
             "ML_PLATFORM_DAGSTER_URL": "http://127.0.0.1:9",
         }
-        changes = {"FOLLOW_SECONDS": "0.2", **changes}
+        changes = {"FOLLOW_SECONDS": "0.2", "LONGEST_WAIT_SECONDS": "60", **changes}
         with serving(self.made, workers=1, more=more, is_awaited=is_awaited, **changes) as instance:
             yield instance
 
