@@ -80,9 +80,11 @@ def wait_for(holds: Callable[[], bool]) -> None:
 
 
 def wait_until_served(served: Served) -> None:
+    url = f"http://{served.http}{INVOKE}"
+
     def answers() -> bool:
         try:
-            return httpx2.post(f"http://{served.http}{INVOKE}", json=ASKED).status_code == 200
+            return httpx2.post(url, json=ASKED, timeout=60).status_code == 200
         except httpx2.TransportError:
             return False
 
@@ -90,7 +92,7 @@ def wait_until_served(served: Served) -> None:
 
 
 def test_silent_connections_go_and_whoever_asks_something_is_answered(served: Served) -> None:
-    with httpx2.Client(base_url=f"http://{served.http}") as client:
+    with httpx2.Client(base_url=f"http://{served.http}", timeout=60) as client:
         assert client.post(INVOKE, json=ASKED).status_code == 200
         before = counted(client, "connections_refused_total")
         with opened(served.http, MOST + 50) as silent:
@@ -104,7 +106,7 @@ def test_silent_connections_go_and_whoever_asks_something_is_answered(served: Se
 
 
 def test_where_all_are_in_use_others_are_told_and_health_is_answered(served: Served) -> None:
-    with httpx2.Client(base_url=f"http://{served.http}") as client:
+    with httpx2.Client(base_url=f"http://{served.http}", timeout=60) as client:
         assert client.post(INVOKE, json=ASKED).status_code == 200
         with opened(served.http, MOST - 1, BEGUN) as used:
             wait_for(lambda: counted(client, "connections") == MOST)
