@@ -1,4 +1,4 @@
-"""What the service says of itself: openapi.json."""
+"""What the service says of itself: openapi.json, and the same as a page."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from ml_platform.serving.http.endpoints import JSON, Answer, Endpoint, Need, endpoint
 from ml_platform.serving.http.openapi import describe
+from ml_platform.serving.http.page import ADDRESS, address_of, policy, write_page
 from ml_platform.serving.http.samples import ask_for
 from ml_platform.serving.known_rows import KnownRows
 from ml_platform.serving.lookup import Row
@@ -32,6 +33,10 @@ class Described:
     @cached_property
     def encoded(self) -> bytes:
         return msgspec.json.encode(self.document)
+
+    @cached_property
+    def page(self) -> str:
+        return write_page(self.document)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,25 @@ class Documents:
         """The description for programs."""
         described = await self._described(request)
         return Response(described.encoded, media_type=JSON)
+
+    @endpoint(
+        "GET", "/", "/docs",
+        needs=Need("read", "some"),
+        summary="This description as a page",
+        answers={200: Answer(str, media=("text/html",))},
+        tag=TAG,
+    )  # fmt: skip
+    async def docs(self, request: Request) -> Response:
+        """The description for people."""
+        address = address_of(request.scope["scheme"], request.headers.get("host", ""))
+        headers = {
+            "Content-Security-Policy": policy(),
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+        }
+        described = await self._described(request)
+        page = await asyncio.to_thread(lambda: described.page)
+        return HTMLResponse(page.replace(ADDRESS, address), headers=headers)
 
     async def _described(self, request: Request) -> Described:
         # The document has an example of each use case: nobody sees those of others.
