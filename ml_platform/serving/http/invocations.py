@@ -35,7 +35,7 @@ from ml_platform.serving.service import Service
 from ml_platform.serving.together import Answer as Answered
 
 TAG = "mlflow"
-FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+FORMATS = ("dataframe_records", "dataframe_split", "instances", "inputs")
 
 
 class Split(Struct, frozen=True):
@@ -77,9 +77,6 @@ def _asked(subject: Subject) -> Schema:
             },
             "data": _lists({"items": {"type": ["string", "number", "boolean", "null"]}}, size),
         },
-        # What stands where is known of the model's own order alone.
-        "if": {"properties": {"columns": {"const": names}}},
-        "then": {"properties": {"data": in_order}},
     }
     by_column = {
         "type": "object", "required": names, "additionalProperties": False,

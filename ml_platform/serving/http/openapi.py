@@ -186,7 +186,8 @@ def _needed(each: Endpoint, subject: Subject | None) -> str:
     if subject:
         pipelines = subject.case.published_pipelines
         described = pipelines[subject.pipeline].description if subject.pipeline else ""
-        said = f"{(described or subject.case.description).rstrip('.')}. "
+        about = described or subject.case.description
+        said = f"{about} " if about.endswith((".", "?", "!")) else f"{about}. "
     if need is None:
         return f"{said}Needs no permission."
     roles = ", ".join(role for role, has in PERMISSIONS.items() if need.permission in has)

@@ -12,8 +12,21 @@ from ml_platform.spec.lineage import renamed_columns
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
 
+WRITTEN: Mapping[str, Schema] = {
+    "BOOLEAN": {
+        "type": ["boolean", "integer", "string", "null"],
+        "minimum": 0,
+        "maximum": 1,
+        "pattern": "^(true|false|[01])$",
+    },
+    "VARCHAR": {
+        "type": ["string", "number", "boolean", "null"],
+        "description": "Text; a number or truth value counts as its text.",
+    },
+}
 BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64, "HUGEINT": 128}
-FRACTIONS = ("DOUBLE", "FLOAT", "REAL", "DECIMAL")
+FRACTION_DIGITS = {"DOUBLE": 308, "FLOAT": 38, "REAL": 38}
+DECIMAL = re.compile(r"DECIMAL\(([0-9]+), ?([0-9]+)\)")
 LABELS: Mapping[str, Schema] = {
     # 0 and 1 will do as well.
     "binary": {"type": ["boolean", "integer"], "minimum": 0, "maximum": 1},
@@ -35,15 +48,22 @@ def sent_value(kind: str) -> dict[str, Any]:
     for begin, form in (("TIMESTAMP", "date-time"), ("DATE", "date")):
         if kind.startswith(begin):
             return {"type": ["string", "null"], "format": form}
-    if kind.startswith(FRACTIONS):
-        pattern = r"^-?[0-9]{1,15}(\.[0-9]+)?$"
-        return {"type": ["number", "string", "null"], "pattern": pattern, "description": TEXT_TOO}
+    if decimal := DECIMAL.fullmatch(kind):
+        digits = int(decimal[1]) - int(decimal[2])
+        bounds = {"exclusiveMinimum": -(10**digits), "exclusiveMaximum": 10**digits}
+        return {**_fraction(digits), **bounds}
+    if kind in FRACTION_DIGITS:
+        return _fraction(FRACTION_DIGITS[kind])
     if kind.removeprefix("U") in BITS:
         return _whole(kind)
-    if kind == "BOOLEAN":
-        types = ["boolean", "integer", "string", "null"]
-        return {"type": types, "minimum": 0, "maximum": 1, "pattern": "^(true|false)$"}
-    return {"type": ["string", "number", "boolean", "null"] if kind == "VARCHAR" else "string"}
+    return dict(WRITTEN.get(kind, {"type": ["string", "null"]}))
+
+
+def _fraction(digits: int) -> dict[str, Any]:
+    """A number with so many digits before its point at most."""
+    whole = f"[0-9]{{1,{digits}}}" if digits else "0"
+    pattern = rf"^-?{whole}(\.[0-9]+)?$"
+    return {"type": ["number", "string", "null"], "pattern": pattern, "description": TEXT_TOO}
 
 
 def _whole(kind: str) -> dict[str, Any]:
@@ -51,7 +71,7 @@ def _whole(kind: str) -> dict[str, Any]:
     digits = len(str(2 ** (bits - 1))) - 1
     return {
         "type": ["integer", "string", "null"],
-        "pattern": f"^{'-?' * signed}[0-9]{{1,{digits}}}$",
+        "pattern": rf"^{'-?' * signed}[0-9]{{1,{digits}}}(\.0+)?$",
         "minimum": -(2 ** (bits - 1)) if signed else 0,
         "maximum": 2 ** (bits - 1) - 1 if signed else 2**bits - 1,
         "description": TEXT_TOO,
