@@ -13,6 +13,8 @@ import pytest
 import tritonclient.grpc as over_grpc
 from mlflow.deployments import get_deploy_client
 from requests import HTTPError
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from tritonclient.utils import InferenceServerException
@@ -21,7 +23,9 @@ from ml_platform.access import Audit, Grant, KeyRing, create_key, revoke_key
 from ml_platform.errors import AccessError
 from ml_platform.serving.control import Train, order_of
 from ml_platform.serving.control.recording import Recorder
-from ml_platform.serving.http.guard import guard
+from ml_platform.serving.http.declared import ENDPOINTS
+from ml_platform.serving.http.endpoints import PUBLIC, Need, endpoint, endpoints_of
+from ml_platform.serving.http.guard import Guard
 from ml_platform.serving.worker import create_app
 from tests.served import ROW, Deployment, Served, serving_settings
 from tests.trips_use_case import COMMIT
@@ -147,11 +151,31 @@ def test_every_other_path_needs_one(client: TestClient) -> None:
         assert client.get(filled).status_code == 401, path
 
 
-def test_a_path_of_which_nobody_said_who_may_is_not_served() -> None:
-    async def handler() -> None: ...
+def test_every_route_is_guarded_by_what_is_declared_of_it(client: TestClient) -> None:
+    routes = {f"{method} {r.path}": r for r in client.app.routes for method in r.methods - {"HEAD"}}
+    assert len(routes) == len(client.app.routes)
+    assert routes.keys() == {declared.name for declared in ENDPOINTS}
+    assert all(isinstance(route.app, Guard) for route in routes.values())
 
-    with pytest.raises(AccessError, match="nobody said who may GET /secret"):
-        guard([Route("/secret", handler)], tuple)
+
+def test_a_path_of_which_nobody_said_who_may_cannot_be_declared() -> None:
+    async def handler(self: object, request: Request) -> Response: ...
+
+    with pytest.raises(TypeError, match="needs"):
+        endpoint("GET", "/secret", summary="", tag="", answers={})(handler)  # type: ignore[call-arg]
+
+
+def test_a_path_is_declared_once() -> None:
+    class Handlers:
+        @endpoint("GET", "/ping", needs=PUBLIC, summary="", tag="", answers={})
+        @endpoint("POST", "/ping", needs=Need("read"), summary="", tag="", answers={})
+        async def ping(self, request: Request) -> Response: ...
+
+        @endpoint("GET", "/ping", needs=Need("read"), summary="", tag="", answers={})
+        async def again(self, request: Request) -> Response: ...
+
+    with pytest.raises(AccessError, match="GET /ping is declared twice"):
+        endpoints_of([Handlers])
 
 
 def test_a_revoked_key_is_refused_by_a_service_that_runs(deployment: Deployment) -> None:

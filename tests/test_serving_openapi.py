@@ -12,14 +12,15 @@ from starlette.testclient import TestClient
 
 from ml_platform.access import Grant, create_key
 from ml_platform.features import request_columns
-from ml_platform.serving.http.guard import NEEDS
-from ml_platform.serving.http.paths.samples import key_row
+from ml_platform.serving.http.declared import ENDPOINTS
+from ml_platform.serving.http.samples import key_row
 from ml_platform.sources import ingest
 from ml_platform.spec.loading import load_use_case
 from tests.attacked import REVIEWED
 from tests.served import Deployment, deploy, deployed, rows_of
 from tests.trips_use_case import COMMIT, days, write_folder
 
+PUBLIC = {declared.name for declared in ENDPOINTS if declared.needs is None}
 TASKS = {
     "binary": REVIEWED,
     "multiclass": "serving: {log: {}, review: {below: 0.5}}\n",
@@ -65,10 +66,12 @@ def test_every_path_is_described_and_nothing_else(
     deployment: Deployment, document: dict[str, Any]
 ) -> None:
     needed = {
-        name.replace("{model}", "trips").replace("{use_case}", "trips").replace("{pipeline}", each)
-        for name in NEEDS
+        declared.name.replace("{model}", "trips")
+        .replace("{use_case}", "trips")
+        .replace("{pipeline}", each)
+        for declared in ENDPOINTS
         for each in ("train", "score", "backfill")
-        if deployment.use_case.serving.review or "/review/" not in name
+        if deployment.use_case.serving.review or "/review/" not in declared.path
     }
     assert {f"{method} {path}" for method, path, _ in operations(document)} == needed
 
@@ -147,7 +150,7 @@ def test_with_authentication_it_says_how_to_ask(deployment: Deployment) -> None:
         assert set(document["components"]["securitySchemes"]) == {"bearer", "key"}
         for method, path, operation in predicting(document):
             public = operation.get("security") == []
-            assert public == (NEEDS.get(f"{method} {path}", "needed") is None), path
+            assert public == (f"{method} {path}" in PUBLIC), path
             if not public:
                 assert client.request(method, path).status_code == 401
                 assert {"401", "403"} <= operation["responses"].keys()

@@ -129,9 +129,10 @@ def test_not_a_number_is_no_json(client: TestClient) -> None:
         (b"", "the body is empty"),
         (b"{", "the body is no JSON"),
         (b"[]", "an object with `inputs`"),
-        (b'{"inputs": []}', "`inputs` is missing"),
-        (b'{"inputs": [{"name": "city"}]}', "shape should be a list"),
-        (b"[" * 100_000, "the body is no JSON"),
+        (b'{"inputs": []}', "`inputs`: expected `array` of length >= 1"),
+        (b'{"inputs": [{"name": "city"}]}', "`inputs[0]`: `shape` is missing"),
+        (b"[" * 100_000, "an object with `inputs`"),
+        (b'{"inputs":' + b"[" * 100_000, "`inputs[0]`: expected `object`, got `array`"),
     ],
 )
 def test_a_body_that_is_no_request_is_refused(client: TestClient, body: bytes, detail: str) -> None:

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from ml_platform.access import ANY, Caller, create_key, parse_grant, revoke_key
-from ml_platform.serving.http.guard import NEEDS
+from ml_platform.serving.http.declared import ENDPOINTS
 from tests import dagster_servers as servers
 from tests.attacked import CHECKS, deploy_all, find_no_fault
 from tests.served import Deployment, Served
@@ -18,6 +18,7 @@ from tests.trips_use_case import COMMIT
 
 pytestmark = pytest.mark.slow
 
+NEEDS = {declared.name: declared.needs for declared in ENDPOINTS}
 GRANTS = (
     "reader@trips", "predictor@trips", "labeller@trips", "operator@trips",
     "approver@trips", "admin@trips", "reader@*", "admin@flights",

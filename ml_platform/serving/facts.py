@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, NotRequired, TypedDict, cast
 
+from msgspec import Meta
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -39,6 +40,44 @@ class Facts:
     """Newest event time by use case and feature view, as published online."""
 
 
+class Tried(TypedDict):
+    """The version that is tried beside the champion."""
+
+    version: int
+    mode: str
+    share: float | None
+
+
+class Serving(TypedDict):
+    """How a use case is served."""
+
+    version: Annotated[int | None, Meta(description="The version that answers.")]
+    wanted: Annotated[int | None, Meta(description="The version that should.")]
+    followed_seconds_ago: Annotated[
+        float | None, Meta(description="Since promotions were read last.")
+    ]
+    failed: Annotated[
+        dict[str, str], Meta(description="Why versions that should serve do not, by version.")
+    ]
+    tried: Tried | None
+    features_age_seconds: Annotated[
+        dict[str, float], Meta(description="Since the newest event time that is online, by view.")
+    ]
+
+
+class Status(TypedDict):
+    """How a use case is served, and what `ml-platform status --json` knows of it."""
+
+    use_case: str
+    at: Annotated[
+        str | None,
+        Meta(description="When the facts were read; null where none were yet, which `note` says."),
+    ]
+    note: NotRequired[str]
+    facts_age_seconds: float | None
+    serving: Serving
+
+
 class FactReader(Collector):
     """Reads the facts at most each half minute, and never in the way of a request."""
 
@@ -58,7 +97,7 @@ class FactReader(Collector):
         if self._read_at is None and self._reading is not None:
             await asyncio.wait({self._reading}, timeout=PATIENCE_SECONDS)
 
-    def document(self, name: str) -> dict[str, Any]:
+    def status(self, name: str) -> Status:
         """A use case as plain data: how it is served, and everything that `status` knows.
 
         Raises NotServed for a use case that there is not.
@@ -66,18 +105,18 @@ class FactReader(Collector):
         live = self._live.of(name)
         health = self._facts.health.get(name)
         now, followed = datetime.now(UTC), self._live.followed_seconds_ago
-        served = {
+        served: Serving = {
             "version": live.champion.version if live.champion else None,
             "wanted": live.wanted,
             "followed_seconds_ago": None if followed is None else round(followed, 3),
             "failed": {str(v): failure.problem for v, failure in live.failed.items()},
-            "tried": live.rollout
-            and live.candidate
-            and {
+            "tried": {
                 "version": live.candidate.version,
                 "mode": live.rollout.mode,
                 "share": live.rollout.share,
-            },
+            }
+            if live.rollout and live.candidate
+            else None,
             "features_age_seconds": {
                 view: round((now - newest).total_seconds(), 3)
                 for view, newest in self._facts.newest.get(name, {}).items()
@@ -86,11 +125,8 @@ class FactReader(Collector):
         known = (
             health_document(health) if health else {"use_case": name, "at": None, "note": UNREAD}
         )
-        return {**known, "facts_age_seconds": self._age_seconds, "serving": served}
-
-    def documents(self, names: Iterable[str]) -> dict[str, Any]:
-        """Several use cases."""
-        return {"use_cases": {name: self.document(name) for name in names}}
+        more = {"facts_age_seconds": self._age_seconds, "serving": served}
+        return cast("Status", {**known, **more})
 
     def collect(self) -> Iterator[Metric]:
         """The facts as gauges; what is not known has no sample."""

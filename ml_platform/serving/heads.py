@@ -19,8 +19,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     from ml_platform.serving.metrics import Metrics
 
-HEALTH = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
-"""Paths that are answered on the spare connections too."""
 SPARE = 32
 """Connections beyond the limit that are told so; further ones are only closed."""
 RETRY_SECONDS = 1
@@ -33,14 +31,23 @@ body. Nobody else bounds what is kept of them."""
 class TimedHeads(HttpToolsProtocol):
     """uvicorn's protocol, which alone would wait for the head of a request for ever.
 
-    It counts its connections in the `metrics` of the application's state.
+    health_paths: what is answered on the spare connections too. It counts its connections in the
+    `metrics` of the application's state.
 
     The time runs from when a connection is made, or the first byte after an answer has come, and
     ends with the empty line after the head.
     """
 
-    def __init__(self, *, head_seconds: float, most_connections: int, **given: Any) -> None:
+    def __init__(
+        self,
+        *,
+        head_seconds: float,
+        most_connections: int,
+        health_paths: frozenset[str] = frozenset(),
+        **given: Any,
+    ) -> None:
         super().__init__(**given)
+        self._health_paths = health_paths
         self._head_seconds = head_seconds
         self._most_connections = most_connections
         self._made_at = self.loop.time()
@@ -108,7 +115,7 @@ class TimedHeads(HttpToolsProtocol):
         elif len(self.connections) > self._most_connections + SPARE:
             self._drop()
         else:
-            self.app = _Spare(self.app)
+            self.app = _Spare(self.app, self._health_paths)
 
     def _drop(self) -> None:
         # It counts no more from now on, and not only once the loop comes to it.
@@ -141,8 +148,8 @@ class TimedHeads(HttpToolsProtocol):
 class _Spare:
     """What answers on a connection beyond the limit, once: health, or when to come again."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, health_paths: frozenset[str]) -> None:
+        self._app, self._health_paths = app, health_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def close(message: Message) -> None:
@@ -151,7 +158,7 @@ class _Spare:
                 message = {**message, "headers": [*message["headers"], closing]}
             await send(message)
 
-        if scope["type"] == "http" and scope["path"] in HEALTH:
+        if scope["type"] == "http" and scope["path"] in self._health_paths:
             await self._app(scope, receive, close)
             return
         status = HTTPStatus.SERVICE_UNAVAILABLE

@@ -10,7 +10,7 @@ from ml_platform.features import OnlineFeatures, Outcome, RequestReader, needed_
 from ml_platform.features.online_store import OnlineStore
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.inputs import SHOWN, Inputs, check_columns
-from ml_platform.serving.zones import ReadTime, TimesRead, Unzoned, lacks_zone
+from ml_platform.serving.zones import RowTime, RowTimes, Unzoned, lacks_zone
 from ml_platform.spec.lineage import renamed_columns
 from ml_platform.spec.queries import is_zoned
 from ml_platform.spec.use_case import UseCase
@@ -109,13 +109,13 @@ class Lookup:
             if lacks_zone(row.get(column))
         ]
 
-    def read_times(self, unzoned: Sequence[Unzoned]) -> TimesRead:
+    def read_times(self, unzoned: Sequence[Unzoned]) -> RowTimes:
         """How such times were read, once `complete` has taken the rows."""
         times = self._reader.read_times([each.text for each in unzoned])
-        return TimesRead(
+        return RowTimes(
             self._use_case.timezone,
             [
-                ReadTime(each.row, each.column, time)
+                RowTime(each.row, each.column, time)
                 for each, time in zip(unzoned, times, strict=True)
             ],
         )

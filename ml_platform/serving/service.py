@@ -26,7 +26,7 @@ from ml_platform.serving.together import Answer, Asked, Together
 from ml_platform.serving.tracing import traced
 from ml_platform.serving.versions.live import Live, LiveVersions
 from ml_platform.serving.versions.trials import Trials
-from ml_platform.serving.zones import TimesRead
+from ml_platform.serving.zones import RowTimes
 from ml_platform.settings import ServingSettings
 
 
@@ -116,7 +116,7 @@ class Service:
             examples = self._together.check_examples(name, rows)
         return await self._ask(live, Asked(live.use_case, model, examples, call), version)
 
-    async def times_read(self, name: str, rows: Sequence[Any]) -> TimesRead | None:
+    async def times_read(self, name: str, rows: Sequence[Any]) -> RowTimes | None:
         """How times without a zone were read, of rows that `predict_examples` has answered.
 
         None where every time had one.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET, Struct, UnsetType
 
 from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
@@ -22,6 +23,7 @@ from ml_platform.serving.together import Answer
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
 
+Parameters = dict[str, Any]
 LENGTH = struct.Struct("<I")
 """What stands before each text of a binary BYTES tensor."""
 
@@ -34,6 +36,15 @@ class Tensor:
     datatype: str
     shape: tuple[int, ...]
     values: Values
+
+
+class Described(Struct, frozen=True):
+    """Metadata of a tensor that a model takes or yields; of a shape, -1 is the number of rows."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: Parameters | UnsetType = UNSET
 
 
 def columns_of(tensors: Iterable[Tensor], model: ModelVersion) -> dict[str, Values]:
@@ -60,27 +71,23 @@ def columns_of(tensors: Iterable[Tensor], model: ModelVersion) -> dict[str, Valu
     return columns
 
 
-def describe_inputs(model: ModelVersion) -> list[dict[str, Any]]:
+def describe_inputs(model: ModelVersion) -> list[Described]:
     """Metadata of the columns that a model is given."""
     return [
-        {"name": name, "datatype": "FP64" if is_numeric(kind) else BYTES, "shape": [-1]}
+        Described(name, "FP64" if is_numeric(kind) else BYTES, [-1])
         for name, kind in model.columns.items()
     ]
 
 
-def describe_outputs(case: UseCase, model: ModelVersion) -> list[dict[str, Any]]:
+def describe_outputs(case: UseCase, model: ModelVersion) -> list[Described]:
     """Metadata of what a model yields."""
-    described: list[dict[str, Any]] = []
+    described = []
     for name, kind in case.prediction_columns.items():
         if kind.startswith("MAP"):
-            parameters = {"classes": ",".join(model.classes)}
-            shape = [-1, len(model.classes)]
-            described.append(
-                {"name": name, "datatype": "FP64", "shape": shape, "parameters": parameters}
-            )
+            shape, parameters = [-1, len(model.classes)], {"classes": ",".join(model.classes)}
+            described.append(Described(name, "FP64", shape, parameters))
         else:
-            datatype = BYTES if kind == "VARCHAR" else "FP64"
-            described.append({"name": name, "datatype": datatype, "shape": [-1]})
+            described.append(Described(name, BYTES if kind == "VARCHAR" else "FP64", [-1]))
     return described
 
 

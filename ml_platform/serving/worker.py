@@ -32,6 +32,7 @@ from ml_platform.serving.handshakes import SafeHeads
 from ml_platform.serving.heads import TimedHeads
 from ml_platform.serving.http import build_app
 from ml_platform.serving.http.control import ControlPaths
+from ml_platform.serving.http.declared import HEALTH_PATHS
 from ml_platform.serving.http.monitoring import Monitoring
 from ml_platform.serving.http.observed import Observed
 from ml_platform.serving.http.origins import SameOrigin
@@ -153,10 +154,11 @@ def create_app(
             lake.close()
 
     around = _around(live, metrics, log, serving, tracing)
-    routes = [*monitoring.routes(), *control.routes(), *PipelinePaths(control).routes()]
     app = build_app(
         service, admission, lifespan,
-        known_rows=KnownRows(lake, service, log), routes=routes, middleware=around,
+        known_rows=KnownRows(lake, service, log),
+        handlers=[monitoring, control, PipelinePaths(control)],
+        middleware=around,
     )  # fmt: skip
     app.state.service = service
     return app
@@ -258,6 +260,7 @@ def transport(serving: ServingSettings) -> dict[str, Any]:
         TimedHeads if context is None else SafeHeads,
         head_seconds=serving.head_seconds,
         most_connections=serving.most_connections,
+        health_paths=HEALTH_PATHS,
     )
     # Other processes import what they are handed: it stands in modules that import little.
     loop = {} if context is None else {"loop": "ml_platform.serving.handshakes:HandshakesLoop"}

@@ -1,7 +1,6 @@
 """Times that were sent without a zone: found, and answered with how they were read."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,29 +16,38 @@ class Unzoned(NamedTuple):
     text: str
 
 
-class ReadTime(NamedTuple):
-    """A time as it was read."""
+@dataclass(frozen=True)
+class RowTime:
+    """A time of a row as it was read: ISO 8601 with an offset."""
 
     row: int
     column: str
     time: str
-    """ISO 8601 with an offset."""
 
 
 @dataclass(frozen=True)
-class TimesRead:
-    """What an answer says of times that were sent without a zone."""
+class ItemTime:
+    """A time of an item of feedback as it was read: ISO 8601 with an offset."""
+
+    item: int
+    column: str
+    time: str
+
+
+@dataclass(frozen=True)
+class RowTimes:
+    """How times were read that were sent without a zone; not there if all had one."""
 
     zone: str
-    """Name of the time zone that they were taken to be in."""
-    read_as: Sequence[ReadTime]
+    read_as: list[RowTime]
 
-    def body(self, rows: str = "row") -> dict[str, Any]:
-        """A key of an answer; rows: what its rows are called there."""
-        read_as = [
-            {rows: row, "column": column, "time": time} for row, column, time in self.read_as
-        ]
-        return {"times_read": {"zone": self.zone, "read_as": read_as}}
+
+@dataclass(frozen=True)
+class ItemTimes:
+    """How times were read that were sent without a zone; not there if all had one."""
+
+    zone: str
+    read_as: list[ItemTime]
 
 
 def lacks_zone(value: Any) -> bool:

@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+from msgspec import Meta
 
 from ml_platform.access import Audit, Deed
 from ml_platform.errors import PlatformError
 from ml_platform.serving.callbacks.post import Post, Posted
 from ml_platform.serving.callbacks.receivers import Receiver, Receivers
-from ml_platform.serving.callbacks.store import Callback, CallbackStore
+from ml_platform.serving.callbacks.store import Callback, CallbackStore, State
 from ml_platform.settings import ServingSettings
 from ml_platform.spec.use_case import digest
 from ml_platform.storage import Commit, Lake
@@ -31,6 +33,17 @@ BY = "ml-platform serve"
 
 Look = Callable[[str, str], Mapping[str, Any]]
 """How far a run is, by its id and use case; failed, where nobody knows it any more."""
+
+
+class CallbackState(TypedDict):
+    """What has become of a notification that a run has ended."""
+
+    to: str
+    status: State
+    attempts: int
+    said: Annotated[str | None, Meta(description="Answer to the last attempt.")]
+    told_at: str | None
+    next_at: str | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class Callbacks:
             ]
         )  # fmt: skip
 
-    def told(self, run: str) -> list[dict[str, Any]]:
+    def told(self, run: str) -> list[CallbackState]:
         """What has become of the callbacks of a run; addresses of requests by their host alone."""
         return [_told(callback) for callback in self.store.of_run(run)]
 
@@ -127,7 +140,7 @@ class Callbacks:
         Audit(self.lake).record(deed, Commit(settled.id, "", "platform/audit"))
 
 
-def _told(callback: Callback) -> dict[str, Any]:
+def _told(callback: Callback) -> CallbackState:
     waiting = callback.state == "waiting"
     return {
         "to": callback.receiver,

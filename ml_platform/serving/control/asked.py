@@ -24,7 +24,6 @@ Reason = Annotated[
         description="Why, in one line; kept with what is done.",
     ),
 ]
-REASON_SCHEMA = msgspec.json.schema(Reason)
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1, description="Number of a model version.")]
 DryRun = Annotated[bool, Meta(description="Only say what would be done.")]
 File = Annotated[

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ml_platform.access import Caller
 from ml_platform.orchestrator import Orchestrator
@@ -11,7 +10,7 @@ from ml_platform.serving.callbacks import Callbacks, Receivers, open_callbacks
 from ml_platform.serving.callbacks.post import Post
 from ml_platform.serving.control.answers import open_answers
 from ml_platform.serving.control.decisions import Decisions
-from ml_platform.serving.control.documents import Visible
+from ml_platform.serving.control.documents import Look, Visible
 from ml_platform.serving.control.launches import Launches
 from ml_platform.serving.control.once import Once, Order
 from ml_platform.serving.control.pipelines import Pipelines
@@ -43,7 +42,7 @@ class Control:
 
     def end(
         self, run_id: str, caller: Caller, visible: Visible, require: Callable[[str], None]
-    ) -> dict[str, Any]:
+    ) -> Look:
         """End a run, as `Runs.end`; it is recorded where there is something to end."""
 
         def before(name: str) -> None:
@@ -53,7 +52,7 @@ class Control:
             return self.references.end(run_id, visible, require, before)
         return self.runs.end(run_id, visible, require, before)
 
-    def look(self, run_id: str, visible: Visible) -> dict[str, Any]:
+    def look(self, run_id: str, visible: Visible) -> Look:
         """How far it is: a run, a backfill, a rollback or a batch by reference."""
         if REFERENCE.fullmatch(run_id):
             return self.references.look(run_id, visible)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypedDict
 
 from msgspec import Meta, Struct
 from pydantic import ValidationError
@@ -63,6 +63,35 @@ class RunPipeline(Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
 
 
+class PublishedPipeline(TypedDict):
+    """A pipeline that can be started."""
+
+    name: str
+    run: Literal["train", "score", "backfill"]
+    description: str
+    parameters: Annotated[Mapping[str, Any], Meta(description="JSON Schema.")]
+    callbacks: list[str]
+
+
+class PipelineVersion(TypedDict):
+    """A version of the code that pipelines can be run by."""
+
+    version: Annotated[str | None, Meta(description="A commit of git.")]
+    is_current: bool
+    code_location: str
+    pipelines: Annotated[
+        Mapping[str, Mapping[str, Any]],
+        Meta(description="By name, the parameters as JSON Schema."),
+    ]
+
+
+class Listed(TypedDict):
+    """Pipelines of the current version, and the versions there are."""
+
+    pipelines: list[PublishedPipeline]
+    versions: list[PipelineVersion]
+
+
 @dataclass(frozen=True)
 class Pipelines:
     """Starts runs of published pipelines, and says which there are.
@@ -102,7 +131,7 @@ class Pipelines:
         run = {**outcome.document["run"], **told}
         return Outcome({**outcome.document, "run": run}, outcome.run, outcome.is_repeat)
 
-    def listed(self, case: UseCase) -> dict[str, Any]:
+    def listed(self, case: UseCase) -> Listed:
         """Pipelines of the current version with their parameters, and the versions there are."""
         locations = self.launches.dagster.code_locations(case.name)
         return {

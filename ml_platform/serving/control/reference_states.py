@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import psutil  # type: ignore[import-untyped]
 
-from ml_platform.serving.control.documents import OVER
+from ml_platform.serving.control.documents import OVER, Status
 
 REFERENCE = re.compile(r"rows-[0-9a-f]{16}")
 """What a batch by reference is called."""
@@ -22,7 +22,7 @@ class State(msgspec.Struct):
 
     id: str
     use_case: str
-    status: str
+    status: Status
     rows: str
     answers: str
     by: str

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +25,7 @@ from ml_platform.failures import one_line
 from ml_platform.features import InputRules
 from ml_platform.registry import ModelVersion, Registry, champion_at, history
 from ml_platform.serving.control.answered_rows import answered_rows
-from ml_platform.serving.control.documents import OVER, Visible, path_of, unknown
+from ml_platform.serving.control.documents import OVER, Look, Run, Visible, path_of, unknown
 from ml_platform.serving.control.once import Order, Outcome
 from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.control.reference_states import State, States
@@ -89,7 +88,7 @@ class References:
         self._thread.submit(self._carry_out, case, model, state, source, target)
         return Outcome(_told(state), name)
 
-    def look(self, name: str, visible: Visible) -> dict[str, Any]:
+    def look(self, name: str, visible: Visible) -> Look:
         """How far a batch is; RunUnknown where there is none, or the caller may not know of it."""
         state = self._states.read(name)
         if state is None or not visible(state.use_case):
@@ -102,7 +101,7 @@ class References:
         visible: Visible,
         require: Callable[[str], None],
         before: Callable[[str], None],
-    ) -> dict[str, Any]:
+    ) -> Look:
         """Have it ended, unless it is over; what it is then. See `Runs.end`."""
         found = self.look(name, visible)
         require(found["run"]["use_case"])
@@ -157,8 +156,8 @@ class References:
                 writer.close()
 
 
-def _told(state: State) -> dict[str, Any]:
-    run = {
+def _told(state: State) -> Look:
+    run: Run = {
         "id": state.id, "use_case": state.use_case, "status": state.status,
         "is_over": state.status in OVER, "rows": {"done": state.done, "of": state.of},
         "answers": state.answers, "version": state.version, "by": state.by,

@@ -10,7 +10,7 @@ from ml_platform.access import Audit
 from ml_platform.orchestrator import Orchestrator, Run, RunStatus
 from ml_platform.registry import Promotion, history
 from ml_platform.rollback import affected_by
-from ml_platform.serving.control.documents import Visible, document, unknown
+from ml_platform.serving.control.documents import Look, Visible, document, unknown
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 
@@ -56,7 +56,7 @@ class Rollbacks:
             raise unknown(run_id)
         return Ordered(case, number, decisions[number - 1])
 
-    def look(self, ordered: Ordered) -> dict[str, Any]:
+    def look(self, ordered: Ordered) -> Look:
         """How much is left: the lake says so, and Dagster what becomes of it."""
         case, promotion = ordered.use_case, ordered.promotion
         decisions = history(self.lake, case)
@@ -74,7 +74,7 @@ class Rollbacks:
         link = self.dagster.link(runs[0].id) if runs else f"{self.dagster.url}/runs"
         return document(ordered.id, case.name, _status(left, runs), more, link)
 
-    def begun(self, ordered: Ordered, total: int | None) -> dict[str, Any]:
+    def begun(self, ordered: Ordered, total: int | None) -> Look:
         """One that has just been ordered; Dagster is not asked.
 
         total: partitions to make again, None where that is not known.

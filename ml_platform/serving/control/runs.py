@@ -9,7 +9,7 @@ from ml_platform.backfill.runs import TAG, end_run
 from ml_platform.errors import EndRefused, OrchestratorAway, OrchestratorError, RunUnknown
 from ml_platform.orchestrator import Backfill, Orchestrator, Run, RunStatus, StepStatus
 from ml_platform.orchestrator.parameters import PIPELINE, VERSION, asked_in
-from ml_platform.serving.control.documents import Visible, document, unknown
+from ml_platform.serving.control.documents import Look, Visible, document, unknown
 from ml_platform.serving.control.rollbacks import Rollbacks
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -47,7 +47,7 @@ class Runs:
     use_cases: Mapping[str, UseCase]
     rollbacks: Rollbacks
 
-    def look(self, run_id: str, visible: Visible) -> dict[str, Any]:
+    def look(self, run_id: str, visible: Visible) -> Look:
         """How far it is."""
         if RUN.fullmatch(run_id):
             found = self.of_run(self.dagster.run(run_id))
@@ -60,7 +60,7 @@ class Runs:
             raise unknown(run_id)
         return found
 
-    def look_for(self, run_id: str, use_case: str) -> dict[str, Any]:
+    def look_for(self, run_id: str, use_case: str) -> Look:
         """As `look`, for who was promised to be told; a run that was deleted has failed."""
         try:
             return self.look(run_id, lambda name: True)
@@ -74,7 +74,7 @@ class Runs:
         visible: Visible,
         require: Callable[[str], None],
         before: Callable[[str], None],
-    ) -> dict[str, Any]:
+    ) -> Look:
         """End it, unless it is over; what it is then.
 
         require: raises where the one who asks may not end what is about this use case. before:
@@ -96,7 +96,7 @@ class Runs:
             raise EndRefused(f"Dagster did not end '{run_id}': {error}") from error
         return self.look(run_id, visible)
 
-    def of_run(self, run: Run) -> dict[str, Any]:
+    def of_run(self, run: Run) -> Look:
         """A run of Dagster."""
         names = {table.partition("/")[0] for table in run.tables}
         name = names.pop() if len(names) == 1 else ""
@@ -116,7 +116,7 @@ class Runs:
         }
         return document(run.id, name, status, more, self.dagster.link(run.id))
 
-    def of_backfill(self, backfill: Backfill) -> dict[str, Any]:
+    def of_backfill(self, backfill: Backfill) -> Look:
         """A backfill that Dagster's daemon carries out."""
         status = _status(backfill)
         failures: list[str] = []

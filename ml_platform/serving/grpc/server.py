@@ -1,8 +1,7 @@
 """The Open Inference Protocol over gRPC, around the same service as HTTP."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -24,6 +23,7 @@ from ml_platform.serving.grpc.health import Health
 from ml_platform.serving.grpc.streams import Streams
 from ml_platform.serving.service import Service
 from ml_platform.serving.tensors import (
+    Described,
     Tensor,
     columns_of,
     decode,
@@ -231,9 +231,7 @@ def _respond(request: messages.ModelInferRequest, answer: Answer) -> messages.Mo
 
 
 def _described(
-    columns: Iterable[Mapping[str, Any]],
+    columns: Iterable[Described],
 ) -> list[messages.ModelMetadataResponse.TensorMetadata]:
     kind = messages.ModelMetadataResponse.TensorMetadata
-    return [
-        kind(name=each["name"], datatype=each["datatype"], shape=each["shape"]) for each in columns
-    ]
+    return [kind(name=each.name, datatype=each.datatype, shape=each.shape) for each in columns]

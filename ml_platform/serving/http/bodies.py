@@ -4,15 +4,21 @@ import asyncio
 import re
 import zlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from ml_platform.errors import RequestRefused, RequestTooLarge, UnsupportedMedia
+from ml_platform.serving.inputs import SHOWN
 from ml_platform.settings import ServingSettings
+from ml_platform.spec.values import suggest
 
 LENGTH = re.compile(r"[0-9]{1,18}")
+UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+MISSING = re.compile(r"Object missing required field `(.*)`")
+"""What msgspec says."""
+T = TypeVar("T", bound=msgspec.Struct)
 GZIP = 16 + zlib.MAX_WBITS
 """As zlib is told that a gzip header comes first."""
 
@@ -42,17 +48,44 @@ async def read_body(request: Request, settings: ServingSettings) -> bytes:
     return _unpacked(body, settings) if encoding == "gzip" else body
 
 
-def parse_json(body: bytes) -> Any:
-    """Plain objects from JSON; RequestRefused where it is none."""
+def parse(body: bytes, kind: type[T]) -> T:
+    """A request from JSON; RequestRefused, which names the field, where it is none of the type."""
     if not body.strip():
         raise RequestRefused("the body is empty; send JSON")
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise RequestRefused(_in_words(str(error), kind)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         hint = ""
         if b"NaN" in body or b"Infinity" in body:
             hint = "; NaN and Infinity are no JSON, send null for a value that is missing"
         raise RequestRefused(f"the body is no JSON: {error}{hint}") from None
+
+
+def _in_words(said: str, kind: type[msgspec.Struct]) -> str:
+    """What msgspec says of a body, with the field in front.
+
+    >>> _in_words("Expected `array`, got `int` - at `$.inputs[0].shape`", msgspec.Struct)
+    '`inputs[0].shape`: expected `array`, got `int`'
+    """
+    said, _, place = said.partition(" - at `$")
+    if not place and said.startswith("Expected `object`"):
+        return f"the body should be an object with {_fields(kind)}"
+    where = f"`{place.removeprefix('.').removesuffix('`')[:SHOWN]}`" if place else "the body"
+    if found := UNKNOWN.fullmatch(said):
+        known = suggest(found[1][:SHOWN], kind.__struct_fields__) if not place else ""
+        return f"{where}: there is no field `{found[1][:SHOWN]}`{known}"
+    if found := MISSING.fullmatch(said):
+        return f"{where}: `{found[1]}` is missing"
+    return f"{where}: {said[:1].lower()}{said[1:]}"
+
+
+def _fields(kind: type[msgspec.Struct]) -> str:
+    """The fields that a request of a type has to have, or else those that it may have."""
+    fields = msgspec.structs.fields(kind)
+    names = [f"`{each.encode_name}`" for each in fields if each.required]
+    return ", ".join(names) or "one of " + ", ".join(f"`{f.encode_name}`" for f in fields)
 
 
 def read_length(text: str) -> int | None:

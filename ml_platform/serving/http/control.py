@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -11,9 +12,9 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from ml_platform.access import Caller
+from ml_platform.backfill.upkeep import newest_complete
 from ml_platform.errors import Overloaded, ParameterRefused
 from ml_platform.serving.control import (
     Backfill,
@@ -27,27 +28,87 @@ from ml_platform.serving.control import (
     order_of,
     read,
 )
-from ml_platform.serving.control.documents import path_of
+from ml_platform.serving.control.documents import Done, Look, path_of
 from ml_platform.serving.http.bodies import read_body
+from ml_platform.serving.http.endpoints import (
+    JSON,
+    Answer,
+    Body,
+    Need,
+    Parameter,
+    Subject,
+    endpoint,
+)
+from ml_platform.serving.http.problems import OF_BODIES
 from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.settings import ServingSettings
+from ml_platform.spec.use_case import UseCase
 
-DEEDS: dict[str, type[msgspec.Struct]] = {
-    "train": Train,
-    "score": Score,
-    "backfill": Backfill,
-    "approve": Decide,
-    "reject": Decide,
-    "rollback": Rollback,
-}
-"""What the last part of a path asks for, and its parameters."""
 THREADS = 8
 MOST_WAITING = 64
 """Requests that wait for Dagster or the lake in one worker; more are turned away."""
 LONGEST_KEY = 255
-RUNS = "/control/runs/{run}"
+TAG = "control"
+
+SAID = {
+    **OF_BODIES,
+    400: "A parameter is not as it should be: `field` names it.",
+    404: "There is no such use case, version or run.",
+    409: "It cannot be done as things are; what Dagster refuses is in its own words.",
+    422: "This Idempotency-Key came with other parameters before.",
+    502: "Dagster failed.",
+    503: "Dagster or MLflow is unavailable, or busy; Retry-After says when to ask again.",
+    507: "The answer could not be stored.",
+}
+"""What goes wrong here."""
+KEY = Parameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[ -~]+$"},
+    "Repeats of one caller with the same key get the first answer; nothing is done twice.",
+    "header",
+)
+RUN = Parameter(
+    "run", {"type": "string", "minLength": 1, "maxLength": 200},
+    "As `run.id` says, and `Location`.",
+    example=lambda of: "3f0c1b52-6d0e-4a53-9d8b-0a4c5f0f7a11",
+)  # fmt: skip
+DECIDED = {200: Answer(Done, "Decided, or nothing to do")}
+UNDER_WAY = {**DECIDED, 202: Answer(Look, "It is under way", headers=("Location",))}
+"""Answers of what is decided at once, and of what goes on."""
+DEED: dict[str, Any] = {"problems": SAID, "parameters": (KEY,), "tag": TAG}
 
 T = TypeVar("T")
+Parameters = TypeVar("Parameters", bound=msgspec.Struct)
+
+
+def newest_key(use_case: UseCase) -> str:
+    """The newest partition that is over, or the first one."""
+    calendar = use_case.calendar
+    newest = newest_complete(use_case, datetime.now(UTC))
+    return calendar.key(newest or calendar.window_at(calendar.start))
+
+
+def _train(of: Subject) -> Any:
+    return {"cutoff": newest_key(of.case), "reason": "the monthly training"}
+
+
+def _score(of: Subject) -> Any:
+    return {"partition": newest_key(of.case)}
+
+
+def _backfill(of: Subject) -> Any:
+    calendar = of.case.calendar
+    first = calendar.key(calendar.window_at(calendar.start))
+    range_ = {"from": first, "to": newest_key(of.case)}
+    return {"tables": ["predictions"], **range_, "dry_run": True}
+
+
+def _decide(of: Subject) -> Any:
+    return {"version": 3, "reason": "checked the segments"}
+
+
+def _rollback(of: Subject) -> Any:
+    return {"reason": "it predicts too many delays", "serving": 3, "dry_run": True}
 
 
 @dataclass
@@ -62,31 +123,90 @@ class ControlPaths:
     )
     _waiting: int = 0
 
-    def routes(self) -> list[Route]:
-        """Paths and their handlers."""
-        control = self.control
-        deeds: dict[str, Callable[[Order, Any], Outcome]] = {
-            "train": control.launches.train,
-            "score": control.launches.score,
-            "backfill": control.launches.backfill,
-            "approve": partial(control.decisions.decide, approve=True),
-            "reject": partial(control.decisions.decide, approve=False),
-            "rollback": control.decisions.rollback,
-        }
-        return [
-            Route(RUNS, self.look),
-            Route(RUNS, self.end, methods=["DELETE"]),
-            *(
-                Route(f"/control/{{use_case}}/{name}", self._handler(name, do), methods=["POST"])
-                for name, do in deeds.items()
-            ),
-        ]
+    @endpoint(
+        "POST", "/control/{use_case}/train",
+        needs=Need("launch"),
+        summary="Train a challenger for the gate to decide about",
+        body=Body(Train, _train, required=False),
+        answers=UNDER_WAY,
+        **DEED,
+    )  # fmt: skip
+    async def train(self, request: Request) -> Response:
+        """Train a challenger."""
+        return await self._do(request, Train, self.control.launches.train)
 
-    def close(self) -> None:
-        """Let the threads end; what waits is not begun any more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self.control.close()
+    @endpoint(
+        "POST", "/control/{use_case}/score",
+        needs=Need("launch"),
+        summary="Predict a partition, a range, or the rows of a file or table",
+        body=Body(Score, _score, required=False),
+        answers=UNDER_WAY,
+        **DEED,
+    )  # fmt: skip
+    async def score(self, request: Request) -> Response:
+        """Predict a batch."""
+        return await self._do(request, Score, self.control.launches.score)
 
+    @endpoint(
+        "POST", "/control/{use_case}/backfill",
+        needs=Need("launch"),
+        summary="Compute what is missing, failed or stale",
+        body=Body(Backfill, _backfill, required=False),
+        answers=UNDER_WAY,
+        **DEED,
+    )  # fmt: skip
+    async def backfill(self, request: Request) -> Response:
+        """Compute what is missing, failed or stale."""
+        return await self._do(request, Backfill, self.control.launches.backfill)
+
+    @endpoint(
+        "POST", "/control/{use_case}/approve",
+        needs=Need("approve"),
+        summary="Let a version that waits serve",
+        body=Body(Decide, _decide),
+        answers=DECIDED,
+        **DEED,
+    )  # fmt: skip
+    async def approve(self, request: Request) -> Response:
+        """Let a version that waits serve."""
+        decide = partial(self.control.decisions.decide, approve=True)
+        return await self._do(request, Decide, decide)
+
+    @endpoint(
+        "POST", "/control/{use_case}/reject",
+        needs=Need("approve"),
+        summary="Refuse a version that waits",
+        body=Body(Decide, _decide),
+        answers=DECIDED,
+        **DEED,
+    )  # fmt: skip
+    async def reject(self, request: Request) -> Response:
+        """Refuse a version that waits."""
+        decide = partial(self.control.decisions.decide, approve=False)
+        return await self._do(request, Decide, decide)
+
+    @endpoint(
+        "POST", "/control/{use_case}/rollback",
+        needs=Need("rollback"),
+        summary="Let an earlier version serve again, and recompute what later ones wrote",
+        body=Body(Rollback, _rollback),
+        answers=UNDER_WAY,
+        **DEED,
+    )  # fmt: skip
+    async def rollback(self, request: Request) -> Response:
+        """Let an earlier version serve again."""
+        return await self._do(request, Rollback, self.control.decisions.rollback)
+
+    @endpoint(
+        "GET", "/control/runs/{run}",
+        # Of which use case a run is turns out when it is looked at: only then all is asked for.
+        needs=Need("read", "some"),
+        summary="How far a run is",
+        answers={200: Answer(Look, "As it is now")},
+        problems=SAID,
+        parameters=(RUN,),
+        tag=TAG,
+    )  # fmt: skip
     async def look(self, request: Request) -> Response:
         """How far a run is."""
         caller: Caller = request.scope["caller"]
@@ -94,6 +214,15 @@ class ControlPaths:
         document = await self.aside(self.control.look, run_id, partial(caller.may, "read"))
         return as_json(document)
 
+    @endpoint(
+        "DELETE", "/control/runs/{run}",
+        needs=Need("launch", "some"),
+        summary="End a run",
+        answers={200: Answer(Look, "It is over"), 202: Answer(Look, "It is being ended")},
+        problems=SAID,
+        parameters=(RUN,),
+        tag=TAG,
+    )  # fmt: skip
     async def end(self, request: Request) -> Response:
         """End a run."""
         caller: Caller = request.scope["caller"]
@@ -103,18 +232,19 @@ class ControlPaths:
         over = document["run"]["is_over"]
         return as_json(document, HTTPStatus.OK if over else HTTPStatus.ACCEPTED)
 
-    def _handler(self, name: str, do: Callable[[Order, Any], Outcome]) -> Callable[..., Any]:
-        kind = DEEDS[name]
+    def close(self) -> None:
+        """Let the threads end; what waits is not begun any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.control.close()
 
-        async def handle(request: Request) -> Response:
-            use_case = self.live.of(request.path_params["use_case"]).use_case
-            parameters = read(await read_body(request, self.settings), kind)
-            caller: Caller = request.scope["caller"]
-            key = key_of(request)
-            order = order_of(use_case, caller, request.scope["path"], key, parameters)
-            return answered(await self.aside(do, order, parameters))
-
-        return handle
+    async def _do(
+        self, request: Request, kind: type[Parameters], do: Callable[[Order, Parameters], Outcome]
+    ) -> Response:
+        use_case = self.live.of(request.path_params["use_case"]).use_case
+        parameters = read(await read_body(request, self.settings), kind)
+        caller: Caller = request.scope["caller"]
+        order = order_of(use_case, caller, request.scope["path"], key_of(request), parameters)
+        return answered(await self.aside(do, order, parameters))
 
     async def aside(self, do: Callable[..., T], *arguments: Any) -> T:
         """Have something done that blocks; Overloaded where too much waits already."""
@@ -153,4 +283,4 @@ def as_json(
     document: Any, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
 ) -> Response:
     """A document as an answer."""
-    return Response(msgspec.json.encode(document), status, headers, media_type="application/json")
+    return Response(msgspec.json.encode(document), status, headers, media_type=JSON)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -14,13 +15,109 @@ from ml_platform.errors import RequestRefused, UnsupportedMedia
 from ml_platform.registry import ModelVersion
 from ml_platform.registry.prediction import POSITIVE
 from ml_platform.serving.draining import require_not_draining
-from ml_platform.serving.http.bodies import parse_json, read_body
+from ml_platform.serving.http.bodies import parse, read_body
 from ml_platform.serving.http.calls import calling, named
+from ml_platform.serving.http.endpoints import (
+    JSON,
+    TEXT,
+    Answer,
+    Body,
+    Need,
+    Schema,
+    Subject,
+    endpoint,
+)
+from ml_platform.serving.http.problems import OF_PREDICTIONS, said_of
+from ml_platform.serving.http.samples import model_row
+from ml_platform.serving.http.schemas import given_values, listed, rows
 from ml_platform.serving.inputs import Values
 from ml_platform.serving.service import Service
-from ml_platform.serving.together import Answer
+from ml_platform.serving.together import Answer as Answered
 
-FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+TAG = "mlflow"
+FORMATS = ("dataframe_records", "dataframe_split", "instances", "inputs")
+
+
+class Split(Struct, frozen=True):
+    """Rows as lists of values, in the order of `columns`; by default in the model's."""
+
+    data: list[list[Any]]
+    columns: list[str] | UnsetType = UNSET
+
+
+class InvocationRequest(Struct, frozen=True):
+    """Rows in exactly one of the protocol's formats."""
+
+    dataframe_records: list[dict[str, Any]] | UnsetType = UNSET
+    dataframe_split: Split | UnsetType = UNSET
+    instances: list[Any] | dict[str, Any] | UnsetType = UNSET
+    inputs: list[Any] | dict[str, Any] | UnsetType = UNSET
+
+
+class Invoked(Struct, frozen=True):
+    """A prediction for each row; of classes the probability of each."""
+
+    predictions: list[Any]
+
+
+def _asked(subject: Subject) -> Schema:
+    columns = given_values(subject.answering)
+    names, size = list(columns), len(columns)
+    records, values = rows(columns), list(columns.values())
+    in_order = _lists({"prefixItems": values}, size)
+    split = {
+        "type": "object",
+        "required": ["data"],
+        "properties": {
+            "columns": {
+                "type": "array",
+                "items": {"enum": names},
+                "minItems": size,
+                "maxItems": size,
+            },
+            "data": _lists({"items": {"type": ["string", "number", "boolean", "null"]}}, size),
+        },
+    }
+    by_column = {
+        "type": "object", "required": names, "additionalProperties": False,
+        "properties": {name: {"anyOf": _columns(value)} for name, value in columns.items()},
+    }  # fmt: skip
+    anything = {"anyOf": [records, in_order, by_column]}
+    return {
+        "dataframe_records": records,
+        "dataframe_split": split,
+        "instances": anything,
+        "inputs": anything,
+    }
+
+
+def _columns(value: Schema) -> list[Schema]:
+    """A column: one value for its only row, values, or values each in a list of its own."""
+    alone = {"type": "array", "items": value, "minItems": 1, "maxItems": 1}
+    return [value, *({"type": "array", "items": each, "minItems": 1} for each in (value, alone))]
+
+
+def _lists(row: Schema, size: int) -> Schema:
+    """Rows as lists of so many values."""
+    return {
+        "type": "array", "minItems": 1,
+        "items": {"type": "array", "minItems": size, "maxItems": size, **row},
+    }  # fmt: skip
+
+
+def _answered(subject: Subject) -> Schema:
+    if subject.case.label.task == "regression":
+        return {"predictions": listed({"type": "number"})}
+    classes = subject.answering.classes
+    probabilities = {
+        **listed({"type": "number"}), "minItems": len(classes), "maxItems": len(classes),
+        "description": f"Probabilities of {', '.join(classes)}.",
+    }  # fmt: skip
+    return {"predictions": listed(probabilities)}
+
+
+def _example(subject: Subject) -> Any:
+    return {"dataframe_records": [model_row(subject.answering)]}
 
 
 @dataclass(frozen=True)
@@ -29,34 +126,70 @@ class Invocations:
 
     service: Service
 
+    @endpoint(
+        "GET", "/ping", "/mlflow/{model}/ping",
+        needs=Need("read"),
+        summary="Whether it can be asked",
+        tag=TAG,
+        answers={200: Answer(str, media=(TEXT,))},
+        problems=said_of(404, 503),
+    )  # fmt: skip
     async def ping(self, request: Request) -> Response:
         """Whether the model can be asked."""
         self.service.live.model(self._name(request))
         require_not_draining()
         return PlainTextResponse("\n")
 
+    # Of all of MLflow's paths this one has nothing to do with a model.
+    @endpoint(
+        "GET",
+        "/version",
+        needs=Need("read", "some"),
+        summary="MLflow's version",
+        tag=TAG,
+        answers={200: Answer(str, media=(TEXT,))},
+    )
+    @endpoint(
+        "GET", "/mlflow/{model}/version",
+        needs=Need("read"),
+        summary="MLflow's version",
+        tag=TAG,
+        answers={200: Answer(str, media=(TEXT,))},
+    )  # fmt: skip
     async def version(self, request: Request) -> Response:
         """MLflow's version, as its clients ask for it."""
         from mlflow.version import VERSION
 
         return PlainTextResponse(VERSION)
 
+    @endpoint(
+        # The last one is as MLflow's client of deployments asks.
+        "POST", "/invocations", "/mlflow/{model}/invocations", "/endpoints/{model}/invocations",
+        needs=Need("predict"),
+        summary="Predict, as MLflow's scoring server does",
+        tag=TAG,
+        body=Body(InvocationRequest, _example, _asked, tuple((name,) for name in FORMATS)),
+        answers={
+            200: Answer(
+                Invoked, narrow=_answered, headers=("X-Model-Version", "X-Prediction-Id")
+            )
+        },
+        problems=OF_PREDICTIONS,
+    )  # fmt: skip
     async def invoke(self, request: Request) -> Response:
         """Predict."""
         name = self._name(request)
         with calling(self.service, "mlflow", name) as call:
-            kind = request.headers.get("content-type", "application/json").split(";")[0].strip()
-            if kind != "application/json":
-                raise UnsupportedMedia(
-                    f"content type '{kind[:60]}' is not taken; send application/json"
-                )
-            document = parse_json(await read_body(request, self.service.settings))
+            kind = request.headers.get("content-type", JSON).split(";")[0].strip()
+            if kind != JSON:
+                raise UnsupportedMedia(f"content type '{kind[:60]}' is not taken; send {JSON}")
+            asked = parse(await read_body(request, self.service.settings), InvocationRequest)
             model = self.service.live.model(name)
-            answer = await self.service.predict(name, read_columns(document, model), call=call)
+            answer = await self.service.predict(name, read_columns(asked, model), call=call)
         return Response(
-            msgspec.json.encode({"predictions": _predictions(answer)}),
+            msgspec.json.encode(Invoked(_predictions(answer))),
             headers={"X-Model-Version": str(answer.model.version), **named(answer)},
-            media_type="application/json",
+            media_type=JSON,
         )
 
     def _name(self, request: Request) -> str:
@@ -70,44 +203,42 @@ class Invocations:
         return names[0]
 
 
-def read_columns(document: Any, model: ModelVersion) -> Mapping[str, Values]:
+def read_columns(asked: InvocationRequest, model: ModelVersion) -> Mapping[str, Values]:
     """Values by column from any of the protocol's four formats; RequestRefused."""
-    if not isinstance(document, dict):
-        raise RequestRefused(f"the body should be an object with one of {', '.join(FORMATS)}")
-    given = [name for name in FORMATS if name in document]
+    given = [name for name in FORMATS if getattr(asked, name) is not UNSET]
     if len(given) != 1:
         raise RequestRefused(f"the body should have one of {', '.join(FORMATS)}")
-    content = document[given[0]]
-    match given[0]:
-        case "dataframe_split":
-            return _from_split(content, model)
-        case "dataframe_records":
-            return _from_records(content)
-        case _ if isinstance(content, dict):
-            return _from_lists(content)
-        case _ if isinstance(content, list) and content and isinstance(content[0], list):
-            return _from_split({"data": content}, model)
-        case _:
-            return _from_records(content)
+    match getattr(asked, given[0]):
+        case Split() as split:
+            return _from_split(split, model)
+        case dict() as lists:
+            return _from_lists(lists)
+        case [list(), *_] as values:
+            return _from_split(_split(given[0], values), model)
+        case records:
+            return _from_records(records)
 
 
-def _from_split(content: Any, model: ModelVersion) -> dict[str, Values]:
-    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
-        raise RequestRefused("dataframe_split is an object with `columns` and `data`")
-    names = content.get("columns", list(model.columns))
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RequestRefused("`columns` should be a list of names")
+def _split(name: str, values: list[Any]) -> Split:
+    for number, row in enumerate(values):
+        if not isinstance(row, list):
+            raise RequestRefused(f"`{name}[{number}]`: expected a list as the first row is one")
+    return Split(values)
+
+
+def _from_split(content: Split, model: ModelVersion) -> dict[str, Values]:
+    names = list(model.columns) if content.columns is UNSET else content.columns
     for name, count in Counter(names).items():
         if count > 1:
             raise RequestRefused("is there twice", name[:60])
-    for number, row in enumerate(content["data"]):
-        if not isinstance(row, list) or len(row) != len(names):
+    for number, row in enumerate(content.data):
+        if len(row) != len(names):
             raise RequestRefused(f"row {number} is not a list of {len(names)} values")
-    return {name: [row[i] for row in content["data"]] for i, name in enumerate(names)}
+    return {name: [row[i] for row in content.data] for i, name in enumerate(names)}
 
 
-def _from_records(content: Any) -> dict[str, Values]:
-    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+def _from_records(content: list[Any]) -> dict[str, Values]:
+    if not all(isinstance(row, dict) for row in content):
         raise RequestRefused("the rows should be a list of objects, one for each row")
     names = list(dict.fromkeys(name for row in content for name in row))
     for number, row in enumerate(content):
@@ -130,7 +261,7 @@ def _from_lists(content: Mapping[str, Any]) -> dict[str, Values]:
     return columns
 
 
-def _predictions(answer: Answer) -> list[Any]:
+def _predictions(answer: Answered) -> list[Any]:
     match answer.use_case.label.task:
         case "regression":
             return list(answer.columns["predicted"].tolist())

@@ -4,20 +4,17 @@ Where nobody has to say who he is, a browser on this machine is as good as its u
 open in it could roll production back, or under a name that it has led here read what is asked.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ml_platform.access.tokens import is_loopback
 from ml_platform.errors import OriginRefused, RequestError, UnsupportedMedia
-from ml_platform.serving.http.guard import PUBLIC_PATHS
+from ml_platform.serving.http.declared import PUBLIC_PATHS
 from ml_platform.serving.http.problems import answer_error
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
-CHANGING = ("/control/", "/feedback/", "/review/")
-"""Paths below which something is started, decided or told."""
 JSON = "application/json"
 HOSTS, ORIGINS = "ML_PLATFORM_SERVING_ALLOWED_HOSTS", "ML_PLATFORM_SERVING_ALLOWED_ORIGINS"
 
@@ -74,15 +71,6 @@ class JsonAlone:
                     f"content type '{kind[:60]}' is not taken here; send {JSON} (curl --json)"
                 )
         await self._app(scope, receive, send)
-
-
-def refuse_forms(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
-    """The routes, those below `CHANGING` for JSON alone."""
-    found = list(routes)
-    for route in found:
-        if isinstance(route, Route) and route.path.startswith(CHANGING):
-            route.app = JsonAlone(route.app)
-    return found
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -1,24 +1,76 @@
 """Paths of published pipelines: which there are, and starting one."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from ml_platform.access import Caller
 from ml_platform.errors import NotServed
 from ml_platform.serving.control import RunPipeline, order_of, read
+from ml_platform.serving.control.parameter_schema import schema_of
+from ml_platform.serving.control.pipelines import Listed
 from ml_platform.serving.http.bodies import read_body
-from ml_platform.serving.http.control import ControlPaths, answered, as_json, key_of
+from ml_platform.serving.http.control import (
+    KEY,
+    SAID,
+    UNDER_WAY,
+    ControlPaths,
+    answered,
+    as_json,
+    key_of,
+    newest_key,
+)
+from ml_platform.serving.http.endpoints import (
+    Answer,
+    Body,
+    Need,
+    Parameter,
+    Schema,
+    Subject,
+    endpoint,
+)
 from ml_platform.spec.use_case import UseCase
 
-LISTED = "/control/{use_case}/pipelines"
-STARTED = "/control/{use_case}/pipelines/{pipeline}/runs"
-STARTED_AT = "/control/{use_case}/pipelines/{pipeline}/versions/{version}/runs"
+PIPELINES = "/control/{use_case}/pipelines"
+STARTED = f"{PIPELINES}/{{pipeline}}/runs"
+STARTED_AT = f"{PIPELINES}/{{pipeline}}/versions/{{version}}/runs"
+TAG = "pipelines"
 SHORTEST_VERSION = 7
 """Characters of the beginning of a commit that name it."""
+VERSION = Parameter(
+    "version", {"type": "string", "minLength": 1, "maxLength": 200},
+    f"A commit, or the first {SHORTEST_VERSION} characters of it or more.",
+    example=lambda of: "3f0c1b526d0e4a539d8b0a4c5f0f7a113f0c1b52",
+)  # fmt: skip
+OF_PIPELINES = {
+    **SAID,
+    404: "There is no such use case, pipeline or version; `detail` lists those that there are.",
+    422: "A parameter is not declared, or its value is ruled out: `field` names it. Or this "
+    "Idempotency-Key came with other parameters before.",
+}
+
+
+def _given(of: Subject) -> Schema:
+    pipeline = of.case.published_pipelines[of.pipeline]
+    return {"parameters": schema_of(of.case, pipeline)}
+
+
+def _example(of: Subject) -> Any:
+    key = newest_key(of.case)
+    is_training = of.case.published_pipelines[of.pipeline].run == "train"
+    times = {"cutoff": key} if is_training else {"from": key, "to": key}
+    return {"parameters": times, "reason": "the monthly run"}
+
+
+START: dict[str, Any] = {
+    "body": Body(RunPipeline, _example, _given, required=False),
+    "answers": UNDER_WAY,
+    "problems": OF_PIPELINES,
+    "tag": TAG,
+}
 
 
 @dataclass(frozen=True)
@@ -27,19 +79,34 @@ class PipelinePaths:
 
     around: ControlPaths
 
-    def routes(self) -> list[Route]:
-        """Paths and their handlers."""
-        return [
-            Route(LISTED, self.listed),
-            Route(STARTED, self.start, methods=["POST"]),
-            Route(STARTED_AT, self.start, methods=["POST"]),
-        ]
-
+    @endpoint(
+        "GET", PIPELINES,
+        needs=Need("read"),
+        summary="Pipelines that can be started, and their versions",
+        answers={200: Answer(Listed, "As they are now")},
+        problems=OF_PIPELINES,
+        tag=TAG,
+    )  # fmt: skip
     async def listed(self, request: Request) -> Response:
         """Pipelines of a use case, their parameters, and the versions that can be run."""
         pipelines = self.around.control.pipelines
         return as_json(await self.around.aside(pipelines.listed, self._case(request)))
 
+    @endpoint(
+        "POST",
+        STARTED,
+        needs=Need("launch"),
+        summary="Start a pipeline",
+        parameters=(KEY,),
+        **START,
+    )
+    @endpoint(
+        "POST", STARTED_AT,
+        needs=Need("launch"),
+        summary="Start a pipeline by a version of its code",
+        parameters=(VERSION, KEY),
+        **START,
+    )  # fmt: skip
     async def start(self, request: Request) -> Response:
         """Start a run."""
         case, name = self._case(request), request.path_params["pipeline"]

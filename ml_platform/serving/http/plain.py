@@ -1,17 +1,72 @@
 """Rows by key in plain JSON: what the caller does not know is looked up."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ml_platform.errors import RequestRefused
-from ml_platform.serving.http.bodies import parse_json, read_body
+from ml_platform.features import OUTCOMES
+from ml_platform.serving.http.bodies import parse, read_body
 from ml_platform.serving.http.calls import calling, named
+from ml_platform.serving.http.endpoints import JSON, Answer, Body, Need, Schema, Subject, endpoint
+from ml_platform.serving.http.problems import OF_PREDICTIONS
+from ml_platform.serving.http.samples import key_row
+from ml_platform.serving.http.schemas import listed, sent_rows
 from ml_platform.serving.service import Service
-from ml_platform.serving.together import Answer
+from ml_platform.serving.together import Answer as Answered
+from ml_platform.serving.zones import RowTimes
+
+
+class PredictRequest(Struct, frozen=True):
+    """Rows by key and request-time columns."""
+
+    rows: list[dict[str, Any]]
+    version: Annotated[int | str | None, Meta(description="Only this version may answer.")] = None
+
+
+class Predicted(Struct, frozen=True):
+    """Predictions, one for each row."""
+
+    use_case: str
+    version: Annotated[int, Meta(description="The version that answered.")]
+    predictions: list[dict[str, Any]]
+    times_read: RowTimes | UnsetType = UNSET
+
+
+def _asked(subject: Subject) -> Schema:
+    return {"rows": sent_rows(subject.case, subject.answering)}
+
+
+def _answered(subject: Subject) -> Schema:
+    return {
+        "use_case": {"const": subject.case.name},
+        "predictions": listed(_prediction(subject)),
+    }
+
+
+def _prediction(subject: Subject) -> Schema:
+    columns: dict[str, Schema] = {"id": {"type": "string"}}
+    for name, kind in subject.case.prediction_columns.items():
+        if kind.startswith("MAP"):
+            columns[name] = {"type": "object", "additionalProperties": {"type": "number"}}
+        else:
+            columns[name] = {"type": "string" if kind == "VARCHAR" else "number"}
+    reasons = [outcome for outcome in OUTCOMES if outcome != "found"]
+    columns["not_found"] = {
+        "type": "object",
+        "description": "Feature views whose features were missing, and why: their newest row is "
+        "too old (`expired`), or there is none of the entity up to then (`missing`).",
+        "properties": {view: {"enum": reasons} for view in subject.case.model_views},
+        "additionalProperties": False,
+    }
+    return {"type": "object", "required": list(columns), "properties": columns}
+
+
+def _example(subject: Subject) -> Any:
+    return {"rows": [key_row(subject.case, subject.answering)]}
 
 
 @dataclass(frozen=True)
@@ -20,31 +75,28 @@ class Plain:
 
     service: Service
 
+    @endpoint(
+        "POST", "/predict/{model}",
+        needs=Need("predict"),
+        summary="Predict by key; features are looked up",
+        tag="predictions",
+        body=Body(PredictRequest, _example, _asked),
+        answers={200: Answer(Predicted, narrow=_answered, headers=("X-Prediction-Id",))},
+        problems=OF_PREDICTIONS,
+    )  # fmt: skip
     async def predict(self, request: Request) -> Response:
         """Predict rows given by key and request-time columns."""
         name = request.path_params["model"]
         with calling(self.service, "plain", name) as call:
-            document = parse_json(await read_body(request, self.service.settings))
-            if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
-                raise RequestRefused("the body should be an object with `rows`, a list of objects")
-            version = document.get("version")
-            if version is not None and not isinstance(version, int | str):
-                raise RequestRefused("`version` should be a number")
-            asked = None if version is None else str(version)
-            answer = await self.service.predict_examples(name, document["rows"], asked, call)
-        read = await self.service.times_read(name, document["rows"])
-        body = {
-            "use_case": name,
-            "version": answer.model.version,
-            "predictions": predictions_of(answer),
-            **(read.body() if read else {}),
-        }
-        return Response(
-            msgspec.json.encode(body), headers=named(answer), media_type="application/json"
-        )
+            asked = parse(await read_body(request, self.service.settings), PredictRequest)
+            version = None if asked.version is None else str(asked.version)
+            answer = await self.service.predict_examples(name, asked.rows, version, call)
+        read = await self.service.times_read(name, asked.rows)
+        body = Predicted(name, answer.model.version, predictions_of(answer), read or UNSET)
+        return Response(msgspec.json.encode(body), headers=named(answer), media_type=JSON)
 
 
-def predictions_of(answer: Answer) -> list[dict[str, Any]]:
+def predictions_of(answer: Answered) -> list[dict[str, Any]]:
     """An object for each row."""
     columns = {
         "id": answer.ids,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -88,9 +89,61 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     TableNotFound: HTTPStatus.CONFLICT,
 }
 """HTTP status of an error; 500 of any other one."""
+SAID: Mapping[int, str] = {
+    400: "The request is not as it should be; `column` or `field` names what is at fault.",
+    401: "Nobody knows who asks: send a key or a token.",
+    403: "Who asks may not do this: `permission` says what is missing.",
+    404: "No such use case, or no such version of it, is served.",
+    413: "Too many bytes or rows.",
+    415: "The body is in a form that is not read: send JSON, as it is or packed with gzip.",
+    422: "A row breaks a rule of its source, or is sound and the model cannot predict it.",
+    429: "This caller asks too often; Retry-After says when to ask again.",
+    503: "It cannot be answered in time, or what is needed for it is unavailable; ask again, where "
+    "there is a Retry-After, then.",
+    507: "It could not be written down; nothing of it was taken.",
+}
+"""What openapi.json says of the statuses of problems, where a path says nothing else."""
+
+
+def said_of(*statuses: int) -> dict[int, str]:
+    """Statuses with what is usually said of them."""
+    return {status: SAID[status] for status in statuses}
+
+
+OF_BODIES = said_of(400, 413, 415)
+"""What becomes of a request whose body cannot be used."""
+OF_PREDICTIONS = {**OF_BODIES, **said_of(404, 422, 503)}
 OPEN_INFERENCE = "/v2"
 AWAY_SECONDS = 30
 """When to ask again while Dagster or MLflow is away."""
+
+
+class Problem(TypedDict):
+    """What went wrong, by RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: Annotated[str, msgspec.Meta(description="What is wrong and what to do about it.")]
+    error: NotRequired[Annotated[str, msgspec.Meta(description="The same, below `/v2`.")]]
+    column: NotRequired[Annotated[str, msgspec.Meta(description="The column at fault.")]]
+    columns: NotRequired[
+        Annotated[list[str], msgspec.Meta(description="What the broken rule is about.")]
+    ]
+    row: NotRequired[
+        Annotated[int, msgspec.Meta(description="Which row breaks the rule, counted from 0.")]
+    ]
+    rule: NotRequired[
+        Annotated[str, msgspec.Meta(description="The rule of the source that a row breaks.")]
+    ]
+    field: NotRequired[Annotated[str, msgspec.Meta(description="The parameter at fault.")]]
+    permission: NotRequired[Annotated[str, msgspec.Meta(description="What the caller lacks.")]]
+    use_case: NotRequired[Annotated[str, msgspec.Meta(description="What the caller lacks it for.")]]
+
+
+def problem_of(status: HTTPStatus, detail: str) -> Problem:
+    """A problem without more members than each one has."""
+    return {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
 
 
 def problem(
@@ -104,7 +157,7 @@ def problem(
 
     Below `/v2` it has the member `error` too, which clients of the protocol show.
     """
-    body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+    body: dict[str, Any] = {**problem_of(status, detail)}
     if scope["path"].startswith(OPEN_INFERENCE):
         body["error"] = detail
     return Response(

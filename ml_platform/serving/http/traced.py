@@ -2,7 +2,7 @@
 
 from starlette.types import Scope
 
-from ml_platform.serving.http.guard import PUBLIC_PATHS
+from ml_platform.serving.http.declared import PUBLIC_PATHS
 
 NOT_TRACED = PUBLIC_PATHS | {"/metrics"}
 """What machines look at every few seconds."""

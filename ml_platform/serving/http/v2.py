@@ -10,14 +10,43 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.draining import DRAINING, require_not_draining
-from ml_platform.serving.http.bodies import parse_json, read_body, read_length
+from ml_platform.serving.http.bodies import parse, read_body, read_length
 from ml_platform.serving.http.calls import calling, named
+from ml_platform.serving.http.endpoints import (
+    BINARY,
+    JSON,
+    PUBLIC,
+    Answer,
+    Body,
+    Need,
+    Parameter,
+    Schema,
+    Subject,
+    endpoint,
+)
+from ml_platform.serving.http.problems import OF_PREDICTIONS, said_of
+from ml_platform.serving.http.samples import model_row
+from ml_platform.serving.http.schemas import about
+from ml_platform.serving.http.tensors import (
+    Inferred,
+    InferRequest,
+    InputTensor,
+    Live,
+    ModelMetadata,
+    ModelReady,
+    OutputTensor,
+    Ready,
+    Server,
+    input_tensors,
+    output_tensors,
+)
 from ml_platform.serving.inputs import Values
 from ml_platform.serving.service import Service
 from ml_platform.serving.tensors import (
@@ -29,11 +58,59 @@ from ml_platform.serving.tensors import (
     tensors_of,
     write_binary,
 )
-from ml_platform.serving.together import Answer
+from ml_platform.serving.together import Answer as Answered
 
 JSON_LENGTH = "inference-header-content-length"
-JSON = "application/json"
-BINARY = "application/octet-stream"
+TAG = "open inference"
+NAMED, VERSIONED = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+
+
+def _tensors(subject: Subject) -> Schema:
+    return {"inputs": input_tensors(subject.answering)}
+
+
+def _outputs(subject: Subject) -> Schema:
+    names = [each.name for each in describe_outputs(subject.case, subject.answering)]
+    return {"model_name": {"const": subject.case.name}, "outputs": output_tensors(names)}
+
+
+def _example(subject: Subject) -> Any:
+    described = describe_inputs(subject.answering)
+    values = model_row(subject.answering).values()
+    inputs = [
+        {"name": each.name, "datatype": each.datatype, "shape": [1], "data": [value]}
+        for each, value in zip(described, values, strict=True)
+    ]
+    return {"id": "1", "inputs": inputs}
+
+
+VERSION = Parameter(
+    "version",
+    {"type": "string", "minLength": 1, "maxLength": 200},
+    "Only this version may answer.",
+    example=lambda of: str(of.answering.version) if of else "1",
+)
+METADATA: dict[str, Any] = {
+    "tag": TAG,
+    "summary": "Columns of the model",
+    "answers": {200: Answer(ModelMetadata, narrow=about)},
+    "problems": said_of(404),
+}
+MODEL_READY: dict[str, Any] = {
+    "tag": TAG,
+    "summary": "Whether it can be asked",
+    "answers": {200: Answer(ModelReady, narrow=about)},
+    "problems": said_of(404, 503),
+}
+INFER: dict[str, Any] = {
+    "tag": TAG,
+    "summary": "Predict, by the Open Inference Protocol",
+    "body": Body(InferRequest, _example, _tensors),
+    "answers": {
+        200: Answer(Inferred, narrow=_outputs, media=(JSON, BINARY), headers=("X-Prediction-Id",))
+    },
+    "problems": OF_PREDICTIONS,
+}
 
 
 @dataclass(frozen=True)
@@ -42,39 +119,64 @@ class V2:
 
     service: Service
 
+    @endpoint(
+        "GET", "/v2",
+        needs=Need("read", "some"),
+        summary="Name, version and extensions of the server",
+        answers={200: Answer(Server)},
+        tag=TAG,
+    )  # fmt: skip
     async def server(self, request: Request) -> Response:
         """Name, version and extensions of the server."""
-        return _json({"name": "ml-platform", "version": "2", "extensions": ["binary_tensor_data"]})
+        return _json(Server("ml-platform", "2", ["binary_tensor_data"]))
 
+    @endpoint(
+        "GET", "/v2/health/live",
+        needs=PUBLIC,
+        is_health=True,
+        summary="Whether the process answers",
+        answers={200: Answer(Live)},
+        tag=TAG,
+    )  # fmt: skip
     async def live(self, request: Request) -> Response:
         """Whether the process answers."""
-        return _json({"live": True})
+        return _json(Live(True))
 
+    @endpoint(
+        "GET", "/v2/health/ready",
+        needs=PUBLIC,
+        is_health=True,
+        summary="Whether predictions can be asked for",
+        answers={200: Answer(Ready), 503: Answer(Ready, "Nothing can be asked for yet.")},
+        tag=TAG,
+    )  # fmt: skip
     async def ready(self, request: Request) -> Response:
         """Whether at least one use case can be asked."""
         ready = self.service.live.ready and not DRAINING.is_set()
-        return _json({"ready": ready}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return _json(Ready(ready), status)
 
+    @endpoint("GET", NAMED, needs=Need("read"), **METADATA)
+    @endpoint("GET", VERSIONED, needs=Need("read"), parameters=(VERSION,), **METADATA)
     async def model(self, request: Request) -> Response:
         """Names, types and shapes of what a model takes and yields."""
         name, model = self._model(request)
         case = self.service.live.of(name).use_case
-        return _json(
-            {
-                "name": name,
-                "versions": [str(model.version)],
-                "platform": "sklearn",
-                "inputs": describe_inputs(model),
-                "outputs": describe_outputs(case, model),
-            }
-        )
+        inputs, outputs = describe_inputs(model), describe_outputs(case, model)
+        return _json(ModelMetadata(name, [str(model.version)], "sklearn", inputs, outputs))
 
+    @endpoint("GET", f"{NAMED}/ready", needs=Need("read"), **MODEL_READY)
+    @endpoint(
+        "GET", f"{VERSIONED}/ready", needs=Need("read"), parameters=(VERSION,), **MODEL_READY
+    )  # fmt: skip
     async def model_ready(self, request: Request) -> Response:
         """Whether a model can be asked."""
         name, _ = self._model(request)
         require_not_draining()
-        return _json({"name": name, "ready": True})
+        return _json(ModelReady(name, True))
 
+    @endpoint("POST", f"{NAMED}/infer", needs=Need("predict"), **INFER)
+    @endpoint("POST", f"{VERSIONED}/infer", needs=Need("predict"), parameters=(VERSION,), **INFER)
     async def infer(self, request: Request) -> Response:
         """Predict."""
         name, version = request.path_params["model"], request.path_params.get("version")
@@ -109,49 +211,37 @@ def _read_request(body: bytes, json_length: str | None, model: ModelVersion) -> 
         if length is None or length > len(body):
             raise RequestRefused(f"{JSON_LENGTH} '{json_length[:20]}' is not within the body")
         head, data = body[:length], memoryview(body)[length:]
-    document = parse_json(head)
-    if not isinstance(document, dict):
-        raise RequestRefused("the body should be an object with `inputs`")
-    given = document.get("inputs")
-    if not isinstance(given, list) or not given:
-        raise RequestRefused("`inputs` is missing; it lists a tensor for each column")
+    request = parse(head, InferRequest)
     tensors = []
-    for each in given:
+    for each in request.inputs:
         tensor, data = _read_tensor(each, data)
         tensors.append(tensor)
     if data:
         raise RequestRefused(f"{len(data)} bytes of binary data belong to no input")
+    wanted = request.outputs
     return _Asked(
-        id=_text_or_none(document, "id"),
+        id=request.id,
         columns=columns_of(tensors, model),
-        outputs=_read_outputs(document),
-        all_binary=_flag(_parameters(document), "binary_data_output"),
+        outputs=None
+        if wanted is None
+        else {each.name: _flag(each.parameters, "binary_data") for each in wanted},
+        all_binary=_flag(request.parameters, "binary_data_output"),
     )
 
 
-def _read_tensor(each: Any, data: memoryview) -> tuple[Tensor, memoryview]:
-    if not isinstance(each, dict) or not isinstance(each.get("name"), str):
-        raise RequestRefused("an input is an object with name, shape, datatype and data")
-    name = each["name"]
-    shape, kind = each.get("shape"), each.get("datatype")
-    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
-        raise RequestRefused("shape should be a list of whole numbers", name[:60])
-    if not isinstance(kind, str):
-        raise RequestRefused("datatype is missing, such as FP64 or BYTES", name[:60])
-    size = _parameters(each).get("binary_data_size")
+def _read_tensor(each: InputTensor, data: memoryview) -> tuple[Tensor, memoryview]:
+    name, kind, shape = each.name, each.datatype, tuple(each.shape)
+    size = (each.parameters or {}).get("binary_data_size")
     if size is not None:
         if type(size) is not int or not 0 <= size <= len(data):
             raise RequestRefused(f"{size} bytes of binary data are not there", name[:60])
-        values = read_binary(name, kind, bytes(data[:size]))
-        return Tensor(name, kind, tuple(shape), values), data[size:]
-    if "data" not in each:
+        return Tensor(name, kind, shape, read_binary(name, kind, bytes(data[:size]))), data[size:]
+    if each.data is UNSET:
         raise RequestRefused("has no data", name[:60])
-    return Tensor(name, kind, tuple(shape), _flattened(name, each["data"])), data
+    return Tensor(name, kind, shape, _flattened(name, each.data)), data
 
 
-def _flattened(name: str, data: Any) -> list[Any]:
-    if not isinstance(data, list):
-        raise RequestRefused("data should be a list", name[:60])
+def _flattened(name: str, data: list[Any]) -> list[Any]:
     if data and isinstance(data[0], list):
         if not all(isinstance(row, list) for row in data):
             raise RequestRefused("data mixes lists and values", name[:60])
@@ -159,18 +249,7 @@ def _flattened(name: str, data: Any) -> list[Any]:
     return data
 
 
-def _read_outputs(document: Mapping[str, Any]) -> dict[str, bool] | None:
-    wanted = document.get("outputs")
-    if wanted is None:
-        return None
-    if not isinstance(wanted, list) or not all(
-        isinstance(each, dict) and isinstance(each.get("name"), str) for each in wanted
-    ):
-        raise RequestRefused("`outputs` should be a list of objects with a name")
-    return {each["name"]: _flag(_parameters(each), "binary_data") for each in wanted}
-
-
-def _respond(asked: _Asked, answer: Answer) -> Response:
+def _respond(asked: _Asked, answer: Answered) -> Response:
     tensors = {tensor.name: tensor for tensor in tensors_of(answer)}
     chosen = dict.fromkeys(tensors, asked.all_binary) if asked.outputs is None else asked.outputs
     outputs, blobs = [], []
@@ -179,48 +258,28 @@ def _respond(asked: _Asked, answer: Answer) -> Response:
             known = ", ".join(tensors)
             raise RequestRefused(f"there is no output '{name[:60]}'; there are: {known}")
         tensor = tensors[name]
-        described: dict[str, Any] = {
-            "name": name, "datatype": tensor.datatype, "shape": list(tensor.shape)
-        }  # fmt: skip
+        data: Any = UNSET
+        parameters: Any = UNSET
         if binary or asked.all_binary:
-            blob = write_binary(tensor)
-            blobs.append(blob)
-            described["parameters"] = {"binary_data_size": len(blob)}
+            blobs.append(write_binary(tensor))
+            parameters = {"binary_data_size": len(blobs[-1])}
         else:
-            described["data"] = list(tensor.values)
-        outputs.append(described)
-    document: dict[str, Any] = {
-        "model_name": answer.use_case.name,
-        "model_version": str(answer.model.version),
-        "outputs": outputs,
-    }
-    if asked.id is not None:
-        document["id"] = asked.id
-    head = msgspec.json.encode(document)
+            data = tensor.values
+        outputs.append(OutputTensor(name, tensor.datatype, tensor.shape, data, parameters))
+    head = msgspec.json.encode(
+        Inferred(
+            answer.use_case.name, str(answer.model.version), outputs,
+            UNSET if asked.id is None else asked.id,
+        )
+    )  # fmt: skip
     if not blobs:
         return Response(head, media_type=JSON)
     headers = {JSON_LENGTH: str(len(head))}
     return Response(b"".join([head, *blobs]), headers=headers, media_type=BINARY)
 
 
-def _parameters(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    parameters = document.get("parameters")
-    if parameters is None:
-        return {}
-    if not isinstance(parameters, dict):
-        raise RequestRefused("`parameters` should be an object")
-    return parameters
-
-
-def _flag(parameters: Mapping[str, Any], name: str) -> bool:
-    return parameters.get(name) is True
-
-
-def _text_or_none(document: Mapping[str, Any], name: str) -> str | None:
-    value = document.get(name)
-    if value is not None and not isinstance(value, str):
-        raise RequestRefused(f"`{name}` should be text")
-    return value
+def _flag(parameters: Mapping[str, Any] | None, name: str) -> bool:
+    return parameters is not None and parameters.get(name) is True
 
 
 def _json(document: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:

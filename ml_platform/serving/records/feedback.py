@@ -17,7 +17,7 @@ from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.items import Classes, Item, Items
 from ml_platform.serving.records.outbox import written_below
 from ml_platform.serving.records.segments import Segments, land_orphans
-from ml_platform.serving.zones import ReadTime, TimesRead
+from ml_platform.serving.zones import ItemTime, ItemTimes
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import FEEDBACK, UseCase
 
@@ -52,7 +52,7 @@ class Taken:
 
     ids: Sequence[str]
     """What each item is called."""
-    times_read: TimesRead | None
+    times_read: ItemTimes | None
     """How times without a zone were read; None where every time had one."""
 
 
@@ -166,13 +166,13 @@ class _Box:
         named = item.get("prediction_id") if isinstance(item, dict) else None
         return isinstance(named, str) and self._is_of(named, self._case.name, caller.principal)
 
-    def _times_read(self, items: Sequence[Item]) -> TimesRead | None:
+    def _times_read(self, items: Sequence[Item]) -> ItemTimes | None:
         read_as = [
-            ReadTime(number, key, moment.isoformat())
+            ItemTime(number, key, moment.isoformat())
             for number, item in enumerate(items)
             for key, moment in item.unzoned.items()
         ]
-        return TimesRead(self._case.timezone, read_as) if read_as else None
+        return ItemTimes(self._case.timezone, read_as) if read_as else None
 
     def answer(self, prediction_id: str, label: Any, kind: str, said: Said) -> str:
         now = datetime.now(UTC)
