@@ -19,7 +19,7 @@ import yaml
 
 from ml_platform.access import Grant, create_key
 from ml_platform.serving.draining import QUEUE_SECONDS
-from ml_platform.serving.heads import HEALTH
+from ml_platform.serving.http.declared import HEALTH_PATHS
 from ml_platform.settings import ServingSettings, Settings
 from tests.dagster_servers import free_port
 from tests.served import LOGGED, ROW, Deployment, deployed
@@ -103,7 +103,7 @@ def test_probes_ask_paths_that_are_answered_to_anybody_also_when_connections_are
     assert [(each["path"], each["port"]) for each in probes] == [
         ("/health/live", "http"), ("/health/ready", "http"), ("/health/live", "http"),
     ]  # fmt: skip
-    assert {each["path"] for each in probes} <= HEALTH
+    assert {each["path"] for each in probes} <= HEALTH_PATHS
 
 
 def test_the_grace_period_follows_from_the_settings() -> None:

@@ -194,9 +194,9 @@ class Feedback:
     )  # fmt: skip
     async def take(self, request: Request) -> Response:
         """Labels and corrections; answered when they are on the disk."""
-        asked = parse(await read_body(request, self.service.settings), FeedbackRequest)
         name = request.path_params["use_case"]
         self.service.live.require_here(name)
+        asked = parse(await read_body(request, self.service.settings), FeedbackRequest)
         caller: Caller = request.scope["caller"]
         without_label = None if caller.may("label", name) else caller
         said = Said("feedback", caller.name, told=caller.told, without_label=without_label)
@@ -262,10 +262,10 @@ class Feedback:
     )  # fmt: skip
     async def answer(self, request: Request) -> Response:
         """A person's answer about one prediction, or that there is none."""
-        asked = parse(await read_body(request, self.service.settings), ReviewRequest)
         name, prediction = request.path_params["use_case"], request.path_params["prediction"]
         self.service.live.require_here(name)
         self.service.records.reviews.require(name)
+        asked = parse(await read_body(request, self.service.settings), ReviewRequest)
         answers = self.service.records.answers
         caller: Caller = request.scope["caller"]
         name_given = caller.name if caller.is_proved else asked.by or caller.name

@@ -183,8 +183,8 @@ class Invocations:
             kind = request.headers.get("content-type", JSON).split(";")[0].strip()
             if kind != JSON:
                 raise UnsupportedMedia(f"content type '{kind[:60]}' is not taken; send {JSON}")
-            asked = parse(await read_body(request, self.service.settings), InvocationRequest)
             model = self.service.live.model(name)
+            asked = parse(await read_body(request, self.service.settings), InvocationRequest)
             answer = await self.service.predict(name, read_columns(asked, model), call=call)
         return Response(
             msgspec.json.encode(Invoked(_predictions(answer))),

@@ -88,6 +88,7 @@ class Plain:
         """Predict rows given by key and request-time columns."""
         name = request.path_params["model"]
         with calling(self.service, "plain", name) as call:
+            self.service.live.model(name)
             asked = parse(await read_body(request, self.service.settings), PredictRequest)
             version = None if asked.version is None else str(asked.version)
             answer = await self.service.predict_examples(name, asked.rows, version, call)
