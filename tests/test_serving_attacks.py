@@ -143,7 +143,7 @@ def test_bytes_that_are_no_json_are_refused(client: httpx2.Client, path: str, bo
 
 def test_of_keys_that_come_twice_the_last_one_counts(client: httpx2.Client) -> None:
     row = json.dumps(ROW)
-    twice = f'{{"instances": 7, "instances": [{row[:-1]}, "city": "Albany"}}]}}'
+    twice = f'{{"instances": [{row}], "instances": [{row[:-1]}, "city": "Albany"}}]}}'
     once = {"instances": [{**ROW, "city": "Albany"}]}
     answer = client.post(INVOKE, content=twice, headers=JSON)
     assert answer.json() == client.post(INVOKE, json=once).json()
