@@ -1,7 +1,6 @@
 """What every protocol calls: rows of a use case in, predictions of the version that serves out."""
 
 import asyncio
-import math
 import os
 import sys
 import threading
@@ -14,13 +13,12 @@ from typing import Any
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from ml_platform.errors import Overloaded, RequestTooLarge
+from ml_platform.errors import RequestTooLarge
 from ml_platform.features.online_store import OnlineStore
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.calls import Call, PredictionIds
 from ml_platform.serving.inputs import Inputs, Values, check_columns
 from ml_platform.serving.lookup import Lookup
-from ml_platform.serving.loop_work import LoopWork
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.records.records import Records
 from ml_platform.serving.records.request_log import Mode
@@ -47,7 +45,6 @@ class Service:
     ) -> None:
         self.live, self.settings = live, settings
         self.records, self._metrics = records, metrics
-        self.loop_work = LoopWork()
         cases = [live.of(name).use_case for name in live.names]
         self._together = Together(cases, store, records, ids, metrics)
         # One thread: models share a core better one after the other than all at once.
@@ -65,19 +62,6 @@ class Service:
         self.trials: Trials[Answer] = Trials(
             settings, metrics, log, lambda: self._batches.rows_waiting > 0
         )
-
-    def require_time(self) -> None:
-        """Raise Overloaded where a request would wait too long, before its body is parsed.
-
-        What is turned away after it was parsed has cost as much as an answer.
-        """
-        in_loop = self.loop_work.wait_seconds
-        wait = in_loop + self._batches.wait_seconds
-        if in_loop and wait > self.settings.longest_wait_seconds:
-            raise Overloaded(
-                f"requests that came before take {wait:.1f} seconds; try again then",
-                math.ceil(wait),
-            )
 
     @property
     def rows_waiting(self) -> int:

@@ -131,7 +131,6 @@ def create_app(
             service, admission, GrpcObserved(live, metrics, tracing)
         )
         tasks = [
-            asyncio.create_task(service.loop_work.follow()),
             asyncio.create_task(following.follow(serving.follow_seconds)),
             asyncio.create_task(service.trials.keep(lake, live, worker, COMPARED_SECONDS)),
             asyncio.create_task(records.land_old(log)),

@@ -171,7 +171,6 @@ class _Inference(inference_pb2_grpc.GRPCInferenceServiceServicer):
         call = Call.begin("oip-grpc")
         with service.records.requests.watching(name, call, lambda: service.version_of(name)):
             model = service.live.model(name, version)
-            service.require_time()
             columns = columns_of(_read_tensors(request), model)
             answer = await service.predict(name, columns, version, call)
         response = _respond(request, answer)

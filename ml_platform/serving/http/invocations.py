@@ -184,9 +184,7 @@ class Invocations:
             if kind != JSON:
                 raise UnsupportedMedia(f"content type '{kind[:60]}' is not taken; send {JSON}")
             model = self.service.live.model(name)
-            body = await read_body(request, self.service.settings)
-            self.service.require_time()
-            asked = parse(body, InvocationRequest)
+            asked = parse(await read_body(request, self.service.settings), InvocationRequest)
             answer = await self.service.predict(name, read_columns(asked, model), call=call)
         return Response(
             msgspec.json.encode(Invoked(_predictions(answer))),

@@ -89,14 +89,12 @@ class Plain:
         name = request.path_params["model"]
         with calling(self.service, "plain", name) as call:
             self.service.live.model(name)
-            body = await read_body(request, self.service.settings)
-            self.service.require_time()
-            asked = parse(body, PredictRequest)
+            asked = parse(await read_body(request, self.service.settings), PredictRequest)
             version = None if asked.version is None else str(asked.version)
             answer = await self.service.predict_examples(name, asked.rows, version, call)
         read = await self.service.times_read(name, asked.rows)
-        said = Predicted(name, answer.model.version, predictions_of(answer), read or UNSET)
-        return Response(msgspec.json.encode(said), headers=named(answer), media_type=JSON)
+        body = Predicted(name, answer.model.version, predictions_of(answer), read or UNSET)
+        return Response(msgspec.json.encode(body), headers=named(answer), media_type=JSON)
 
 
 def predictions_of(answer: Answered) -> list[dict[str, Any]]:

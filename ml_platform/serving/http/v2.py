@@ -183,7 +183,6 @@ class V2:
         with calling(self.service, "oip-http", name) as call:
             _, model = self._model(request)
             body = await read_body(request, self.service.settings)
-            self.service.require_time()
             asked = _read_request(body, request.headers.get(JSON_LENGTH), model)
             answer = await self.service.predict(name, asked.columns, version, call)
         response = _respond(asked, answer)
