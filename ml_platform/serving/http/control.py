@@ -29,9 +29,9 @@ from ml_platform.serving.control import (
     read,
 )
 from ml_platform.serving.control.documents import Done, Look, path_of
+from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import read_body
 from ml_platform.serving.http.endpoints import (
-    JSON,
     Answer,
     Body,
     Need,
@@ -277,10 +277,3 @@ def answered(outcome: Outcome) -> Response:
         return as_json(outcome.document, HTTPStatus.OK, headers)
     headers["Location"] = path_of(outcome.run)
     return as_json(outcome.document, HTTPStatus.ACCEPTED, headers)
-
-
-def as_json(
-    document: Any, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
-) -> Response:
-    """A document as an answer."""
-    return Response(msgspec.json.encode(document), status, headers, media_type=JSON)

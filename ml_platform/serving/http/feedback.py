@@ -7,7 +7,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,9 +14,9 @@ from starlette.responses import Response
 from ml_platform.access import Caller
 from ml_platform.errors import RequestRefused
 from ml_platform.features import entity_types
+from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import parse, read_body
 from ml_platform.serving.http.endpoints import (
-    JSON,
     Answer,
     Body,
     Need,
@@ -202,7 +201,7 @@ class Feedback:
         said = Said("feedback", caller.name, told=caller.told, without_label=without_label)
         taken = await asyncio.to_thread(self.service.records.feedback.take, name, asked.items, said)
         body = Taken(len(taken.ids), list(taken.ids), taken.times_read or UNSET)
-        return _json(body, HTTPStatus.ACCEPTED)
+        return as_json(body, HTTPStatus.ACCEPTED)
 
     @endpoint(
         "GET", "/review/{use_case}",
@@ -228,7 +227,7 @@ class Feedback:
             raise RequestRefused(f"`limit` is '{limit[:20]}'; it should be a number")
         self.service.live.require_here(name)
         found = await asyncio.to_thread(self.service.records.reviews.waiting, name, int(limit[:9]))
-        return _json(Waiting(name, found), HTTPStatus.OK)
+        return as_json(Waiting(name, found))
 
     @endpoint(
         "POST", "/review/{use_case}/{prediction}",
@@ -280,8 +279,4 @@ class Feedback:
                 "the body should have either `label`, and `kind: correction` to change an "
                 "answer, or `skip: true`; and `by`"
             )
-        return _json(Reviewed(int(is_new)), HTTPStatus.ACCEPTED if is_new else HTTPStatus.OK)
-
-
-def _json(document: Any, status: HTTPStatus) -> Response:
-    return Response(msgspec.json.encode(document), status, media_type=JSON)
+        return as_json(Reviewed(int(is_new)), HTTPStatus.ACCEPTED if is_new else HTTPStatus.OK)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from ml_platform.errors import RequestRefused, UnsupportedMedia
 from ml_platform.registry import ModelVersion
 from ml_platform.registry.prediction import POSITIVE
 from ml_platform.serving.draining import require_not_draining
+from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import parse, read_body
 from ml_platform.serving.http.calls import calling, named
 from ml_platform.serving.http.endpoints import (
@@ -186,11 +186,8 @@ class Invocations:
             model = self.service.live.model(name)
             asked = parse(await read_body(request, self.service.settings), InvocationRequest)
             answer = await self.service.predict(name, read_columns(asked, model), call=call)
-        return Response(
-            msgspec.json.encode(Invoked(_predictions(answer))),
-            headers={"X-Model-Version": str(answer.model.version), **named(answer)},
-            media_type=JSON,
-        )
+        headers = {"X-Model-Version": str(answer.model.version), **named(answer)}
+        return as_json(Invoked(_predictions(answer)), headers=headers)
 
     def _name(self, request: Request) -> str:
         if "model" in request.path_params:

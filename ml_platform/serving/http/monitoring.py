@@ -3,9 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, TypedDict
 
-import msgspec
 from msgspec import Meta, Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
@@ -13,7 +12,8 @@ from starlette.responses import Response
 
 from ml_platform.serving.draining import DRAINING
 from ml_platform.serving.facts import FactReader, Status
-from ml_platform.serving.http.endpoints import JSON, PUBLIC, TEXT, Answer, Need, endpoint
+from ml_platform.serving.http.answers import as_json
+from ml_platform.serving.http.endpoints import PUBLIC, TEXT, Answer, Need, endpoint
 from ml_platform.serving.http.problems import said_of
 from ml_platform.serving.http.tensors import Live
 from ml_platform.serving.metrics import Metrics
@@ -67,7 +67,7 @@ class Monitoring:
     )  # fmt: skip
     async def live(self, request: Request) -> Response:
         """Whether the process answers."""
-        return _json(Live(True))
+        return as_json(Live(True))
 
     @endpoint(
         "GET", "/health/ready",
@@ -86,7 +86,7 @@ class Monitoring:
         ready = not waiting and not DRAINING.is_set()
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         # Anybody may ask this: how many, and not which ones, which `/status` says.
-        return _json(AllReady(ready, len(waiting)), status)
+        return as_json(AllReady(ready, len(waiting)), status)
 
     @endpoint(
         "GET", "/status",
@@ -100,7 +100,7 @@ class Monitoring:
         await self.facts.refresh()
         readable = request.scope["caller"].those_where("read", self.service.live.names)
         statuses: Statuses = {"use_cases": {name: self.facts.status(name) for name in readable}}
-        return _json(statuses)
+        return as_json(statuses)
 
     @endpoint(
         "GET", "/status/{use_case}",
@@ -115,8 +115,4 @@ class Monitoring:
         name = request.path_params["use_case"]
         self.service.live.of(name)
         await self.facts.refresh()
-        return _json(self.facts.status(name))
-
-
-def _json(document: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(msgspec.json.encode(document), status, media_type=JSON)
+        return as_json(self.facts.status(name))

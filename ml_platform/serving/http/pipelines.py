@@ -12,6 +12,7 @@ from ml_platform.errors import NotServed
 from ml_platform.serving.control import RunPipeline, order_of, read
 from ml_platform.serving.control.parameter_schema import schema_of
 from ml_platform.serving.control.pipelines import Listed
+from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import read_body
 from ml_platform.serving.http.control import (
     KEY,
@@ -19,7 +20,6 @@ from ml_platform.serving.http.control import (
     UNDER_WAY,
     ControlPaths,
     answered,
-    as_json,
     key_of,
     newest_key,
 )

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ml_platform.features import OUTCOMES
+from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import parse, read_body
 from ml_platform.serving.http.calls import calling, named
-from ml_platform.serving.http.endpoints import JSON, Answer, Body, Need, Schema, Subject, endpoint
+from ml_platform.serving.http.endpoints import Answer, Body, Need, Schema, Subject, endpoint
 from ml_platform.serving.http.problems import OF_PREDICTIONS
 from ml_platform.serving.http.samples import key_row
 from ml_platform.serving.http.schemas import listed, sent_rows
@@ -88,13 +88,14 @@ class Plain:
         """Predict rows given by key and request-time columns."""
         name = request.path_params["model"]
         with calling(self.service, "plain", name) as call:
+            # Whether there is anybody to answer comes before what the body looks like.
             self.service.live.model(name)
             asked = parse(await read_body(request, self.service.settings), PredictRequest)
             version = None if asked.version is None else str(asked.version)
             answer = await self.service.predict_examples(name, asked.rows, version, call)
         read = await self.service.times_read(name, asked.rows)
         body = Predicted(name, answer.model.version, predictions_of(answer), read or UNSET)
-        return Response(msgspec.json.encode(body), headers=named(answer), media_type=JSON)
+        return as_json(body, headers=named(answer))
 
 
 def predictions_of(answer: Answered) -> list[dict[str, Any]]:

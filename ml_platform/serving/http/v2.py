@@ -17,6 +17,7 @@ from starlette.responses import Response
 from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.draining import DRAINING, require_not_draining
+from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import parse, read_body, read_length
 from ml_platform.serving.http.calls import calling, named
 from ml_platform.serving.http.endpoints import (
@@ -128,7 +129,7 @@ class V2:
     )  # fmt: skip
     async def server(self, request: Request) -> Response:
         """Name, version and extensions of the server."""
-        return _json(Server("ml-platform", "2", ["binary_tensor_data"]))
+        return as_json(Server("ml-platform", "2", ["binary_tensor_data"]))
 
     @endpoint(
         "GET", "/v2/health/live",
@@ -140,7 +141,7 @@ class V2:
     )  # fmt: skip
     async def live(self, request: Request) -> Response:
         """Whether the process answers."""
-        return _json(Live(True))
+        return as_json(Live(True))
 
     @endpoint(
         "GET", "/v2/health/ready",
@@ -154,7 +155,7 @@ class V2:
         """Whether at least one use case can be asked."""
         ready = self.service.live.ready and not DRAINING.is_set()
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return _json(Ready(ready), status)
+        return as_json(Ready(ready), status)
 
     @endpoint("GET", NAMED, needs=Need("read"), **METADATA)
     @endpoint("GET", VERSIONED, needs=Need("read"), parameters=(VERSION,), **METADATA)
@@ -163,7 +164,7 @@ class V2:
         name, model = self._model(request)
         case = self.service.live.of(name).use_case
         inputs, outputs = describe_inputs(model), describe_outputs(case, model)
-        return _json(ModelMetadata(name, [str(model.version)], "sklearn", inputs, outputs))
+        return as_json(ModelMetadata(name, [str(model.version)], "sklearn", inputs, outputs))
 
     @endpoint("GET", f"{NAMED}/ready", needs=Need("read"), **MODEL_READY)
     @endpoint(
@@ -173,7 +174,7 @@ class V2:
         """Whether a model can be asked."""
         name, _ = self._model(request)
         require_not_draining()
-        return _json(ModelReady(name, True))
+        return as_json(ModelReady(name, True))
 
     @endpoint("POST", f"{NAMED}/infer", needs=Need("predict"), **INFER)
     @endpoint("POST", f"{VERSIONED}/infer", needs=Need("predict"), parameters=(VERSION,), **INFER)
@@ -280,7 +281,3 @@ def _respond(asked: _Asked, answer: Answered) -> Response:
 
 def _flag(parameters: Mapping[str, Any] | None, name: str) -> bool:
     return parameters is not None and parameters.get(name) is True
-
-
-def _json(document: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(msgspec.json.encode(document), status, media_type=JSON)

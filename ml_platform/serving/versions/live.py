@@ -255,7 +255,7 @@ class LiveVersions:
         if live.candidate is not None and live.candidate.version == wanted:
             live = replace(live, rollout=None, candidate=None)
         self._live[name] = replace(live, champion=loaded)
-        return [Swap(name, wanted, serving, not_compiled=_not_compiled(loaded))]
+        return [_swapped(name, loaded, serving)]
 
     def _fall_back(self, name: str, decisions: Sequence[Promotion], decided: int) -> list[Swap]:
         """Have the latest champion of before serve that can, where none does."""
@@ -268,7 +268,7 @@ class LiveVersions:
             loaded = self._proved(self._live[name], version, decided)
             if not isinstance(loaded, Failure):
                 self._live[name] = replace(self._live[name], champion=loaded)
-                return [*swaps, Swap(name, version, None, not_compiled=_not_compiled(loaded))]
+                return [*swaps, _swapped(name, loaded, None)]
             swaps.append(Swap(name, version, None, loaded.problem))
         return swaps
 
@@ -288,7 +288,7 @@ class LiveVersions:
         if isinstance(loaded, Failure):
             return Swap(name, rollout.version, champion, loaded.problem, tried=True)
         self._live[name] = replace(self._live[name], rollout=rollout, candidate=loaded)
-        return Swap(name, rollout.version, champion, tried=True, not_compiled=_not_compiled(loaded))
+        return _swapped(name, loaded, champion, tried=True)
 
     def _is_hopeless(self, live: Live, version: int, decided: int) -> bool:
         failure = live.failed.get(version)
@@ -318,8 +318,11 @@ class LiveVersions:
         return model
 
 
-def _not_compiled(model: ModelVersion) -> str | None:
-    return model.few_rows.problem if model.few_rows else None
+def _swapped(
+    use_case: str, model: ModelVersion, replaced: int | None, *, tried: bool = False
+) -> Swap:
+    not_compiled = model.few_rows.problem if model.few_rows else None
+    return Swap(use_case, model.version, replaced, tried=tried, not_compiled=not_compiled)
 
 
 def prove(use_case: UseCase, model: ModelVersion) -> None:
