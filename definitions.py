@@ -7,15 +7,6 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from assets.features import build_features
-from assets.freshness import with_freshness
-from assets.monitoring import build_monitoring
-from assets.online import build_online
-from assets.publishing import build_publishing
-from assets.rollback import build_rollback_job
-from assets.scoring import build_scoring
-from assets.sources import build_sources
-from assets.training import build_training
 from ml_platform.errors import SpecErrors
 from ml_platform.settings import Settings
 from ml_platform.spec.environments import (
@@ -27,17 +18,26 @@ from ml_platform.spec.environments import (
 )
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
-from resources import LakeResource, OnlineStoreResource, RegistryResource
-from resources.versions import marked_as_kept
-from sensors.alerts import build_alerts
-from sensors.audit import build_audit
-from sensors.automation import build_automation
-from sensors.landing import build_landing
-from sensors.retraining import build_retraining, build_retraining_schedule
-from sensors.retries import build_retries
-from sensors.rollback import build_rollback
-from sensors.sweeping import build_sweeping
-from sensors.upkeep import build_upkeep
+from ml_platform_dagster.assets.features import build_features
+from ml_platform_dagster.assets.freshness import with_freshness
+from ml_platform_dagster.assets.monitoring import build_monitoring
+from ml_platform_dagster.assets.online import build_online
+from ml_platform_dagster.assets.publishing import build_publishing
+from ml_platform_dagster.assets.rollback import build_rollback_job
+from ml_platform_dagster.assets.scoring import build_scoring
+from ml_platform_dagster.assets.sources import build_sources
+from ml_platform_dagster.assets.training import build_training
+from ml_platform_dagster.resources import LakeResource, OnlineStoreResource, RegistryResource
+from ml_platform_dagster.resources.versions import marked_as_kept
+from ml_platform_dagster.sensors.alerts import build_alerts
+from ml_platform_dagster.sensors.audit import build_audit
+from ml_platform_dagster.sensors.automation import build_automation
+from ml_platform_dagster.sensors.landing import build_landing
+from ml_platform_dagster.sensors.retraining import build_retraining, build_retraining_schedule
+from ml_platform_dagster.sensors.retries import build_retries
+from ml_platform_dagster.sensors.rollback import build_rollback
+from ml_platform_dagster.sensors.sweeping import build_sweeping
+from ml_platform_dagster.sensors.upkeep import build_upkeep
 
 ASSETS = (
     build_sources,

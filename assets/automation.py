@@ -5,9 +5,9 @@ from dagster import AssetKey, AutomationContext, AutomationResult, DagsterEventT
 from dagster._core.asset_graph_view.entity_subset import EntitySubset
 from dagster._core.definitions.events import AssetKeyPartitionKey
 
-from assets.metadata import asset_key
 from ml_platform.spec.use_case import UseCase
-from resources.stretches import stretch_in
+from ml_platform_dagster.assets.metadata import asset_key
+from ml_platform_dagster.resources.stretches import stretch_in
 
 
 class InputsChanged(dg.AutomationCondition[AssetKey]):

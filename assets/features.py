@@ -5,17 +5,6 @@ from typing import Any
 
 import dagster as dg
 
-from assets.automation import follows
-from assets.engine import EngineConfig
-from assets.events import Verdict, checked, left_out, materialized
-from assets.metadata import asset_key, column_lineage, common, described, lineage_of, table_metadata
-from assets.partitions import (
-    backfill_policy,
-    looking_ahead,
-    looking_back,
-    partitions_of,
-    stretch_of,
-)
 from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
 from ml_platform.engines import compute_features
 from ml_platform.features import (
@@ -34,7 +23,25 @@ from ml_platform.spec.lineage import Lineage
 from ml_platform.spec.tables import code_version, given_labels
 from ml_platform.spec.use_case import FEEDBACK, UseCase
 from ml_platform.storage import Table, Written
-from resources import LakeResource
+from ml_platform_dagster.assets.automation import follows
+from ml_platform_dagster.assets.engine import EngineConfig
+from ml_platform_dagster.assets.events import Verdict, checked, left_out, materialized
+from ml_platform_dagster.assets.metadata import (
+    asset_key,
+    column_lineage,
+    common,
+    described,
+    lineage_of,
+    table_metadata,
+)
+from ml_platform_dagster.assets.partitions import (
+    backfill_policy,
+    looking_ahead,
+    looking_back,
+    partitions_of,
+    stretch_of,
+)
+from ml_platform_dagster.resources import LakeResource
 
 NO_LEAK = "no_leak"
 FEEDBACK_AGREES = "feedback_agrees"

@@ -10,25 +10,6 @@ from typing import Any
 
 import dagster as dg
 
-from assets.automation import follows
-from assets.events import checked, left_out, materialized
-from assets.metadata import asset_key, common, table_metadata
-from assets.partitions import (
-    backfill_policy,
-    looking_back,
-    partitions_of,
-    stretch_of,
-    trailing,
-)
-from assets.reports import (
-    agreement_verdict,
-    bounds_of,
-    drift_metadata,
-    drift_verdict,
-    performance_metadata,
-    performance_verdict,
-    reasons_of,
-)
 from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
 from ml_platform.errors import PlatformError
 from ml_platform.monitoring import (
@@ -46,7 +27,26 @@ from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.tables import code_version, reads_of
 from ml_platform.spec.use_case import REQUESTS, UseCase
-from resources import LakeResource, RegistryResource
+from ml_platform_dagster.assets.automation import follows
+from ml_platform_dagster.assets.events import checked, left_out, materialized
+from ml_platform_dagster.assets.metadata import asset_key, common, table_metadata
+from ml_platform_dagster.assets.partitions import (
+    backfill_policy,
+    looking_back,
+    partitions_of,
+    stretch_of,
+    trailing,
+)
+from ml_platform_dagster.assets.reports import (
+    agreement_verdict,
+    bounds_of,
+    drift_metadata,
+    drift_verdict,
+    performance_metadata,
+    performance_verdict,
+    reasons_of,
+)
+from ml_platform_dagster.resources import LakeResource, RegistryResource
 
 NO_DRIFT = "no_drift"
 WITHIN_BOUNDS = "performance_within_bounds"

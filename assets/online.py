@@ -6,17 +6,22 @@ from typing import Any
 
 import dagster as dg
 
-from assets.automation import follows
-from assets.events import left_out, materialized
-from assets.metadata import asset_key, common
-from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
 from ml_platform.backfill import NOTHING_TO_COMPUTE
 from ml_platform.features import Published, publish_views
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase, digest, feature_table
 from ml_platform.spec.windows import Window
-from resources import LakeResource, OnlineStoreResource
+from ml_platform_dagster.assets.automation import follows
+from ml_platform_dagster.assets.events import left_out, materialized
+from ml_platform_dagster.assets.metadata import asset_key, common
+from ml_platform_dagster.assets.partitions import (
+    backfill_policy,
+    looking_back,
+    partitions_of,
+    stretch_of,
+)
+from ml_platform_dagster.resources import LakeResource, OnlineStoreResource
 
 
 def build_online(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:

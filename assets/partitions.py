@@ -9,7 +9,7 @@ from ml_platform.spec.duration import Duration
 from ml_platform.spec.reach import steps_after, steps_before
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Cadence, Window
-from resources.stretches import stretch_in
+from ml_platform_dagster.resources.stretches import stretch_in
 
 DEFINITIONS = {
     Cadence.hourly: (dg.HourlyPartitionsDefinition, "%Y-%m-%d-%H:%M"),

@@ -5,10 +5,6 @@ from typing import Any
 
 import dagster as dg
 
-from assets.automation import follows
-from assets.events import Verdict, checked, left_out, materialized
-from assets.metadata import asset_key, column_lineage, common, described, lineage_of
-from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
 from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
 from ml_platform.orchestrator.parameters import told_of
 from ml_platform.publish import Counted, PublishReport, publish_range, record_table
@@ -21,7 +17,22 @@ from ml_platform.spec.queries import quote
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Table
-from resources import LakeResource
+from ml_platform_dagster.assets.automation import follows
+from ml_platform_dagster.assets.events import Verdict, checked, left_out, materialized
+from ml_platform_dagster.assets.metadata import (
+    asset_key,
+    column_lineage,
+    common,
+    described,
+    lineage_of,
+)
+from ml_platform_dagster.assets.partitions import (
+    backfill_policy,
+    looking_back,
+    partitions_of,
+    stretch_of,
+)
+from ml_platform_dagster.resources import LakeResource
 
 COMPLETE = "rows_out_are_rows_in"
 

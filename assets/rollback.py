@@ -8,7 +8,7 @@ from ml_platform.rollback import Plan, plan_rollback, roll_back
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit
-from resources import LakeResource, RegistryResource
+from ml_platform_dagster.resources import LakeResource, RegistryResource
 
 
 class RollbackConfig(dg.Config):

@@ -5,11 +5,6 @@ from typing import Any
 
 import dagster as dg
 
-from assets.automation import follows
-from assets.engine import EngineConfig
-from assets.events import left_out, materialized
-from assets.metadata import asset_key, column_lineage, common, table_metadata
-from assets.partitions import backfill_policy, looking_back, partitions_of, stretch_of
 from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
 from ml_platform.orchestrator.parameters import told_of
 from ml_platform.scoring import predictions_table, score
@@ -17,7 +12,17 @@ from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase, feature_table
-from resources import LakeResource, RegistryResource
+from ml_platform_dagster.assets.automation import follows
+from ml_platform_dagster.assets.engine import EngineConfig
+from ml_platform_dagster.assets.events import left_out, materialized
+from ml_platform_dagster.assets.metadata import asset_key, column_lineage, common, table_metadata
+from ml_platform_dagster.assets.partitions import (
+    backfill_policy,
+    looking_back,
+    partitions_of,
+    stretch_of,
+)
+from ml_platform_dagster.resources import LakeResource, RegistryResource
 
 
 def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:

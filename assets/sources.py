@@ -6,9 +6,6 @@ from typing import Any
 
 import dagster as dg
 
-from assets.events import Verdict, checked, materialized
-from assets.metadata import asset_key, common, described, table_metadata
-from assets.partitions import backfill_policy, partitions_of, stretch_of
 from ml_platform.backfill import computing
 from ml_platform.orchestrator.parameters import asked_in, told_of
 from ml_platform.settings import Settings
@@ -16,7 +13,10 @@ from ml_platform.sources import IngestReport, ingest, source_table
 from ml_platform.sources.locations import located
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
-from resources import LakeResource
+from ml_platform_dagster.assets.events import Verdict, checked, materialized
+from ml_platform_dagster.assets.metadata import asset_key, common, described, table_metadata
+from ml_platform_dagster.assets.partitions import backfill_policy, partitions_of, stretch_of
+from ml_platform_dagster.resources import LakeResource
 
 COMPLETE = "landed_is_ingested_or_quarantined"
 READABLE = "landing_files_are_readable"

@@ -6,18 +6,23 @@ from typing import Any
 
 import dagster as dg
 
-from assets.events import Verdict, checked, materialized, withheld
-from assets.metadata import asset_key, common, described
-from assets.partitions import before_cutoff, cutoffs_of
 from ml_platform.orchestrator.parameters import told_of
 from ml_platform.settings import Settings
 from ml_platform.spec.reach import steps_before
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.storage import Commit
 from ml_platform.training import Decided, TrainingReport, decide, train
-from resources import LakeResource, RegistryResource
-from resources.reasons import reasons_in, reasons_shown, training_sample, training_window
-from resources.versions import version_metadata
+from ml_platform_dagster.assets.events import Verdict, checked, materialized, withheld
+from ml_platform_dagster.assets.metadata import asset_key, common, described
+from ml_platform_dagster.assets.partitions import before_cutoff, cutoffs_of
+from ml_platform_dagster.resources import LakeResource, RegistryResource
+from ml_platform_dagster.resources.reasons import (
+    reasons_in,
+    reasons_shown,
+    training_sample,
+    training_window,
+)
+from ml_platform_dagster.resources.versions import version_metadata
 
 CHALLENGER_IS_BETTER = "challenger_is_better"
 

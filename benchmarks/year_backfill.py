@@ -16,7 +16,7 @@ from ml_platform.scoring import score
 from ml_platform.spec.use_case import feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
-from resources import range_tags
+from ml_platform_dagster.resources import range_tags
 
 REPETITIONS = 1
 INSTANCE = Path("deploy/dagster.yaml")
@@ -57,7 +57,7 @@ def _by_dagster(year: Year, clock: Clock) -> None:
     # The definitions' resources read their settings when a run starts.
     os.environ["ML_PLATFORM_DATA"] = str(root)
     os.environ["ML_PLATFORM_MLFLOW_TRACKING_URI"] = year.settings.tracking_uri
-    from definitions import defs
+    from ml_platform_dagster.definitions import defs
 
     home = root / "dagster"
     home.mkdir()

@@ -16,7 +16,7 @@ from dagster._core.instance.ref import InstanceRef
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from resources import range_tags
+from ml_platform_dagster.resources import range_tags
 
 PROCESSES = 2
 
@@ -89,7 +89,7 @@ class _Location:
     """The definitions and the instance of one worker process."""
 
     def __init__(self, folder: Path, home: Path) -> None:
-        from definitions import defs
+        from ml_platform_dagster.definitions import defs
 
         # While the files land there is time for what the first training would wait for.
         import_module("mlflow")

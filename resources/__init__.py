@@ -1,9 +1,9 @@
 """Dagster resources around the platform's own objects."""
 
-from resources.lake import LakeResource
-from resources.online import OnlineStoreResource
-from resources.ranges import RANGE_END, RANGE_START, range_tags
-from resources.registry import RegistryResource
+from ml_platform_dagster.resources.lake import LakeResource
+from ml_platform_dagster.resources.online import OnlineStoreResource
+from ml_platform_dagster.resources.ranges import RANGE_END, RANGE_START, range_tags
+from ml_platform_dagster.resources.registry import RegistryResource
 
 __all__ = [
     "RANGE_END",

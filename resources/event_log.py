@@ -20,7 +20,7 @@ from dagster._core.storage.event_log.sqlite.consolidated_sqlite_event_log import
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine, event
 
-from resources.home import make_whole
+from ml_platform_dagster.resources.home import make_whole
 
 BUSY_SECONDS = 60
 # SQLite takes 32,766 values a statement; an event has seven.

@@ -8,7 +8,7 @@ from pydantic import PrivateAttr
 
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
-from resources.versions import require_version
+from ml_platform_dagster.resources.versions import require_version
 
 
 class LakeResource(DuckDBResource):

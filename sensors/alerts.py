@@ -8,9 +8,14 @@ from ml_platform.alerts import Channels, Ledger, find_conditions, tell
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
-from resources import LakeResource
-from sensors.failures import ended_at, failed_since, standing_backfills, standing_runs
-from sensors.status import sensor_status
+from ml_platform_dagster.resources import LakeResource
+from ml_platform_dagster.sensors.failures import (
+    ended_at,
+    failed_since,
+    standing_backfills,
+    standing_runs,
+)
+from ml_platform_dagster.sensors.status import sensor_status
 
 FIRST_LOOK_BACK = timedelta(days=1)
 OVERLAP = timedelta(seconds=5)

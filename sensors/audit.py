@@ -20,9 +20,9 @@ from ml_platform.access import Audit, Channel, Deed
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit
-from resources import LakeResource
-from resources.ranges import PARTITION, partitions_in
-from sensors.status import sensor_status
+from ml_platform_dagster.resources import LakeResource
+from ml_platform_dagster.resources.ranges import PARTITION, partitions_in
+from ml_platform_dagster.sensors.status import sensor_status
 
 LAUNCHED_BY = "ml_platform/by"
 """Tag of runs that the platform's own command line or API launched, and recorded itself."""

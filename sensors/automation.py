@@ -10,10 +10,10 @@ from ml_platform.settings import Settings
 from ml_platform.spec.stretches import Together, together
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from resources import range_tags
-from resources.stretches import stretches_tag
-from sensors.launching import IN_PROCESS
-from sensors.status import sensor_status
+from ml_platform_dagster.resources import range_tags
+from ml_platform_dagster.resources.stretches import stretches_tag
+from ml_platform_dagster.sensors.launching import IN_PROCESS
+from ml_platform_dagster.sensors.status import sensor_status
 
 SECONDS_BETWEEN_TICKS = 10
 

@@ -9,9 +9,9 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from ml_platform.backfill.upkeep import Attempt, Circumstances
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from resources.ranges import partitions_in
-from resources.stretches import UPKEEP
-from sensors.running import UNFINISHED
+from ml_platform_dagster.resources.ranges import partitions_in
+from ml_platform_dagster.resources.stretches import UPKEEP
+from ml_platform_dagster.sensors.running import UNFINISHED
 
 SNAPSHOT = "ml_platform/snapshot"
 CODE = "ml_platform/code"

@@ -18,7 +18,7 @@ from ml_platform.orchestrator import (
     unanswered_backfills,
 )
 from ml_platform.spec.use_case import UseCase
-from sensors.attempts import SEPARATOR, lost_attempts
+from ml_platform_dagster.sensors.attempts import SEPARATOR, lost_attempts
 
 MOST_RUNS = 50
 MOST_LATER = 200

@@ -12,11 +12,11 @@ from ml_platform.sources import Arrivals, arrivals
 from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase, digest
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit
-from resources import LakeResource, range_tags
-from sensors.attempts import next_attempt
-from sensors.circumstances import windows_in_runs
-from sensors.launching import IN_PROCESS
-from sensors.status import sensor_status
+from ml_platform_dagster.resources import LakeResource, range_tags
+from ml_platform_dagster.sensors.attempts import next_attempt
+from ml_platform_dagster.sensors.circumstances import windows_in_runs
+from ml_platform_dagster.sensors.launching import IN_PROCESS
+from ml_platform_dagster.sensors.status import sensor_status
 
 SECONDS_BETWEEN_TICKS = 30
 

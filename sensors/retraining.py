@@ -9,11 +9,11 @@ from ml_platform.replay import observe, retraining_due
 from ml_platform.replay.policy import CAUSES
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
-from resources import LakeResource, RegistryResource
-from resources.reasons import tags_of_schedule, tags_of_trigger
-from sensors.attempts import next_attempt, retrier_of, tags_of_retried
-from sensors.running import training_under_way
-from sensors.status import schedule_status, sensor_status
+from ml_platform_dagster.resources import LakeResource, RegistryResource
+from ml_platform_dagster.resources.reasons import tags_of_schedule, tags_of_trigger
+from ml_platform_dagster.sensors.attempts import next_attempt, retrier_of, tags_of_retried
+from ml_platform_dagster.sensors.running import training_under_way
+from ml_platform_dagster.sensors.status import schedule_status, sensor_status
 
 
 def build_retraining(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:

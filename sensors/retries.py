@@ -8,10 +8,16 @@ import dagster as dg
 from ml_platform.orchestrator import ATTEMPT_OF, MODEL, Run, tables_of, unanswered
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase, published_table
-from resources.ranges import PARTITION, RANGE_END, RANGE_START
-from sensors.attempts import LOST, RETRIED_BY, SEPARATOR, next_attempt, retrier_of
-from sensors.failures import described, succeeded_after
-from sensors.running import UNFINISHED, training_under_way
+from ml_platform_dagster.resources.ranges import PARTITION, RANGE_END, RANGE_START
+from ml_platform_dagster.sensors.attempts import (
+    LOST,
+    RETRIED_BY,
+    SEPARATOR,
+    next_attempt,
+    retrier_of,
+)
+from ml_platform_dagster.sensors.failures import described, succeeded_after
+from ml_platform_dagster.sensors.running import UNFINISHED, training_under_way
 
 LOOK_BACK = timedelta(days=30)
 """A lost attempt is followed within hours; what is older than that is a matter for a person."""

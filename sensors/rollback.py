@@ -11,8 +11,8 @@ from ml_platform.registry import Promotion, history, repair
 from ml_platform.rollback import Step, affected_by
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase, published_table
-from resources import LakeResource, RegistryResource, range_tags
-from sensors.attempts import retrier_of, tags_of_retried
+from ml_platform_dagster.resources import LakeResource, RegistryResource, range_tags
+from ml_platform_dagster.sensors.attempts import retrier_of, tags_of_retried
 
 TABLES = ("predictions", "drift_report", "performance_report")
 ROLLED_BACK = "rolled back"

@@ -6,8 +6,8 @@ import dagster as dg
 
 from ml_platform.settings import Settings
 from ml_platform.storage.orphans import LEFT_AFTER, sweep_orphans
-from resources import LakeResource
-from sensors.status import sensor_status
+from ml_platform_dagster.resources import LakeResource
+from ml_platform_dagster.sensors.status import sensor_status
 
 DAY_SECONDS = 24 * 60 * 60
 

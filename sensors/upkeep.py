@@ -9,12 +9,12 @@ from ml_platform.backfill.upkeep import catch_up, scoring_due
 from ml_platform.settings import Settings
 from ml_platform.spec.tables import computed_tables, tables_of
 from ml_platform.spec.use_case import UseCase
-from resources import LakeResource
-from resources.ranges import range_tags
-from resources.stretches import UPKEEP
-from sensors.circumstances import CODE, SNAPSHOT, circumstances_of
-from sensors.launching import IN_PROCESS
-from sensors.status import schedule_status
+from ml_platform_dagster.resources import LakeResource
+from ml_platform_dagster.resources.ranges import range_tags
+from ml_platform_dagster.resources.stretches import UPKEEP
+from ml_platform_dagster.sensors.circumstances import CODE, SNAPSHOT, circumstances_of
+from ml_platform_dagster.sensors.launching import IN_PROCESS
+from ml_platform_dagster.sensors.status import schedule_status
 
 
 def build_upkeep(use_case: UseCase, settings: Settings) -> list[dg.ScheduleDefinition]:

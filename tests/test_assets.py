@@ -8,13 +8,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.features import NO_LEAK
-from assets.monitoring import NO_DRIFT
-from definitions import build_definitions
 from ml_platform.features import open_online_store
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
-from resources import range_tags
+from ml_platform_dagster.assets.features import NO_LEAK
+from ml_platform_dagster.assets.monitoring import NO_DRIFT
+from ml_platform_dagster.definitions import build_definitions
+from ml_platform_dagster.resources import range_tags
 from tests import trips_use_case as trips
 
 FIRST, LAST = 1, 28

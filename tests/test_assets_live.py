@@ -6,10 +6,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.features import build_features
-from assets.monitoring import build_monitoring
-from assets.sources import build_sources
-from resources import LakeResource, OnlineStoreResource, RegistryResource
+from ml_platform_dagster.assets.features import build_features
+from ml_platform_dagster.assets.monitoring import build_monitoring
+from ml_platform_dagster.assets.sources import build_sources
+from ml_platform_dagster.resources import LakeResource, OnlineStoreResource, RegistryResource
 from tests.served import LOGGED, Deployment, declare, deploy, published, rows_of
 
 

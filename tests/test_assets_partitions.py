@@ -6,12 +6,17 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.partitions import looking_ahead, looking_back, partitions_of, trailing
-from assets.training import build_training
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
+from ml_platform_dagster.assets.partitions import (
+    looking_ahead,
+    looking_back,
+    partitions_of,
+    trailing,
+)
+from ml_platform_dagster.assets.training import build_training
 from tests.trips_use_case import write_folder
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import dagster as dg
 import pytest
 
-from assets.publishing import COMPLETE
-from definitions import build_definitions
 from ml_platform.settings import Settings
-from resources import range_tags
+from ml_platform_dagster.assets.publishing import COMPLETE
+from ml_platform_dagster.definitions import build_definitions
+from ml_platform_dagster.resources import range_tags
 from tests.database_servers import Database, sqlite_database
 from tests.published_trips import COLUMNS, Published, published_trips
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.features import NO_LEAK
-from definitions import build_definitions
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
-from resources.stretches import STRETCHES
-from sensors.automation import build_automation
+from ml_platform_dagster.assets.features import NO_LEAK
+from ml_platform_dagster.definitions import build_definitions
+from ml_platform_dagster.resources.stretches import STRETCHES
+from ml_platform_dagster.sensors.automation import build_automation
 from tests import trips_use_case as trips
 
 pytestmark = pytest.mark.slow

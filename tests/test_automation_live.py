@@ -9,13 +9,13 @@ import dagster as dg
 import pytest
 from starlette.testclient import TestClient
 
-from definitions import build_definitions
 from ml_platform.serving.worker import create_app
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import LIVE_REPORTS, LOGGED_SOURCES
 from ml_platform.storage import Lake
-from resources import RANGE_END, RANGE_START, LakeResource
-from sensors.landing import build_landing
+from ml_platform_dagster.definitions import build_definitions
+from ml_platform_dagster.resources import RANGE_END, RANGE_START, LakeResource
+from ml_platform_dagster.sensors.landing import build_landing
 from tests import trips_use_case as trips
 from tests.served import LOCAL, LOGGED, ROW, serving_settings
 from tests.test_automation import CUTOFF, LAST, Loop, on

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from ml_platform.serving.worker import create_app
 from ml_platform.settings import Settings
-from resources.stretches import STRETCHES
+from ml_platform_dagster.resources.stretches import STRETCHES
 from tests import trips_use_case as trips
 from tests.dagster_servers import ROOT, dagster_dev, finished_ticks, land_trips, project
 from tests.served import LOCAL, LOGGED, serving_settings

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from assets.training import CHALLENGER_IS_BETTER
-from definitions import build_definitions
 from ml_platform.access import Audit
 from ml_platform.registry import history
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
-from resources import RANGE_END, RANGE_START, LakeResource, RegistryResource
-from sensors.attempts import ATTEMPT_OF, RETRIED_BY
-from sensors.rollback import TABLES, build_rollback
+from ml_platform_dagster.assets.training import CHALLENGER_IS_BETTER
+from ml_platform_dagster.definitions import build_definitions
+from ml_platform_dagster.resources import RANGE_END, RANGE_START, LakeResource, RegistryResource
+from ml_platform_dagster.sensors.attempts import ATTEMPT_OF, RETRIED_BY
+from ml_platform_dagster.sensors.rollback import TABLES, build_rollback
 from tests import trips_use_case as trips
 from tests.test_assets import Location, land_files
 

@@ -9,7 +9,6 @@ import pytest
 import yaml
 from starlette.testclient import TestClient
 
-from definitions import build_definitions
 from ml_platform.cli import main
 from ml_platform.errors import EnvironmentMissing, EnvironmentRefused
 from ml_platform.serving.worker import create_app
@@ -25,6 +24,7 @@ from ml_platform.spec.environments import (
 )
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.training.provenance import describe_code
+from ml_platform_dagster.definitions import build_definitions
 from tests.served import LOCAL, serving_settings
 from tests.test_orchestrator_versions import git
 from tests.trips_use_case import write_folder

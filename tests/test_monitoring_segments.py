@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assets.reports import drift_verdict
 from ml_platform.alerts import find_conditions
 from ml_platform.monitoring import DriftRun, report_drift
 from ml_platform.monitoring.drift import WindowDrift
@@ -20,6 +19,7 @@ from ml_platform.spec.use_case import REQUESTS, UseCase
 from ml_platform.spec.watching import Bounds, Drift, Monitoring, Segments
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, Table, replace_windows
+from ml_platform_dagster.assets.reports import drift_verdict
 from tests.kept_models import KeptModels, promote
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 

@@ -7,7 +7,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from definitions import build_definitions
 from ml_platform.orchestrator import CodeLocation
 from ml_platform.orchestrator.parameters import (
     PIPELINES,
@@ -18,7 +17,8 @@ from ml_platform.orchestrator.parameters import (
 )
 from ml_platform.settings import Settings
 from ml_platform.spec.code import code_state
-from resources.versions import require_version, version_of
+from ml_platform_dagster.definitions import build_definitions
+from ml_platform_dagster.resources.versions import require_version, version_of
 from tests.trips_use_case import write_folder
 
 COMMIT = "3f0c1b526d0e4a539d8b0a4c5f0f7a113f0c1b52"

@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from definitions import build_definitions
 from ml_platform.registry import Registry, history
 from ml_platform.replay import Policy, replay
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
-from resources import LakeResource, RegistryResource, range_tags
-from resources.reasons import CAUSE, FAILED, REASON, TRAINING_WINDOW
-from sensors.retraining import build_retraining, build_retraining_schedule
+from ml_platform_dagster.definitions import build_definitions
+from ml_platform_dagster.resources import LakeResource, RegistryResource, range_tags
+from ml_platform_dagster.resources.reasons import CAUSE, FAILED, REASON, TRAINING_WINDOW
+from ml_platform_dagster.sensors.retraining import build_retraining, build_retraining_schedule
 from tests import moody_trips as moods
 
 FROM, TO = 11, 32

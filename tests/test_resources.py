@@ -6,8 +6,8 @@ import pytest
 from dagster_duckdb import DuckDBResource
 
 from ml_platform.settings import Settings
-from resources import LakeResource, RegistryResource
-from resources.registry import DAGSTER_RUN_ID
+from ml_platform_dagster.resources import LakeResource, RegistryResource
+from ml_platform_dagster.resources.registry import DAGSTER_RUN_ID
 
 
 def test_the_lake_is_a_duckdb_resource_with_the_lake_attached(

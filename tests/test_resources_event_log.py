@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 from dagster import EventLogEntry
 
-from resources import event_log, range_tags
-from resources.event_log import BatchingSqliteEventLogStorage
+from ml_platform_dagster.resources import event_log, range_tags
+from ml_platform_dagster.resources.event_log import BatchingSqliteEventLogStorage
 
 PARTITIONS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
 
@@ -34,7 +34,7 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterInsta
         f"""
 telemetry: {{enabled: false}}
 event_log_storage:
-  module: resources.event_log
+  module: ml_platform_dagster.resources.event_log
   class: BatchingSqliteEventLogStorage
   config: {{base_dir: {tmp_path}}}
 """

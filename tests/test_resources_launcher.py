@@ -19,8 +19,8 @@ from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster._daemon.monitoring import run_monitoring
 
 from ml_platform.spec.use_case import UseCase
-from resources.launcher import WatchedRunLauncher
-from sensors.running import training_under_way
+from ml_platform_dagster.resources.launcher import WatchedRunLauncher
+from ml_platform_dagster.sensors.running import training_under_way
 from tests import trips_use_case as trips
 from tests.dagster_servers import ROOT
 
@@ -154,7 +154,7 @@ def test_processes_that_may_be_elsewhere_are_not_judged(
 
 
 def test_the_first_engine_event_of_a_run_names_its_process(instance: dg.DagsterInstance) -> None:
-    # What `resources.launcher` relies on: the event is written in dagster._grpc.impl.
+    # What `WatchedRunLauncher` relies on: the event is written in dagster._grpc.impl.
     assert "pid" in EngineEventData.in_process(7).metadata
     source = Path(sys.modules["dagster"].__path__[0], "_grpc", "impl.py").read_text()
     assert "EngineEventData.in_process(pid)" in source

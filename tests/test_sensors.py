@@ -19,8 +19,8 @@ from ml_platform.spec.stretches import together
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
-from resources import RANGE_END, RANGE_START, LakeResource
-from sensors.landing import build_landing
+from ml_platform_dagster.resources import RANGE_END, RANGE_START, LakeResource
+from ml_platform_dagster.sensors.landing import build_landing
 from tests import trips_use_case as trips
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)

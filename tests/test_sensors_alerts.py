@@ -10,17 +10,17 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.test_utils import create_run_for_test
 from dagster._utils.error import SerializableErrorInfo
 
-from definitions import build_definitions
 from ml_platform.alerts import FailedRun
 from ml_platform.cli.health_page import _told
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.status import AlertGroup, OpenAlert, open_alerts
 from ml_platform.storage import Lake
-from resources import LakeResource, range_tags
-from sensors.alerts import build_alerts
-from sensors.attempts import ATTEMPT_OF, next_attempt
-from sensors.failures import failed_since, standing_runs
+from ml_platform_dagster.definitions import build_definitions
+from ml_platform_dagster.resources import LakeResource, range_tags
+from ml_platform_dagster.sensors.alerts import build_alerts
+from ml_platform_dagster.sensors.attempts import ATTEMPT_OF, next_attempt
+from ml_platform_dagster.sensors.failures import failed_since, standing_runs
 from tests import trips_use_case as trips
 from tests.alert_receivers import WebReceiver, web_receiver
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from definitions import build_definitions
 from ml_platform.access import Audit
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
-from resources import LakeResource
-from sensors.audit import build_audit
+from ml_platform_dagster.definitions import build_definitions
+from ml_platform_dagster.resources import LakeResource
+from ml_platform_dagster.sensors.audit import build_audit
 from tests import trips_use_case as trips
 
 

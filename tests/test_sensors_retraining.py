@@ -13,7 +13,6 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.test_utils import create_run_for_test
 
-from assets.partitions import cutoffs_of, partitions_of
 from ml_platform.monitoring import report_drift
 from ml_platform.registry import Registry
 from ml_platform.scoring import score
@@ -24,11 +23,12 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.watching import Drift, Monitoring
 from ml_platform.storage import Lake
 from ml_platform.training import decide, train
-from resources import LakeResource, RegistryResource
-from resources.reasons import CAUSE, FAILED, REASON, TRAINING_WINDOW
-from sensors.attempts import ATTEMPT_OF
-from sensors.retraining import build_retraining, build_retraining_schedule
-from sensors.running import UNFINISHED
+from ml_platform_dagster.assets.partitions import cutoffs_of, partitions_of
+from ml_platform_dagster.resources import LakeResource, RegistryResource
+from ml_platform_dagster.resources.reasons import CAUSE, FAILED, REASON, TRAINING_WINDOW
+from ml_platform_dagster.sensors.attempts import ATTEMPT_OF
+from ml_platform_dagster.sensors.retraining import build_retraining, build_retraining_schedule
+from ml_platform_dagster.sensors.running import UNFINISHED
 from tests import trips_use_case as trips
 
 MODEL = dg.AssetKey(["trips", "model"])

@@ -10,17 +10,17 @@ from dagster._core.events import DagsterEvent
 from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._core.test_utils import create_run_for_test
 
-from definitions import build_definitions
 from ml_platform.orchestrator.records import WILL_RETRY
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
-from resources.ranges import PARTITION, RANGE_END, RANGE_START
-from resources.stretches import UPKEEP
-from sensors import attempts
-from sensors.attempts import ATTEMPT_OF, RETRIED_BY, tags_of_retried
-from sensors.circumstances import CODE, SNAPSHOT, circumstances_of
-from sensors.retraining import build_retraining_schedule
-from sensors.retries import LOOK_BACK, build_retries, lost_runs
+from ml_platform_dagster.definitions import build_definitions
+from ml_platform_dagster.resources.ranges import PARTITION, RANGE_END, RANGE_START
+from ml_platform_dagster.resources.stretches import UPKEEP
+from ml_platform_dagster.sensors import attempts
+from ml_platform_dagster.sensors.attempts import ATTEMPT_OF, RETRIED_BY, tags_of_retried
+from ml_platform_dagster.sensors.circumstances import CODE, SNAPSHOT, circumstances_of
+from ml_platform_dagster.sensors.retraining import build_retraining_schedule
+from ml_platform_dagster.sensors.retries import LOOK_BACK, build_retries, lost_runs
 from tests import trips_use_case as trips
 
 TRAINED = frozenset({dg.AssetKey(["trips", "model"]), dg.AssetKey(["trips", "promotions"])})

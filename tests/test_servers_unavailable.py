@@ -221,7 +221,7 @@ def hidden(folder: Path) -> None:
 RUNS = """
 import sys
 import dagster as dg
-from definitions import defs
+from ml_platform_dagster.definitions import defs
 from ml_platform.settings import Settings
 
 with dg.DagsterInstance.from_config(sys.argv[1]) as instance:

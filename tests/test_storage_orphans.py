@@ -14,8 +14,8 @@ from ml_platform.errors import LakeError
 from ml_platform.settings import Settings
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.orphans import find_orphans, sweep_orphans
-from resources import LakeResource
-from sensors.sweeping import build_sweeping
+from ml_platform_dagster.resources import LakeResource
+from ml_platform_dagster.sensors.sweeping import build_sweeping
 from tests.dagster_servers import ROOT
 
 COMMIT = Commit("test", "0")

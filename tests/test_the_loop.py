@@ -22,7 +22,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.storage import Lake
-from resources.reasons import CAUSE
+from ml_platform_dagster.resources.reasons import CAUSE
 from tests.alert_receivers import WebReceiver, web_receiver
 from tests.dagster_servers import ROOT, dagster_dev, project
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from definitions import build_definitions
 from ml_platform.backfill.here import compute
 from ml_platform.backfill.upkeep import Attempt, Circumstances, catch_up
 from ml_platform.registry import Registry
@@ -17,6 +16,7 @@ from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from ml_platform_dagster.definitions import build_definitions
 from tests import trips_use_case as trips
 from tests.dagster_servers import land_trips
 

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from definitions import build_definitions
 from ml_platform.errors import SpecErrors, TrainingFailed
 from ml_platform.features import OnlineFeatures, assemble, open_online_store, publish_views
 from ml_platform.registry import Registry, predict
@@ -16,6 +15,7 @@ from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 from ml_platform.training import train
+from ml_platform_dagster.definitions import build_definitions
 from tests.served import Deployment
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
