@@ -7,7 +7,7 @@ from dagster._core.definitions.events import AssetKeyPartitionKey
 
 from ml_platform.spec.use_case import UseCase
 from ml_platform_dagster.assets.metadata import asset_key
-from ml_platform_dagster.resources.stretches import stretch_in
+from ml_platform_dagster.resources.ranges import range_in
 
 
 class InputsChanged(dg.AutomationCondition[AssetKey]):
@@ -135,11 +135,11 @@ def _done_by(context: AutomationContext[AssetKey], run_id: str) -> EntitySubset[
     """What the run that changed an input computes of the asset too, afterwards."""
     run = context.asset_graph_view.instance.get_run_by_id(run_id)
     selected = run is not None and context.key in (run.asset_selection or ())
-    stretch = stretch_in(run.tags, context.key.path[-1]) if run and selected else None
+    window_range = range_in(run.tags, context.key.path[-1]) if run and selected else None
     definition = context.partitions_def
-    if stretch is None or definition is None:
+    if window_range is None or definition is None:
         return context.get_empty_subset()
-    keys = definition.get_partition_keys_in_range(dg.PartitionKeyRange(*stretch))
+    keys = definition.get_partition_keys_in_range(dg.PartitionKeyRange(*window_range))
     return _partitions(context, context.key, set(keys))
 
 

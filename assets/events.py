@@ -21,7 +21,7 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 from dagster._core.events import DagsterEventBatchMetadata, generate_event_batch_id
 
 from ml_platform.errors import PlatformError
-from ml_platform_dagster.resources.stretches import is_unattended
+from ml_platform_dagster.resources.ranges import is_unattended
 
 
 @dataclass(frozen=True)

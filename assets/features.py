@@ -39,7 +39,7 @@ from ml_platform_dagster.assets.partitions import (
     looking_ahead,
     looking_back,
     partitions_of,
-    stretch_of,
+    range_of,
 )
 from ml_platform_dagster.resources import LakeResource
 
@@ -87,12 +87,12 @@ def _build_view(
     def view_asset(
         context: dg.AssetExecutionContext, config: EngineConfig, lake: LakeResource
     ) -> Iterator[Any]:
-        stretch = stretch_of(context, use_case)
+        window_range = range_of(context, use_case)
         run_id, asked = context.run.run_id, told_of(context.run.tags)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
+            with computing(lake.lake, use_case, table.name, window_range, run_id, asked) as commit:
                 written = compute_features(
-                    lake.lake, use_case, view, stretch, commit, engine=config.chosen
+                    lake.lake, use_case, view, window_range, commit, engine=config.chosen
                 )
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error, NO_LEAK)
@@ -138,11 +138,11 @@ def _build_labels(use_case: UseCase, lineage: Lineage, settings: Settings) -> dg
         **common(use_case, "ducklake", "sql"),
     )
     def labels_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        stretch = stretch_of(context, use_case)
+        window_range = range_of(context, use_case)
         run_id, asked = context.run.run_id, told_of(context.run.tags)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
-                written = compute_labels(lake.lake, use_case, stretch, commit)
+            with computing(lake.lake, use_case, table.name, window_range, run_id, asked) as commit:
+                written = compute_labels(lake.lake, use_case, window_range, commit)
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error, NO_LEAK)
             return
@@ -151,7 +151,7 @@ def _build_labels(use_case: UseCase, lineage: Lineage, settings: Settings) -> dg
         verdicts = _leak_verdicts(use_case, reports)
         yield from checked(context, NO_LEAK, verdicts)
         if given:
-            counts = count_feedback(lake.lake, use_case, stretch)
+            counts = count_feedback(lake.lake, use_case, window_range)
             yield from checked(context, FEEDBACK_AGREES, {"all": _feedback_verdict(counts)})
 
     return labels_asset

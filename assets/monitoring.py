@@ -34,7 +34,7 @@ from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_back,
     partitions_of,
-    stretch_of,
+    range_of,
     trailing,
 )
 from ml_platform_dagster.assets.reports import (
@@ -98,12 +98,12 @@ def _build_drift(use_case: UseCase, settings: Settings, live: bool) -> dg.Assets
     def drift_report(
         context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
     ) -> Iterator[Any]:
-        stretch, run_id = stretch_of(context, use_case), context.run.run_id
+        window_range, run_id = range_of(context, use_case), context.run.run_id
         asked = told_of(context.run.tags)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
+            with computing(lake.lake, use_case, table.name, window_range, run_id, asked) as commit:
                 run = report_drift(
-                    lake.lake, registry.registry, use_case, stretch, commit, live=live
+                    lake.lake, registry.registry, use_case, window_range, commit, live=live
                 )
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error, NO_DRIFT)
@@ -162,16 +162,18 @@ def _build_performance(use_case: UseCase, settings: Settings, live: bool) -> dg.
         **common(use_case, "ducklake"),
     )
     def performance(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        stretch, run_id = stretch_of(context, use_case), context.run.run_id
+        window_range, run_id = range_of(context, use_case), context.run.run_id
         asked = told_of(context.run.tags)
         if live:
             # What was given online is told also where no label has arrived yet.
-            skew = compare_online(lake.lake, use_case, stretch)
+            skew = compare_online(lake.lake, use_case, window_range)
             yield from checked(context, SAME_ONLINE, {"all": agreement_verdict(skew)})
         now = datetime.now(UTC)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
-                run = report_performance(lake.lake, use_case, stretch, commit, now=now, live=live)
+            with computing(lake.lake, use_case, table.name, window_range, run_id, asked) as commit:
+                run = report_performance(
+                    lake.lake, use_case, window_range, commit, now=now, live=live
+                )
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error, WITHIN_BOUNDS)
             return

@@ -19,7 +19,7 @@ from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_back,
     partitions_of,
-    stretch_of,
+    range_of,
 )
 from ml_platform_dagster.resources import LakeResource, OnlineStoreResource
 
@@ -54,9 +54,9 @@ def build_online(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinit
     def online_features(
         context: dg.AssetExecutionContext, lake: LakeResource, online_store: OnlineStoreResource
     ) -> Iterator[Any]:
-        stretch = stretch_of(context, use_case)
+        window_range = range_of(context, use_case)
         try:
-            published = publish_views(lake.lake, online_store.store, use_case, stretch)
+            published = publish_views(lake.lake, online_store.store, use_case, window_range)
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error)
             return
@@ -65,7 +65,7 @@ def build_online(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinit
             context,
             {
                 use_case.calendar.key(window): _metadata(published, window, now)
-                for window in use_case.calendar.windows(stretch)
+                for window in use_case.calendar.windows(window_range)
             },
         )
 

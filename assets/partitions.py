@@ -9,7 +9,7 @@ from ml_platform.spec.duration import Duration
 from ml_platform.spec.reach import steps_after, steps_before
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Cadence, Window
-from ml_platform_dagster.resources.stretches import stretch_in
+from ml_platform_dagster.resources.ranges import range_in
 
 DEFINITIONS = {
     Cadence.hourly: (dg.HourlyPartitionsDefinition, "%Y-%m-%d-%H:%M"),
@@ -46,9 +46,9 @@ def backfill_policy(settings: Settings) -> dg.BackfillPolicy:
     return dg.BackfillPolicy.multi_run(settings.max_partitions_per_run)
 
 
-def stretch_of(context: dg.AssetExecutionContext, use_case: UseCase) -> Window:
-    """The stretch of event time that a run computes of an asset: a partition or a range of them."""
-    own = stretch_in(context.run.tags, context.asset_key.path[-1])
+def range_of(context: dg.AssetExecutionContext, use_case: UseCase) -> Window:
+    """The range of event time that a run computes of an asset: a partition or a range of them."""
+    own = range_in(context.run.tags, context.asset_key.path[-1])
     if own is not None:
         first, last = (use_case.calendar.window(key) for key in own)
         return Window(first.start, last.end)
@@ -68,7 +68,7 @@ def looking_ahead(use_case: UseCase, duration: Duration) -> dg.TimeWindowPartiti
 
 
 def trailing(use_case: UseCase, duration: Duration) -> dg.TimeWindowPartitionMapping:
-    """A window needs the partitions of the stretch of `duration` that ends with it."""
+    """A window needs the partitions of the range of `duration` that ends with it."""
     return _offsets(1 - max(1, steps_before(use_case.calendar, duration)), 0)
 
 

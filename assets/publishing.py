@@ -30,7 +30,7 @@ from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_back,
     partitions_of,
-    stretch_of,
+    range_of,
 )
 from ml_platform_dagster.resources import LakeResource
 
@@ -70,11 +70,11 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         **common(use_case, _kind(settings, declared)),
     )
     def published(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        stretch = stretch_of(context, use_case)
+        window_range = range_of(context, use_case)
         run_id, asked = context.run.run_id, told_of(context.run.tags)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
-                report = publish_range(lake.lake, use_case, name, stretch, commit)
+            with computing(lake.lake, use_case, table.name, window_range, run_id, asked) as commit:
+                report = publish_range(lake.lake, use_case, name, window_range, commit)
         except NOTHING_TO_COMPUTE as error:
             yield from left_out(context, error, COMPLETE)
             return

@@ -20,7 +20,7 @@ from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_back,
     partitions_of,
-    stretch_of,
+    range_of,
 )
 from ml_platform_dagster.resources import LakeResource, RegistryResource
 
@@ -51,12 +51,17 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
         lake: LakeResource,
         registry: RegistryResource,
     ) -> Iterator[Any]:
-        stretch = stretch_of(context, use_case)
+        window_range = range_of(context, use_case)
         run_id, asked = context.run.run_id, told_of(context.run.tags)
         try:
-            with computing(lake.lake, use_case, table.name, stretch, run_id, asked) as commit:
+            with computing(lake.lake, use_case, table.name, window_range, run_id, asked) as commit:
                 report = score(
-                    lake.lake, registry.registry, use_case, stretch, commit, engine=config.chosen
+                    lake.lake,
+                    registry.registry,
+                    use_case,
+                    window_range,
+                    commit,
+                    engine=config.chosen,
                 )
             report.raise_if_empty()
         except NOTHING_TO_COMPUTE as error:

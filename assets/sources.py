@@ -15,7 +15,7 @@ from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
 from ml_platform_dagster.assets.events import Verdict, checked, materialized
 from ml_platform_dagster.assets.metadata import asset_key, common, described, table_metadata
-from ml_platform_dagster.assets.partitions import backfill_policy, partitions_of, stretch_of
+from ml_platform_dagster.assets.partitions import backfill_policy, partitions_of, range_of
 from ml_platform_dagster.resources import LakeResource
 
 COMPLETE = "landed_is_ingested_or_quarantined"
@@ -53,7 +53,7 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         **common(use_case, "ducklake", source.file_format),
     )
     def source_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
-        stretch = stretch_of(context, use_case)
+        window_range = range_of(context, use_case)
         run_id, asked = context.run.run_id, told_of(context.run.tags)
         # What a sensor asks for can wait for files that are being written; a person cannot.
         now = datetime.now(UTC) if "dagster/sensor_name" in context.run.tags else None
@@ -61,8 +61,8 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         locations = asked_in(context.run.tags).get("locations", {})
         at = {name: locations[name]} if name in locations else {}
         case = located(use_case, at, lake.lake.settings)
-        with computing(lake.lake, use_case, name, stretch, run_id, asked) as commit:
-            report = ingest(lake.lake, case, name, stretch, commit, now=now)
+        with computing(lake.lake, use_case, name, window_range, run_id, asked) as commit:
+            report = ingest(lake.lake, case, name, window_range, commit, now=now)
         keys = {use_case.calendar.key(window): counts for window, counts in report.windows.items()}
         rows = {
             k: {

@@ -33,7 +33,7 @@ def run(bench: Bench) -> Result:
     for name, arguments in (("range", ()), ("daemon", ("--through-daemon",))):
         ours = _deployment(year, bench.folder / name)
         with _servers(ours, bench.folder / name / "dagster") as environment:
-            command = [*_command(year, year.stretch), *arguments]
+            command = [*_command(year, year.range), *arguments]
             clock.time(name, lambda c=command, e=environment: _call(c, e))
     ours = _deployment(year, bench.folder / "alone")
     with _servers(ours, bench.folder / "alone" / "dagster") as environment:
@@ -93,9 +93,9 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _command(year: Year, stretch: Window) -> list[str]:
+def _command(year: Year, window_range: Window) -> list[str]:
     calendar = year.use_case.calendar
-    keys = [calendar.key(window) for window in calendar.windows(stretch)]
+    keys = [calendar.key(window) for window in calendar.windows(window_range)]
     name = year.use_case.name
     chosen = [*TABLES, "--only", "--from", keys[0], "--to", keys[-1]]
     return ["ml-platform", "backfill", name, *chosen]
@@ -107,7 +107,7 @@ def _call(command: list[str], environment: Mapping[str, str]) -> None:
 
 def _run_by_run(year: Year, environment: Mapping[str, str]) -> None:
     """All runs at once into the queue, as a backfill without a policy launches them."""
-    windows = list(year.use_case.calendar.windows(year.stretch))
+    windows = list(year.use_case.calendar.windows(year.range))
     tables = [f"{year.use_case.name}/{table}" for table in TABLES]
     tags = {TAG: year.use_case.name}
     with Orchestrator(environment["ML_PLATFORM_DAGSTER_URL"]) as dagster:

@@ -106,9 +106,9 @@ def _without_versions() -> Iterator[None]:
     """The platform as it would be if it kept no versions."""
 
     def rows_alone(
-        lake: Lake, cursor: object, case: object, computed: Computed, stretch: Window, at: int
+        lake: Lake, cursor: object, case: object, computed: Computed, window_range: Window, at: int
     ) -> list[Replacement]:
-        return [Replacement(computed.table, computed.query(stretch, None), time="event_time")]
+        return [Replacement(computed.table, computed.query(window_range, None), time="event_time")]
 
     def nothing(*_: object) -> None:
         return None
@@ -129,13 +129,13 @@ def _computed(year: Year, lake: Lake) -> None:
     case = year.use_case
     year.drop(lake, *map(feature_table, case.features), "labels")
     for source in case.sources:
-        ingest(lake, case, source, year.stretch, COMMIT)
+        ingest(lake, case, source, year.range, COMMIT)
     for view in case.features:
-        compute_features(lake, case, view, year.stretch, COMMIT)
-    compute_labels(lake, case, year.stretch, COMMIT)
+        compute_features(lake, case, view, year.range, COMMIT)
+    compute_labels(lake, case, year.range, COMMIT)
     with lake.cursor(case.timezone) as cursor:
         snapshot = lake.snapshot(cursor)
-        assemble(cursor, lake, case, year.stretch, snapshot, labels_known_by=year.stretch.end)
+        assemble(cursor, lake, case, year.range, snapshot, labels_known_by=year.range.end)
 
 
 def _single_days(year: Year, folder: Path) -> Clock:
@@ -143,7 +143,7 @@ def _single_days(year: Year, folder: Path) -> Clock:
     clock, case = Clock(), year.use_case
     lake = Lake(Settings(data=folder, landing=year.settings.landing_uri))
     try:
-        days = list(case.calendar.windows(year.stretch))[: SINGLE_DAYS + WARM_UP_DAYS]
+        days = list(case.calendar.windows(year.range))[: SINGLE_DAYS + WARM_UP_DAYS]
         for number, day in enumerate(days):
             timed = clock if number >= WARM_UP_DAYS else Clock()
             with _without_versions() if number % 2 else nullcontext():
@@ -163,23 +163,23 @@ def _corrected(year: Year, folder: Path, count: int, rewrite: bool) -> tuple[flo
     """Seconds of CPU time to see to corrected days, the partitions seen to, versions kept."""
     mine, clock = year.copy(folder), Clock()
     case, calendar = mine.use_case, mine.use_case.calendar
-    windows = list(calendar.windows(mine.stretch))
+    windows = list(calendar.windows(mine.range))
     first = min(FIRST_DAY, year.days - count)
     corrected = windows[first : first + count]
     _land(year, mine, corrected)
-    stretch = Window(corrected[0].start, corrected[-1].end)
+    window_range = Window(corrected[0].start, corrected[-1].end)
     partitions = 0
     with mine.opened() as lake:
 
         def see_to() -> None:
             nonlocal partitions
-            ingest(lake, case, SOURCE, stretch, COMMIT, rewrite=rewrite)
+            ingest(lake, case, SOURCE, window_range, COMMIT, rewrite=rewrite)
             for view, declared in case.features.items():
                 if SOURCE in declared.reads:
-                    reach = declared.lookback.after(stretch.end, calendar.timezone)
-                    seen = Window(stretch.start, min(reach, mine.stretch.end))
+                    reach = declared.lookback.after(window_range.end, calendar.timezone)
+                    seen = Window(window_range.start, min(reach, mine.range.end))
                     partitions += len(compute_features(lake, case, view, seen, COMMIT).rows)
-            partitions += len(compute_labels(lake, case, stretch, COMMIT).rows)
+            partitions += len(compute_labels(lake, case, window_range, COMMIT).rows)
 
         clock.time("corrected", see_to)
         kept = sum(

@@ -29,11 +29,11 @@ def run(bench: Bench) -> Result:
     """Score partitions, have Evidently report on some of them, and hold both side by side."""
     year = prepared(bench).copy(bench.folder / "lake")
     model = year.registry.load(year.use_case, year.version)
-    windows = list(year.use_case.calendar.windows(year.stretch))[-PARTITIONS:]
+    windows = list(year.use_case.calendar.windows(year.range))[-PARTITIONS:]
     sample = [windows[(len(windows) - 1) * i // (SAMPLED - 1)] for i in range(SAMPLED)]
     clock, difference = Clock(), 0.0
     with year.opened() as lake:
-        score(lake, year.registry, year.use_case, year.stretch, Commit("benchmark", "benchmark"))
+        score(lake, year.registry, year.use_case, year.range, Commit("benchmark", "benchmark"))
         judge = partial(_judge, year, lake, model, windows)
         judge()
         for repetition, window in enumerate(sample):
@@ -62,8 +62,8 @@ def _compared(
     """The columns and rows of a window as Evidently is given them; reading is not timed."""
     rows = trail(year.use_case, window, model.version)
     with lake.cursor(year.use_case.timezone) as cursor:
-        stretch = Window(rows.since, rows.until)
-        readings = read_columns(cursor, lake, year.use_case, stretch, lake.snapshot(cursor))
+        window_range = Window(rows.since, rows.until)
+        readings = read_columns(cursor, lake, year.use_case, window_range, lake.snapshot(cursor))
     current = current_frame(readings, rows.since, rows.until)
     columns = [
         column

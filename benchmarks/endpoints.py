@@ -101,7 +101,7 @@ class Reference:
 def run(bench: Bench) -> Result:
     """Score the same days in process and by each protocol, in turns; then ask beside it."""
     year = prepared(bench).copy(bench.folder / "lake")
-    end = year.stretch.end
+    end = year.range.end
     scored_range = Window(end - timedelta(days=min(DAYS, year.days // 2)), end)
     by_column = rows_of(year.registry.load(year.use_case, year.version))
     clock = Clock()

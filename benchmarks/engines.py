@@ -67,19 +67,19 @@ def run(bench: Bench) -> Result:
     """Score a month whose examples are there 1, 4, 16 and 64 times."""
     year = prepared(bench)
     calendar = year.use_case.calendar
-    stretch = Window(calendar.window(MONTH[0]).start, calendar.window(MONTH[1]).end)
+    window_range = Window(calendar.window(MONTH[0]).start, calendar.window(MONTH[1]).end)
     found: dict[int, dict[str, Taken]] = {}
     with _cluster(bench.folder / "cluster") as (url, workers):
         for size in SIZES:
-            grown = _grown(year, size, stretch, bench.folder / f"lake_{size}")
+            grown = _grown(year, size, window_range, bench.folder / f"lake_{size}")
             found[size] = {name: _timed(grown, name, url, workers) for name in ENGINES}
     return _result(found)
 
 
-def _grown(year: Year, size: int, stretch: Window, folder: Path) -> Year:
+def _grown(year: Year, size: int, window_range: Window, folder: Path) -> Year:
     """A lake without predictions, and with `size` times the examples of a range."""
     grown = year.copy(folder)
-    first, end = naive_utc(stretch.start), naive_utc(stretch.end)
+    first, end = naive_utc(window_range.start), naive_utc(window_range.end)
     with grown.opened() as lake, lake.cursor() as cursor:
         name = f"lake.{year.use_case.name}.{year.use_case.examples.source}"
         cursor.execute(

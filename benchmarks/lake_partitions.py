@@ -62,7 +62,7 @@ class _Lake:
             self.windows.append(CALENDAR.window_at(self.windows[-1].end))
         self.fill(Window(self.windows[0].start, self.windows[-1].end), seed=0)
 
-    def fill(self, stretch: Window, seed: int) -> None:
+    def fill(self, window_range: Window, seed: int) -> None:
         with self.lake.cursor("America/New_York") as cursor:
             replace_windows(
                 self.lake,
@@ -70,12 +70,12 @@ class _Lake:
                 TABLE,
                 f"""SELECT flight, day + INTERVAL 6 HOUR + to_seconds(flight) AS left_at,
                 (hash(flight, day, {seed}) % 100000) / 100 AS delay
-                FROM generate_series(TIMESTAMPTZ '{stretch.start.isoformat()}',
-                    TIMESTAMPTZ '{stretch.end.isoformat()}' - INTERVAL 1 HOUR, INTERVAL 1 DAY)
+                FROM generate_series(TIMESTAMPTZ '{window_range.start.isoformat()}',
+                    TIMESTAMPTZ '{window_range.end.isoformat()}' - INTERVAL 1 HOUR, INTERVAL 1 DAY)
                     d(day), range({self.rows}) r(flight)""",
                 time="left_at",
                 calendar=CALENDAR,
-                stretch=stretch,
+                window_range=window_range,
                 commit=Commit("benchmark", str(seed)),
             )
 

@@ -75,8 +75,8 @@ def run(bench: Bench) -> Result:
             lake = Lake(
                 Settings(data=folder / "data", databases={"others": SecretStr(kind.setting)})
             )
-            stretch = Window(use_case.calendar.start, _end(use_case))
-            clock.time(f"read {kind.name}", partial(_ingest, lake, use_case, stretch))
+            window_range = Window(use_case.calendar.start, _end(use_case))
+            clock.time(f"read {kind.name}", partial(_ingest, lake, use_case, window_range))
             if kind.name != "landed":
                 _publish(lake, use_case, kind, clock, repetition)
             lake.close()
@@ -104,8 +104,8 @@ def _end(use_case: UseCase) -> datetime:
     return window.end
 
 
-def _ingest(lake: Lake, use_case: UseCase, stretch: Window) -> None:
-    report = ingest(lake, use_case, "readings", stretch, COMMIT)
+def _ingest(lake: Lake, use_case: UseCase, window_range: Window) -> None:
+    report = ingest(lake, use_case, "readings", window_range, COMMIT)
     assert sum(counted.ingested for counted in report.windows.values()) == ROWS
 
 
@@ -179,7 +179,7 @@ def _kinds(folder: Path) -> Iterator[Kind]:
 
 
 def _publish(lake: Lake, use_case: UseCase, kind: Kind, clock: Clock, repetition: int) -> None:
-    stretch = predict(lake, use_case)
+    window_range = predict(lake, use_case)
     with lake.cursor() as cursor:
         rows = cursor.execute(
             f"""SELECT {COLUMNS}, CAST(timezone('UTC', event_time) AS DATE) AS event_date
@@ -192,7 +192,8 @@ def _publish(lake: Lake, use_case: UseCase, kind: Kind, clock: Clock, repetition
     declared = use_case.publish["predicted"].model_copy(update={"table": table})
     asked = use_case.model_copy(update={"publish": {"predicted": declared}})
     clock.time(
-        f"publish {kind.name}", partial(publish_range, lake, asked, "predicted", stretch, COMMIT)
+        f"publish {kind.name}",
+        partial(publish_range, lake, asked, "predicted", window_range, COMMIT),
     )
 
 

@@ -43,9 +43,9 @@ def _measure(year: Year, lake: Lake, clock: Clock, view: str | None) -> int:
     table = "labels" if view is None else feature_table(view)
     year.drop(lake, table)
     compute = (
-        partial(compute_labels, lake, case, year.stretch, COMMIT)
+        partial(compute_labels, lake, case, year.range, COMMIT)
         if view is None
-        else partial(compute_features, lake, case, view, year.stretch, COMMIT)
+        else partial(compute_features, lake, case, view, year.range, COMMIT)
     )
     written = clock.time(f"{COMPUTE} {view}", compute)
     reports = clock.time(f"{CHECK} {view}", lambda: check_written(lake, case, view, written))

@@ -60,8 +60,8 @@ class Log:
 
     def take_in(self, landed_bytes: int) -> None:
         started = perf_counter()
-        stretch = Window(DAY, DAY + timedelta(days=1))
-        ingest(self.lake, self.use_case, REFUSALS, stretch, COMMIT)
+        window_range = Window(DAY, DAY + timedelta(days=1))
+        ingest(self.lake, self.use_case, REFUSALS, window_range, COMMIT)
         self.seconds.append(perf_counter() - started)
         self.read_bytes.append(landed_bytes)
 

@@ -69,12 +69,12 @@ def _months(year: Year) -> Iterator[Month]:
     """The windows that training uses: fitted is what was known when its holdout would begin."""
     case, zone = year.use_case, year.use_case.calendar.timezone
     with year.opened() as lake, lake.cursor(case.timezone) as cursor:
-        snapshot, late = lake.snapshot(cursor), case.label.horizon.after(year.stretch.end, zone)
-        rows = assemble(cursor, lake, case, year.stretch, snapshot, labels_known_by=late)
-    served_from = Window(year.stretch.start + CUTOFF_AFTER, year.stretch.end)
+        snapshot, late = lake.snapshot(cursor), case.label.horizon.after(year.range.end, zone)
+        rows = assemble(cursor, lake, case, year.range, snapshot, labels_known_by=late)
+    served_from = Window(year.range.start + CUTOFF_AFTER, year.range.end)
     cutoffs = [cutoff.start for cutoff in scheduled_cutoffs(case, served_from)]
     time, known = rows["event_time"], rows["label_known_at"]
-    for cutoff, until in zip(cutoffs, [*cutoffs[1:], year.stretch.end], strict=True):
+    for cutoff, until in zip(cutoffs, [*cutoffs[1:], year.range.end], strict=True):
         begin = case.model.window.before(cutoff, zone)
         holdout = case.model.holdout.before(cutoff, zone)
         fitted = rows[(time >= begin) & (time < holdout) & (known < holdout)]

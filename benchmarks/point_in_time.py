@@ -74,7 +74,7 @@ def _task(year: Year, use_case: UseCase, folder: Path) -> Path:
     case, views = use_case, []
     with year.opened() as lake, lake.cursor(case.timezone) as cursor:
         snapshot = lake.snapshot(cursor)
-        examples = examples_sql(cursor, lake, case, year.stretch, snapshot)
+        examples = examples_sql(cursor, lake, case, year.range, snapshot)
         tables = {"examples": examples}
         for name, view in case.model_views.items():
             tables[name] = f"FROM lake.{case.name}.{feature_table(name)}"
@@ -98,8 +98,8 @@ def _task(year: Year, use_case: UseCase, folder: Path) -> Path:
         "source": case.examples.source,
         "event_time": case.sources[case.examples.source].event_time,
         "timezone": case.timezone,
-        "start": year.stretch.start.isoformat(),
-        "end": year.stretch.end.isoformat(),
+        "start": year.range.start.isoformat(),
+        "end": year.range.end.isoformat(),
         "entity": list(case.examples.entity),
         "columns": list(case.examples.columns),
         "request": case.examples.request,

@@ -96,7 +96,7 @@ def predict(lake: Lake, use_case: UseCase) -> Window:
     windows = [use_case.calendar.window_at(start)]
     while len(windows) < PARTITIONS:
         windows.append(use_case.calendar.window_at(windows[-1].end))
-    stretch = Window(start, windows[-1].end)
+    window_range = Window(start, windows[-1].end)
     step = PARTITIONS * 86_400_000_000 // ROWS
     query = f"""SELECT 'meter ' || i % 1000 AS meter,
         TIMESTAMPTZ '2024-01-01 00:00:00Z' + INTERVAL (i * {step}) MICROSECOND AS event_time,
@@ -105,9 +105,9 @@ def predict(lake: Lake, use_case: UseCase) -> Window:
     with lake.cursor() as cursor:
         replace_windows(
             lake, cursor, predictions_table(use_case), query, time="event_time",
-            calendar=use_case.calendar, stretch=stretch, commit=COMMIT,
+            calendar=use_case.calendar, window_range=window_range, commit=COMMIT,
         )  # fmt: skip
-    return stretch
+    return window_range
 
 
 def _turn(
@@ -118,16 +118,16 @@ def _turn(
         clock.time(name, action)
         clock.cpu_seconds[name][-1] += _cpu(server) - before
 
-    def publish(name: str, stretch: Window) -> None:
-        publish_range(lake, use_case, name, stretch, COMMIT)
+    def publish(name: str, window_range: Window) -> None:
+        publish_range(lake, use_case, name, window_range, COMMIT)
 
-    stretch = predict(lake, use_case)
+    window_range = predict(lake, use_case)
     for name in use_case.publish:
-        time(name, partial(publish, name, stretch))
+        time(name, partial(publish, name, window_range))
     with lake.cursor() as cursor:
         time("loaded by hand", lambda: by_hand.load(cursor))
         predict(lake, use_case)
-        time("updated", partial(publish, "upserted", stretch))
+        time("updated", partial(publish, "upserted", window_range))
         time("updated by hand", lambda: by_hand.upsert(cursor))
 
 

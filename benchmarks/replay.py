@@ -28,19 +28,19 @@ LIMIT = 3.0
 def run(bench: Bench) -> Result:
     """Replay all policies over the year, then one of them and the naive walk over a month."""
     year = prepared(bench).copy(bench.folder / "lake")
-    stretch = Window(year.stretch.start + CUTOFF_AFTER, year.stretch.end)
-    start = min(year.stretch.start + WALKED_AFTER, year.stretch.end - WALKED_DAYS)
+    window_range = Window(year.range.start + CUTOFF_AFTER, year.range.end)
+    start = min(year.range.start + WALKED_AFTER, year.range.end - WALKED_DAYS)
     month = Window(start, start + WALKED_DAYS)
     with year.opened() as lake:
-        seconds = {name: _replayed(year, lake, stretch, [name])[0] for name in POLICIES}
-        together, _ = _replayed(year, lake, stretch, POLICIES)
+        seconds = {name: _replayed(year, lake, window_range, [name])[0] for name in POLICIES}
+        together, _ = _replayed(year, lake, window_range, POLICIES)
         ours, decisions = _replayed(year, lake, month, [WALKED])
         year.drop(lake, "predictions", "drift_report", "performance_report", "promotions")
         registry = Registry(Settings(data=bench.folder / "models"))
         started = perf_counter()
         naive = _walk(lake, registry, year.use_case, month)
         theirs = perf_counter() - started
-    days = len(list(year.use_case.calendar.windows(stretch)))
+    days = len(list(year.use_case.calendar.windows(window_range)))
     made = [(d.cutoff.start, d.decision) for d in decisions]
     lines = (
         *(Line(f"{days} days, {name}", f"{value:.1f} s") for name, value in seconds.items()),
@@ -75,16 +75,16 @@ def run(bench: Bench) -> Result:
 
 
 def _replayed(
-    year: Year, lake: Lake, stretch: Window, names: Sequence[str]
+    year: Year, lake: Lake, window_range: Window, names: Sequence[str]
 ) -> tuple[float, tuple[Decision, ...]]:
     policies = [Policy.parse(name, year.use_case) for name in names]
     started = perf_counter()
-    found = replay(lake, year.use_case, stretch, policies, threads=year.settings.threads)
+    found = replay(lake, year.use_case, window_range, policies, threads=year.settings.threads)
     return perf_counter() - started, found.standings[-1].decisions
 
 
 def _walk(
-    lake: Lake, registry: Registry, use_case: UseCase, stretch: Window
+    lake: Lake, registry: Registry, use_case: UseCase, window_range: Window
 ) -> list[tuple[object, str]]:
     """Cutoff and decision of each training, the first one among them."""
     calendar = use_case.calendar
@@ -99,11 +99,11 @@ def _walk(
         decided = decide(lake, registry, case, made.version, COMMIT, decided_by="walk")
         decisions.append((cutoff.start, decided.promotion.decision))
 
-    challenge(calendar.window_at(stretch.start))
-    for day in calendar.windows(stretch):
+    challenge(calendar.window_at(window_range.start))
+    for day in calendar.windows(window_range):
         score(lake, registry, case, day, COMMIT)
         report_drift(lake, registry, case, day, COMMIT)
-        since = max(day.start - LABELS_ARRIVE, stretch.start)
+        since = max(day.start - LABELS_ARRIVE, window_range.start)
         report_performance(lake, case, replace(day, start=since), COMMIT, now=day.end)
         if trigger := retraining_due(case, observe(lake, registry, case)):
             challenge(trigger.cutoff)

@@ -97,13 +97,13 @@ def _fill(folder: Path, days: int, now: datetime) -> Kept:
     settings = Settings(data=folder, use_cases=folder / "use_cases")
     lake = Lake(settings)
     with lake.cursor() as cursor:
-        for begin, end in _stretches(first, last + timedelta(days=1)):
+        for begin, end in _ranges(first, last + timedelta(days=1)):
             for source, query in ((REQUESTS, _requests), (FEEDBACK, _feedback)):
                 table = source_table(use_case, source)
                 replace_windows(
                     lake, cursor, table, _whole(table, query(begin, end)),
                     time="event_time", calendar=use_case.calendar,
-                    stretch=Window(begin, end), commit=COMMIT,
+                    window_range=Window(begin, end), commit=COMMIT,
                 )  # fmt: skip
         _note_files(lake, cursor, use_case, _land_files(settings, first, days))
     lake.close()
@@ -111,7 +111,7 @@ def _fill(folder: Path, days: int, now: datetime) -> Kept:
     return Kept(use_case, TestClient(app))
 
 
-def _stretches(first: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+def _ranges(first: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
     while first < end:
         last = min(first + timedelta(days=DAYS_A_COMMIT), end)
         yield first, last

@@ -33,13 +33,13 @@ def _turn(year: Year, lake: Lake, model: ModelVersion, clock: Clock) -> int:
     year.drop(lake, "predictions")
     registry = year.registry
     registry.load(year.use_case, year.version)
-    clock.time("score", lambda: score(lake, registry, year.use_case, year.stretch, COMMIT))
+    clock.time("score", lambda: score(lake, registry, year.use_case, year.range, COMMIT))
     with lake.cursor(year.use_case.timezone) as cursor:
         snapshot = lake.snapshot(cursor)
-        join = partial(assemble, cursor, lake, year.use_case, year.stretch, snapshot)
+        join = partial(assemble, cursor, lake, year.use_case, year.range, snapshot)
         frame = clock.time("join", join)
     inputs = frame[list(model.columns)]
-    windows = list(year.use_case.calendar.windows(year.stretch))
+    windows = list(year.use_case.calendar.windows(year.range))
     champions = dict.fromkeys(windows, year.version)
     cut = [inputs.loc[day.index] for _, day in split_by_window(frame, windows) if len(day)]
     clock.time("bare", lambda: model.estimator.predict_proba(inputs))

@@ -164,13 +164,13 @@ def rows_of(model: ModelVersion) -> list[dict[str, Any]]:
 def _publish(year: Year) -> list[dict[str, Any]]:
     """Bring the last days online; examples of the last one as callers know them."""
     case = year.use_case
-    last = list(case.calendar.windows(year.stretch))[-3:]
-    stretch = Window(last[0].start, last[-1].end)
+    last = list(case.calendar.windows(year.range))[-3:]
+    window_range = Window(last[0].start, last[-1].end)
     columns = needed_columns(case)
     store = open_online_store(year.settings)
     with year.opened() as lake:
         for view in case.model_views:
-            publish(lake, store, case, view, stretch)
+            publish(lake, store, case, view, window_range)
         with lake.cursor(case.timezone) as cursor:
             table = lake.relation(cursor, case.name, case.examples.source)
             time_column = case.sources[case.examples.source].event_time

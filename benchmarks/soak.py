@@ -178,7 +178,7 @@ def _longest_outdated(
 
 def _another(year: Year) -> int:
     with year.opened() as lake:
-        cutoff = min(year.stretch.start + CUTOFF_AFTER, year.stretch.end) - timedelta(days=3)
+        cutoff = min(year.range.start + CUTOFF_AFTER, year.range.end) - timedelta(days=3)
         cutoff = year.use_case.calendar.window_at(cutoff).start
         return train(lake, year.registry, year.use_case, cutoff, COMMIT, tags={}).version
 

@@ -129,8 +129,8 @@ class _Windows:
                 ).fetchone()
                 yield table, int(rows[0]) if rows else 0
 
-    def _compute(self, table: str, stretch: Window) -> None:
-        compute(self.lake, self.registry, self.use_case, table, stretch, "benchmark")
+    def _compute(self, table: str, window_range: Window) -> None:
+        compute(self.lake, self.registry, self.use_case, table, window_range, "benchmark")
 
     def _look(self) -> None:
         now = datetime.now(UTC) + LATER

@@ -31,16 +31,16 @@ LABELS_ARRIVE = timedelta(days=2)
 
 @dataclass(frozen=True)
 class Year:
-    """A prepared lake: sources, features and labels of a stretch, one model that serves it all."""
+    """A prepared lake: sources, features and labels of a range, one model that serves it all."""
 
     settings: Settings
     use_case: UseCase
-    stretch: Window
+    range: Window
     version: int
 
     @property
     def days(self) -> int:
-        return len(list(self.use_case.calendar.windows(self.stretch)))
+        return len(list(self.use_case.calendar.windows(self.range)))
 
     @property
     def registry(self) -> Registry:
@@ -68,7 +68,7 @@ class Year:
                 [settings.lake_files_uri],
             )
         catalog.close()
-        return Year(settings, self.use_case, self.stretch, self.version)
+        return Year(settings, self.use_case, self.range, self.version)
 
     def drop(self, lake: Lake, *tables: str) -> None:
         """Remove tables, so that computing them again really writes."""
@@ -81,34 +81,39 @@ def prepared(bench: Bench) -> Year:
     """The prepared year; made again where code or use case have changed since."""
     use_case = load_use_case(USE_CASE)
     start = use_case.calendar.start
-    stretch = Window(start, start + timedelta(days=bench.days or 365))
+    window_range = Window(start, start + timedelta(days=bench.days or 365))
     folder = bench.shared / ("year" if bench.days is None else f"days_{bench.days}")
-    ready, state = folder / "ready.json", _state(stretch)
+    ready, state = folder / "ready.json", _state(window_range)
     if not ready.exists() or json.loads(ready.read_text(encoding="utf-8"))["state"] != state:
         shutil.rmtree(folder, ignore_errors=True)
-        version = _prepare(Settings(data=folder), use_case, stretch)
+        version = _prepare(Settings(data=folder), use_case, window_range)
         ready.write_text(json.dumps({"state": state, "version": version}), encoding="utf-8")
     version = json.loads(ready.read_text(encoding="utf-8"))["version"]
-    return Year(Settings(data=folder), use_case, stretch, version)
+    return Year(Settings(data=folder), use_case, window_range, version)
 
 
-def _prepare(settings: Settings, use_case: UseCase, stretch: Window) -> int:
-    until = (stretch.end + LABELS_ARRIVE).date()
+def _prepare(settings: Settings, use_case: UseCase, window_range: Window) -> int:
+    until = (window_range.end + LABELS_ARRIVE).date()
     landing = Path(settings.landing_uri) / use_case.name
     land_flights(landing, [day for day in flight_days() if day < until])
     lake, registry = Lake(settings), Registry(settings)
     try:
-        recorded = Window(stretch.start, stretch.end + LABELS_ARRIVE)
+        recorded = Window(window_range.start, window_range.end + LABELS_ARRIVE)
         for source in use_case.sources:
             ingest(lake, use_case, source, recorded, COMMIT)
         for view in use_case.features:
-            compute_features(lake, use_case, view, stretch, COMMIT)
-        compute_labels(lake, use_case, stretch, COMMIT)
-        cutoff = min(stretch.start + CUTOFF_AFTER, stretch.end)
+            compute_features(lake, use_case, view, window_range, COMMIT)
+        compute_labels(lake, use_case, window_range, COMMIT)
+        cutoff = min(window_range.start + CUTOFF_AFTER, window_range.end)
         version = train(lake, registry, use_case, cutoff, COMMIT, tags={}).version
         # Effective before it was trained: here it only has to predict, not to be right.
         promotion = Promotion(
-            version, stretch.start, datetime.now(UTC), "benchmark", "promoted", "serves the year"
+            version,
+            window_range.start,
+            datetime.now(UTC),
+            "benchmark",
+            "promoted",
+            "serves the year",
         )
         record(lake, use_case, promotion, COMMIT)
     finally:
@@ -116,9 +121,9 @@ def _prepare(settings: Settings, use_case: UseCase, stretch: Window) -> int:
     return version
 
 
-def _state(stretch: Window) -> str:
+def _state(window_range: Window) -> str:
     """Digest of everything that decides what is in the lake."""
-    total = hashlib.sha256(str(stretch).encode())
+    total = hashlib.sha256(str(window_range).encode())
     for root in (Path("ml_platform"), USE_CASE, Path("demo")):
         for file in sorted(root.rglob("*")):
             if file.suffix in {".py", ".sql", ".yaml"}:

@@ -47,7 +47,7 @@ def _tables(year: Year) -> list[str]:
 
 
 def _first_day(year: Year) -> Window:
-    return year.use_case.calendar.window_at(year.stretch.start)
+    return year.use_case.calendar.window_at(year.range.start)
 
 
 def _by_dagster(year: Year, clock: Clock) -> None:
@@ -67,7 +67,7 @@ def _by_dagster(year: Year, clock: Clock) -> None:
     job = defs.resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.from_config(str(home)) as instance:
         _backfill(year, job, instance, _first_day(year))
-        result = clock.time("all", lambda: _backfill(year, job, instance, year.stretch))
+        result = clock.time("all", lambda: _backfill(year, job, instance, year.range))
     for event in result.all_events:
         if event.is_step_success:
             table = str(event.step_key).rpartition("__")[2]
@@ -76,10 +76,10 @@ def _by_dagster(year: Year, clock: Clock) -> None:
 
 
 def _backfill(
-    year: Year, job: dg.JobDefinition, instance: dg.DagsterInstance, stretch: Window
+    year: Year, job: dg.JobDefinition, instance: dg.DagsterInstance, window_range: Window
 ) -> dg.ExecuteInProcessResult:
     calendar = year.use_case.calendar
-    keys = [calendar.key(window) for window in calendar.windows(stretch)]
+    keys = [calendar.key(window) for window in calendar.windows(window_range)]
     return job.execute_in_process(
         instance=instance,
         asset_selection=[dg.AssetKey([year.use_case.name, table]) for table in _tables(year)],
@@ -93,30 +93,30 @@ def _directly(year: Year, clock: Clock) -> None:
         year.drop(lake, *_tables(year))
         # The first day warms up, as it does for Dagster.
         _call(year, lake, _first_day(year), Clock())
-        _call(year, lake, year.stretch, clock)
+        _call(year, lake, year.range, clock)
     for measured in (clock.seconds, clock.cpu_seconds):
         total = sum(measured[table][-1] for table in _tables(year))
         measured.setdefault("all", []).append(total)
 
 
-def _call(year: Year, lake: Lake, stretch: Window, clock: Clock) -> None:
+def _call(year: Year, lake: Lake, window_range: Window, clock: Clock) -> None:
     case, registry = year.use_case, year.registry
     for view in case.features:
-        compute = partial(compute_features, lake, case, view, stretch, COMMIT)
+        compute = partial(compute_features, lake, case, view, window_range, COMMIT)
         clock.time(feature_table(view), compute)
-    clock.time("predictions", lambda: score(lake, registry, case, stretch, COMMIT))
-    clock.time("drift_report", lambda: report_drift(lake, registry, case, stretch, COMMIT))
+    clock.time("predictions", lambda: score(lake, registry, case, window_range, COMMIT))
+    clock.time("drift_report", lambda: report_drift(lake, registry, case, window_range, COMMIT))
     clock.time(
         "performance_report",
-        lambda: report_performance(lake, case, stretch, COMMIT, now=datetime.now(UTC)),
+        lambda: report_performance(lake, case, window_range, COMMIT, now=datetime.now(UTC)),
     )
-    clock.time(CHECKS, partial(_check, year, lake, stretch))
+    clock.time(CHECKS, partial(_check, year, lake, window_range))
 
 
-def _check(year: Year, lake: Lake, stretch: Window) -> None:
+def _check(year: Year, lake: Lake, window_range: Window) -> None:
     """What the assets do beside: leak checks of the windows with rows."""
     # The weather of the last day of the year is missing.
-    windows = list(year.use_case.calendar.windows(stretch))[:364]
+    windows = list(year.use_case.calendar.windows(window_range))[:364]
     with lake.cursor() as cursor:
         snapshot = lake.snapshot(cursor)
     for view in year.use_case.features:

@@ -54,10 +54,10 @@ class Runs:
         self._pool.shutdown(cancel_futures=True)
         self._instance.dispose()
 
-    def materialize(self, tables: Sequence[str], stretch: Window) -> "Future[None]":
-        """Start a run of those tables that lack partitions of a stretch; it may raise RunFailed."""
-        keys = [self.use_case.calendar.key(w) for w in self.use_case.calendar.windows(stretch)]
-        # A stretch is one run, so some partitions of it are all that have rows.
+    def materialize(self, tables: Sequence[str], window_range: Window) -> "Future[None]":
+        """Start a run of those tables that lack partitions of a range; it may raise RunFailed."""
+        keys = [self.use_case.calendar.key(w) for w in self.use_case.calendar.windows(window_range)]
+        # A range is one run, so some partitions of it are all that have rows.
         missing = [table for table in tables if self._there(table).isdisjoint(keys)]
         if missing:
             return self._pool.submit(_materialize, self.use_case.folder, self._home, missing, keys)

@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     """Whether this code location is there for its commit alone: it runs what is asked of that
     version at a URL, and has no sensors and no schedules."""
     max_partitions_per_run: Annotated[int, Field(ge=1)] | None = None
-    """Longest stretch of partitions one Dagster run takes; no limit by default."""
+    """Longest range of partitions one Dagster run takes; no limit by default."""
     threads: Annotated[int, Field(ge=1)] = 2
     """Threads of model fitting; part of what makes a training run repeatable to the bit."""
     duckdb_threads: Annotated[int, Field(ge=1)] | None = None

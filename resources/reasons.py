@@ -1,4 +1,4 @@
-"""Why a run trains, and on how long a stretch: tags that the run carries to the model."""
+"""Why a run trains, and on which length of history: tags that the run carries to the model."""
 
 from collections.abc import Mapping
 

@@ -7,11 +7,11 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._record import copy
 
 from ml_platform.settings import Settings
-from ml_platform.spec.stretches import Together, together
+from ml_platform.spec.joint_runs import Together, together
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform_dagster.resources import range_tags
-from ml_platform_dagster.resources.stretches import stretches_tag
+from ml_platform_dagster.resources.ranges import ranges_tag
 from ml_platform_dagster.sensors.launching import IN_PROCESS
 from ml_platform_dagster.sensors.status import sensor_status
 
@@ -62,9 +62,11 @@ def joined(use_case: UseCase, requests: Sequence[dg.RunRequest]) -> list[dg.RunR
 
 def _request(use_case: UseCase, run: Together) -> dg.RunRequest:
     calendar = use_case.calendar
-    stretches = {table: calendar.keys(stretch) for table, stretch in run.stretches.items()}
+    window_ranges = {
+        table: calendar.keys(window_range) for table, window_range in run.ranges.items()
+    }
     return dg.RunRequest(
-        asset_selection=[dg.AssetKey([use_case.name, table]) for table in stretches],
+        asset_selection=[dg.AssetKey([use_case.name, table]) for table in window_ranges],
         run_config=IN_PROCESS,
-        tags={**range_tags(calendar.keys(run.hull)), **stretches_tag(stretches)},
+        tags={**range_tags(calendar.keys(run.hull)), **ranges_tag(window_ranges)},
     )

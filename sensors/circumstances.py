@@ -9,8 +9,7 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from ml_platform.backfill.upkeep import Attempt, Circumstances
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform_dagster.resources.ranges import partitions_in
-from ml_platform_dagster.resources.stretches import UPKEEP
+from ml_platform_dagster.resources.ranges import UPKEEP, partitions_in
 from ml_platform_dagster.sensors.running import UNFINISHED
 
 SNAPSHOT = "ml_platform/snapshot"
@@ -39,10 +38,10 @@ def windows_in_runs(
 ) -> Iterator[tuple[str, Window]]:
     """Tables and windows of runs that wait or are being made."""
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
-        stretch = _stretch(use_case, run)
-        for table in _tables(use_case, run) if stretch else ():
-            assert stretch is not None
-            for window in use_case.calendar.windows(stretch):
+        window_range = _range(use_case, run)
+        for table in _tables(use_case, run) if window_range else ():
+            assert window_range is not None
+            for window in use_case.calendar.windows(window_range):
                 yield table, window
 
 
@@ -59,11 +58,11 @@ def _attempts(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[Attem
     failed = dg.RunsFilter(tags={UPKEEP: use_case.name}, statuses=[dg.DagsterRunStatus.FAILURE])
     for record in instance.get_run_records(failed, limit=FAILURES_LOOKED_AT):
         run = record.dagster_run
-        stretch = _stretch(use_case, run)
+        window_range = _range(use_case, run)
         # One that never started says nothing about its partitions.
-        if stretch is not None and record.start_time is not None:
+        if window_range is not None and record.start_time is not None:
             tables = frozenset(_tables(use_case, run))
-            yield Attempt(tables, stretch, int(run.tags[SNAPSHOT]), run.tags[CODE])
+            yield Attempt(tables, window_range, int(run.tags[SNAPSHOT]), run.tags[CODE])
 
 
 def _failed_checks(
@@ -88,7 +87,7 @@ def _tables(use_case: UseCase, run: dg.DagsterRun) -> list[str]:
     return [key.path[-1] for key in run.asset_selection or () if key.path[0] == use_case.name]
 
 
-def _stretch(use_case: UseCase, run: dg.DagsterRun) -> Window | None:
+def _range(use_case: UseCase, run: dg.DagsterRun) -> Window | None:
     partitions = partitions_in(run.tags)
     if partitions is None or not _tables(use_case, run):
         return None

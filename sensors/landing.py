@@ -92,21 +92,21 @@ def _requests(use_case: UseCase, found: dict[str, Arrivals]) -> list[dg.RunReque
     apart = [{source: each} for source, each in found.items() if source in LOGGED_SOURCES]
     others = {source: each for source, each in found.items() if source not in LOGGED_SOURCES}
     return [
-        _request(use_case, together, stretch)
+        _request(use_case, together, window_range)
         for together in (others, *apart)
-        for stretch in use_case.calendar.stretches(
+        for window_range in use_case.calendar.ranges(
             {window for each in together.values() for window in each.windows}
         )
     ]
 
 
-def _request(use_case: UseCase, found: dict[str, Arrivals], stretch: Window) -> dg.RunRequest:
+def _request(use_case: UseCase, found: dict[str, Arrivals], window_range: Window) -> dg.RunRequest:
     inside = {
-        source: [what for window, what in each.windows.items() if window.start in stretch]
+        source: [what for window, what in each.windows.items() if window.start in window_range]
         for source, each in found.items()
     }
     sources = [source for source, digests in inside.items() if digests]
-    begin, end = use_case.calendar.keys(stretch)
+    begin, end = use_case.calendar.keys(window_range)
     # What has landed is part of the run key: with the partitions alone, a correction of the same
     # day would be taken for the run that was there before.
     return dg.RunRequest(

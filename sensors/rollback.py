@@ -20,7 +20,7 @@ ROLLED_BACK = "rolled back"
 
 @dataclass(frozen=True)
 class _Run:
-    """A run of some tables over a stretch, first and last partition."""
+    """A run of some tables over a range, first and last partition."""
 
     tables: tuple[str, ...]
     first: str
@@ -100,7 +100,7 @@ def build_rollback(use_case: UseCase, settings: Settings) -> list[dg.SensorDefin
 
 
 def _runs(use_case: UseCase, steps: Iterable[Step]) -> list[_Run]:
-    return [_Run(step.tables, *use_case.calendar.keys(step.stretch)) for step in steps]
+    return [_Run(step.tables, *use_case.calendar.keys(step.range)) for step in steps]
 
 
 def _request(use_case: UseCase, run: _Run, seen: str, rollback: Promotion) -> dg.RunRequest:

@@ -10,8 +10,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.tables import computed_tables, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform_dagster.resources import LakeResource
-from ml_platform_dagster.resources.ranges import range_tags
-from ml_platform_dagster.resources.stretches import UPKEEP
+from ml_platform_dagster.resources.ranges import UPKEEP, range_tags
 from ml_platform_dagster.sensors.circumstances import CODE, SNAPSHOT, circumstances_of
 from ml_platform_dagster.sensors.launching import IN_PROCESS
 from ml_platform_dagster.sensors.status import schedule_status

@@ -129,9 +129,9 @@ class World:
             ingest(self.lake, self.use_case, source, days(first, last), COMMIT, rewrite=rewrite)
         self.computed(days(first, last))
 
-    def computed(self, stretch: Window) -> None:
-        compute_features(self.lake, self.use_case, "city", stretch, COMMIT)
-        compute_labels(self.lake, self.use_case, stretch, COMMIT)
+    def computed(self, window_range: Window) -> None:
+        compute_features(self.lake, self.use_case, "city", window_range, COMMIT)
+        compute_labels(self.lake, self.use_case, window_range, COMMIT)
 
     def examples(self, known_by: str | None = None, last: int = 3) -> list[tuple[Any, ...]]:
         """Ride, distance and delays of the city; with a moment also the label known by then."""

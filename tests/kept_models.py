@@ -40,18 +40,20 @@ class KeptModels:
     def alias(self, use_case: UseCase, alias: str) -> int | None:
         return self.aliases.get(alias)
 
-    def train(self, lake: Lake, use_case: UseCase, stretch: Window) -> int:
-        """Keep a version whose reference are the labelled rows of a stretch."""
+    def train(self, lake: Lake, use_case: UseCase, window_range: Window) -> int:
+        """Keep a version whose reference are the labelled rows of a range."""
         version = len(self.versions) + 1
         with lake.cursor(use_case.timezone) as cursor:
             snapshot = lake.snapshot(cursor)
-            rows = assemble(cursor, lake, use_case, stretch, snapshot, labels_known_by=stretch.end)
+            rows = assemble(
+                cursor, lake, use_case, window_range, snapshot, labels_known_by=window_range.end
+            )
         columns = use_case.model_columns
         model = ModelVersion(
-            use_case=use_case.name, version=version, run_id="", cutoff=stretch.end,
+            use_case=use_case.name, version=version, run_id="", cutoff=window_range.end,
             snapshot=snapshot, estimator=ByDistance(), digest="", metrics={}, reference=rows,
-            classes=("0", "1"), columns=columns, trained_from=stretch.start,
-            trained_until=stretch.end,
+            classes=("0", "1"), columns=columns, trained_from=window_range.start,
+            trained_until=window_range.end,
         )  # fmt: skip
         predicted = predict(use_case, model, rows)
         reference = rows[[*columns, "label"]].join(predicted)

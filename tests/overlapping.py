@@ -186,9 +186,9 @@ def _live_through(world: World) -> None:
         run(lake, world, source, days(1, 14))
     for table in ("pace_features", "price_features", "labels"):
         run(lake, world, table, past)
-    for stretch in (days(1, 4), days(3, 8), days(3, 11), days(4, 11)):
-        version = models.train(lake, case, stretch)
-        until = case.model.holdout.before(stretch.end, case.calendar.timezone)
+    for window_range in (days(1, 4), days(3, 8), days(3, 11), days(4, 11)):
+        version = models.train(lake, case, window_range)
+        until = case.model.holdout.before(window_range.end, case.calendar.timezone)
         models.versions[version] = replace(models.versions[version], trained_until=until)
     models.versions[2] = replace(models.versions[2], estimator=Backwards())
     promote(lake, case, 1, at(5))
@@ -217,30 +217,32 @@ def with_store(world: World, work: Callable[[Any], Any]) -> Any:
         store.close()
 
 
-def run(lake: Lake, world: World, table: str, stretch: Window, also: "Pause | None" = None) -> None:
+def run(
+    lake: Lake, world: World, table: str, window_range: Window, also: "Pause | None" = None
+) -> None:
     """Compute a table as every caller does, its commit accompanied by `also`."""
     case = world.use_case
-    with computing(lake, case, table, stretch, "test") as alone:
+    with computing(lake, case, table, window_range, "test") as alone:
         commit = replace(alone, also=also)
         if table in case.sources:
-            ingest(lake, case, table, stretch, commit)
+            ingest(lake, case, table, window_range, commit)
         elif table.endswith("_features"):
-            compute_features(lake, case, table.removesuffix("_features"), stretch, commit)
+            compute_features(lake, case, table.removesuffix("_features"), window_range, commit)
         elif table == "labels":
-            compute_labels(lake, case, stretch, commit)
+            compute_labels(lake, case, window_range, commit)
         elif table == "predictions":
-            score(lake, world.registry, case, stretch, commit)
+            score(lake, world.registry, case, window_range, commit)
         elif table == "drift_report":
-            report_drift(lake, world.registry, case, stretch, commit)
+            report_drift(lake, world.registry, case, window_range, commit)
         else:
-            report_performance(lake, case, stretch, commit, now=NOW)
+            report_performance(lake, case, window_range, commit, now=NOW)
 
 
 Command = Callable[[World, Lake, "Pause | None"], None]
 
 
-def _compute(table: str, stretch: Window = RANGE) -> Command:
-    return lambda world, lake, pause: run(lake, world, table, stretch, pause)
+def _compute(table: str, window_range: Window = RANGE) -> Command:
+    return lambda world, lake, pause: run(lake, world, table, window_range, pause)
 
 
 def _ingest_late(world: World, lake: Lake, pause: "Pause | None") -> None:

@@ -382,7 +382,7 @@ class World:
             replace_windows(
                 self.lake, cursor, table, f"SELECT {items} FROM given",
                 time=self.use_case.sources[source].event_time, calendar=self.use_case.calendar,
-                stretch=Window(FIRST, FIRST + timedelta(days=DAYS)), commit=COMMIT,
+                window_range=Window(FIRST, FIRST + timedelta(days=DAYS)), commit=COMMIT,
             )  # fmt: skip
 
 

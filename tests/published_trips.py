@@ -59,14 +59,14 @@ class Published:
         file.write_text(file.read_text() + "\n".join(lines) + "\n")
         return load_use_case(use_case.folder, self.lake.settings.databases)
 
-    def publish(self, use_case: UseCase, stretch: Window) -> PublishReport:
+    def publish(self, use_case: UseCase, window_range: Window) -> PublishReport:
         (name,) = use_case.publish
         table = published_table(name)
         commit = Commit("test", code_version(use_case, table), f"{use_case.name}/{table}")
-        return publish_range(self.lake, use_case, name, stretch, commit)
+        return publish_range(self.lake, use_case, name, window_range, commit)
 
-    def score(self, use_case: UseCase, stretch: Window) -> None:
-        score(self.lake, self.registry, use_case, stretch, COMMIT)
+    def score(self, use_case: UseCase, window_range: Window) -> None:
+        score(self.lake, self.registry, use_case, window_range, COMMIT)
 
     def due(self, use_case: UseCase) -> list[int]:
         """Days of which the publication lacks something."""
@@ -76,15 +76,15 @@ class Published:
         return [window.start.day for window in due(states)]
 
     @contextmanager
-    def opposite(self, use_case: UseCase, stretch: Window) -> Iterator[None]:
+    def opposite(self, use_case: UseCase, window_range: Window) -> Iterator[None]:
         """Version 2 has predicted a range in the meantime."""
-        self._promote(use_case, 2, stretch.start)
-        self.score(use_case, stretch)
+        self._promote(use_case, 2, window_range.start)
+        self.score(use_case, window_range)
         yield
-        if champion_at(history(self.lake, use_case), stretch.start) == 1:
+        if champion_at(history(self.lake, use_case), window_range.start) == 1:
             return
-        self._promote(use_case, 1, stretch.start)
-        self.score(use_case, stretch)
+        self._promote(use_case, 1, window_range.start)
+        self.score(use_case, window_range)
 
     def _promote(self, use_case: UseCase, version: int, since: datetime) -> None:
         # A version is promoted once, and rolled back to as often as a test likes.
@@ -92,16 +92,16 @@ class Published:
         record(self.lake, use_case, decision, COMMIT)
 
     @contextmanager
-    def without_predictions(self, stretch: Window) -> Iterator[None]:
+    def without_predictions(self, window_range: Window) -> Iterator[None]:
         """The lake has no predictions of a range in the meantime."""
         table = predictions_table(write_folder(self.root, "binary"))
         with self.lake.cursor() as cursor:
             replace_windows(
                 self.lake, cursor, table, f"FROM {table.sql} WHERE false", time="event_time",
-                calendar=self.calendar, stretch=stretch, commit=COMMIT,
+                calendar=self.calendar, window_range=window_range, commit=COMMIT,
             )  # fmt: skip
         yield
-        self.score(write_folder(self.root, "binary"), stretch)
+        self.score(write_folder(self.root, "binary"), window_range)
 
     @property
     def calendar(self) -> Calendar:
@@ -122,13 +122,13 @@ class Published:
         """Whether anything is stored that another champion has made."""
         return bool(affected_by(self.lake, use_case, history(self.lake, use_case), at(9)))
 
-    def predicted(self, columns: str, stretch: Window) -> list[tuple[Any, ...]]:
+    def predicted(self, columns: str, window_range: Window) -> list[tuple[Any, ...]]:
         """Rows of the lake's predictions."""
         with self.lake.cursor() as cursor:
             return cursor.execute(
                 f"SELECT {columns} FROM lake.trips.predictions "
                 "WHERE event_time >= ? AND event_time < ? ORDER BY ALL",
-                [stretch.start, stretch.end],
+                [window_range.start, window_range.end],
             ).fetchall()
 
 

@@ -42,7 +42,7 @@ def write(
         columns = ", ".join(f"{name}::{kind} AS {name}" for name, kind in table.columns.items())
         replace_windows(
             lake, cursor, table, f"SELECT {columns} FROM given",
-            time="window_at", calendar=use_case.calendar, stretch=trips.days(day, day),
+            time="window_at", calendar=use_case.calendar, window_range=trips.days(day, day),
             commit=trips.COMMIT,
         )  # fmt: skip
         cursor.unregister("given")

@@ -12,7 +12,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
 from ml_platform_dagster.assets.features import NO_LEAK
 from ml_platform_dagster.definitions import build_definitions
-from ml_platform_dagster.resources.stretches import STRETCHES
+from ml_platform_dagster.resources.ranges import RANGES
 from ml_platform_dagster.sensors.automation import build_automation
 from tests import trips_use_case as trips
 
@@ -28,7 +28,7 @@ FOLLOWERS = {
     "drift_report",
     "performance_report",
 }
-Stretches = dict[str, tuple[str, str]]
+Ranges = dict[str, tuple[str, str]]
 
 
 @dataclass
@@ -65,20 +65,20 @@ class Loop:
     def ingest(self, day: int) -> None:
         assert self.run(["trips"], on(day), on(day))
 
-    def tick(self) -> list[Stretches]:
-        """The stretches of each run that is requested now."""
-        return [stretches(request) for request in self._evaluate()]
+    def tick(self) -> list[Ranges]:
+        """The ranges of each run that is requested now."""
+        return [window_ranges(request) for request in self._evaluate()]
 
-    def follow(self) -> list[Stretches]:
+    def follow(self) -> list[Ranges]:
         """As `tick`, and the runs are done."""
         requests = self._evaluate()
         for request in requests:
             tables = [key.path[-1] for key in request.asset_selection or ()]
             first = request.tags["dagster/asset_partition_range_start"]
             last = request.tags["dagster/asset_partition_range_end"]
-            tag = {STRETCHES: request.tags[STRETCHES]}
+            tag = {RANGES: request.tags[RANGES]}
             assert self.run(tables, first, last, **tag)
-        return [stretches(request) for request in requests]
+        return [window_ranges(request) for request in requests]
 
     def materialized(self, table: str) -> set[str]:
         return self.instance.get_materialized_partitions(dg.AssetKey(["trips", table]))
@@ -109,8 +109,8 @@ class Loop:
         return list(found.run_requests or [])
 
 
-def stretches(request: dg.RunRequest) -> Stretches:
-    read = json.loads(request.tags[STRETCHES])
+def window_ranges(request: dg.RunRequest) -> Ranges:
+    read = json.loads(request.tags[RANGES])
     return {table: (first, last) for table, (first, last) in read.items()}
 
 
@@ -155,10 +155,10 @@ def dependants(loop: Loop, table: str, day: int) -> dict[str, set[str]]:
     return found
 
 
-def keys_between(loop: Loop, stretches: Stretches) -> dict[str, set[str]]:
+def keys_between(loop: Loop, window_ranges: Ranges) -> dict[str, set[str]]:
     calendar = loop.use_case.calendar
     found = {}
-    for table, (first, last) in stretches.items():
+    for table, (first, last) in window_ranges.items():
         whole = trips.Window(calendar.window(first).start, calendar.window(last).end)
         found[table] = {calendar.key(window) for window in calendar.windows(whole)}
     return found
@@ -184,7 +184,7 @@ def test_a_corrected_day_recomputes_what_the_lineage_says_and_no_more(loop: Loop
     assert loop.tick() == []
 
 
-def test_a_run_computes_its_stretch_of_each_table(loop: Loop) -> None:
+def test_a_run_computes_its_range_of_each_table(loop: Loop) -> None:
     loop.tick()
     counts = {table: loop.count(table) for table in FOLLOWERS}
     loop.land(26, seed=6)
@@ -246,9 +246,9 @@ def test_nothing_goes_past_a_blocking_check_that_failed_in_another_run(loop: Loo
     loop.ingest(27)
     assert loop.run(["pace_features", "labels"], on(26), on(28))
     loop.judge(passed=False)
-    stretches = loop.tick()
+    window_ranges = loop.tick()
     # The view itself may be computed again; what depends on it alone waits.
-    assert all("pace_features" in each for each in stretches)
+    assert all("pace_features" in each for each in window_ranges)
     loop.judge(passed=False)
     assert loop.tick() == []
 

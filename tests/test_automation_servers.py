@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from ml_platform.serving.worker import create_app
 from ml_platform.settings import Settings
-from ml_platform_dagster.resources.stretches import STRETCHES
+from ml_platform_dagster.resources.ranges import RANGES
 from tests import trips_use_case as trips
 from tests.dagster_servers import ROOT, dagster_dev, finished_ticks, land_trips, project
 from tests.served import LOCAL, LOGGED, serving_settings
@@ -95,7 +95,7 @@ def test_what_lands_comes_through_to_its_performance_and_a_correction_repairs_wh
 
         land_trips(data, 23, 23, seed=5)
         watch.wait(lambda: len(watch.runs()) == before + 4, "a correction")
-        repaired = json.loads(watch.runs()[0].tags[STRETCHES])
+        repaired = json.loads(watch.runs()[0].tags[RANGES])
         assert sorted(repaired) == sorted(FOLLOWERS)
         assert repaired["pace_features"] == ["2024-03-23", "2024-03-24"]
         assert repaired["predictions"] == ["2024-03-23", "2024-03-25"]

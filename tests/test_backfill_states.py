@@ -44,21 +44,21 @@ def ingest(lake: Lake, use_case: UseCase, first: int, last: int, seed: int = 0) 
     rows = trips.trips(first, last, seed=seed)
     columns = {**use_case.sources["trips"].columns, "known_at": "TIMESTAMPTZ"}
     table = Table("trips", "trips", columns, ("started_at", "trip"))
-    stretch = trips.days(first, last)
+    window_range = trips.days(first, last)
     with (
         lake.cursor(use_case.timezone) as cursor,
-        computing(lake, use_case, "trips", stretch, "test") as commit,
+        computing(lake, use_case, "trips", window_range, "test") as commit,
     ):
         cursor.register("landed", rows.assign(known_at=rows["started_at"]))
         replace_windows(
             lake, cursor, table, "FROM landed",
-            time="started_at", calendar=use_case.calendar, stretch=stretch, commit=commit,
+            time="started_at", calendar=use_case.calendar, window_range=window_range, commit=commit,
         )  # fmt: skip
 
 
-def featured(lake: Lake, use_case: UseCase, stretch: Window = WEEK) -> None:
-    with computing(lake, use_case, "pace_features", stretch, "test") as commit:
-        compute_features(lake, use_case, "pace", stretch, commit)
+def featured(lake: Lake, use_case: UseCase, window_range: Window = WEEK) -> None:
+    with computing(lake, use_case, "pace_features", window_range, "test") as commit:
+        compute_features(lake, use_case, "pace", window_range, commit)
 
 
 def standings(

@@ -128,14 +128,14 @@ def test_a_wrong_setting_is_named(run: Run, monkeypatch: pytest.MonkeyPatch):
 def test_features_that_look_into_the_future_are_told_of(run: Run, tmp_path: Path):
     trips = write_folder(tmp_path / "use_cases", "binary")
     land_trips(tmp_path / "data", 1, 2)
-    stretch = ("trips", "--range", "2024-03-01...2024-03-02")
-    assert run("ingest", *stretch)[0] == 0
+    window_range = ("trips", "--range", "2024-03-01...2024-03-02")
+    assert run("ingest", *window_range)[0] == 0
     clean = r"no leak: the same with the future hidden, at [1-9]\d+ moments"
-    assert re.search(clean, run("features", *stretch)[1])
+    assert re.search(clean, run("features", *window_range)[1])
     (trips.folder / "features" / "pace.sql").write_text(
         "SELECT trip, started_at AS event_time, avg(delay) OVER () AS pace FROM trips\n"
     )
-    code, said, errors = run("features", *stretch)
+    code, said, errors = run("features", *window_range)
     assert (code, "pace_features: " in said) == (1, True)
     assert "features/pace.sql: a leak in partition 2024-03-02: hiding what was not known" in errors
     said = run("status", "trips")[1]

@@ -97,11 +97,11 @@ class World:
         folder.mkdir(exist_ok=True)
         said.to_json(folder / "answers.jsonl", orient="records", lines=True)
 
-    def compute(self, stretch: Window) -> None:
+    def compute(self, window_range: Window) -> None:
         for source in self.use_case.sources:
-            ingest(self.lake, self.use_case, source, stretch, COMMIT)
-        compute_features(self.lake, self.use_case, "pace", stretch, COMMIT)
-        compute_labels(self.lake, self.use_case, stretch, COMMIT)
+            ingest(self.lake, self.use_case, source, window_range, COMMIT)
+        compute_features(self.lake, self.use_case, "pace", window_range, COMMIT)
+        compute_labels(self.lake, self.use_case, window_range, COMMIT)
 
     def training_set(self, cutoff: int) -> TrainingSet:
         with self.lake.cursor(self.use_case.timezone) as cursor:
@@ -116,8 +116,8 @@ class World:
 
     def report(self, by: int) -> dict[tuple[date, str], float]:
         """The metric of each day and revision, reported with the labels known by a midnight."""
-        stretch = days(CUTOFF, DAYS - 1)
-        report_performance(self.lake, self.use_case, stretch, COMMIT, now=midnight(by))
+        window_range = days(CUTOFF, DAYS - 1)
+        report_performance(self.lake, self.use_case, window_range, COMMIT, now=midnight(by))
         rows = self.table("performance_report", "window_at, revision, value, metric")
         rows = rows[rows["metric"] == "roc_auc"]
         return {

@@ -74,9 +74,9 @@ class Hours:
         while arrivals(self.lake, self.use_case, "counts", COMMIT, now).left:
             pass
 
-    def compute(self, stretch: Window) -> None:
+    def compute(self, window_range: Window) -> None:
         for table in TABLES:
-            compute(self.lake, KeptModels(), self.use_case, table, stretch, "test")
+            compute(self.lake, KeptModels(), self.use_case, table, window_range, "test")
 
     def correct(self, hour: int) -> tuple[int, int]:
         """Statements and rows that correcting one hour takes, once it has been looked at."""

@@ -116,8 +116,8 @@ def counted(environment: dict[str, str], table: str) -> dict[str, tuple[int, int
 
 def test_a_daemon_killed_in_the_midst_of_a_backfill(dagster: Dagster) -> None:
     tables = ["trips/trips", "trips/pace_features", "trips/labels"]
-    stretches = {table: [(min(DAYS), max(DAYS))] for table in tables}
-    backfill = dagster.orchestrator.launch_backfill(stretches, "year", {})
+    window_ranges = {table: [(min(DAYS), max(DAYS))] for table in tables}
+    backfill = dagster.orchestrator.launch_backfill(window_ranges, "year", {})
     eventually(lambda: dagster.orchestrator.runs(limit=1), "the first run of the backfill")
     assert dagster.daemon is not None
     dagster.daemon.kill()
@@ -219,10 +219,10 @@ def said(home: dg.DagsterInstance, run_id: str) -> str:
 def labelled(orchestrator: Orchestrator) -> tuple[str, str] | None:
     """First and last day that has labels; None where there is none or Dagster cannot say."""
     try:
-        (stretch,) = orchestrator.partitions(["trips/labels"])["trips/labels"].materialized
+        (window_range,) = orchestrator.partitions(["trips/labels"])["trips/labels"].materialized
     except (OrchestratorError, KeyError, ValueError):
         return None
-    return stretch
+    return window_range
 
 
 def is_code_server(process: psutil.Process, home: str) -> bool:

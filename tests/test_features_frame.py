@@ -84,7 +84,7 @@ class World:
             items = ", ".join(f'CAST("{c}" AS {t}) AS "{c}"' for c, t in table.columns.items())
             replace_windows(
                 self.lake, cursor, table, f"SELECT {items} FROM given", time=time,
-                calendar=self.use_case.calendar, stretch=Window(at("0:00", 8), at("0:00", 13)),
+                calendar=self.use_case.calendar, window_range=Window(at("0:00", 8), at("0:00", 13)),
                 commit=COMMIT,
             )  # fmt: skip
 

@@ -80,7 +80,7 @@ class World:
         self.use_case = load_use_case(self.folder)
         return file
 
-    def land(self, rides: Sequence[Ride], stretch: Window = DAY) -> None:
+    def land(self, rides: Sequence[Ride], window_range: Window = DAY) -> None:
         """Rides are known as they leave, unless a fourth value says when."""
         rows = [
             {"ride": f"r{number}", "left_at": ride[0], "place": ride[1], "fare": ride[2],
@@ -94,11 +94,11 @@ class World:
             cursor.register("given", frame)
             replace_windows(
                 self.lake, cursor, table, f"SELECT {items} FROM given", time="left_at",
-                calendar=self.use_case.calendar, stretch=stretch, commit=COMMIT,
+                calendar=self.use_case.calendar, window_range=window_range, commit=COMMIT,
             )  # fmt: skip
 
-    def compute(self, stretch: Window = DAY) -> Written:
-        return compute_features(self.lake, self.use_case, "pace", stretch, COMMIT)
+    def compute(self, window_range: Window = DAY) -> Written:
+        return compute_features(self.lake, self.use_case, "pace", window_range, COMMIT)
 
     def check(self, rides: Sequence[Ride], window: Window = DAY, **options: int) -> LeakReport:
         self.land(rides, window)

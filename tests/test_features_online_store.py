@@ -62,7 +62,7 @@ def test_times_before_1970_and_rows_of_equal_values_stay_apart(online_store: Onl
     assert online_store.count("uc", "v") == 3
 
 
-def test_replacing_a_stretch_leaves_the_others(online_store: OnlineStore) -> None:
+def test_replacing_a_range_leaves_the_others(online_store: OnlineStore) -> None:
     put(online_store, "v", 0, 100, [("a", 10, b"1"), ("b", 99, b"2")])
     put(online_store, "v", 100, 200, [("a", 100, b"3"), ("c", 150, b"4")])
     put(online_store, "v", 100, 200, [("a", 120, b"5")])
@@ -188,7 +188,7 @@ def settings_of(online_store: OnlineStore, request: pytest.FixtureRequest) -> Se
 
 
 @pytest.mark.slow
-def test_readers_in_other_processes_see_whole_stretches(
+def test_readers_in_other_processes_see_whole_ranges(
     online_store: OnlineStore, request: pytest.FixtureRequest
 ) -> None:
     put(online_store, "v", 0, 100, generation(0))
@@ -213,7 +213,7 @@ def test_readers_in_other_processes_see_whole_stretches(
 
 
 @pytest.mark.slow
-def test_a_killed_writer_leaves_a_whole_stretch(
+def test_a_killed_writer_leaves_a_whole_range(
     online_store: OnlineStore, request: pytest.FixtureRequest
 ) -> None:
     put(online_store, "v", 0, 100, generation(0))

@@ -64,7 +64,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory, use_case: UseCase) -> Iterato
 def copied(lake: Lake, use_case: UseCase, tmp_path: Path) -> Iterator[Copy]:
     aside = Lake(Settings(data=tmp_path / "aside"))
     copied = copy_newest(lake, aside, use_case)
-    compute_features(aside, use_case, "pace", copied.stretch, COMMIT)
+    compute_features(aside, use_case, "pace", copied.range, COMMIT)
     yield copied
     aside.close()
 

@@ -403,12 +403,12 @@ def stays_as_it_was(world: World, history: Any, whole: bool) -> None:
         world.land(
             f"rides{day}", landed, *((r, began, city, hour) for r, began, _, city, hour in new)
         )
-        stretches = [days(1, 4)] if whole else [days(d, d) for d in (4, 3, 2, 1)]
-        for stretch in stretches:
+        window_ranges = [days(1, 4)] if whole else [days(d, d) for d in (4, 3, 2, 1)]
+        for window_range in window_ranges:
             for source in world.use_case.sources:
-                ingest(world.lake, world.use_case, source, stretch, COMMIT)
-        for stretch in stretches:
-            world.computed(stretch)
+                ingest(world.lake, world.use_case, source, window_range, COMMIT)
+        for window_range in window_ranges:
+            world.computed(window_range)
         then[landed] = world.frame(landed, day)
     for landed, frame in then.items():
         again = world.frame(landed, int(landed.split()[0]) - 1)

@@ -67,7 +67,7 @@ class World:
             cursor.register("given", frame)
             replace_windows(
                 self.lake, cursor, table, f"SELECT {items} FROM given", time=time,
-                calendar=self.use_case.calendar, stretch=days(8, 16), commit=COMMIT,
+                calendar=self.use_case.calendar, window_range=days(8, 16), commit=COMMIT,
             )  # fmt: skip
 
     def trips(self, *moments: datetime) -> None:
@@ -80,11 +80,11 @@ class World:
             ],
         )
 
-    def pace(self, stretch: Window) -> Written:
-        return compute_features(self.lake, self.use_case, "pace", stretch, COMMIT)
+    def pace(self, window_range: Window) -> Written:
+        return compute_features(self.lake, self.use_case, "pace", window_range, COMMIT)
 
-    def labels(self, stretch: Window) -> dict[int, Any]:
-        compute_labels(self.lake, self.use_case, stretch, COMMIT)
+    def labels(self, window_range: Window) -> dict[int, Any]:
+        compute_labels(self.lake, self.use_case, window_range, COMMIT)
         return dict(self.stored("labels", "trip, label"))
 
     def stored(self, table: str, columns: str) -> list[tuple[Any, ...]]:

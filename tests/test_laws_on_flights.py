@@ -52,10 +52,10 @@ class Flights:
     def day(self, key: str) -> Window:
         return self.use_case.calendar.window(key)
 
-    def stretch(self, first: str, last: str) -> Window:
+    def range(self, first: str, last: str) -> Window:
         return Window(self.day(first).start, self.day(last).end)
 
-    def rows(self, table: str, stretch: Window) -> list[tuple[object, ...]]:
+    def rows(self, table: str, window_range: Window) -> list[tuple[object, ...]]:
         columns = f"* EXCLUDE ({', '.join(('_snapshot', *self.stamps(table)))})"
         with self.lake.cursor(self.use_case.timezone) as cursor:
             relation = self.lake.relation(cursor, self.use_case.name, table)
@@ -63,7 +63,7 @@ class Flights:
                 f"SELECT {columns} FROM {relation} "
                 "WHERE window_start >= timezone('UTC', ?) AND window_start < timezone('UTC', ?) "
                 "ORDER BY ALL",
-                [stretch.start, stretch.end],
+                [window_range.start, window_range.end],
             ).fetchall()
 
     @staticmethod
@@ -74,12 +74,12 @@ class Flights:
         with self.lake.cursor() as cursor:
             return self.lake.snapshot(cursor)
 
-    def compute(self, stretch: Window) -> None:
+    def compute(self, window_range: Window) -> None:
         for source in self.use_case.sources:
-            ingest(self.lake, self.use_case, source, stretch, COMMIT)
+            ingest(self.lake, self.use_case, source, window_range, COMMIT)
         for view in self.use_case.features:
-            compute_features(self.lake, self.use_case, view, stretch, COMMIT)
-        compute_labels(self.lake, self.use_case, stretch, COMMIT)
+            compute_features(self.lake, self.use_case, view, window_range, COMMIT)
+        compute_labels(self.lake, self.use_case, window_range, COMMIT)
 
 
 def open_flights(root: Path) -> Flights:
@@ -96,12 +96,12 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flights]:
     root = tmp_path_factory.mktemp("flights")
     land_flights(root / "landing" / "flight_delays", DAYS)
     flights = open_flights(root)
-    flights.compute(flights.stretch("2013-03-01", "2013-03-16"))
+    flights.compute(flights.range("2013-03-01", "2013-03-16"))
     case = flights.use_case
     cutoff = flights.day("2013-03-13").start
     version = train(flights.lake, flights.registry, case, cutoff, COMMIT, tags={}).version
     decide(flights.lake, flights.registry, case, version, COMMIT, decided_by="test")
-    served = flights.stretch("2013-03-13", "2013-03-16")
+    served = flights.range("2013-03-13", "2013-03-16")
     score(flights.lake, flights.registry, case, served, COMMIT)
     yield flights
     flights.lake.close()
@@ -132,20 +132,20 @@ def test_a_range_equals_its_partitions(flights: Flights, tmp_path: Path) -> None
     alone = open_flights(tmp_path)
     landing = Path(flights.lake.settings.landing_uri)
     (tmp_path / "landing").symlink_to(landing)
-    stretch = flights.stretch("2013-03-09", "2013-03-12")
-    before = flights.stretch("2013-03-01", "2013-03-08")
+    window_range = flights.range("2013-03-09", "2013-03-12")
+    before = flights.range("2013-03-01", "2013-03-08")
     for source in alone.use_case.sources:
         ingest(alone.lake, alone.use_case, source, before, COMMIT)
-    days = list(alone.use_case.calendar.windows(stretch))
+    days = list(alone.use_case.calendar.windows(window_range))
     for source in alone.use_case.sources:
         for day in days:
             ingest(alone.lake, alone.use_case, source, day, COMMIT)
-        assert alone.rows(source, stretch) == flights.rows(source, stretch)
+        assert alone.rows(source, window_range) == flights.rows(source, window_range)
     for view in alone.use_case.features:
         for day in days:
             compute_features(alone.lake, alone.use_case, view, day, COMMIT)
         table = feature_table(view)
-        ours, theirs = alone.rows(table, stretch), flights.rows(table, stretch)
+        ours, theirs = alone.rows(table, window_range), flights.rows(table, window_range)
         assert len(ours) == len(theirs) > 0
         for one, other in zip(ours, theirs, strict=True):
             assert all(map(same, one, other)), (table, one, other)
@@ -153,19 +153,19 @@ def test_a_range_equals_its_partitions(flights: Flights, tmp_path: Path) -> None
 
 
 def test_materialising_twice_is_materialising_once(flights: Flights) -> None:
-    stretch = flights.stretch("2013-03-09", "2013-03-12")
+    window_range = flights.range("2013-03-09", "2013-03-12")
     before = flights.snapshot()
-    flights.compute(stretch)
-    served = flights.stretch("2013-03-13", "2013-03-16")
+    flights.compute(window_range)
+    served = flights.range("2013-03-13", "2013-03-16")
     score(flights.lake, flights.registry, flights.use_case, served, COMMIT)
     assert flights.snapshot() == before
 
 
 def test_every_landed_row_is_ingested_or_quarantined(flights: Flights) -> None:
-    stretch = flights.stretch("2013-03-01", "2013-03-16")
+    window_range = flights.range("2013-03-01", "2013-03-16")
     folder = Path(flights.lake.settings.landing_uri) / "flight_delays"
     for source in flights.use_case.sources:
-        report = ingest(flights.lake, flights.use_case, source, stretch, COMMIT)
+        report = ingest(flights.lake, flights.use_case, source, window_range, COMMIT)
         counts = report.windows.values()
         assert all(c.landed == c.ingested + c.quarantined for c in counts)
         assert not report.refused
@@ -193,8 +193,8 @@ def test_predictions_come_back_to_the_bit_after_the_past_was_corrected(flights: 
     try:
         assert reproduce(flights.lake, flights.registry, case, window).is_exact
     finally:
-        stretch = flights.stretch("2013-03-14", "2013-03-16")
-        compute_features(flights.lake, case, "weather", stretch, COMMIT)
+        window_range = flights.range("2013-03-14", "2013-03-16")
+        compute_features(flights.lake, case, "weather", window_range, COMMIT)
 
 
 def test_a_prediction_is_traced_to_its_source_rows(flights: Flights) -> None:
@@ -223,7 +223,7 @@ def test_a_day_is_predicted_by_the_champion_of_that_day(flights: Flights, tmp_pa
         Promotion(other, moment, datetime.now(UTC), "test", "promoted", "as of then"),
         COMMIT,
     )
-    served = flights.stretch("2013-03-13", "2013-03-16")
+    served = flights.range("2013-03-13", "2013-03-16")
     report = score(flights.lake, flights.registry, case, served, COMMIT)
     versions = {case.calendar.key(window): version for window, version in report.versions.items()}
     assert versions["2013-03-14"] != other
@@ -268,7 +268,7 @@ def test_features_looked_up_online_are_those_joined_offline_to_the_bit(
     flights: Flights, online_store: OnlineStore, key: str
 ) -> None:
     case, day = flights.use_case, flights.day(key)
-    publish_views(flights.lake, online_store, case, flights.stretch("2013-03-01", "2013-03-16"))
+    publish_views(flights.lake, online_store, case, flights.range("2013-03-01", "2013-03-16"))
     with flights.lake.cursor(case.timezone) as cursor:
         offline = assemble(cursor, flights.lake, case, day, flights.snapshot())
     rows = as_a_client_asks(flights, key)
@@ -300,7 +300,7 @@ def test_features_looked_up_online_are_those_joined_offline_to_the_bit(
 def test_a_corrected_day_is_looked_up_online_as_corrected(
     flights: Flights, online_store: OnlineStore
 ) -> None:
-    case, stretch = flights.use_case, flights.stretch("2013-03-14", "2013-03-16")
+    case, window_range = flights.use_case, flights.range("2013-03-14", "2013-03-16")
     # Of an empty store, the days before are filled too.
     publish_views(flights.lake, online_store, case, flights.day("2013-03-15"))
     publish_views(flights.lake, online_store, case, flights.day("2013-03-16"))
@@ -319,7 +319,7 @@ def test_a_corrected_day_is_looked_up_online_as_corrected(
                 cursor, flights.lake, case, flights.day("2013-03-16"), flights.snapshot()
             )
     finally:
-        compute_features(flights.lake, case, "weather", stretch, COMMIT)
+        compute_features(flights.lake, case, "weather", window_range, COMMIT)
     assert (before["weather__temperature"] < 451).all()
     assert (after["weather__temperature"] == 451).sum() > 400
     pd.testing.assert_frame_equal(after, offline[list(after.columns)], check_exact=True)
@@ -329,8 +329,8 @@ def test_a_corrected_day_is_looked_up_online_as_corrected(
 def test_what_requests_of_the_last_two_days_need_is_kept_online(
     flights: Flights, online_store: OnlineStore
 ) -> None:
-    case, stretch = flights.use_case, flights.stretch("2013-03-01", "2013-03-16")
-    published = publish_views(flights.lake, online_store, case, stretch)
+    case, window_range = flights.use_case, flights.range("2013-03-01", "2013-03-16")
+    published = publish_views(flights.lake, online_store, case, window_range)
     # Seven days before the 15th it was the 8th, although clocks went forward in between.
     for view, first in ("origin", "2013-03-14"), ("carrier", "2013-03-08"):
         kept = flights.day(first).start

@@ -52,8 +52,8 @@ def case(tmp_path_factory):
 
 
 def report(case, first, last, use_case=None):
-    stretch = Window(window(first).start, window(last).end)
-    return report_drift(case.lake, case.registry, use_case or case.use_case, stretch, COMMIT)
+    window_range = Window(window(first).start, window(last).end)
+    return report_drift(case.lake, case.registry, use_case or case.use_case, window_range, COMMIT)
 
 
 def stored(case):
@@ -138,8 +138,8 @@ def test_drift_is_reported_before_anything_was_predicted_or_labelled(case):
             "SELECT min(snapshot_id) FROM lake.snapshots() WHERE len(map_keys(changes)) > 0 "
             "AND list_contains(map_values(changes)[1], 'trips.pace_features')"
         ).fetchone()[0]
-        stretch = Window(at(22), at(25))
-        readings = read_columns(cursor, case.lake, case.use_case, stretch, before)
+        window_range = Window(at(22), at(25))
+        readings = read_columns(cursor, case.lake, case.use_case, window_range, before)
     assert len(readings["distance"].times) == 120
     assert [len(readings[name].times) for name in ("probability", "label")] == [0, 0]
 
@@ -164,8 +164,8 @@ def test_scores_of_the_lake_are_those_of_evidentlys_report_of_the_same_rows(case
     reference = case.registry.load(use_case, case.version).reference
     reference = reference.assign(**{c.name: c.values(reference[c.name]) for c in columns})
     with case.lake.cursor(use_case.timezone) as cursor:
-        stretch, snapshot = Window(at(27), at(30)), case.lake.snapshot(cursor)
-        readings = read_columns(cursor, case.lake, use_case, stretch, snapshot)
+        window_range, snapshot = Window(at(27), at(30)), case.lake.snapshot(cursor)
+        readings = read_columns(cursor, case.lake, use_case, window_range, snapshot)
     current = current_frame(readings, at(27), at(30))
     definition = DataDefinition(
         numerical_columns=[c.name for c in columns if c.numeric],

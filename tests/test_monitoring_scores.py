@@ -145,7 +145,7 @@ def test_shares_of_numbers_are_measured_as_the_method_says(method):
     assert found.score == pytest.approx(expected[method])
 
 
-def test_values_far_outside_stretch_evidentlys_score_alone():
+def test_values_far_outside_inflate_evidentlys_score_alone():
     before = np.arange(100.0)
     now = np.where(before == 0, 1e6, before + 30)
     found = judged(before.tolist(), now.tolist(), Drift(min_rows=1))

@@ -170,7 +170,7 @@ def test_the_metric_of_a_segment_is_measured_and_bounded(tmp_path: Path) -> None
     lake.close()
 
 
-def answer(lake: Lake, use_case: UseCase, stretch: Window) -> None:
+def answer(lake: Lake, use_case: UseCase, window_range: Window) -> None:
     """Store what batches predicted as if it had been answered on request."""
     columns = logged_columns(use_case)
     given = {
@@ -188,12 +188,12 @@ def answer(lake: Lake, use_case: UseCase, stretch: Window) -> None:
     )
     query = (
         f"SELECT {selected} FROM lake.trips.predictions p JOIN lake.trips.trips t USING (trip) "
-        f"WHERE p.event_time >= TIMESTAMPTZ '{stretch.start}'"
+        f"WHERE p.event_time >= TIMESTAMPTZ '{window_range.start}'"
     )
     with lake.cursor(use_case.timezone) as cursor:
         replace_windows(
             lake, cursor, Table(use_case.name, REQUESTS, columns, ("event_time",)), query,
-            time="event_time", calendar=use_case.calendar, stretch=stretch, commit=COMMIT,
+            time="event_time", calendar=use_case.calendar, window_range=window_range, commit=COMMIT,
         )  # fmt: skip
 
 

@@ -119,8 +119,8 @@ def test_rows_are_updated_by_key_and_the_later_event_time_wins(trips, shared):
         with pytest.raises(TargetError, match=r"Parquet files have no keys .* `mode: replace`"):
             trips.publish(use_case, days(9, 9))
         return
-    for stretch in (days(10, 10), days(9, 9), days(9, 11)):
-        report = trips.publish(use_case, stretch)
+    for window_range in (days(10, 10), days(9, 9), days(9, 11)):
+        report = trips.publish(use_case, window_range)
         assert all(counted.is_complete for counted in report.windows.values())
     for reader, found in shared.read("shop/newest", "count(*), min(event_time)").items():
         ((count, earliest),) = found

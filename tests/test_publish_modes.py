@@ -19,8 +19,8 @@ def trips(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_an_upsert_keeps_the_latest_prediction_of_each_key_whatever_comes_last(trips):
     columns = "['trip % 3 AS place', event_time, probability, trip]"
     use_case = trips.declare("by_place", mode="upsert", key="[place]", columns=columns)
-    for stretch in (days(12, 12), days(9, 10), days(9, 12)):
-        report = trips.publish(use_case, stretch)
+    for window_range in (days(12, 12), days(9, 10), days(9, 12)):
+        report = trips.publish(use_case, window_range)
         assert all(counted.is_complete for counted in report.windows.values())
     newest = trips.predicted("event_time, trip, probability", days(9, 12))[-3:]
     wanted = sorted((trip % 3, trip, probability) for _, trip, probability in newest)

@@ -281,7 +281,7 @@ def test_moved_rows_are_those_that_the_second_calendar_would_have_written(
             cursor.register("stored", stored)
             replace_windows(
                 lake, cursor, table, "FROM stored", time="started_at",
-                calendar=use_case.calendar, stretch=window, commit=COMMIT,
+                calendar=use_case.calendar, window_range=window, commit=COMMIT,
             )  # fmt: skip
             cursor.unregister("stored")
         return use_case

@@ -56,7 +56,7 @@ class World:
                 self.lake, cursor, table,
                 f"SELECT * FROM (VALUES {rows}) t(trip, event_time, model_version)",
                 time="event_time", calendar=self.use_case.calendar,
-                stretch=days(min(predicted), max(predicted)), commit=COMMIT,
+                window_range=days(min(predicted), max(predicted)), commit=COMMIT,
             )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from ml_platform.features import compute_labels
 from ml_platform.replay.known import Known
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
-from ml_platform.training.training_set import collect, cut, training_stretch
+from ml_platform.training.training_set import collect, cut, training_range
 from tests import trips_use_case as trips
 
 TENTH = 10_000 + 9 * 40
@@ -57,10 +57,12 @@ def case(tmp_path: Path) -> Iterator[Case]:
 
 def test_a_training_set_is_the_one_that_training_collects(case: Case) -> None:
     cutoff = trips.at(21)
-    known, stretch = case.known(), training_stretch(case.use_case, cutoff)
+    known, window_range = case.known(), training_range(case.use_case, cutoff)
     with case.lake.cursor(case.use_case.timezone) as cursor:
         live = collect(cursor, case.lake, case.use_case, cutoff, known.snapshot)
-    replayed = cut(case.use_case, known.labelled(stretch, cutoff), stretch, known.snapshot)
+    replayed = cut(
+        case.use_case, known.labelled(window_range, cutoff), window_range, known.snapshot
+    )
     assert replayed.digest == live.digest
 
 

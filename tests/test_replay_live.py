@@ -1,4 +1,4 @@
-"""What a replay decides on a stretch is what the live assets and sensors decided on it."""
+"""What a replay decides on a range is what the live assets and sensors decided on it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -118,12 +118,12 @@ def versions_and_snapshot(live: Live) -> tuple[list[tuple[str, list[str]]], int]
 def replayed(live: Live) -> list[tuple[str, str, str, str, str]]:
     """Cutoff, cause, reason, decision and figures of each training after the first."""
     calendar = live.use_case.calendar
-    stretch = Window(
+    window_range = Window(
         calendar.window(str(moods.day(FROM))).start, calendar.window(str(moods.day(TO))).end
     )
     lake = Lake(live.settings)
     policy = Policy.parse(POLICY, live.use_case)
-    comparison = replay(lake, live.use_case, stretch, [policy], threads=live.settings.threads)
+    comparison = replay(lake, live.use_case, window_range, [policy], threads=live.settings.threads)
     lake.close()
     return [
         (calendar.key(d.cutoff), d.cause, d.reason, d.decision, d.why)

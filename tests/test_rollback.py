@@ -38,12 +38,12 @@ class World:
     registry: KeptModels
     use_case: UseCase
 
-    def make(self, *stretches: Window) -> None:
-        for stretch in stretches:
-            score(self.lake, self.registry, self.use_case, stretch, COMMIT)
-        for stretch in stretches:
-            report_drift(self.lake, self.registry, self.use_case, stretch, COMMIT)
-            report_performance(self.lake, self.use_case, stretch, COMMIT, now=at(28))
+    def make(self, *window_ranges: Window) -> None:
+        for window_range in window_ranges:
+            score(self.lake, self.registry, self.use_case, window_range, COMMIT)
+        for window_range in window_ranges:
+            report_drift(self.lake, self.registry, self.use_case, window_range, COMMIT)
+            report_performance(self.lake, self.use_case, window_range, COMMIT, now=at(28))
 
     def plan(
         self, to: int | None = None, since: int | None = None, serving: int | None = None
@@ -172,16 +172,16 @@ def test_predictions_come_before_the_reports_that_read_them(world):
     calendar = world.use_case.calendar
     march = tuple(calendar.windows(days(14, 20)))
     same = Affected(march, march, march)
-    assert [(s.tables, s.stretch) for s in same.steps(world.use_case)[0]] == [
+    assert [(s.tables, s.range) for s in same.steps(world.use_case)[0]] == [
         (("predictions", "drift_report", "performance_report"), days(14, 20))
     ]
     apart = Affected((*march[:2], *march[3:4]), march[:5], march[:2])
     first, later = apart.steps(world.use_case)
-    assert [(s.tables, s.stretch) for s in first] == [
+    assert [(s.tables, s.range) for s in first] == [
         (("predictions",), days(14, 15)),
         (("predictions",), days(17, 17)),
     ]
-    assert [(s.tables, s.stretch) for s in later] == [
+    assert [(s.tables, s.range) for s in later] == [
         (("drift_report",), days(14, 18)),
         (("performance_report",), days(14, 15)),
     ]
@@ -194,7 +194,7 @@ def test_one_that_was_interrupted_is_finished_by_ordering_it_again(world, withou
     world.roll_back(plan)
 
     def interrupt(step):
-        if "predictions" in step.tables and step.stretch.end == at(25):
+        if "predictions" in step.tables and step.range.end == at(25):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -13,9 +13,9 @@ from dagster._core.test_utils import create_run_for_test
 from ml_platform.backfill.upkeep import Circumstances, catch_up
 from ml_platform.settings import Settings
 from ml_platform.sources import arrivals, ingest
+from ml_platform.spec.joint_runs import together
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.logged import REFUSED
-from ml_platform.spec.stretches import together
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -312,13 +312,13 @@ def test_what_the_service_writes_waits_for_more_and_is_never_forgotten(use_case:
 def test_windows_are_grouped_where_they_touch(use_case: UseCase) -> None:
     calendar = use_case.calendar
     days = [calendar.window(f"2024-03-{day:02d}") for day in (14, 9, 10, 11)]
-    assert [calendar.keys(stretch) for stretch in calendar.stretches(days)] == [
+    assert [calendar.keys(window_range) for window_range in calendar.ranges(days)] == [
         ("2024-03-09", "2024-03-11"),
         ("2024-03-14", "2024-03-14"),
     ]
 
 
-def test_tables_whose_stretches_overlap_share_a_run(use_case: UseCase) -> None:
+def test_tables_whose_ranges_overlap_share_a_run(use_case: UseCase) -> None:
     calendar = use_case.calendar
 
     def days(*numbers: int) -> list[Window]:
@@ -327,13 +327,13 @@ def test_tables_whose_stretches_overlap_share_a_run(use_case: UseCase) -> None:
     (first, second) = together(
         calendar, {"labels": days(3, 4), "pace": days(5, 6, 7), "predictions": days(7, 8, 20)}
     )
-    assert {table: calendar.keys(stretch) for table, stretch in first.stretches.items()} == {
+    assert {table: calendar.keys(window_range) for table, window_range in first.ranges.items()} == {
         "labels": ("2024-03-03", "2024-03-04"),
         "pace": ("2024-03-05", "2024-03-07"),
         "predictions": ("2024-03-07", "2024-03-08"),
     }
     assert calendar.keys(first.hull) == ("2024-03-03", "2024-03-08")
-    assert list(second.stretches) == ["predictions"]
+    assert list(second.ranges) == ["predictions"]
 
 
 @pytest.mark.slow

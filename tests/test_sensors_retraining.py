@@ -88,9 +88,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def watch(world: World, first: int, last: int) -> None:
-    stretch = trips.days(first, last)
-    score(world.lake, world.registry, world.use_case, stretch, trips.COMMIT)
-    report_drift(world.lake, world.registry, world.use_case, stretch, trips.COMMIT)
+    window_range = trips.days(first, last)
+    score(world.lake, world.registry, world.use_case, window_range, trips.COMMIT)
+    report_drift(world.lake, world.registry, world.use_case, window_range, trips.COMMIT)
 
 
 @pytest.fixture

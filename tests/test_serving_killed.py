@@ -95,7 +95,7 @@ def test_nothing_that_was_answered_is_lost_to_a_kill(tmp_path: Path) -> None:
     assert len(written) - len(received) <= CLIENTS
     calendar = made.use_case.calendar
     times = sorted(datetime.fromisoformat(each["event_time"]) for each in records(folder))
-    stretch = Window(calendar.window_at(times[0]).start, calendar.window_at(times[-1]).end)
-    report = ingest(made.lake, made.use_case, "requests", stretch, COMMIT)
+    window_range = Window(calendar.window_at(times[0]).start, calendar.window_at(times[-1]).end)
+    report = ingest(made.lake, made.use_case, "requests", window_range, COMMIT)
     assert sum(counts.ingested for counts in report.windows.values()) == len(written)
     made.lake.close()

@@ -69,8 +69,8 @@ def held(root: Path, use_case: UseCase, setting: str, days: int) -> list[tuple[A
     windows = list(use_case.calendar.windows(Window(FIRST, FIRST + timedelta(days=14))))
     for at in range(0, len(windows), days):
         some = windows[at : at + days]
-        stretch = Window(some[0].start, some[-1].end)
-        report = ingest(lake, use_case, "visits", stretch, COMMIT)
+        window_range = Window(some[0].start, some[-1].end)
+        report = ingest(lake, use_case, "visits", window_range, COMMIT)
         assert all(c.landed == c.ingested + c.quarantined for c in report.windows.values())
     with lake.cursor() as cursor:
         rows = cursor.execute(

@@ -67,8 +67,8 @@ class Rides:
         self, first: str = "2024-03-01", last: str = "2024-03-03", **options: Any
     ) -> IngestReport:
         calendar = self.use_case.calendar
-        stretch = Window(calendar.window(first).start, calendar.window(last).end)
-        return ingest(self.lake, self.use_case, "rides", stretch, COMMIT, **options)
+        window_range = Window(calendar.window(first).start, calendar.window(last).end)
+        return ingest(self.lake, self.use_case, "rides", window_range, COMMIT, **options)
 
     def counts(self, report: IngestReport) -> dict[str, tuple[int, int, int]]:
         return {
@@ -426,7 +426,7 @@ def test_a_rewritten_file_takes_its_old_rows_with_it(rides: Rides) -> None:
     assert rides.reasons() == []
 
 
-def test_only_the_windows_of_the_stretch_are_written(rides: Rides) -> None:
+def test_only_the_windows_of_the_range_are_written(rides: Rides) -> None:
     rides.land("a.csv", f"{HEADER}r1,2024-03-01,1,1\nr2,2024-03-02,1,1\nr3,2024-03-03,x,1\n")
     report = rides.ingest("2024-03-02", "2024-03-02")
     assert rides.rides("ride") == [("r2",)]
@@ -444,9 +444,9 @@ def test_two_sources_share_the_quarantine(rides: Rides, tmp_path: Path) -> None:
     rides.use_case = load_use_case(rides.folder)
     for name in ("r.csv", "w.csv"):
         rides.land(name, f"{HEADER}r1,2024-03-01,x,1\n")
-    stretch = rides.use_case.calendar.window("2024-03-01")
+    window_range = rides.use_case.calendar.window("2024-03-01")
     for source in ("rides", "walks", "rides"):
-        ingest(rides.lake, rides.use_case, source, stretch, COMMIT)
+        ingest(rides.lake, rides.use_case, source, window_range, COMMIT)
     sources = rides.query("SELECT source, _file FROM quarantine ORDER BY 1")
     assert sources == [("rides", "r.csv"), ("walks", "w.csv")]
 

@@ -103,8 +103,8 @@ class Meters:
 
     def ingest(self, source: str, first: str = DAYS[0], last: str = DAYS[-1]) -> IngestReport:
         calendar = self.use_case.calendar
-        stretch = Window(calendar.window(first).start, calendar.window(last).end)
-        return ingest(self.lake, self.use_case, source, stretch, Commit("run-1", "abc"))
+        window_range = Window(calendar.window(first).start, calendar.window(last).end)
+        return ingest(self.lake, self.use_case, source, window_range, Commit("run-1", "abc"))
 
     def state(self) -> list[tuple[Any, ...]]:
         with self.lake.cursor("UTC") as cursor:

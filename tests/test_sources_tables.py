@@ -111,11 +111,11 @@ class Orders:
         return [self.use_case.calendar.key(window)[-2:] for window in found.windows]
 
     def take_in(self, first: int, last: int) -> IngestReport:
-        stretch = Window(
+        window_range = Window(
             datetime(2024, 3, first, tzinfo=UTC), datetime(2024, 3, last + 1, tzinfo=UTC)
         )
         commit = Commit("run-1", code_version(self.use_case, "orders"))
-        return ingest(self.lake, self.use_case, "orders", stretch, commit)
+        return ingest(self.lake, self.use_case, "orders", window_range, commit)
 
     def caught_up(self, table: str = "orders") -> int:
         """How many days of a table are asked for where nobody else asks."""

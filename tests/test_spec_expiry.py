@@ -290,7 +290,7 @@ def put(lake: Lake, use_case: UseCase, table: Table, time: str, frame: pd.DataFr
         items = ", ".join(f'CAST("{c}" AS {t}) AS "{c}"' for c, t in table.columns.items())
         replace_windows(
             lake, cursor, table, f"SELECT {items} FROM given", time=time,
-            calendar=use_case.calendar, stretch=whole, commit=Commit("test", "0"),
+            calendar=use_case.calendar, window_range=whole, commit=Commit("test", "0"),
         )  # fmt: skip
 
 

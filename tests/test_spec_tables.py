@@ -33,7 +33,7 @@ def test_a_range_sees_whatever_one_of_its_windows_sees(
     tables = tables_of(use_case)
     assert {"drift_report", "live_drift_report"} <= set(tables)
     for read in (read for table in tables for read in reads_of(use_case, table)):
-        seen, each = read.stretch(whole), [read.stretch(window) for window in chosen]
+        seen, each = read.range(whole), [read.range(window) for window in chosen]
         assert seen == Window(min(one.start for one in each), max(one.end for one in each))
 
 

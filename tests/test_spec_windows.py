@@ -14,7 +14,7 @@ from ml_platform.spec.windows import Cadence, Calendar, Weekday, Window
 from tests.calendars import DEFINITIONS, SKIPPED, ZONES, around_skipped, calendars, moments_after
 
 # Around both clock changes of a year, in New York, in Berlin and where they fall on midnight.
-STRETCHES = {
+RANGES = {
     Cadence.hourly: [
         (date(2018, 11, 1), date(2018, 11, 8)),
         (date(2024, 3, 7), date(2024, 4, 9)),
@@ -29,7 +29,7 @@ STRETCHES = {
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("cadence", Cadence)
 def test_keys_and_windows_are_those_of_dagster(cadence: Cadence, zone: str):
-    for first, last in STRETCHES[cadence]:
+    for first, last in RANGES[cadence]:
         pattern = "%Y-%m-%d-%H:%M" if cadence is Cadence.hourly else "%Y-%m-%d"
         definition = DEFINITIONS[cadence](start_date=f"{first:{pattern}}", timezone=zone)
         now = datetime(last.year, last.month, last.day, tzinfo=ZoneInfo(zone))
@@ -48,7 +48,7 @@ def test_keys_and_windows_are_those_of_dagster(cadence: Cadence, zone: str):
 @pytest.mark.parametrize("weekday", Weekday)
 @pytest.mark.parametrize("zone", [*ZONES, *SKIPPED])
 def test_weeks_begin_on_the_day_that_dagster_is_given(weekday: Weekday, zone: str):
-    for first, last in [*STRETCHES[Cadence.weekly], (date(2011, 11, 1), date(2012, 3, 1))]:
+    for first, last in [*RANGES[Cadence.weekly], (date(2011, 11, 1), date(2012, 3, 1))]:
         definition = dg.WeeklyPartitionsDefinition(
             start_date=str(first), timezone=zone, day_offset=weekday.offset
         )
@@ -183,11 +183,11 @@ def test_a_window_needs_zones_and_an_order():
 def test_windows_make_up_unbroken_ranges_in_order_of_time():
     days = Calendar.of(Cadence.daily, date(2024, 3, 1), "America/New_York")
     each = {n: days.window(f"2024-03-{n:02d}") for n in (9, 10, 11, 13, 15, 16)}
-    found = list(days.stretches(each[n] for n in (16, 10, 13, 9, 15, 11)))
+    found = list(days.ranges(each[n] for n in (16, 10, 13, 9, 15, 11)))
     assert found == [
         Window(each[9].start, each[11].end), each[13], Window(each[15].start, each[16].end),
     ]  # fmt: skip
-    assert list(days.stretches([])) == []
+    assert list(days.ranges([])) == []
     assert days.keys(found[0]) == ("2024-03-09", "2024-03-11")
     assert days.keys(found[1]) == ("2024-03-13", "2024-03-13")
 

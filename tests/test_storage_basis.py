@@ -42,7 +42,7 @@ def write(lake: Lake, day: int, value: int | None, source: str = "a") -> None:
     with lake.cursor() as cursor:
         replace_together(
             lake, cursor, [Replacement(TABLE, query, "at", {"source": source})],
-            calendar=DAYS, stretch=window, commit=COMMIT,
+            calendar=DAYS, window_range=window, commit=COMMIT,
         )  # fmt: skip
 
 

@@ -48,16 +48,16 @@ def histories(draw: st.DrawFn) -> tuple[Calendar, list[tuple[Window, dict[tuple,
     steps = []
     for _ in range(draw(st.integers(1, 4))):
         first, last = sorted(draw(st.lists(st.integers(0, HORIZON - 1), min_size=2, max_size=2)))
-        stretch = Window(windows[first].start, windows[last].end)
-        begin = stretch.start.astimezone(UTC)
-        seconds = int((stretch.end.astimezone(UTC) - begin).total_seconds())
+        window_range = Window(windows[first].start, windows[last].end)
+        begin = window_range.start.astimezone(UTC)
+        seconds = int((window_range.end.astimezone(UTC) - begin).total_seconds())
         edges = [0, seconds // 2, seconds - 1]
         moments = st.one_of(st.sampled_from(edges), st.integers(0, seconds - 1)).map(
             lambda s, begin=begin: begin + timedelta(seconds=s)
         )
         sensors = st.sampled_from(["a", "ä'b", "", None])
         values = st.one_of(st.none(), st.sampled_from([0.0, 1.0, 1.0 + 2**-52, -1e300]))
-        steps.append((stretch, draw(st.dictionaries(st.tuples(moments, sensors), values))))
+        steps.append((window_range, draw(st.dictionaries(st.tuples(moments, sensors), values))))
     return calendar, steps
 
 
@@ -74,7 +74,7 @@ def window_start_of(moment: datetime, cadence: Cadence) -> datetime:
     return start.astimezone(UTC).replace(tzinfo=None)
 
 
-def replace(lake: Lake, calendar: Calendar, stretch: Window, rows: list[Row]):
+def replace(lake: Lake, calendar: Calendar, window_range: Window, rows: list[Row]):
     with lake.cursor("America/New_York") as cursor:
         cursor.execute(
             "CREATE TEMP TABLE given (seen_at TIMESTAMPTZ, sensor VARCHAR, value DOUBLE)"
@@ -88,7 +88,7 @@ def replace(lake: Lake, calendar: Calendar, stretch: Window, rows: list[Row]):
             "FROM given",
             time="seen_at",
             calendar=calendar,
-            stretch=stretch,
+            window_range=window_range,
             commit=COMMIT,
         )
 
@@ -114,19 +114,19 @@ def test_the_lake_equals_a_dict_after_every_replacement_and_at_every_snapshot(la
     calendar, steps = history
     model: dict[tuple, list] = {}
     states = []
-    for stretch, rows in steps:
-        inside = {key for key in model if key[0] in stretch}
+    for window_range, rows in steps:
+        inside = {key for key in model if key[0] in window_range}
         model = {key: value for key, value in model.items() if key not in inside}
         for (seen_at, sensor), value in rows.items():
             model[seen_at, sensor] = [window_start_of(seen_at, calendar.cadence), value]
         given_rows = [(seen_at, sensor, value) for (seen_at, sensor), value in rows.items()]
 
-        written = replace(lake, calendar, stretch, given_rows)
+        written = replace(lake, calendar, window_range, given_rows)
         assert sum(written.rows.values()) == len(rows)
         assert read(lake) == model
         states.append((written.snapshot, dict(model)))
 
-        again = replace(lake, calendar, stretch, given_rows[::-1])
+        again = replace(lake, calendar, window_range, given_rows[::-1])
         assert (again.snapshot, again.changed) == (written.snapshot, frozenset())
 
     for snapshot, state in states:

@@ -53,11 +53,11 @@ def empty(lake: Lake, first: int, last: int) -> Written:
     return replace(lake, query, hours(first, last))
 
 
-def replace(lake: Lake, query: str, stretch: Window, table: Table = COUNTS) -> Written:
+def replace(lake: Lake, query: str, window_range: Window, table: Table = COUNTS) -> Written:
     with lake.cursor() as cursor:
         return replace_windows(
             lake, cursor, table, query,
-            time="seen_at", calendar=HOURS, stretch=stretch, commit=COMMIT,
+            time="seen_at", calendar=HOURS, window_range=window_range, commit=COMMIT,
         )  # fmt: skip
 
 

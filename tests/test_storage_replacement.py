@@ -66,7 +66,7 @@ def rows_sql(rows: Sequence[Row], made_at: str = "2020-01-01") -> str:
 
 
 def write(
-    lake: Lake, stretch: Window, rows: Sequence[Row], table: Table = TABLE, **options: str
+    lake: Lake, window_range: Window, rows: Sequence[Row], table: Table = TABLE, **options: str
 ) -> Written:
     with lake.cursor("America/New_York") as cursor:
         return replace_windows(
@@ -76,7 +76,7 @@ def write(
             options.get("query") or rows_sql(rows, **options),
             time="left_at",
             calendar=DAYS,
-            stretch=stretch,
+            window_range=window_range,
             commit=COMMIT,
         )
 
@@ -109,7 +109,7 @@ def test_a_written_window_is_read_back_and_counted(lake):
     assert written.snapshot == newest(lake)
 
 
-def test_replacing_leaves_the_windows_outside_the_stretch_alone(lake):
+def test_replacing_leaves_the_windows_outside_the_range_alone(lake):
     write(lake, day("2013-01-01", "2013-01-02"), [*NEW_YEAR, (3, "2013-01-02 00:00", 1.0)])
     write(lake, day("2013-01-01"), [(4, "2013-01-01 23:59", 2.0)])
     assert read(lake) == [(4, 2.0), (3, 1.0)]
@@ -229,7 +229,7 @@ def test_a_snapshot_names_the_run_the_code_and_what_it_was_for(lake):
 
 
 @pytest.mark.parametrize("at", ["2012-12-31 23:59:59", "2013-01-02 00:00:00", None])
-def test_a_row_outside_the_stretch_is_refused_and_nothing_is_written(lake, at):
+def test_a_row_outside_the_range_is_refused_and_nothing_is_written(lake, at):
     write(lake, day("2013-01-01"), NEW_YEAR)
     late = "NULL::TIMESTAMPTZ" if at is None else f"TIMESTAMPTZ '{at}'"
     query = f"{rows_sql(NEW_YEAR[:1])} UNION ALL SELECT 7, {late}, 1.0, now()"
@@ -238,15 +238,15 @@ def test_a_row_outside_the_stretch_is_refused_and_nothing_is_written(lake, at):
     assert read(lake) == [(1, 5.0), (2, None)]
 
 
-def test_both_hours_that_the_clocks_repeat_can_be_the_last_of_a_stretch(lake):
+def test_both_hours_that_the_clocks_repeat_can_be_the_last_of_a_range(lake):
     hours = Calendar.of(Cadence.hourly, date(2013, 11, 3), "America/New_York")
     windows = [hours.window_at(datetime(2013, 11, 3, utc, 30, tzinfo=UTC)) for utc in (4, 5, 6)]
     for until in windows:
-        stretch = Window(windows[0].start, until.end)
+        window_range = Window(windows[0].start, until.end)
         rows = [
             (n, f"{window.start.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00", 1.0)
             for n, window in enumerate(windows)
-            if window.start in stretch
+            if window.start in window_range
         ]
         with lake.cursor("America/New_York") as cursor:
             written = replace_windows(
@@ -256,7 +256,7 @@ def test_both_hours_that_the_clocks_repeat_can_be_the_last_of_a_stretch(lake):
                 rows_sql(rows),
                 time="left_at",
                 calendar=hours,
-                stretch=stretch,
+                window_range=window_range,
                 commit=COMMIT,
             )
         assert list(written.rows.values()) == [1] * len(rows)
@@ -323,7 +323,7 @@ def test_what_was_never_written_is_not_found(lake):
         read(lake, snapshot=first)
 
 
-def test_a_stretch_before_the_first_partition_is_refused(lake):
+def test_a_range_before_the_first_partition_is_refused(lake):
     start = datetime(2012, 5, 1, tzinfo=UTC)
     with pytest.raises(LakeError, match="ends before the first partition, 2013-01-01"):
         write(lake, Window(start, start + timedelta(days=1)), [])
@@ -353,7 +353,7 @@ def test_tables_replaced_together_share_a_snapshot_or_fail_together(lake):
                 Replacement(bad, rows_sql(refused), "left_at"),
             ]
             return replace_together(
-                lake, cursor, pair, calendar=DAYS, stretch=day("2013-01-01"), commit=COMMIT
+                lake, cursor, pair, calendar=DAYS, window_range=day("2013-01-01"), commit=COMMIT
             )
 
     first, second = both(NEW_YEAR[:1], NEW_YEAR[1:])
@@ -371,7 +371,12 @@ def test_a_shared_table_is_replaced_only_where_told(lake):
         replacement = Replacement(table, query, "left_at", only={"source": source})
         with lake.cursor("America/New_York") as cursor:
             replace_together(
-                lake, cursor, [replacement], calendar=DAYS, stretch=day("2013-01-01"), commit=COMMIT
+                lake,
+                cursor,
+                [replacement],
+                calendar=DAYS,
+                window_range=day("2013-01-01"),
+                commit=COMMIT,
             )
 
     put("it's", NEW_YEAR[:1])
@@ -437,10 +442,10 @@ def test_a_month_that_is_written_again_as_a_whole_loses_and_doubles_no_row(lake)
     # Single days, often enough that the files of January become too many; then one that goes, one
     # that comes, and some of both months at once.
     for turn, changed in enumerate([[2], [2], [4], [2], [4], [0, 7], [2, 7], [6]], start=1):
-        stretch = day(days[changed[0]], days[changed[-1]])
+        window_range = day(days[changed[0]], days[changed[-1]])
         held |= dict.fromkeys(changed, float(turn))
         inside = [n for n in held if changed[0] <= n <= changed[-1]]
-        written = write(lake, stretch, [(n, f"{days[n]} 08:00", held[n]) for n in inside])
+        written = write(lake, window_range, [(n, f"{days[n]} 08:00", held[n]) for n in inside])
         assert written.changed == {day(days[n]) for n in changed}
         since |= dict.fromkeys(changed, written.snapshot)
         assert read(lake) == list(held.items())
@@ -466,7 +471,12 @@ def test_rows_of_others_stay_in_a_month_that_is_written_again(lake):
         )  # fmt: skip
         with lake.cursor("America/New_York") as cursor:
             replace_together(
-                lake, cursor, [replacement], calendar=DAYS, stretch=day("2013-01-01"), commit=COMMIT
+                lake,
+                cursor,
+                [replacement],
+                calendar=DAYS,
+                window_range=day("2013-01-01"),
+                commit=COMMIT,
             )
 
     for turn in range(5):
@@ -547,7 +557,7 @@ def test_nothing_is_left_on_the_connection_whether_the_write_succeeds_or_not(lak
             with suppress(DuplicateRows):
                 replace_windows(
                     lake, cursor, TABLE, rows_sql(rows),
-                    time="left_at", calendar=DAYS, stretch=day("2013-01-01"), commit=COMMIT,
+                    time="left_at", calendar=DAYS, window_range=day("2013-01-01"), commit=COMMIT,
                 )  # fmt: skip
             left = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE temporary")
             assert left.fetchall() == []
@@ -584,7 +594,7 @@ def test_what_is_written_alongside_makes_the_snapshot_that_it_is_told(lake, wrot
     with lake.cursor("America/New_York") as cursor:
         (written,) = replace_together(
             lake, cursor, [Replacement(TABLE, rows_sql(NEW_YEAR), "left_at")], calendar=DAYS,
-            stretch=day("2013-01-01"), commit=COMMIT, alongside=alongside,
+            window_range=day("2013-01-01"), commit=COMMIT, alongside=alongside,
         )  # fmt: skip
     assert told == [before + 1]
     assert (written.changed, written.snapshot) == (frozenset(), before + wrote)
@@ -598,7 +608,7 @@ def test_rows_that_were_computed_from_what_has_changed_are_not_written(lake):
         with lake.cursor("America/New_York") as cursor:
             replace_windows(
                 lake, cursor, TABLE, rows_sql([]), time="left_at", calendar=DAYS,
-                stretch=day("2013-01-01"), commit=COMMIT, basis=basis,
+                window_range=day("2013-01-01"), commit=COMMIT, basis=basis,
             )  # fmt: skip
 
     before = newest(lake)
@@ -638,6 +648,6 @@ def test_a_table_notes_the_calendar_of_its_windows_and_is_written_by_no_other(la
             with pytest.raises(CalendarChanged, match=r"uc\.flights was written by the calendar"):
                 replace_windows(
                     lake, cursor, TABLE, rows_sql([]), time="left_at", calendar=weeks,
-                    stretch=day("2013-01-06"), commit=COMMIT,
+                    window_range=day("2013-01-06"), commit=COMMIT,
                 )  # fmt: skip
     assert read(lake) == [(1, 5.0), (2, None)]

@@ -31,19 +31,20 @@ KILLED = Window(DAYS.window("2013-06-01").start, DAYS.window("2013-06-03").end)
 ROWS_A_DAY = 100
 
 
-def fill(lake: Lake, stretch: Window, generation: int, rows_a_day: int = ROWS_A_DAY) -> None:
+def fill(lake: Lake, window_range: Window, generation: int, rows_a_day: int = ROWS_A_DAY) -> None:
     with lake.cursor("America/New_York") as cursor:
         replace_windows(
             lake,
             cursor,
             TABLE,
             f"""SELECT flight, day + INTERVAL 1 HOUR AS left_at, {generation} AS generation
-            FROM generate_series(TIMESTAMPTZ '{stretch.start.isoformat()}',
-                TIMESTAMPTZ '{stretch.end.isoformat()}' - INTERVAL 1 HOUR, INTERVAL 1 DAY) d(day),
+            FROM generate_series(TIMESTAMPTZ '{window_range.start.isoformat()}',
+                TIMESTAMPTZ '{window_range.end.isoformat()}' - INTERVAL 1 HOUR, INTERVAL 1 DAY)
+                d(day),
             range({rows_a_day}) r(flight)""",
             time="left_at",
             calendar=DAYS,
-            stretch=stretch,
+            window_range=window_range,
             commit=Commit(f"run-{generation}", "code"),
         )
 

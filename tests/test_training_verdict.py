@@ -13,7 +13,7 @@ from ml_platform.registry import NOT_JUDGED, ModelVersion
 from ml_platform.spec.modelling import Gate
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.training import judge, judged_stretch
+from ml_platform.training import judge, judged_range
 from ml_platform.training.verdict import Verdict
 from ml_platform.training.verdict_picture import draw_verdict
 from tests.trips_use_case import ZONE, at, write_folder
@@ -201,7 +201,7 @@ def test_rows_without_a_value_are_a_segment_too(use_case):
 def test_rows_that_the_champion_was_fitted_on_do_not_count(use_case):
     later = version(1, ByDistance(2), until=18, cutoff=21)
     challenger = version(2, ByDistance(0))
-    assert judged_stretch(challenger, later) == Window(at(18), at(20))
+    assert judged_range(challenger, later) == Window(at(18), at(20))
     found = judge(use_case, challenger, later, rows())
     assert found.figures["rows"] == 800
 
@@ -209,7 +209,7 @@ def test_rows_that_the_champion_was_fitted_on_do_not_count(use_case):
 def test_where_the_champion_has_seen_it_all_the_challenger_is_refused(use_case):
     later = version(1, ByDistance(2), until=20, cutoff=25)
     challenger = version(2, ByDistance(0))
-    assert judged_stretch(challenger, later) is None
+    assert judged_range(challenger, later) is None
     found = judge(use_case, challenger, later, rows())
     assert (found.decision, found.figures) == ("refused", {"rows": 0.0, "champion_version": 1.0})
     assert found.reason.startswith(
@@ -443,7 +443,7 @@ def test_the_judged_range_begins_where_both_models_were_fitted(challenger, champ
     cutoff = datetime(2024, 11, 3, 1, 30, tzinfo=ZONE, fold=1) if start.month == 11 else at(20)
     ours = replace(version(2, Off(1)), trained_until=challenger, cutoff=cutoff)
     theirs = champion and replace(version(1, Off(1)), trained_until=champion)
-    found = judged_stretch(ours, theirs)
+    found = judged_range(ours, theirs)
     assert found == Window(start, cutoff)
     assert found.start.timestamp() == start.timestamp()
 
@@ -452,7 +452,7 @@ def test_a_range_that_ends_where_it_begins_is_none():
     first, second = (datetime(2024, 11, 3, 1, 30, tzinfo=ZONE, fold=fold) for fold in (0, 1))
 
     def judged(until: datetime, cutoff: datetime) -> Window | None:
-        return judged_stretch(replace(version(2, Off(1)), trained_until=until, cutoff=cutoff), None)
+        return judged_range(replace(version(2, Off(1)), trained_until=until, cutoff=cutoff), None)
 
     assert judged(at(20), at(20)) is None
     assert judged(second, first) is None

@@ -43,9 +43,9 @@ def ingested(lake: Lake, use_case: UseCase, first: int, last: int, seed: int = 0
     make(lake, use_case, trips.days(first, last), "trips")
 
 
-def make(lake: Lake, use_case: UseCase, stretch: Window, *tables: str) -> None:
+def make(lake: Lake, use_case: UseCase, window_range: Window, *tables: str) -> None:
     for table in tables:
-        compute(lake, Registry(lake.settings), use_case, table, stretch, "test")
+        compute(lake, Registry(lake.settings), use_case, table, window_range, "test")
 
 
 def asked(

@@ -110,7 +110,7 @@ def trips(first: int, last: int, a_day: int = 40, seed: int = 0) -> pd.DataFrame
     )
 
 
-def land(lake: Lake, use_case: UseCase, rows: pd.DataFrame, stretch: Window) -> None:
+def land(lake: Lake, use_case: UseCase, rows: pd.DataFrame, window_range: Window) -> None:
     """Store trips with their features and labels, as if they had been ingested."""
     shown = rows.assign(known_at=rows["started_at"])
     columns = {**use_case.sources["trips"].columns, "known_at": "TIMESTAMPTZ"}
@@ -119,11 +119,11 @@ def land(lake: Lake, use_case: UseCase, rows: pd.DataFrame, stretch: Window) -> 
         cursor.register("landed", shown)
         replace_windows(
             lake, cursor, table, "FROM landed",
-            time="started_at", calendar=use_case.calendar, stretch=stretch, commit=COMMIT,
+            time="started_at", calendar=use_case.calendar, window_range=window_range, commit=COMMIT,
         )  # fmt: skip
         cursor.unregister("landed")
-    compute_features(lake, use_case, "pace", stretch, COMMIT)
-    compute_labels(lake, use_case, stretch, COMMIT)
+    compute_features(lake, use_case, "pace", window_range, COMMIT)
+    compute_labels(lake, use_case, window_range, COMMIT)
 
 
 def settings(root: Path) -> Settings:

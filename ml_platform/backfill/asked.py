@@ -17,7 +17,7 @@ from ml_platform.storage.tables import WINDOW_START
 
 @dataclass(frozen=True)
 class Asked:
-    """Tables and a stretch of partitions, both as far as they were named."""
+    """Tables and a range of partitions, both as far as they were named."""
 
     tables: tuple[str, ...] = ()
     first: str | None = None
@@ -50,7 +50,7 @@ class Asked:
         sources = use_case.sources if self.with_sources else ()
         return tuple(table for table in known if table in found or table in sources)
 
-    def stretch_in(self, lake: Lake, use_case: UseCase) -> Window:
+    def range_in(self, lake: Lake, use_case: UseCase) -> Window:
         """From the first window on, to the last one that has examples, unless bounds are given."""
         calendar = use_case.calendar
         start = _window(use_case, self.first).start if self.first else calendar.start

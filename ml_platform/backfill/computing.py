@@ -22,11 +22,11 @@ def computing(
     lake: Lake,
     use_case: UseCase,
     table: str,
-    stretch: Window,
+    window_range: Window,
     run_id: str,
     extra: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Commit]:
-    """Yields the commit with which a stretch of a table is to be written.
+    """Yields the commit with which a range of a table is to be written.
 
     extra: what more the commit says, such as the parameters of the pipeline that it is of.
 
@@ -43,21 +43,21 @@ def computing(
     try:
         yield commit
     except NOTHING_TO_COMPUTE as error:
-        _settle(lake, use_case, table, stretch, commit, begun[-1], str(error))
+        _settle(lake, use_case, table, window_range, commit, begun[-1], str(error))
         raise
-    _settle(lake, use_case, table, stretch, commit, begun[-1], "it came out without rows")
+    _settle(lake, use_case, table, window_range, commit, begun[-1], "it came out without rows")
 
 
 def _settle(
     lake: Lake,
     use_case: UseCase,
     table: str,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     begun_at: int,
     reason: str,
 ) -> None:
-    states = judge(lake, use_case, stretch, [table])[table]
+    states = judge(lake, use_case, window_range, [table])[table]
     unsettled = {
         naive_utc(window.start): reason
         for window, state in states.items()

@@ -22,11 +22,11 @@ def compute(
     registry: Registry,
     use_case: UseCase,
     table: str,
-    stretch: Window,
+    window_range: Window,
     run_id: str,
     engine: Engine | None = None,
 ) -> None:
-    """Compute one table for a stretch, in one transaction.
+    """Compute one table for a range, in one transaction.
 
     engine: of features and predictions, by default the one that the use case declares.
     Windows for which there is nothing to compute are left out, and noted as computed.
@@ -34,9 +34,9 @@ def compute(
     with (
         # A single window without rows is an error to those who ask for it alone.
         suppress(EmptyPartition, LabelsNotArrived),
-        computing(lake, use_case, table, stretch, run_id) as commit,
+        computing(lake, use_case, table, window_range, run_id) as commit,
     ):
-        _compute(lake, registry, use_case, table, stretch, commit, engine)
+        _compute(lake, registry, use_case, table, window_range, commit, engine)
 
 
 def _compute(
@@ -44,31 +44,33 @@ def _compute(
     registry: Registry,
     use_case: UseCase,
     table: str,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     engine: Engine | None,
 ) -> None:
     views = {feature_table(view): view for view in use_case.features}
     published = {published_table(name): name for name in use_case.publish}
     if table in use_case.sources:
-        ingest(lake, use_case, table, stretch, commit)
+        ingest(lake, use_case, table, window_range, commit)
     elif table in views:
-        written = compute_features(lake, use_case, views[table], stretch, commit, engine=engine)
+        written = compute_features(
+            lake, use_case, views[table], window_range, commit, engine=engine
+        )
         _check(lake, use_case, views[table], written, commit)
     elif table == "labels":
-        written = compute_labels(lake, use_case, stretch, commit)
+        written = compute_labels(lake, use_case, window_range, commit)
         _check(lake, use_case, None, written, commit)
     elif table == "predictions":
-        score(lake, registry, use_case, stretch, commit, engine=engine)
+        score(lake, registry, use_case, window_range, commit, engine=engine)
     elif table in published:
-        publish_range(lake, use_case, published[table], stretch, commit)
+        publish_range(lake, use_case, published[table], window_range, commit)
     elif table == "drift_report":
-        report_drift(lake, registry, use_case, stretch, commit)
+        report_drift(lake, registry, use_case, window_range, commit)
     elif table == "live_drift_report":
-        report_drift(lake, registry, use_case, stretch, commit, live=True)
+        report_drift(lake, registry, use_case, window_range, commit, live=True)
     else:
         now, live = datetime.now(UTC), table == "live_performance_report"
-        report_performance(lake, use_case, stretch, commit, now=now, live=live)
+        report_performance(lake, use_case, window_range, commit, now=now, live=live)
 
 
 def _check(

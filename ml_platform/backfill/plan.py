@@ -20,7 +20,7 @@ Due = Mapping[str, Collection[Window]]
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stretch of windows that one run computes for some tables."""
+    """A range of windows that one run computes for some tables."""
 
     due: Mapping[str, int]
     """Partitions that have to be computed, by table, in the order in which tables depend."""
@@ -42,7 +42,7 @@ class Chunk:
         return [Chunk({table: count}, self.windows) for table, count in self.due.items()]
 
     @property
-    def stretch(self) -> Window:
+    def range(self) -> Window:
         return Window(self.windows[0].start, self.windows[-1].end)
 
     def keys(self, calendar: Calendar) -> tuple[str, str]:
@@ -72,7 +72,7 @@ def due_with_followers(use_case: UseCase, states: States, every: bool = False) -
 def chunks(use_case: UseCase, due: Due, longest: int | None = None) -> Iterator[Chunk]:
     """The pieces in which due windows are computed, oldest first.
 
-    longest: windows of a piece; by default one piece wherever no long stretch is fresh.
+    longest: windows of a piece; by default one piece wherever no long range is fresh.
     """
     calendar = use_case.calendar
     starts = sorted({naive_utc(w.start) for windows in due.values() for w in windows})
@@ -112,9 +112,9 @@ class _Followers:
 
     def includes(self, window: Window, state: State) -> bool:
         """Whether something that the window sees is due, and everything that it lacks."""
-        seen = {read.table for read in self.reads if self._sees(read.table, read.stretch(window))}
+        seen = {read.table for read in self.reads if self._sees(read.table, read.range(window))}
         return bool(seen) and state.lacks <= seen
 
-    def _sees(self, table: str, stretch: Window) -> bool:
+    def _sees(self, table: str, window_range: Window) -> bool:
         starts = self.starts[table]
-        return any(naive_utc(w.start) in starts for w in self.calendar.windows(stretch))
+        return any(naive_utc(w.start) in starts for w in self.calendar.windows(window_range))

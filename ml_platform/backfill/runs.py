@@ -85,7 +85,7 @@ class Runs:
         """Launch a backfill of the daemon of exactly what is due; its id. before: as in `start`."""
         calendar = self.use_case.calendar
         keys = {
-            self._asset(table): [calendar.keys(s) for s in calendar.stretches(windows)]
+            self._asset(table): [calendar.keys(s) for s in calendar.ranges(windows)]
             for table, windows in due.items()
             if windows
         }
@@ -157,29 +157,29 @@ class Runs:
 
     def _launch_backfill(self, chunk: Chunk) -> str:
         keys = chunk.keys(self.use_case.calendar)
-        stretches = {self._asset(table): [keys] for table in chunk.tables}
+        window_ranges = {self._asset(table): [keys] for table in chunk.tables}
         title = f"{self.use_case.name} {'...'.join(keys)}"
-        return self.dagster.launch_backfill(stretches, title, self.tags)
+        return self.dagster.launch_backfill(window_ranges, title, self.tags)
 
     def _asset(self, table: str) -> str:
         return f"{self.use_case.name}/{table}"
 
     def _touches(self, run: Run, chunk: Chunk) -> bool:
-        stretch = self._stretch(run)
+        window_range = self._range(run)
         shared = {self._asset(table) for table in chunk.tables} & set(run.tables)
-        return bool(shared) and stretch is not None and _overlap(stretch, chunk.stretch)
+        return bool(shared) and window_range is not None and _overlap(window_range, chunk.range)
 
     def _covers(self, run: Run, chunk: Chunk) -> bool:
-        stretch = self._stretch(run)
+        window_range = self._range(run)
         tables = {self._asset(table) for table in chunk.tables}
         return (
-            stretch is not None
+            window_range is not None
             and tables <= set(run.tables)
-            and stretch.start <= chunk.stretch.start
-            and stretch.end >= chunk.stretch.end
+            and window_range.start <= chunk.range.start
+            and window_range.end >= chunk.range.end
         )
 
-    def _stretch(self, run: Run) -> Window | None:
+    def _range(self, run: Run) -> Window | None:
         calendar = self.use_case.calendar
         try:
             first, last = run.partitions or ("", "")

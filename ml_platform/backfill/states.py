@@ -56,15 +56,15 @@ States = Mapping[str, Mapping[Window, State]]
 def judge(
     lake: Lake,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     tables: Collection[str] | None = None,
     failed: Mapping[str, Collection[Window]] | None = None,
 ) -> States:
-    """The state of every partition of a stretch; of all tables unless some are named.
+    """The state of every partition of a range; of all tables unless some are named.
 
     failed: windows whose latest run failed, by table.
     """
-    windows = list(use_case.calendar.windows(stretch))
+    windows = list(use_case.calendar.windows(window_range))
     asked = [table for table in tables_of(use_case) if tables is None or table in tables]
     if not windows:
         return {table: {} for table in asked}
@@ -108,7 +108,7 @@ def _seen(use_case: UseCase, asked: Sequence[str], judged: Window) -> dict[str, 
     """The windows that judging a range has to know of, by table: its own and what they see."""
     found = dict.fromkeys(asked, _range(use_case, judged))
     for read in (read for table in asked for read in reads_of(use_case, table)):
-        seen = _range(use_case, read.stretch(judged))
+        seen = _range(use_case, read.range(judged))
         known = found.get(read.table, seen)
         found[read.table] = Range(min(known.first, seen.first), max(known.last, seen.last))
     return found
@@ -214,7 +214,7 @@ class _Upstream:
         return first < end
 
     def _places(self, window: Window, starts: Sequence[datetime]) -> tuple[int, int]:
-        seen = self.read.stretch(window)
+        seen = self.read.range(window)
         first = naive_utc(self.calendar.window_at(seen.start).start)
         return bisect_left(starts, first), bisect_left(starts, naive_utc(seen.end))
 

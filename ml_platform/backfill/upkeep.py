@@ -23,7 +23,7 @@ class Attempt:
     """A run that upkeep asked for and that failed."""
 
     tables: frozenset[str]
-    stretch: Window
+    range: Window
     snapshot: int
     """Snapshot of the lake when it was asked for."""
     code_version: str
@@ -104,14 +104,14 @@ def catch_up(
     return _whole(use_case, due, ready)
 
 
-def _judge_what_can_be(lake: Lake, use_case: UseCase, stretch: Window) -> States:
+def _judge_what_can_be(lake: Lake, use_case: UseCase, window_range: Window) -> States:
     try:
-        return judge(lake, use_case, stretch)
+        return judge(lake, use_case, window_range)
     except (LandingError, LakeError):
         # A database that is away, of which the landing sensor says so, holds up its own tables
         # only. Where it is the lake itself this raises again.
         held_up = {name for name, source in use_case.sources.items() if source.rows_of}
-        return judge(lake, use_case, stretch, {*tables_of(use_case)} - held_up)
+        return judge(lake, use_case, window_range, {*tables_of(use_case)} - held_up)
 
 
 def _held(use_case: UseCase, circumstances: Circumstances, table: str) -> str | None:
@@ -131,7 +131,7 @@ def _without_hopeless(use_case: UseCase, states: States, attempts: Sequence[Atte
             window
             for window in windows
             if sum(
-                window.start in attempt.stretch
+                window.start in attempt.range
                 and attempt.snapshot >= states[table][window].inputs_at
                 for attempt in tried
             )
@@ -155,7 +155,7 @@ class _Readiness:
             (table, window): [
                 (read.table, naive_utc(seen.start))
                 for read in reads_of(use_case, table)
-                for seen in use_case.calendar.windows(read.stretch(window))
+                for seen in use_case.calendar.windows(read.range(window))
                 if naive_utc(seen.start) in self.starts.get(read.table, ())
             ]
             for table, windows in due.items()

@@ -57,7 +57,7 @@ def wait_for_others(
     lake: Lake,
     use_case: UseCase,
     table: str,
-    stretch: Window,
+    window_range: Window,
     asked: Window,
     tables: Sequence[str],
     own: Sequence[Window],
@@ -73,7 +73,7 @@ def wait_for_others(
     while due := [
         f"{read.table} {use_case.calendar.key(window)}"
         for read in needed
-        if (seen := _within(read.stretch(stretch), asked)) is not None
+        if (seen := _within(read.range(window_range), asked)) is not None
         for window, state in judge(lake, use_case, seen, [read.table])[read.table].items()
         if state.is_due and window not in mine
     ]:
@@ -174,6 +174,6 @@ def _open(settings: Settings, use_case: UseCase) -> None:
     _OPENED[:] = [_Open(Lake(settings), Registry(settings), use_case)]
 
 
-def _compute(table: str, stretch: Window, run_id: str, engine: Engine | None) -> None:
+def _compute(table: str, window_range: Window, run_id: str, engine: Engine | None) -> None:
     opened = _OPENED[0]
-    compute(opened.lake, opened.registry, opened.use_case, table, stretch, run_id, engine)
+    compute(opened.lake, opened.registry, opened.use_case, table, window_range, run_id, engine)

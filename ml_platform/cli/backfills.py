@@ -45,7 +45,7 @@ class Backfill:
     use_case: UseCase
     asked: Asked
     chunks: list[Chunk]
-    stretch: Window
+    range: Window
     """All that was asked for, also where others compute a share of it."""
 
     @property
@@ -64,14 +64,14 @@ class Backfill:
     @cached_property
     def own(self) -> Sequence[Window]:
         """The windows that are computed here."""
-        windows = list(self.use_case.calendar.windows(self.stretch))
+        windows = list(self.use_case.calendar.windows(self.range))
         return self.asked.share.windows(windows) if self.asked.share else windows
 
     def wait_for_others(self, table: str, single: Chunk, say: Callable[[str], None]) -> None:
         """Wait for what a piece needs of the shares of others."""
         tables = self.asked.tables_in(self.use_case)
         wait_for_others(
-            self.platform.lake, self.use_case, table, single.stretch, self.stretch, tables,
+            self.platform.lake, self.use_case, table, single.range, self.range, tables,
             self.own, say,
         )  # fmt: skip
 
@@ -83,7 +83,7 @@ class Backfill:
         """Whether there is anything to do in a chunk by now; another command may have done it."""
         if self.asked.every:
             return True
-        states = judge(self.platform.lake, self.use_case, chunk.stretch, chunk.tables)
+        states = judge(self.platform.lake, self.use_case, chunk.range, chunk.tables)
         return any(due_with_followers(self.use_case, states).values())
 
 
@@ -96,7 +96,7 @@ def backfill(
 ) -> None:
     """Show what has to be done, and do it."""
     use_case = platform.case(name)
-    tables, stretch = asked.tables_in(use_case), asked.stretch_in(platform.lake, use_case)
+    tables, window_range = asked.tables_in(use_case), asked.range_in(platform.lake, use_case)
     with Orchestrator(platform.settings.dagster_url) as dagster:
         runs = None
         if how != "here":
@@ -106,13 +106,13 @@ def backfill(
             platform.lake, use_case, tables, lambda source: platform.commit(use_case, source)
         )
         failed = _failed(dagster, use_case, tables) if runs else {}
-        states = judge(platform.lake, use_case, stretch, tables, failed)
-        work = _planned(platform, use_case, asked, states, how, stretch)
+        states = judge(platform.lake, use_case, window_range, tables, failed)
+        work = _planned(platform, use_case, asked, states, how, window_range)
         _show(work, states)
         if work.chunks and not dry_run:
             # Before it begins: what is interrupted halfway was done by someone as well.
             platform.audit(
-                "backfill", use_case.name, ", ".join(tables), stretch=str(stretch),
+                "backfill", use_case.name, ", ".join(tables), range=str(window_range),
                 partitions=str(work.partitions), how=how,
             )  # fmt: skip
         done = 0
@@ -126,24 +126,31 @@ def backfill(
                     _follow(work, runs, report, daemon=how == "daemon")
             done += work.partitions
             # What looks ahead over the end of a chunk has seen less than there is by now.
-            states = judge(platform.lake, use_case, stretch, tables)
-            work = _planned(platform, use_case, replace(asked, every=False), states, how, stretch)
+            states = judge(platform.lake, use_case, window_range, tables)
+            work = _planned(
+                platform, use_case, replace(asked, every=False), states, how, window_range
+            )
     if done:
         printing.show_line(f"{done} partitions were computed")
 
 
 def _planned(
-    platform: Platform, use_case: UseCase, asked: Asked, states: States, how: How, stretch: Window
+    platform: Platform,
+    use_case: UseCase,
+    asked: Asked,
+    states: States,
+    how: How,
+    window_range: Window,
 ) -> Backfill:
     due = due_with_followers(use_case, states, asked.every)
     if asked.share:
-        own = set(asked.share.windows(list(use_case.calendar.windows(stretch))))
+        own = set(asked.share.windows(list(use_case.calendar.windows(window_range))))
         due = {table: own.intersection(windows) for table, windows in due.items()}
     longest = asked.chunk or (CHUNK_HERE if how == "here" else None)
     pieces = list(chunks(use_case, due, longest))
     if asked.run_per_table:
         pieces = [single for piece in pieces for single in piece.by_table]
-    return Backfill(platform, use_case, asked, pieces, stretch)
+    return Backfill(platform, use_case, asked, pieces, window_range)
 
 
 def end(platform: Platform, name: str) -> None:
@@ -173,8 +180,8 @@ def _failed(
         ) from error
     for asset, partitions in known.items():
         for first, last in partitions.failed:
-            stretch = Window(calendar.window(first).start, calendar.window(last).end)
-            found.setdefault(assets[asset], set()).update(calendar.windows(stretch))
+            window_range = Window(calendar.window(first).start, calendar.window(last).end)
+            found.setdefault(assets[asset], set()).update(calendar.windows(window_range))
     return found
 
 
@@ -191,7 +198,7 @@ def _compute_here(work: Backfill, report: Report) -> None:
             if work.is_due(single):
                 if workers is None:
                     compute(
-                        platform.lake, platform.registry, work.use_case, table, single.stretch,
+                        platform.lake, platform.registry, work.use_case, table, single.range,
                         platform.run_id, asked.engine,
                     )  # fmt: skip
                 else:

@@ -47,11 +47,11 @@ def show_plan(case: "UseCase", plan: "Plan") -> None:
     replaced = ", ".join(str(version) for version in plan.replaced) or "nobody"
     table = _table("made again", "partitions", "which")
     for name, windows in plan.affected.tables:
-        stretches = [
+        window_ranges = [
             (case.calendar.window_at(s.start), list(case.calendar.windows(s))[-1])
-            for s in case.calendar.stretches(windows)
+            for s in case.calendar.ranges(windows)
         ]
-        named = (key(a) if a == b else f"{key(a)}...{key(b)}" for a, b in stretches)
+        named = (key(a) if a == b else f"{key(a)}...{key(b)}" for a, b in window_ranges)
         table.add_row(name, str(len(windows)), ", ".join(named) or "none")
     serves = f"serves again from {since} on, instead of {replaced}"
     if plan.is_decided:
@@ -81,7 +81,7 @@ def progress_of(case: "UseCase", plan: "Plan") -> Iterator[Callable[["Step"], No
         task = progress.add_task("make again", total=total)
 
         def told(step: "Step") -> None:
-            windows = list(case.calendar.windows(step.stretch))
+            windows = list(case.calendar.windows(step.range))
             progress.advance(task, len(windows) * len(step.tables))
 
         yield told

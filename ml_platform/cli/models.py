@@ -43,11 +43,11 @@ def reproduce(
     """Score a partition again from what it was made of, and compare to the bit."""
     from ml_platform import scoring
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.cli.platform import opened, range_of
 
     with opened() as platform:
         case = platform.case(use_case)
-        window = stretch_of(platform, case, partition, None)
+        window = range_of(platform, case, partition, None)
         printing.show_reproduction(
             case, scoring.reproduce(platform.lake, platform.registry, case, window)
         )

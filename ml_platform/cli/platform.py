@@ -112,9 +112,11 @@ class Platform:
         deed = self.deed(what, use_case, changed, **details, run=self.run_id)
         Audit(self.lake).record(deed, self.platform_commit("audit"))
 
-    def audit_tables(self, what: str, use_case: UseCase, stretch: Window, *tables: str) -> None:
-        """As `audit`, of a command that computes tables of a stretch."""
-        self.audit(what, use_case.name, ", ".join(tables), stretch=str(stretch))
+    def audit_tables(
+        self, what: str, use_case: UseCase, window_range: Window, *tables: str
+    ) -> None:
+        """As `audit`, of a command that computes tables of a range."""
+        self.audit(what, use_case.name, ", ".join(tables), range=str(window_range))
 
 
 @contextmanager
@@ -158,20 +160,20 @@ def _named_variables(prefix: str) -> Iterator[None]:
         raise PlatformError(f"{variable}={shown}: {first['msg']}") from None
 
 
-def stretch_of(
-    platform: Platform, use_case: UseCase, partition: str | None, stretch: str | None
+def range_of(
+    platform: Platform, use_case: UseCase, partition: str | None, window_range: str | None
 ) -> Window:
     """The windows that `--partition K` or `--range A...B` names, B included.
 
     Where neither is given, all from the first window on to the last that has examples. Raises
     PlatformError where there is no such partition.
     """
-    return _named(use_case, partition, stretch) or with_examples(platform.lake, use_case)
+    return _named(use_case, partition, window_range) or with_examples(platform.lake, use_case)
 
 
-def landing_stretch_of(use_case: UseCase, partition: str | None, stretch: str | None) -> Window:
-    """As `stretch_of`; where neither is given all windows up to now, whatever has landed."""
-    if named := _named(use_case, partition, stretch):
+def landing_range_of(use_case: UseCase, partition: str | None, window_range: str | None) -> Window:
+    """As `range_of`; where neither is given all windows up to now, whatever has landed."""
+    if named := _named(use_case, partition, window_range):
         return named
     calendar, now = use_case.calendar, datetime.now(UTC)
     end = use_case.partitions.closes_at or calendar.window_at(now).end
@@ -180,18 +182,18 @@ def landing_stretch_of(use_case: UseCase, partition: str | None, stretch: str | 
     return Window(calendar.start, end)
 
 
-def _named(use_case: UseCase, partition: str | None, stretch: str | None) -> Window | None:
-    if partition and stretch:
+def _named(use_case: UseCase, partition: str | None, window_range: str | None) -> Window | None:
+    if partition and window_range:
         raise PlatformError("--partition and --range exclude each other; give one of them")
     if partition:
         return _window(use_case, partition)
-    if stretch:
-        first, between, last = stretch.partition(BETWEEN)
+    if window_range:
+        first, between, last = window_range.partition(BETWEEN)
         if not between:
-            raise PlatformError(f"--range {stretch}: write first{BETWEEN}last")
+            raise PlatformError(f"--range {window_range}: write first{BETWEEN}last")
         begin, end = _window(use_case, first).start, _window(use_case, last).end
         if end.astimezone(UTC) <= begin.astimezone(UTC):
-            raise PlatformError(f"--range {stretch}: the first partition is after the last")
+            raise PlatformError(f"--range {window_range}: the first partition is after the last")
         return Window(begin, end)
     return None
 

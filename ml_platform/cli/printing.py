@@ -96,7 +96,7 @@ def show_ingest(case: "UseCase", source: str, report: "IngestReport") -> None:
 
 
 def show_written(table: str, written: "Written") -> None:
-    """How much a table holds of a stretch now."""
+    """How much a table holds of a range now."""
     filled = sum(rows > 0 for rows in written.rows.values())
     show_line(
         f"{table}: {sum(written.rows.values())} rows in {filled} of {len(written.rows)} "
@@ -283,8 +283,8 @@ def _show_skipped(case: "UseCase", skipped: Mapping["Window", "PlatformError"]) 
             text = text.replace(f" at {name}", "").replace(f" in {name}", "").replace(name, "it")
         reasons.setdefault(text, []).append(key)
     for text, keys in reasons.items():
-        stretch = keys[0] if len(keys) == 1 else f"{keys[0]}...{keys[-1]}"
-        show_line(f"skipped {len(keys)} partitions ({stretch}): {text}")
+        window_range = keys[0] if len(keys) == 1 else f"{keys[0]}...{keys[-1]}"
+        show_line(f"skipped {len(keys)} partitions ({window_range}): {text}")
 
 
 def show_table(header: Iterable[str], rows: Sequence[tuple[str, ...]]) -> None:

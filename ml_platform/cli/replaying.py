@@ -37,17 +37,17 @@ def replay(
 
     Nothing is written to the lake or the registry.
     """
-    from ml_platform.cli.platform import BETWEEN, opened, stretch_of
+    from ml_platform.cli.platform import BETWEEN, opened, range_of
     from ml_platform.replay import Policy, default_policies, draw_replay
     from ml_platform.replay import replay as replayed
 
     with opened() as platform:
         case = platform.case(use_case)
-        stretch = stretch_of(platform, case, None, f"{since}{BETWEEN}{until}")
+        window_range = range_of(platform, case, None, f"{since}{BETWEEN}{until}")
         asked = policy or default_policies(case)
         policies = [Policy.parse(text, case) for text in dict.fromkeys(asked)]
         threads = platform.settings.threads
-        comparison = replayed(platform.lake, case, stretch, policies, threads=threads)
+        comparison = replayed(platform.lake, case, window_range, policies, threads=threads)
         file = picture or platform.settings.reports / case.name / f"replay_{since}_{until}.png"
         draw_replay(comparison, file)
     if as_json:
@@ -103,8 +103,8 @@ def _as_data(case: "UseCase", comparison: "Comparison") -> dict[str, Any]:
     return {
         "use_case": comparison.use_case,
         "metric": comparison.metric,
-        "from": comparison.stretch.start.isoformat(),
-        "until": comparison.stretch.end.isoformat(),
+        "from": comparison.range.start.isoformat(),
+        "until": comparison.range.end.isoformat(),
         "rows": comparison.rows,
         "answer": comparison.answer,
         "best": comparison.best.policy,

@@ -1,4 +1,4 @@
-"""Commands that compute the tables of a stretch, each one call into the library."""
+"""Commands that compute the tables of a range, each one call into the library."""
 
 from typing import Annotated
 
@@ -28,19 +28,19 @@ def ingest(
     from ml_platform import sources
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import landing_stretch_of, opened
+    from ml_platform.cli.platform import landing_range_of, opened
     from ml_platform.errors import LandingError
 
     refused: set[str] = set()
     with opened() as platform:
         case = platform.case(use_case)
-        stretch = landing_stretch_of(case, partition, range_)
+        window_range = landing_range_of(case, partition, range_)
         what = "ingest --rewrite" if rewrite else "ingest"
-        platform.audit_tables(what, case, stretch, *case.sources)
+        platform.audit_tables(what, case, window_range, *case.sources)
         for source in case.sources:
-            with computing(platform.lake, case, source, stretch, platform.run_id) as commit:
+            with computing(platform.lake, case, source, window_range, platform.run_id) as commit:
                 report = sources.ingest(
-                    platform.lake, case, source, stretch, commit, rewrite=rewrite
+                    platform.lake, case, source, window_range, commit, rewrite=rewrite
                 )
             printing.show_ingest(case, source, report)
             refused |= {error.file for error in report.refused}
@@ -62,21 +62,21 @@ def features(
     """Compute the tables of all feature views, and check a few partitions of each for leaks."""
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.cli.platform import opened, range_of
     from ml_platform.engines import compute_features
     from ml_platform.features import check_and_note
     from ml_platform.spec.use_case import feature_table
 
     with opened() as platform:
         case = platform.case(use_case)
-        stretch = stretch_of(platform, case, partition, range_)
-        platform.audit_tables("features", case, stretch, *map(feature_table, case.features))
+        window_range = range_of(platform, case, partition, range_)
+        platform.audit_tables("features", case, window_range, *map(feature_table, case.features))
         found = []
         for view in case.features:
             table = feature_table(view)
-            with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
+            with computing(platform.lake, case, table, window_range, platform.run_id) as commit:
                 written = compute_features(
-                    platform.lake, case, view, stretch, commit, engine=engine
+                    platform.lake, case, view, window_range, commit, engine=engine
                 )
             printing.show_written(table, written)
             found += check_and_note(platform.lake, case, view, written, commit)
@@ -100,7 +100,7 @@ def publish(
     """
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.cli.platform import opened, range_of
     from ml_platform.errors import PlatformError
     from ml_platform.features import publish_views
     from ml_platform.publish import publish_range
@@ -112,18 +112,18 @@ def publish(
         for name in to or ():
             if name not in case.publish:
                 raise PlatformError(f"{case.name}: {unknown('publication', name, case.publish)}")
-        stretch = stretch_of(platform, case, partition, range_)
+        window_range = range_of(platform, case, partition, range_)
         names = to or list(case.publish)
         views = () if to else case.features
         changed = (*views, *map(published_table, names))
-        platform.audit_tables("publish", case, stretch, *changed)
+        platform.audit_tables("publish", case, window_range, *changed)
         if not to:
-            online = publish_views(platform.lake, platform.store, case, stretch)
+            online = publish_views(platform.lake, platform.store, case, window_range)
             printing.show_published(case, online)
         for name in names:
             table = published_table(name)
-            with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
-                report = publish_range(platform.lake, case, name, stretch, commit)
+            with computing(platform.lake, case, table, window_range, platform.run_id) as commit:
+                report = publish_range(platform.lake, case, name, window_range, commit)
             printing.show_publication(case, report)
 
 
@@ -132,15 +132,15 @@ def labels(use_case: UseCaseName, partition: Partition = None, range_: Range = N
     """Compute the labels that are known by now, and check a few partitions for leaks."""
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.cli.platform import opened, range_of
     from ml_platform.features import check_and_note, compute_labels
 
     with opened() as platform:
         case = platform.case(use_case)
-        stretch = stretch_of(platform, case, partition, range_)
-        platform.audit_tables("labels", case, stretch, "labels")
-        with computing(platform.lake, case, "labels", stretch, platform.run_id) as commit:
-            written = compute_labels(platform.lake, case, stretch, commit)
+        window_range = range_of(platform, case, partition, range_)
+        platform.audit_tables("labels", case, window_range, "labels")
+        with computing(platform.lake, case, "labels", window_range, platform.run_id) as commit:
+            written = compute_labels(platform.lake, case, window_range, commit)
         printing.show_written("labels", written)
         printing.show_leaks(check_and_note(platform.lake, case, None, written, commit))
 
@@ -159,15 +159,15 @@ def score(
     from ml_platform import scoring
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.cli.platform import opened, range_of
 
     with opened() as platform:
         case = platform.case(use_case)
-        stretch = stretch_of(platform, case, partition, range_)
-        platform.audit_tables("score", case, stretch, "predictions")
-        with computing(platform.lake, case, "predictions", stretch, platform.run_id) as commit:
+        window_range = range_of(platform, case, partition, range_)
+        platform.audit_tables("score", case, window_range, "predictions")
+        with computing(platform.lake, case, "predictions", window_range, platform.run_id) as commit:
             report = scoring.score(
-                platform.lake, platform.registry, case, stretch, commit,
+                platform.lake, platform.registry, case, window_range, commit,
                 in_process=in_process, engine=engine,
             )  # fmt: skip
         report.raise_if_empty()
@@ -179,15 +179,17 @@ def drift(use_case: UseCaseName, partition: Partition = None, range_: Range = No
     """Compare what the champion is given with what it was trained on."""
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.cli.platform import opened, range_of
     from ml_platform.monitoring import report_drift
 
     with opened() as platform:
         case = platform.case(use_case)
-        stretch = stretch_of(platform, case, partition, range_)
-        platform.audit_tables("drift", case, stretch, "drift_report")
-        with computing(platform.lake, case, "drift_report", stretch, platform.run_id) as commit:
-            run = report_drift(platform.lake, platform.registry, case, stretch, commit)
+        window_range = range_of(platform, case, partition, range_)
+        platform.audit_tables("drift", case, window_range, "drift_report")
+        with computing(
+            platform.lake, case, "drift_report", window_range, platform.run_id
+        ) as commit:
+            run = report_drift(platform.lake, platform.registry, case, window_range, commit)
         printing.show_drift(case, run)
 
 
@@ -198,14 +200,14 @@ def performance(use_case: UseCaseName, partition: Partition = None, range_: Rang
 
     from ml_platform.backfill import computing
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import opened, stretch_of
+    from ml_platform.cli.platform import opened, range_of
     from ml_platform.monitoring import report_performance
 
     with opened() as platform:
         case = platform.case(use_case)
-        stretch = stretch_of(platform, case, partition, range_)
-        platform.audit_tables("performance", case, stretch, "performance_report")
+        window_range = range_of(platform, case, partition, range_)
+        platform.audit_tables("performance", case, window_range, "performance_report")
         table, now = "performance_report", datetime.now(UTC)
-        with computing(platform.lake, case, table, stretch, platform.run_id) as commit:
-            run = report_performance(platform.lake, case, stretch, commit, now=now)
+        with computing(platform.lake, case, table, window_range, platform.run_id) as commit:
+            run = report_performance(platform.lake, case, window_range, commit, now=now)
         printing.show_performance(case, run)

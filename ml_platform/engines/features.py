@@ -17,7 +17,7 @@ def compute_features(
     lake: Lake,
     use_case: UseCase,
     view: str,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     *,
     engine: Engine | None = None,
@@ -28,11 +28,11 @@ def compute_features(
     is not known to mean the same in Spark, with file and line, and EngineFailed.
     """
     if (engine or use_case.engine) != "spark":
-        return features.compute_features(lake, use_case, view, stretch, commit)
+        return features.compute_features(lake, use_case, view, window_range, commit)
     _require_translatable(use_case, view)
 
     return features.compute_features(
-        lake, use_case, view, stretch, commit, replacing=_computed_by_spark
+        lake, use_case, view, window_range, commit, replacing=_computed_by_spark
     )
 
 
@@ -41,15 +41,15 @@ def _computed_by_spark(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     view: str,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     basis: Basis,
 ) -> Written:
     from ml_platform.engines.spark.computing import Engine, written_by_spark
     from ml_platform.engines.spark.windows import Windows, with_windows
 
-    sql = view_sql(lake, cursor, use_case, view, Sight(stretch, basis.snapshot))
-    windows = Windows.of(list(use_case.calendar.windows(stretch)))
+    sql = view_sql(lake, cursor, use_case, view, Sight(window_range, basis.snapshot))
+    windows = Windows.of(list(use_case.calendar.windows(window_range)))
 
     def rows(engine: Engine) -> Any:
         return with_windows(engine.rows(sql), windows)
@@ -57,7 +57,7 @@ def _computed_by_spark(
     table = feature_view_table(use_case, view)
     with written_by_spark(lake, cursor, use_case, basis, table, rows) as files:
         return replace_view(
-            lake, cursor, use_case, view, stretch, commit.by_engine("spark"), basis, files
+            lake, cursor, use_case, view, window_range, commit.by_engine("spark"), basis, files
         )
 
 

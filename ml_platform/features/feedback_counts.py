@@ -1,4 +1,4 @@
-"""What became of the feedback about a stretch of examples."""
+"""What became of the feedback about a range of examples."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from ml_platform.storage import Lake
 
 @dataclass(frozen=True)
 class FeedbackCounts:
-    """What became of the feedback about a stretch of examples."""
+    """What became of the feedback about a range of examples."""
 
     given: int
     """Labels and corrections; those that say the same of one example count once."""
@@ -26,12 +26,12 @@ class FeedbackCounts:
     """Examples of which different labels are known at the same moment."""
 
 
-def count_feedback(lake: Lake, use_case: UseCase, stretch: Window) -> FeedbackCounts:
-    """How much feedback there is about the examples of a stretch, and what is odd about it."""
+def count_feedback(lake: Lake, use_case: UseCase, window_range: Window) -> FeedbackCounts:
+    """How much feedback there is about the examples of a range, and what is odd about it."""
     with lake.cursor(use_case.timezone) as cursor:
         if not has_feedback(lake, cursor, use_case):
             return FeedbackCounts(0, 0, 0)
-        where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
+        where = f"{inside_sql(window_range)} AND {windows_sql(use_case, window_range)}"
         given = given_sql(lake, cursor, use_case, where)
         seen = seen_sql(lake, cursor, use_case, where)
         names = [quote(key) for key in (*use_case.examples.entity, "event_time")]

@@ -24,12 +24,12 @@ def assemble(
     cursor: duckdb.DuckDBPyConnection,
     lake: Lake,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
     *,
     labels_known_by: datetime | None = None,
 ) -> pd.DataFrame:
-    """The examples of a stretch with their features, at one snapshot of the lake.
+    """The examples of a range with their features, at one snapshot of the lake.
 
     Returns entity columns, `event_time`, then `use_case.model_columns`: numbers as float64 with
     NaN, everything else as text with None; ordered by event time and entity.
@@ -38,7 +38,7 @@ def assemble(
     Raises TableNotFound where a table that is needed does not exist at the snapshot,
     CalendarChanged where rows lie in windows of another calendar.
     """
-    sql = join_sql(cursor, lake, use_case, stretch, snapshot, labels_known_by=labels_known_by)
+    sql = join_sql(cursor, lake, use_case, window_range, snapshot, labels_known_by=labels_known_by)
     # By way of Arrow, which builds a wide frame four times as fast as DuckDB's own conversion.
     frame: pd.DataFrame = cursor.execute(sql).to_arrow_table().to_pandas()
     return frame
@@ -62,7 +62,7 @@ def join_sql(
     cursor: duckdb.DuckDBPyConnection,
     lake: Lake,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
     *,
     labels_known_by: datetime | None = None,
@@ -79,13 +79,13 @@ def join_sql(
         as_model_input(f"e.{quote(c)}", t, c) for c, t in use_case.examples.request.items()
     ]
     known = KnownVersions(lake, cursor, use_case, snapshot)
-    examples = _examples_sql(known, stretch)
+    examples = _examples_sql(known, window_range)
     named = [f"e AS MATERIALIZED (SELECT *, {mark} AS {MARK} FROM ({examples}))"]
     joins = []
     for index, (view, declared) in enumerate(use_case.model_views.items()):
         # An ASOF join sorts all the columns that it carries, so each one carries keys only.
         alias = f"f{index}"
-        matched = _matched_sql(known, view, stretch)
+        matched = _matched_sql(known, view, window_range)
         named.append(f"{alias} AS ({matched})")
         joins.append(f"LEFT JOIN {alias} ON e.{MARK} = {alias}.{MARK}")
         selected += [
@@ -93,7 +93,7 @@ def join_sql(
             for c, t in declared.features.items()
         ]
     if labels_known_by is not None:
-        where = windows_sql(use_case, stretch)
+        where = windows_sql(use_case, window_range)
         labels = labels_sql(known, where, labels_known_by)
         on = " AND ".join(f"e.{c} = l.{c}" for c in (*entity, "event_time"))
         joins.append(
@@ -109,23 +109,27 @@ def join_sql(
 
 
 def examples_sql(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    window_range: Window,
+    snapshot: int,
 ) -> str:
-    """The examples of a stretch: entity, event time, join keys and request columns."""
-    return _examples_sql(KnownVersions(lake, cursor, use_case, snapshot), stretch)
+    """The examples of a range: entity, event time, join keys and request columns."""
+    return _examples_sql(KnownVersions(lake, cursor, use_case, snapshot), window_range)
 
 
-def _examples_sql(known: KnownVersions, stretch: Window) -> str:
+def _examples_sql(known: KnownVersions, window_range: Window) -> str:
     use_case = known.use_case
     declared = use_case.examples
     source = use_case.sources[declared.source]
-    where = windows_sql(use_case, stretch)
+    where = windows_sql(use_case, window_range)
     # Each in the version that was known at its own time.
     at = f"CAST({quote(source.event_time)} AS TIMESTAMPTZ)" if use_case.is_as_known else None
     relation = known.source_sql(declared.source, where, at)
     return (
         f"SELECT {example_items(use_case)} FROM {relation} "
-        f"WHERE {inside_sql(stretch, source.event_time)} AND {where}"
+        f"WHERE {inside_sql(window_range, source.event_time)} AND {where}"
     )
 
 
@@ -144,13 +148,13 @@ def join_keys(use_case: UseCase) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for view in views for column in view.entity))
 
 
-def _matched_sql(known: KnownVersions, view: str, stretch: Window) -> str:
+def _matched_sql(known: KnownVersions, view: str, window_range: Window) -> str:
     """For each row of `e` that has one, the features of a view that were known and fresh then."""
     use_case, table = known.use_case, feature_table(view)
     declared = use_case.features[view]
-    start = declared.ttl.before(stretch.start, use_case.calendar.timezone)
+    start = declared.ttl.before(window_range.start, use_case.calendar.timezone)
     relation = known.lake.relation(known.cursor, use_case.name, table, known.snapshot)
-    where = windows_sql(use_case, Window(start, stretch.end))
+    where = windows_sql(use_case, Window(start, window_range.end))
     rows = f"(FROM {relation} WHERE {where})"
     keys = [quote(column) for column in declared.entity]
     on = " AND ".join(f"e.{key} = f.{key}" for key in keys)

@@ -69,17 +69,17 @@ def intervals_of(
     known: KnownVersions,
     reads: Sequence[str],
     reach: Callable[[Window], Window],
-    stretch: Window,
+    window_range: Window,
 ) -> Iterable[Interval]:
     """The intervals of each window that rows of it can be asked about in, the last one open.
 
     reads: sources; reach: the range of their event time that a window sees. Windows that saw no
     correction since they began have none.
     """
-    corrections = _corrections(known, reads, reach(stretch))
+    corrections = _corrections(known, reads, reach(window_range))
     if not corrections:
         return
-    for window in known.use_case.calendar.windows(stretch):
+    for window in known.use_case.calendar.windows(window_range):
         seen = reach(window)
         first, end = utc(seen.start), utc(seen.end)
         moments = {

@@ -45,7 +45,7 @@ return found
 class RedisStore:
     """Features in one Redis server; not in a Redis Cluster, whose nodes have no common state.
 
-    Of a view there are a sorted set for each entity, one of all its rows (by which stretches are
+    Of a view there are a sorted set for each entity, one of all its rows (by which ranges are
     replaced and dropped), and one of the windows that were stored. A score holds microseconds
     exactly up to the year 2255.
     """
@@ -79,7 +79,7 @@ class RedisStore:
                 pipeline.zremrangebyscore(windows, "-inf", f"({fresh.keep_from}")
             _add(pipeline, use_case, view, fresh.rows)
 
-        # Watching the rows, a writer whose stretch another one changed meanwhile reads again.
+        # Watching the rows, a writer whose range another one changed meanwhile reads again.
         with self._named_errors():
             self._client.transaction(work, all_rows)
 

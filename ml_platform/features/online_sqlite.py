@@ -144,7 +144,7 @@ class SqliteStore:
             check_same_thread=False,
             cached_statements=STATEMENTS,
         )
-        # Readers never wait for a writer. A power failure may lose the last stretches, which the
+        # Readers never wait for a writer. A power failure may lose the last ranges, which the
         # lake still has, and never a part of one.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")

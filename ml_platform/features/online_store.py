@@ -32,20 +32,20 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Stored:
-    """What a view holds as one of its stretches is about to be replaced."""
+    """What a view holds as one of its ranges is about to be replaced."""
 
     newest: int | None
-    """Newest event time outside of the stretch; None where there is no row."""
+    """Newest event time outside of the range; None where there is no row."""
     windows: frozenset[int]
     """Starts of the windows that were stored, also of those without rows."""
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """What a view holds from `start` up to the end of the stretch from now on."""
+    """What a view holds from `start` up to the end of the range from now on."""
 
     start: int
-    """Start of the stretch, or earlier where windows before it were never stored."""
+    """Start of the range, or earlier where windows before it were never stored."""
     rows: Sequence[OnlineRow]
     windows: Collection[int]
     """Starts of the windows that these are the rows of."""
@@ -62,7 +62,7 @@ class OnlineStore(Protocol):
     def replace(
         self, use_case: str, view: str, start: int, end: int, read: Callable[[Stored], Fresh]
     ) -> None:
-        """Make the stretch `[start, end)` of a view hold exactly what `read` says.
+        """Make the range `[start, end)` of a view hold exactly what `read` says.
 
         No other writer changes the view between what `read` is given and what is stored, so that
         of two writers the one that read later has the last word. It may be called again.
@@ -74,7 +74,7 @@ class OnlineStore(Protocol):
     ) -> dict[str, list[Found | None]]:
         """Answer the lookups of each view, in order, all from one state of the store.
 
-        Raises NotPublished for a view that no stretch was ever stored of.
+        Raises NotPublished for a view that no range was ever stored of.
         """
 
     def newest(self, use_case: str, view: str) -> int | None:
@@ -88,7 +88,7 @@ class OnlineStore(Protocol):
 
 
 def not_published(use_case: str, view: str | None = None) -> NotPublished:
-    """The error for a view, or a whole use case, that no stretch was ever stored of."""
+    """The error for a view, or a whole use case, that no range was ever stored of."""
     named = f"{use_case}/{view}" if view else use_case
     return NotPublished(
         f"no features of {named} are in the online store; materialise "

@@ -31,24 +31,24 @@ class Published:
 
     snapshot: int
     rows: Mapping[Window, int]
-    """Rows stored by window: those of the stretch, and windows before it that were lacking."""
+    """Rows stored by window: those of the range, and windows before it that were lacking."""
     newest: datetime | None
     """Event time of the newest row that the store holds of the view now."""
 
 
 def publish(
-    lake: Lake, store: OnlineStore, use_case: UseCase, view: str, stretch: Window
+    lake: Lake, store: OnlineStore, use_case: UseCase, view: str, window_range: Window
 ) -> Published:
-    """Make the online store hold what the lake holds of a stretch of a feature view.
+    """Make the online store hold what the lake holds of a range of a feature view.
 
     The store keeps what features of the newest row's window and of the window before it are
-    looked up from; older rows of the stretch are not stored, older rows of the view are dropped.
-    Windows up to the stretch that are kept and were never stored come along with it, so that a
+    looked up from; older rows of the range are not stored, older rows of the view are dropped.
+    Windows up to the range that are kept and were never stored come along with it, so that a
     store that was empty, or not written to for a while, lacks nothing.
     Raises TableNotFound where the view has no table yet, OnlineStoreError where the store fails.
     """
     calendar = use_case.calendar
-    asked = dict.fromkeys(calendar.windows(stretch), 0)
+    asked = dict.fromkeys(calendar.windows(window_range), 0)
     snapshot, counts = 0, Counter[Window]()
 
     def read(stored: Stored) -> Fresh:
@@ -57,21 +57,21 @@ def publish(
             require_calendar(cursor, use_case.name, calendar)
             snapshot = lake.snapshot(cursor)
             relation = lake.relation(cursor, use_case.name, feature_table(view), snapshot)
-            newest = _newest(cursor, use_case, relation, stretch, stored)
+            newest = _newest(cursor, use_case, relation, window_range, stored)
             if newest is None:
-                return Fresh(microseconds(stretch.start), [], [_start(w) for w in asked])
+                return Fresh(microseconds(window_range.start), [], [_start(w) for w in asked])
             keep_from = _keep_from(use_case, view, newest)
-            windows = _windows(use_case, stretch, keep_from, stored)
+            windows = _windows(use_case, window_range, keep_from, stored)
             rows = _rows(cursor, use_case, view, relation, windows)
         counts = Counter(calendar.window_at(_moment(row.event_time)) for row in rows)
         return Fresh(
-            start=_start(windows[0]) if windows else microseconds(stretch.start),
+            start=_start(windows[0]) if windows else microseconds(window_range.start),
             rows=rows,
             windows=[_start(window) for window in windows],
             keep_from=microseconds(keep_from),
         )
 
-    start, end = microseconds(stretch.start), microseconds(stretch.end)
+    start, end = microseconds(window_range.start), microseconds(window_range.end)
 
     def store_it() -> int | None:
         store.replace(use_case.name, view, start, end, read)
@@ -86,10 +86,12 @@ def publish(
 
 
 def publish_views(
-    lake: Lake, store: OnlineStore, use_case: UseCase, stretch: Window
+    lake: Lake, store: OnlineStore, use_case: UseCase, window_range: Window
 ) -> dict[str, Published]:
     """Publish all feature views that the model is given; by view, what was stored."""
-    return {view: publish(lake, store, use_case, view, stretch) for view in use_case.model_views}
+    return {
+        view: publish(lake, store, use_case, view, window_range) for view in use_case.model_views
+    }
 
 
 def unpublished(
@@ -134,14 +136,14 @@ def _newest(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     relation: str,
-    stretch: Window,
+    window_range: Window,
     stored: Stored,
 ) -> datetime | None:
-    """Event time of the newest row that the view has once the stretch is stored."""
-    found = _latest(cursor, f"{relation} WHERE {windows_sql(use_case, stretch)}")
+    """Event time of the newest row that the view has once the range is stored."""
+    found = _latest(cursor, f"{relation} WHERE {windows_sql(use_case, window_range)}")
     if found is None and stored.newest is None:
-        # The stretch is empty, and so is the store: what is before the stretch was never stored.
-        before = Window(use_case.calendar.start, stretch.end)
+        # The range is empty, and so is the store: what is before the range was never stored.
+        before = Window(use_case.calendar.start, window_range.end)
         found = _latest(cursor, f"{relation} WHERE {windows_sql(use_case, before)}")
     times = [time for time in (found, stored.newest) if time is not None]
     return _moment(max(times)) if times else None
@@ -162,13 +164,13 @@ def _keep_from(use_case: UseCase, view: str, newest: datetime) -> datetime:
 
 
 def _windows(
-    use_case: UseCase, stretch: Window, keep_from: datetime, stored: Stored
+    use_case: UseCase, window_range: Window, keep_from: datetime, stored: Stored
 ) -> list[Window]:
     """Windows to store: from the first one on that is kept, and either asked for or lacking."""
-    if keep_from.astimezone(UTC) >= stretch.end.astimezone(UTC):
+    if keep_from.astimezone(UTC) >= window_range.end.astimezone(UTC):
         return []
-    kept = list(use_case.calendar.windows(Window(keep_from, stretch.end)))
-    asked = microseconds(stretch.start)
+    kept = list(use_case.calendar.windows(Window(keep_from, window_range.end)))
+    asked = microseconds(window_range.start)
     return list(dropwhile(lambda w: _start(w) < asked and _start(w) in stored.windows, kept))
 
 
@@ -182,12 +184,12 @@ def _rows(
     if not windows:
         return []
     declared = use_case.features[view]
-    stretch = Window(windows[0].start, windows[-1].end)
+    window_range = Window(windows[0].start, windows[-1].end)
     keys = [f"{key_sql(column)} AS k{number}" for number, column in enumerate(declared.entity)]
     features = [as_model_input(quote(c), kind, c) for c, kind in declared.features.items()]
     items = ", ".join((*keys, "epoch_us(event_time) AS t", *features))
     table = cursor.execute(
-        f"SELECT {items} FROM {relation} WHERE {windows_sql(use_case, stretch)}"
+        f"SELECT {items} FROM {relation} WHERE {windows_sql(use_case, window_range)}"
     ).to_arrow_table()
     return _encoded(table, len(keys), declared.features)
 

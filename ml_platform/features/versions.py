@@ -58,7 +58,7 @@ def replacements(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     computed: Computed,
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
 ) -> list[Replacement]:
     """What the windows of a range are to hold: their rows, and what these were before.
@@ -67,10 +67,10 @@ def replacements(
     """
     known = KnownVersions(lake, cursor, use_case, snapshot)
     asked = use_case.is_as_known
-    seen = intervals_of(known, computed.reads, computed.reach, stretch) if asked else ()
+    seen = intervals_of(known, computed.reads, computed.reach, window_range) if asked else ()
     intervals, answers = list(seen), computed.answers
     versions = computed.versions
-    newest = computed.query(stretch, None)
+    newest = computed.query(window_range, None)
     rows = Replacement(computed.table, newest, time="event_time", files=computed.files)
     if not intervals and not (asked and answers):
         is_stored = versions.name in known.tables

@@ -45,7 +45,7 @@ class Sight:
     after it, and at least a day more.
     """
 
-    stretch: Window
+    range: Window
     snapshot: int
     known_by: datetime | None = None
     as_of: datetime | None = None
@@ -53,12 +53,12 @@ class Sight:
 
     def start(self, lookback: Duration, zone: ZoneInfo) -> datetime:
         """From which event time on a view with this lookback is shown rows."""
-        start = lookback.before(self.stretch.start, zone)
+        start = lookback.before(self.range.start, zone)
         return max(lookback, A_DAY, key=_seconds).before(start, zone) if self.farther else start
 
     def end(self, horizon: Duration, zone: ZoneInfo) -> datetime:
         """Before which event time labels with this horizon are shown rows."""
-        end = horizon.after(self.stretch.end, zone)
+        end = horizon.after(self.range.end, zone)
         return max(horizon, A_DAY, key=_seconds).after(end, zone) if self.farther else end
 
 
@@ -109,7 +109,7 @@ class Replacing(Protocol):
         cursor: duckdb.DuckDBPyConnection,
         use_case: UseCase,
         view: str,
-        stretch: Window,
+        window_range: Window,
         commit: Commit,
         basis: Basis,
     ) -> Written: ...
@@ -119,11 +119,11 @@ def compute_features(
     lake: Lake,
     use_case: UseCase,
     view: str,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     replacing: Replacing | None = None,
 ) -> Written:
-    """Compute a feature view for the windows of a stretch, in one query and one transaction.
+    """Compute a feature view for the windows of a range, in one query and one transaction.
 
     replacing: what computes it, by default `replace_view`.
     Raises TableNotFound while a source that it reads is empty, QueryFailed where DuckDB refuses
@@ -133,9 +133,9 @@ def compute_features(
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Written:
         replace_rows = replacing or replace_view
-        return replace_rows(lake, cursor, use_case, view, stretch, commit, basis)
+        return replace_rows(lake, cursor, use_case, view, window_range, commit, basis)
 
-    return compute_windows(lake, use_case, table.name, stretch, commit, compute)
+    return compute_windows(lake, use_case, table.name, window_range, commit, compute)
 
 
 def replace_view(
@@ -143,7 +143,7 @@ def replace_view(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     view: str,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     basis: Basis,
     files: DataFiles | None = None,
@@ -162,11 +162,11 @@ def replace_view(
     reach = partial(_looking_back, use_case, view)
     reads = use_case.features[view].reads
     computed = Computed(table, reads, reach, query, "event_time", files=files)
-    return _replace(lake, cursor, use_case, computed, stretch, commit, basis)
+    return _replace(lake, cursor, use_case, computed, window_range, commit, basis)
 
 
-def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commit) -> Written:
-    """Compute the labels of a stretch's examples from what has landed so far, and what came back.
+def compute_labels(lake: Lake, use_case: UseCase, window_range: Window, commit: Commit) -> Written:
+    """Compute the labels of a range's examples from what has landed so far, and what came back.
 
     Where both say something of an example, `label.feedback` says which holds. What came back of an
     example that has not landed is no label until it has.
@@ -178,13 +178,13 @@ def compute_labels(lake: Lake, use_case: UseCase, stretch: Window, commit: Commi
             sight = Sight(part, basis.snapshot, as_of=as_of)
             return own_labels_sql(lake, cursor, use_case, sight)
 
-        where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
+        where = f"{inside_sql(window_range)} AND {windows_sql(use_case, window_range)}"
         answers = read_answers(lake, cursor, use_case, where, basis.snapshot)
         reach = partial(_looking_ahead, use_case)
         computed = Computed(table, use_case.label.reads, reach, query, "known_at", answers)
-        return _replace(lake, cursor, use_case, computed, stretch, commit, basis)
+        return _replace(lake, cursor, use_case, computed, window_range, commit, basis)
 
-    return compute_windows(lake, use_case, table.name, stretch, commit, compute)
+    return compute_windows(lake, use_case, table.name, window_range, commit, compute)
 
 
 def own_labels_sql(
@@ -200,9 +200,9 @@ def own_labels_sql(
     """
     label = use_case.label
     end = sight.end(label.horizon, use_case.calendar.timezone)
-    wider = replace(sight, stretch=Window(sight.stretch.start, end))
+    wider = replace(sight, range=Window(sight.range.start, end))
     shown = _sources_sql(lake, cursor, use_case, label.reads, wider, relations)
-    return f"{shown} SELECT * FROM (\n{label.query}) WHERE {inside_sql(sight.stretch)}"
+    return f"{shown} SELECT * FROM (\n{label.query}) WHERE {inside_sql(sight.range)}"
 
 
 def view_sql(
@@ -213,28 +213,28 @@ def view_sql(
     sight: Sight,
     relations: Mapping[str, str] | None = None,
 ) -> str:
-    """The SELECT that yields a view's rows with event times in the sight's stretch.
+    """The SELECT that yields a view's rows with event times in the sight's range.
 
     relations: SQL that names copies of sources, `window_start` and `known_at` included; by default
     they are read from the lake.
     """
     declared = use_case.features[view]
     start = sight.start(declared.lookback, use_case.calendar.timezone)
-    wider = replace(sight, stretch=Window(start, sight.stretch.end))
+    wider = replace(sight, range=Window(start, sight.range.end))
     shown = _sources_sql(lake, cursor, use_case, declared.reads, wider, relations)
-    return f"{shown} SELECT * FROM (\n{declared.query}) WHERE {inside_sql(sight.stretch)}"
+    return f"{shown} SELECT * FROM (\n{declared.query}) WHERE {inside_sql(sight.range)}"
 
 
-def _looking_back(use_case: UseCase, view: str, stretch: Window) -> Window:
+def _looking_back(use_case: UseCase, view: str, window_range: Window) -> Window:
     """The range of event time of the sources that a view sees of a range."""
     lookback = use_case.features[view].lookback
-    return Window(lookback.before(stretch.start, use_case.calendar.timezone), stretch.end)
+    return Window(lookback.before(window_range.start, use_case.calendar.timezone), window_range.end)
 
 
-def _looking_ahead(use_case: UseCase, stretch: Window) -> Window:
+def _looking_ahead(use_case: UseCase, window_range: Window) -> Window:
     """The range of event time of the sources that labels of a range see."""
-    end = use_case.label.horizon.after(stretch.end, use_case.calendar.timezone)
-    return Window(stretch.start, end)
+    end = use_case.label.horizon.after(window_range.end, use_case.calendar.timezone)
+    return Window(window_range.start, end)
 
 
 def _replace(
@@ -242,17 +242,17 @@ def _replace(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     computed: Computed,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     basis: Basis,
 ) -> Written:
     table = computed.table
     try:
-        parts = replacements(lake, cursor, use_case, computed, stretch, basis.snapshot)
+        parts = replacements(lake, cursor, use_case, computed, window_range, basis.snapshot)
         return combined(
             replace_together(
                 lake, cursor, parts,
-                calendar=use_case.calendar, stretch=stretch, commit=commit, basis=basis,
+                calendar=use_case.calendar, window_range=window_range, commit=commit, basis=basis,
             )
         )  # fmt: skip
     except (
@@ -261,16 +261,18 @@ def _replace(
         duckdb.InvalidInputException,
         duckdb.BinderException,
     ) as error:
-        raise _failed(use_case, table.name, stretch, error) from error
+        raise _failed(use_case, table.name, window_range, error) from error
 
 
-def _failed(use_case: UseCase, table: str, stretch: Window, error: duckdb.Error) -> QueryFailed:
+def _failed(
+    use_case: UseCase, table: str, window_range: Window, error: duckdb.Error
+) -> QueryFailed:
     view = next((name for name in use_case.features if feature_table(name) == table), None)
     file = use_case.view_file(view) if view else use_case.folder / use_case.label.sql
     query = use_case.features[view].query if view else use_case.label.query
     where = Location(file, line_shown(query, error))
     said = complaint(error, use_case.sources)
-    return QueryFailed(f"{where}: {said} ({use_case.name}/{table} over {stretch})")
+    return QueryFailed(f"{where}: {said} ({use_case.name}/{table} over {window_range})")
 
 
 def _sources_sql(
@@ -288,12 +290,12 @@ def _sources_sql(
     for name in names:
         source = use_case.sources[name]
         columns = ", ".join(quote(c) for c in dict.fromkeys((*source.columns, "known_at")))
-        where = [inside_sql(sight.stretch, source.event_time), windows_sql(use_case, sight.stretch)]
+        where = [inside_sql(sight.range, source.event_time), windows_sql(use_case, sight.range)]
         if sight.known_by is not None:
             where.append(f"known_at <= {instant(sight.known_by)}")
         relation = (relations or {}).get(name)
         if relation is None:
-            windows = windows_sql(use_case, sight.stretch)
+            windows = windows_sql(use_case, sight.range)
             at = sight.as_of or (sight.known_by if use_case.is_as_known else None)
             relation = known.source_sql(name, windows, instant(at) if at else None)
         parts.append(
@@ -302,19 +304,19 @@ def _sources_sql(
     return f"WITH {', '.join(parts)}" if parts else ""
 
 
-def inside_sql(stretch: Window, column: str = "event_time") -> str:
-    """Predicate that keeps the rows whose time lies in a stretch."""
+def inside_sql(window_range: Window, column: str = "event_time") -> str:
+    """Predicate that keeps the rows whose time lies in a range."""
     name = quote(column)
-    return f"{name} >= {instant(stretch.start)} AND {name} < {instant(stretch.end)}"
+    return f"{name} >= {instant(window_range.start)} AND {name} < {instant(window_range.end)}"
 
 
-def windows_sql(use_case: UseCase, stretch: Window) -> str:
-    """Predicate on `window_start` that keeps the files of a stretch."""
+def windows_sql(use_case: UseCase, window_range: Window) -> str:
+    """Predicate on `window_start` that keeps the files of a range."""
     # The partition column lets DuckLake skip files; the event time alone would open all of them.
-    first = use_case.calendar.window_at(stretch.start).start
+    first = use_case.calendar.window_at(window_range.start).start
     return (
         f"{WINDOW_START} >= TIMESTAMP {literal(str(naive_utc(first)))} "
-        f"AND {WINDOW_START} < TIMESTAMP {literal(str(naive_utc(stretch.end)))}"
+        f"AND {WINDOW_START} < TIMESTAMP {literal(str(naive_utc(window_range.end)))}"
     )
 
 

@@ -90,7 +90,7 @@ def vanished_columns(
 
 @dataclass(frozen=True)
 class Readings:
-    """One column over a stretch of event time, in the order of event times."""
+    """One column over a range of event time, in the order of event times."""
 
     times: NDArray[np.int64]
     """Microseconds since 1970, UTC, ascending; shape (n,)."""
@@ -117,7 +117,7 @@ class Readings:
         return first + np.flatnonzero(holds)
 
     def part(self, since: datetime, until: datetime) -> "Readings":
-        """The rows of a stretch of event time."""
+        """The rows of a range of event time."""
         first, last = np.searchsorted(self.times, [microseconds(since), microseconds(until)])
         rows = slice(int(first), int(last))
         return Readings(

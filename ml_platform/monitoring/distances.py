@@ -4,7 +4,7 @@ They are written out here because importing Evidently costs eight seconds of CPU
 of one window about as much as a year of windows costs here. `tests/test_monitoring_distances.py`
 holds each of them equal to Evidently's own report.
 
-A few values far outside of the others, such as a sentinel of -999, stretch bins and standard
+A few values far outside of the others, such as a sentinel of -999, range bins and standard
 deviations until no shift shows. So samples are clipped to their fences first, see `Fences`; where
 no value lies outside of them the scores are Evidently's, elsewhere they are not. The report has
 Evidently's beside them.
@@ -28,7 +28,7 @@ MOST_CATEGORIES = 20
 """Numbers with no more distinct values than this are compared value by value, not binned."""
 EMPTY_SHARE = 0.0001
 TAIL = 0.025
-"""Share of values, at each end, that may lie anywhere without stretching the fences."""
+"""Share of values, at each end, that may lie anywhere without widening the fences."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The drift report: has what the champion is given moved away from what it was trained on?
 
-The partition of a window judges the rows that trail up to the window's end, as long a stretch as
+The partition of a window judges the rows that trail up to the window's end, as long a range as
 `monitoring.window` says: features and request columns of the examples, their predictions whoever
 made them, and the labels known by that end. They are held against the reference sample of the
 version that was champion when the window began.
@@ -133,12 +133,12 @@ def report_drift(
     lake: Lake,
     registry: Registry,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     *,
     live: bool = False,
 ) -> DriftRun:
-    """Report on every window of a stretch and store the reports, in one transaction.
+    """Report on every window of a range and store the reports, in one transaction.
 
     Windows before the first promotion, and windows that no example trails up to, are skipped with
     a reason. The values of a column are not judged where the window has fewer than `drift.min_rows`
@@ -150,7 +150,7 @@ def report_drift(
     table = drift_table(use_case, live=live)
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> DriftRun:
-        champions, lacking = champions_of(lake, use_case, stretch)
+        champions, lacking = champions_of(lake, use_case, window_range)
         models = {v: registry.load(use_case, v) for v in sorted(set(champions.values()))}
         found = judge_windows(cursor, lake, use_case, champions, models, basis.snapshot, live=live)
         cut = judge_segments(
@@ -171,7 +171,7 @@ def report_drift(
         try:
             written, *_ = replace_together(
                 lake, cursor, replaced,
-                calendar=use_case.calendar, stretch=stretch, commit=commit, basis=basis,
+                calendar=use_case.calendar, window_range=window_range, commit=commit, basis=basis,
             )  # fmt: skip
         finally:
             cursor.unregister("drift_rows")
@@ -185,7 +185,7 @@ def report_drift(
         }
         return DriftRun(written.snapshot, found, {**lacking, **empty})
 
-    return compute_windows(lake, use_case, table.name, stretch, commit, compute)
+    return compute_windows(lake, use_case, table.name, window_range, commit, compute)
 
 
 def judge_windows(
@@ -202,9 +202,9 @@ def judge_windows(
     if not champions:
         return {}
     trails = [trail(use_case, window, version) for window, version in champions.items()]
-    stretch = Window(min(t.since for t in trails), max(t.until for t in trails))
+    window_range = Window(min(t.since for t in trails), max(t.until for t in trails))
     read = read_live_columns if live else read_columns
-    readings = read(cursor, lake, use_case, stretch, snapshot)
+    readings = read(cursor, lake, use_case, window_range, snapshot)
     judged = judge_readings(use_case, readings, champions, models)
     return {window: drift for window, drift in judged if drift is not None}
 

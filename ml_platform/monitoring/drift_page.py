@@ -78,12 +78,12 @@ def _page(
     rows = trail(use_case, window, stored.version)
     with lake.cursor(use_case.timezone) as cursor:
         scores = _scores(cursor, lake, use_case, window)
-        stretch, notes = Window(rows.since, rows.until), []
+        window_range, notes = Window(rows.since, rows.until), []
         try:
-            readings = read_columns(cursor, lake, use_case, stretch, stored.snapshot)
+            readings = read_columns(cursor, lake, use_case, window_range, stored.snapshot)
         except TableNotFound:
             newest = lake.snapshot(cursor)
-            readings = read_columns(cursor, lake, use_case, stretch, newest)
+            readings = read_columns(cursor, lake, use_case, window_range, newest)
             notes.append(
                 f"Snapshot {stored.snapshot}, which the stored scores were computed from, has "
                 f"expired; this page shows snapshot {newest}."

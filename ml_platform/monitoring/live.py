@@ -34,12 +34,12 @@ def read_requests(
     lake: Lake,
     use_case: UseCase,
     names: Sequence[str],
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
 ) -> pd.DataFrame:
     """Columns of the rows that were answered, and `event_time`, in its order."""
     selected = ", ".join(quote(name) for name in (*names, "event_time"))
-    relation = _answered(cursor, lake, use_case, stretch, snapshot)
+    relation = _answered(cursor, lake, use_case, window_range, snapshot)
     return cursor.execute(
         f"SELECT {selected} FROM {relation} ORDER BY event_time, prediction_id"
     ).fetch_df()
@@ -49,7 +49,7 @@ def labelled_requests(
     cursor: duckdb.DuckDBPyConnection,
     lake: Lake,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
     known_by: datetime | None = None,
 ) -> pd.DataFrame:
@@ -60,14 +60,14 @@ def labelled_requests(
     known_by: take labels as they were known before this moment; by default what they say now.
     Raises TableNotFound where nothing has been answered yet.
     """
-    where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
+    where = f"{inside_sql(window_range)} AND {windows_sql(use_case, window_range)}"
     keys = (*use_case.examples.entity, "event_time")
-    requests = _answered(cursor, lake, use_case, stretch, snapshot)
+    requests = _answered(cursor, lake, use_case, window_range, snapshot)
     nothing = "(SELECT NULL AS prediction_id, NULL AS label, NULL::TIMESTAMPTZ AS known_at)"
     labels, on, given = nothing, "false", nothing
     tables = lake.tables(cursor, use_case.name)
     if "labels" in tables and readable_columns(use_case).issuperset(use_case.examples.entity):
-        near = windows_sql(use_case, stretch)
+        near = windows_sql(use_case, window_range)
         known = KnownVersions(lake, cursor, use_case, snapshot)
         relation = labels_sql(known, near, known_by)
         labels = f"(FROM {relation} WHERE {where})"
@@ -90,7 +90,7 @@ def labelled_requests(
     ).fetch_df()
 
 
-def is_answered_twice(known: KnownVersions, stretch: Window) -> bool:
+def is_answered_twice(known: KnownVersions, window_range: Window) -> bool:
     """Whether several things were given for one prediction, so that its label may be another one.
 
     Where the use case takes revised values nobody asks what it was.
@@ -100,7 +100,7 @@ def is_answered_twice(known: KnownVersions, stretch: Window) -> bool:
         return False
     feedback = known.lake.relation(known.cursor, use_case.name, FEEDBACK, known.snapshot)
     row = known.cursor.execute(
-        f"""SELECT 1 FROM {feedback} WHERE {windows_sql(use_case, stretch)}
+        f"""SELECT 1 FROM {feedback} WHERE {windows_sql(use_case, window_range)}
         AND prediction_id IS NOT NULL GROUP BY prediction_id HAVING count(*) > 1 LIMIT 1"""
     ).fetchone()
     return row is not None
@@ -126,8 +126,12 @@ def _given_by_id(
 
 
 def _answered(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    window_range: Window,
+    snapshot: int,
 ) -> str:
     relation = lake.relation(cursor, use_case.name, REQUESTS, snapshot)
-    where = f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)}"
+    where = f"{inside_sql(window_range)} AND {windows_sql(use_case, window_range)}"
     return f"(FROM {relation} WHERE {where} AND mode = 'live')"

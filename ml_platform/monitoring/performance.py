@@ -111,16 +111,16 @@ def performance_table(use_case: UseCase, *, live: bool = False) -> Table:
 def report_performance(
     lake: Lake,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     *,
     now: datetime,
     live: bool = False,
 ) -> PerformanceRun:
-    """Report on every window of a stretch and store the reports, in one transaction.
+    """Report on every window of a range and store the reports, in one transaction.
 
     now: labels known before this moment count. Windows without predictions, and windows none of
-    whose labels is known yet, are skipped with a reason; where the stretch is a single window,
+    whose labels is known yet, are skipped with a reason; where the range is a single window,
     that is EmptyPartition or LabelsNotArrived. A metric that is undefined has no value.
     live: report on what was predicted on request, not on the prediction table.
     """
@@ -128,10 +128,10 @@ def report_performance(
     read = labelled_requests if live else _labelled_predictions
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> PerformanceRun:
-        frame = read(cursor, lake, use_case, stretch, basis.snapshot, now)
-        kept = _stored_first(cursor, lake, use_case, table, stretch, basis.snapshot)
+        frame = read(cursor, lake, use_case, window_range, basis.snapshot, now)
+        kept = _stored_first(cursor, lake, use_case, table, window_range, basis.snapshot)
         known = KnownVersions(lake, cursor, use_case, basis.snapshot)
-        any_corrected = _is_corrected(known, stretch, live)
+        any_corrected = _is_corrected(known, window_range, live)
 
         def known_then(window: Window, by: datetime) -> pd.DataFrame | None:
             if not any_corrected or not _is_corrected(known, window, live):
@@ -140,32 +140,32 @@ def report_performance(
 
         source = REQUESTS if live else "predictions"
         found, skipped, rows = _reported(
-            use_case, stretch, frame, known_then, kept, now, basis.snapshot, source
+            use_case, window_range, frame, known_then, kept, now, basis.snapshot, source
         )
         cursor.register("performance_rows", _arrow(use_case, rows))
         try:
             written = replace_windows(
                 lake, cursor, table, "FROM performance_rows", time="window_at",
-                calendar=use_case.calendar, stretch=stretch, commit=commit, basis=basis,
+                calendar=use_case.calendar, window_range=window_range, commit=commit, basis=basis,
             )  # fmt: skip
         finally:
             cursor.unregister("performance_rows")
         return PerformanceRun(written.snapshot, found, skipped)
 
-    return compute_windows(lake, use_case, table.name, stretch, commit, compute)
+    return compute_windows(lake, use_case, table.name, window_range, commit, compute)
 
 
-def _is_corrected(known: KnownVersions, stretch: Window, live: bool) -> bool:
+def _is_corrected(known: KnownVersions, window_range: Window, live: bool) -> bool:
     """Whether labels of a range may have been others before."""
-    where = windows_sql(known.use_case, stretch)
+    where = windows_sql(known.use_case, window_range)
     if versions_if_asked(known, "labels", where) is not None:
         return True
-    return live and is_answered_twice(known, stretch)
+    return live and is_answered_twice(known, window_range)
 
 
 def _reported(
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     frame: pd.DataFrame,
     known_then: Callable[[Window, datetime], pd.DataFrame | None],
     kept: Mapping[datetime, list[Row]],
@@ -179,7 +179,7 @@ def _reported(
     known by a moment, None where none was corrected. kept: rows of the first revision that are
     stored; source: table that `frame` was predicted in.
     """
-    windows = list(use_case.calendar.windows(stretch))
+    windows = list(use_case.calendar.windows(window_range))
     found: dict[Window, Performance] = {}
     skipped: dict[Window, PlatformError] = {}
     rows: list[Row] = []
@@ -211,14 +211,14 @@ def _labelled_predictions(
     cursor: duckdb.DuckDBPyConnection,
     lake: Lake,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
     known_by: datetime,
 ) -> pd.DataFrame:
-    near = windows_sql(use_case, stretch)
+    near = windows_sql(use_case, window_range)
     known = KnownVersions(lake, cursor, use_case, snapshot)
     relations = {
-        table: f"(FROM {relation} WHERE {inside_sql(stretch)} AND {near})"
+        table: f"(FROM {relation} WHERE {inside_sql(window_range)} AND {near})"
         for table, relation in (
             ("predictions", lake.relation(cursor, use_case.name, "predictions", snapshot)),
             ("labels", labels_sql(known, near, known_by)),
@@ -239,7 +239,7 @@ def _stored_first(
     lake: Lake,
     use_case: UseCase,
     table: Table,
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
 ) -> dict[datetime, list[Row]]:
     try:
@@ -248,7 +248,7 @@ def _stored_first(
         return {}
     stored = cursor.execute(
         f"""SELECT {", ".join(quote(c) for c in table.columns)}
-        FROM {relation} WHERE revision = 'first' AND {windows_sql(use_case, stretch)}
+        FROM {relation} WHERE revision = 'first' AND {windows_sql(use_case, window_range)}
         ORDER BY {WINDOW_START}, metric"""
     ).to_arrow_table()
     first: dict[datetime, list[Row]] = {}

@@ -1,4 +1,4 @@
-"""The monitored columns of a stretch, read from the lake at one snapshot."""
+"""The monitored columns of a range, read from the lake at one snapshot."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,26 +20,34 @@ from ml_platform.storage import Lake
 
 
 def read_columns(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    window_range: Window,
+    snapshot: int,
 ) -> dict[str, Readings]:
-    """Every monitored column over a stretch; labels say from when on they were known.
+    """Every monitored column over a range; labels say from when on they were known.
 
     Model columns are those of the point-in-time join. Predictions and labels that nothing has
     been written of yet have no rows. Raises TableNotFound where examples or features lack.
     """
     columns = monitored_columns(use_case)
-    examples = assemble(cursor, lake, use_case, stretch, snapshot)
+    examples = assemble(cursor, lake, use_case, window_range, snapshot)
     found = readings_of([c for c in columns if c.kind in {"request", "feature"}], examples)
     predicted = [c for c in columns if c.kind == "prediction"]
     names = [*(c.name for c in predicted), "event_time"]
-    rows = stored_rows(cursor, lake, use_case, "predictions", names, stretch, snapshot)
-    labels = label_rows(cursor, lake, use_case, ["event_time"], stretch, snapshot)
+    rows = stored_rows(cursor, lake, use_case, "predictions", names, window_range, snapshot)
+    labels = label_rows(cursor, lake, use_case, ["event_time"], window_range, snapshot)
     labelled = [c for c in columns if c.kind == "label"]
     return found | readings_of(predicted, rows) | readings_of(labelled, labels)
 
 
 def read_live_columns(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    window_range: Window,
+    snapshot: int,
 ) -> dict[str, Readings]:
     """As `read_columns`, of rows that were predicted on request, where the log keeps a column.
 
@@ -49,9 +57,9 @@ def read_live_columns(
     columns = [column for column in monitored_columns(use_case) if column.name in kept]
     asked = [column for column in columns if column.kind != "label"]
     names = [column.name for column in asked]
-    rows = read_requests(cursor, lake, use_case, names, stretch, snapshot)
+    rows = read_requests(cursor, lake, use_case, names, window_range, snapshot)
     labels = [column for column in columns if column.kind == "label"]
-    known = label_rows(cursor, lake, use_case, ["event_time"], stretch, snapshot)
+    known = label_rows(cursor, lake, use_case, ["event_time"], window_range, snapshot)
     return {**readings_of(asked, rows), **readings_of(labels, known)}
 
 
@@ -60,7 +68,7 @@ def label_rows(
     lake: Lake,
     use_case: UseCase,
     keys: Sequence[str],
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
 ) -> pd.DataFrame:
     """Labels and `known_at` in order of event time; of corrected ones all, with `replaced_at`.
@@ -68,13 +76,13 @@ def label_rows(
     keys: more columns; `event_time` is among them.
     """
     names = [*keys, "label", "known_at"]
-    where = windows_sql(use_case, stretch)
+    where = windows_sql(use_case, window_range)
     history = label_history_sql(KnownVersions(lake, cursor, use_case, snapshot), where)
     if history is None:
-        return stored_rows(cursor, lake, use_case, "labels", names, stretch, snapshot)
+        return stored_rows(cursor, lake, use_case, "labels", names, window_range, snapshot)
     return cursor.execute(
         f"SELECT {', '.join(map(quote, names))}, replaced_at FROM {history} "
-        f"WHERE {inside_sql(stretch)} AND {where} AND label IS NOT NULL ORDER BY event_time"
+        f"WHERE {inside_sql(window_range)} AND {where} AND label IS NOT NULL ORDER BY event_time"
     ).fetch_df()
 
 
@@ -84,7 +92,7 @@ def stored_rows(
     use_case: UseCase,
     table: str,
     names: Sequence[str],
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
 ) -> pd.DataFrame:
     """Columns of a table over a range, in order of event time; no rows where it is not there.
@@ -99,8 +107,8 @@ def stored_rows(
     selected = ", ".join(quote(name) for name in names)
     labelled = "AND label IS NOT NULL" if table == "labels" else ""
     return cursor.execute(
-        f"SELECT {selected} FROM {relation} WHERE {inside_sql(stretch)} "
-        f"AND {windows_sql(use_case, stretch)} {labelled} ORDER BY event_time"
+        f"SELECT {selected} FROM {relation} WHERE {inside_sql(window_range)} "
+        f"AND {windows_sql(use_case, window_range)} {labelled} ORDER BY event_time"
     ).fetch_df()
 
 

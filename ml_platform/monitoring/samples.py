@@ -43,7 +43,7 @@ class Reference:
 
     @cached_property
     def clipped_scale(self) -> float:
-        """The unit of a Wasserstein distance: what lies beyond the fences does not stretch it."""
+        """The unit of a Wasserstein distance: what lies beyond the fences does not inflate it."""
         return standard_deviation(self.fences.clip(self.ordered))
 
     @cached_property

@@ -55,7 +55,7 @@ class ColumnDrift:
     nulls_drifted: bool | None
     """None where the window has too few rows, or the reference has no value."""
     evidently_score: float | None
-    """The score by Evidently's definition, which values far outside of the others stretch."""
+    """The score by Evidently's definition, which values far outside of the others inflate."""
     new_categories: int | None
     """Categories of the window that the reference sample lacks; None for numbers."""
 
@@ -193,7 +193,7 @@ class _Judge:
         assert self._moving is not None
         before, now = reference.ordered, self._moving.ordered
         if self._column.method(self._drift) == "ks":
-            # Ranks: nothing stretches them.
+            # Ranks: outliers do not inflate them.
             score = measure_ks(before, now)
             return score, score
         evidently_score = self._distance(reference, before, now, reference.scale, steps)

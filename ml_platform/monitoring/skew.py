@@ -22,8 +22,8 @@ class Skew:
     """In how many of them a column has another value, to the bit; columns without any lack."""
 
 
-def compare_online(lake: Lake, use_case: UseCase, stretch: Window) -> Skew:
-    """Compare the logged inputs of a stretch with the point-in-time join of the same examples."""
+def compare_online(lake: Lake, use_case: UseCase, window_range: Window) -> Skew:
+    """Compare the logged inputs of a range with the point-in-time join of the same examples."""
     kept = readable_columns(use_case)
     logged = kept_columns(use_case)
     columns = [name for name in use_case.model_columns if name in kept]
@@ -31,9 +31,8 @@ def compare_online(lake: Lake, use_case: UseCase, stretch: Window) -> Skew:
         return Skew(0)
     keys = (*use_case.examples.entity, "event_time")
     on = " AND ".join(f"r.{quote(key)} = o.{quote(key)}" for key in keys)
-    where = (
-        f"{inside_sql(stretch)} AND {windows_sql(use_case, stretch)} AND by_key AND mode = 'live'"
-    )
+    within = f"{inside_sql(window_range)} AND {windows_sql(use_case, window_range)}"
+    where = f"{within} AND by_key AND mode = 'live'"
     # As text, since -0.0 equals 0.0; NaN is no value, offline as online.
     differs = ", ".join(
         f"count(*) FILTER (CAST(r.{c} AS VARCHAR) IS DISTINCT FROM "
@@ -44,7 +43,7 @@ def compare_online(lake: Lake, use_case: UseCase, stretch: Window) -> Skew:
         snapshot = lake.snapshot(cursor)
         try:
             requests = lake.relation(cursor, use_case.name, REQUESTS, snapshot)
-            joined = join_sql(cursor, lake, use_case, stretch, snapshot)
+            joined = join_sql(cursor, lake, use_case, window_range, snapshot)
         except TableNotFound:
             return Skew(0)
         row = cursor.execute(

@@ -84,22 +84,22 @@ class Orchestrator:
 
     def launch_backfill(
         self,
-        stretches: Mapping[str, Sequence[tuple[str, str]]],
+        window_ranges: Mapping[str, Sequence[tuple[str, str]]],
         title: str,
         tags: Mapping[str, str],
         before: Callable[[], None] = lambda: None,
     ) -> str:
         """A backfill that the daemon carries out; its id.
 
-        stretches: first and last partition of each stretch, by table. before: as in
+        window_ranges: first and last partition of each range, by table. before: as in
         `launch_range`; so is LaunchRefused.
         """
         # Dagster takes the code location whose name comes first, whoever says otherwise.
-        self._repository(list(stretches), is_dagsters_choice=True)
+        self._repository(list(window_ranges), is_dagsters_choice=True)
         params = {
             "partitionsByAssets": [
                 {"assetKey": _key(table), "partitions": {"ranges": _ranges(found)}}
-                for table, found in stretches.items()
+                for table, found in window_ranges.items()
             ],
             "title": title,
             "tags": _tags(tags),
@@ -107,7 +107,7 @@ class Orchestrator:
         before()
         said = self.post(queries.LAUNCH_BACKFILL, {"params": params})["launchPartitionBackfill"]
         if said["__typename"] != "LaunchBackfillSuccess":
-            raise LaunchRefused(f"a backfill of {', '.join(stretches)}", reason(said))
+            raise LaunchRefused(f"a backfill of {', '.join(window_ranges)}", reason(said))
         return str(said["backfillId"])
 
     def runs(
@@ -287,8 +287,8 @@ def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in tags.items()]
 
 
-def _ranges(stretches: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    return [{"start": first, "end": last} for first, last in stretches]
+def _ranges(window_ranges: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"start": first, "end": last} for first, last in window_ranges]
 
 
 def _cause(error: Mapping[str, Any] | None) -> str:

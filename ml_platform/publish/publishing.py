@@ -31,7 +31,7 @@ class PublishReport:
 
 
 def publish_range(
-    lake: Lake, use_case: UseCase, publication: str, stretch: Window, commit: Commit
+    lake: Lake, use_case: UseCase, publication: str, window_range: Window, commit: Commit
 ) -> PublishReport:
     """Make a table of others hold the predictions, or features, of a range; note it in the lake.
 
@@ -52,21 +52,21 @@ def publish_range(
             # What it waited for others is no part of what it took.
             now = replace(basis, snapshot=lake.snapshot(cursor), began=time.monotonic())
             commit.begins(now.snapshot)
-            staged = stage(cursor, lake, use_case, declared, stretch, now.snapshot)
-            held = published_before(cursor, lake, use_case, publication, stretch)
-            windows = list(use_case.calendar.windows(stretch))
+            staged = stage(cursor, lake, use_case, declared, window_range, now.snapshot)
+            held = published_before(cursor, lake, use_case, publication, window_range)
+            windows = list(use_case.calendar.windows(window_range))
             concerned = [w for w in windows if naive_utc(w.start) in staged.rows.keys() | held]
             if not concerned:
                 what = f"features of {declared.features}" if declared.features else "predictions"
-                raise EmptyPartition(f"{use_case.name} has no {what} in {stretch}")
+                raise EmptyPartition(f"{use_case.name} has no {what} in {window_range}")
             table = _target_table(use_case, declared)
             target.prepare(cursor, table)
             counted = _write(cursor, target, table, use_case.calendar, concerned, staged.rows)
             said = _costing(commit, counted, staged)
-            written = note(cursor, use_case, publication, stretch, counted, said, now)
+            written = note(cursor, use_case, publication, window_range, counted, said, now)
         return PublishReport(target_of(declared), written, counted)
 
-    return compute_windows(lake, use_case, record.name, stretch, commit, compute)
+    return compute_windows(lake, use_case, record.name, window_range, commit, compute)
 
 
 def _target_table(use_case: UseCase, declared: Publication) -> TargetTable:

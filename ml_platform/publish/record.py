@@ -58,7 +58,7 @@ def note(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     publication: str,
-    stretch: Window,
+    window_range: Window,
     counted: Mapping[Window, Counted],
     commit: Commit,
     basis: Basis,
@@ -72,7 +72,7 @@ def note(
     return replace_windows(
         basis.lake, cursor, record_table(use_case, publication),
         _record_sql(declared, basis.snapshot), time="window_at", calendar=use_case.calendar,
-        stretch=stretch, commit=commit, basis=basis,
+        window_range=window_range, commit=commit, basis=basis,
     )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def published_before(
     lake: Lake,
     use_case: UseCase,
     publication: str,
-    stretch: Window,
+    window_range: Window,
 ) -> set[datetime]:
     """Starts of windows that the table of others may hold rows of."""
     try:
@@ -89,7 +89,7 @@ def published_before(
     except TableNotFound:
         return set()
     rows = cursor.execute(
-        f"SELECT {WINDOW_START} FROM {relation} WHERE {windows_sql(use_case, stretch)}"
+        f"SELECT {WINDOW_START} FROM {relation} WHERE {windows_sql(use_case, window_range)}"
     ).fetchall()
     return {start for (start,) in rows}
 

@@ -33,14 +33,14 @@ def stage(
     lake: Lake,
     use_case: UseCase,
     declared: Publication,
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
 ) -> StagedRows:
     """Put the rows to publish of a range into `STAGED`, as a snapshot of the lake has them."""
     relation = lake.relation(cursor, use_case.name, declared.reads, snapshot)
-    rows = f"(FROM {relation} WHERE {windows_sql(use_case, stretch)})"
+    rows = f"(FROM {relation} WHERE {windows_sql(use_case, window_range)})"
     if declared.reads_example:
-        rows = _with_examples(cursor, lake, use_case, stretch, snapshot, rows)
+        rows = _with_examples(cursor, lake, use_case, window_range, snapshot, rows)
     named = quote(declared.reads)
     items = ", ".join(declared.items)
     version = "NULL::INTEGER" if declared.features else f"{named}.model_version"
@@ -65,7 +65,7 @@ def _with_examples(
     cursor: duckdb.DuckDBPyConnection,
     lake: Lake,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
     predicted: str,
 ) -> str:
@@ -73,7 +73,7 @@ def _with_examples(
     examples = use_case.examples
     source = use_case.sources[examples.source]
     time = quote(source.event_time)
-    where = windows_sql(use_case, stretch)
+    where = windows_sql(use_case, window_range)
     at = f"CAST({time} AS TIMESTAMPTZ)" if use_case.is_as_known else None
     rows = KnownVersions(lake, cursor, use_case, snapshot).source_sql(examples.source, where, at)
     wanted = example_types(use_case)
@@ -84,6 +84,6 @@ def _with_examples(
     shown = ", ".join(f"e.{quote(c)}" for c in wanted)
     return (
         f"(SELECT p.*, {shown} FROM {predicted} p LEFT JOIN (SELECT {columns} FROM {rows} "
-        f"WHERE {inside_sql(stretch, source.event_time)} AND {where}) e "
+        f"WHERE {inside_sql(window_range, source.event_time)} AND {where}) e "
         f"ON {same} AND p.event_time = e.__time)"
     )

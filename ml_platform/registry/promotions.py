@@ -222,16 +222,16 @@ def champion_if_any(decisions: Sequence[Promotion], moment: datetime) -> int | N
 
 
 def champions_of(
-    lake: Lake, use_case: UseCase, stretch: Window
+    lake: Lake, use_case: UseCase, window_range: Window
 ) -> tuple[dict[Window, int], dict[Window, NoChampion]]:
-    """The champion of each window of a stretch; windows that have none have the error instead.
+    """The champion of each window of a range; windows that have none have the error instead.
 
     A window's champion is the version that serves when the window begins. Both in order of time.
     """
     decisions = history(lake, use_case)
     champions: dict[Window, int] = {}
     lacking: dict[Window, NoChampion] = {}
-    for window in use_case.calendar.windows(stretch):
+    for window in use_case.calendar.windows(window_range):
         try:
             champions[window] = champion_at(decisions, window.start)
         except NoChampion as error:

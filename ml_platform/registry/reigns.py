@@ -1,4 +1,4 @@
-"""Who served when: the promotion history as stretches of event time."""
+"""Who served when: the promotion history as ranges of event time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -48,15 +48,15 @@ class Policy:
         causes = tuple(cause for cause in CAUSES if cause in plain)
         return cls(text, causes, SCHEDULE in plain, _duration(text, every[0]) if every else None)
 
-    def cutoffs(self, use_case: UseCase, stretch: Window) -> Iterator[tuple[Window, str, str]]:
-        """Cutoffs that the clock asks for within a stretch, each with cause and reason."""
+    def cutoffs(self, use_case: UseCase, window_range: Window) -> Iterator[tuple[Window, str, str]]:
+        """Cutoffs that the clock asks for within a range, each with cause and reason."""
         if self.scheduled:
-            for window in scheduled_cutoffs(use_case, stretch):
+            for window in scheduled_cutoffs(use_case, window_range):
                 yield window, SCHEDULE, f"the schedule '{use_case.model.schedule}' fired"
         if self.every is not None:
             calendar = use_case.calendar
-            moment = self.every.after(stretch.start, calendar.timezone)
-            while moment in stretch:
+            moment = self.every.after(window_range.start, calendar.timezone)
+            while moment in window_range:
                 yield calendar.window_at(moment), f"{EVERY}{self.every}", f"{self.every} went by"
                 moment = self.every.after(moment, calendar.timezone)
 

@@ -1,4 +1,4 @@
-"""Which retraining policy is worth it: what each came to on the same stretch, beyond noise."""
+"""Which retraining policy is worth it: what each came to on the same range, beyond noise."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Standing:
     mean: float
     """Mean of the windows, weighted by labelled rows: how well each is ranked within itself."""
     together: Mapping[str, float]
-    """Every metric of all predictions of the stretch taken together."""
+    """Every metric of all predictions of the range taken together."""
     value: float
     """The model's metric of all predictions taken together: what policies are compared by."""
     regret: float
@@ -61,13 +61,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Policies on one stretch, in the order in which they were asked for."""
+    """Policies on one range, in the order in which they were asked for."""
 
     use_case: str
     metric: Metric
-    stretch: Window
+    range: Window
     rows: int
-    """Predictions of the stretch whose label is known."""
+    """Predictions of the range whose label is known."""
     standings: tuple[Standing, ...]
 
     @property
@@ -105,11 +105,11 @@ class Comparison:
 
 
 def compare(
-    use_case: UseCase, versions: Versions, walks: Sequence[Walked], stretch: Window
+    use_case: UseCase, versions: Versions, walks: Sequence[Walked], window_range: Window
 ) -> Comparison:
     """Hold policies side by side, by all labels known now.
 
-    Raises LabelsNotArrived where not one window of the stretch can be measured.
+    Raises LabelsNotArrived where not one window of the range can be measured.
     """
     metric = use_case.model.metric
     now = versions.known.last_label
@@ -123,8 +123,8 @@ def compare(
     windows = [w for w in found[0] if all(metric in each[w].metrics for each in found)]
     if not windows:
         raise LabelsNotArrived(
-            f"{use_case.name}: {metric} is not defined in any window of {stretch}; replay a "
-            "stretch whose labels have arrived"
+            f"{use_case.name}: {metric} is not defined in any window of {window_range}; replay a "
+            "range whose labels have arrived"
         )
     by_window = [{w: each[w].metrics[metric] for w in windows} for each in found]
     weights = np.array([float(found[0][w].labelled) for w in windows])
@@ -149,7 +149,7 @@ def compare(
         )
         for place, walked in enumerate(walks)
     )
-    return Comparison(use_case.name, metric, stretch, outcomes[0].rows, standings)
+    return Comparison(use_case.name, metric, window_range, outcomes[0].rows, standings)
 
 
 def _gap(standing: Standing) -> str:

@@ -1,4 +1,4 @@
-"""What was known when: examples, features and labels of a stretch, read once at one snapshot.
+"""What was known when: examples, features and labels of a range, read once at one snapshot.
 
 Every policy of a replay looks at the same rows; each decision sees those that were known then.
 """
@@ -27,7 +27,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Known:
-    """The rows of a stretch and when each of their labels was known."""
+    """The rows of a range and when each of their labels was known."""
 
     use_case: UseCase
     snapshot: int
@@ -38,31 +38,31 @@ class Known:
     label took its place; in order of position, then of becoming known."""
 
     @classmethod
-    def read(cls, lake: Lake, use_case: UseCase, stretch: Window) -> "Known":
-        """Read a stretch at the newest snapshot; raises TableNotFound where a table lacks."""
+    def read(cls, lake: Lake, use_case: UseCase, window_range: Window) -> "Known":
+        """Read a range at the newest snapshot; raises TableNotFound where a table lacks."""
         with lake.cursor(use_case.timezone) as cursor:
             snapshot = lake.snapshot(cursor)
-            examples = assemble(cursor, lake, use_case, stretch, snapshot)
+            examples = assemble(cursor, lake, use_case, window_range, snapshot)
             keys = examples[[*use_case.examples.entity, "event_time"]]
             cursor.register("examples", keys.assign(position=np.arange(len(keys))))
             try:
-                labels = _read_labels(cursor, lake, use_case, stretch, snapshot)
+                labels = _read_labels(cursor, lake, use_case, window_range, snapshot)
             finally:
                 cursor.unregister("examples")
         return cls(use_case, snapshot, examples, labels)
 
-    def positions(self, stretch: Window) -> slice:
-        """Which examples lie in a stretch."""
-        bounds = [microseconds(stretch.start), microseconds(stretch.end)]
+    def positions(self, window_range: Window) -> slice:
+        """Which examples lie in a range."""
+        bounds = [microseconds(window_range.start), microseconds(window_range.end)]
         first, last = np.searchsorted(self._times, bounds)
         return slice(int(first), int(last))
 
-    def labelled(self, stretch: Window, known_by: datetime) -> pd.DataFrame:
-        """The examples of a stretch with the labels known before a moment.
+    def labelled(self, window_range: Window, known_by: datetime) -> pd.DataFrame:
+        """The examples of a range with the labels known before a moment.
 
         The same frame as `assemble` gives with `labels_known_by`, had it been asked then.
         """
-        labels = self._labels_at(stretch, known_by)
+        labels = self._labels_at(window_range, known_by)
         rows = self.examples.iloc[labels["position"].to_numpy()].reset_index(drop=True)
         return rows.assign(label=labels["label"], label_known_at=labels["known_at"])
 
@@ -98,8 +98,8 @@ class Known:
         label = [column for column in columns if column.kind == "label"]
         return {**readings_of(given, self.examples), **readings_of(label, self.labels)}
 
-    def _labels_at(self, stretch: Window, moment: datetime) -> pd.DataFrame:
-        rows, at = self._label_rows(stretch), microseconds(moment)
+    def _labels_at(self, window_range: Window, moment: datetime) -> pd.DataFrame:
+        rows, at = self._label_rows(window_range), microseconds(moment)
         holds = (self._known[rows] < at) & (self._replaced[rows] >= at)
         return self.labels.iloc[rows][holds].reset_index(drop=True)
 
@@ -107,8 +107,8 @@ class Known:
         rows = self._label_rows(window)
         return np.unique(np.concatenate((self._known[rows], self._replaced[rows])))
 
-    def _label_rows(self, stretch: Window) -> slice:
-        examples = self.positions(stretch)
+    def _label_rows(self, window_range: Window) -> slice:
+        examples = self.positions(window_range)
         first, last = np.searchsorted(self._positions, [examples.start, examples.stop])
         return slice(int(first), int(last))
 
@@ -130,10 +130,14 @@ class Known:
 
 
 def _read_labels(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, stretch: Window, snapshot: int
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    window_range: Window,
+    snapshot: int,
 ) -> pd.DataFrame:
     keys = ", ".join(quote(c) for c in (*use_case.examples.entity, "event_time"))
-    near = windows_sql(use_case, stretch)
+    near = windows_sql(use_case, window_range)
     current = lake.relation(cursor, use_case.name, "labels", snapshot)
     history = label_history_sql(KnownVersions(lake, cursor, use_case, snapshot), near)
     labels = history or f"(SELECT *, NULL::TIMESTAMPTZ AS replaced_at FROM {current})"

@@ -1,4 +1,4 @@
-"""What a policy predicted over a stretch beside what came true, measured and resampled."""
+"""What a policy predicted over a range beside what came true, measured and resampled."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ WEIGHTS_AT_ONCE = 5_000_000
 
 @dataclass(frozen=True)
 class Outcome:
-    """The labelled predictions of a stretch, each window by the version that served it."""
+    """The labelled predictions of a range, each window by the version that served it."""
 
     windows: int
     window: NDArray[np.int64]

@@ -49,8 +49,8 @@ def draw_replay(comparison: Comparison, file: Path) -> Path:
     lower.set_ylim(len(standings) - 0.5, -0.5)
     lower.grid(alpha=0.3)
     lower.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    stretch = comparison.stretch
-    lower.set_xlim(stretch.start.astimezone(UTC), stretch.end.astimezone(UTC))
+    window_range = comparison.range
+    lower.set_xlim(window_range.start.astimezone(UTC), window_range.end.astimezone(UTC))
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=100)
     return file

@@ -56,21 +56,23 @@ class Trigger:
         return digest(self.failed)
 
 
-def scheduled_cutoffs(use_case: UseCase, stretch: Window) -> Iterator[Window]:
-    """The windows of a stretch at whose start the schedule asks for a new model.
+def scheduled_cutoffs(use_case: UseCase, window_range: Window) -> Iterator[Window]:
+    """The windows of a range at whose start the schedule asks for a new model.
 
     A schedule fires within a window; the cutoff is that window's start.
     """
     if use_case.model.schedule is None:
         return
     zone = use_case.calendar.timezone
-    ticks = CronSim(use_case.model.schedule, stretch.start.astimezone(zone) - timedelta(seconds=1))
+    ticks = CronSim(
+        use_case.model.schedule, window_range.start.astimezone(zone) - timedelta(seconds=1)
+    )
     previous = None
     for tick in ticks:
-        if tick.astimezone(UTC) >= stretch.end.astimezone(UTC):
+        if tick.astimezone(UTC) >= window_range.end.astimezone(UTC):
             return
         window = use_case.calendar.window_at(tick)
-        if window != previous and window.start in stretch:
+        if window != previous and window.start in window_range:
             yield window
         previous = window
 

@@ -1,4 +1,4 @@
-"""Replay a stretch of history under several policies; nothing of the platform is written to."""
+"""Replay a range of history under several policies; nothing of the platform is written to."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,37 +17,39 @@ from ml_platform.storage import Lake
 def replay(
     lake: Lake,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     policies: Sequence[Policy],
     *,
     threads: int,
     progress: Callable[[Walked], None] = lambda _: None,
 ) -> Comparison:
-    """Live through a stretch under each policy, and hold side by side what came of it.
+    """Live through a range under each policy, and hold side by side what came of it.
 
     threads: of model fitting, as the live settings have it; progress: told of each policy as it
     is through. Models are kept in memory and nothing is written: neither tables nor registry.
     Raises EmptyPartition, TableNotFound, TrainingFailed or LabelsNotArrived where there is too
     little to replay.
     """
-    known = Known.read(lake, use_case, _needed(use_case, stretch))
-    rows = known.positions(stretch)
+    known = Known.read(lake, use_case, _needed(use_case, window_range))
+    rows = known.positions(window_range)
     if rows.start == rows.stop:
-        raise EmptyPartition(f"{use_case.name} has no examples in {stretch}; ingest some first")
+        raise EmptyPartition(
+            f"{use_case.name} has no examples in {window_range}; ingest some first"
+        )
     versions = Versions(known, threads)
     walks = []
     for policy in policies:
-        walks.append(walk(policy, use_case, versions, stretch))
+        walks.append(walk(policy, use_case, versions, window_range))
         progress(walks[-1])
-    return compare(use_case, versions, walks, stretch)
+    return compare(use_case, versions, walks, window_range)
 
 
-def _needed(use_case: UseCase, stretch: Window) -> Window:
-    """A stretch with all that its first decision looks back to."""
+def _needed(use_case: UseCase, window_range: Window) -> Window:
+    """A range with all that its first decision looks back to."""
     calendar = use_case.calendar
     lengths = [use_case.model.window, use_case.monitoring.window]
     lengths += [use_case.retrain.window] if use_case.retrain.window else []
     earliest: datetime = min(
-        (length.before(stretch.start, calendar.timezone) for length in lengths), key=utc
+        (length.before(window_range.start, calendar.timezone) for length in lengths), key=utc
     )
-    return Window(max(earliest, calendar.start, key=utc), stretch.end)
+    return Window(max(earliest, calendar.start, key=utc), window_range.end)

@@ -14,9 +14,9 @@ from ml_platform.replay.known import Known
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.training import Verdict, judge, judged_stretch
+from ml_platform.training import Verdict, judge, judged_range
 from ml_platform.training.train import fit
-from ml_platform.training.training_set import cut, training_stretch
+from ml_platform.training.training_set import cut, training_range
 
 
 @dataclass
@@ -56,9 +56,9 @@ class Versions:
         return found
 
     def _train(self, cutoff: datetime, window: Duration) -> int:
-        stretch = training_stretch(self.use_case, cutoff, window)
-        rows = self.known.labelled(stretch, cutoff)
-        data = cut(self.use_case, rows, stretch, self.known.snapshot)
+        window_range = training_range(self.use_case, cutoff, window)
+        rows = self.known.labelled(window_range, cutoff)
+        data = cut(self.use_case, rows, window_range, self.known.snapshot)
         fitted = fit(self.use_case, data, self.threads)
         version = len(self._versions) + 1
         self._versions.append(
@@ -87,8 +87,8 @@ class Versions:
         key = (challenger, champion)
         if key not in self._judged:
             new, old = self.load(challenger), champion and self.load(champion)
-            stretch = judged_stretch(new, old or None)
-            rows = self.known.labelled(stretch, new.cutoff) if stretch else pd.DataFrame()
+            window_range = judged_range(new, old or None)
+            rows = self.known.labelled(window_range, new.cutoff) if window_range else pd.DataFrame()
             self._judged[key] = judge(self.use_case, new, old or None, rows)
         return self._judged[key]
 

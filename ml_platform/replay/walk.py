@@ -1,4 +1,4 @@
-"""Walk through a stretch of history as if live under one policy."""
+"""Walk through a range of history as if live under one policy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Walked:
-    """What one policy did on a stretch."""
+    """What one policy did on a range."""
 
     policy: Policy
     decisions: tuple[Decision, ...]
@@ -46,25 +46,25 @@ class Walked:
     """Which version predicted each window, in order of time."""
 
 
-def walk(policy: Policy, use_case: UseCase, versions: Versions, stretch: Window) -> Walked:
-    """Live through a stretch: predict each window, watch it, and train when the policy asks.
+def walk(policy: Policy, use_case: UseCase, versions: Versions, window_range: Window) -> Walked:
+    """Live through a range: predict each window, watch it, and train when the policy asks.
 
     The moment of a window is its end: its own rows are known then, and the labels known before.
-    Every policy starts with a model trained at the start of the stretch. A challenger that passes
+    Every policy starts with a model trained at the start of the range. A challenger that passes
     the gate serves at once, also where `retrain.approval` would let it wait for a person.
     Raises TrainingFailed where there is no first model.
     """
-    return _Walk(policy, use_case, versions, stretch).go()
+    return _Walk(policy, use_case, versions, window_range).go()
 
 
 class _Walk:
     def __init__(
-        self, policy: Policy, use_case: UseCase, versions: Versions, stretch: Window
+        self, policy: Policy, use_case: UseCase, versions: Versions, window_range: Window
     ) -> None:
         retrain = use_case.retrain.model_copy(update={"on": policy.causes})
         self._use_case = use_case.model_copy(update={"retrain": retrain})
-        self._policy, self._versions, self._stretch = policy, versions, stretch
-        self._windows = list(use_case.calendar.windows(stretch))
+        self._policy, self._versions, self._range = policy, versions, window_range
+        self._windows = list(use_case.calendar.windows(window_range))
         self._watched = Watched(self._use_case, versions, self._windows)
         self._decisions: list[Decision] = []
         self._promotions: list[Promotion] = []
@@ -75,7 +75,7 @@ class _Walk:
     def go(self) -> Walked:
         spec = self._use_case.model
         by_clock: dict[Window, list[tuple[str, str]]] = {}
-        for window, cause, reason in self._policy.cutoffs(self._use_case, self._stretch):
+        for window, cause, reason in self._policy.cutoffs(self._use_case, self._range):
             by_clock.setdefault(window, []).append((cause, reason))
         self._train(self._windows[0], FIRST, "a replay starts with it", spec.window)
         if not self._promotions:

@@ -16,11 +16,11 @@ from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 @dataclass(frozen=True)
 class Step:
-    """Tables that are made again together, over one unbroken stretch."""
+    """Tables that are made again together, over one unbroken range."""
 
     tables: tuple[str, ...]
     """In the order in which they depend on each other."""
-    stretch: Window
+    range: Window
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Affected:
         """What to run at first, and what once all of that is done.
 
         Reports read predictions, a drift report those of weeks. So predictions come first, along
-        with the reports whose partitions are the very same unbroken stretch; then the others.
+        with the reports whose partitions are the very same unbroken range; then the others.
         """
-        predicted = list(use_case.calendar.stretches(self.predictions))
+        predicted = list(use_case.calendar.ranges(self.predictions))
         first: list[Step] = []
         later: list[Step] = []
         along: list[str] = []
@@ -59,8 +59,8 @@ class Affected:
             if len(predicted) == 1 and windows == self.predictions:
                 along.append(name)
             else:
-                later += [Step((name,), s) for s in use_case.calendar.stretches(windows)]
-        first = [Step(("predictions", *along), stretch) for stretch in predicted]
+                later += [Step((name,), s) for s in use_case.calendar.ranges(windows)]
+        first = [Step(("predictions", *along), window_range) for window_range in predicted]
         return (tuple(first), tuple(later)) if first else (tuple(later), ())
 
 

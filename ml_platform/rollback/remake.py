@@ -15,7 +15,7 @@ from ml_platform.storage import Commit, Lake
 
 @dataclass(frozen=True)
 class Remade:
-    """What came of each table, stretch by stretch."""
+    """What came of each table, range by range."""
 
     predictions: tuple[ScoreReport, ...] = ()
     drift_report: tuple[DriftRun, ...] = ()
@@ -40,7 +40,7 @@ def remake(
     *,
     progress: Callable[[Step], None] = lambda step: None,
 ) -> Remade:
-    """Make exactly the affected partitions again; `progress` is told of each stretch when done.
+    """Make exactly the affected partitions again; `progress` is told of each range when done.
 
     commits: by table. Raises whatever scoring or reporting raises; what was done until then stays,
     and `affected_by` then finds the rest.
@@ -51,19 +51,19 @@ def remake(
         for table in step.tables:
             commit = commits[table]
             if table == "predictions":
-                results.predictions.append(score(lake, registry, use_case, step.stretch, commit))
+                results.predictions.append(score(lake, registry, use_case, step.range, commit))
             elif table in published:
                 results.published.append(
-                    publish_range(lake, use_case, published[table], step.stretch, commit)
+                    publish_range(lake, use_case, published[table], step.range, commit)
                 )
             elif table == "drift_report":
                 results.drift_report.append(
-                    report_drift(lake, registry, use_case, step.stretch, commit)
+                    report_drift(lake, registry, use_case, step.range, commit)
                 )
             else:
                 now = datetime.now(UTC)
                 results.performance_report.append(
-                    report_performance(lake, use_case, step.stretch, commit, now=now)
+                    report_performance(lake, use_case, step.range, commit, now=now)
                 )
         progress(step)
     return Remade(

@@ -1,4 +1,4 @@
-"""Score a stretch of examples, each window with the champion of that window."""
+"""Score a range of examples, each window with the champion of that window."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -71,13 +71,13 @@ def score(
     lake: Lake,
     registry: Registry,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     *,
     in_process: bool = False,
     engine: Engine | None = None,
 ) -> ScoreReport:
-    """Predict every example of a stretch and store the predictions, in one transaction.
+    """Predict every example of a range and store the predictions, in one transaction.
 
     The champion of a window is the one whose promotion was effective when the window began.
     Windows before the first promotion, and windows without examples, are skipped with a reason.
@@ -88,10 +88,10 @@ def score(
     engine = engine or use_case.engine
     scorer = None if in_process or engine == "spark" else use_case.scorer
     if scorer is None:
-        return _compute(lake, registry, use_case, stretch, commit, None, engine)
+        return _compute(lake, registry, use_case, window_range, commit, None, engine)
     with open_endpoint(use_case, scorer, lake.settings) as endpoint:
         by = commit.by_engine("endpoint")
-        report = _compute(lake, registry, use_case, stretch, by, endpoint)
+        report = _compute(lake, registry, use_case, window_range, by, endpoint)
         endpoint.forget()
         return report
 
@@ -100,15 +100,17 @@ def _compute(
     lake: Lake,
     registry: Registry,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     endpoint: Endpoint | None,
     engine: Engine = "in_process",
 ) -> ScoreReport:
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> ScoreReport:
-        return _scored(lake, cursor, registry, use_case, stretch, commit, basis, endpoint, engine)
+        return _scored(
+            lake, cursor, registry, use_case, window_range, commit, basis, endpoint, engine
+        )
 
-    return compute_windows(lake, use_case, "predictions", stretch, commit, compute)
+    return compute_windows(lake, use_case, "predictions", window_range, commit, compute)
 
 
 def _scored(
@@ -116,25 +118,25 @@ def _scored(
     cursor: duckdb.DuckDBPyConnection,
     registry: Registry,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     basis: Basis,
     endpoint: Endpoint | None,
     engine: Engine,
 ) -> ScoreReport:
-    champions, lacking = _champions(lake, use_case, stretch, endpoint)
+    champions, lacking = _champions(lake, use_case, window_range, endpoint)
     if not champions:
         return ScoreReport(None, skipped=lacking)
     windows = list(champions)
-    scored_stretch = Window(windows[0].start, windows[-1].end)
+    scored_range = Window(windows[0].start, windows[-1].end)
     own = {window: version for window, version in champions.items() if version is not None}
     if engine == "spark":
         table = predictions_table(use_case)
         written = predict_on_spark(
-            lake, cursor, registry, use_case, table, own, scored_stretch, commit, basis
+            lake, cursor, registry, use_case, table, own, scored_range, commit, basis
         )
         return _report(use_case, written, own, own, lacking)
-    frame = assemble(cursor, lake, use_case, scored_stretch, basis.snapshot)
+    frame = assemble(cursor, lake, use_case, scored_range, basis.snapshot)
     by_endpoint = None
     if endpoint is None:
         scored, versions = stamped(registry, use_case, frame, own, basis.snapshot), own
@@ -145,7 +147,7 @@ def _scored(
         )
         scored = _stamp(use_case, frame, by_endpoint.predictions, basis.snapshot)
         versions = dict(by_endpoint.versions)
-    written = _write(lake, cursor, use_case, scored, scored_stretch, commit, basis)
+    written = _write(lake, cursor, use_case, scored, scored_range, commit, basis)
     in_process = by_endpoint.in_process if by_endpoint else ()
     return _report(use_case, written, champions, versions, lacking, in_process)
 
@@ -168,12 +170,12 @@ def _report(
 
 
 def _champions(
-    lake: Lake, use_case: UseCase, stretch: Window, endpoint: Endpoint | None
+    lake: Lake, use_case: UseCase, window_range: Window, endpoint: Endpoint | None
 ) -> tuple[Mapping[Window, int | None], Mapping[Window, PlatformError]]:
     """The version that has to predict each window, None where any may; windows that have none."""
     if endpoint is not None and use_case.scored_by_any_version:
-        return dict.fromkeys(use_case.calendar.windows(stretch)), {}
-    return champions_of(lake, use_case, stretch)
+        return dict.fromkeys(use_case.calendar.windows(window_range)), {}
+    return champions_of(lake, use_case, window_range)
 
 
 def stamped(
@@ -237,7 +239,7 @@ def _write(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     scored: pd.DataFrame,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     basis: Basis,
 ) -> Written:
@@ -246,7 +248,7 @@ def _write(
     try:
         return replace_windows(
             lake, cursor, table, "FROM scored",
-            time="event_time", calendar=use_case.calendar, stretch=stretch, commit=commit,
+            time="event_time", calendar=use_case.calendar, window_range=window_range, commit=commit,
             basis=basis,
         )  # fmt: skip
     finally:

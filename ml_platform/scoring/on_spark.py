@@ -21,7 +21,7 @@ def predict_on_spark(
     use_case: UseCase,
     table: Table,
     champions: Mapping[Window, int],
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     basis: Basis,
 ) -> Written:
@@ -36,7 +36,7 @@ def predict_on_spark(
     named = ", ".join(quote(name) for name in use_case.examples.entity)
     # The same whenever Spark computes a part again, where a random mark would be another one.
     sql = join_sql(
-        cursor, lake, use_case, stretch, basis.snapshot, mark=f"row(event_time, {named})"
+        cursor, lake, use_case, window_range, basis.snapshot, mark=f"row(event_time, {named})"
     )
     models = {
         version: packed(registry.load(use_case, version), registry.pickled(use_case, version))
@@ -56,5 +56,5 @@ def predict_on_spark(
     with written_by_spark(lake, cursor, use_case, basis, table, rows) as files:
         return replace_windows(
             lake, cursor, table, "", time="event_time", calendar=use_case.calendar,
-            stretch=stretch, commit=commit.by_engine("spark"), basis=basis, files=files,
+            window_range=window_range, commit=commit.by_engine("spark"), basis=basis, files=files,
         )  # fmt: skip

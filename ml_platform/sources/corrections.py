@@ -20,7 +20,7 @@ SUPERSEDED = "superseded by "
 
 
 class Stored:
-    """What the lake holds of one source in the windows of a stretch."""
+    """What the lake holds of one source in the windows of a range."""
 
     def __init__(
         self,
@@ -28,14 +28,14 @@ class Stored:
         cursor: duckdb.DuckDBPyConnection,
         use_case: UseCase,
         source: str,
-        stretch: Window,
+        window_range: Window,
     ) -> None:
         self._cursor = cursor
         self._source = use_case.sources[source]
         self.tables = lake.tables(cursor, use_case.name)
         self._rows = source_table(use_case, source)
         self._quarantine = quarantine_table(use_case)
-        windows = list(use_case.calendar.windows(stretch))
+        windows = list(use_case.calendar.windows(window_range))
         first, last = naive_utc(windows[0].start), naive_utc(windows[-1].start)
         self._inside = f"{WINDOW_START} BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
         self._of_source = f"{self._inside} AND source = {literal(source)}"

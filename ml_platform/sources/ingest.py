@@ -71,17 +71,17 @@ FILES = RowsOf("temp.__rows r JOIN temp.__files f ON f.number = r.__file", "f.na
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What ingesting a stretch came to."""
+    """What ingesting a range came to."""
 
     snapshot: int
     windows: Mapping[Window, WindowCounts]
-    """Every window of the stretch, those where nothing has landed too."""
+    """Every window of the range, those where nothing has landed too."""
     refused: tuple[FileRefused, ...]
     """Files that are in landing and cannot be ingested, whatever window they are about."""
     ignored_columns: tuple[str, ...]
     """Columns that files have and the source does not declare."""
     files: int
-    """Landing files with rows in the stretch."""
+    """Landing files with rows in the range."""
     versions: Mapping[Window, str]
     """What the source holds of each window now, as a digest."""
 
@@ -90,13 +90,13 @@ def ingest(
     lake: Lake,
     use_case: UseCase,
     source: str,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     *,
     now: datetime | None = None,
     rewrite: bool = False,
 ) -> IngestReport:
-    """Make the windows of a stretch hold what has landed for them, in one transaction.
+    """Make the windows of a range hold what has landed for them, in one transaction.
 
     Every row of a landing file ends up in the source's table or, with a reason, in `quarantine`.
     Rows whose file is gone from landing, or has become unreadable, stay. A file that cannot be
@@ -114,13 +114,13 @@ def ingest(
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> IngestReport:
         if is_table:
             return _ingest_table(
-                lake, cursor, use_case, source, stretch, commit, basis, corrections
+                lake, cursor, use_case, source, window_range, commit, basis, corrections
             )
         return _ingest_files(
-            lake, cursor, use_case, source, stretch, commit, basis, corrections, now
+            lake, cursor, use_case, source, window_range, commit, basis, corrections, now
         )
 
-    computed = partial(compute_windows, lake, use_case, source, stretch, commit, compute)
+    computed = partial(compute_windows, lake, use_case, source, window_range, commit, compute)
     if not is_table:
         return computed()
     try:
@@ -138,13 +138,13 @@ def _ingest_files(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     source: str,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     basis: Basis,
     corrections: str,
     now: datetime | None,
 ) -> IngestReport:
-    starts = {naive_utc(w.start) for w in use_case.calendar.windows(stretch)}
+    starts = {naive_utc(w.start) for w in use_case.calendar.windows(window_range)}
     index = read_index(lake, cursor, use_case, source, Range.of(starts))
     # Listed after the basis was taken: whoever ingested a file that is not listed came later.
     landed = look_at_landing(lake, cursor, use_case, source)
@@ -164,7 +164,7 @@ def _ingest_files(
             f"{landing_folder(lake, use_case)}; land one there, or correct "
             f"`sources.{source}.files` or the landing folder"
         )
-    stored = Stored(lake, cursor, use_case, source, stretch)
+    stored = Stored(lake, cursor, use_case, source, window_range)
     stored_files = stored.files()
     number_files(
         cursor, [*present, *(f for f in gone if f.name in stored_files)], index, stored_files
@@ -175,7 +175,7 @@ def _ingest_files(
             note(cursor, source, file)
     note_gone(lake, cursor, use_case, source, [f for f in gone if index.of(f) is None])
     wanted = [file for file in present if _is_wanted(file, index, starts)]
-    taken = take_in(cursor, use_case, source, wanted, index, stretch, landed.table)
+    taken = take_in(cursor, use_case, source, wanted, index, window_range, landed.table)
     write_notes(lake, cursor, use_case, commit)
     refused = {
         **{f.name: FileRefused(f.name, e) for f in present if (e := _known_error(f, index))},
@@ -194,10 +194,12 @@ def _ingest_files(
         may_have_moved=bool(gone) or _are_written_anew(held, index),
         left=frozenset(file.name for file in gone) | rewritten_files(index),
     )
-    rows, quarantined = _write(lake, cursor, use_case, source, stretch, commit, basis, held, before)
+    rows, quarantined = _write(
+        lake, cursor, use_case, source, window_range, commit, basis, held, before
+    )
     return _report(
         use_case,
-        stretch,
+        window_range,
         lake.snapshot(cursor),
         counted,
         rows,
@@ -213,14 +215,14 @@ def _ingest_table(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     source: str,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     basis: Basis,
     corrections: str,
 ) -> IngestReport:
     before = Before(lake.tables(cursor, use_case.name))
     table = SourceTable(lake, cursor, use_case, source)
-    states = table.take_in(stretch)
+    states = table.take_in(window_range)
     use_case = table.columns.use_case
     landed = _count_landed(cursor)
     superseded = mark_superseded(cursor, use_case.sources[source])
@@ -232,7 +234,7 @@ def _ingest_table(
         cursor,
         use_case,
         source,
-        stretch,
+        window_range,
         commit,
         basis,
         held,
@@ -241,7 +243,7 @@ def _ingest_table(
     )
     return _report(
         use_case,
-        stretch,
+        window_range,
         lake.snapshot(cursor),
         landed,
         rows,
@@ -252,7 +254,7 @@ def _ingest_table(
 
 def _report(
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
     landed: Mapping[datetime, int],
     rows: Written,
@@ -271,7 +273,7 @@ def _report(
                 quarantined=quarantined.rows[window],
                 changed=window in changed,
             )
-            for window in use_case.calendar.windows(stretch)
+            for window in use_case.calendar.windows(window_range)
         },
         refused=refused,
         ignored_columns=ignored_columns,
@@ -314,7 +316,7 @@ def _write(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     source: str,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     basis: Basis,
     held: Sequence[Held],
@@ -343,13 +345,13 @@ def _write(
         is_unique=True,
         only={"source": source},
     )
-    versions = versions_replacement(cursor, use_case, source, stretch, held, before)
+    versions = versions_replacement(cursor, use_case, source, window_range, held, before)
     written = replace_together(
         lake,
         cursor,
         [rows, quarantined, *([versions] if versions else [])],
         calendar=use_case.calendar,
-        stretch=stretch,
+        window_range=window_range,
         commit=commit,
         basis=basis,
         alongside=lambda transaction, number: remember(transaction, use_case, held, number),

@@ -23,7 +23,7 @@ from ml_platform.spec.windows import Calendar, Window
 from ml_platform.storage.tables import naive_utc
 
 CHUNK_BYTES = 512 * 2**20
-"""Files are judged so many bytes at a time; only rows of the stretch are kept of each chunk."""
+"""Files are judged so many bytes at a time; only rows of the range are kept of each chunk."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ def take_in(
     source: str,
     files: Sequence[LandingFile],
     index: LandingIndex,
-    stretch: Window,
+    window_range: Window,
     table: SharedTable | None = None,
 ) -> Taken:
-    """Judge every row of the files; keep those of the stretch in `temp.__rows`.
+    """Judge every row of the files; keep those of the range in `temp.__rows`.
 
     File versions that the index does not know are noted for `landings`.
     table: that the files are of, where they are no landing files.
@@ -105,8 +105,8 @@ def take_in(
         _mark_duplicates(cursor, declared)
         _place(cursor, use_case.calendar)
         _note(cursor, source, chunk, reading, index)
-        _keep(cursor, use_case.calendar, stretch)
-        _keep_elsewhere(cursor, declared, use_case.calendar, stretch, rewritten)
+        _keep(cursor, use_case.calendar, window_range)
+        _keep_elsewhere(cursor, declared, use_case.calendar, window_range, rewritten)
         refused.update({file.name: error for file, error in reading.refused.items()})
         ignored.update(reading.ignored)
     return Taken(refused, tuple(ignored))
@@ -119,7 +119,7 @@ def row_record(source: Source) -> str:
 
 
 def create_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Empty `temp.__judged`, `temp.__rows`, and `temp.__elsewhere` with keys outside a stretch."""
+    """Empty `temp.__judged`, `temp.__rows`, and `temp.__elsewhere` with keys outside a range."""
     columns = ", ".join(f"{quote(name)} {kind}" for name, kind in contract.columns.items())
     judged = (
         f"__file BIGINT, __row BIGINT, {columns}, "
@@ -254,8 +254,8 @@ def _note(
             landing.note(cursor, source, file, error.problem if error else None)
 
 
-def _keep(cursor: duckdb.DuckDBPyConnection, calendar: Calendar, stretch: Window) -> None:
-    windows = list(calendar.windows(stretch))
+def _keep(cursor: duckdb.DuckDBPyConnection, calendar: Calendar, window_range: Window) -> None:
+    windows = list(calendar.windows(window_range))
     cursor.execute(
         """INSERT INTO temp.__rows
         SELECT p.* EXCLUDE (window_start), coalesce(p.window_start, s.first) AS start
@@ -269,13 +269,13 @@ def _keep_elsewhere(
     cursor: duckdb.DuckDBPyConnection,
     source: Source,
     calendar: Calendar,
-    stretch: Window,
+    window_range: Window,
     rewritten: Sequence[str],
 ) -> None:
-    """Keep the keys that rewritten files have outside of the stretch: rows may have moved there."""
+    """Keep the keys that rewritten files have outside of the range: rows may have moved there."""
     if not rewritten:
         return
-    windows = list(calendar.windows(stretch))
+    windows = list(calendar.windows(window_range))
     key = ", ".join(quote(column) for column in source.key)
     cursor.execute(
         f"""INSERT INTO temp.__elsewhere BY NAME

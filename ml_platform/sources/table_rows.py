@@ -96,9 +96,9 @@ class SourceTable:
         self._stage(windows)
         return max(highest or since, since), self._states(starts)
 
-    def take_in(self, stretch: Window) -> dict[datetime, WindowState]:
-        """Judge the rows of a stretch into `temp.__rows`; what its windows hold, by start."""
-        windows = list(self._use_case.calendar.windows(stretch))
+    def take_in(self, window_range: Window) -> dict[datetime, WindowState]:
+        """Judge the rows of a range into `temp.__rows`; what its windows hold, by start."""
+        windows = list(self._use_case.calendar.windows(window_range))
         self._stage(windows, takes_all=True)
         source = self.columns.use_case.sources[self._name]
         columns = list(source.columns)

@@ -43,7 +43,7 @@ def versions_replacement(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     source: str,
-    stretch: Window,
+    window_range: Window,
     held: Sequence[Held],
     before: Before,
 ) -> Replacement | None:
@@ -54,7 +54,7 @@ def versions_replacement(
     Returns None where nothing of the range was ever corrected.
     """
     news = [each for each in held if each.corrections]
-    stored = _stored(cursor, use_case, source, stretch, before.tables)
+    stored = _stored(cursor, use_case, source, window_range, before.tables)
     nothing_new = not news or (before.corrects_nothing and not before.may_have_moved)
     if nothing_new and not stored.versions:
         return None
@@ -177,10 +177,10 @@ def _stored(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     source: str,
-    stretch: Window,
+    window_range: Window,
     there: frozenset[str],
 ) -> Stored:
-    windows = list(use_case.calendar.windows(stretch))
+    windows = list(use_case.calendar.windows(window_range))
     first, last = naive_utc(windows[0].start), naive_utc(windows[-1].start)
     inside = f"{WINDOW_START} BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
     rows, versions = (

@@ -19,7 +19,7 @@ class Model(Declared):
     window: Length = Duration(60, "d")
     """Length of the training set, back from the cutoff."""
     holdout: Length = Duration(7, "d")
-    """Last stretch before the cutoff: not trained on, it judges champion and challenger."""
+    """Last part before the cutoff: not trained on, it judges champion and challenger."""
     schedule: str | None = None
     """Cron expression of the cutoffs that are trained on regularly."""
     metric: Metric

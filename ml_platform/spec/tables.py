@@ -32,7 +32,7 @@ class Reads:
     """What windows of a table are computed from: another table, over a range of event time."""
 
     table: str
-    stretch: Callable[[Window], Window]
+    range: Callable[[Window], Window]
     """The range of that table that a window sees, or that the windows of a range see together."""
     required: bool = False
     """Whether nothing can be computed while that range has no rows."""

@@ -44,7 +44,7 @@ class Cadence(StrEnum):
 
 @dataclass(frozen=True)
 class Window:
-    """A half-open stretch of event time; both bounds are aware datetimes."""
+    """A half-open range of event time; both bounds are aware datetimes."""
 
     start: datetime
     end: datetime
@@ -100,31 +100,31 @@ class Calendar:
         start = self._floor(instant)
         return Window(start, _next(start, self.cadence))
 
-    def windows(self, stretch: Window) -> Iterator[Window]:
-        """The windows that overlap a stretch, in order, none before the first."""
-        begin = max(stretch.start, self.start, key=utc)
+    def windows(self, window_range: Window) -> Iterator[Window]:
+        """The windows that overlap a range, in order, none before the first."""
+        begin = max(window_range.start, self.start, key=utc)
         start = self._floor(begin)
-        while utc(start) < utc(stretch.end):
+        while utc(start) < utc(window_range.end):
             end = _next(start, self.cadence)
             yield Window(start, end)
             start = end
 
-    def stretches(self, windows: Iterable[Window]) -> Iterator[Window]:
-        """Unbroken stretches that windows make up, in order of time."""
-        stretch: Window | None = None
+    def ranges(self, windows: Iterable[Window]) -> Iterator[Window]:
+        """Unbroken ranges that windows make up, in order of time."""
+        window_range: Window | None = None
         for window in sorted(windows, key=lambda window: utc(window.start)):
-            if stretch and utc(stretch.end) == utc(window.start):
-                stretch = Window(stretch.start, window.end)
+            if window_range and utc(window_range.end) == utc(window.start):
+                window_range = Window(window_range.start, window.end)
             else:
-                if stretch:
-                    yield stretch
-                stretch = window
-        if stretch:
-            yield stretch
+                if window_range:
+                    yield window_range
+                window_range = window
+        if window_range:
+            yield window_range
 
-    def keys(self, stretch: Window) -> tuple[str, str]:
-        """Names of the first and the last partition of a stretch, which holds at least one."""
-        windows = list(self.windows(stretch))
+    def keys(self, window_range: Window) -> tuple[str, str]:
+        """Names of the first and the last partition of a range, which holds at least one."""
+        windows = list(self.windows(window_range))
         return self.key(windows[0]), self.key(windows[-1])
 
     def key(self, window: Window) -> str:

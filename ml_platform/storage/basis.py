@@ -175,7 +175,7 @@ def compute_windows(
 def _inputs(use_case: UseCase, table: str, computed: Window) -> tuple[Read, ...]:
     """What a range of a table with windows is computed from, as `reads_of` declares it."""
     reads = [
-        read_of(use_case, read.table, read.stretch(computed)) for read in reads_of(use_case, table)
+        read_of(use_case, read.table, read.range(computed)) for read in reads_of(use_case, table)
     ]
     if table in BY_CHAMPION:
         reads.append(Read("promotions"))

@@ -79,24 +79,30 @@ def replace_windows(
     *,
     time: str,
     calendar: Calendar,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     basis: Basis | None = None,
     files: DataFiles | None = None,
 ) -> Written:
-    """Make the windows of `stretch` hold exactly the rows of `query`, in one transaction.
+    """Make the windows of `window_range` hold exactly the rows of `query`, in one transaction.
 
     query yields `table.columns`; its column `time` decides the window of a row. Windows whose rows
     are the same as before, stamps aside, are not touched, so that writing twice changes nothing.
     The table is created, or given the columns it lacks, in the same transaction.
     basis: what the query was made from; None where that is nothing of the lake. files: where the
     rows are already, instead of a query.
-    Raises LakeError for a row outside the stretch or a column whose type changed, DuplicateRows for
+    Raises LakeError for a row outside the range or a column whose type changed, DuplicateRows for
     two rows of one window with the same `table.order`, InputsChanged, CommitConflict.
     """
     replacement = Replacement(table, query, time, files=files)
     (written,) = replace_together(
-        lake, cursor, [replacement], calendar=calendar, stretch=stretch, commit=commit, basis=basis
+        lake,
+        cursor,
+        [replacement],
+        calendar=calendar,
+        window_range=window_range,
+        commit=commit,
+        basis=basis,
     )
     return written
 
@@ -107,7 +113,7 @@ def replace_together(
     replacements: Sequence[Replacement],
     *,
     calendar: Calendar,
-    stretch: Window,
+    window_range: Window,
     commit: Commit,
     basis: Basis | None = None,
     alongside: Callable[[duckdb.DuckDBPyConnection, int], bool] = lambda transaction, number: False,
@@ -117,9 +123,11 @@ def replace_together(
     alongside: writes more in the transaction, given the number that its snapshot will have, and
     says whether it wrote.
     """
-    windows = {naive_utc(window.start): window for window in calendar.windows(stretch)}
+    windows = {naive_utc(window.start): window for window in calendar.windows(window_range)}
     if not windows:
-        raise LakeError(f"{stretch} ends before the first partition, {calendar.start.isoformat()}")
+        raise LakeError(
+            f"{window_range} ends before the first partition, {calendar.start.isoformat()}"
+        )
     bounds = min(windows), max(naive_utc(window.end) for window in windows.values())
     staged = {f"staged_{number}": each for number, each in enumerate(replacements)}
 

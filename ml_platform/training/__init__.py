@@ -3,7 +3,7 @@
 from ml_platform.training.estimator import build_estimator
 from ml_platform.training.gate import Decided, decide
 from ml_platform.training.train import TrainingReport, train
-from ml_platform.training.verdict import Segment, Verdict, judge, judged_stretch
+from ml_platform.training.verdict import Segment, Verdict, judge, judged_range
 
 __all__ = [
     "Decided",
@@ -13,6 +13,6 @@ __all__ = [
     "build_estimator",
     "decide",
     "judge",
-    "judged_stretch",
+    "judged_range",
     "train",
 ]

@@ -20,7 +20,7 @@ from ml_platform.registry import (
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Basis, Commit, Lake, Read, begin_again
 from ml_platform.training.training_set import labelled
-from ml_platform.training.verdict import Verdict, judge, judged_stretch
+from ml_platform.training.verdict import Verdict, judge, judged_range
 from ml_platform.training.verdict_picture import draw_verdict
 
 
@@ -114,8 +114,10 @@ def _champion(
 def _rows(
     lake: Lake, use_case: UseCase, challenger: ModelVersion, champion: ModelVersion | None
 ) -> pd.DataFrame:
-    stretch = judged_stretch(challenger, champion)
-    if stretch is None:
+    window_range = judged_range(challenger, champion)
+    if window_range is None:
         return pd.DataFrame()
     with lake.cursor(use_case.timezone) as cursor:
-        return labelled(cursor, lake, use_case, stretch, challenger.cutoff, challenger.snapshot)
+        return labelled(
+            cursor, lake, use_case, window_range, challenger.cutoff, challenger.snapshot
+        )

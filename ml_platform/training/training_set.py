@@ -53,12 +53,12 @@ def collect(
     window: how far it reaches back; by default `model.window`. sample: what is fitted on of the
     rows before the holdout. Raises TrainingFailed where there is too little.
     """
-    stretch = training_stretch(use_case, cutoff, window)
-    frame = labelled(cursor, lake, use_case, stretch, cutoff, snapshot)
-    return cut(use_case, frame, stretch, snapshot, sample)
+    window_range = training_range(use_case, cutoff, window)
+    frame = labelled(cursor, lake, use_case, window_range, cutoff, snapshot)
+    return cut(use_case, frame, window_range, snapshot, sample)
 
 
-def training_stretch(use_case: UseCase, cutoff: datetime, window: Duration | None = None) -> Window:
+def training_range(use_case: UseCase, cutoff: datetime, window: Duration | None = None) -> Window:
     """From where to where a training set reaches; TrainingFailed where the holdout is all of it."""
     calendar = use_case.calendar
     begin = max(
@@ -79,18 +79,18 @@ def training_stretch(use_case: UseCase, cutoff: datetime, window: Duration | Non
 def cut(
     use_case: UseCase,
     frame: pd.DataFrame,
-    stretch: Window,
+    window_range: Window,
     snapshot: int,
     sample: Sample = ALL_ROWS,
 ) -> TrainingSet:
-    """Cut the labelled examples of a stretch in what is fitted on and what judges.
+    """Cut the labelled examples of a range in what is fitted on and what judges.
 
-    frame: as `labelled` gives it, labels known by the stretch's end. Fitted are the examples before
+    frame: as `labelled` gives it, labels known by the range's end. Fitted are the examples before
     the holdout whose label was known when it began: a label that became known later tells of the
     holdout itself. sample: which of them are fitted; the holdout stays whole, so that figures of
     versions can be compared. Raises TrainingFailed where there is too little of either.
     """
-    begin, cutoff = stretch.start, stretch.end
+    begin, cutoff = window_range.start, window_range.end
     until = use_case.model.holdout.before(cutoff, use_case.calendar.timezone)
     in_fit = (frame["event_time"] < until) & (frame["label_known_at"] < until)
     names = (*use_case.examples.entity, "event_time")
@@ -106,13 +106,13 @@ def labelled(
     cursor: duckdb.DuckDBPyConnection,
     lake: Lake,
     use_case: UseCase,
-    stretch: Window,
+    window_range: Window,
     known_by: datetime,
     snapshot: int,
 ) -> pd.DataFrame:
-    """The examples of a stretch whose label was known by then; TrainingFailed without tables."""
+    """The examples of a range whose label was known by then; TrainingFailed without tables."""
     try:
-        return assemble(cursor, lake, use_case, stretch, snapshot, labels_known_by=known_by)
+        return assemble(cursor, lake, use_case, window_range, snapshot, labels_known_by=known_by)
     except TableNotFound as error:
         raise TrainingFailed(f"{use_case.name} cannot be trained yet: {error}") from error
 
@@ -158,11 +158,11 @@ def _remedy(use_case: UseCase, cutoff: datetime) -> str:
 
 
 def _require(
-    use_case: UseCase, cutoff: datetime, purpose: str, stretch: Window, rows: pd.DataFrame
+    use_case: UseCase, cutoff: datetime, purpose: str, window_range: Window, rows: pd.DataFrame
 ) -> None:
     here = (
         f"{use_case.name} at cutoff {cutoff.isoformat()}: "
-        f"{len(rows)} labelled rows {purpose} in {stretch}"
+        f"{len(rows)} labelled rows {purpose} in {window_range}"
     )
     if len(rows) < use_case.model.min_rows:
         raise TrainingFailed(

@@ -55,7 +55,7 @@ class Verdict:
         return self.decision == "refused" and self.reason.startswith(NOT_JUDGED)
 
 
-def judged_stretch(challenger: ModelVersion, champion: ModelVersion | None) -> Window | None:
+def judged_range(challenger: ModelVersion, champion: ModelVersion | None) -> Window | None:
     """Event times that neither was fitted on, before the challenger's cutoff; None where empty."""
     starts = [challenger.trained_until, *([champion.trained_until] if champion else [])]
     start = max(starts, key=lambda moment: moment.astimezone(UTC))
@@ -75,7 +75,7 @@ def judge(
     """Whether a challenger is better than the champion on the same labelled rows.
 
     rows: `event_time`, the model's columns and `label`, known before the challenger's cutoff;
-    those outside of `judged_stretch` are left out. A challenger is promoted where
+    those outside of `judged_range` are left out. A challenger is promoted where
 
     - the lower bound of the improvement of `model.metric` is above `gate.min_improvement`. The
       bound is the one-sided one at `gate.confidence` of the paired bootstrap: rows are drawn with
@@ -118,26 +118,26 @@ def judge(
 def _unseen(
     challenger: ModelVersion, champion: ModelVersion | None, rows: pd.DataFrame
 ) -> pd.DataFrame:
-    stretch = judged_stretch(challenger, champion)
-    if stretch is None or not len(rows):
+    window_range = judged_range(challenger, champion)
+    if window_range is None or not len(rows):
         return rows.iloc[:0]
     times = rows["event_time"]
-    inside = (times >= stretch.start) & (times < stretch.end)
+    inside = (times >= window_range.start) & (times < window_range.end)
     return rows[inside].reset_index(drop=True)
 
 
 def _too_few(
     use_case: UseCase, challenger: ModelVersion, champion: ModelVersion | None, rows: pd.DataFrame
 ) -> str:
-    stretch = judged_stretch(challenger, champion)
-    if stretch is None:
+    window_range = judged_range(challenger, champion)
+    if window_range is None:
         assert champion is not None
         return (
             f"nothing to compare on: champion {champion.version} was fitted on all that was known "
             f"before the cutoff, up to {champion.trained_until.isoformat()}"
         )
     return (
-        f"{len(rows)} labelled rows that neither was fitted on in {stretch}, "
+        f"{len(rows)} labelled rows that neither was fitted on in {window_range}, "
         f"model.min_rows is {use_case.model.min_rows}"
     )
 

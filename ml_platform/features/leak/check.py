@@ -233,7 +233,7 @@ class _Check:
             rows, differs = comparison.count(cursor, stored, again)
         if not differs:
             return rows, None
-        if self.comparison.floats and sight.stretch not in self.measured:
+        if self.comparison.floats and sight.range not in self.measured:
             self._tolerate(sight)
         return rows, self._comparison(sight).first(cursor, stored, again, zone)
 
@@ -243,7 +243,7 @@ class _Check:
         return replace(self.comparison, ignores_new=ignores_new)
 
     def _tolerate(self, sight: Sight) -> None:
-        self.measured.add(sight.stretch)
+        self.measured.add(sight.range)
         found = measure_tolerances(self.shown, self.comparison, sight)
         known = self.comparison.tolerances
         self.comparison = self.comparison.tolerating(

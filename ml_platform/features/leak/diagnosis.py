@@ -24,7 +24,7 @@ def explain(shown: Shown, sight: Sight, comparison: Comparison, difference: Diff
         if found is None:
             return _reach_too_short(shown, sight, difference)
         return explain(shown, plain, comparison, found)
-    alone = Sight(sight.stretch, sight.snapshot)
+    alone = Sight(sight.range, sight.snapshot)
     if found := _first(shown, comparison, alone):
         return _differs_alone(shown, alone, found)
     return _leak(shown, sight, difference)
@@ -39,7 +39,7 @@ def _first(shown: Shown, comparison: Comparison, sight: Sight) -> Difference | N
 def _leak(shown: Shown, sight: Sight, difference: Difference) -> str:
     assert sight.known_by is not None
     probe = Probe(shown, difference, sight.known_by)
-    everything = Sight(sight.stretch, sight.snapshot)
+    everything = Sight(sight.range, sight.snapshot)
     cause = probe.cause(everything, hidden_at(sight.known_by), "known_at, row_at")
     named = f" It looks ahead: {cause}." if cause else ""
     if shown.subject.is_of_labels:
@@ -57,18 +57,18 @@ def _differs_alone(shown: Shown, alone: Sight, difference: Difference) -> str:
     file, key = shown.subject.file, _key(shown, alone)
     said = difference.told("alone")
     head = f"{file}: partition {key} computed alone differs from what is stored: {said}."
-    wide = Window(utc(alone.stretch.start) - FARTHEST, utc(alone.stretch.end) + FARTHEST)
+    wide = Window(utc(alone.range.start) - FARTHEST, utc(alone.range.end) + FARTHEST)
     seen = shown.subject.sees(alone)
-    shown.copy_sources(shown.subject.sees(replace(alone, stretch=wide)))
+    shown.copy_sources(shown.subject.sees(replace(alone, range=wide)))
     probe = Probe(shown, difference, None)
     # Asked first: to such a query any row would seem to make the difference.
     if len(values := {str(probe.value(alone)) for _ in range(3)}) > 1:
         return f"{head} The query yields another value each time: {', '.join(sorted(values))}"
-    before, after = outside(seen, shown.subject.sees(replace(alone, stretch=wide)))
-    later = replace(alone, stretch=Window(alone.stretch.start, wide.end))
+    before, after = outside(seen, shown.subject.sees(replace(alone, range=wide)))
+    later = replace(alone, range=Window(alone.range.start, wide.end))
     if cause := probe.cause(later, after, "row_at, known_at"):
         return f"{head} {_ahead(shown, cause)}"
-    earlier = replace(alone, stretch=Window(wide.start, alone.stretch.end))
+    earlier = replace(alone, range=Window(wide.start, alone.range.end))
     if cause := probe.cause(earlier, before, "row_at DESC, known_at"):
         return f"{head} {_back(shown, cause)}"
     return (
@@ -124,4 +124,4 @@ def _advice(shown: Shown) -> str:
 
 
 def _key(shown: Shown, sight: Sight) -> str:
-    return shown.subject.use_case.calendar.key(sight.stretch)
+    return shown.subject.use_case.calendar.key(sight.range)

@@ -84,10 +84,10 @@ class Shown:
         judged, relation = self._judged(sight), STORED
         if self.corrected and sight.known_by is not None:
             if self.subject.is_of_labels:
-                shown = Sight(sight.stretch, sight.snapshot, as_of=sight.known_by)
+                shown = Sight(sight.range, sight.snapshot, as_of=sight.known_by)
                 return f"SELECT * FROM ({self.again(shown)}) WHERE {judged}"
             relation = self._known_sql(sight, sight.known_by)
-        return f"SELECT * FROM {relation} WHERE {inside_sql(sight.stretch)} AND {judged}"
+        return f"SELECT * FROM {relation} WHERE {inside_sql(sight.range)} AND {judged}"
 
     def candidates(self, windows: Sequence[Window]) -> list[Candidates]:
         """Moments at which the rows of each window can differ."""
@@ -153,7 +153,7 @@ class Shown:
 
     def _known_sql(self, sight: Sight, moment: datetime) -> str:
         use_case, table = self.subject.use_case, self.subject.table
-        windows = windows_sql(use_case, sight.stretch)
+        windows = windows_sql(use_case, sight.range)
         names = ", ".join(map(quote, table.columns))
         known = features_sql(self._versions, self.subject.name, windows, moment)
         return f"(SELECT {names} FROM {known} WHERE {windows})"

@@ -65,8 +65,8 @@ class Subject:
         """The range of event time of the source rows that a sight shows."""
         zone = self.use_case.calendar.timezone
         if self.is_of_labels:
-            return Window(sight.stretch.start, sight.end(self.reach, zone))
-        return Window(sight.start(self.reach, zone), sight.stretch.end)
+            return Window(sight.range.start, sight.end(self.reach, zone))
+        return Window(sight.start(self.reach, zone), sight.range.end)
 
     def sql(
         self,

@@ -24,7 +24,7 @@ SEED = 7
 
 def measure_tolerances(shown: Shown, comparison: Comparison, sight: Sight) -> dict[str, float]:
     """Absolute tolerances of the features of a sight's window, by feature."""
-    whole = Sight(sight.stretch, sight.snapshot)
+    whole = Sight(sight.range, sight.snapshot)
     largest = _largest(shown, shown.stored(whole), comparison.floats)
     summed = _summed(shown, comparison.floats)
     noise = _noise(shown, whole, comparison.floats)
@@ -66,7 +66,7 @@ def _noise(shown: Shown, sight: Sight, names: Iterable[str]) -> dict[str, float]
         name: f"(SELECT * FROM {copied} AS r ORDER BY hash(r, {SEED}))"
         for name, copied in shown.relations.items()
     }
-    farther = Sight(sight.stretch, sight.snapshot, farther=True)
+    farther = Sight(sight.range, sight.snapshot, farther=True)
     for other in (
         shown.again(sight, shuffled), shown.again(farther), shown.again(farther, shuffled)
     ):  # fmt: skip

@@ -29,7 +29,7 @@ class Copy:
     """Whether all sources of the labels are there."""
 
     @property
-    def stretch(self) -> Window:
+    def range(self) -> Window:
         return Window(self.windows[0].start, self.windows[-1].end)
 
 
@@ -43,8 +43,8 @@ def copy_newest(lake: Lake, aside: Lake, use_case: UseCase) -> Copy:
     with lake.cursor(use_case.timezone) as cursor:
         stored = lake.tables(cursor, use_case.name)
     has_labels = bool(use_case.label.reads) and set(use_case.label.reads) <= set(stored)
-    stretch = Window(windows[0].start, windows[-1].end)
-    reaches = _reaches(use_case, stretch, has_labels)
+    window_range = Window(windows[0].start, windows[-1].end)
+    reaches = _reaches(use_case, window_range, has_labels)
     for source, reach in reaches.items():
         _copy(lake, aside, use_case, source, reach)
     return Copy(aside, use_case, windows, tuple(reaches), has_labels)
@@ -64,20 +64,20 @@ def _newest(lake: Lake, use_case: UseCase) -> tuple[Window, ...]:
     return tuple(use_case.calendar.windows(Window(row[1], last.end)))[-WINDOWS:]
 
 
-def _reaches(use_case: UseCase, stretch: Window, has_labels: bool) -> dict[str, Window]:
+def _reaches(use_case: UseCase, window_range: Window, has_labels: bool) -> dict[str, Window]:
     """The range of event time that is needed of each source.
 
     As far as a check shows it at most, so that what reaches too far finds rows there.
     """
     zone = use_case.calendar.timezone
-    sight = Sight(stretch, snapshot=0, farther=True)
-    seen: dict[str, list[Window]] = {use_case.examples.source: [stretch]}
+    sight = Sight(window_range, snapshot=0, farther=True)
+    seen: dict[str, list[Window]] = {use_case.examples.source: [window_range]}
     for view in use_case.features.values():
         for source in view.reads:
-            reach = Window(sight.start(view.lookback, zone), stretch.end)
+            reach = Window(sight.start(view.lookback, zone), window_range.end)
             seen.setdefault(source, []).append(reach)
     for source in use_case.label.reads if has_labels else ():
-        reach = Window(stretch.start, sight.end(use_case.label.horizon, zone))
+        reach = Window(window_range.start, sight.end(use_case.label.horizon, zone))
         seen.setdefault(source, []).append(reach)
     return {
         source: Window(
@@ -107,5 +107,5 @@ def _copy(lake: Lake, aside: Lake, use_case: UseCase, source: str, reach: Window
         replace_windows(
             aside, cursor, table, "SELECT * FROM copied",
             time=use_case.sources[source].event_time, calendar=calendar,
-            stretch=whole, commit=COMMIT,
+            window_range=whole, commit=COMMIT,
         )  # fmt: skip

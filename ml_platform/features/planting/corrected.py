@@ -45,7 +45,7 @@ def correct(copied: Copy, source: str, before: Window, arrival: datetime) -> Non
             replace_windows(
                 copied.lake, cursor, table, f"SELECT {names} FROM temp.__written",
                 time=use_case.sources[source].event_time, calendar=use_case.calendar,
-                stretch=before, commit=COMMIT,
+                window_range=before, commit=COMMIT,
             )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def plant_corrections(copied: Copy) -> Iterator[LateCorrections]:
 def _computed_before(copied: Copy, use_case: UseCase) -> int:
     """Snapshot of what is known before the corrections; features are there, leaks in labels go."""
     if copied.has_labels:
-        compute_labels(copied.lake, use_case, copied.stretch, COMMIT)
+        compute_labels(copied.lake, use_case, copied.range, COMMIT)
     with copied.lake.cursor(use_case.timezone) as cursor:
         return copied.lake.snapshot(cursor)
 
@@ -90,11 +90,11 @@ def _computed_before(copied: Copy, use_case: UseCase) -> int:
 def _computed(copied: Copy, use_case: UseCase) -> dict[str | None, Written]:
     """What was written of each view and, under None, of the labels."""
     written: dict[str | None, Written] = {
-        view: compute_features(copied.lake, use_case, view, copied.stretch, COMMIT)
+        view: compute_features(copied.lake, use_case, view, copied.range, COMMIT)
         for view in use_case.features
     }
     if copied.has_labels:
-        written[None] = compute_labels(copied.lake, use_case, copied.stretch, COMMIT)
+        written[None] = compute_labels(copied.lake, use_case, copied.range, COMMIT)
     return written
 
 
@@ -198,7 +198,7 @@ class _World:
 
     def _joined(self, use_case: UseCase, snapshot: int, cutoff: datetime) -> str:
         return join_sql(
-            self.cursor, self.copied.lake, use_case, self.copied.stretch, snapshot,
+            self.cursor, self.copied.lake, use_case, self.copied.range, snapshot,
             labels_known_by=cutoff,
         )  # fmt: skip
 
@@ -231,8 +231,8 @@ class _World:
 
     @property
     def _inside(self) -> str:
-        return windows_sql(self.use_case, self.copied.stretch)
+        return windows_sql(self.use_case, self.copied.range)
 
     @property
     def _later(self) -> datetime:
-        return self.copied.stretch.end + LATER
+        return self.copied.range.end + LATER

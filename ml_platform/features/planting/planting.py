@@ -70,7 +70,7 @@ def _of_view(copied: Copy, view: str, checker: QueryChecker) -> Iterator[Plant]:
             }
         )  # fmt: skip
         case = use_case.model_copy(update={"features": {name: planted}})
-        written = compute_features(copied.lake, case, name, copied.stretch, COMMIT)
+        written = compute_features(copied.lake, case, name, copied.range, COMMIT)
         if kind == AS_IT_IS and not any(written.rows.values()):
             yield Plant(view, kind, 0, None, is_empty=True)
             return
@@ -115,7 +115,7 @@ def _latest(copied: Copy, sources: Sequence[str]) -> str:
 def _of_labels(copied: Copy) -> Iterator[Plant]:
     use_case, clean = copied.use_case, None
     for kind, planted in planted_labels(use_case).items():
-        written = compute_labels(copied.lake, planted.use_case, copied.stretch, COMMIT)
+        written = compute_labels(copied.lake, planted.use_case, copied.range, COMMIT)
         if kind == AS_IT_IS and not any(written.rows.values()):
             yield Plant(LABELS, kind, 0, None, is_empty=True)
             return

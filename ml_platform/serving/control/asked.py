@@ -74,7 +74,7 @@ class Score(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Backfill(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is missing, failed or stale in a stretch, made anew."""
+    """What is missing, failed or stale in a range, made anew."""
 
     tables: Annotated[
         list[Table],
@@ -156,10 +156,10 @@ def cutoff_in(use_case: UseCase, key: str, now: datetime) -> Window:
     return window
 
 
-def stretch_in(
+def range_in(
     use_case: UseCase, now: datetime, first: str, last: str, names: tuple[str, str]
 ) -> Window:
-    """The stretch between two partitions, both included, which has to be over.
+    """The range between two partitions, both included, which has to be over.
 
     names: of the two parameters, for what is said of them.
     """

@@ -16,7 +16,7 @@ from ml_platform.registry import (
 )
 from ml_platform.rollback import Plan, plan_rollback, roll_back
 from ml_platform.serving.control.asked import Decide, Rollback, window_in
-from ml_platform.serving.control.launches import stretches
+from ml_platform.serving.control.launches import window_ranges
 from ml_platform.serving.control.once import COMMIT_BODY, COMMIT_KEY, REUSED, Once, Order, Outcome
 from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.control.rollbacks import DEED, Ordered, Rollbacks
@@ -142,5 +142,7 @@ def _set(case: UseCase, plan: Plan) -> Mapping[str, Any]:
         "replaced": list(plan.replaced),
         "ends_canary": plan.ends_canary,
         "partitions": sum(len(windows) for _, windows in plan.affected.tables),
-        "made_again": {name: stretches(case, windows) for name, windows in plan.affected.tables},
+        "made_again": {
+            name: window_ranges(case, windows) for name, windows in plan.affected.tables
+        },
     }

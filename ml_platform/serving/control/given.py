@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_platform.backfill.upkeep import newest_complete
 from ml_platform.errors import EmptyPartition, ParameterNotAllowed, ParameterRefused
-from ml_platform.serving.control.asked import cutoff_in, stretch_in
+from ml_platform.serving.control.asked import cutoff_in, range_in
 from ml_platform.sources.locations import check_location
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.locations import location
@@ -88,7 +88,7 @@ def _times(
     first = keys.get("from") or keys.get("to") or _newest_key(case, now)
     last = keys.get("to") or first
     with _not_allowed():
-        asked_range = stretch_in(case, now, first, last, ("from", "to"))
+        asked_range = range_in(case, now, first, last, ("from", "to"))
     most = (pipeline.parameters.partitions or CountBounds()).most
     count = sum(1 for _ in case.calendar.windows(asked_range))
     if most is not None and count > most:

@@ -19,7 +19,7 @@ from ml_platform.serving.control.asked import (
     Score,
     Train,
     cutoff_in,
-    stretch_in,
+    range_in,
     window_in,
 )
 from ml_platform.serving.control.once import BODY_NAME, KEY_NAME, Once, Order, Outcome
@@ -79,14 +79,14 @@ class Launches:
 
         def launch() -> Outcome:
             case = order.use_case
-            stretch = _stretch_to_score(case, asked)
-            champions, lacking = champions_of(self.lake, case, stretch)
+            window_range = _range_to_score(case, asked)
+            champions, lacking = champions_of(self.lake, case, window_range)
             if lacking and not champions and not case.scored_by_any_version:
                 raise next(iter(lacking.values()))
             features = [feature_table(view) for view in case.model_views]
-            due = due_with_followers(case, judge(self.lake, case, stretch, features))
+            due = due_with_followers(case, judge(self.lake, case, window_range, features))
             tables = [*(name for name in features if due[name]), "predictions"]
-            keys = case.calendar.keys(stretch)
+            keys = case.calendar.keys(window_range)
             return self.launch(order, "score", tables, keys, because(asked.reason))
 
         return self._once(order, "score", launch)
@@ -209,20 +209,20 @@ class Launches:
         tables = Asked(
             tuple(asked.tables), only=asked.only, with_sources=asked.with_sources
         ).tables_in(case)
-        stretch = self._stretch_to_fill(case, asked)
+        window_range = self._range_to_fill(case, asked)
         look_at_landing(
             self.lake, case, tables,
             lambda name: Commit(order.run_id, code_version(case, name), f"{case.name}/{name}"),
         )  # fmt: skip
-        states = judge(self.lake, case, stretch, tables)
+        states = judge(self.lake, case, window_range, tables)
         due = due_with_followers(case, states, asked.every)
         return due, _shown(case, states, due)
 
-    def _stretch_to_fill(self, case: UseCase, asked: Backfill) -> Window:
+    def _range_to_fill(self, case: UseCase, asked: Backfill) -> Window:
         now = datetime.now(UTC)
         begin = window_in(case, "from", asked.first).start if asked.first else case.calendar.start
         if asked.last:
-            end = stretch_in(case, now, asked.last, asked.last, ("to", "to")).end
+            end = range_in(case, now, asked.last, asked.last, ("to", "to")).end
         else:
             newest = newest_complete(case, now)
             if newest is None:
@@ -240,14 +240,14 @@ class Launches:
         return min(following, calendar.window_at(last), key=lambda window: utc(window.start))
 
 
-def _stretch_to_score(case: UseCase, asked: Score) -> Window:
+def _range_to_score(case: UseCase, asked: Score) -> Window:
     now = datetime.now(UTC)
     if asked.partition is not None:
         if asked.first is not None or asked.last is not None:
             raise ParameterRefused("partition", "give a partition, or `from` and `to`, not both")
-        return stretch_in(case, now, asked.partition, asked.partition, ("partition", "partition"))
+        return range_in(case, now, asked.partition, asked.partition, ("partition", "partition"))
     if asked.first is not None and asked.last is not None:
-        return stretch_in(case, now, asked.first, asked.last, ("from", "to"))
+        return range_in(case, now, asked.first, asked.last, ("from", "to"))
     lacking = "partition" if asked.first is asked.last else "from" if asked.last else "to"
     raise ParameterRefused(lacking, "give a partition, or a range by `from` and `to`")
 
@@ -257,18 +257,18 @@ def _shown(case: UseCase, states: States, due: Due) -> dict[str, Any]:
         table: {
             **{standing.value: count for standing, count in counts(by_window.values()).items()},
             "to_compute": len(due[table]),
-            "which": stretches(case, due[table]),
+            "which": window_ranges(case, due[table]),
         }
         for table, by_window in states.items()
     }
     return {"partitions": sum(map(len, due.values())), "tables": found}
 
 
-def stretches(case: UseCase, windows: Iterable[Window]) -> list[dict[str, Any]]:
-    """Unbroken stretches of partitions, by their first and last keys."""
+def window_ranges(case: UseCase, windows: Iterable[Window]) -> list[dict[str, Any]]:
+    """Unbroken ranges of partitions, by their first and last keys."""
     return [
         {"first": first, "last": last}
-        for first, last in map(case.calendar.keys, case.calendar.stretches(windows))
+        for first, last in map(case.calendar.keys, case.calendar.ranges(windows))
     ]
 
 

@@ -148,11 +148,11 @@ class Runs:
         calendar = self.use_cases[name].calendar
         first, last = run.partitions
         try:
-            stretch = Window(calendar.window(first).start, calendar.window(last).end)
+            window_range = Window(calendar.window(first).start, calendar.window(last).end)
         except ValueError:
             # The use case has other partitions by now.
             return {"first": first, "last": last, "done": None, "of": None}
-        windows = sum(1 for _ in calendar.windows(stretch))
+        windows = sum(1 for _ in calendar.windows(window_range))
         of = windows * len(run.tables)
         finished = {t for t, step in run.steps.items() if step is StepStatus.success}
         # Partitions that came out empty, or as they were, are done without a materialisation.
