@@ -25,7 +25,6 @@ from ml_platform.spec.use_case import FEEDBACK, UseCase
 from ml_platform.storage import Table, Written
 from ml_platform_dagster.assets.automation import follows
 from ml_platform_dagster.assets.engine import EngineConfig
-from ml_platform_dagster.assets.events import Verdict, checked, left_out, materialized
 from ml_platform_dagster.assets.metadata import (
     asset_key,
     column_lineage,
@@ -34,6 +33,7 @@ from ml_platform_dagster.assets.metadata import (
     lineage_of,
     table_metadata,
 )
+from ml_platform_dagster.assets.partition_events import Verdict, checked, left_out, materialized
 from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_ahead,

@@ -28,8 +28,8 @@ from ml_platform.spec.duration import Duration
 from ml_platform.spec.tables import code_version, reads_of
 from ml_platform.spec.use_case import REQUESTS, UseCase
 from ml_platform_dagster.assets.automation import follows
-from ml_platform_dagster.assets.events import checked, left_out, materialized
 from ml_platform_dagster.assets.metadata import asset_key, common, table_metadata
+from ml_platform_dagster.assets.partition_events import checked, left_out, materialized
 from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_back,

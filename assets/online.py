@@ -13,8 +13,8 @@ from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase, digest, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform_dagster.assets.automation import follows
-from ml_platform_dagster.assets.events import left_out, materialized
 from ml_platform_dagster.assets.metadata import asset_key, common
+from ml_platform_dagster.assets.partition_events import left_out, materialized
 from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_back,

@@ -18,7 +18,6 @@ from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Table
 from ml_platform_dagster.assets.automation import follows
-from ml_platform_dagster.assets.events import Verdict, checked, left_out, materialized
 from ml_platform_dagster.assets.metadata import (
     asset_key,
     column_lineage,
@@ -26,6 +25,7 @@ from ml_platform_dagster.assets.metadata import (
     described,
     lineage_of,
 )
+from ml_platform_dagster.assets.partition_events import Verdict, checked, left_out, materialized
 from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_back,

@@ -9,7 +9,7 @@ from ml_platform.errors import PlatformError
 from ml_platform.monitoring import Performance, PerformanceRun, Skew, WindowDrift
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform_dagster.assets.events import Verdict
+from ml_platform_dagster.assets.partition_events import Verdict
 
 
 def drift_metadata(drift: WindowDrift, link: str | None, snapshot: int) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform_dagster.assets.automation import follows
 from ml_platform_dagster.assets.engine import EngineConfig
-from ml_platform_dagster.assets.events import left_out, materialized
 from ml_platform_dagster.assets.metadata import asset_key, column_lineage, common, table_metadata
+from ml_platform_dagster.assets.partition_events import left_out, materialized
 from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_back,

@@ -13,8 +13,8 @@ from ml_platform.sources import IngestReport, ingest, source_table
 from ml_platform.sources.locations import located
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
-from ml_platform_dagster.assets.events import Verdict, checked, materialized
 from ml_platform_dagster.assets.metadata import asset_key, common, described, table_metadata
+from ml_platform_dagster.assets.partition_events import Verdict, checked, materialized
 from ml_platform_dagster.assets.partitions import backfill_policy, partitions_of, range_of
 from ml_platform_dagster.resources import LakeResource
 

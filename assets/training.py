@@ -12,8 +12,8 @@ from ml_platform.spec.reach import steps_before
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.storage import Commit
 from ml_platform.training import Decided, TrainingReport, decide, train
-from ml_platform_dagster.assets.events import Verdict, checked, materialized, withheld
 from ml_platform_dagster.assets.metadata import asset_key, common, described
+from ml_platform_dagster.assets.partition_events import Verdict, checked, materialized, withheld
 from ml_platform_dagster.assets.partitions import before_cutoff, cutoffs_of
 from ml_platform_dagster.resources import LakeResource, RegistryResource
 from ml_platform_dagster.resources.reasons import (

@@ -20,7 +20,7 @@ import pandas as pd
 from benchmarks.deployments import KINDS, deployment, environment_set
 from benchmarks.result import Bench, Line, Result
 from ml_platform.backfill import computing, judge
-from ml_platform.backfill.here import compute
+from ml_platform.backfill.local_run import compute
 from ml_platform.errors import (
     AnswerRefused,
     EmptyPartition,

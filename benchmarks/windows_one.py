@@ -15,7 +15,7 @@ from resource import RUSAGE_SELF, getrusage
 from time import perf_counter, process_time
 
 from benchmarks.counts import SENSORS, START, declare, land, land_hour
-from ml_platform.backfill.here import compute
+from ml_platform.backfill.local_run import compute
 from ml_platform.registry import Promotion, Registry, record
 from ml_platform.settings import Settings
 from ml_platform.sources import arrivals

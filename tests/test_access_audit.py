@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from ml_platform.access import START, Audit, Deed, Row
-from ml_platform.access.heads import Heads
+from ml_platform.access.audit_checkpoints import Heads
 from ml_platform.errors import AuditBroken
 from ml_platform.storage import Lake
 from tests.trips_use_case import COMMIT, settings

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_platform.backfill import due, judge
-from ml_platform.backfill.here import compute
+from ml_platform.backfill.local_run import compute
 from ml_platform.backfill.workers import Share, Workers, wait_for_others
 from ml_platform.errors import PlatformError
 from ml_platform.features import compute_labels

@@ -18,7 +18,7 @@ import pytest
 from ml_platform.features import compute_features, compute_labels
 from ml_platform.monitoring import report_performance
 from ml_platform.registry import Registry
-from ml_platform.replay.known import Known
+from ml_platform.replay.replay_inputs import Known
 from ml_platform.scoring import reproduce, score, trace
 from ml_platform.settings import Settings
 from ml_platform.sources import ingest

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.counts import SENSORS, START, declare, land, land_hour
 from ml_platform.backfill import judge
-from ml_platform.backfill.here import compute
+from ml_platform.backfill.local_run import compute
 from ml_platform.settings import Settings
 from ml_platform.sources import arrivals
 from ml_platform.spec.use_case import UseCase

@@ -12,7 +12,7 @@ import pytest
 
 from ml_platform.alerts.freshness import read_freshness
 from ml_platform.backfill import computing
-from ml_platform.backfill.states import Standing, judge
+from ml_platform.backfill.staleness import Standing, judge
 from ml_platform.cli.printing import show_scores
 from ml_platform.registry import Promotion, record
 from ml_platform.registry.promotions import Decision

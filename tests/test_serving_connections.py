@@ -11,7 +11,7 @@ import pytest
 
 from ml_platform.open_inference import inference_pb2 as messages
 from ml_platform.open_inference.inference_pb2_grpc import GRPCInferenceServiceStub
-from ml_platform.serving.heads import SPARE
+from ml_platform.serving.connection_limits import SPARE
 from tests.attacked import INVOKE
 from tests.served import ROW, Served, deployed
 

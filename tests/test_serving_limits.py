@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ml_platform.errors import Overloaded, RateExceeded
 from ml_platform.serving.admission import MOST_NAMES, Rates
 from ml_platform.serving.batches import Batches
-from ml_platform.serving.pace import Pace
+from ml_platform.serving.latency_estimate import Pace
 from tests.attacked import is_closed_on
 from tests.clock import Clock
 from tests.served import Deployment, Served, deploy

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from ml_platform.access.heads import Head, Heads
+from ml_platform.access.audit_checkpoints import Head, Heads
 from ml_platform.registry.database import open_database
 from ml_platform.registry.tracking import open_client
 from ml_platform.settings import Settings

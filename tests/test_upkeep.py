@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ml_platform.backfill.here import compute
+from ml_platform.backfill.local_run import compute
 from ml_platform.backfill.upkeep import Attempt, Circumstances, catch_up
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings

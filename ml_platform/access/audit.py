@@ -14,7 +14,7 @@ from typing import Literal
 
 import duckdb
 
-from ml_platform.access.heads import Head, Heads
+from ml_platform.access.audit_checkpoints import Head, Heads
 from ml_platform.errors import AuditBroken, TableNotFound
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import PLATFORM

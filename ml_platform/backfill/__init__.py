@@ -3,7 +3,7 @@
 from ml_platform.backfill.computing import NOTHING_TO_COMPUTE, computing
 from ml_platform.backfill.plan import Chunk
 from ml_platform.backfill.recalendar import Recalendared, recalendar
-from ml_platform.backfill.states import Standing, State, States, counts, due, judge
+from ml_platform.backfill.staleness import Standing, State, States, counts, due, judge
 
 __all__ = [
     "NOTHING_TO_COMPUTE",

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from ml_platform.backfill.evidence import note
-from ml_platform.backfill.states import Standing, judge
+from ml_platform.backfill.computation_history import note
+from ml_platform.backfill.staleness import Standing, judge
 from ml_platform.errors import EmptyPartition, LabelsNotArrived, NoChampion, TableNotFound
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase

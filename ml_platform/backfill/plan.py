@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ml_platform.backfill.states import Standing, State, States
+from ml_platform.backfill.staleness import Standing, State, States
 from ml_platform.spec.tables import reads_of, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Calendar, Window

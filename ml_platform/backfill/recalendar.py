@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from ml_platform.backfill.evidence import computations_table
+from ml_platform.backfill.computation_history import computations_table
 from ml_platform.features import leak_checks_table
 from ml_platform.sources.tables import ingestions_table
 from ml_platform.spec.queries import quote

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from ml_platform.backfill.plan import Chunk, Due, chunks, due_with_followers
-from ml_platform.backfill.states import Standing, States, judge
+from ml_platform.backfill.staleness import Standing, States, judge
 from ml_platform.errors import LakeError, LandingError
 from ml_platform.sources import waiting_windows
 from ml_platform.spec.tables import downstream_of, reads_of, tables_of

@@ -13,8 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ml_platform.backfill.here import compute
-from ml_platform.backfill.states import judge
+from ml_platform.backfill.local_run import compute
+from ml_platform.backfill.staleness import judge
 from ml_platform.errors import PlatformError
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings

@@ -10,7 +10,7 @@ from ml_platform.cli import (
     backfilling,
     costs,
     decisions,
-    declaring,
+    declare_commands,
     engines,
     environments,
     models,
@@ -32,8 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 GROUPS = (
-    declaring, tables, backfilling, models, decisions, rollouts, reviewing, replaying, watching,
-    costs, servers, access, upkeep, engines,
+    declare_commands, tables, backfilling, models, decisions, rollouts, reviewing, replaying,
+    watching, costs, servers, access, upkeep, engines,
     environments,
 )  # fmt: skip
 for group in GROUPS:

@@ -44,7 +44,7 @@ def backfill(
     Stale is what was made by older code, from data that has changed since, or by a model version
     that does not serve there any more. Call it again after an interruption: it goes on.
     """
-    from ml_platform.backfill.asked import Asked
+    from ml_platform.backfill.request import Asked
     from ml_platform.backfill.workers import Share
     from ml_platform.cli import backfills as command
     from ml_platform.cli.platform import opened

@@ -11,9 +11,9 @@ from typing import Literal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ml_platform.backfill import Standing, States, counts, judge
-from ml_platform.backfill.asked import Asked, look_at_landing
-from ml_platform.backfill.here import compute
+from ml_platform.backfill.local_run import compute
 from ml_platform.backfill.plan import Chunk, chunks, due_with_followers
+from ml_platform.backfill.request import Asked, look_at_landing
 from ml_platform.backfill.runs import Runs
 from ml_platform.backfill.workers import wait_for_others, working
 from ml_platform.cli import printing

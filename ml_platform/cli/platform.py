@@ -12,7 +12,7 @@ from functools import cached_property
 from pydantic import ValidationError
 
 from ml_platform.access import Audit, Deed
-from ml_platform.backfill.asked import with_examples
+from ml_platform.backfill.request import with_examples
 from ml_platform.cli.elsewhere import continue_where_it_runs
 from ml_platform.errors import EmptyPartition, PlatformError, Unavailable
 from ml_platform.features import OnlineStore, open_online_store

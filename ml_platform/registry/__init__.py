@@ -1,6 +1,7 @@
 """Model versions, which of them serves when, and the one way to predict with them."""
 
 from ml_platform.registry.approvals import answer, waiting
+from ml_platform.registry.champion_periods import Reign, predecessors, reigns
 from ml_platform.registry.mirrors import Difference, differences, point_alias, repair
 from ml_platform.registry.models import Registry
 from ml_platform.registry.prediction import (
@@ -23,7 +24,6 @@ from ml_platform.registry.promotions import (
     promotions_table,
     record,
 )
-from ml_platform.registry.reigns import Reign, predecessors, reigns
 from ml_platform.registry.rollouts import Rollout, decide_rollout, rollouts, tried_now
 from ml_platform.registry.row_wise import is_row_wise
 from ml_platform.registry.serving_events import (

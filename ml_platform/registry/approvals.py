@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import duckdb
 
 from ml_platform.errors import AnswerRefused, TableNotFound
+from ml_platform.registry.champion_periods import reigns
 from ml_platform.registry.mirrors import point_alias
 from ml_platform.registry.models import Registry
 from ml_platform.registry.promotions import Promotion, history, latest_decision, record
-from ml_platform.registry.reigns import reigns
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Basis, Commit, Lake, begin_again, read_of

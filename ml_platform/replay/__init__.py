@@ -1,11 +1,11 @@
 """When to retrain: the policy that live sensors and a replay of history share."""
 
-from ml_platform.replay.asked import Policy, default_policies
 from ml_platform.replay.comparison import Comparison, Standing
+from ml_platform.replay.live_observation import observe
 from ml_platform.replay.picture import draw_replay
 from ml_platform.replay.policy import Seen, Trigger, retraining_due, scheduled_cutoffs
-from ml_platform.replay.present import observe
 from ml_platform.replay.replay import replay
+from ml_platform.replay.replay_request import Policy, default_policies
 from ml_platform.replay.walk import Decision, Walked
 
 __all__ = [

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from ml_platform.errors import EmptyPartition
-from ml_platform.replay.asked import Policy
 from ml_platform.replay.comparison import Comparison, compare
-from ml_platform.replay.known import Known
+from ml_platform.replay.replay_inputs import Known
+from ml_platform.replay.replay_request import Policy
 from ml_platform.replay.versions import Versions
 from ml_platform.replay.walk import Walked, walk
 from ml_platform.spec.use_case import UseCase

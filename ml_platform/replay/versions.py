@@ -10,7 +10,7 @@ import pandas as pd
 from ml_platform.errors import TrainingFailed
 from ml_platform.monitoring.performance import Performance, measure_window
 from ml_platform.registry import ModelVersion, predict
-from ml_platform.replay.known import Known
+from ml_platform.replay.replay_inputs import Known
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window

@@ -7,8 +7,8 @@ from typing import Literal
 
 from ml_platform.errors import TrainingFailed
 from ml_platform.registry import Promotion, champion_at, champion_if_any
-from ml_platform.replay.asked import Policy
 from ml_platform.replay.policy import Seen, is_resting, retraining_due
+from ml_platform.replay.replay_request import Policy
 from ml_platform.replay.versions import Versions
 from ml_platform.replay.watched import Watched
 from ml_platform.spec.duration import Duration

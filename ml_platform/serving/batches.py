@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ml_platform.errors import Overloaded
-from ml_platform.serving.pace import Pace
+from ml_platform.serving.latency_estimate import Pace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -21,7 +21,7 @@ from types import FrameType
 import uvicorn
 
 from ml_platform.errors import TryLater
-from ml_platform.serving.heads import TimedHeads
+from ml_platform.serving.connection_limits import TimedHeads
 
 DRAINING = threading.Event()
 """Set once this process has been told to stop."""

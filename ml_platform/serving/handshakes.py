@@ -2,7 +2,7 @@
 
 Of those uvicorn is told nothing, and they may last for a minute: whoever opens connections and says
 nothing on them would use up the file descriptors of a process, whatever its limit of connections.
-New processes import this module as they do `heads`.
+New processes import this module as they do `connection_limits`.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any, cast
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ml_platform.serving.heads import TimedHeads
+from ml_platform.serving.connection_limits import TimedHeads
 
 
 class SafeHeads(TimedHeads):

@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ml_platform.errors import RequestTooLarge
 from ml_platform.features.online_store import OnlineStore
+from ml_platform.serving.batch_prediction import Answer, Asked, Together
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.calls import Call, PredictionIds
 from ml_platform.serving.inputs import Inputs, Values, check_columns
@@ -22,7 +23,6 @@ from ml_platform.serving.lookup import Lookup
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.records.records import Records
 from ml_platform.serving.records.request_log import Mode
-from ml_platform.serving.together import Answer, Asked, Together
 from ml_platform.serving.tracing import traced
 from ml_platform.serving.versions.live import Live, LiveVersions
 from ml_platform.serving.versions.trials import Trials

@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
+from ml_platform.serving.batch_prediction import Answer
 from ml_platform.serving.datatypes import (
     BYTES,
     NUMPY_TYPES,
@@ -19,7 +20,6 @@ from ml_platform.serving.datatypes import (
     read_numbers,
 )
 from ml_platform.serving.inputs import Values
-from ml_platform.serving.together import Answer
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
 

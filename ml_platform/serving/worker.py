@@ -23,13 +23,13 @@ from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
 from ml_platform.serving.callbacks import Callbacks
 from ml_platform.serving.calls import PredictionIds
+from ml_platform.serving.connection_limits import TimedHeads
 from ml_platform.serving.control import open_control
 from ml_platform.serving.draining import DrainingServer
 from ml_platform.serving.facts import FactReader
 from ml_platform.serving.grpc import start_server
 from ml_platform.serving.grpc.observed import Observed as GrpcObserved
 from ml_platform.serving.handshakes import SafeHeads
-from ml_platform.serving.heads import TimedHeads
 from ml_platform.serving.http import build_app
 from ml_platform.serving.http.control import ControlPaths
 from ml_platform.serving.http.declared import HEALTH_PATHS

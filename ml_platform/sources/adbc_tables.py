@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from ml_platform.settings import Settings
 from ml_platform.sources.arrow_batches import arrow_relations
-from ml_platform.sources.asked import Asked, Dialect, bounds, where_sql
 from ml_platform.sources.column_types import OTHER
 from ml_platform.sources.database_tables import Choose
+from ml_platform.sources.selection import Asked, Dialect, bounds, where_sql
 from ml_platform.sources.shared_tables import named_errors, types_of
 from ml_platform.sources.sqlite_values import sqlite_where
 from ml_platform.spec.inputs import Source

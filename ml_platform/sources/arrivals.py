@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from ml_platform.sources.batching_policy import Behind, noted_files, waiting
 from ml_platform.sources.gone import gone_files, note_gone
 from ml_platform.sources.ingestions import read_ingested
 from ml_platform.sources.intake import number_files, take_in
@@ -21,10 +22,9 @@ from ml_platform.sources.landing import (
     write_notes,
 )
 from ml_platform.sources.listing import Listed, contract_of
+from ml_platform.sources.partial_files import unfinished
 from ml_platform.sources.shared_tables import SharedTable
 from ml_platform.sources.table_rows import SourceTable
-from ml_platform.sources.unfinished import unfinished
-from ml_platform.sources.waiting import Behind, noted_files, waiting
 from ml_platform.sources.window_states import WindowState, windows_behind
 from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase, digest
 from ml_platform.spec.windows import Window
@@ -64,7 +64,7 @@ def arrivals(
     A window is behind where a file has other rows of it than when it was ingested last, also where
     it has none of it any more. A file that was only touched, or delivered again with the same
     content, is no news. Windows from `partitions.end` on are never asked for. What the service
-    itself writes waits for more of it: see `ml_platform.sources.waiting`.
+    itself writes waits for more of it: see `ml_platform.sources.batching_policy`.
     now: aware; what was written just before it is left until it is whole.
     seen: the state that an earlier look gave, with which this one can end at once.
     Raises LandingError where landing cannot be listed or a table cannot be read, LakeError where

@@ -6,7 +6,7 @@ from typing import Protocol
 import duckdb
 
 from ml_platform.settings import Settings
-from ml_platform.sources.asked import Asked, Dialect, bounds, where_sql
+from ml_platform.sources.selection import Asked, Dialect, bounds, where_sql
 from ml_platform.sources.sqlite_values import sqlite_relation
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal, quote

@@ -25,9 +25,9 @@ from ml_platform.sources.landing import (
     write_notes,
 )
 from ml_platform.sources.listing import landing_folder
+from ml_platform.sources.partial_files import unfinished
 from ml_platform.sources.table_rows import SourceTable
 from ml_platform.sources.tables import ingestions_table, quarantine_table, source_table
-from ml_platform.sources.unfinished import unfinished
 from ml_platform.sources.versions import Before, versions_replacement
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import LOGGED_SOURCES, UseCase

@@ -12,9 +12,9 @@ from ml_platform.errors import LakeUnavailable, LandingError, PlatformError
 from ml_platform.failures import failure_of
 from ml_platform.settings import Settings
 from ml_platform.sources.arrow_batches import arrow_relations, schema_of
-from ml_platform.sources.asked import Asked
 from ml_platform.sources.contract import type_names
 from ml_platform.sources.database_tables import Choose
+from ml_platform.sources.selection import Asked
 from ml_platform.spec.modules import line_within, run_module
 from ml_platform.spec.use_case import UseCase
 

@@ -7,7 +7,7 @@ the whole table. As text each value is judged by the contract, as those of CSV f
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from ml_platform.sources.asked import INTEGERS, TIMES, Asked, Bounded
+from ml_platform.sources.selection import INTEGERS, TIMES, Asked, Bounded
 from ml_platform.spec.queries import literal, quote
 
 # Of a number SQLite would show 15 digits only, and bytes need not be text.

@@ -15,7 +15,6 @@ import duckdb
 
 from ml_platform.errors import LandingError
 from ml_platform.sources.adbc_tables import PREFIX, AdbcTable
-from ml_platform.sources.asked import Asked
 from ml_platform.sources.column_types import AS_TEXT, IN_DATABASES, UNTYPED
 from ml_platform.sources.contract import LAST_MOMENT, Contract, instant, type_names
 from ml_platform.sources.database_tables import DatabaseTable, RowOrigin
@@ -24,6 +23,7 @@ from ml_platform.sources.listing import contract_of, first_line
 from ml_platform.sources.python_rows import PythonRows
 from ml_platform.sources.reading import Batch, json_object
 from ml_platform.sources.row_staging import IN_WINDOWS, add_rows, name_windows, parts_of
+from ml_platform.sources.selection import Asked
 from ml_platform.sources.source_columns import SourceColumns
 from ml_platform.sources.tables import source_table
 from ml_platform.sources.window_states import WindowState

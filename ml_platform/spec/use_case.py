@@ -14,7 +14,7 @@ from ml_platform.spec.inputs import Examples, FeatureView, Label, Partitions, So
 from ml_platform.spec.modelling import Gate, Model, Retrain
 from ml_platform.spec.pipelines import BUILT_IN, Pipeline
 from ml_platform.spec.publication import Publication
-from ml_platform.spec.regular import Schedules
+from ml_platform.spec.schedules import Schedules
 from ml_platform.spec.scoring import Scorer
 from ml_platform.spec.serving import Serving
 from ml_platform.spec.values import owner

@@ -15,10 +15,10 @@ from ml_platform.registry import (
     repair,
 )
 from ml_platform.rollback import Plan, plan_rollback, roll_back
-from ml_platform.serving.control.asked import Decide, Rollback, window_in
 from ml_platform.serving.control.launches import window_ranges
 from ml_platform.serving.control.once import COMMIT_BODY, COMMIT_KEY, REUSED, Once, Order, Outcome
 from ml_platform.serving.control.recording import Recorder
+from ml_platform.serving.control.requests import Decide, Rollback, window_in
 from ml_platform.serving.control.rollbacks import DEED, Ordered, Rollbacks
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_platform.backfill.upkeep import newest_complete
 from ml_platform.errors import EmptyPartition, ParameterNotAllowed, ParameterRefused
-from ml_platform.serving.control.asked import cutoff_in, range_in
+from ml_platform.serving.control.requests import cutoff_in, range_in
 from ml_platform.sources.locations import check_location
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.locations import location

@@ -6,15 +6,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ml_platform.backfill import States, counts, judge
-from ml_platform.backfill.asked import Asked, look_at_landing, with_examples
 from ml_platform.backfill.plan import Due, chunks, due_with_followers
+from ml_platform.backfill.request import Asked, look_at_landing, with_examples
 from ml_platform.backfill.runs import Runs as BackfillRuns
 from ml_platform.backfill.upkeep import newest_complete
 from ml_platform.errors import EmptyPartition, ParameterRefused
 from ml_platform.orchestrator import CodeLocation, Orchestrator
 from ml_platform.orchestrator.parameters import PARAMETERS
 from ml_platform.registry import champions_of
-from ml_platform.serving.control.asked import (
+from ml_platform.serving.control.once import BODY_NAME, KEY_NAME, Once, Order, Outcome
+from ml_platform.serving.control.recording import Recorder
+from ml_platform.serving.control.references import References
+from ml_platform.serving.control.requests import (
     Backfill,
     Score,
     Train,
@@ -22,9 +25,6 @@ from ml_platform.serving.control.asked import (
     range_in,
     window_in,
 )
-from ml_platform.serving.control.once import BODY_NAME, KEY_NAME, Once, Order, Outcome
-from ml_platform.serving.control.recording import Recorder
-from ml_platform.serving.control.references import References
 from ml_platform.serving.control.runs import REASON, Runs
 from ml_platform.settings import Settings
 from ml_platform.spec.tables import code_version, tables_of

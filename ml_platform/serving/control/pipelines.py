@@ -21,11 +21,11 @@ from ml_platform.orchestrator import CodeLocation
 from ml_platform.orchestrator.parameters import tags_of_pipeline
 from ml_platform.registry import champions_of
 from ml_platform.serving.callbacks import Callbacks
-from ml_platform.serving.control.asked import Reason
 from ml_platform.serving.control.given import PLACE, Given, read_given
 from ml_platform.serving.control.launches import CAUSE, Launches, because
 from ml_platform.serving.control.once import Order, Outcome
 from ml_platform.serving.control.parameter_schema import schema_of
+from ml_platform.serving.control.requests import Reason
 from ml_platform.spec.pipelines import Pipeline
 from ml_platform.spec.tables import computed_tables, downstream_of
 from ml_platform.spec.use_case import UseCase, feature_table

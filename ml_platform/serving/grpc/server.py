@@ -13,6 +13,7 @@ from ml_platform.errors import RequestRefused
 from ml_platform.open_inference import inference_pb2 as messages
 from ml_platform.open_inference import inference_pb2_grpc
 from ml_platform.serving.admission import Admission
+from ml_platform.serving.batch_prediction import Answer
 from ml_platform.serving.calls import Call
 from ml_platform.serving.datatypes import BYTES
 from ml_platform.serving.draining import DRAINING
@@ -34,7 +35,6 @@ from ml_platform.serving.tensors import (
     write_binary,
 )
 from ml_platform.serving.tls import certificates
-from ml_platform.serving.together import Answer
 
 CONTENTS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",

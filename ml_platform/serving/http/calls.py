@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ml_platform.serving.batch_prediction import Answer
 from ml_platform.serving.calls import Call
 from ml_platform.serving.service import Service
-from ml_platform.serving.together import Answer
 
 
 @contextmanager

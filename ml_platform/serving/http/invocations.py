@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from ml_platform.errors import RequestRefused, UnsupportedMedia
 from ml_platform.registry import ModelVersion
 from ml_platform.registry.prediction import POSITIVE
+from ml_platform.serving.batch_prediction import Answer as Answered
 from ml_platform.serving.draining import require_not_draining
 from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import parse, read_body
@@ -32,7 +33,6 @@ from ml_platform.serving.http.samples import model_row
 from ml_platform.serving.http.schemas import given_values, listed, rows
 from ml_platform.serving.inputs import Values
 from ml_platform.serving.service import Service
-from ml_platform.serving.together import Answer as Answered
 
 TAG = "mlflow"
 FORMATS = ("dataframe_records", "dataframe_split", "instances", "inputs")

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ml_platform.features import OUTCOMES
+from ml_platform.serving.batch_prediction import Answer as Answered
 from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import parse, read_body
 from ml_platform.serving.http.calls import calling, named
@@ -16,7 +17,6 @@ from ml_platform.serving.http.problems import OF_PREDICTIONS
 from ml_platform.serving.http.samples import key_row
 from ml_platform.serving.http.schemas import listed, sent_rows
 from ml_platform.serving.service import Service
-from ml_platform.serving.together import Answer as Answered
 from ml_platform.serving.zones import RowTimes
 
 

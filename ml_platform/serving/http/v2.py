@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
+from ml_platform.serving.batch_prediction import Answer as Answered
 from ml_platform.serving.draining import DRAINING, require_not_draining
 from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import parse, read_body, read_length
@@ -59,7 +60,6 @@ from ml_platform.serving.tensors import (
     tensors_of,
     write_binary,
 )
-from ml_platform.serving.together import Answer as Answered
 
 JSON_LENGTH = "inference-header-content-length"
 TAG = "open inference"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_platform.sources.waiting import SHARE_THAT_IS_ENOUGH, due_at
+from ml_platform.sources.batching_policy import SHARE_THAT_IS_ENOUGH, due_at
 
 TICK = 30
 LONGEST = 3600

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from ml_platform.backfill.evidence import Evidence, Made, gather, landed, last_change, versions
+from ml_platform.backfill.computation_history import (
+    Evidence,
+    Made,
+    gather,
+    landed,
+    last_change,
+    versions,
+)
 from ml_platform.registry import Promotion, champion_if_any, history
 from ml_platform.spec.tables import BY_CHAMPION, Reads, code_versions, reads_of, tables_of
 from ml_platform.spec.use_case import UseCase

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_platform.backfill import Standing, computing, judge
-from ml_platform.backfill.evidence import gather, note
-from ml_platform.backfill.states import Greatest
+from ml_platform.backfill.computation_history import gather, note
+from ml_platform.backfill.staleness import Greatest
 from ml_platform.errors import NoChampion
 from ml_platform.features import compute_features, compute_labels
 from ml_platform.monitoring import report_drift

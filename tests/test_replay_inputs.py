@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ml_platform.features import compute_labels
-from ml_platform.replay.known import Known
+from ml_platform.replay.replay_inputs import Known
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
 from ml_platform.training.training_set import collect, cut, training_range
