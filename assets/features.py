@@ -33,7 +33,12 @@ from ml_platform_dagster.assets.metadata import (
     lineage_of,
     table_metadata,
 )
-from ml_platform_dagster.assets.partition_events import Verdict, checked, left_out, materialized
+from ml_platform_dagster.assets.partition_events import (
+    CheckOutcome,
+    checked,
+    left_out,
+    materialized,
+)
 from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_ahead,
@@ -157,9 +162,9 @@ def _build_labels(use_case: UseCase, lineage: Lineage, settings: Settings) -> dg
     return labels_asset
 
 
-def _feedback_verdict(counts: FeedbackCounts) -> Verdict:
+def _feedback_verdict(counts: FeedbackCounts) -> CheckOutcome:
     said = f"{counts.given} given, about {counts.unmatched} predictions or examples not there"
-    return Verdict(
+    return CheckOutcome(
         passed=not counts.conflicts,
         description=f"{said}, {counts.conflicts} examples with contradictions",
         metadata={"given": counts.given, "unmatched": counts.unmatched},
@@ -201,13 +206,13 @@ def _feedback_agrees(use_case: UseCase, table: Table) -> dg.AssetCheckSpec:
     )
 
 
-def _leak_verdicts(use_case: UseCase, reports: Iterable[LeakReport]) -> dict[str, Verdict]:
+def _leak_verdicts(use_case: UseCase, reports: Iterable[LeakReport]) -> dict[str, CheckOutcome]:
     return {use_case.calendar.key(report.window): _leak_verdict(report) for report in reports}
 
 
-def _leak_verdict(report: LeakReport) -> Verdict:
+def _leak_verdict(report: LeakReport) -> CheckOutcome:
     moments = ", ".join(moment.isoformat() for moment in report.cuts)
-    return Verdict(
+    return CheckOutcome(
         passed=report.problem is None,
         description=report.problem
         or f"{report.rows_compared} rows came out the same without the future",

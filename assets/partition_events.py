@@ -25,7 +25,7 @@ from ml_platform_dagster.resources.ranges import is_unattended
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckOutcome:
     """The outcome of a check for one partition."""
 
     passed: bool
@@ -105,7 +105,7 @@ def withheld(
 
 
 def checked(
-    context: dg.AssetExecutionContext, name: str, verdicts: Mapping[str, Verdict]
+    context: dg.AssetExecutionContext, name: str, verdicts: Mapping[str, CheckOutcome]
 ) -> Iterator[Any]:
     """Record a check's outcome for each partition, and then for the run as a whole.
 
@@ -134,7 +134,7 @@ def checked(
 
 
 def _record_each(
-    context: dg.AssetExecutionContext, name: str, verdicts: Mapping[str, Verdict]
+    context: dg.AssetExecutionContext, name: str, verdicts: Mapping[str, CheckOutcome]
 ) -> None:
     storage = context.instance.event_log_storage
     ids = storage.get_latest_storage_id_by_partition(

@@ -25,7 +25,12 @@ from ml_platform_dagster.assets.metadata import (
     described,
     lineage_of,
 )
-from ml_platform_dagster.assets.partition_events import Verdict, checked, left_out, materialized
+from ml_platform_dagster.assets.partition_events import (
+    CheckOutcome,
+    checked,
+    left_out,
+    materialized,
+)
 from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_back,
@@ -112,8 +117,8 @@ def _events(
     return rows, {}, {key: report.written.versions[window] for window, key in keys.items()}
 
 
-def _verdict(counted: Counted) -> Verdict:
-    return Verdict(
+def _verdict(counted: Counted) -> CheckOutcome:
+    return CheckOutcome(
         passed=counted.is_complete,
         description=f"{counted.rows_in} rows to publish, {counted.rows_out} rows in the table",
         metadata={"rows in": counted.rows_in, "rows out": counted.rows_out},

@@ -9,7 +9,7 @@ from ml_platform.errors import PlatformError
 from ml_platform.monitoring import Performance, PerformanceRun, Skew, WindowDrift
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform_dagster.assets.partition_events import Verdict
+from ml_platform_dagster.assets.partition_events import CheckOutcome
 
 
 def drift_metadata(drift: WindowDrift, link: str | None, snapshot: int) -> dict[str, Any]:
@@ -63,16 +63,16 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
-def drift_verdict(drift: WindowDrift, link: str | None) -> Verdict:
+def drift_verdict(drift: WindowDrift, link: str | None) -> CheckOutcome:
     """Whether too many columns drifted."""
     failing = drift.failing_segments
     if drift.share is None and not failing:
-        return Verdict(
+        return CheckOutcome(
             True, "too few rows to judge any column", severity=dg.AssetCheckSeverity.WARN
         )
     said = f"{len(drift.drifted)} of {drift.judged} columns drifted"
     named = f"{said}: {drift.named}" if drift.drifted else said
-    return Verdict(
+    return CheckOutcome(
         passed=not drift.failed and not failing,
         description="; ".join([named, *map(str, failing)]),
         metadata={
@@ -97,14 +97,14 @@ def performance_metadata(found: Performance, run: PerformanceRun) -> dict[str, A
     }
 
 
-def performance_verdict(use_case: UseCase, found: Performance) -> Verdict:
+def performance_verdict(use_case: UseCase, found: Performance) -> CheckOutcome:
     """Whether the metrics keep their bounds."""
     bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
     said = [
         f"{metric} {found.metrics[metric]:.4f}{'' if kept else ' fails'} ({bounds[metric]})"
         for metric, kept in found.kept.items()
     ]
-    return Verdict(
+    return CheckOutcome(
         passed=bool(found.passed),
         description=f"{', '.join(said)} on {found.labelled} labelled rows",
         metadata={
@@ -127,11 +127,11 @@ def reasons_of(use_case: UseCase, skipped: Mapping[Window, PlatformError]) -> di
     return {use_case.calendar.key(window): str(error) for window, error in skipped.items()}
 
 
-def agreement_verdict(skew: Skew) -> Verdict:
+def agreement_verdict(skew: Skew) -> CheckOutcome:
     """Whether what was looked up online equals what the join yields."""
     said = f"{skew.compared} rows by key compared"
     differing = ", ".join(f"{name} in {count}" for name, count in skew.differing.items())
-    return Verdict(
+    return CheckOutcome(
         passed=not skew.differing,
         description=f"{said}; other values of {differing}" if differing else said,
         metadata={"compared": skew.compared, **dict(skew.differing)},

@@ -4,7 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_platform.access import Audit, Deed
-from ml_platform.rollback import Plan, plan_rollback, roll_back
+from ml_platform.rollback import RollbackPlan, plan_rollback, roll_back
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit
@@ -79,7 +79,7 @@ def build_rollback_job(use_case: UseCase, settings: Settings) -> list[dg.JobDefi
     return [job]
 
 
-def _tags(use_case: UseCase, plan: Plan) -> dict[str, str]:
+def _tags(use_case: UseCase, plan: RollbackPlan) -> dict[str, str]:
     return {
         "ml_platform/rolled_back_to": str(plan.promotion.version),
         "ml_platform/from_partition": _since(use_case, plan),
@@ -87,7 +87,7 @@ def _tags(use_case: UseCase, plan: Plan) -> dict[str, str]:
     }
 
 
-def _metadata(use_case: UseCase, plan: Plan) -> dict[str, dg.MetadataValue]:
+def _metadata(use_case: UseCase, plan: RollbackPlan) -> dict[str, dg.MetadataValue]:
     key = use_case.calendar.key
     return {
         "version": dg.MetadataValue.int(plan.promotion.version),
@@ -101,5 +101,5 @@ def _metadata(use_case: UseCase, plan: Plan) -> dict[str, dg.MetadataValue]:
     }
 
 
-def _since(use_case: UseCase, plan: Plan) -> str:
+def _since(use_case: UseCase, plan: RollbackPlan) -> str:
     return use_case.calendar.key(use_case.calendar.window_at(plan.promotion.effective_from))

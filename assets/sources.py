@@ -14,7 +14,7 @@ from ml_platform.sources.locations import located
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
 from ml_platform_dagster.assets.metadata import asset_key, common, described, table_metadata
-from ml_platform_dagster.assets.partition_events import Verdict, checked, materialized
+from ml_platform_dagster.assets.partition_events import CheckOutcome, checked, materialized
 from ml_platform_dagster.assets.partitions import backfill_policy, partitions_of, range_of
 from ml_platform_dagster.resources import LakeResource
 
@@ -85,22 +85,22 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
     return source_asset
 
 
-def _completeness(report: IngestReport) -> Verdict:
+def _completeness(report: IngestReport) -> CheckOutcome:
     landed = sum(c.landed for c in report.windows.values())
     ingested = sum(c.ingested for c in report.windows.values())
     quarantined = sum(c.quarantined for c in report.windows.values())
     lost = {w for w, c in report.windows.items() if c.landed != c.ingested + c.quarantined}
     said = f"{landed} landed = {ingested} ingested + {quarantined} quarantined"
-    return Verdict(
+    return CheckOutcome(
         passed=not lost,
         description=said if not lost else f"{said} does not hold in {len(lost)} partitions",
         metadata={"landed": landed, "ingested": ingested, "quarantined": quarantined},
     )
 
 
-def _readability(report: IngestReport) -> Verdict:
+def _readability(report: IngestReport) -> CheckOutcome:
     refused = [str(error) for error in report.refused]
-    return Verdict(
+    return CheckOutcome(
         passed=not refused,
         description=f"{report.files} files read" if not refused else "\n".join(refused),
         metadata={

@@ -13,7 +13,12 @@ from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.storage import Commit
 from ml_platform.training import Decided, TrainingReport, decide, train
 from ml_platform_dagster.assets.metadata import asset_key, common, described
-from ml_platform_dagster.assets.partition_events import Verdict, checked, materialized, withheld
+from ml_platform_dagster.assets.partition_events import (
+    CheckOutcome,
+    checked,
+    materialized,
+    withheld,
+)
 from ml_platform_dagster.assets.partitions import before_cutoff, cutoffs_of
 from ml_platform_dagster.resources import LakeResource, RegistryResource
 from ml_platform_dagster.resources.reasons import (
@@ -170,10 +175,10 @@ def _decided(decided: Decided) -> dict[str, Any]:
     }
 
 
-def _gate_verdict(decided: Decided) -> Verdict:
+def _gate_verdict(decided: Decided) -> CheckOutcome:
     promotion = decided.promotion
     waits = "waits for a person, see `ml-platform approvals`: "
-    return Verdict(
+    return CheckOutcome(
         passed=promotion.decision != "refused",
         description=f"{waits if promotion.decision == 'waiting' else ''}{promotion.reason}",
         metadata={"decision": promotion.decision, "model version": promotion.version},

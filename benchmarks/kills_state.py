@@ -20,10 +20,10 @@ from ml_platform.monitoring import report_drift, report_performance
 from ml_platform.registry import (
     Registry,
     answer,
+    champion_periods,
     differences,
     history,
     point_alias,
-    reigns,
     waiting,
 )
 from ml_platform.registry.mirrors import ALIAS
@@ -121,7 +121,7 @@ def _possible(lake: Lake, case: UseCase) -> list[str]:
     decided = {p.version for p in decisions}
     versions = Registry(lake.settings).versions(case)
     found.append("promote" if set(versions) - decided else "train")
-    served = [reign.version for reign in reigns(decisions)]
+    served = [period.version for period in champion_periods(decisions)]
     if asked := waiting(lake, case):
         found.append("reject")
         # One that was compared with another champion is refused, killed or not.

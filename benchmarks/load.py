@@ -18,7 +18,7 @@ METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """What one client process does."""
 
     host: str
@@ -34,7 +34,7 @@ class Plan:
         file.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
-async def _http(plan: Plan, place: int, until: float, took: list[float]) -> None:
+async def _http(plan: LoadPlan, place: int, until: float, took: list[float]) -> None:
     reader, writer = await asyncio.open_connection(plan.host, plan.port)
     requests = [
         f"POST {plan.path} HTTP/1.1\r\nhost: {plan.host}\r\ncontent-type: application/json\r\n"
@@ -56,7 +56,7 @@ async def _http(plan: Plan, place: int, until: float, took: list[float]) -> None
     await writer.wait_closed()
 
 
-async def _grpc(plan: Plan, place: int, until: float, took: list[float]) -> None:
+async def _grpc(plan: LoadPlan, place: int, until: float, took: list[float]) -> None:
     # Each client has a connection of its own; channels of one process share one otherwise.
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(f"{plan.host}:{plan.port}", options) as channel:
@@ -69,7 +69,7 @@ async def _grpc(plan: Plan, place: int, until: float, took: list[float]) -> None
             took.append(perf_counter() - started)
 
 
-async def _run(plan: Plan) -> list[float]:
+async def _run(plan: LoadPlan) -> list[float]:
     took: list[float] = []
     until = perf_counter() + plan.seconds
     ask = _http if plan.path else _grpc
@@ -78,5 +78,5 @@ async def _run(plan: Plan) -> list[float]:
 
 
 if __name__ == "__main__":
-    asked = Plan(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    asked = LoadPlan(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     print(json.dumps(asyncio.run(_run(asked))))

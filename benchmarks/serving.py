@@ -24,7 +24,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.contestants import BENTO, environment
-from benchmarks.load import Plan
+from benchmarks.load import LoadPlan
 from benchmarks.result import Bench, Line, Result
 from benchmarks.year import Year, prepared
 from ml_platform.features import needed_columns, open_online_store, publish
@@ -310,7 +310,7 @@ def measure(
     for number in range(processes):
         file = Path(bench.folder, f"load_{number}.json")
         share = clients // processes
-        Plan("127.0.0.1", contender.port, contender.path, bodies, share, seconds).write(file)
+        LoadPlan("127.0.0.1", contender.port, contender.path, bodies, share, seconds).write(file)
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.load", str(file)]
         running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
     took: list[float] = []

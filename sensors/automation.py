@@ -7,7 +7,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._record import copy
 
 from ml_platform.settings import Settings
-from ml_platform.spec.joint_runs import Together, together
+from ml_platform.spec.joint_runs import JointRun, joint_runs
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform_dagster.resources import range_tags
@@ -57,10 +57,10 @@ def joined(use_case: UseCase, requests: Sequence[dg.RunRequest]) -> list[dg.RunR
         for key in request.asset_selection or ():
             window = use_case.calendar.window_listed(str(request.partition_key))
             wanted.setdefault(key.path[-1], set()).add(window)
-    return [_request(use_case, run) for run in together(use_case.calendar, wanted)]
+    return [_request(use_case, run) for run in joint_runs(use_case.calendar, wanted)]
 
 
-def _request(use_case: UseCase, run: Together) -> dg.RunRequest:
+def _request(use_case: UseCase, run: JointRun) -> dg.RunRequest:
     calendar = use_case.calendar
     window_ranges = {
         table: calendar.keys(window_range) for table, window_range in run.ranges.items()
@@ -68,5 +68,5 @@ def _request(use_case: UseCase, run: Together) -> dg.RunRequest:
     return dg.RunRequest(
         asset_selection=[dg.AssetKey([use_case.name, table]) for table in window_ranges],
         run_config=IN_PROCESS,
-        tags={**range_tags(calendar.keys(run.hull)), **ranges_tag(window_ranges)},
+        tags={**range_tags(calendar.keys(run.covering_range)), **ranges_tag(window_ranges)},
     )

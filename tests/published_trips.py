@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from ml_platform.backfill import due, judge
 from ml_platform.publish import PublishReport, publish_range
 from ml_platform.registry import Promotion, champion_at, history, record
-from ml_platform.rollback import Plan, affected_by, plan_rollback, remake, roll_back
+from ml_platform.rollback import RollbackPlan, affected_by, plan_rollback, remake, roll_back
 from ml_platform.scoring import predictions_table, score
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
@@ -107,12 +107,12 @@ class Published:
     def calendar(self) -> Calendar:
         return write_folder(self.root, "binary").calendar
 
-    def plan_rollback(self, use_case: UseCase) -> Plan:
+    def plan_rollback(self, use_case: UseCase) -> RollbackPlan:
         return plan_rollback(
             self.lake, self.registry, use_case, decided_by="ada", reason="odd", to=1
         )
 
-    def roll_back(self, use_case: UseCase, plan: Plan) -> None:
+    def roll_back(self, use_case: UseCase, plan: RollbackPlan) -> None:
         """Roll back, and make again what the plan says."""
         roll_back(self.lake, self.registry, use_case, plan, COMMIT)
         commits = {name: COMMIT for name, _ in plan.affected.tables}

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from ml_platform.access import START, Audit, Deed, Row
-from ml_platform.access.audit_checkpoints import Heads
+from ml_platform.access.audit_checkpoints import AuditCheckpoints
 from ml_platform.errors import AuditBroken
 from ml_platform.storage import Lake
 from tests.trips_use_case import COMMIT, settings
@@ -161,7 +161,7 @@ def test_an_end_that_was_kept_elsewhere_has_to_be_there(audit: Audit, lake: Lake
 
 
 def test_an_end_that_was_being_written_as_the_power_went_is_left_out(audit: Audit) -> None:
-    file = Heads(audit.lake.settings).file
+    file = AuditCheckpoints(audit.lake.settings).file
     file.write_text(file.read_text() + '{"rows": 9, "ha')
     assert len(audit.verify()) == 4
 

@@ -84,15 +84,15 @@ def test_a_training_and_a_decision_stand_in_the_audit(lake: Lake) -> None:
 
 
 def test_where_the_audit_ends_is_shown_and_expected_again(lake: Lake) -> None:
-    head = run("audit", "--head").stdout.strip()
+    head = run("audit", "--checkpoint").stdout.strip()
     rows, digest = head.split()
     run("keys", "create", "--name", "late", "--role", "reader", "--use-case", "trips")
     for given in (head, digest):
-        assert "as they were recorded" in run("audit", "--expect-head", given).stdout
-    other = run("audit", "--expect-head", "0" * 63 + "1").exception
+        assert "as they were recorded" in run("audit", "--expect-checkpoint", given).stdout
+    other = run("audit", "--expect-checkpoint", "0" * 63 + "1").exception
     assert isinstance(other, AuditBroken)
-    assert int(run("audit", "--head").stdout.split()[0]) == int(rows) + 1
-    assert isinstance(run("audit", "--expect-head", " ").exception, AccessError)
+    assert int(run("audit", "--checkpoint").stdout.split()[0]) == int(rows) + 1
+    assert isinstance(run("audit", "--expect-checkpoint", " ").exception, AccessError)
 
 
 def test_rows_are_whole_in_a_pipe_and_a_program_can_verify_them(lake: Lake) -> None:
@@ -115,9 +115,9 @@ def test_rows_are_whole_in_a_pipe_and_a_program_can_verify_them(lake: Lake) -> N
         command = [sys.executable, "-c", program]
         return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
 
-    assert verified(whole).stdout.strip() == run("audit", "--head").stdout.split()[1]
+    assert verified(whole).stdout.strip() == run("audit", "--checkpoint").stdout.split()[1]
     assert "is not what was recorded" in verified(whole.replace("xx", "xz", 1)).stderr
-    assert isinstance(run("audit", "--head", "--json").exception, AccessError)
+    assert isinstance(run("audit", "--checkpoint", "--json").exception, AccessError)
 
 
 def test_a_use_case_that_there_is_not_is_a_mistake(lake: Lake) -> None:

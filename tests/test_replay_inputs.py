@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ml_platform.features import compute_labels
-from ml_platform.replay.replay_inputs import Known
+from ml_platform.replay.replay_inputs import ReplayInputs
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
 from ml_platform.training.training_set import collect, cut, training_range
@@ -26,10 +26,10 @@ class Case:
     use_case: UseCase
     rows: pd.DataFrame
 
-    def known(self) -> Known:
-        return Known.read(self.lake, self.use_case, trips.days(1, 28))
+    def known(self) -> ReplayInputs:
+        return ReplayInputs.read(self.lake, self.use_case, trips.days(1, 28))
 
-    def label(self, known: Known, trip: int, day: int, hour: int = 0) -> bool | None:
+    def label(self, known: ReplayInputs, trip: int, day: int, hour: int = 0) -> bool | None:
         """What was known of a trip's label at a moment of March."""
         rows = known.labelled(trips.days(1, 28), trips.at(day, hour))
         found = rows["label"][rows["trip"] == trip].tolist()

@@ -13,7 +13,7 @@ import pytest
 from ml_platform.errors import ModelNotFound, RollbackRefused
 from ml_platform.monitoring import report_drift, report_performance
 from ml_platform.registry import champion_at, history
-from ml_platform.rollback import Affected, Plan, plan_rollback, remake, roll_back
+from ml_platform.rollback import Affected, RollbackPlan, plan_rollback, remake, roll_back
 from ml_platform.scoring import score
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.inputs import Partitions
@@ -47,13 +47,13 @@ class World:
 
     def plan(
         self, to: int | None = None, since: int | None = None, serving: int | None = None
-    ) -> Plan:
+    ) -> RollbackPlan:
         return plan_rollback(
             self.lake, self.registry, self.use_case, decided_by="ada", reason="odd",
             to=to, since=since and at(since), serving=serving,
         )  # fmt: skip
 
-    def roll_back(self, plan: Plan) -> None:
+    def roll_back(self, plan: RollbackPlan) -> None:
         roll_back(self.lake, self.registry, self.use_case, plan, COMMIT)
 
     def remake(self, affected: Affected, progress=lambda step: None) -> None:

@@ -13,7 +13,7 @@ from dagster._core.test_utils import create_run_for_test
 from ml_platform.backfill.upkeep import Circumstances, catch_up
 from ml_platform.settings import Settings
 from ml_platform.sources import arrivals, ingest
-from ml_platform.spec.joint_runs import together
+from ml_platform.spec.joint_runs import joint_runs
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.logged import REFUSED
 from ml_platform.spec.use_case import UseCase
@@ -324,7 +324,7 @@ def test_tables_whose_ranges_overlap_share_a_run(use_case: UseCase) -> None:
     def days(*numbers: int) -> list[Window]:
         return [calendar.window(f"2024-03-{day:02d}") for day in numbers]
 
-    (first, second) = together(
+    (first, second) = joint_runs(
         calendar, {"labels": days(3, 4), "pace": days(5, 6, 7), "predictions": days(7, 8, 20)}
     )
     assert {table: calendar.keys(window_range) for table, window_range in first.ranges.items()} == {
@@ -332,7 +332,7 @@ def test_tables_whose_ranges_overlap_share_a_run(use_case: UseCase) -> None:
         "pace": ("2024-03-05", "2024-03-07"),
         "predictions": ("2024-03-07", "2024-03-08"),
     }
-    assert calendar.keys(first.hull) == ("2024-03-03", "2024-03-08")
+    assert calendar.keys(first.covering_range) == ("2024-03-03", "2024-03-08")
     assert list(second.ranges) == ["predictions"]
 
 

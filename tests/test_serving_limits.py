@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ml_platform.errors import Overloaded, RateExceeded
 from ml_platform.serving.admission import MOST_NAMES, Rates
 from ml_platform.serving.batches import Batches
-from ml_platform.serving.latency_estimate import Pace
+from ml_platform.serving.latency_estimate import LatencyEstimate
 from tests.attacked import is_closed_on
 from tests.clock import Clock
 from tests.served import Deployment, Served, deploy
@@ -71,11 +71,11 @@ def test_without_a_limit_everybody_may() -> None:
 
 @given(st.floats(0, 1), st.floats(0, 0.01), st.lists(st.integers(1, 512), min_size=2))
 def test_the_pace_of_batches_is_learned(fixed: float, slope: float, sizes: list[int]) -> None:
-    pace = Pace()
+    estimate = LatencyEstimate()
     for rows in sizes:
-        pace.learn(rows, fixed + slope * rows)
+        estimate.learn(rows, fixed + slope * rows)
     # Batches of a size that was seen take as long as they took.
-    assert pace.seconds(1, sizes[-1]) == pytest.approx(
+    assert estimate.seconds(1, sizes[-1]) == pytest.approx(
         fixed + slope * sizes[-1], abs=1e-6 + (fixed + slope * 512) * 0.02 * (len(set(sizes)) > 1)
     )
 

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from ml_platform.access.audit_checkpoints import Head, Heads
+from ml_platform.access.audit_checkpoints import AuditCheckpoint, AuditCheckpoints
 from ml_platform.registry.database import open_database
 from ml_platform.registry.tracking import open_client
 from ml_platform.settings import Settings
@@ -149,16 +149,18 @@ def test_a_whole_database_that_holds_nothing_is_not_made_anew(
 
 
 def test_an_end_of_the_audit_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
-    heads = Heads(Settings(data=tmp_path))
-    heads.keep(Head(1, "a" * 64))
-    with heads.file.open("a") as file:
+    checkpoints = AuditCheckpoints(Settings(data=tmp_path))
+    checkpoints.keep(AuditCheckpoint(1, "a" * 64))
+    with checkpoints.file.open("a") as file:
         file.write('{"rows": 2, "ha')
-    heads.keep(Head(3, "c" * 64))
-    assert [head.rows for head in heads.read()] == [1, 3]
+    checkpoints.keep(AuditCheckpoint(3, "c" * 64))
+    assert [checkpoint.rows for checkpoint in checkpoints.read()] == [1, 3]
 
 
 def test_ends_of_the_audit_that_are_kept_at_once_do_not_mix(tmp_path: Path) -> None:
-    heads = Heads(Settings(data=tmp_path))
+    checkpoints = AuditCheckpoints(Settings(data=tmp_path))
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda n: heads.keep(Head(n, f"{n:064x}")), range(1, 101)))
-    assert sorted(head.rows for head in heads.read()) == list(range(1, 101))
+        list(
+            threads.map(lambda n: checkpoints.keep(AuditCheckpoint(n, f"{n:064x}")), range(1, 101))
+        )
+    assert sorted(checkpoint.rows for checkpoint in checkpoints.read()) == list(range(1, 101))

@@ -14,7 +14,7 @@ from ml_platform.spec.modelling import Gate
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.training import judge, judged_range
-from ml_platform.training.verdict import Verdict
+from ml_platform.training.verdict import GateVerdict
 from ml_platform.training.verdict_picture import draw_verdict
 from tests.trips_use_case import ZONE, at, write_folder
 
@@ -508,6 +508,6 @@ def test_a_challenger_that_cannot_predict_is_an_error_and_no_verdict(lengths):
 
 
 def test_only_a_refusal_for_want_of_rows_is_not_judged():
-    assert Verdict("refused", f"{NOT_JUDGED}no rows", {}).is_unjudged
-    assert not Verdict("refused", "not better beyond noise", {}).is_unjudged
-    assert not Verdict("promoted", f"{NOT_JUDGED}no rows", {}).is_unjudged
+    assert GateVerdict("refused", f"{NOT_JUDGED}no rows", {}).is_unjudged
+    assert not GateVerdict("refused", "not better beyond noise", {}).is_unjudged
+    assert not GateVerdict("promoted", f"{NOT_JUDGED}no rows", {}).is_unjudged

@@ -1,7 +1,7 @@
 """Who may do what: roles, keys, tokens of a login, and the audit of what was done."""
 
 from ml_platform.access.audit import START, Along, Audit, Channel, Deed, Row
-from ml_platform.access.audit_checkpoints import Head
+from ml_platform.access.audit_checkpoints import AuditCheckpoint
 from ml_platform.access.keys import Key, KeyRing, create_key, list_keys, revoke_key
 from ml_platform.access.ownership import Ownership
 from ml_platform.access.roles import (
@@ -20,11 +20,11 @@ __all__ = [
     "START",
     "Along",
     "Audit",
+    "AuditCheckpoint",
     "Caller",
     "Channel",
     "Deed",
     "Grant",
-    "Head",
     "Key",
     "KeyRing",
     "Ownership",

@@ -14,7 +14,7 @@ from typing import Literal
 
 import duckdb
 
-from ml_platform.access.audit_checkpoints import Head, Heads
+from ml_platform.access.audit_checkpoints import AuditCheckpoint, AuditCheckpoints
 from ml_platform.errors import AuditBroken, TableNotFound
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import PLATFORM
@@ -92,7 +92,7 @@ class Audit:
         """Append a deed; of two that are recorded at once, one waits for the other."""
         with self.lake.cursor() as cursor:
             row = self.lake.transact(cursor, commit, lambda t: _append(t, [deed]))
-        Heads(self.lake.settings).keep(Head(row.sequence, row.hash))
+        AuditCheckpoints(self.lake.settings).keep(AuditCheckpoint(row.sequence, row.hash))
         return row
 
     def record_noted(self, deeds: Sequence[Deed], commit: Commit) -> None:
@@ -117,7 +117,7 @@ class Audit:
         with self.lake.cursor() as cursor:
             row = self.lake.transact(cursor, commit, work)
         if row is not None:
-            Heads(self.lake.settings).keep(Head(row.sequence, row.hash))
+            AuditCheckpoints(self.lake.settings).keep(AuditCheckpoint(row.sequence, row.hash))
 
     def along(self, deed: Deed) -> "Along":
         """The row of a deed that is a write to the lake, for its commit: `Commit(…, also=…)`."""
@@ -157,11 +157,11 @@ class Audit:
         Those ends are what this machine kept, and `expected`, the hash of one that was kept
         elsewhere. AuditBroken names the first row where it is not so.
         """
-        heads = Heads(self.lake.settings)
+        checkpoints = AuditCheckpoints(self.lake.settings)
         # Before the rows: what is recorded meanwhile has an end that these rows do not have.
-        kept = heads.read()
+        kept = checkpoints.read()
         rows = self._chained()
-        _check_heads(rows, kept, f"as {heads.file} says")
+        _check_against(rows, kept, f"as {checkpoints.file} says")
         if expected is not None and expected not in {START, *(row.hash for row in rows)}:
             raise AuditBroken(
                 len(rows),
@@ -204,7 +204,9 @@ class Along:
         """Keep where the chain ends now."""
         if self._row is not None and not self._is_there:
             self._is_there = True
-            Heads(self._lake.settings).keep(Head(self._row.sequence, self._row.hash))
+            AuditCheckpoints(self._lake.settings).keep(
+                AuditCheckpoint(self._row.sequence, self._row.hash)
+            )
 
 
 def _append(transaction: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> Row:
@@ -236,15 +238,15 @@ def _values(row: Row) -> str:
     return ", ".join([str(row.sequence), at, *(literal(text) for text in texts)])
 
 
-def _check_heads(rows: Sequence[Row], heads: Sequence[Head], where: str) -> None:
-    for head in heads:
-        if head.rows <= len(rows) and rows[head.rows - 1].hash != head.hash:
+def _check_against(rows: Sequence[Row], checkpoints: Sequence[AuditCheckpoint], where: str) -> None:
+    for checkpoint in checkpoints:
+        if checkpoint.rows <= len(rows) and rows[checkpoint.rows - 1].hash != checkpoint.hash:
             raise AuditBroken(
-                head.rows,
-                f"row {head.rows} had another hash once, {where}: the chain was made anew",
+                checkpoint.rows,
+                f"row {checkpoint.rows} had another hash once, {where}: the chain was made anew",
                 "nothing is proved by the rows that are there",
             )
-    most = max((head.rows for head in heads), default=0)
+    most = max((checkpoint.rows for checkpoint in checkpoints), default=0)
     if most > len(rows):
         raise AuditBroken(
             len(rows) + 1, f"it ends with row {len(rows)}, and had {most} once, {where}"

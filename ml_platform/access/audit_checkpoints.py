@@ -16,7 +16,7 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Head:
+class AuditCheckpoint:
     """The end of the chain at some time."""
 
     rows: int
@@ -27,16 +27,16 @@ class Head:
         return f"{self.rows} {self.hash}"
 
 
-class Heads:
+class AuditCheckpoints:
     """The ends that rows which were recorded on this machine had; the file is only appended to."""
 
     def __init__(self, settings: Settings) -> None:
         self.file = settings.root / "audit" / "heads.jsonl"
 
-    def keep(self, head: Head) -> None:
+    def keep(self, checkpoint: AuditCheckpoint) -> None:
         """Append an end; that it cannot be kept is logged: the row itself is in the lake."""
         # A line that was cut short, as the disk was full or the power went, stays by itself.
-        line = f"\n{json.dumps({'rows': head.rows, 'hash': head.hash})}\n"
+        line = f"\n{json.dumps({'rows': checkpoint.rows, 'hash': checkpoint.hash})}\n"
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             # Closed and open to others again: whole lines appended at once do not mix.
@@ -49,7 +49,7 @@ class Heads:
         except OSError as error:
             LOG.warning("the end of the audit is not kept in %s: %s", self.file, error)
 
-    def read(self) -> list[Head]:
+    def read(self) -> list[AuditCheckpoint]:
         """All of them, as they were appended."""
         try:
             text = self.file.read_text()
@@ -59,5 +59,5 @@ class Heads:
         for line in text.splitlines():
             # One that was cut short is no end that was kept.
             with suppress(ValueError):
-                found.append(Head(**json.loads(line)))
+                found.append(AuditCheckpoint(**json.loads(line)))
         return found

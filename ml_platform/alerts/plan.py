@@ -34,7 +34,7 @@ class Sending:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AlertPlan:
     """Rows to append to the ledger, and what to send once they are there."""
 
     entries: tuple[Entry, ...]
@@ -52,7 +52,7 @@ def make_plan(
     found: Found,
     channels: Sequence[Channel],
     now: datetime,
-) -> Plan:
+) -> AlertPlan:
     """Begin and end conditions, note events, claim what is due to be sent."""
     entries = tuple(_entries(zone, state, found, now))
     # What began while no channel was there is told once there is one.
@@ -80,7 +80,7 @@ def make_plan(
         for d in waiting
         if d.channel in known and d.next_at <= now and not _comes_later(d, waiting, by_message)
     }
-    return Plan(
+    return AlertPlan(
         entries,
         (
             *(replace(d, step="expired", count=d.count + 1, taken_at=now) for d in expired),

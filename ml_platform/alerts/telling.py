@@ -13,7 +13,7 @@ import duckdb
 from ml_platform.alerts.channels import Channels
 from ml_platform.alerts.condition import Found, counted
 from ml_platform.alerts.ledger import Delivery, Entry, Ledger
-from ml_platform.alerts.plan import Plan, Sending, failed, make_plan, put_off, sent
+from ml_platform.alerts.plan import AlertPlan, Sending, failed, make_plan, put_off, sent
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
 
@@ -64,14 +64,14 @@ def tell(
     ledger = Ledger(lake, use_case)
     usable = tuple(channels)
 
-    def planned(cursor: duckdb.DuckDBPyConnection) -> Plan:
+    def planned(cursor: duckdb.DuckDBPyConnection) -> AlertPlan:
         # The ledger first: what is found is then no older, and if another process writes in
         # between, the transaction starts again.
         state = ledger.read(cursor)
         zone = use_case.calendar.timezone
         return make_plan(use_case.name, zone, state, find(), usable, now)
 
-    def noted(transaction: duckdb.DuckDBPyConnection) -> Plan:
+    def noted(transaction: duckdb.DuckDBPyConnection) -> AlertPlan:
         plan = planned(transaction)
         ledger.append(transaction, plan.entries, plan.deliveries)
         return plan

@@ -16,7 +16,7 @@ from ml_platform.storage.tables import WINDOW_START
 
 
 @dataclass(frozen=True)
-class Asked:
+class BackfillRequest:
     """Tables and a range of partitions, both as far as they were named."""
 
     tables: tuple[str, ...] = ()

@@ -79,12 +79,14 @@ def audit(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check the chain of hashes first.")
     ] = False,
-    head: Annotated[
-        bool, typer.Option("--head", help="Verify, and show only where the audit ends now.")
+    checkpoint: Annotated[
+        bool, typer.Option("--checkpoint", help="Verify, and show only where the audit ends now.")
     ] = False,
-    expect_head: Annotated[
+    expect_checkpoint: Annotated[
         str | None,
-        typer.Option(help="What --head showed once: verify that the audit goes on from there."),
+        typer.Option(
+            help="What --checkpoint showed once: verify that the audit continues from there."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="As JSON, a row a line, with both hashes.")
@@ -94,13 +96,13 @@ def audit(
     from contextlib import suppress
     from datetime import UTC, datetime
 
-    from ml_platform.access import START, Audit, Head
+    from ml_platform.access import START, Audit, AuditCheckpoint
     from ml_platform.cli.access_tables import print_audit, show_audit, show_verified
     from ml_platform.cli.platform import opened
     from ml_platform.errors import AccessError, SpecErrors
 
-    if head and as_json:
-        raise AccessError("--head shows one line and no rows; give it without --json")
+    if checkpoint and as_json:
+        raise AccessError("--checkpoint shows one line and no rows; give it without --json")
     moment = None
     if since is not None:
         try:
@@ -110,14 +112,20 @@ def audit(
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     with opened() as platform:
         kept = Audit(platform.lake)
-        if verify or head or expect_head is not None:
-            # All that --head shows may be given back: the hash is what comes last.
-            expected = expect_head.split()[-1] if expect_head and expect_head.strip() else None
-            if expect_head is not None and expected is None:
-                raise AccessError("--expect-head: give what `ml-platform audit --head` showed")
+        if verify or checkpoint or expect_checkpoint is not None:
+            # All that --checkpoint shows may be given back: the hash is what comes last.
+            expected = (
+                expect_checkpoint.split()[-1]
+                if expect_checkpoint and expect_checkpoint.strip()
+                else None
+            )
+            if expect_checkpoint is not None and expected is None:
+                raise AccessError(
+                    "--expect-checkpoint: give what `ml-platform audit --checkpoint` showed"
+                )
             rows = kept.verify(expected)
-            if head:
-                print(Head(len(rows), rows[-1].hash if rows else START))
+            if checkpoint:
+                print(AuditCheckpoint(len(rows), rows[-1].hash if rows else START))
                 return
             if not as_json:
                 show_verified(rows)

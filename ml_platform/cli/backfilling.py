@@ -44,7 +44,7 @@ def backfill(
     Stale is what was made by older code, from data that has changed since, or by a model version
     that does not serve there any more. Call it again after an interruption: it goes on.
     """
-    from ml_platform.backfill.request import Asked
+    from ml_platform.backfill.request import BackfillRequest
     from ml_platform.backfill.workers import Share
     from ml_platform.cli import backfills as command
     from ml_platform.cli.platform import opened
@@ -54,7 +54,7 @@ def backfill(
         if end:
             command.end(platform, use_case)
             return
-        asked = Asked(
+        request = BackfillRequest(
             tables=tuple(tables or ()), first=first, last=last, only=only,
             with_sources=with_sources, every=every, chunk=chunk, run_per_table=run_per_table,
             engine=engine, workers=workers, share=Share.parse(share) if share else None,
@@ -65,7 +65,7 @@ def backfill(
                 "side as its run queue allows, and the launchpad asks for an engine"
             )
         how: command.How = "here" if here else "daemon" if through_daemon else "runs"
-        command.backfill(platform, use_case, asked, how, dry_run)
+        command.backfill(platform, use_case, request, how, dry_run)
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ml_platform.backfill import Standing, States, counts, judge
 from ml_platform.backfill.local_run import compute
 from ml_platform.backfill.plan import Chunk, chunks, due_with_followers
-from ml_platform.backfill.request import Asked, look_at_landing
+from ml_platform.backfill.request import BackfillRequest, look_at_landing
 from ml_platform.backfill.runs import Runs
 from ml_platform.backfill.workers import wait_for_others, working
 from ml_platform.cli import printing
@@ -43,7 +43,7 @@ class Backfill:
 
     platform: Platform
     use_case: UseCase
-    asked: Asked
+    request: BackfillRequest
     chunks: list[Chunk]
     range: Window
     """All that was asked for, also where others compute a share of it."""
@@ -56,7 +56,7 @@ class Backfill:
         reads; a table at a time where several do, so that nobody waits for long.
         """
         singles = [single for chunk in self.chunks for single in chunk.by_table]
-        if self.asked.share is None and self.asked.workers == 1:
+        if self.request.share is None and self.request.workers == 1:
             return singles
         order = {table: number for number, table in enumerate(tables_of(self.use_case))}
         return sorted(singles, key=lambda single: order[single.tables[0]])
@@ -65,11 +65,11 @@ class Backfill:
     def own(self) -> Sequence[Window]:
         """The windows that are computed here."""
         windows = list(self.use_case.calendar.windows(self.range))
-        return self.asked.share.windows(windows) if self.asked.share else windows
+        return self.request.share.windows(windows) if self.request.share else windows
 
     def wait_for_others(self, table: str, single: Chunk, say: Callable[[str], None]) -> None:
         """Wait for what a piece needs of the shares of others."""
-        tables = self.asked.tables_in(self.use_case)
+        tables = self.request.tables_in(self.use_case)
         wait_for_others(
             self.platform.lake, self.use_case, table, single.range, self.range, tables,
             self.own, say,
@@ -81,7 +81,7 @@ class Backfill:
 
     def is_due(self, chunk: Chunk) -> bool:
         """Whether there is anything to do in a chunk by now; another command may have done it."""
-        if self.asked.every:
+        if self.request.every:
             return True
         states = judge(self.platform.lake, self.use_case, chunk.range, chunk.tables)
         return any(due_with_followers(self.use_case, states).values())
@@ -90,13 +90,13 @@ class Backfill:
 def backfill(
     platform: Platform,
     name: str,
-    asked: Asked,
+    request: BackfillRequest,
     how: How,
     dry_run: bool,
 ) -> None:
     """Show what has to be done, and do it."""
     use_case = platform.case(name)
-    tables, window_range = asked.tables_in(use_case), asked.range_in(platform.lake, use_case)
+    tables, window_range = request.tables_in(use_case), request.range_in(platform.lake, use_case)
     with Orchestrator(platform.settings.dagster_url) as dagster:
         runs = None
         if how != "here":
@@ -107,7 +107,7 @@ def backfill(
         )
         failed = _failed(dagster, use_case, tables) if runs else {}
         states = judge(platform.lake, use_case, window_range, tables, failed)
-        work = _planned(platform, use_case, asked, states, how, window_range)
+        work = _planned(platform, use_case, request, states, how, window_range)
         _show(work, states)
         if work.chunks and not dry_run:
             # Before it begins: what is interrupted halfway was done by someone as well.
@@ -128,7 +128,7 @@ def backfill(
             # What looks ahead over the end of a chunk has seen less than there is by now.
             states = judge(platform.lake, use_case, window_range, tables)
             work = _planned(
-                platform, use_case, replace(asked, every=False), states, how, window_range
+                platform, use_case, replace(request, every=False), states, how, window_range
             )
     if done:
         printing.show_line(f"{done} partitions were computed")
@@ -137,20 +137,20 @@ def backfill(
 def _planned(
     platform: Platform,
     use_case: UseCase,
-    asked: Asked,
+    request: BackfillRequest,
     states: States,
     how: How,
     window_range: Window,
 ) -> Backfill:
-    due = due_with_followers(use_case, states, asked.every)
-    if asked.share:
-        own = set(asked.share.windows(list(use_case.calendar.windows(window_range))))
+    due = due_with_followers(use_case, states, request.every)
+    if request.share:
+        own = set(request.share.windows(list(use_case.calendar.windows(window_range))))
         due = {table: own.intersection(windows) for table, windows in due.items()}
-    longest = asked.chunk or (CHUNK_HERE if how == "here" else None)
+    longest = request.chunk or (CHUNK_HERE if how == "here" else None)
     pieces = list(chunks(use_case, due, longest))
-    if asked.run_per_table:
+    if request.run_per_table:
         pieces = [single for piece in pieces for single in piece.by_table]
-    return Backfill(platform, use_case, asked, pieces, window_range)
+    return Backfill(platform, use_case, request, pieces, window_range)
 
 
 def end(platform: Platform, name: str) -> None:
@@ -186,23 +186,23 @@ def _failed(
 
 
 def _compute_here(work: Backfill, report: Report) -> None:
-    platform, asked = work.platform, work.asked
+    platform, request = work.platform, work.request
     done = 0
-    with working(platform.settings, work.use_case, asked.workers) as workers:
+    with working(platform.settings, work.use_case, request.workers) as workers:
         for single in work.in_order:
             (table,) = single.tables
             named = f"{table} {_named(work.use_case, single)}"
             report(done, named)
-            if asked.share:
+            if request.share:
                 work.wait_for_others(table, single, partial(report, done))
             if work.is_due(single):
                 if workers is None:
                     compute(
                         platform.lake, platform.registry, work.use_case, table, single.range,
-                        platform.run_id, asked.engine,
+                        platform.run_id, request.engine,
                     )  # fmt: skip
                 else:
-                    workers.compute(table, single.windows, platform.run_id, asked.engine)
+                    workers.compute(table, single.windows, platform.run_id, request.engine)
             done += single.partitions
     report(done, "")
 

@@ -13,7 +13,7 @@ from ml_platform.cli.printing import console, moment_in
 
 if TYPE_CHECKING:
     from ml_platform.registry import Promotion
-    from ml_platform.rollback import Plan, Step
+    from ml_platform.rollback import RollbackPlan, Step
     from ml_platform.spec.use_case import UseCase
 
 SEGMENT = "segment "
@@ -40,7 +40,7 @@ def show_none_waits(case: "UseCase") -> None:
     console().print(f"{case.name}: no challenger waits for a person")
 
 
-def show_plan(case: "UseCase", plan: "Plan") -> None:
+def show_plan(case: "UseCase", plan: "RollbackPlan") -> None:
     """What a rollback would change: who serves, and every partition that is made again."""
     key = case.calendar.key
     since = key(case.calendar.window_at(plan.promotion.effective_from))
@@ -62,7 +62,7 @@ def show_plan(case: "UseCase", plan: "Plan") -> None:
     console().print(table)
 
 
-def show_next(case: "UseCase", plan: "Plan") -> None:
+def show_next(case: "UseCase", plan: "RollbackPlan") -> None:
     """Who makes the partitions again."""
     if plan.affected:
         console().print(
@@ -74,7 +74,7 @@ def show_next(case: "UseCase", plan: "Plan") -> None:
 
 
 @contextmanager
-def progress_of(case: "UseCase", plan: "Plan") -> Iterator[Callable[["Step"], None]]:
+def progress_of(case: "UseCase", plan: "RollbackPlan") -> Iterator[Callable[["Step"], None]]:
     """A bar over the partitions that are made again; it is told of each step that is done."""
     with Progress(console=console(), transient=True) as progress:
         total = sum(len(windows) for _, windows in plan.affected.tables)

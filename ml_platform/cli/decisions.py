@@ -8,7 +8,7 @@ from ml_platform.cli.arguments import UseCaseName
 
 if TYPE_CHECKING:
     from ml_platform.cli.platform import Platform
-    from ml_platform.rollback import Plan
+    from ml_platform.rollback import RollbackPlan
     from ml_platform.spec.use_case import UseCase
 
 PANEL = "Decisions"
@@ -164,7 +164,7 @@ def history(use_case: UseCaseName) -> None:
         printing.show_promotions(case, registry.history(platform.lake, case))
 
 
-def _remake(platform: "Platform", case: "UseCase", plan: "Plan") -> None:
+def _remake(platform: "Platform", case: "UseCase", plan: "RollbackPlan") -> None:
     from ml_platform.cli import printing
     from ml_platform.cli.decision_tables import progress_of
     from ml_platform.rollback import remake

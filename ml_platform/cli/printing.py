@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ml_platform.monitoring import DriftRun, PerformanceRun
     from ml_platform.publish import PublishReport
     from ml_platform.registry import Promotion
-    from ml_platform.scoring import Reproduction, ScoreReport, Trace
+    from ml_platform.scoring import PredictionTrace, Reproduction, ScoreReport
     from ml_platform.sources import IngestReport
     from ml_platform.spec.scaffold import Scaffolded
     from ml_platform.spec.use_case import UseCase
@@ -256,7 +256,7 @@ def value_in(zone: tzinfo, value: Any) -> str:
     return moment_in(zone, value, "auto") if is_moment else str(value)
 
 
-def show_trace(case: "UseCase", found: "Trace") -> None:
+def show_trace(case: "UseCase", found: "PredictionTrace") -> None:
     """One prediction, the feature rows and source rows behind it, and its model."""
     zone = case.calendar.timezone
     show_table(("prediction", ""), [(k, value_in(zone, v)) for k, v in found.prediction.items()])

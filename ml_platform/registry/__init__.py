@@ -1,7 +1,7 @@
 """Model versions, which of them serves when, and the one way to predict with them."""
 
 from ml_platform.registry.approvals import answer, waiting
-from ml_platform.registry.champion_periods import Reign, predecessors, reigns
+from ml_platform.registry.champion_periods import ChampionPeriod, champion_periods, predecessors
 from ml_platform.registry.mirrors import Difference, differences, point_alias, repair
 from ml_platform.registry.models import Registry
 from ml_platform.registry.prediction import (
@@ -36,12 +36,12 @@ from ml_platform.registry.versions import ModelVersion, SeenColumn, TrainedModel
 
 __all__ = [
     "NOT_JUDGED",
+    "ChampionPeriod",
     "Difference",
     "Fitted",
     "ModelVersion",
     "Promotion",
     "Registry",
-    "Reign",
     "Rollout",
     "SeenColumn",
     "ServingEvent",
@@ -49,6 +49,7 @@ __all__ = [
     "answer",
     "champion_at",
     "champion_if_any",
+    "champion_periods",
     "champions_of",
     "decide_rollout",
     "decided_with",
@@ -66,7 +67,6 @@ __all__ = [
     "predict_columns",
     "promotions_table",
     "record",
-    "reigns",
     "repair",
     "rollouts",
     "select_inputs",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from ml_platform.errors import AnswerRefused, TableNotFound
-from ml_platform.registry.champion_periods import reigns
+from ml_platform.registry.champion_periods import champion_periods
 from ml_platform.registry.mirrors import point_alias
 from ml_platform.registry.models import Registry
 from ml_platform.registry.promotions import Promotion, history, latest_decision, record
@@ -88,7 +88,7 @@ def _why_not(lake: Lake, use_case: UseCase, version: int, latest: Promotion | No
 
 def _require_same_champion(use_case: UseCase, decisions: list[Promotion], asked: Promotion) -> None:
     compared = asked.figures.get("champion_version")
-    serving = float(served[-1].version) if (served := reigns(decisions)) else None
+    serving = float(served[-1].version) if (served := champion_periods(decisions)) else None
     if serving == compared:
         return
     was, now = ("no champion" if v is None else f"version {v:.0f}" for v in (compared, serving))

@@ -8,28 +8,30 @@ from ml_platform.registry.promotions import Promotion, champion_at
 
 
 @dataclass(frozen=True)
-class Reign:
+class ChampionPeriod:
     """A version that serves from a moment of event time on, until the next one does."""
 
     version: int
     since: datetime
 
 
-def reigns(decisions: Sequence[Promotion]) -> list[Reign]:
+def champion_periods(decisions: Sequence[Promotion]) -> list[ChampionPeriod]:
     """Every champion of a history in order of event time; the last one serves now.
 
     >>> at = [datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2, 3)]
     >>> found = [Promotion(v, t, t, "gate", "promoted", "") for v, t in zip((1, 2), at)]
     >>> back = Promotion(1, at[1], at[2], "ada", "rolled back", "")
-    >>> [reign.version for reign in reigns(found)], [r.version for r in reigns([*found, back])]
-    ([1, 2], [1])
+    >>> [period.version for period in champion_periods(found)]
+    [1, 2]
+    >>> [period.version for period in champion_periods([*found, back])]
+    [1]
     """
     moments = sorted({p.effective_from.astimezone(UTC) for p in decisions if p.serves})
-    found: list[Reign] = []
+    found: list[ChampionPeriod] = []
     for moment in moments:
         version = champion_at(decisions, moment)
         if not found or found[-1].version != version:
-            found.append(Reign(version, moment))
+            found.append(ChampionPeriod(version, moment))
     return found
 
 
@@ -44,6 +46,10 @@ def predecessors(decisions: Sequence[Promotion], now: datetime) -> list[int]:
     >>> predecessors(found, at[2]), predecessors([*found, back], at[2])
     ([2, 1], [1])
     """
-    served = [reign.version for reign in reigns(decisions) if reign.since <= now.astimezone(UTC)]
+    served = [
+        period.version
+        for period in champion_periods(decisions)
+        if period.since <= now.astimezone(UTC)
+    ]
     before = served[: served.index(served[-1])] if served else []
     return list(dict.fromkeys(reversed(before)))

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from ml_platform.errors import EmptyPartition
 from ml_platform.replay.comparison import Comparison, compare
-from ml_platform.replay.replay_inputs import Known
+from ml_platform.replay.replay_inputs import ReplayInputs
 from ml_platform.replay.replay_request import Policy
 from ml_platform.replay.versions import Versions
 from ml_platform.replay.walk import Walked, walk
@@ -30,7 +30,7 @@ def replay(
     Raises EmptyPartition, TableNotFound, TrainingFailed or LabelsNotArrived where there is too
     little to replay.
     """
-    known = Known.read(lake, use_case, _needed(use_case, window_range))
+    known = ReplayInputs.read(lake, use_case, _needed(use_case, window_range))
     rows = known.positions(window_range)
     if rows.start == rows.stop:
         raise EmptyPartition(

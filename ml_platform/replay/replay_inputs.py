@@ -26,7 +26,7 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Known:
+class ReplayInputs:
     """The rows of a range and when each of their labels was known."""
 
     use_case: UseCase
@@ -38,7 +38,7 @@ class Known:
     label took its place; in order of position, then of becoming known."""
 
     @classmethod
-    def read(cls, lake: Lake, use_case: UseCase, window_range: Window) -> "Known":
+    def read(cls, lake: Lake, use_case: UseCase, window_range: Window) -> "ReplayInputs":
         """Read a range at the newest snapshot; raises TableNotFound where a table lacks."""
         with lake.cursor(use_case.timezone) as cursor:
             snapshot = lake.snapshot(cursor)

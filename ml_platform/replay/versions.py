@@ -10,11 +10,11 @@ import pandas as pd
 from ml_platform.errors import TrainingFailed
 from ml_platform.monitoring.performance import Performance, measure_window
 from ml_platform.registry import ModelVersion, predict
-from ml_platform.replay.replay_inputs import Known
+from ml_platform.replay.replay_inputs import ReplayInputs
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.training import Verdict, judge, judged_range
+from ml_platform.training import GateVerdict, judge, judged_range
 from ml_platform.training.train import fit
 from ml_platform.training.training_set import cut, training_range
 
@@ -26,14 +26,14 @@ class Versions:
     Where training failed, the error is kept and raised again.
     """
 
-    known: Known
+    known: ReplayInputs
     threads: int
     _versions: list[ModelVersion] = field(default_factory=list)
     _fitting: list[float] = field(default_factory=list)
     _trained: dict[tuple[datetime, Duration], int | TrainingFailed] = field(default_factory=dict)
     _predicted: dict[tuple[int, Window], tuple[pd.DataFrame, float]] = field(default_factory=dict)
     _measured: dict[tuple[int, Window, int], Performance] = field(default_factory=dict)
-    _judged: dict[tuple[int, int | None], Verdict] = field(default_factory=dict)
+    _judged: dict[tuple[int, int | None], GateVerdict] = field(default_factory=dict)
 
     @property
     def use_case(self) -> UseCase:
@@ -82,7 +82,7 @@ class Versions:
         self._fitting.append(fitted.seconds)
         return version
 
-    def judge(self, challenger: int, champion: int | None) -> Verdict:
+    def judge(self, challenger: int, champion: int | None) -> GateVerdict:
         """What the promotion gate says of two versions."""
         key = (challenger, champion)
         if key not in self._judged:

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 
 from ml_platform.errors import RollbackRefused
 from ml_platform.registry import (
+    ChampionPeriod,
     Promotion,
     Registry,
-    Reign,
     champion_at,
+    champion_periods,
     history,
     point_alias,
     record,
-    reigns,
     rollouts,
     tried_now,
 )
@@ -24,7 +24,7 @@ from ml_platform.storage import Commit, Lake
 
 
 @dataclass(frozen=True)
-class Plan:
+class RollbackPlan:
     """What a rollback would do; it holds as long as no other decision is made."""
 
     promotion: Promotion
@@ -57,7 +57,7 @@ def plan_rollback(
     to: int | None = None,
     since: datetime | None = None,
     serving: int | None = None,
-) -> Plan:
+) -> RollbackPlan:
     """What letting an earlier version serve again would change.
 
     to: by default the champion before the present one; since: by default the start of the first
@@ -66,7 +66,7 @@ def plan_rollback(
     never served, has seen what comes after that moment, or serves already.
     """
     decisions = history(lake, use_case)
-    served = reigns(decisions)
+    served = champion_periods(decisions)
     if not served:
         raise RollbackRefused(f"{use_case.name} has no champion to roll back from")
     if serving not in {None, served[-1].version}:
@@ -78,13 +78,13 @@ def plan_rollback(
     if version not in {p.version for p in decisions if p.serves}:
         raise RollbackRefused(f"version {version} of {use_case.name} never served")
 
-    def plan(moment: datetime) -> Plan:
+    def plan(moment: datetime) -> RollbackPlan:
         replaced = _replaced(decisions, served, version, moment)
         promotion = Promotion(version, moment, datetime.now(UTC), decided_by, "rolled back", reason)
         affected = affected_by(lake, use_case, [*decisions, promotion], moment)
         is_decided = not replaced and served[0].since <= moment.astimezone(UTC)
         ends = None if is_decided else _canary(lake, use_case, decisions)
-        return Plan(promotion, replaced, affected, len(decisions), ends, is_decided)
+        return RollbackPlan(promotion, replaced, affected, len(decisions), ends, is_decided)
 
     if utc(moment) < utc(cutoff):
         earliest = plan(_first_from(use_case, cutoff))
@@ -102,7 +102,7 @@ def plan_rollback(
 
 
 def roll_back(
-    lake: Lake, registry: Registry, use_case: UseCase, plan: Plan, commit: Commit
+    lake: Lake, registry: Registry, use_case: UseCase, plan: RollbackPlan, commit: Commit
 ) -> Promotion:
     """Append the rollback to the history and point the alias back.
 
@@ -110,7 +110,7 @@ def roll_back(
     where another decision was made since the plan: it may have changed what there is to do.
     """
     if not record(lake, use_case, plan.promotion, commit, seen=plan.decisions):
-        serving = reigns(history(lake, use_case))[-1].version
+        serving = champion_periods(history(lake, use_case))[-1].version
         raise RollbackRefused(
             f"{use_case.name}: another decision was made in the meantime, and version {serving} "
             "serves now; look, and roll back again"
@@ -119,7 +119,7 @@ def roll_back(
     return plan.promotion
 
 
-def after_decision(lake: Lake, use_case: UseCase, plan: Plan) -> Plan:
+def after_decision(lake: Lake, use_case: UseCase, plan: RollbackPlan) -> RollbackPlan:
     """The plan once it is in the history: what the replaced version wrote since it was made too."""
     since = plan.promotion.effective_from
     return replace(plan, affected=affected_by(lake, use_case, history(lake, use_case), since))
@@ -136,7 +136,7 @@ def _first_from(use_case: UseCase, moment: datetime) -> datetime:
     return window.start if utc(window.start) == utc(moment) else window.end
 
 
-def _instead(use_case: UseCase, earliest: Plan) -> str:
+def _instead(use_case: UseCase, earliest: RollbackPlan) -> str:
     """What to ask for by one who wanted a version to serve earlier than it can."""
     since, end = earliest.promotion.effective_from, use_case.partitions.closes_at
     if end is not None and utc(since) >= utc(end):
@@ -148,7 +148,7 @@ def _instead(use_case: UseCase, earliest: Plan) -> str:
 
 
 def _chosen(
-    use_case: UseCase, served: Sequence[Reign], to: int | None, since: datetime | None
+    use_case: UseCase, served: Sequence[ChampionPeriod], to: int | None, since: datetime | None
 ) -> tuple[int, datetime]:
     if to is None and len(served) == 1:
         raise RollbackRefused(
@@ -161,9 +161,9 @@ def _chosen(
 
 
 def _replaced(
-    decisions: Sequence[Promotion], served: Sequence[Reign], version: int, moment: datetime
+    decisions: Sequence[Promotion], served: Sequence[ChampionPeriod], version: int, moment: datetime
 ) -> tuple[int, ...]:
     at = moment.astimezone(UTC)
-    later = [reign.version for reign in served if reign.since > at]
+    later = [period.version for period in served if period.since > at]
     first = [champion_at(decisions, at)] if served[0].since <= at else []
     return tuple(dict.fromkeys(v for v in [*first, *later] if v != version))

@@ -2,12 +2,12 @@
 
 from ml_platform.scoring.batch import ScoreReport, predictions_table, score
 from ml_platform.scoring.reproduce import Reproduction, reproduce
-from ml_platform.scoring.trace import Trace, trace
+from ml_platform.scoring.trace import PredictionTrace, trace
 
 __all__ = [
+    "PredictionTrace",
     "Reproduction",
     "ScoreReport",
-    "Trace",
     "predictions_table",
     "reproduce",
     "score",

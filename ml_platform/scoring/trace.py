@@ -43,7 +43,7 @@ class FeatureOrigin:
 
 
 @dataclass(frozen=True)
-class Trace:
+class PredictionTrace:
     """One prediction and everything that it was made of."""
 
     prediction: Row
@@ -60,7 +60,7 @@ def trace(
     *,
     at: datetime | Window | None = None,
     origins: int = 5,
-) -> Trace:
+) -> PredictionTrace:
     """Follow a prediction for an entity back to its source rows, by default the latest.
 
     entity: key column → value, all key columns of the examples. at: its event time, or a window in
@@ -76,7 +76,7 @@ def trace(
             for view in use_case.model_views
         )
     version = int(prediction["model_version"])
-    return Trace(prediction, features, registry.tags(use_case, version))
+    return PredictionTrace(prediction, features, registry.tags(use_case, version))
 
 
 def _prediction(

@@ -17,7 +17,7 @@ from ml_platform.serving.lookup import Examples, Found, Lookup
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.records.records import Records
 from ml_platform.serving.records.request_log import Mode, Predicted
-from ml_platform.serving.tracing import Trace, traced
+from ml_platform.serving.tracing import RequestTrace, traced
 from ml_platform.spec.use_case import UseCase
 
 Columns = Mapping[str, NDArray[Any]]
@@ -41,7 +41,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelRequest:
     """Rows of one request, for one version."""
 
     use_case: UseCase
@@ -54,7 +54,7 @@ class Asked:
         return self.content.rows if isinstance(self.content, Inputs) else len(self.content.rows)
 
 
-class Together:
+class BatchPredictor:
     """Answers requests; the threads of all versions share one."""
 
     def __init__(
@@ -89,33 +89,36 @@ class Together:
         return self._lookups[name]
 
     def answer(
-        self, role: str, mode: Mode | None, asked: Sequence[Asked]
+        self, role: str, mode: Mode | None, requests: Sequence[ModelRequest]
     ) -> list[Answer | Exception]:
         """Answer requests that came together, those of one version in one call of its model."""
         alike: dict[tuple[str, int, bool], list[int]] = {}
-        for index, each in enumerate(asked):
+        for index, each in enumerate(requests):
             by_key = isinstance(each.content, Examples)
             alike.setdefault((each.use_case.name, each.model.version, by_key), []).append(index)
         answers: dict[int, Answer | Exception] = {}
         for members in alike.values():
-            alike_ones = [asked[i] for i in members]
+            alike_ones = [requests[i] for i in members]
             name = alike_ones[0].use_case.name
             self._metrics.batch_rows.labels(name, role).observe(
                 sum(each.rows for each in alike_ones)
             )
             with self._metrics.predict_seconds.labels(name, role).time():
-                answers |= zip(members, self._together(alike_ones), strict=True)
+                answers |= zip(members, self._in_one_call(alike_ones), strict=True)
         # What a canary says is kept when it has come in time, which is not known here.
         if mode is not None:
-            self.keep(asked, answers, mode)
-        return [answers[index] for index in range(len(asked))]
+            self.keep(requests, answers, mode)
+        return [answers[index] for index in range(len(requests))]
 
     def keep(
-        self, asked: Sequence[Asked], answers: Mapping[int, Answer | Exception], mode: Mode
+        self,
+        requests: Sequence[ModelRequest],
+        answers: Mapping[int, Answer | Exception],
+        mode: Mode,
     ) -> None:
         """Keep what is about to be answered."""
         kept: dict[str, list[Predicted]] = {}
-        for index, each in enumerate(asked):
+        for index, each in enumerate(requests):
             answer = answers[index]
             if isinstance(answer, Answer) and self._records.requests.keeps(each.use_case.name):
                 kept.setdefault(each.use_case.name, []).append(_as_kept(each.call, answer, mode))
@@ -123,25 +126,25 @@ class Together:
             with traced("log", (each.call.trace for each in predicted)):
                 self._records.requests.answered(name, predicted)
 
-    def _together(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
+    def _in_one_call(self, requests: Sequence[ModelRequest]) -> list[Answer | Exception]:
         try:
-            return list(self._predicted(asked))
+            return list(self._predicted(requests))
         except PlatformError as error:
-            if len(asked) == 1:
+            if len(requests) == 1:
                 return [error]
             # One request's rows must not fail those of the others.
-            return [answer for each in asked for answer in self._together([each])]
+            return [answer for each in requests for answer in self._in_one_call([each])]
 
-    def _predicted(self, asked: Sequence[Asked]) -> list[Answer]:
-        case, model = asked[0].use_case, asked[0].model
-        inputs, found = self._completed(asked)
-        with traced("predict", _traces(asked), inputs.rows):
+    def _predicted(self, requests: Sequence[ModelRequest]) -> list[Answer]:
+        case, model = requests[0].use_case, requests[0].model
+        inputs, found = self._completed(requests)
+        with traced("predict", _traces(requests), inputs.rows):
             columns = predict_columns(case, model, inputs.columns)
         if found is not None:
             self._metrics.looked_up(case.name, found.outcomes)
         answers = []
         last = 0
-        for each in asked:
+        for each in requests:
             rows = each.rows
             part = slice(last, last + rows)
             last += rows
@@ -153,16 +156,16 @@ class Together:
             )
         return answers
 
-    def _completed(self, asked: Sequence[Asked]) -> tuple[Inputs, Found | None]:
-        case, model = asked[0].use_case, asked[0].model
-        examples = [row for each in asked if isinstance(each.content, Examples)
+    def _completed(self, requests: Sequence[ModelRequest]) -> tuple[Inputs, Found | None]:
+        case, model = requests[0].use_case, requests[0].model
+        examples = [row for each in requests if isinstance(each.content, Examples)
                     for row in each.content.rows]  # fmt: skip
         if examples:
             lookup = self._lookups[case.name]
-            with traced("look up", _traces(asked), len(examples)):
+            with traced("look up", _traces(requests), len(examples)):
                 found = lookup.complete(Examples(examples), model, case.serving.known_categories)
             return found.inputs, found
-        inputs = Inputs.together([e.content for e in asked if isinstance(e.content, Inputs)])
+        inputs = Inputs.together([e.content for e in requests if isinstance(e.content, Inputs)])
         self._rules[case.name].check(inputs.columns)
         return inputs, None
 
@@ -174,8 +177,8 @@ def _as_kept(call: Call, answer: Answer, mode: Mode) -> Predicted:
     return Predicted(call, version, answer.ids, moments, inputs, answer.columns, keys, mode)
 
 
-def _traces(asked: Sequence[Asked]) -> Iterator[Trace | None]:
-    return (each.call.trace for each in asked)
+def _traces(requests: Sequence[ModelRequest]) -> Iterator[RequestTrace | None]:
+    return (each.call.trace for each in requests)
 
 
 def _cut(columns: Columns, part: slice) -> Columns:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ml_platform.errors import Overloaded
-from ml_platform.serving.latency_estimate import Pace
+from ml_platform.serving.latency_estimate import LatencyEstimate
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,7 +51,7 @@ class Batches(Generic[Item, Result]):
         self._most_rows, self._most_waiting = most_rows, most_waiting
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._longest_wait, self._clock = longest_wait_seconds, clock
-        self._pace = Pace()
+        self._estimate = LatencyEstimate()
         self._under_way: tuple[int, float] | None = None
         self._rows_waiting = 0
         self._running: asyncio.Task[None] | None = None
@@ -64,11 +64,11 @@ class Batches(Generic[Item, Result]):
     def wait_seconds(self) -> float:
         """How long a request that came now would wait before its turn, estimated."""
         batches = math.ceil(self._rows_waiting / self._most_rows)
-        wait = self._pace.seconds(batches, self._rows_waiting)
+        wait = self._estimate.seconds(batches, self._rows_waiting)
         if self._under_way is not None:
             rows, since = self._under_way
             # What takes longer than it should is taken to need as long again.
-            wait += abs(self._pace.seconds(1, rows) - (self._clock() - since))
+            wait += abs(self._estimate.seconds(1, rows) - (self._clock() - since))
         return wait
 
     async def submit(self, item: Item, rows: int) -> Result:
@@ -107,7 +107,7 @@ class Batches(Generic[Item, Result]):
                     # Each caller of the batch has to hear.
                     results = [error] * len(batch)
                 self._under_way = None
-                self._pace.learn(rows, self._clock() - since)
+                self._estimate.learn(rows, self._clock() - since)
                 for each, result in zip(batch, results, strict=True):
                     if each.answer.done():
                         continue

@@ -13,7 +13,7 @@ import structlog
 from ml_platform.access import Ownership
 from ml_platform.errors import RequestRefused
 from ml_platform.serving.admission import CALLER, UNASKED
-from ml_platform.serving.tracing import TRACE, Trace
+from ml_platform.serving.tracing import TRACE, RequestTrace
 
 SOUND = re.compile(r"[!-~]{1,128}")
 """An id of a caller that is taken: it is repeated in headers, in the log and in records."""
@@ -34,7 +34,7 @@ class Call:
     caller: str | None
     started: float
     """By the clock of `time.perf_counter`, in seconds."""
-    trace: Trace | None = None
+    trace: RequestTrace | None = None
     """Where it is traced."""
     principal: str | None = None
     """Which caller, as `Caller.principal` says; None where nobody has to say who they are."""

@@ -28,7 +28,7 @@ MOST_LINES_BYTES = 65_536
 body. Nobody else bounds what is kept of them."""
 
 
-class TimedHeads(HttpToolsProtocol):
+class LimitedConnection(HttpToolsProtocol):
     """uvicorn's protocol, which alone would wait for the head of a request for ever.
 
     health_paths: what is answered on the spare connections too. It counts its connections in the
@@ -108,7 +108,7 @@ class TimedHeads(HttpToolsProtocol):
 
     def _make_room(self) -> None:
         # What uvicorn knows of the process's connections are all of this class.
-        connections = cast("set[TimedHeads]", self.connections)
+        connections = cast("set[LimitedConnection]", self.connections)
         silent = [each for each in connections if not each._has_asked and each is not self]
         if silent:
             min(silent, key=lambda each: each._made_at)._drop()

@@ -21,7 +21,7 @@ from types import FrameType
 import uvicorn
 
 from ml_platform.errors import TryLater
-from ml_platform.serving.connection_limits import TimedHeads
+from ml_platform.serving.connection_limits import LimitedConnection
 
 DRAINING = threading.Event()
 """Set once this process has been told to stop."""
@@ -99,7 +99,7 @@ class DrainingServer(uvicorn.Server):
         until = time.monotonic() + QUEUE_SECONDS
         while not self.force_exit and time.monotonic() < until:
             if not any(has_waiting(each) for each in listening) and not any(
-                isinstance(each, TimedHeads) and each.is_new
+                isinstance(each, LimitedConnection) and each.is_new
                 for each in self.server_state.connections
             ):
                 return

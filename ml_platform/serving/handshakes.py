@@ -15,10 +15,10 @@ from typing import Any, cast
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ml_platform.serving.connection_limits import TimedHeads
+from ml_platform.serving.connection_limits import LimitedConnection
 
 
-class SafeHeads(TimedHeads):
+class SafeHeads(LimitedConnection):
     """The same behind TLS: handshake and head have the time of a head, from the connection on."""
 
     _is_safe = False

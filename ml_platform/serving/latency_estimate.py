@@ -7,13 +7,13 @@ MEMORY = 0.95
 
 
 @dataclass
-class Pace:
+class LatencyEstimate:
     """Seconds of a batch as a line over its rows, fitted to the latest ones.
 
-    >>> pace = Pace()
+    >>> estimate = LatencyEstimate()
     >>> for rows in (10, 20, 30):
-    ...     pace.learn(rows, 1.0 + rows / 10)
-    >>> round(pace.seconds(batches=2, rows=100), 6)
+    ...     estimate.learn(rows, 1.0 + rows / 10)
+    >>> round(estimate.seconds(batches=2, rows=100), 6)
     12.0
     """
 

@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ml_platform.errors import RequestTooLarge
 from ml_platform.features.online_store import OnlineStore
-from ml_platform.serving.batch_prediction import Answer, Asked, Together
+from ml_platform.serving.batch_prediction import Answer, BatchPredictor, ModelRequest
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.calls import Call, PredictionIds
 from ml_platform.serving.inputs import Inputs, Values, check_columns
@@ -46,7 +46,7 @@ class Service:
         self.live, self.settings = live, settings
         self.records, self._metrics = records, metrics
         cases = [live.of(name).use_case for name in live.names]
-        self._together = Together(cases, store, records, ids, metrics)
+        self._predictor = BatchPredictor(cases, store, records, ids, metrics)
         # One thread: models share a core better one after the other than all at once.
         self._thread = ThreadPoolExecutor(1, "predict", initializer=_use_one_core)
         self._batches = self._queue("champion", "live", self._thread)
@@ -73,7 +73,7 @@ class Service:
         self._thread.shutdown()
         for thread in self._trial_threads.values():
             thread.shutdown(wait=False, cancel_futures=True)
-        self._together.close()
+        self._predictor.close()
         self.records.close()
 
     async def predict(
@@ -95,7 +95,9 @@ class Service:
             inputs = check_columns(
                 model, columns, known_categories=live.use_case.serving.known_categories
             )
-        return await self._ask(live, Asked(live.use_case, model, inputs, call), version, columns)
+        return await self._ask(
+            live, ModelRequest(live.use_case, model, inputs, call), version, columns
+        )
 
     async def predict_examples(
         self,
@@ -113,8 +115,8 @@ class Service:
         self._limit(len(rows))
         call = call or Call.begin("python")
         with traced("check inputs", (call.trace,)):
-            examples = self._together.check_examples(name, rows)
-        return await self._ask(live, Asked(live.use_case, model, examples, call), version)
+            examples = self._predictor.check_examples(name, rows)
+        return await self._ask(live, ModelRequest(live.use_case, model, examples, call), version)
 
     async def times_read(self, name: str, rows: Sequence[Any]) -> RowTimes | None:
         """How times without a zone were read, of rows that `predict_examples` has answered.
@@ -127,7 +129,7 @@ class Service:
 
     def lookup(self, name: str) -> Lookup:
         """What completes rows by key of a use case."""
-        return self._together.lookup(name)
+        return self._predictor.lookup(name)
 
     def version_of(self, name: str) -> int | None:
         """The version that serves a use case, if there is one."""
@@ -146,7 +148,7 @@ class Service:
     async def _ask(
         self,
         live: Live,
-        asked: Asked,
+        request: ModelRequest,
         version: str | None,
         columns: Mapping[str, Values] | None = None,
     ) -> Answer:
@@ -154,54 +156,54 @@ class Service:
 
         columns: what was sent, where rows came as columns of the model.
         """
-        answer = await self._choose(live, asked, version, columns)
-        if asked.call.trace is not None:
-            asked.call.trace.answered(answer.use_case.name, answer.model.version)
+        answer = await self._choose(live, request, version, columns)
+        if request.call.trace is not None:
+            request.call.trace.answered(answer.use_case.name, answer.model.version)
         return answer
 
     async def _choose(
         self,
         live: Live,
-        asked: Asked,
+        request: ModelRequest,
         version: str | None,
         columns: Mapping[str, Values] | None,
     ) -> Answer:
-        rows = asked.rows
+        rows = request.rows
         # Who asks for a version by its number is asking for no other.
         if (
             version is not None
-            or asked.model is not live.champion
+            or request.model is not live.champion
             or not self.trials.is_tried(live)
         ):
-            return await self._batches.submit(asked, rows)
+            return await self._batches.submit(request, rows)
         candidate, rollout = live.candidate, live.rollout
         assert candidate is not None
         assert rollout is not None
         queue = self._candidates[rollout.mode]
 
         async def ask_candidate() -> Answer:
-            content = asked.content
+            content = request.content
             if columns is not None:
-                known = asked.use_case.serving.known_categories
+                known = request.use_case.serving.known_categories
                 content = check_columns(candidate, columns, known_categories=known)
             # A shadow is no part of what the caller waited for.
-            call = asked.call if rollout.mode == "canary" else replace(asked.call, trace=None)
-            alike = Asked(asked.use_case, candidate, content, call)
+            call = request.call if rollout.mode == "canary" else replace(request.call, trace=None)
+            alike = ModelRequest(request.use_case, candidate, content, call)
             answer = await queue.submit(alike, rows)
             if rollout.mode == "canary":
-                self._together.keep([alike], {0: answer}, "live")
+                self._predictor.keep([alike], {0: answer}, "live")
             return answer
 
         return await self.trials.answer(
             live,
-            lambda: _entity(asked),
-            lambda: self._batches.submit(asked, rows),
+            lambda: _entity(request),
+            lambda: self._batches.submit(request, rows),
             ask_candidate,
         )
 
     def _queue(
         self, role: str, mode: Mode | None, executor: ThreadPoolExecutor
-    ) -> Batches[Asked, Answer]:
+    ) -> Batches[ModelRequest, Answer]:
         return Batches(
             partial(self._answer, role, mode),
             executor,
@@ -211,10 +213,10 @@ class Service:
         )
 
     def _answer(
-        self, role: str, mode: Mode | None, asked: Sequence[Asked]
+        self, role: str, mode: Mode | None, requests: Sequence[ModelRequest]
     ) -> list[Answer | Exception]:
         self._metrics.rows_waiting.set(self.rows_waiting)
-        return self._together.answer(role, mode, asked)
+        return self._predictor.answer(role, mode, requests)
 
 
 def _use_one_core() -> None:
@@ -229,13 +231,13 @@ def _make_way() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
-def _entity(asked: Asked) -> bytes:
+def _entity(request: ModelRequest) -> bytes:
     """What says which side of a canary a request is on: the entities, or else the rows' values."""
-    if isinstance(asked.content, Inputs):
-        columns = asked.content.columns
+    if isinstance(request.content, Inputs):
+        columns = request.content.columns
         return msgspec.json.encode([columns[name].tolist() for name in sorted(columns)])
-    names = asked.use_case.examples.entity
+    names = request.use_case.examples.entity
     # As texts: one caller writes the number 7 and the other "7".
     return msgspec.json.encode(
-        [[str(row.get(name)) for name in names] for row in asked.content.rows]
+        [[str(row.get(name)) for name in names] for row in request.content.rows]
     )

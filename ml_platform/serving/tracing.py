@@ -42,7 +42,7 @@ Headers = Iterable[tuple[str, str | bytes]]
 
 
 @dataclass(frozen=True)
-class Trace:
+class RequestTrace:
     """A request whose spans are recorded; threads may add to it."""
 
     _tracer: "Tracer"
@@ -83,12 +83,14 @@ class Trace:
         part.end(ended)
 
 
-TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
+TRACE: ContextVar[RequestTrace | None] = ContextVar("trace", default=None)
 """The trace of the request that is answered, if it is recorded."""
 
 
 @contextmanager
-def traced(name: str, traces: Iterable[Trace | None], rows: int | None = None) -> Iterator[None]:
+def traced(
+    name: str, traces: Iterable[RequestTrace | None], rows: int | None = None
+) -> Iterator[None]:
     """A span in the trace of each request that this part of the work is done for, if any has one.
 
     Requests that are answered together each get a span with the times of the whole, and `rows`,
@@ -119,7 +121,7 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     @contextmanager
-    def request(self, headers: Headers, request_id: str) -> Iterator[Trace | None]:
+    def request(self, headers: Headers, request_id: str) -> Iterator[RequestTrace | None]:
         """As the function `request`."""
         from opentelemetry.trace import SpanKind, format_trace_id
 
@@ -127,7 +129,7 @@ class Tracing:
         context = self._propagator.extract(parent)
         span = self._tracer.start_span("request", context, SpanKind.SERVER)
         span.set_attribute("ml_platform.request_id", request_id)
-        trace = Trace(self._tracer, span) if span.is_recording() else None
+        trace = RequestTrace(self._tracer, span) if span.is_recording() else None
         trace_id = format_trace_id(span.get_span_context().trace_id)
         token = TRACE.set(trace)
         try:
@@ -147,7 +149,7 @@ class Tracing:
 
 def request(
     tracing: Tracing | None, headers: Headers, request_id: str
-) -> AbstractContextManager[Trace | None]:
+) -> AbstractContextManager[RequestTrace | None]:
     """Around a request of any protocol: enters its trace, where it is recorded.
 
     headers: the caller's, who may have begun the trace. Lines of the log have the request's id,

@@ -23,7 +23,7 @@ from ml_platform.registry import Registry
 from ml_platform.serving.admission import Admission, check_exposure
 from ml_platform.serving.callbacks import Callbacks
 from ml_platform.serving.calls import PredictionIds
-from ml_platform.serving.connection_limits import TimedHeads
+from ml_platform.serving.connection_limits import LimitedConnection
 from ml_platform.serving.control import open_control
 from ml_platform.serving.draining import DrainingServer
 from ml_platform.serving.facts import FactReader
@@ -256,15 +256,15 @@ def _check_grpc_port(serving: ServingSettings) -> None:
 def transport(serving: ServingSettings) -> dict[str, Any]:
     """How uvicorn should take connections: its arguments."""
     context = uvicorn_context(serving)
-    heads = functools.partial(
-        TimedHeads if context is None else SafeHeads,
+    protocol = functools.partial(
+        LimitedConnection if context is None else SafeHeads,
         head_seconds=serving.head_seconds,
         most_connections=serving.most_connections,
         health_paths=HEALTH_PATHS,
     )
     # Other processes import what they are handed: it stands in modules that import little.
     loop = {} if context is None else {"loop": "ml_platform.serving.handshakes:HandshakesLoop"}
-    return {"http": heads, "ws": "none", "ssl_context_factory": context, **loop}
+    return {"http": protocol, "ws": "none", "ssl_context_factory": context, **loop}
 
 
 async def _follow_keys(

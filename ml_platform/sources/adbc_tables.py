@@ -12,7 +12,7 @@ from ml_platform.settings import Settings
 from ml_platform.sources.arrow_batches import arrow_relations
 from ml_platform.sources.column_types import OTHER
 from ml_platform.sources.database_tables import Choose
-from ml_platform.sources.selection import Asked, Dialect, bounds, where_sql
+from ml_platform.sources.selection import Dialect, Selection, bounds, where_sql
 from ml_platform.sources.shared_tables import named_errors, types_of
 from ml_platform.sources.sqlite_values import sqlite_where
 from ml_platform.spec.inputs import Source
@@ -40,16 +40,16 @@ class AdbcTable:
         self._table = ".".join(map(quote, table))
 
     def relations(
-        self, cursor: duckdb.DuckDBPyConnection, choose: Choose, asked: Asked
+        self, cursor: duckdb.DuckDBPyConnection, choose: Choose, selection: Selection
     ) -> Iterator[str]:
         with self._connected() as connection:
             vendor = str(connection.adbc_get_info().get("vendor_name", ""))
             found = self._found(cursor, connection, vendor)
             columns = choose(found)
             event, mark = bounds(self._source, found, self._types, quote)
-            where = where_sql(asked, event, mark, STANDARD, self._timezone)
+            where = where_sql(selection, event, mark, STANDARD, self._timezone)
             if vendor == SQLITE:
-                where = sqlite_where(asked, event, mark)
+                where = sqlite_where(selection, event, mark)
             items = ", ".join(f"{quote(name)} AS {quote(c)}" for c, name in columns.items())
             query = f"SELECT {items} FROM {self._table}{f' WHERE {where}' if where else ''}"
             with self._read(connection, query) as reader:

@@ -6,7 +6,7 @@ from typing import Protocol
 import duckdb
 
 from ml_platform.settings import Settings
-from ml_platform.sources.selection import Asked, Dialect, bounds, where_sql
+from ml_platform.sources.selection import Dialect, Selection, bounds, where_sql
 from ml_platform.sources.sqlite_values import sqlite_relation
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal, quote
@@ -22,7 +22,7 @@ class RowOrigin(Protocol):
     """Where rows of a source are read from, all of them or those that are asked for."""
 
     def relations(
-        self, cursor: duckdb.DuckDBPyConnection, choose: Choose, asked: Asked
+        self, cursor: duckdb.DuckDBPyConnection, choose: Choose, selection: Selection
     ) -> Iterator[str]:
         """SQL of the rows, in parts; each lasts until the next one is asked for."""
 
@@ -63,7 +63,7 @@ class DatabaseTable:
         self._relation = ".".join(quote(part) for part in (self._database, *self._table))
 
     def relations(
-        self, cursor: duckdb.DuckDBPyConnection, choose: Choose, asked: Asked
+        self, cursor: duckdb.DuckDBPyConnection, choose: Choose, selection: Selection
     ) -> Iterator[str]:
         rows = cursor.execute(f"DESCRIBE SELECT * FROM {self._relation}").fetchall()
         found = {str(row[0]): str(row[1]) for row in rows}
@@ -71,11 +71,11 @@ class DatabaseTable:
         if self.is_sqlite:
             event, mark = bounds(self._source, found, self._types, quote)
             table = (self._database, *self._table)
-            yield sqlite_relation(table, found, columns, asked, event, mark)
+            yield sqlite_relation(table, found, columns, selection, event, mark)
             return
         dialect = DIALECTS[self._kind]
         event, mark = bounds(self._source, found, self._types, dialect.quote)
-        where = where_sql(asked, event, mark, dialect, self._timezone)
+        where = where_sql(selection, event, mark, dialect, self._timezone)
         if where is None:
             yield self._select(columns, self._relation, quote, where)
             return

@@ -14,7 +14,7 @@ from ml_platform.settings import Settings
 from ml_platform.sources.arrow_batches import arrow_relations, schema_of
 from ml_platform.sources.contract import type_names
 from ml_platform.sources.database_tables import Choose
-from ml_platform.sources.selection import Asked
+from ml_platform.sources.selection import Selection
 from ml_platform.spec.modules import line_within, run_module
 from ml_platform.spec.use_case import UseCase
 
@@ -37,7 +37,7 @@ class PythonRows:
         self._file, self._function = str(module.__file__), getattr(module, function)
 
     def relations(
-        self, cursor: duckdb.DuckDBPyConnection, choose: Choose, asked: Asked
+        self, cursor: duckdb.DuckDBPyConnection, choose: Choose, selection: Selection
     ) -> Iterator[str]:
         """SQL that names some batches each time; one without rows where nothing is yielded.
 
@@ -45,11 +45,11 @@ class PythonRows:
         """
         types = type_names(cursor, self._declared.columns)
         nothing = schema_of(cursor, types)
-        yield from arrow_relations(cursor, self._batches(asked), choose, nothing)
+        yield from arrow_relations(cursor, self._batches(selection), choose, nothing)
 
-    def _batches(self, asked: Asked) -> Iterator[pa.RecordBatch]:
+    def _batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
         try:
-            for each in self._call(asked.start, asked.end, asked.since):
+            for each in self._call(selection.start, selection.end, selection.since):
                 yield from each.to_batches() if isinstance(each, pa.Table) else (each,)
         except PlatformError:
             raise

@@ -16,7 +16,7 @@ DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Asked:
+class Selection:
     """Rows that are asked for; who answers may give more of them, and never fewer.
 
     Rows without a readable event time are part of every answer.
@@ -71,7 +71,7 @@ def bounds(
 
 
 def where_sql(
-    asked: Asked, event: Bounded, mark: Bounded, dialect: Dialect, timezone: str
+    selection: Selection, event: Bounded, mark: Bounded, dialect: Dialect, timezone: str
 ) -> str | None:
     """SQL that holds for all rows that are asked for, and for few others; None for all rows.
 
@@ -79,18 +79,22 @@ def where_sql(
     """
     write = _Writer(dialect, timezone)
     parts = []
-    if (asked.start or asked.end) and event.found in TIMES:
+    if (selection.start or selection.end) and event.found in TIMES:
         inside = [
-            *([f"{event.sql} >= {write.moment(event, asked.start, -1)}"] if asked.start else []),
-            *([f"{event.sql} < {write.moment(event, asked.end, 1)}"] if asked.end else []),
+            *(
+                [f"{event.sql} >= {write.moment(event, selection.start, -1)}"]
+                if selection.start
+                else []
+            ),
+            *([f"{event.sql} < {write.moment(event, selection.end, 1)}"] if selection.end else []),
         ]
         # MySQL keeps the day 0, others infinity: no event time can be read of these.
         odd = (f"{event.sql} < {write.year(event, 1000)}", f"{event.sql} >= {write.year(event)}")
         parts.append(f"({' AND '.join(inside)} OR {event.sql} IS NULL OR {' OR '.join(odd)})")
-    if isinstance(asked.since, datetime) and mark.found in TIMES:
-        parts.append(f"{mark.sql} >= {write.moment(mark, asked.since, -1)}")
-    if isinstance(asked.since, int) and mark.found in INTEGERS:
-        parts.append(f"{mark.sql} >= {asked.since:d}")
+    if isinstance(selection.since, datetime) and mark.found in TIMES:
+        parts.append(f"{mark.sql} >= {write.moment(mark, selection.since, -1)}")
+    if isinstance(selection.since, int) and mark.found in INTEGERS:
+        parts.append(f"{mark.sql} >= {selection.since:d}")
     return " AND ".join(parts) or None
 
 

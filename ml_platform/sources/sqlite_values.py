@@ -7,7 +7,7 @@ the whole table. As text each value is judged by the contract, as those of CSV f
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from ml_platform.sources.selection import INTEGERS, TIMES, Asked, Bounded
+from ml_platform.sources.selection import INTEGERS, TIMES, Bounded, Selection
 from ml_platform.spec.queries import literal, quote
 
 # Of a number SQLite would show 15 digits only, and bytes need not be text.
@@ -34,7 +34,7 @@ def sqlite_relation(
     table: Sequence[str],
     kinds: Mapping[str, str],
     columns: Mapping[str, str],
-    asked: Asked,
+    selection: Selection,
     event: Bounded,
     mark: Bounded,
 ) -> str:
@@ -46,7 +46,7 @@ def sqlite_relation(
     """
     database, *rest = table
     origin = ".".join(quote(part) for part in rest)
-    if where := sqlite_where(asked, event, mark):
+    if where := sqlite_where(selection, event, mark):
         origin += f" WHERE {where}"
     values, shown = [], []
     for name, found in columns.items():
@@ -56,10 +56,10 @@ def sqlite_relation(
     return f"(SELECT {', '.join(shown)} FROM sqlite_query({literal(database)}, {literal(query)}))"
 
 
-def sqlite_where(asked: Asked, event: Bounded, mark: Bounded) -> str | None:
+def sqlite_where(selection: Selection, event: Bounded, mark: Bounded) -> str | None:
     """SQL that is false for rows that are surely not asked for: it knows one form of times."""
-    since = asked.since
-    parts = [_between(event, asked.start, asked.end)]
+    since = selection.since
+    parts = [_between(event, selection.start, selection.end)]
     if isinstance(since, datetime):
         parts.append(_between(mark, since, None))
     elif since is not None and mark.found in INTEGERS:

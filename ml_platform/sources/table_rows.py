@@ -23,7 +23,7 @@ from ml_platform.sources.listing import contract_of, first_line
 from ml_platform.sources.python_rows import PythonRows
 from ml_platform.sources.reading import Batch, json_object
 from ml_platform.sources.row_staging import IN_WINDOWS, add_rows, name_windows, parts_of
-from ml_platform.sources.selection import Asked
+from ml_platform.sources.selection import Selection
 from ml_platform.sources.source_columns import SourceColumns
 from ml_platform.sources.tables import source_table
 from ml_platform.sources.window_states import WindowState
@@ -82,12 +82,12 @@ class SourceTable:
         since: the highest mark of an earlier look; without it all windows.
         """
         if since is None:
-            return self._look(Asked(), "true"), self._states(None)
+            return self._look(Selection(), "true"), self._states(None)
         overlap = OVERLAP_SECONDS * 1_000_000 if self._is_time else OVERLAP_NUMBERS
         unreadable = f"{quote(str(self._source.high_water))} IS NOT NULL AND {self._mark} IS NULL"
         lowest = since - overlap
         highest = self._look(
-            Asked(since=self._shown(lowest)), f"{self._mark} >= {lowest} OR {unreadable}"
+            Selection(since=self._shown(lowest)), f"{self._mark} >= {lowest} OR {unreadable}"
         )
         starts = {start for (start,) in self._execute("SELECT window_start FROM temp.__raw")}
         starts |= self._left_behind()
@@ -158,9 +158,9 @@ class SourceTable:
         begins = instant(self._use_case.calendar.start)
         return f"epoch_us(greatest(coalesce({readable}, {self._moment}), {begins}))"
 
-    def _look(self, asked: Asked, where: str) -> int | None:
+    def _look(self, selection: Selection, where: str) -> int | None:
         """Keys, marks and windows of rows in `temp.__raw`; the highest mark among them."""
-        self._collect("__read", asked, f"SELECT {{items}} FROM {{rows}} WHERE {where}")
+        self._collect("__read", selection, f"SELECT {{items}} FROM {{rows}} WHERE {where}")
         ((first, last, mark),) = self._execute(
             """SELECT make_timestamp(min(__at)), make_timestamp(max(__at)), max(__mark)
             FROM temp.__read"""
@@ -187,17 +187,19 @@ class SourceTable:
             within = f"r.__at >= {_microseconds(part.start)} AND r.__at < {_microseconds(part.end)}"
             # Rows before the first window count there.
             begins = part.start == self._use_case.calendar.start
-            asked = Asked(None if begins else naive_utc(part.start), naive_utc(part.end))
-            self._collect("__raw", asked, f"{placed} AND {within}", takes_all)
+            selection = Selection(None if begins else naive_utc(part.start), naive_utc(part.end))
+            self._collect("__raw", selection, f"{placed} AND {within}", takes_all)
 
-    def _collect(self, table: str, asked: Asked, query: str, takes_all: bool = False) -> None:
+    def _collect(
+        self, table: str, selection: Selection, query: str, takes_all: bool = False
+    ) -> None:
         """Add what a query yields of the rows that are asked for to a temporary table.
 
         query: selects `{items}`, which are the columns, `__mark` and `__at`, from `{rows}`.
         """
         choose = partial(self.columns.choose, takes_all)
         with self._named():
-            for rows in self._origin.relations(self._cursor, choose, asked):
+            for rows in self._origin.relations(self._cursor, choose, selection):
                 columns = self.columns.stored if takes_all else self._source.key
                 marked = f"{self._mark} AS __mark", f"{self._placed} AS __at"
                 items = ", ".join((*map(quote, columns), *marked))

@@ -8,19 +8,19 @@ from ml_platform.spec.windows import Calendar, Window, utc
 
 
 @dataclass(frozen=True)
-class Together:
+class JointRun:
     """Ranges of tables that one run computes, in the order in which tables depend."""
 
     ranges: Mapping[str, Window]
 
     @property
-    def hull(self) -> Window:
+    def covering_range(self) -> Window:
         """What lies between the first start and the last end of any table."""
         starts, ends = zip(*((s.start, s.end) for s in self.ranges.values()), strict=True)
         return Window(min(starts, key=utc), max(ends, key=utc))
 
 
-def together(calendar: Calendar, wanted: Mapping[str, Collection[Window]]) -> list[Together]:
+def joint_runs(calendar: Calendar, wanted: Mapping[str, Collection[Window]]) -> list[JointRun]:
     """As few runs as the wanted windows need: those whose ranges overlap or touch share one.
 
     In a run each table has one range, so what lies between two of its own is computed along.
@@ -38,4 +38,4 @@ def together(calendar: Calendar, wanted: Mapping[str, Collection[Window]]) -> li
         until = end if until is None or end > until else until
         before = groups[-1].get(table)
         groups[-1][table] = Window(before.start, window_range.end) if before else window_range
-    return [Together(group) for group in groups]
+    return [JointRun(group) for group in groups]

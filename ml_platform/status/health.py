@@ -18,9 +18,9 @@ from ml_platform.registry import (
     Difference,
     Promotion,
     Registry,
+    champion_periods,
     differences,
     history,
-    reigns,
     waiting,
 )
 from ml_platform.spec.environments import Environment, environment_of
@@ -203,7 +203,9 @@ def undelivered(lake: Lake, use_case: UseCase) -> tuple[Undelivered, ...]:
 def _champion(use_case: UseCase, decisions: Sequence[Promotion], now: datetime) -> Champion | None:
     closes = use_case.partitions.closes_at
     moment = min(now, closes, key=lambda each: each.astimezone(UTC)) if closes else now
-    served = [reign for reign in reigns(decisions) if reign.since <= moment.astimezone(UTC)]
+    served = [
+        period for period in champion_periods(decisions) if period.since <= moment.astimezone(UTC)
+    ]
     if not served:
         return None
     version, since = served[-1].version, served[-1].since

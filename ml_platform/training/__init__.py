@@ -3,13 +3,13 @@
 from ml_platform.training.estimator import build_estimator
 from ml_platform.training.gate import Decided, decide
 from ml_platform.training.train import TrainingReport, train
-from ml_platform.training.verdict import Segment, Verdict, judge, judged_range
+from ml_platform.training.verdict import GateVerdict, Segment, judge, judged_range
 
 __all__ = [
     "Decided",
+    "GateVerdict",
     "Segment",
     "TrainingReport",
-    "Verdict",
     "build_estimator",
     "decide",
     "judge",

@@ -20,7 +20,7 @@ from ml_platform.registry import (
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Basis, Commit, Lake, Read, begin_again
 from ml_platform.training.training_set import labelled
-from ml_platform.training.verdict import Verdict, judge, judged_range
+from ml_platform.training.verdict import GateVerdict, judge, judged_range
 from ml_platform.training.verdict_picture import draw_verdict
 
 
@@ -29,7 +29,7 @@ class Decided:
     """A decision, and what it rests on where it was made by this call."""
 
     promotion: Promotion
-    verdict: Verdict | None = None
+    verdict: GateVerdict | None = None
     """None where the version had been decided about before."""
     pictures: dict[str, bytes] = field(default_factory=dict)
     """PNG images by name; none where nothing was compared."""

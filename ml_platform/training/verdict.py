@@ -36,7 +36,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """What the gate says about a challenger, and all that it rests on."""
 
     decision: Literal["promoted", "refused"]
@@ -71,7 +71,7 @@ def judge(
     rows: pd.DataFrame,
     *,
     unloadable: str | None = None,
-) -> Verdict:
+) -> GateVerdict:
     """Whether a challenger is better than the champion on the same labelled rows.
 
     rows: `event_time`, the model's columns and `label`, known before the challenger's cutoff;
@@ -95,7 +95,7 @@ def judge(
         figures["champion_version"] = float(champion.version)
     if len(rows) < use_case.model.min_rows:
         reason = NOT_JUDGED + _too_few(use_case, challenger, champion, rows)
-        return Verdict("refused", reason, figures)
+        return GateVerdict("refused", reason, figures)
     metric = use_case.model.metric
     ours = predict(use_case, challenger, rows)
     measured = measure(use_case.label.task, rows["label"], ours)
@@ -103,15 +103,15 @@ def judge(
     if metric not in measured:
         reason = f"{metric} is not defined on {len(rows)} rows whose labels are all the same"
         reason = f"{NOT_JUDGED}{reason}; take a longer model.holdout"
-        return Verdict("refused", reason, figures)
+        return GateVerdict("refused", reason, figures)
     if champion is None:
         why = unloadable or "first model"
-        return Verdict("promoted", f"{why}, {metric} {measured[metric]:.4f}", figures)
+        return GateVerdict("promoted", f"{why}, {metric} {measured[metric]:.4f}", figures)
     try:
         theirs = predict(use_case, champion, rows)
     except FeatureError as error:
         reason = f"champion {champion.version} cannot score today's features: {error}"
-        return Verdict("promoted", reason, figures)
+        return GateVerdict("promoted", reason, figures)
     return _compared(use_case, champion.version, rows, (ours, theirs), figures)
 
 
@@ -148,7 +148,7 @@ def _compared(
     rows: pd.DataFrame,
     predictions: tuple[pd.DataFrame, pd.DataFrame],
     figures: Mapping[str, float],
-) -> Verdict:
+) -> GateVerdict:
     gate, metric = use_case.gate, use_case.model.metric
     measured = measure(use_case.label.task, rows["label"], predictions[1])
     found = {**figures, **{f"champion_{name}": value for name, value in measured.items()}}
@@ -177,7 +177,7 @@ def _compared(
         *_broken_segments(use_case, segments),
     ]
     reason = "; ".join([*wrong, against])
-    return Verdict("refused" if wrong else "promoted", reason, found, segments, improvements)
+    return GateVerdict("refused" if wrong else "promoted", reason, found, segments, improvements)
 
 
 def _improvement(figures: Mapping[str, float], metric: Any) -> float:

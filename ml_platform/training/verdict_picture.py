@@ -3,13 +3,13 @@
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.use_case import UseCase
 from ml_platform.training.plots import SHOWN_COLUMNS, Picture
-from ml_platform.training.verdict import Verdict
+from ml_platform.training.verdict import GateVerdict
 
 BINS = 40
 BETTER, WORSE = "tab:blue", "tab:red"
 
 
-def draw_verdict(use_case: UseCase, verdict: Verdict) -> dict[str, bytes]:
+def draw_verdict(use_case: UseCase, verdict: GateVerdict) -> dict[str, bytes]:
     """The improvement with its bounds, the metrics of both models, the segments; by name."""
     if not len(verdict.improvements):
         return {}
@@ -22,7 +22,7 @@ def draw_verdict(use_case: UseCase, verdict: Verdict) -> dict[str, bytes]:
     return pictures
 
 
-def _draw_improvement(use_case: UseCase, verdict: Verdict) -> bytes:
+def _draw_improvement(use_case: UseCase, verdict: GateVerdict) -> bytes:
     figures, gate = verdict.figures, use_case.gate
     picture = Picture(
         f"Improvement of {use_case.model.metric} in {len(verdict.improvements)} resamples",
@@ -42,7 +42,7 @@ def _draw_improvement(use_case: UseCase, verdict: Verdict) -> bytes:
     return picture.png()
 
 
-def _draw_metrics(use_case: UseCase, verdict: Verdict) -> bytes:
+def _draw_metrics(use_case: UseCase, verdict: GateVerdict) -> bytes:
     figures = verdict.figures
     names = [
         name
@@ -61,7 +61,7 @@ def _draw_metrics(use_case: UseCase, verdict: Verdict) -> bytes:
     return picture.png()
 
 
-def _draw_segments(use_case: UseCase, verdict: Verdict) -> bytes:
+def _draw_segments(use_case: UseCase, verdict: GateVerdict) -> bytes:
     worst = sorted(verdict.segments, key=lambda s: -s.improvement)[-SHOWN_COLUMNS:]
     picture = Picture(
         f"{use_case.model.metric} by segment", "improvement, right is better", "", left=0.34

@@ -14,7 +14,7 @@ from ml_platform.registry import (
     history,
     repair,
 )
-from ml_platform.rollback import Plan, plan_rollback, roll_back
+from ml_platform.rollback import RollbackPlan, plan_rollback, roll_back
 from ml_platform.serving.control.launches import window_ranges
 from ml_platform.serving.control.once import COMMIT_BODY, COMMIT_KEY, REUSED, Once, Order, Outcome
 from ml_platform.serving.control.recording import Recorder
@@ -96,7 +96,7 @@ class Decisions:
             return Outcome({"run": None, **decided})
         return Outcome({**self.rollbacks.begun(ordered, total), **decided}, ordered.id)
 
-    def _plan(self, order: Order, asked: Rollback) -> Plan:
+    def _plan(self, order: Order, asked: Rollback) -> RollbackPlan:
         case = order.use_case
         since = None if asked.first is None else window_in(case, "from", asked.first).start
         return plan_rollback(
@@ -136,7 +136,7 @@ def _told(case: UseCase, promotion: Promotion) -> dict[str, Any]:
     }
 
 
-def _set(case: UseCase, plan: Plan) -> Mapping[str, Any]:
+def _set(case: UseCase, plan: RollbackPlan) -> Mapping[str, Any]:
     """Every partition that is made again."""
     return {
         "replaced": list(plan.replaced),

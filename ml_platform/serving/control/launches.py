@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_platform.backfill import States, counts, judge
 from ml_platform.backfill.plan import Due, chunks, due_with_followers
-from ml_platform.backfill.request import Asked, look_at_landing, with_examples
+from ml_platform.backfill.request import BackfillRequest, look_at_landing, with_examples
 from ml_platform.backfill.runs import Runs as BackfillRuns
 from ml_platform.backfill.upkeep import newest_complete
 from ml_platform.errors import EmptyPartition, ParameterRefused
@@ -206,7 +206,7 @@ class Launches:
             raise ParameterRefused(
                 "tables", f"{case.name} has no table '{unknown[0][:60]}'; it has {known}"
             )
-        tables = Asked(
+        tables = BackfillRequest(
             tuple(asked.tables), only=asked.only, with_sources=asked.with_sources
         ).tables_in(case)
         window_range = self._range_to_fill(case, asked)

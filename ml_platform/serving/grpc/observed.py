@@ -11,7 +11,7 @@ from ml_platform.serving.grpc.around import Around, Behaviour
 from ml_platform.serving.grpc.codes import FAILURES, Context, address_of
 from ml_platform.serving.grpc.guard import PUBLIC_METHODS
 from ml_platform.serving.metrics import Metrics
-from ml_platform.serving.tracing import Trace, Tracing
+from ml_platform.serving.tracing import RequestTrace, Tracing
 from ml_platform.serving.tracing import request as request_of
 from ml_platform.serving.versions.live import LiveVersions
 
@@ -56,7 +56,7 @@ class Observed(Around):
         self._metrics.answered(use_case, PROTOCOL, code.name, seconds, kind)
 
 
-def _end(trace: Trace, method: str, code: grpc.StatusCode, context: Context) -> None:
+def _end(trace: RequestTrace, method: str, code: grpc.StatusCode, context: Context) -> None:
     """By OpenTelemetry's conventions for servers of remote procedures."""
     name = method.strip("/")
     attributes = {

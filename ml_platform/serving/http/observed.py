@@ -11,7 +11,7 @@ from ml_platform.serving.calls import sound_id
 from ml_platform.serving.draining import DRAINING
 from ml_platform.serving.http.traced import NOT_TRACED, describe
 from ml_platform.serving.metrics import Metrics
-from ml_platform.serving.tracing import Trace, Tracing, request
+from ml_platform.serving.tracing import RequestTrace, Tracing, request
 from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.settings import ServingSettings
 
@@ -97,7 +97,7 @@ class Observed:
         return str(name) if name in names else ""
 
 
-def _end(trace: Trace, scope: Scope, status: int, failure: str) -> None:
+def _end(trace: RequestTrace, scope: Scope, status: int, failure: str) -> None:
     failure = failure or scope["state"].get("error_kind") or str(status)
     trace.ended(*describe(scope, status), failure if status >= FAILED else None)
 
