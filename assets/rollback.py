@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from ml_platform.access import Audit, Deed
+from ml_platform.access import Action, Audit
 from ml_platform.rollback import RollbackPlan, plan_rollback, roll_back
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
@@ -53,14 +53,14 @@ def build_rollback_job(use_case: UseCase, settings: Settings) -> list[dg.JobDefi
             lake.lake, registry.registry, use_case, decided_by=config.decided_by,
             reason=config.reason, to=config.version, since=since or None, serving=config.serving,
         )  # fmt: skip
-        deed = Deed(
+        action = Action(
             config.decided_by, "ui", "roll back", use_case.name,
             f"version {plan.promotion.version}",
             {"reason": config.reason, "run": context.run.run_id},
         )  # fmt: skip
         commit = Commit(
             context.run.run_id, use_case.code_version, f"{use_case.name}/promotions",
-            also=Audit(lake.lake).along(deed),
+            also=Audit(lake.lake).along(action),
         )  # fmt: skip
         roll_back(lake.lake, registry.registry, use_case, plan, commit)
         context.instance.add_run_tags(context.run.run_id, _tags(use_case, plan))

@@ -113,7 +113,7 @@ FILES = {
 
 
 @dataclass(frozen=True)
-class Deed:
+class Action:
     """One command of a process."""
 
     name: str
@@ -153,24 +153,24 @@ def _campaign(
         for worker in workers:
             worker.join()
         ended = sum(worker.exitcode != 0 for worker in workers)
-        deeds = [
-            Deed(**each)
-            for file in sorted(folder.glob("deeds_*.json"))
+        actions = [
+            Action(**each)
+            for file in sorted(folder.glob("actions_*.json"))
             for each in json.loads(file.read_text())
         ]
         lost, doubled = _rows_wrong(folder)
         stale = _falsely_fresh(folder)
-    failures = [deed for deed in deeds if deed.failure]
-    slowest = max(deeds, key=lambda deed: deed.seconds)
+    failures = [action for action in actions if action.failure]
+    slowest = max(actions, key=lambda action: action.seconds)
     lines = [
-        Line(f"{kind}: commands", str(len(deeds)), f"{sum(d.refused for d in deeds)} refused"),
+        Line(f"{kind}: commands", str(len(actions)), f"{sum(d.refused for d in actions)} refused"),
         Line(f"{kind}: commands that failed", ratio=float(len(failures) + ended), limit=0),
         Line(f"{kind}: landed rows that were lost", ratio=float(lost), limit=0),
         Line(f"{kind}: rows that are there twice", ratio=float(doubled), limit=0),
         Line(f"{kind}: windows called fresh that are not", ratio=float(stale), limit=0),
         Line(f"{kind}: longest command", f"{slowest.seconds:.1f} s", slowest.name),
     ]
-    return lines, [f"{kind}, {deed.name}: {deed.failure}" for deed in failures[:5]]
+    return lines, [f"{kind}, {action.name}: {action.failure}" for action in failures[:5]]
 
 
 def _write_use_case(folder: Path) -> None:
@@ -207,7 +207,7 @@ def _work(folder: Path, number: int, seconds: int) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         worker.act()
-    (folder / f"deeds_{number}.json").write_text(json.dumps([vars(d) for d in worker.deeds]))
+    (folder / f"actions_{number}.json").write_text(json.dumps([vars(d) for d in worker.actions]))
 
 
 class _Worker:
@@ -220,7 +220,7 @@ class _Worker:
         self.store = open_online_store(self.settings)
         self.random = random.Random(number)
         self.files = 1000 * (number + 1)
-        self.deeds: list[Deed] = []
+        self.actions: list[Action] = []
         self.commands: Mapping[str, Callable[[], Any]] = {
             "ingest": self._ingest,
             "features": lambda: self._table(self.random.choice(["city_features", "pace_features"])),
@@ -245,7 +245,7 @@ class _Worker:
             refused = True
         except Exception as error:
             failure = f"{type(error).__name__}: {error} {traceback.format_exc(limit=-3)}"
-        self.deeds.append(Deed(name, time.monotonic() - started, refused, failure))
+        self.actions.append(Action(name, time.monotonic() - started, refused, failure))
 
     def _range(self) -> Window:
         first = self.random.randrange(DAYS)

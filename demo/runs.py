@@ -104,7 +104,7 @@ class _Location:
         result = self._job.execute_in_process(
             instance=self.instance,
             asset_selection=[dg.AssetKey([self.use_case.name, table]) for table in tables],
-            # Whose deed it is, for the audit.
+            # Whose action it is, for the audit.
             tags={**range_tags(keys), "user": "make demo"},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,

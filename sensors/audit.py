@@ -16,7 +16,7 @@ from dagster._core.storage.tags import (
     USER_TAG,
 )
 
-from ml_platform.access import Audit, Channel, Deed
+from ml_platform.access import Action, Audit, Channel
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit
@@ -66,29 +66,30 @@ def build_audit(use_case: UseCase, settings: Settings) -> list[dg.SensorDefiniti
         )
         audit = Audit(lake.lake)
         recorded = {
-            row.deed.details.get("run") for row in audit.rows(what="launch", use_case=use_case.name)
+            row.action.details.get("run")
+            for row in audit.rows(what="launch", use_case=use_case.name)
         }
         commit = Commit(f"sensor {context.sensor_name}", use_case.code_version, "platform/audit")
-        deeds = 0
+        actions = 0
         for record in records:
             launched_at = record.create_timestamp.replace(tzinfo=UTC)
-            deed = _deed(record.dagster_run, launched_at, use_case)
-            if deed is not None and deed.details["run"] not in recorded:
-                audit.record(deed, commit)
-                recorded.add(deed.details["run"])
-                deeds += 1
+            action = _action(record.dagster_run, launched_at, use_case)
+            if action is not None and action.details["run"] not in recorded:
+                audit.record(action, commit)
+                recorded.add(action.details["run"])
+                actions += 1
         if records:
             # Runs may be stored in another order than they were created in, so a little is looked
             # at twice; never less far than before, or a tick full of runs would go nowhere.
             newest = records[-1].create_timestamp.replace(tzinfo=UTC)
             full = len(records) == MOST_RUNS
             cursor = str(max(newest if full else newest - OVERLAP, since).timestamp())
-        return dg.SensorResult(skip_reason=dg.SkipReason(f"recorded: {deeds}"), cursor=cursor)
+        return dg.SensorResult(skip_reason=dg.SkipReason(f"recorded: {actions}"), cursor=cursor)
 
     return [sensor]
 
 
-def _deed(run: dg.DagsterRun, launched_at: datetime, use_case: UseCase) -> Deed | None:
+def _action(run: dg.DagsterRun, launched_at: datetime, use_case: UseCase) -> Action | None:
     """What somebody launched, or None where nobody did or it is no matter of this use case."""
     tables = sorted(k.path[-1] for k in run.asset_selection or () if k.path[0] == use_case.name)
     # By its whole name: a use case may be called like the beginning of another one's jobs.
@@ -101,9 +102,9 @@ def _deed(run: dg.DagsterRun, launched_at: datetime, use_case: UseCase) -> Deed 
     way: Channel = "ui" if FROM_UI in run.tags else "dagster"
     at = {LAUNCHED_AT: launched_at.isoformat(timespec="seconds")}
     if (backfill := run.tags.get(BACKFILL_ID_TAG)) is not None:
-        return Deed(who, way, "launch backfill", use_case.name, what, {"run": backfill, **at})
+        return Action(who, way, "launch backfill", use_case.name, what, {"run": backfill, **at})
     details = {"run": run.run_id, **_partitions(run.tags), **at}
-    return Deed(who, way, "launch run", use_case.name, what, details)
+    return Action(who, way, "launch run", use_case.name, what, details)
 
 
 def _partitions(tags: Mapping[str, str]) -> dict[str, str]:

@@ -10,17 +10,17 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from ml_platform.access import START, Audit, Deed, Row
+from ml_platform.access import START, Action, Audit, Row
 from ml_platform.access.audit_checkpoints import AuditCheckpoints
 from ml_platform.errors import AuditBroken
 from ml_platform.storage import Lake
 from tests.trips_use_case import COMMIT, settings
 
-DEEDS = [
-    Deed("ada", "cli", "train", "trips", "version 1", {"cutoff": "2024-01-20"}),
-    Deed("bob", "api", "approve", "trips", "version 1", {"reason": "it's better, 'much'"}),
-    Deed("ada", "ui", "backfill", "flights", "predictions 2024-01-02…2024-01-05"),
-    Deed("bob", "cli", "revoke key", "", "key 3f"),
+ACTIONS = [
+    Action("ada", "cli", "train", "trips", "version 1", {"cutoff": "2024-01-20"}),
+    Action("bob", "api", "approve", "trips", "version 1", {"reason": "it's better, 'much'"}),
+    Action("ada", "ui", "backfill", "flights", "predictions 2024-01-02…2024-01-05"),
+    Action("bob", "cli", "revoke key", "", "key 3f"),
 ]
 
 
@@ -34,8 +34,8 @@ def lake(tmp_path: Path) -> Iterator[Lake]:
 @pytest.fixture
 def audit(lake: Lake) -> Audit:
     audit = Audit(lake)
-    for deed in DEEDS:
-        audit.record(deed, COMMIT)
+    for action in ACTIONS:
+        audit.record(action, COMMIT)
     return audit
 
 
@@ -44,9 +44,9 @@ def change(lake: Lake, sql: str) -> None:
         lake.transact(cursor, COMMIT, lambda t: t.execute(sql))
 
 
-def test_deeds_stand_in_the_order_in_which_they_were_done(audit: Audit) -> None:
+def test_actions_are_listed_in_the_order_in_which_they_were_done(audit: Audit) -> None:
     rows = audit.verify()
-    assert [row.deed for row in rows] == DEEDS
+    assert [row.action for row in rows] == ACTIONS
     assert [row.sequence for row in rows] == [1, 2, 3, 4]
     assert [row.previous for row in rows[1:]] == [row.hash for row in rows[:-1]]
 
@@ -108,7 +108,7 @@ def test_a_row_that_was_put_in_again_is_found(audit: Audit, lake: Lake) -> None:
 
 def test_a_row_signed_anew_breaks_the_chain_behind_it(audit: Audit, lake: Lake) -> None:
     row = audit.rows()[1]
-    forged = type(row)(row.sequence, row.at, DEEDS[0], row.previous, "")
+    forged = type(row)(row.sequence, row.at, ACTIONS[0], row.previous, "")
     change(
         lake,
         f"""UPDATE lake.platform.audit SET who = 'ada', channel = 'cli', what = 'train',
@@ -134,7 +134,7 @@ def made_anew(lake: Lake, rows: Sequence[Row]) -> None:
     elsewhere = lake.settings.root / "audit"
     hidden = elsewhere.rename(elsewhere.with_name("hidden"))
     for row in rows:
-        Audit(lake).record(row.deed, COMMIT)
+        Audit(lake).record(row.action, COMMIT)
     shutil.rmtree(elsewhere)
     hidden.rename(elsewhere)
 
@@ -149,7 +149,7 @@ def test_a_chain_that_was_made_anew_is_found(audit: Audit, lake: Lake) -> None:
 
 def test_an_end_that_was_kept_elsewhere_has_to_be_there(audit: Audit, lake: Lake) -> None:
     kept = audit.verify()[-1].hash
-    audit.record(DEEDS[0], COMMIT)
+    audit.record(ACTIONS[0], COMMIT)
     assert len(audit.verify(kept)) == 5
     assert len(audit.verify(START)) == 5
     # Also of somebody who can write everything here, the file of ends as well.
@@ -166,8 +166,8 @@ def test_an_end_that_was_being_written_as_the_power_went_is_left_out(audit: Audi
     assert len(audit.verify()) == 4
 
 
-def test_a_row_is_written_along_with_its_deed_or_not_at_all(audit: Audit, lake: Lake) -> None:
-    along = replace(COMMIT, also=audit.along(DEEDS[1]))
+def test_a_row_is_written_along_with_its_action_or_not_at_all(audit: Audit, lake: Lake) -> None:
+    along = replace(COMMIT, also=audit.along(ACTIONS[1]))
     with lake.cursor() as cursor:
         with pytest.raises(duckdb.Error):
             lake.transact(cursor, along, lambda t: t.execute("SELECT 1 FROM nowhere"))
@@ -177,26 +177,26 @@ def test_a_row_is_written_along_with_its_deed_or_not_at_all(audit: Audit, lake: 
         snapshot = lake.snapshot(cursor)
         table = lake.relation(cursor, "platform", "audit", snapshot - 1)
         assert cursor.execute(f"SELECT count(*) FROM {table}").fetchone() == (4,)
-        # A deed of several transactions is one deed.
+        # An action of several transactions is one action.
         lake.transact(cursor, along, lambda t: t.execute("INSERT INTO lake.platform.x VALUES (1)"))
-    assert [row.deed for row in audit.verify()][4:] == [DEEDS[1]]
+    assert [row.action for row in audit.verify()][4:] == [ACTIONS[1]]
 
 
 def test_what_was_noted_twice_is_one_row(audit: Audit) -> None:
-    noted = [replace(DEEDS[0], details={"note": f"n{number}"}) for number in range(3)]
+    noted = [replace(ACTIONS[0], details={"note": f"n{number}"}) for number in range(3)]
     audit.record_noted(noted[:2], COMMIT)
     audit.record_noted(noted, COMMIT)
     audit.record_noted([], COMMIT)
-    assert [row.deed for row in audit.verify()][4:] == noted
+    assert [row.action for row in audit.verify()][4:] == noted
 
 
 def test_writers_at_once_make_one_chain(tmp_path: Path) -> None:
     # A lake of its own for each, as processes have.
     lakes = [Lake(settings(tmp_path)) for _ in range(2)]
-    Audit(lakes[0]).record(DEEDS[0], COMMIT)
+    Audit(lakes[0]).record(ACTIONS[0], COMMIT)
     with ThreadPoolExecutor(2) as pool:
         for lake in lakes * 5:
-            pool.submit(Audit(lake).record, DEEDS[1], COMMIT)
+            pool.submit(Audit(lake).record, ACTIONS[1], COMMIT)
     assert len(Audit(lakes[0]).verify()) == 11
     for lake in lakes:
         lake.close()

@@ -1,4 +1,4 @@
-"""Whoever is killed right after a deed has left its row in the audit."""
+"""Whoever is killed right after an action has left its row in the audit."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from ml_platform.access import Audit, Deed
+from ml_platform.access import Action, Audit
 from tests.dagster_servers import free_port
 from tests.served import Deployment, deploy
 
@@ -134,8 +134,8 @@ def killed(made: Deployment, url: str, *command: str) -> Iterator[subprocess.Pop
         process.stdout.close()
 
 
-def deeds(made: Deployment, what: str) -> list[Deed]:
-    return [row.deed for row in Audit(made.lake).verify() if row.deed.what == what]
+def actions(made: Deployment, what: str) -> list[Action]:
+    return [row.action for row in Audit(made.lake).verify() if row.action.what == what]
 
 
 def test_a_service_that_is_killed_while_dagster_launches_or_ends_a_run(
@@ -160,14 +160,14 @@ def test_a_service_that_is_killed_while_dagster_launches_or_ends_a_run(
             asked = threads.submit(client.request, method, path, json={})
             told = dagster.told.get(timeout=60)
         assert isinstance(asked.exception(), httpx2.TransportError)
-        (deed,) = deeds(deployment, what)
-        assert (deed.who, deed.channel) == ("anonymous@127.0.0.1", "api")
+        (action,) = actions(deployment, what)
+        assert (action.who, action.channel) == ("anonymous@127.0.0.1", "api")
         if what == "train":
             tags = {t["key"]: t["value"] for t in told["params"]["executionMetadata"]["tags"]}
-            assert deed.details["request"] == tags["ml_platform/request"]
-            assert deed.object == "model, promotions"
+            assert action.details["request"] == tags["ml_platform/request"]
+            assert action.object == "model, promotions"
         else:
-            assert (deed.object, told["id"]) == (RUN, RUN)
+            assert (action.object, told["id"]) == (RUN, RUN)
 
 
 def is_up(client: httpx2.Client) -> bool:
@@ -182,8 +182,8 @@ def test_a_command_that_is_killed_while_dagster_ends_a_backfill(
 ) -> None:
     with killed(deployment, dagster.url, *CLI, "backfill", "trips", "--end"):
         assert dagster.told.get(timeout=60) == {"id": RUN}
-    (deed,) = deeds(deployment, "end backfill")
-    assert (deed.who, deed.channel, deed.object) == ("ada", "cli", RUN)
+    (action,) = actions(deployment, "end backfill")
+    assert (action.who, action.channel, action.object) == ("ada", "cli", RUN)
 
 
 def test_a_command_that_is_killed_once_its_version_is_registered(
@@ -192,6 +192,6 @@ def test_a_command_that_is_killed_once_its_version_is_registered(
     with killed(deployment, dagster.url, sys.executable, "-c", TRAINED) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"registered\n"
-    (deed,) = [deed for deed in deeds(deployment, "train") if deed.channel == "cli"]
-    assert (deed.who, deed.details["cutoff"]) == ("ada", "2024-03-20")
-    assert deed.details["run"] == deployment.registry.tags(deployment.use_case, 1)["run_id"]
+    (action,) = [action for action in actions(deployment, "train") if action.channel == "cli"]
+    assert (action.who, action.details["cutoff"]) == ("ada", "2024-03-20")
+    assert action.details["run"] == deployment.registry.tags(deployment.use_case, 1)["run_id"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from ml_platform.access import Audit, Deed, KeyRing
+from ml_platform.access import Action, Audit, KeyRing
 from ml_platform.cli import app
 from ml_platform.cli.printing import MOST_ROWS
 from ml_platform.errors import AccessError, AuditBroken, SpecError, Unauthenticated
@@ -78,7 +78,7 @@ def test_a_training_and_a_decision_stand_in_the_audit(lake: Lake) -> None:
             for name, condition in (("trips.promotions", ""), ("platform.audit", PROMOTE)):
                 rows = f"lake.{name} AT (VERSION => {at}) {condition}"
                 assert cursor.execute(f"SELECT count(*) FROM {rows}").fetchone() == (count,)
-    # Asking again decides nothing, and is no deed.
+    # Asking again decides nothing, and is no action.
     run("promote", "trips", "1")
     assert run("audit", "--what", "promote").stdout.count("promote") == 1
 
@@ -100,7 +100,7 @@ def test_rows_are_whole_in_a_pipe_and_a_program_can_verify_them(lake: Lake) -> N
     run("keys", "create", "--name", name.strip(), "--role", "reader", "--use-case", "trips")
     for _ in range(MOST_ROWS):
         platform = Audit(lake)
-        platform.record(Deed("ada", "cli", "look", "gone", "x" * 200, {"id": "y" * 64}), COMMIT)
+        platform.record(Action("ada", "cli", "look", "gone", "x" * 200, {"id": "y" * 64}), COMMIT)
     shown = run("audit").stdout
     assert name.strip() in shown
     assert shown.count("x" * 200) == shown.count("y" * 64) == MOST_ROWS
@@ -121,7 +121,7 @@ def test_rows_are_whole_in_a_pipe_and_a_program_can_verify_them(lake: Lake) -> N
 
 
 def test_a_use_case_that_there_is_not_is_a_mistake(lake: Lake) -> None:
-    Audit(lake).record(Deed("ada", "cli", "look", "gone", "x"), COMMIT)
+    Audit(lake).record(Action("ada", "cli", "look", "gone", "x"), COMMIT)
     assert "look" in run("audit", "--use-case", "gone").stdout
     assert "nothing is recorded" in run("audit", "--use-case", "gone", "--who", "bob").stdout
     with pytest.raises(SpecError, match=r"no use case 'tripz'\. Did you mean 'trips'\?"):

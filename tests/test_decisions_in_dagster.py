@@ -180,8 +180,8 @@ def test_a_rollback_from_the_launchpad_is_made_good_by_the_sensor(location: Loca
     lake = Lake(location.settings)
     (row,) = Audit(lake).verify()
     lake.close()
-    assert (row.deed.who, row.deed.channel, row.deed.what) == ("ada", "ui", "roll back")
-    assert (row.deed.object, row.deed.details["run"]) == ("version 1", result.run_id)
+    assert (row.action.who, row.action.channel, row.action.what) == ("ada", "ui", "roll back")
+    assert (row.action.object, row.action.details["run"]) == ("version 1", result.run_id)
 
     first = evaluate(location, None)
     assert asked_for(first) == [(["predictions"], "2024-03-24", "2024-03-26")]

@@ -161,9 +161,12 @@ def test_parameters_stand_with_the_run_the_model_and_the_commit(world: World) ->
     assert said
     assert all(json.loads(each["parameters"]) == asked for each in said)
     assert {each["version"] for each in said} == {world.s.current}
-    (deed,) = [row.deed for row in Audit(world.lake).rows(what="run pipeline")][-1:]
-    assert (deed.details["pipeline"], deed.details["version"]) == ("challenger", world.s.current)
-    assert json.loads(deed.details["parameters"]) == asked
+    (action,) = [row.action for row in Audit(world.lake).rows(what="run pipeline")][-1:]
+    assert (action.details["pipeline"], action.details["version"]) == (
+        "challenger",
+        world.s.current,
+    )
+    assert json.loads(action.details["parameters"]) == asked
     (call,) = world.told(run["id"])
     assert (call.is_signed, call.body["run"]["status"]) == (True, "succeeded")
 
@@ -253,8 +256,8 @@ def test_it_is_told_of_a_failure_and_of_an_end_and_after_a_restart(world: World)
     expected = {failed: "failed", ended: "ended", lost: "failed"}
 
     def recorded() -> bool:
-        deeds = [row.deed for row in Audit(world.lake).rows(what="call back")]
-        return expected.items() <= {d.details["run"]: d.details["status"] for d in deeds}.items()
+        actions = [row.action for row in Audit(world.lake).rows(what="call back")]
+        return expected.items() <= {d.details["run"]: d.details["status"] for d in actions}.items()
 
     until(recorded, f"in the audit log: {expected}")
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
-from ml_platform.access import Audit, Deed
+from ml_platform.access import Action, Audit
 from ml_platform.errors import SpecErrors, TargetError, TargetUnavailable
 from ml_platform.publish import publish_range
 from ml_platform.publish.opening import opened_target
@@ -155,7 +155,9 @@ def test_a_server_that_does_not_answer_is_waited_for_and_then_named_in_one_line(
 
 def test_the_password_shows_nowhere(trips, caplog, capsys):
     use_case = trips.declare("secret")
-    audit = Audit(trips.lake).along(Deed("ada", "cli", "publish", "trips", "published_secret", {}))
+    audit = Audit(trips.lake).along(
+        Action("ada", "cli", "publish", "trips", "published_secret", {})
+    )
     publish_range(
         trips.lake, use_case, "secret", days(9, 9), Commit("run", "0", "trips/secret", also=audit)
     )

@@ -65,15 +65,15 @@ def details() -> list[Mapping[str, str]]:
     lake = Lake(Settings())
     rows = Audit(lake).rows()
     lake.close()
-    return [row.deed.details for row in rows]
+    return [row.action.details for row in rows]
 
 
 def recorded() -> list[tuple[str, str, str, str]]:
     lake = Lake(Settings())
     rows = Audit(lake).verify()
     lake.close()
-    deeds = [row.deed for row in rows]
-    return [(deed.who, deed.channel, deed.what, deed.details["run"]) for deed in deeds]
+    actions = [row.action for row in rows]
+    return [(action.who, action.channel, action.what, action.details["run"]) for action in actions]
 
 
 @pytest.mark.slow
@@ -98,11 +98,11 @@ def test_what_a_person_launched_is_recorded_once(use_case: UseCase) -> None:
         run = launch_job(instance, "trips_rollback")
         everything = launch_job(instance, "__ASSET_JOB")
         cursor = tick(use_case, instance, cursor)
-        assert [deed[2:] for deed in recorded()[1:]] == [
+        assert [action[2:] for action in recorded()[1:]] == [
             ("launch run", run), ("launch run", everything),
         ]  # fmt: skip
 
-        # A backfill is one deed, however many runs it has.
+        # A backfill is one action, however many runs it has.
         for _ in range(3):
             launch(instance, "trips", **{"dagster/backfill": "abc"})
         tick(use_case, instance, cursor)

@@ -301,9 +301,9 @@ def test_two_keys_of_one_name_are_two_callers(deployment: Deployment) -> None:
     key, _ = made[0]
     Recorder(deployment.lake).record(asked[0], "train", "model")
     (*_, row) = Audit(deployment.lake).rows(what="train")
-    assert row.deed.who == "night batch"
-    assert row.deed.details["principal"] == f"key:{key.id}"
-    assert row.deed.details["expires"] == key.expires_at.isoformat()
+    assert row.action.who == "night batch"
+    assert row.action.details["principal"] == f"key:{key.id}"
+    assert row.action.details["expires"] == key.expires_at.isoformat()
 
 
 def test_who_may_only_read_gives_no_labels(client: TestClient, deployment: Deployment) -> None:

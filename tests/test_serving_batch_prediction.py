@@ -81,9 +81,11 @@ def test_whom_nobody_knows_is_named_alike_everywhere(deployment: Deployment, lan
         asking.close()
     callers = {each["protocol"]: each["caller"] for each in records(landing / "requests")}
     (given,) = records(landing / "feedback")
-    (deed,) = [r.deed for r in Audit(deployment.lake).rows() if r.deed.what == "give feedback"]
+    (action,) = [
+        r.action for r in Audit(deployment.lake).rows() if r.action.what == "give feedback"
+    ]
     assert callers == dict.fromkeys(("mlflow", "oip-grpc"), "anonymous@127.0.0.1")
-    assert given["given_by"] == deed.who == "anonymous@127.0.0.1"
+    assert given["given_by"] == action.who == "anonymous@127.0.0.1"
 
 
 def test_who_is_turned_away_is_counted_and_told_the_id(deployment: Deployment) -> None:

@@ -214,9 +214,9 @@ def test_a_receiver_is_told_once_when_the_run_has_ended_and_knows_who_told_it(
     assert abs(time.time() - int(headers["webhook-timestamp"])) < 60
     (told,) = callbacks.told(RUN)
     assert (told["status"], told["attempts"], told["said"]) == ("delivered", 1, "HTTP 204")
-    deed = Audit(lake).rows(what="call back")[-1].deed
-    assert (deed.object, deed.details["outcome"]) == ("orchestrator", "delivered")
-    assert (deed.details["run"], deed.details["for"]) == (RUN, "ada")
+    action = Audit(lake).rows(what="call back")[-1].action
+    assert (action.object, action.details["outcome"]) == ("orchestrator", "delivered")
+    assert (action.details["run"], action.details["for"]) == (RUN, "ada")
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_an_activity_of_data_factory_gets_the_form_that_it_takes(
     assert answer == said
     assert headers["content-type"] == "application/json"
     # The address opens something: it is shown nowhere, and kept no longer than needed.
-    shown = json.dumps([callbacks.told(RUN), [str(r.deed) for r in Audit(lake).rows()]])
+    shown = json.dumps([callbacks.told(RUN), [str(r.action) for r in Audit(lake).rows()]])
     assert "hush" not in shown
     assert [each.url for each in store.of_run(RUN)] == [""]
 
@@ -290,8 +290,8 @@ def test_nobody_is_called_for_good(lake: Lake, receiver: Receiver, store: Callba
     callbacks.turn()
     (told,) = callbacks.told("late")
     assert (told["status"], told["attempts"]) == ("given up", 2)
-    deed = Audit(lake).rows(what="call back")[-1].deed
-    assert (deed.details["outcome"], deed.details["said"]) == ("given up", "HTTP 503")
+    action = Audit(lake).rows(what="call back")[-1].action
+    assert (action.details["outcome"], action.details["said"]) == ("given up", "HTTP 503")
 
 
 def test_nothing_is_said_of_a_run_while_dagster_is_unavailable(

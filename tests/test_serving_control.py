@@ -38,7 +38,7 @@ from tests.trips_use_case import COMMIT, at, days
 
 pytestmark = pytest.mark.slow
 
-DEEDS = {
+ACTIONS = {
     declared.path.rpartition("/")[2]: declared.body.kind
     for declared in ENDPOINTS
     if declared.body and declared.path.count("/") == 3 and declared.path.startswith("/control/")
@@ -68,9 +68,9 @@ class Decided:
     deployment: Deployment
     client: TestClient
 
-    def ask(self, deed: str, key: str | None = None, **parameters: Any) -> Any:
+    def ask(self, action: str, key: str | None = None, **parameters: Any) -> Any:
         headers = {} if key is None else {"Idempotency-Key": key}
-        return self.client.post(f"/control/trips/{deed}", json=parameters, headers=headers)
+        return self.client.post(f"/control/trips/{action}", json=parameters, headers=headers)
 
     @property
     def decisions(self) -> list[Promotion]:
@@ -81,7 +81,7 @@ class Decided:
         return champion_at(self.decisions, at(30))
 
     def audited(self, what: str) -> list[Any]:
-        return [row.deed for row in Audit(self.deployment.lake).rows(what=what)]
+        return [row.action for row in Audit(self.deployment.lake).rows(what=what)]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_dagster_away_is_said_and_predictions_go_on(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deed", "body", "field", "said"),
+    ("action", "body", "field", "said"),
     [
         ("train", {"cutof": "2024-03-20"}, "cutof", "unknown field"),
         ("train", {"cutoff": 20240320}, "cutoff", "Expected `str"),
@@ -141,9 +141,9 @@ def test_dagster_away_is_said_and_predictions_go_on(client: TestClient) -> None:
     ],
 )
 def test_a_wrong_parameter_is_named(
-    client: TestClient, deed: str, body: Any, field: str, said: str
+    client: TestClient, action: str, body: Any, field: str, said: str
 ) -> None:
-    answer = client.post(f"/control/trips/{deed}", json=body)
+    answer = client.post(f"/control/trips/{action}", json=body)
     assert answer.status_code == 400, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["field"] == field
@@ -173,7 +173,7 @@ def test_a_run_that_there_is_not_is_not_found(client: TestClient, run: str) -> N
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_use_case_or_deed_that_there_is_not_is_not_found(client: TestClient) -> None:
+def test_an_unknown_use_case_or_action_is_not_found(client: TestClient) -> None:
     assert client.post("/control/flights/train", json={}).status_code == 404
     assert client.post("/control/trips/dance", json={}).status_code == 404
     assert client.get("/control/trips/train").status_code == 405
@@ -188,7 +188,7 @@ def test_everything_is_denied_that_no_role_permits(deployment: Deployment) -> No
         "reject": {"approver", "admin"},
         "rollback": {"operator", "approver", "admin"},
     }
-    assert allowed.keys() == DEEDS.keys()
+    assert allowed.keys() == ACTIONS.keys()
     bodies = {"approve": {"version": 9, "reason": "x"}, "reject": {"version": 9, "reason": "x"}}
     expires_at = datetime.now(UTC) + timedelta(days=1)
 
@@ -202,15 +202,15 @@ def test_everything_is_denied_that_no_role_permits(deployment: Deployment) -> No
     callers = {role: key_of(role) for role in ROLES}
     elsewhere = key_of("admin", "flights")
     with deployment.client(authentication=True) as client:
-        for deed, roles in allowed.items():
-            path, body = f"/control/trips/{deed}", bodies.get(deed, {"reason": 1})
+        for action, roles in allowed.items():
+            path, body = f"/control/trips/{action}", bodies.get(action, {"reason": 1})
             assert client.post(path, json=body).status_code == 401
             assert client.post(path, json=body, headers=elsewhere).status_code == 403
             for role, headers in callers.items():
                 status = client.post(path, json=body, headers=headers).status_code
                 # Who may gets as far as what is wrong with what they ask for.
-                assert (status in {400, 409}) == (role in roles), (deed, role, status)
-                assert (status == 403) == (role not in roles), (deed, role, status)
+                assert (status in {400, 409}) == (role in roles), (action, role, status)
+                assert (status == 403) == (role not in roles), (action, role, status)
         assert client.get(f"/control/runs/{RUN}").status_code == 401
         assert client.get(f"/control/runs/{RUN}", headers=callers["reader"]).status_code == 503
         assert client.delete(f"/control/runs/{RUN}", headers=callers["reader"]).status_code == 403
@@ -233,7 +233,7 @@ def test_the_description_has_every_path_with_examples_that_are_taken(client: Tes
         for method in operations.keys() - {"parameters"}
     }
     assert described == served
-    for name, kind in DEEDS.items():
+    for name, kind in ACTIONS.items():
         operation = document["paths"][f"/control/trips/{name}"]["post"]
         body = operation["requestBody"]["content"]["application/json"]
         msgspec.convert(body["example"], kind)
@@ -273,9 +273,13 @@ def test_an_approval_is_given_at_once_and_once(decided: Decided) -> None:
     assert late.status_code == 409
     assert "was promoted by anonymous@testclient" in late.json()["detail"]
     assert decided.ask("reject", **asked).status_code == 409
-    (deed,) = decided.audited("approve")
-    assert (deed.who, deed.channel, deed.object) == ("anonymous@testclient", "api", "version 3")
-    assert deed.details["reason"] == "looked at the segments"
+    (action,) = decided.audited("approve")
+    assert (action.who, action.channel, action.object) == (
+        "anonymous@testclient",
+        "api",
+        "version 3",
+    )
+    assert action.details["reason"] == "looked at the segments"
 
 
 def test_what_a_worker_did_not_live_to_say_is_found_again(decided: Decided) -> None:
@@ -436,9 +440,9 @@ def test_a_worker_that_is_killed_while_it_works_holds_nobody_up(workers: list[La
 def test_the_examples_of_the_documentation_are_taken() -> None:
     page = (Path(__file__).parents[1] / "docs" / "control.md").read_text()
     bodies = re.findall(r"/control/\w+/(\w+)[^\n]*? --json '({.*?})'", page)
-    assert {name for name, _ in bodies} == set(DEEDS)
+    assert {name for name, _ in bodies} == set(ACTIONS)
     for name, body in bodies:
-        msgspec.json.decode(body.encode(), type=DEEDS[name])
+        msgspec.json.decode(body.encode(), type=ACTIONS[name])
     for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL):
         json.loads(block)
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):

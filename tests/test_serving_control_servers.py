@@ -62,9 +62,9 @@ class World:
         assert self.server is not None
         servers.stop(self.server)
 
-    def ask(self, deed: str, key: str | None = None, status: int = 202, **parameters: Any) -> Any:
+    def ask(self, action: str, key: str | None = None, status: int = 202, **parameters: Any) -> Any:
         headers = {} if key is None else {"Idempotency-Key": key}
-        answer = self.client.post(f"/control/trips/{deed}", json=parameters, headers=headers)
+        answer = self.client.post(f"/control/trips/{action}", json=parameters, headers=headers)
         assert answer.status_code == status, answer.text
         if status == 202:
             assert answer.headers["location"] == answer.json()["links"]["self"]
@@ -76,8 +76,8 @@ class World:
         until(lambda: self.client.get(path).json()["run"]["is_over"], path)
         return self.client.get(path).json()["run"]
 
-    def done(self, deed: str, **parameters: Any) -> Any:
-        run = self.wait(self.ask(deed, **parameters))
+    def done(self, action: str, **parameters: Any) -> Any:
+        run = self.wait(self.ask(action, **parameters))
         assert run["status"] == "succeeded", run
         return run
 
@@ -233,12 +233,12 @@ def test_what_dagster_refuses_is_in_its_own_words(world: World) -> None:
     assert world.client.get("/control/runs/abcdefgh").status_code == 404
 
 
-def test_every_deed_is_in_the_audit_once(world: World) -> None:
+def test_every_action_is_in_the_audit_once(world: World) -> None:
     rows = Audit(world.lake).verify()
-    deeds = [row.deed for row in rows]
-    assert {deed.channel for deed in deeds} == {"api"}
-    assert {deed.who for deed in deeds} == {"anonymous@127.0.0.1"}
-    counted = {what: sum(d.what == what for d in deeds) for what in {d.what for d in deeds}}
+    actions = [row.action for row in rows]
+    assert {action.channel for action in actions} == {"api"}
+    assert {action.who for action in actions} == {"anonymous@127.0.0.1"}
+    counted = {what: sum(d.what == what for d in actions) for what in {d.what for d in actions}}
     assert counted == {
         "backfill": 2, "train": 3, "approve": 2, "score": 4, "roll back": 1, "end run": 1,
     }  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from ml_platform.access import Audit, Deed
+from ml_platform.access import Action, Audit
 from ml_platform.cli.app import app
 from ml_platform.features import compute_labels, count_feedback
 from ml_platform.monitoring import Skew, compare_online, report_drift, report_performance
@@ -555,16 +555,16 @@ def test_the_queue_is_worked_off_on_the_command_line(
     ]
 
 
-def deeds(made: Deployment) -> list[Deed]:
+def actions(made: Deployment) -> list[Action]:
     about = ("give feedback", "answer review", "skip review")
-    return [row.deed for row in Audit(made.lake).verify() if row.deed.what in about]
+    return [row.action for row in Audit(made.lake).verify() if row.action.what in about]
 
 
 @pytest.mark.slow
 def test_who_labelled_what_stands_in_the_audit_one_row_a_call(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = len(deeds(deployment))
+    before = len(actions(deployment))
     first, second, third = [row["trip"] for row in rows_of(29)[:3]]
     items = [of(first, True), of(second, False), of(third, True, kind="correction")]
     with deployment.client() as client:
@@ -582,7 +582,7 @@ def test_who_labelled_what_stands_in_the_audit_one_row_a_call(
     monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(deployment.settings.use_cases))
     monkeypatch.setenv("USER", "bob")
     assert CliRunner().invoke(app, ["review", "trips", "--skip", second]).exit_code == 0
-    given, answered, skipped = deeds(deployment)[before:]
+    given, answered, skipped = actions(deployment)[before:]
     assert (given.who, given.channel) == ("anonymous@testclient", "api")
     assert given.use_case == "trips"
     assert given.object == "3 items of feedback"
@@ -604,15 +604,15 @@ def test_who_labelled_what_stands_in_the_audit_one_row_a_call(
 def test_what_was_noted_before_a_kill_is_delivered_by_the_next_service(
     deployment: Deployment,
 ) -> None:
-    before = len(deeds(deployment))
+    before = len(actions(deployment))
     notes = AuditNotes(deployment.settings, deployment.lake)
-    notes.note(Deed("ada", "api", "give feedback", "trips", "1 items of feedback"))
+    notes.note(Action("ada", "api", "give feedback", "trips", "1 items of feedback"))
     # As the system does when a process ends, whatever ended it.
     assert notes._segments._segment is not None
     os.close(notes._segments._segment.file)
     with deployment.client():
         pass
-    assert [deed.who for deed in deeds(deployment)[before:]] == ["ada"]
+    assert [action.who for action in actions(deployment)[before:]] == ["ada"]
 
 
 def test_what_nobody_has_written_yet_is_ingested_as_nothing(deployment: Deployment) -> None:

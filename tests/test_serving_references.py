@@ -93,7 +93,7 @@ def test_answers_are_the_rows_with_their_predictions_to_the_bit(world: World) ->
     assert [file.name for file in (world.folder / "out").iterdir()] == ["monday.parquet"]
     with world.made.lake.cursor():
         (row, *_) = Audit(world.made.lake).rows(what="score rows")
-    assert row.deed.details["rows"] == "in/monday.parquet"
+    assert row.action.details["rows"] == "in/monday.parquet"
 
 
 def test_a_repeat_under_one_key_predicts_once(world: World) -> None:

@@ -88,7 +88,7 @@ class Replicas:
     def told(self) -> Counter[str]:
         """What the audit calls each call of feedback."""
         rows = Audit(self.made.lake).rows(what="give feedback")
-        return Counter(str(row.deed.details["ids"]) for row in rows)
+        return Counter(str(row.action.details["ids"]) for row in rows)
 
     def landed(self, source: str) -> list[dict[str, object]]:
         return records(Path(self.made.settings.landing_uri) / "trips" / source)
@@ -187,7 +187,7 @@ def test_an_answer_is_repeated_by_whichever_instance(replicas: Replicas) -> None
             ),
             "both serve what was decided",
         )
-    assert sum(row.deed.what == "roll back" for row in Audit(replicas.made.lake).rows()) == 1
+    assert sum(row.action.what == "roll back" for row in Audit(replicas.made.lake).rows()) == 1
 
 
 @pytest.mark.parametrize("is_silent", [False, True], ids=["refused", "silent"])

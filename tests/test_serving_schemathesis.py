@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 CONTROL = ("--include-path-regex", "^/control/")
 LAUNCHES = ("train", "score", "backfill")
-DEEDS = (*LAUNCHES, "approve", "reject", "rollback")
+ACTIONS = (*LAUNCHES, "approve", "reject", "rollback")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,12 @@ def queue(deployment: Deployment) -> Iterator[str]:
         yield url
 
 
-def by_deed(asked: Sequence[Answered]) -> dict[str, set[int]]:
+def by_action(asked: Sequence[Answered]) -> dict[str, set[int]]:
     """Statuses that were answered, by the last part of the path."""
-    statuses: dict[str, set[int]] = {deed: set() for deed in DEEDS}
+    statuses: dict[str, set[int]] = {action: set() for action in ACTIONS}
     for each in asked:
-        if (deed := each.path.rpartition("/")[2]) in statuses:
-            statuses[deed].add(each.status)
+        if (action := each.path.rpartition("/")[2]) in statuses:
+            statuses[action].add(each.status)
     return statuses
 
 
@@ -68,15 +68,15 @@ def test_while_dagster_is_away_what_it_would_do_is_503_and_the_rest_is_done(
     url = f"http://{served.http}/openapi.json"
     asked = find_no_fault(url, tmp_path, *CONTROL, examples=50, good=[503])
     assert all(each.headers["retry-after"] == "30" for each in asked if each.status == 503)
-    statuses = by_deed(asked)
-    for deed in ("train", "score"):
-        assert {400, 503} <= statuses[deed] <= {400, 405, 415, 503}
+    statuses = by_action(asked)
+    for action in ("train", "score"):
+        assert {400, 503} <= statuses[action] <= {400, 405, 415, 503}
     # Dry runs.
     assert {200, 400, 503} <= statuses["backfill"] <= {200, 400, 405, 415, 503}
     assert {200, 409} <= statuses["approve"] | statuses["reject"]
     assert {200, 202} <= statuses["rollback"]
     assert not {502, 503, 507} & (statuses["approve"] | statuses["reject"] | statuses["rollback"])
-    recorded = [row.deed.what for row in Audit(deployment.lake).verify()]
+    recorded = [row.action.what for row in Audit(deployment.lake).verify()]
     decisions = [p.decision for p in history(deployment.lake, deployment.use_case)]
     assert "rolled back" in decisions
     # The first three were not asked for.
@@ -92,14 +92,16 @@ def test_a_dagster_that_begins_nothing_is_asked_for_much(
         url = f"http://{served.http}/openapi.json"
         phases = "examples,coverage,fuzzing,stateful"
         asked = find_no_fault(url, tmp_path, *CONTROL, phases=phases, examples=5)
-        statuses = by_deed(asked)
-        assert all(202 in statuses[deed] for deed in LAUNCHES), statuses
+        statuses = by_action(asked)
+        assert all(202 in statuses[action] for action in LAUNCHES), statuses
         # It found the runs by the answers' `Location`, and ended some.
         assert 200 in {each.status for each in asked if each.method == "DELETE"}
         # Nothing was launched of which the audit does not know.
-        deeds = [row.deed for row in Audit(made.lake).verify()[before:]]
+        actions = [row.action for row in Audit(made.lake).verify()[before:]]
         recorded = {
-            deed.details["request"] for deed in deeds if deed.what in {*LAUNCHES, "run pipeline"}
+            action.details["request"]
+            for action in actions
+            if action.what in {*LAUNCHES, "run pipeline"}
         }
         launched = {
             run.tags["ml_platform/request"] for run in dagster.runs({"user": "anonymous@127.0.0.1"})

@@ -1,6 +1,6 @@
 """Who may do what: roles, keys, tokens of a login, and the audit of what was done."""
 
-from ml_platform.access.audit import START, Along, Audit, Channel, Deed, Row
+from ml_platform.access.audit import START, Action, Along, Audit, Channel, Row
 from ml_platform.access.audit_checkpoints import AuditCheckpoint
 from ml_platform.access.keys import Key, KeyRing, create_key, list_keys, revoke_key
 from ml_platform.access.ownership import Ownership
@@ -18,12 +18,12 @@ __all__ = [
     "ANY",
     "PERMISSIONS",
     "START",
+    "Action",
     "Along",
     "Audit",
     "AuditCheckpoint",
     "Caller",
     "Channel",
-    "Deed",
     "Grant",
     "Key",
     "KeyRing",

@@ -47,7 +47,7 @@ _NAMES = ", ".join(f'"{name}"' for name in _TABLE.columns)
 
 
 @dataclass(frozen=True)
-class Deed:
+class Action:
     """Something that a person or a program did."""
 
     who: str
@@ -63,21 +63,22 @@ class Deed:
 
 @dataclass(frozen=True)
 class Row:
-    """A deed as it stands in the chain."""
+    """An action as it stands in the chain."""
 
     sequence: int
     """Counts from 1 without gaps."""
     at: datetime
-    deed: Deed
+    action: Action
     previous: str
     hash: str
 
     def computed(self) -> str:
         """The hash that this row should have."""
-        deed = self.deed
+        action = self.action
         content = [
-            self.sequence, naive_utc(self.at).isoformat(timespec="microseconds"), deed.who,
-            deed.channel, deed.what, deed.use_case, deed.object, _json(deed.details), self.previous,
+            self.sequence, naive_utc(self.at).isoformat(timespec="microseconds"), action.who,
+            action.channel, action.what, action.use_case, action.object, _json(action.details),
+            self.previous,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -88,40 +89,40 @@ class Audit:
 
     lake: Lake
 
-    def record(self, deed: Deed, commit: Commit) -> Row:
-        """Append a deed; of two that are recorded at once, one waits for the other."""
+    def record(self, action: Action, commit: Commit) -> Row:
+        """Append an action; of two that are recorded at once, one waits for the other."""
         with self.lake.cursor() as cursor:
-            row = self.lake.transact(cursor, commit, lambda t: _append(t, [deed]))
+            row = self.lake.transact(cursor, commit, lambda t: _append(t, [action]))
         AuditCheckpoints(self.lake.settings).keep(AuditCheckpoint(row.sequence, row.hash))
         return row
 
-    def record_noted(self, deeds: Sequence[Deed], commit: Commit) -> None:
-        """Append deeds in one transaction, those that are not there yet.
+    def record_noted(self, actions: Sequence[Action], commit: Commit) -> None:
+        """Append actions in one transaction, those that are not there yet.
 
         Each is known by what its details call `note`.
         """
 
         def work(transaction: duckdb.DuckDBPyConnection) -> Row | None:
             evolve(transaction, _TABLE, partitioned=False)
-            listed = ", ".join(literal(deed.details["note"]) for deed in deeds)
+            listed = ", ".join(literal(action.details["note"]) for action in actions)
             found = transaction.execute(
                 f"""SELECT json_extract_string(details, '$.note') AS note FROM {_TABLE.sql}
                 WHERE note IN ({listed})"""
             ).fetchall()
             there = {note for (note,) in found}
-            new = [deed for deed in deeds if deed.details["note"] not in there]
+            new = [action for action in actions if action.details["note"] not in there]
             return _append(transaction, new) if new else None
 
-        if not deeds:
+        if not actions:
             return
         with self.lake.cursor() as cursor:
             row = self.lake.transact(cursor, commit, work)
         if row is not None:
             AuditCheckpoints(self.lake.settings).keep(AuditCheckpoint(row.sequence, row.hash))
 
-    def along(self, deed: Deed) -> "Along":
-        """The row of a deed that is a write to the lake, for its commit: `Commit(…, also=…)`."""
-        return Along(self.lake, deed)
+    def along(self, action: Action) -> "Along":
+        """The row of an action that is a write to the lake, for its commit: `Commit(…, also=…)`."""
+        return Along(self.lake, action)
 
     def rows(
         self,
@@ -188,17 +189,17 @@ class Audit:
 
 
 class Along:
-    """The row of a deed, written once, in the first transaction that does a part of the deed."""
+    """The row of an action, written once, in the first transaction that does a part of it."""
 
-    def __init__(self, lake: Lake, deed: Deed) -> None:
-        self._lake, self._deed = lake, deed
+    def __init__(self, lake: Lake, action: Action) -> None:
+        self._lake, self._action = lake, action
         self._row: Row | None = None
         self._is_there = False
 
     def write(self, transaction: duckdb.DuckDBPyConnection) -> None:
         """Append the row."""
         if not self._is_there:
-            self._row = _append(transaction, [self._deed])
+            self._row = _append(transaction, [self._action])
 
     def written(self) -> None:
         """Keep where the chain ends now."""
@@ -209,8 +210,8 @@ class Along:
             )
 
 
-def _append(transaction: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> Row:
-    """Append deeds, at least one; returns the last row."""
+def _append(transaction: duckdb.DuckDBPyConnection, actions: Sequence[Action]) -> Row:
+    """Append actions, at least one; returns the last row."""
     evolve(transaction, _TABLE, partitioned=False)
     # Read in the transaction that writes, so that no two rows follow the same one.
     last = transaction.execute(
@@ -218,9 +219,9 @@ def _append(transaction: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> Ro
     ).fetchone()
     sequence, previous = last or (0, START)
     rows: list[Row] = []
-    for deed in deeds:
+    for action in actions:
         sequence += 1
-        row = Row(sequence, datetime.now(UTC), deed, previous, "")
+        row = Row(sequence, datetime.now(UTC), action, previous, "")
         rows.append(replace(row, hash=row.computed()))
         previous = rows[-1].hash
     values = ", ".join(f"({_values(row)})" for row in rows)
@@ -229,9 +230,10 @@ def _append(transaction: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> Ro
 
 
 def _values(row: Row) -> str:
-    deed = row.deed
+    action = row.action
     texts = [
-        deed.who, deed.channel, deed.what, deed.use_case, deed.object, _json(deed.details),
+        action.who, action.channel, action.what, action.use_case, action.object,
+        _json(action.details),
         row.previous, row.hash,
     ]  # fmt: skip
     at = f"TIMESTAMP {literal(str(naive_utc(row.at)))}"
@@ -265,8 +267,8 @@ def _row(
     previous: str,
     hash: str,
 ) -> Row:
-    deed = Deed(who, channel, what, use_case, object, json.loads(details))
-    return Row(sequence, at.replace(tzinfo=UTC), deed, previous, hash)
+    action = Action(who, channel, what, use_case, object, json.loads(details))
+    return Row(sequence, at.replace(tzinfo=UTC), action, previous, hash)
 
 
 def _json(details: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from ml_platform.access.audit import Audit, Channel, Deed
+from ml_platform.access.audit import Action, Audit, Channel
 from ml_platform.access.roles import Caller, Grant, parse_grant
 from ml_platform.errors import AccessError, KeysUnread, TableNotFound, Unauthenticated
 from ml_platform.spec.queries import literal
@@ -90,11 +90,11 @@ def create_key(
         raise AccessError(f"a key that expires at {expires_at.isoformat()} has expired already")
     secret = secrets.token_urlsafe(SECRET_BYTES)
     key = Key(secrets.token_hex(6), name, given, _digest(secret), now, created_by, expires_at)
-    deed = Deed(
+    action = Action(
         created_by, channel, "create key", "", f"key {key.id}",
         {"name": name, "grants": _grants_text(key)},
     )  # fmt: skip
-    _append(lake, commit, key, "created", now, created_by, deed)
+    _append(lake, commit, key, "created", now, created_by, action)
     return key, f"{PREFIX}_{key.id}_{secret}"
 
 
@@ -111,8 +111,8 @@ def revoke_key(
     if key.revoked_at is not None:
         raise AccessError(f"key {key_id} was revoked at {key.revoked_at.isoformat()} already")
     now = datetime.now(UTC)
-    deed = Deed(revoked_by, channel, "revoke key", "", f"key {key.id}", {"name": key.name})
-    _append(lake, commit, key, "revoked", now, revoked_by, deed)
+    action = Action(revoked_by, channel, "revoke key", "", f"key {key.id}", {"name": key.name})
+    _append(lake, commit, key, "revoked", now, revoked_by, action)
     return replace(key, revoked_at=now, revoked_by=revoked_by)
 
 
@@ -168,7 +168,7 @@ def _grants_text(key: Key) -> str:
 
 
 def _append(
-    lake: Lake, commit: Commit, key: Key, event: str, at: datetime, by: str, deed: Deed
+    lake: Lake, commit: Commit, key: Key, event: str, at: datetime, by: str, action: Action
 ) -> None:
     texts = [by, event, key.name, _grants_text(key), key.digest]
     values = ", ".join(
@@ -183,7 +183,7 @@ def _append(
         ensure_table(lake, cursor, _TABLE, commit, partitioned=False)
         lake.transact(
             cursor,
-            replace(commit, also=Audit(lake).along(deed)),
+            replace(commit, also=Audit(lake).along(action)),
             lambda t: t.execute(f"INSERT INTO {_TABLE.sql} VALUES ({values})"),
         )
 

@@ -37,17 +37,17 @@ def show_keys(keys: Sequence[Key]) -> None:
 
 
 def show_audit(rows: Sequence[Row]) -> None:
-    """Deeds, oldest first; times in UTC."""
+    """Actions, oldest first; times in UTC."""
     table = [
         (
             str(row.sequence),
             moment_in(UTC, row.at, "seconds"),
-            row.deed.who,
-            row.deed.channel,
-            row.deed.what,
-            row.deed.use_case,
-            row.deed.object,
-            ", ".join(f"{name}: {value}" for name, value in row.deed.details.items()),
+            row.action.who,
+            row.action.channel,
+            row.action.what,
+            row.action.use_case,
+            row.action.object,
+            ", ".join(f"{name}: {value}" for name, value in row.action.details.items()),
         )
         for row in rows
     ]
@@ -60,16 +60,16 @@ def show_audit(rows: Sequence[Row]) -> None:
 def print_audit(rows: Sequence[Row]) -> None:
     """The same as JSON, a row a line, with all that its hash covers."""
     for row in rows:
-        deed = row.deed
+        action = row.action
         told = {
             "sequence": row.sequence,
             "at": row.at.isoformat(timespec="microseconds"),
-            "who": deed.who,
-            "channel": deed.channel,
-            "what": deed.what,
-            "use_case": deed.use_case,
-            "object": deed.object,
-            "details": dict(deed.details),
+            "who": action.who,
+            "channel": action.channel,
+            "what": action.what,
+            "use_case": action.use_case,
+            "object": action.object,
+            "details": dict(action.details),
             "previous": row.previous,
             "hash": row.hash,
         }

@@ -82,8 +82,8 @@ def recalendar(use_case: UseCaseName) -> None:
 
     with opened() as platform:
         case = platform.loaded.require(use_case)
-        deed = platform.deed(
+        action = platform.action(
             "recalendar", case.name, "tables", calendar=str(StoredCalendar.of(case.calendar))
         )
-        commit = platform.commit(case, "recalendar", deed)
+        commit = platform.commit(case, "recalendar", action)
         printing.show_recalendared(case, library.recalendar(platform.lake, case, commit))

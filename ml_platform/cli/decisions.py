@@ -39,8 +39,8 @@ def promote(
             version = registry.newest_undecided(platform.registry, case, decisions)
             printing.show_line(f"version {version} is the newest that nothing was decided about")
         # What the gate decides stands in the history, which is written together with this.
-        deed = platform.deed("promote", case.name, f"version {version}")
-        commit = platform.commit(case, "promotions", deed)
+        action = platform.action("promote", case.name, f"version {version}")
+        commit = platform.commit(case, "promotions", action)
         decided = decide(
             platform.lake, platform.registry, case, version, commit, decided_by=platform.person
         )
@@ -93,10 +93,10 @@ def _answer(use_case: str, version: int, *, approve: bool, reason: str) -> None:
     with opened() as platform:
         case = platform.case(use_case, anywhere=True)
         what = "approve" if approve else "reject"
-        deed = platform.deed(what, case.name, f"version {version}", reason=reason)
+        action = platform.action(what, case.name, f"version {version}", reason=reason)
         given = registry.answer(
             platform.lake, platform.registry, case, version, approve=approve, reason=reason,
-            decided_by=platform.person, commit=platform.commit(case, "promotions", deed),
+            decided_by=platform.person, commit=platform.commit(case, "promotions", action),
         )  # fmt: skip
         printing.show_promotions(case, [given])
 
@@ -141,8 +141,8 @@ def rollback(
             _remake(platform, case, plan)
             return
         changed = f"version {plan.promotion.version}"
-        deed = platform.deed("roll back", case.name, changed, reason=reason)
-        commit = platform.commit(case, "promotions", deed)
+        action = platform.action("roll back", case.name, changed, reason=reason)
+        commit = platform.commit(case, "promotions", action)
         made = roll_back(platform.lake, platform.registry, case, plan, commit)
         printing.show_promotions(case, [made])
         plan = after_decision(platform.lake, case, plan)

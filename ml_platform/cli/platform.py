@@ -11,7 +11,7 @@ from functools import cached_property
 
 from pydantic import ValidationError
 
-from ml_platform.access import Audit, Deed
+from ml_platform.access import Action, Audit
 from ml_platform.backfill.request import with_examples
 from ml_platform.cli.elsewhere import continue_where_it_runs
 from ml_platform.errors import EmptyPartition, PlatformError, Unavailable
@@ -86,31 +86,31 @@ class Platform:
         """Who is at the keyboard, as far as the environment tells."""
         return os.environ.get("USER") or os.environ.get("USERNAME") or "command line"
 
-    def commit(self, use_case: UseCase, table: str, deed: Deed | None = None) -> Commit:
+    def commit(self, use_case: UseCase, table: str, action: Action | None = None) -> Commit:
         """The commit of a command that writes a table.
 
-        deed: what the command does, if that is to stand in the audit with it.
+        action: what the command does, if that is to stand in the audit with it.
         """
         windowed = table in tables_of(use_case)
         version = code_version(use_case, table) if windowed else use_case.code_version
-        also = None if deed is None else Audit(self.lake).along(deed)
+        also = None if action is None else Audit(self.lake).along(action)
         return Commit(self.run_id, version, f"{use_case.name}/{table}", also=also)
 
     def platform_commit(self, table: str) -> Commit:
         """The commit of a command that writes a table of the platform's own."""
         return Commit(self.run_id, "", f"platform/{table}")
 
-    def deed(self, what: str, use_case: str, changed: str, **details: str) -> Deed:
-        """What the person at the keyboard does; see `ml_platform.access.Deed`."""
-        return Deed(self.person, "cli", what, use_case, changed, details)
+    def action(self, what: str, use_case: str, changed: str, **details: str) -> Action:
+        """What the person at the keyboard does; see `ml_platform.access.Action`."""
+        return Action(self.person, "cli", what, use_case, changed, details)
 
     def audit(self, what: str, use_case: str, changed: str, **details: str) -> None:
         """Record what this command is about to do, where that is no single write to the lake.
 
         Before it is done: who kills the command halfway has done something as well.
         """
-        deed = self.deed(what, use_case, changed, **details, run=self.run_id)
-        Audit(self.lake).record(deed, self.platform_commit("audit"))
+        action = self.action(what, use_case, changed, **details, run=self.run_id)
+        Audit(self.lake).record(action, self.platform_commit("audit"))
 
     def audit_tables(
         self, what: str, use_case: UseCase, window_range: Window, *tables: str

@@ -50,11 +50,11 @@ def rollout(
             decided = Rollout(
                 version, mode, canary or 0.0, platform.person, reason, datetime.now(UTC)
             )
-            deed = platform.deed(
+            action = platform.action(
                 "rollout", case.name, f"version {version}", mode=mode, share=f"{canary or 0.0:g}",
                 reason=reason,
             )  # fmt: skip
-            decide_rollout(platform.lake, case, decided, platform.commit(case, "rollouts", deed))
+            decide_rollout(platform.lake, case, decided, platform.commit(case, "rollouts", action))
         show_rollouts(case, rollouts(platform.lake, case))
         if version is None:
             show_comparisons(case, comparisons(platform.lake, case))

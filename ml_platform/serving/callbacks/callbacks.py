@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypedDict
 
 from msgspec import Meta
 
-from ml_platform.access import Audit, Deed
+from ml_platform.access import Action, Audit
 from ml_platform.errors import PlatformError
 from ml_platform.serving.callbacks.post import Post, Posted
 from ml_platform.serving.callbacks.receivers import Receiver, Receivers
@@ -27,7 +27,7 @@ AWAY_SECONDS = 15.0
 MOST_A_TURN = 50
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 3600.0
-DEED = "call back"
+ACTION = "call back"
 """What the audit calls it."""
 BY = "ml-platform serve"
 
@@ -136,8 +136,8 @@ class Callbacks:
             "attempts": str(settled.attempts + (settled.state == "delivered")),
             "for": settled.asked_by,
         }  # fmt: skip
-        deed = Deed(BY, "api", DEED, settled.use_case, settled.receiver, details)
-        Audit(self.lake).record(deed, Commit(settled.id, "", "platform/audit"))
+        action = Action(BY, "api", ACTION, settled.use_case, settled.receiver, details)
+        Audit(self.lake).record(action, Commit(settled.id, "", "platform/audit"))
 
 
 def _told(callback: Callback) -> CallbackState:

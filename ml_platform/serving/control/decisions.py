@@ -19,7 +19,7 @@ from ml_platform.serving.control.launches import window_ranges
 from ml_platform.serving.control.once import COMMIT_BODY, COMMIT_KEY, REUSED, Once, Order, Outcome
 from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.control.requests import Decide, Rollback, window_in
-from ml_platform.serving.control.rollbacks import DEED, Ordered, Rollbacks
+from ml_platform.serving.control.rollbacks import ACTION, Ordered, Rollbacks
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
 
@@ -80,7 +80,7 @@ class Decisions:
             # It is appended only if nothing else has been decided since the plan.
             ordered, shown = Ordered(case, plan.decisions + 1, plan.promotion), _set(case, plan)
             row = self.recorder.along(
-                order, DEED, f"version {plan.promotion.version}", run=ordered.id,
+                order, ACTION, f"version {plan.promotion.version}", run=ordered.id,
                 reason=asked.reason, partitions=str(shown["partitions"]),
             )  # fmt: skip
             made = roll_back(self.lake, self.registry, case, plan, _commit(order, row))

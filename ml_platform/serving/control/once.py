@@ -2,7 +2,7 @@
 
 Two things hold that together:
 
-- Whoever looks for a key's answer, does the deed and stores the answer is alone with the key
+- Whoever looks for a key's answer, does the action and stores the answer is alone with the key
   meanwhile, among all workers that share the answers. A worker that dies holds nobody up.
 - What is done bears the key itself: runs as tags, decisions in their commit. So it is found again
   where a worker died between doing and storing, or answers are not shared.

@@ -32,7 +32,7 @@ from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.values import unknown
 from ml_platform.spec.windows import Window
 
-DEED = "run pipeline"
+ACTION = "run pipeline"
 """What the audit calls it."""
 
 
@@ -201,7 +201,7 @@ class Pipelines:
         }
         keys = case.calendar.keys(given.range)
         return self.launches.launch(
-            order, DEED, tables, keys, tags, location,
+            order, ACTION, tables, keys, tags, location,
             pipeline=name, version=location.version,
         )  # fmt: skip
 

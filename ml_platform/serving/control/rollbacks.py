@@ -15,7 +15,7 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 
 NAME = re.compile(r"rollback-(.{1,100})-([1-9][0-9]{0,8})")
-DEED = "roll back"
+ACTION = "roll back"
 """What the audit calls it."""
 MADE_AGAIN = {"ml_platform/cause": "rollback"}
 """Tag of the runs that the sensor launches after a rollback."""
@@ -98,9 +98,9 @@ class Rollbacks:
         ]
 
     def _total(self, ordered: Ordered) -> int | None:
-        for row in Audit(self.lake).rows(what=DEED, use_case=ordered.use_case.name):
-            if row.deed.details.get("run") == ordered.id:
-                total = row.deed.details.get("partitions")
+        for row in Audit(self.lake).rows(what=ACTION, use_case=ordered.use_case.name):
+            if row.action.details.get("run") == ordered.id:
+                total = row.action.details.get("partitions")
                 return None if total is None else int(total)
         # Ordered elsewhere: at the command line, say.
         return None

@@ -75,7 +75,7 @@ RUN = Parameter(
 DECIDED = {200: Answer(Done, "Decided, or nothing to do")}
 UNDER_WAY = {**DECIDED, 202: Answer(Look, "It is under way", headers=("Location",))}
 """Answers of what is decided at once, and of what goes on."""
-DEED: dict[str, Any] = {"problems": SAID, "parameters": (KEY,), "tag": TAG}
+ACTION: dict[str, Any] = {"problems": SAID, "parameters": (KEY,), "tag": TAG}
 
 T = TypeVar("T")
 Parameters = TypeVar("Parameters", bound=msgspec.Struct)
@@ -129,7 +129,7 @@ class ControlPaths:
         summary="Train a challenger for the gate to decide about",
         body=Body(Train, _train, required=False),
         answers=UNDER_WAY,
-        **DEED,
+        **ACTION,
     )  # fmt: skip
     async def train(self, request: Request) -> Response:
         """Train a challenger."""
@@ -141,7 +141,7 @@ class ControlPaths:
         summary="Predict a partition, a range, or the rows of a file or table",
         body=Body(Score, _score, required=False),
         answers=UNDER_WAY,
-        **DEED,
+        **ACTION,
     )  # fmt: skip
     async def score(self, request: Request) -> Response:
         """Predict a batch."""
@@ -153,7 +153,7 @@ class ControlPaths:
         summary="Compute what is missing, failed or stale",
         body=Body(Backfill, _backfill, required=False),
         answers=UNDER_WAY,
-        **DEED,
+        **ACTION,
     )  # fmt: skip
     async def backfill(self, request: Request) -> Response:
         """Compute what is missing, failed or stale."""
@@ -165,7 +165,7 @@ class ControlPaths:
         summary="Let a version that waits serve",
         body=Body(Decide, _decide),
         answers=DECIDED,
-        **DEED,
+        **ACTION,
     )  # fmt: skip
     async def approve(self, request: Request) -> Response:
         """Let a version that waits serve."""
@@ -178,7 +178,7 @@ class ControlPaths:
         summary="Refuse a version that waits",
         body=Body(Decide, _decide),
         answers=DECIDED,
-        **DEED,
+        **ACTION,
     )  # fmt: skip
     async def reject(self, request: Request) -> Response:
         """Refuse a version that waits."""
@@ -191,7 +191,7 @@ class ControlPaths:
         summary="Let an earlier version serve again, and recompute what later ones wrote",
         body=Body(Rollback, _rollback),
         answers=UNDER_WAY,
-        **DEED,
+        **ACTION,
     )  # fmt: skip
     async def rollback(self, request: Request) -> Response:
         """Let an earlier version serve again."""

@@ -1,1 +1,1 @@
-"""What the service writes down for good: requests, feedback, reviews, deeds."""
+"""What the service writes down for good: requests, feedback, reviews, actions."""

@@ -1,4 +1,4 @@
-"""Deeds that may not wait for the lake: on the disk before they are done, in the audit soon after.
+"""Actions that may not wait for the lake: on disk before they are done, in the audit soon after.
 
 Labels come in many small calls, and each transaction of the lake would make every process look at
 it again. So each call is a line in a file, and all lines of a second become rows together.
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from ml_platform.access import Audit, Deed
+from ml_platform.access import Action, Audit
 from ml_platform.serving.records.segments import ENDING, Segments, land_orphans
 from ml_platform.settings import Settings
 from ml_platform.storage import Commit, Lake
@@ -21,7 +21,7 @@ EVERY_SECONDS = 1.0
 
 
 class AuditNotes:
-    """Deeds on their way into the audit; threads may share it."""
+    """Actions on their way into the audit; threads may share it."""
 
     def __init__(self, settings: Settings, lake: Lake) -> None:
         self._audit = Audit(lake)
@@ -29,15 +29,15 @@ class AuditNotes:
         self._segments = Segments(folder, MOST_BYTES, EVERY_SECONDS)
         land_orphans(folder)
 
-    def note(self, deed: Deed) -> None:
+    def note(self, action: Action) -> None:
         """Write down what is about to be done; it survives a power cut. Raises NotKept."""
         now = datetime.now(UTC).isoformat(timespec="microseconds")
-        details = {**deed.details, "noted_at": now, "note": secrets.token_hex(8)}
-        line = msgspec.json.encode(asdict(replace(deed, details=details)))
+        details = {**action.details, "noted_at": now, "note": secrets.token_hex(8)}
+        line = msgspec.json.encode(asdict(replace(action, details=details)))
         self._segments.append(line + b"\n", synced=True)
 
     def deliver(self) -> None:
-        """Bring what was noted at least a second ago to the audit, each deed once.
+        """Bring what was noted at least a second ago to the audit, each action once.
 
         Raises whatever the lake raises; what is not delivered stays for the next time.
         """
@@ -49,8 +49,8 @@ class AuditNotes:
             except FileNotFoundError:
                 # Another worker was faster.
                 continue
-            deeds = [msgspec.json.decode(line, type=Deed) for line in lines]
-            self._audit.record_noted(deeds, commit)
+            actions = [msgspec.json.decode(line, type=Action) for line in lines]
+            self._audit.record_noted(actions, commit)
             file.unlink(missing_ok=True)
 
     def try_to_deliver(self, log: FilteringBoundLogger) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ml_platform.access import Caller, Channel, Deed
+from ml_platform.access import Action, Caller, Channel
 from ml_platform.errors import NotServed, RequestRefused
 from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.items import Classes, Item, Items
@@ -187,7 +187,7 @@ class _Box:
         return name
 
     def _keep(self, records: list[dict[str, Any]], said: Said) -> list[str]:
-        self._notes.note(_deed(self._case, records, said))
+        self._notes.note(_action(self._case, records, said))
         self.segments.append(msgspec.json.Encoder().encode_lines(records), synced=True)
         return [record["feedback_id"] for record in records]
 
@@ -226,13 +226,13 @@ def digest_of(ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
-def _deed(case: UseCase, records: Sequence[Mapping[str, Any]], said: Said) -> Deed:
+def _action(case: UseCase, records: Sequence[Mapping[str, Any]], said: Said) -> Action:
     kinds = Counter(record["kind"] for record in records)
     what = "give feedback" if said.origin == "feedback" else "answer review"
     if SKIP in kinds:
         what = "skip review"
     single = records[0]["prediction_id"] if len(records) == 1 else None
-    return Deed(
+    return Action(
         who=said.by or "unknown",
         channel=said.channel,
         what=what,
