@@ -51,14 +51,14 @@ class _Cursor:
 
 
 def build_rollback(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
-    """The sensor that follows rollbacks of a use case, whoever ordered them."""
+    """The sensor that follows rollbacks of a use case, whoever requested them."""
     tables = (*TABLES, *map(published_table, use_case.publish))
 
     @dg.sensor(
         name=f"{use_case.name}_rollback",
         target=dg.AssetSelection.assets(*([use_case.name, table] for table in tables)),
         minimum_interval_seconds=30,
-        # On in every deployment: it does nothing until a person has ordered a rollback.
+        # On in every deployment: it does nothing until a person has requested a rollback.
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Repairs what mirrors the promotion history: MLflow's alias, the online store. After a "
@@ -75,16 +75,16 @@ def build_rollback(use_case: UseCase, settings: Settings) -> list[dg.SensorDefin
         cursor = _Cursor.read(context.cursor)
         decisions = history(lake.lake, use_case)
         rollbacks = [p for p in decisions if p.decision == ROLLED_BACK]
-        ordered = [p for p in rollbacks if _stamp(p.decided_at) > cursor.seen]
+        requested = [p for p in rollbacks if _stamp(p.decided_at) > cursor.seen]
         runs: list[_Run] = []
-        if ordered:
-            starts = [_stamp(p.effective_from) for p in ordered]
+        if requested:
+            starts = [_stamp(p.effective_from) for p in requested]
             since = min([*starts, *([cursor.since] if cursor.later else [])])
             affected = affected_by(lake.lake, use_case, decisions, datetime.fromisoformat(since))
             first, later = affected.steps(use_case)
             runs = _runs(use_case, first)
             kept = dict.fromkeys([*cursor.later, *_runs(use_case, later)])
-            seen = _stamp(ordered[-1].decided_at)
+            seen = _stamp(requested[-1].decided_at)
             cursor = _Cursor(seen, since, tuple(run for run in kept if run not in runs))
         elif cursor.later:
             since = datetime.fromisoformat(cursor.since)
@@ -120,7 +120,7 @@ def _request(use_case: UseCase, run: _Run, seen: str, rollback: Promotion) -> dg
 
 
 def _why(cursor: _Cursor) -> str:
-    return "reports wait for predictions" if cursor.later else "no rollback was ordered"
+    return "reports wait for predictions" if cursor.later else "no rollback was requested"
 
 
 def _stamp(moment: datetime) -> str:

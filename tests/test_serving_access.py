@@ -21,7 +21,7 @@ from tritonclient.utils import InferenceServerException
 
 from ml_platform.access import Audit, Grant, KeyRing, create_key, revoke_key
 from ml_platform.errors import AccessError
-from ml_platform.serving.control import Train, order_of
+from ml_platform.serving.control import Train, control_request
 from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.http.declared import ENDPOINTS
 from ml_platform.serving.http.endpoints import PUBLIC, Need, endpoint, endpoints_of
@@ -296,7 +296,9 @@ def test_two_keys_of_one_name_are_two_callers(deployment: Deployment) -> None:
     callers = [ring.caller(text, datetime.now(UTC)) for _, text in made]
     assert [caller.name for caller in callers] == ["night batch"] * 2
     # What was answered to one under a key of theirs is not repeated to the other.
-    asked = [order_of(deployment.use_case, each, "/x", "tonight", Train()) for each in callers]
+    asked = [
+        control_request(deployment.use_case, each, "/x", "tonight", Train()) for each in callers
+    ]
     assert asked[0].key != asked[1].key
     key, _ = made[0]
     Recorder(deployment.lake).record(asked[0], "train", "model")

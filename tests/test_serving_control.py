@@ -25,7 +25,7 @@ from ml_platform.errors import KeyReused, Overloaded
 from ml_platform.registry import Promotion, champion_at, history, record
 from ml_platform.rollback import affected_by, remake
 from ml_platform.scoring import score
-from ml_platform.serving.control import Train, order_of
+from ml_platform.serving.control import Train, control_request
 from ml_platform.serving.control.answers import FileAnswers, SharedAnswers, open_answers
 from ml_platform.serving.control.once import Once, Outcome
 from ml_platform.serving.http.declared import ENDPOINTS
@@ -340,8 +340,8 @@ def test_a_rollback_shows_its_set_is_done_without_dagster_and_can_be_followed(
         assert said in refused.json()["detail"]
 
 
-def order(key: str = "k", cutoff: str | None = None) -> Any:
-    return order_of(None, Caller("ada"), "/control/trips/train", key, Train(cutoff))
+def requested(key: str = "k", cutoff: str | None = None) -> Any:
+    return control_request(None, Caller("ada"), "/control/trips/train", key, Train(cutoff))
 
 
 @pytest.fixture
@@ -366,7 +366,7 @@ def test_of_requests_that_come_at_once_one_is_carried_out(workers: list[Lake]) -
 
     def ask(once: Once) -> Outcome:
         asking.wait()
-        return once(order(), do)
+        return once(requested(), do)
 
     def do() -> Outcome:
         done.append(1)
@@ -380,8 +380,8 @@ def test_of_requests_that_come_at_once_one_is_carried_out(workers: list[Lake]) -
     assert all(answer.document == answers[0].document for answer in answers)
     assert sorted(answer.is_repeat for answer in answers) == [False, *[True] * 19]
     with pytest.raises(KeyReused):
-        second(order(cutoff="2024-03-01"), do)
-    second(order(key="another"), do)
+        second(requested(cutoff="2024-03-01"), do)
+    second(requested(key="another"), do)
     assert len(done) == 2
 
 
@@ -391,14 +391,14 @@ def test_what_failed_is_tried_again_under_the_same_key(workers: list[Lake]) -> N
 
     first, second = (Once(open_answers(lake)) for lake in workers)
     with pytest.raises(Overloaded):
-        first(order(), fail)
-    assert second(order(), lambda: Outcome({"is": "done"})).document == {"is": "done"}
+        first(requested(), fail)
+    assert second(requested(), lambda: Outcome({"is": "done"})).document == {"is": "done"}
 
 
 HOLDER = """
 import time
 from ml_platform.access import Caller
-from ml_platform.serving.control import Train, order_of
+from ml_platform.serving.control import Train, control_request
 from ml_platform.serving.control.answers import open_answers
 from ml_platform.serving.control.once import Once
 from ml_platform.settings import Settings
@@ -408,8 +408,8 @@ def hold():
     print("held", flush=True)
     time.sleep(600)
 
-order = order_of(None, Caller("ada"), "/control/trips/train", "k", Train())
-Once(open_answers(Lake(Settings())))(order, hold)
+request = control_request(None, Caller("ada"), "/control/trips/train", "k", Train())
+Once(open_answers(Lake(Settings())))(request, hold)
 """
 
 
@@ -429,11 +429,11 @@ def test_a_worker_that_is_killed_while_it_works_holds_nobody_up(workers: list[La
     kind = FileAnswers if settings.catalog is None else SharedAnswers
     hasty = kind(settings.root / "control" if kind is FileAnswers else other, wait_seconds=0.1)
     with pytest.raises(Overloaded, match="still being carried out"):
-        Once(hasty)(order(), lambda: Outcome({}))
+        Once(hasty)(requested(), lambda: Outcome({}))
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
-    answer = Once(open_answers(other))(order(), lambda: Outcome({"by": "the next"}))
+    answer = Once(open_answers(other))(requested(), lambda: Outcome({"by": "the next"}))
     assert answer.document == {"by": "the next"}
 
 

@@ -12,7 +12,7 @@ from ml_platform.serving.control.answers import open_answers
 from ml_platform.serving.control.decisions import Decisions
 from ml_platform.serving.control.documents import Look, Visible
 from ml_platform.serving.control.launches import Launches
-from ml_platform.serving.control.once import Once, Order
+from ml_platform.serving.control.once import ControlRequest, Once
 from ml_platform.serving.control.pipelines import Pipelines
 from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.control.reference_states import REFERENCE
@@ -46,7 +46,9 @@ class Control:
         """End a run, as `Runs.end`; it is recorded where there is something to end."""
 
         def before(name: str) -> None:
-            self.recorder.record(Order(self.runs.use_cases[name], caller), "end run", run_id)
+            self.recorder.record(
+                ControlRequest(self.runs.use_cases[name], caller), "end run", run_id
+            )
 
         if REFERENCE.fullmatch(run_id):
             return self.references.end(run_id, visible, require, before)

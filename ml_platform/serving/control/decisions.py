@@ -16,10 +16,17 @@ from ml_platform.registry import (
 )
 from ml_platform.rollback import RollbackPlan, plan_rollback, roll_back
 from ml_platform.serving.control.launches import window_ranges
-from ml_platform.serving.control.once import COMMIT_BODY, COMMIT_KEY, REUSED, Once, Order, Outcome
+from ml_platform.serving.control.once import (
+    COMMIT_BODY,
+    COMMIT_KEY,
+    REUSED,
+    ControlRequest,
+    Once,
+    Outcome,
+)
 from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.control.requests import Decide, Rollback, window_in
-from ml_platform.serving.control.rollbacks import ACTION, Ordered, Rollbacks
+from ml_platform.serving.control.rollbacks import ACTION, RequestedRollback, Rollbacks
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
 
@@ -37,81 +44,86 @@ class Decisions:
     once: Once
     recorder: Recorder
 
-    def decide(self, order: Order, asked: Decide, *, approve: bool) -> Outcome:
+    def decide(self, request: ControlRequest, asked: Decide, *, approve: bool) -> Outcome:
         """Let a version that waits serve, or refuse it. Raises AnswerRefused."""
-        case = order.use_case
+        case = request.use_case
         # Before anything is refused: whoever decided last may have died before the alias was set.
         repair(self.lake, self.registry, case)
 
         def do() -> Outcome:
-            number = self._decided(order)
+            number = self._decided(request)
             if number is None:
                 what, changed = "approve" if approve else "reject", f"version {asked.version}"
-                row = self.recorder.along(order, what, changed, reason=asked.reason)
+                row = self.recorder.along(request, what, changed, reason=asked.reason)
                 given = answer(
                     self.lake, self.registry, case, asked.version, approve=approve,
-                    decided_by=order.by, reason=asked.reason, commit=_commit(order, row),
+                    decided_by=request.by, reason=asked.reason, commit=_commit(request, row),
                 )  # fmt: skip
             else:
                 given = self._made_before(case, number)
             return Outcome({"run": None, "decided": _told(case, given)})
 
-        return self.once(order, do)
+        return self.once(request, do)
 
-    def rollback(self, order: Order, asked: Rollback) -> Outcome:
+    def rollback(self, request: ControlRequest, asked: Rollback) -> Outcome:
         """Let an earlier version serve again; which partitions are then made again.
 
         Exactly those that later versions wrote. The sensor that follows rollbacks has them made,
-        as after one that was ordered elsewhere, and that is what is under way. Raises
+        as after one that was requested elsewhere, and that is what is under way. Raises
         RollbackRefused, ModelNotFound and ParameterRefused.
         """
-        case = order.use_case
+        case = request.use_case
         repair(self.lake, self.registry, case)
         if asked.dry_run:
-            plan = self._plan(order, asked)
+            plan = self._plan(request, asked)
             return Outcome(
                 {"dry_run": True, "would": _told(case, plan.promotion), **_set(case, plan)}
             )
 
         def do() -> Outcome:
-            if (number := self._decided(order)) is not None:
-                return self._under_way(Ordered(case, number, self._made_before(case, number)), None)
-            plan = self._plan(order, asked)
+            if (number := self._decided(request)) is not None:
+                return self._under_way(
+                    RequestedRollback(case, number, self._made_before(case, number)), None
+                )
+            plan = self._plan(request, asked)
             # It is appended only if nothing else has been decided since the plan.
-            ordered, shown = Ordered(case, plan.decisions + 1, plan.promotion), _set(case, plan)
+            rollback, shown = (
+                RequestedRollback(case, plan.decisions + 1, plan.promotion),
+                _set(case, plan),
+            )
             row = self.recorder.along(
-                order, ACTION, f"version {plan.promotion.version}", run=ordered.id,
+                request, ACTION, f"version {plan.promotion.version}", run=rollback.id,
                 reason=asked.reason, partitions=str(shown["partitions"]),
             )  # fmt: skip
-            made = roll_back(self.lake, self.registry, case, plan, _commit(order, row))
-            return self._under_way(replace(ordered, promotion=made), shown)
+            made = roll_back(self.lake, self.registry, case, plan, _commit(request, row))
+            return self._under_way(replace(rollback, promotion=made), shown)
 
-        return self.once(order, do)
+        return self.once(request, do)
 
-    def _under_way(self, ordered: Ordered, shown: Mapping[str, Any] | None) -> Outcome:
-        """A rollback; shown: what is made again, None where it was ordered before."""
+    def _under_way(self, rollback: RequestedRollback, shown: Mapping[str, Any] | None) -> Outcome:
+        """A rollback; shown: what is made again, None where it was requested before."""
         total = None if shown is None else shown["partitions"]
-        decided = {"decided": _told(ordered.use_case, ordered.promotion), **(shown or {})}
+        decided = {"decided": _told(rollback.use_case, rollback.promotion), **(shown or {})}
         if total == 0:
             return Outcome({"run": None, **decided})
-        return Outcome({**self.rollbacks.begun(ordered, total), **decided}, ordered.id)
+        return Outcome({**self.rollbacks.begun(rollback, total), **decided}, rollback.id)
 
-    def _plan(self, order: Order, asked: Rollback) -> RollbackPlan:
-        case = order.use_case
+    def _plan(self, request: ControlRequest, asked: Rollback) -> RollbackPlan:
+        case = request.use_case
         since = None if asked.first is None else window_in(case, "from", asked.first).start
         return plan_rollback(
-            self.lake, self.registry, case, decided_by=order.by, reason=asked.reason,
+            self.lake, self.registry, case, decided_by=request.by, reason=asked.reason,
             to=asked.version, since=since, serving=asked.serving,
         )  # fmt: skip
 
-    def _decided(self, order: Order) -> int | None:
+    def _decided(self, request: ControlRequest) -> int | None:
         """Number of what was decided under the key before, by a worker that did not say so."""
-        if order.key is None:
+        if request.key is None:
             return None
-        number = decided_with(self.lake, order.use_case, COMMIT_KEY, order.key)
+        number = decided_with(self.lake, request.use_case, COMMIT_KEY, request.key)
         if number is not None:
             with self.lake.cursor() as cursor:
-                if self.lake.snapshot_saying(cursor, COMMIT_BODY, order.body) is None:
+                if self.lake.snapshot_saying(cursor, COMMIT_BODY, request.body) is None:
                     raise KeyReused(REUSED)
         return number
 
@@ -119,9 +131,9 @@ class Decisions:
         return history(self.lake, case)[number - 1]
 
 
-def _commit(order: Order, row: Along) -> Commit:
-    case, table = order.use_case, f"{order.use_case.name}/promotions"
-    return Commit(order.run_id, case.code_version, table, extra=order.extra, also=row)
+def _commit(request: ControlRequest, row: Along) -> Commit:
+    case, table = request.use_case, f"{request.use_case.name}/promotions"
+    return Commit(request.run_id, case.code_version, table, extra=request.extra, also=row)
 
 
 def _told(case: UseCase, promotion: Promotion) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ml_platform.errors import EmptyPartition, ParameterRefused
 from ml_platform.orchestrator import CodeLocation, Orchestrator
 from ml_platform.orchestrator.parameters import PARAMETERS
 from ml_platform.registry import champions_of
-from ml_platform.serving.control.once import BODY_NAME, KEY_NAME, Once, Order, Outcome
+from ml_platform.serving.control.once import BODY_NAME, KEY_NAME, ControlRequest, Once, Outcome
 from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.control.references import References
 from ml_platform.serving.control.requests import (
@@ -55,19 +55,19 @@ class Launches:
     recorder: Recorder
     references: References
 
-    def train(self, order: Order, asked: Train) -> Outcome:
+    def train(self, request: ControlRequest, asked: Train) -> Outcome:
         """Train a challenger, and have the gate decide about it."""
 
         def launch() -> Outcome:
-            case, now = order.use_case, datetime.now(UTC)
+            case, now = request.use_case, datetime.now(UTC)
             cutoff = cutoff_in(case, asked.cutoff, now) if asked.cutoff else self.newest(case, now)
             key = case.calendar.key(cutoff)
             tags = {**CAUSE, **because(asked.reason)}
-            return self.launch(order, "train", ("model", "promotions"), (key, key), tags)
+            return self.launch(request, "train", ("model", "promotions"), (key, key), tags)
 
-        return self._once(order, "train", launch)
+        return self._once(request, "train", launch)
 
-    def score(self, order: Order, asked: Score) -> Outcome:
+    def score(self, request: ControlRequest, asked: Score) -> Outcome:
         """Predict a partition or a range; features that are due are computed first, in the run.
 
         Where rows of a file or table are named, they are predicted here, without Dagster: see
@@ -75,10 +75,10 @@ class Launches:
         Raises NoChampion where no partition has one.
         """
         if asked.rows is not None or asked.answers is not None:
-            return self._score_rows(order, asked)
+            return self._score_rows(request, asked)
 
         def launch() -> Outcome:
-            case = order.use_case
+            case = request.use_case
             window_range = _range_to_score(case, asked)
             champions, lacking = champions_of(self.lake, case, window_range)
             if lacking and not champions and not case.scored_by_any_version:
@@ -87,11 +87,11 @@ class Launches:
             due = due_with_followers(case, judge(self.lake, case, window_range, features))
             tables = [*(name for name in features if due[name]), "predictions"]
             keys = case.calendar.keys(window_range)
-            return self.launch(order, "score", tables, keys, because(asked.reason))
+            return self.launch(request, "score", tables, keys, because(asked.reason))
 
-        return self._once(order, "score", launch)
+        return self._once(request, "score", launch)
 
-    def _score_rows(self, order: Order, asked: Score) -> Outcome:
+    def _score_rows(self, request: ControlRequest, asked: Score) -> Outcome:
         rows, answers = asked.rows, asked.answers
         if rows is None or answers is None:
             lacking = "rows" if rows is None else "answers"
@@ -100,33 +100,35 @@ class Launches:
                             ("to", asked.last)):  # fmt: skip
             if given is not None:
                 raise ParameterRefused(name, "give partitions, or rows, not both")
-        return self.once(order, lambda: self.references.begin(order, rows, answers, asked.reason))
+        return self.once(
+            request, lambda: self.references.begin(request, rows, answers, asked.reason)
+        )
 
-    def backfill(self, order: Order, asked: Backfill) -> Outcome:
+    def backfill(self, request: ControlRequest, asked: Backfill) -> Outcome:
         """Compute what is missing, failed or stale; a run that computes all of it is joined."""
 
         def launch() -> Outcome:
-            due, shown = self._due(order, asked)
+            due, shown = self._due(request, asked)
             if not any(due.values()):
                 return Outcome({"run": None, **shown})
-            return self._launch_backfill(order, due, shown, because(asked.reason))
+            return self._launch_backfill(request, due, shown, because(asked.reason))
 
         if asked.dry_run:
-            return Outcome({"dry_run": True, **self._due(order, asked)[1]})
-        return self._once(order, BACKFILL, launch)
+            return Outcome({"dry_run": True, **self._due(request, asked)[1]})
+        return self._once(request, BACKFILL, launch)
 
-    def _once(self, order: Order, what: str, launch: Callable[[], Outcome]) -> Outcome:
-        return self.once(order, lambda: self._launched(order, what) or launch())
+    def _once(self, request: ControlRequest, what: str, launch: Callable[[], Outcome]) -> Outcome:
+        return self.once(request, lambda: self._launched(request, what) or launch())
 
-    def started_once(self, order: Order, launch: Callable[[], Outcome]) -> Outcome:
+    def started_once(self, request: ControlRequest, launch: Callable[[], Outcome]) -> Outcome:
         """What `launch` starts, or started under the same key before."""
-        return self._once(order, "run", launch)
+        return self._once(request, "run", launch)
 
-    def _launched(self, order: Order, what: str) -> Outcome | None:
+    def _launched(self, request: ControlRequest, what: str) -> Outcome | None:
         """What was launched under the key before, by a worker that did not live to say so."""
-        if order.key is None:
+        if request.key is None:
             return None
-        tag = {KEY_NAME: order.key}
+        tag = {KEY_NAME: request.key}
         if found := self.dagster.runs(tag, limit=1):
             tags, run_id = found[0].tags, found[0].tags.get(BACKFILL_OF, found[0].id)
         elif what == BACKFILL and (backfill_id := self.dagster.latest_backfill(tag)) is not None:
@@ -134,12 +136,12 @@ class Launches:
             tags, run_id = self.dagster.backfill(backfill_id).tags, backfill_id
         else:
             return None
-        order.require_same(tags.get(BODY_NAME))
+        request.require_same(tags.get(BODY_NAME))
         return Outcome(self.runs.look(run_id, lambda name: True), run_id, is_repeat=True)
 
     def launch(
         self,
-        order: Order,
+        request: ControlRequest,
         what: str,
         tables: Sequence[str],
         keys: tuple[str, str],
@@ -151,20 +153,20 @@ class Launches:
 
         location: whose code runs, by default the current version's. details: for the audit.
         """
-        names = [f"{order.use_case.name}/{table}" for table in tables]
+        names = [f"{request.use_case.name}/{table}" for table in tables]
 
         def before() -> None:
-            self._record(order, what, tables, keys, tags, **details)
+            self._record(request, what, tables, keys, tags, **details)
 
-        tags = {**order.tags, **tags}
+        tags = {**request.tags, **tags}
         run = self.dagster.launch_range(names, *keys, tags, before, location)
         return Outcome(self.runs.of_run(run), run.id)
 
     def _launch_backfill(
-        self, order: Order, due: Due, shown: Mapping[str, Any], tags: Mapping[str, str]
+        self, request: ControlRequest, due: Due, shown: Mapping[str, Any], tags: Mapping[str, str]
     ) -> Outcome:
-        case, lock = order.use_case, self.settings.root / "backfill.lock"
-        runs = BackfillRuns(self.dagster, case, lock, order.by, {**order.tags, **tags})
+        case, lock = request.use_case, self.settings.root / "backfill.lock"
+        runs = BackfillRuns(self.dagster, case, lock, request.by, {**request.tags, **tags})
         first, *others = chunks(case, due)
         longest = self.settings.max_partitions_per_run or len(first.windows)
         joined = False
@@ -173,7 +175,7 @@ class Launches:
         keys = case.calendar.keys(Window(windows[0].start, windows[-1].end))
 
         def before() -> None:
-            self._record(order, BACKFILL, tables, keys, tags)
+            self._record(request, BACKFILL, tables, keys, tags)
 
         if not others and len(first.windows) <= longest:
             run, joined = runs.start(first, before)
@@ -186,7 +188,7 @@ class Launches:
 
     def _record(
         self,
-        order: Order,
+        request: ControlRequest,
         what: str,
         tables: Sequence[str],
         keys: tuple[str, str],
@@ -194,13 +196,13 @@ class Launches:
         **details: str | None,
     ) -> None:
         self.recorder.record(
-            order, what, ", ".join(tables), partitions="...".join(keys), reason=tags.get(REASON),
+            request, what, ", ".join(tables), partitions="...".join(keys), reason=tags.get(REASON),
             parameters=tags.get(PARAMETERS), **details,
         )  # fmt: skip
 
-    def _due(self, order: Order, asked: Backfill) -> tuple[Due, dict[str, Any]]:
+    def _due(self, request: ControlRequest, asked: Backfill) -> tuple[Due, dict[str, Any]]:
         """What a backfill has to compute, and that in words."""
-        case = order.use_case
+        case = request.use_case
         if unknown := [name for name in asked.tables if name not in tables_of(case)]:
             known = ", ".join(tables_of(case))
             raise ParameterRefused(
@@ -212,7 +214,7 @@ class Launches:
         window_range = self._range_to_fill(case, asked)
         look_at_landing(
             self.lake, case, tables,
-            lambda name: Commit(order.run_id, code_version(case, name), f"{case.name}/{name}"),
+            lambda name: Commit(request.run_id, code_version(case, name), f"{case.name}/{name}"),
         )  # fmt: skip
         states = judge(self.lake, case, window_range, tables)
         due = due_with_followers(case, states, asked.every)

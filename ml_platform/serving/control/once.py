@@ -31,7 +31,7 @@ COMMIT_KEY, COMMIT_BODY = "idempotency_key", "idempotency_body"
 
 
 @dataclass(frozen=True)
-class Order:
+class ControlRequest:
     """Who wants something done with a use case, and under which key."""
 
     use_case: UseCase
@@ -67,7 +67,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an order."""
+    """What came of a request."""
 
     document: Mapping[str, Any]
     run: str | None = None
@@ -78,36 +78,36 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Once:
-    """Has an order carried out, or gives the answer that it got before."""
+    """Has a request carried out, or gives the answer that it got before."""
 
     answers: Answers
 
-    def __call__(self, order: Order, do: Callable[[], Outcome]) -> Outcome:
+    def __call__(self, request: ControlRequest, do: Callable[[], Outcome]) -> Outcome:
         """What `do` returns, or returned when it was called under the same key before.
 
         Nothing is kept of what `do` raises. Raises KeyReused; Overloaded where the first request
         is not answered for long; NotKept where the disk is full, say.
         """
-        if order.key is None:
+        if request.key is None:
             return do()
-        with self.answers.held(order.key) as held:
+        with self.answers.held(request.key) as held:
             if (kept := held.read()) is not None:
-                order.require_same(kept.body)
+                request.require_same(kept.body)
                 return replace(msgspec.json.decode(kept.answer, type=Outcome), is_repeat=True)
             outcome = do()
-            held.keep(Kept(order.body, msgspec.json.encode(outcome)))
+            held.keep(Kept(request.body, msgspec.json.encode(outcome)))
             return outcome
 
 
-def order_of(
+def control_request(
     use_case: UseCase, caller: Caller, path: str, key: str | None, parameters: msgspec.Struct
-) -> Order:
-    """An order; key: the Idempotency-Key, which counts for one caller and path."""
+) -> ControlRequest:
+    """A request; key: the Idempotency-Key, which counts for one caller and path."""
     if key is None:
-        return Order(use_case, caller)
+        return ControlRequest(use_case, caller)
     # By principal: another caller may have the same name.
     known = _digest(caller.identity, path, key)
-    return Order(use_case, caller, known, _digest(known, parameters))
+    return ControlRequest(use_case, caller, known, _digest(known, parameters))
 
 
 def _digest(*parts: object) -> str:

@@ -23,7 +23,7 @@ from ml_platform.registry import champions_of
 from ml_platform.serving.callbacks import Callbacks
 from ml_platform.serving.control.given import PLACE, Given, read_given
 from ml_platform.serving.control.launches import CAUSE, Launches, because
-from ml_platform.serving.control.once import Order, Outcome
+from ml_platform.serving.control.once import ControlRequest, Outcome
 from ml_platform.serving.control.parameter_schema import schema_of
 from ml_platform.serving.control.requests import Reason
 from ml_platform.spec.pipelines import Pipeline
@@ -103,12 +103,14 @@ class Pipelines:
     launches: Launches
     callbacks: Callbacks
 
-    def run(self, order: Order, name: str, version: str | None, asked: RunPipeline) -> Outcome:
+    def run(
+        self, request: ControlRequest, name: str, version: str | None, asked: RunPipeline
+    ) -> Outcome:
         """Start a pipeline, once under a key; whoever is to be told is told when it has ended.
 
         version: commit of the code that is to run, or its beginning; by default the current one.
         """
-        case, now = order.use_case, datetime.now(UTC)
+        case, now = request.use_case, datetime.now(UTC)
         local = case.published_pipelines.get(name)
         if version is None:
             # What the service knows is refused without asking Dagster.
@@ -121,12 +123,12 @@ class Pipelines:
             location = self._location(case, version)
             pipeline = _required(case, name, _declared(location))
             given = read_given(case, pipeline, asked.parameters, now, self.launches.newest)
-            return self._launch(order, name, pipeline, given, location, asked.reason)
+            return self._launch(request, name, pipeline, given, location, asked.reason)
 
-        outcome = self.launches.started_once(order, launch)
+        outcome = self.launches.started_once(request, launch)
         if outcome.run is None:
             return outcome
-        self.callbacks.add(outcome.run, case.name, order.by, receivers)
+        self.callbacks.add(outcome.run, case.name, request.by, receivers)
         told = {"callbacks": self.callbacks.told(outcome.run)}
         run = {**outcome.document["run"], **told}
         return Outcome({**outcome.document, "run": run}, outcome.run, outcome.is_repeat)
@@ -177,14 +179,14 @@ class Pipelines:
 
     def _launch(
         self,
-        order: Order,
+        request: ControlRequest,
         name: str,
         pipeline: Pipeline,
         given: Given,
         location: CodeLocation,
         reason: str | None,
     ) -> Outcome:
-        case = order.use_case
+        case = request.use_case
         self._require_short(case, given)
         tables = self._tables(case, pipeline, given)
         if not tables:
@@ -201,7 +203,7 @@ class Pipelines:
         }
         keys = case.calendar.keys(given.range)
         return self.launches.launch(
-            order, ACTION, tables, keys, tags, location,
+            request, ACTION, tables, keys, tags, location,
             pipeline=name, version=location.version,
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ from ml_platform.features import InputRules
 from ml_platform.registry import ModelVersion, Registry, champion_at, history
 from ml_platform.serving.control.answered_rows import answered_rows
 from ml_platform.serving.control.documents import OVER, Look, Run, Visible, path_of, unknown
-from ml_platform.serving.control.once import Order, Outcome
+from ml_platform.serving.control.once import ControlRequest, Outcome
 from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.control.reference_states import State, States
 from ml_platform.serving.control.row_places import STATES, RowPlace, RowPlaces
@@ -59,14 +59,16 @@ class References:
         self._closing.set()
         self._thread.shutdown(cancel_futures=True)
 
-    def begin(self, order: Order, rows: str, answers: str, reason: str | None) -> Outcome:
+    def begin(
+        self, request: ControlRequest, rows: str, answers: str, reason: str | None
+    ) -> Outcome:
         """Have rows predicted by the champion of now.
 
         rows, answers: Parquet files below the shared folder, or tables as database:table. The
         answers are the columns of the rows, prediction columns and `model_version`. Raises
         ParameterRefused, NoChampion, and Overloaded where many batches wait.
         """
-        name = f"rows-{(order.key or uuid.uuid4().hex)[:16]}"
+        name = f"rows-{(request.key or uuid.uuid4().hex)[:16]}"
         if (known := self._states.read(name)) is not None and known.status != "failed":
             return Outcome(_told(known), name)
         source = self._places.place("rows", rows)
@@ -75,14 +77,14 @@ class References:
         of = source.count()
         if len(self._under_way) >= MOST_WAITING:
             raise Overloaded(f"{MOST_WAITING} batches wait already; ask again later", 60)
-        case, now = order.use_case, datetime.now(UTC)
+        case, now = request.use_case, datetime.now(UTC)
         version = champion_at(history(self._lake, case), now)
         model = self._registry.load(case, version)
         state = State(
-            name, case.name, "queued", rows, answers, order.by, reason, version,
+            name, case.name, "queued", rows, answers, request.by, reason, version,
             f"{socket.gethostname()}:{os.getpid()}", now.isoformat(), time.time(), of=of,
         )  # fmt: skip
-        self._recorder.record(order, "score rows", answers, rows=rows, run=name, reason=reason)
+        self._recorder.record(request, "score rows", answers, rows=rows, run=name, reason=reason)
         self._states.write(state)
         self._under_way.add(name)
         self._thread.submit(self._carry_out, case, model, state, source, target)

@@ -23,7 +23,7 @@ FAILURES_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Ordered:
+class RequestedRollback:
     """A rollback in the promotion history."""
 
     use_case: UseCase
@@ -39,13 +39,13 @@ class Ordered:
 
 @dataclass(frozen=True)
 class Rollbacks:
-    """Looks at rollbacks, whoever ordered them."""
+    """Looks at rollbacks, whoever requested them."""
 
     lake: Lake
     dagster: Orchestrator
     use_cases: Mapping[str, UseCase]
 
-    def find(self, run_id: str, visible: Visible) -> Ordered:
+    def find(self, run_id: str, visible: Visible) -> RequestedRollback:
         """The rollback of an id; RunUnknown where there is none."""
         found = NAME.fullmatch(run_id)
         if found is None or found[1] not in self.use_cases or not visible(found[1]):
@@ -54,16 +54,16 @@ class Rollbacks:
         decisions = history(self.lake, case)
         if number > len(decisions) or decisions[number - 1].decision != "rolled back":
             raise unknown(run_id)
-        return Ordered(case, number, decisions[number - 1])
+        return RequestedRollback(case, number, decisions[number - 1])
 
-    def look(self, ordered: Ordered) -> Look:
+    def look(self, rollback: RequestedRollback) -> Look:
         """How much is left: the lake says so, and Dagster what becomes of it."""
-        case, promotion = ordered.use_case, ordered.promotion
+        case, promotion = rollback.use_case, rollback.promotion
         decisions = history(self.lake, case)
         affected = affected_by(self.lake, case, decisions, promotion.effective_from)
         left = sum(len(windows) for _, windows in affected.tables)
-        runs = self.runs(ordered) if left else []
-        total = self._total(ordered)
+        runs = self.runs(rollback) if left else []
+        total = self._total(rollback)
         failed = [run.id for run in runs if run.status is RunStatus.failure][:FAILURES_SHOWN]
         more = {
             "partitions": {"done": None if total is None else max(total - left, 0), "of": total},
@@ -72,37 +72,37 @@ class Rollbacks:
             "failures": [cause for run in failed for cause in self.dagster.failures(run)],
         }
         link = self.dagster.link(runs[0].id) if runs else f"{self.dagster.url}/runs"
-        return document(ordered.id, case.name, _status(left, runs), more, link)
+        return document(rollback.id, case.name, _status(left, runs), more, link)
 
-    def begun(self, ordered: Ordered, total: int | None) -> Look:
-        """One that has just been ordered; Dagster is not asked.
+    def begun(self, rollback: RequestedRollback, total: int | None) -> Look:
+        """One that has just been requested; Dagster is not asked.
 
         total: partitions to make again, None where that is not known.
         """
         more = {
             "partitions": {"done": None if total is None else 0, "of": total},
-            **_told(ordered.promotion),
+            **_told(rollback.promotion),
             "failures": [],
         }
         link = f"{self.dagster.url}/runs"
-        return document(ordered.id, ordered.use_case.name, "queued", more, link)
+        return document(rollback.id, rollback.use_case.name, "queued", more, link)
 
-    def runs(self, ordered: Ordered) -> list[Run]:
+    def runs(self, rollback: RequestedRollback) -> list[Run]:
         """Runs that have made partitions of the use case again since, newest first."""
-        since = ordered.promotion.decided_at.astimezone(UTC)
+        since = rollback.promotion.decided_at.astimezone(UTC)
         return [
             run
             for run in self.dagster.runs(MADE_AGAIN)
             if run.created_at >= since
-            and any(table.startswith(f"{ordered.use_case.name}/") for table in run.tables)
+            and any(table.startswith(f"{rollback.use_case.name}/") for table in run.tables)
         ]
 
-    def _total(self, ordered: Ordered) -> int | None:
-        for row in Audit(self.lake).rows(what=ACTION, use_case=ordered.use_case.name):
-            if row.action.details.get("run") == ordered.id:
+    def _total(self, rollback: RequestedRollback) -> int | None:
+        for row in Audit(self.lake).rows(what=ACTION, use_case=rollback.use_case.name):
+            if row.action.details.get("run") == rollback.id:
                 total = row.action.details.get("partitions")
                 return None if total is None else int(total)
-        # Ordered elsewhere: at the command line, say.
+        # Requested elsewhere: at the command line, say.
         return None
 
 

@@ -19,13 +19,13 @@ from ml_platform.errors import Overloaded, ParameterRefused
 from ml_platform.serving.control import (
     Backfill,
     Control,
+    ControlRequest,
     Decide,
-    Order,
     Outcome,
     Rollback,
     Score,
     Train,
-    order_of,
+    control_request,
     read,
 )
 from ml_platform.serving.control.documents import Done, Look, path_of
@@ -238,13 +238,18 @@ class ControlPaths:
         self.control.close()
 
     async def _do(
-        self, request: Request, kind: type[Parameters], do: Callable[[Order, Parameters], Outcome]
+        self,
+        request: Request,
+        kind: type[Parameters],
+        do: Callable[[ControlRequest, Parameters], Outcome],
     ) -> Response:
         use_case = self.live.of(request.path_params["use_case"]).use_case
         parameters = read(await read_body(request, self.settings), kind)
         caller: Caller = request.scope["caller"]
-        order = order_of(use_case, caller, request.scope["path"], key_of(request), parameters)
-        return answered(await self.aside(do, order, parameters))
+        parsed = control_request(
+            use_case, caller, request.scope["path"], key_of(request), parameters
+        )
+        return answered(await self.aside(do, parsed, parameters))
 
     async def aside(self, do: Callable[..., T], *arguments: Any) -> T:
         """Have something done that blocks; Overloaded where too much waits already."""

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ml_platform.access import Caller
 from ml_platform.errors import NotServed
-from ml_platform.serving.control import RunPipeline, order_of, read
+from ml_platform.serving.control import RunPipeline, control_request, read
 from ml_platform.serving.control.parameter_schema import schema_of
 from ml_platform.serving.control.pipelines import Listed
 from ml_platform.serving.http.answers import as_json
@@ -119,9 +119,9 @@ class PipelinePaths:
         caller: Caller = request.scope["caller"]
         # A repeat of Azure Data Factory has another address to be called.
         same = msgspec.structs.replace(asked, callBackUri=None)
-        order = order_of(case, caller, request.scope["path"], key_of(request), same)
+        parsed = control_request(case, caller, request.scope["path"], key_of(request), same)
         pipelines = self.around.control.pipelines
-        return answered(await self.around.aside(pipelines.run, order, name, version, asked))
+        return answered(await self.around.aside(pipelines.run, parsed, name, version, asked))
 
     def _case(self, request: Request) -> UseCase:
         return self.around.live.of(request.path_params["use_case"]).use_case
