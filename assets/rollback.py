@@ -31,7 +31,7 @@ class RollbackConfig(dg.Config):
 
 
 def build_rollback_job(use_case: UseCase, settings: Settings) -> list[dg.JobDefinition]:
-    """The job that rolls a use case back; its sensor of the same name makes the partitions again.
+    """The job that rolls a use case back; its sensor of the same name recomputes the partitions.
 
     It does what `ml-platform rollback` does.
     """
@@ -70,7 +70,7 @@ def build_rollback_job(use_case: UseCase, settings: Settings) -> list[dg.JobDefi
         name=name,
         description=(
             f"Lets an earlier version of {use_case.name} serve again. The sensor `{name}` then "
-            "makes again exactly the predictions and reports that the replaced version wrote."
+            "recomputes exactly the predictions and reports that the replaced version wrote."
         ),
     )
     def job() -> None:
@@ -95,7 +95,7 @@ def _metadata(use_case: UseCase, plan: RollbackPlan) -> dict[str, dg.MetadataVal
         "replaced": dg.MetadataValue.text(", ".join(str(version) for version in plan.replaced)),
         "reason": dg.MetadataValue.text(plan.promotion.reason),
         **{
-            f"{name} to make again": dg.MetadataValue.json([key(window) for window in windows])
+            f"{name} to recompute": dg.MetadataValue.json([key(window) for window in windows])
             for name, windows in plan.affected.tables
         },
     }

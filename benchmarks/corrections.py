@@ -125,7 +125,7 @@ def _without_versions() -> Iterator[None]:
 
 
 def _computed(year: Year, lake: Lake) -> None:
-    """Ingest what is there already, compute features and labels anew, and join them."""
+    """Ingest what is there already, compute features and labels again, and join them."""
     case = year.use_case
     year.drop(lake, *map(feature_table, case.features), "labels")
     for source in case.sources:

@@ -61,7 +61,7 @@ class Scored:
         return Scorer.model_validate({"url": url, "protocol": protocol, **declared})
 
     def score(self, lake: Lake, scorer: Scorer | None) -> int:
-        """Score it anew; returns how many rows there are."""
+        """Score it again; returns how many rows there are."""
         self.year.drop(lake, "predictions")
         case = self.year.use_case.model_copy(update={"scorer": scorer})
         report = score(lake, self.year.registry, case, self.range, COMMIT)

@@ -170,7 +170,7 @@ def _result(found: dict[int, dict[str, Taken]]) -> Result:
         "One command each, from its start to its end, with all that it imports; the other one is "
         "in process. Examples are there several times under other keys, features once. A "
         "standalone cluster on the same two cores: a master and two executors of a core and 2 GiB "
-        "each, started anew by each command. Driver: Python and its JVM; executors: JVMs and "
+        "each, started again by each command. Driver: Python and its JVM; executors: JVMs and "
         "their Python workers.",
     )
     return Result("Engines", tuple(lines), notes)

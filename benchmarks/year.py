@@ -78,7 +78,7 @@ class Year:
 
 
 def prepared(bench: Bench) -> Year:
-    """The prepared year; made again where code or use case have changed since."""
+    """The prepared year; recomputed where code or use case have changed since."""
     use_case = load_use_case(USE_CASE)
     start = use_case.calendar.start
     window_range = Window(start, start + timedelta(days=bench.days or 365))

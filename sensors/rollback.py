@@ -1,4 +1,4 @@
-"""A rollback becomes runs that make again exactly what the replaced version had written."""
+"""A rollback becomes runs that recompute exactly what the replaced version had written."""
 
 import json
 from collections.abc import Iterable
@@ -62,7 +62,7 @@ def build_rollback(use_case: UseCase, settings: Settings) -> list[dg.SensorDefin
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Repairs what mirrors the promotion history: MLflow's alias, the online store. After a "
-            "rollback, makes again the predictions that the replaced version wrote, and then what "
+            "rollback, recomputes the predictions that the replaced version wrote, and then what "
             "reads them: reports, tables of others. A run that fails, or never "
             f"starts, is asked for again by `{retrier_of(use_case)}`."
         ),

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from ml_platform.backfill import due, judge
 from ml_platform.publish import PublishReport, publish_range
 from ml_platform.registry import Promotion, champion_at, history, record
-from ml_platform.rollback import RollbackPlan, affected_by, plan_rollback, remake, roll_back
+from ml_platform.rollback import RollbackPlan, affected_by, plan_rollback, recompute, roll_back
 from ml_platform.scoring import predictions_table, score
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
@@ -113,10 +113,10 @@ class Published:
         )
 
     def roll_back(self, use_case: UseCase, plan: RollbackPlan) -> None:
-        """Roll back, and make again what the plan says."""
+        """Roll back, and recompute what the plan says."""
         roll_back(self.lake, self.registry, use_case, plan, COMMIT)
         commits = {name: COMMIT for name, _ in plan.affected.tables}
-        remake(self.lake, self.registry, use_case, plan.affected, commits)
+        recompute(self.lake, self.registry, use_case, plan.affected, commits)
 
     def plan_affected(self, use_case: UseCase) -> bool:
         """Whether anything is stored that another champion has made."""

@@ -152,7 +152,7 @@ def test_a_version_that_waits_is_a_condition_until_a_person_answers(
          "the champion stays; the figures of version 3 are kept."),
         ("rolled back", "rollback", "trips was rolled back to version 3",
          "version 3 serves from partition 2024-03-05 on; what the replaced version wrote from "
-         "there on is made again."),
+         "there on is recomputed."),
     ],
 )  # fmt: skip
 def test_every_decision_is_an_event(

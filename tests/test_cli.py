@@ -244,7 +244,7 @@ def test_a_rollback_shows_what_it_makes_again_and_asks(
 
     shown = [
         f"power: version 1 serves again from {later} on, instead of 2",
-        "made again          partitions  which",
+        "recomputed          partitions  which",
         f"predictions         12          {later}...{last}",
         f"drift_report        12          {later}...{last}",
         f"performance_report  12          {later}...{last}",

@@ -1,4 +1,4 @@
-"""A window that moves over readings holds what it would hold if it were looked up anew."""
+"""A window that moves over readings holds what it would hold if it were looked up again."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""What a rollback makes again: all that the replaced version wrote, and nothing else."""
+"""What a rollback recomputes: all that the replaced version wrote, and nothing else."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ import pytest
 from ml_platform.errors import ModelNotFound, RollbackRefused
 from ml_platform.monitoring import report_drift, report_performance
 from ml_platform.registry import champion_at, history
-from ml_platform.rollback import Affected, RollbackPlan, plan_rollback, remake, roll_back
+from ml_platform.rollback import Affected, RollbackPlan, plan_rollback, recompute, roll_back
 from ml_platform.scoring import score
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.inputs import Partitions
@@ -56,8 +56,8 @@ class World:
     def roll_back(self, plan: RollbackPlan) -> None:
         roll_back(self.lake, self.registry, self.use_case, plan, COMMIT)
 
-    def remake(self, affected: Affected, progress=lambda step: None) -> None:
-        remake(self.lake, self.registry, self.use_case, affected, COMMITS, progress=progress)
+    def recompute(self, affected: Affected, progress=lambda step: None) -> None:
+        recompute(self.lake, self.registry, self.use_case, affected, COMMITS, progress=progress)
 
     def rows(self, table: str) -> pd.DataFrame:
         with self.lake.cursor() as cursor:
@@ -124,7 +124,7 @@ def test_afterwards_everything_is_as_if_the_version_had_never_served(world, with
     plan = world.plan()
     world.roll_back(plan)
     assert world.registry.aliases == {"champion": 1}
-    world.remake(plan.affected)
+    world.recompute(plan.affected)
     assert set(world.rows("predictions")["model_version"]) == {1}
     assert set(world.rows("drift_report")["reference_version"]) == {1}
     for table in ("predictions", "drift_report", "performance_report"):
@@ -138,7 +138,7 @@ def test_what_is_not_affected_is_not_written_again(world):
     world.roll_back(plan)
     with world.lake.cursor() as cursor:
         before = world.lake.snapshot(cursor)
-        world.remake(plan.affected)
+        world.recompute(plan.affected)
         changed = {
             table: days_written(cursor, world.lake, table, before)
             for table in ("predictions", "drift_report", "performance_report")
@@ -160,7 +160,7 @@ def test_reports_that_trail_over_wrong_predictions_are_made_again_and_no_later_o
     world.make(days(9, 24))
     later = world.plan(since=19)
     world.roll_back(later)
-    world.remake(later.affected)
+    world.recompute(later.affected)
     affected = world.plan(to=1, since=14).affected
     assert numbers(affected.predictions) == [14, 15, 16, 17, 18]
     assert numbers(affected.performance_report) == [14, 15, 16, 17, 18]
@@ -198,13 +198,13 @@ def test_one_that_was_interrupted_is_finished_by_ordering_it_again(world, withou
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        world.remake(plan.affected, interrupt)
+        world.recompute(plan.affected, interrupt)
     rest = world.plan(to=1, since=14)
     assert rest.replaced == ()
     assert numbers(rest.affected.predictions) == []
     assert rest.affected.drift_report == plan.affected.drift_report
     world.roll_back(rest)
-    world.remake(rest.affected)
+    world.recompute(rest.affected)
     pd.testing.assert_frame_equal(
         world.rows("drift_report"), without_the_second.rows("drift_report")
     )

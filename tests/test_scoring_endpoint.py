@@ -147,7 +147,7 @@ def test_what_was_answered_is_not_asked_again_by_the_next_run(world: World) -> N
     assert len(world.front.asked) == REQUESTS - 10
     assert not set(world.front.asked) & set(answered)
     assert world.is_exact()
-    # Once they are written, another run asks anew.
+    # Once they are written, another run asks again.
     world.front.asked.clear()
     world.score()
     assert len(world.front.asked) == REQUESTS

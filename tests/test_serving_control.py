@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 from ml_platform.access import Audit, Caller, Grant, create_key
 from ml_platform.errors import KeyReused, Overloaded
 from ml_platform.registry import Promotion, champion_at, history, record
-from ml_platform.rollback import affected_by, remake
+from ml_platform.rollback import affected_by, recompute
 from ml_platform.scoring import score
 from ml_platform.serving.control import Train, control_request
 from ml_platform.serving.control.answers import FileAnswers, SharedAnswers, open_answers
@@ -301,7 +301,7 @@ def test_a_rollback_shows_its_set_is_done_without_dagster_and_can_be_followed(
     shown = decided.ask("rollback", **asked, dry_run=True)
     assert shown.status_code == 200, shown.text
     exact = [{"first": "2024-03-24", "last": "2024-03-26"}]
-    assert shown.json()["made_again"]["predictions"] == exact
+    assert shown.json()["recomputed"]["predictions"] == exact
     assert (shown.json()["partitions"], shown.json()["replaced"]) == (3, [2, 3])
     wrong = decided.ask("rollback", **asked, serving=2)
     assert wrong.status_code == 409
@@ -311,7 +311,7 @@ def test_a_rollback_shows_its_set_is_done_without_dagster_and_can_be_followed(
     asked["serving"] = 3
     done = decided.ask("rollback", "r-1", **asked)
     assert done.status_code == 202, done.text
-    assert done.json()["made_again"]["predictions"] == exact
+    assert done.json()["recomputed"]["predictions"] == exact
     assert decided.champion == 1
     number = len(decided.decisions)
     path = f"/control/runs/rollback-trips-{number}"
@@ -330,7 +330,7 @@ def test_a_rollback_shows_its_set_is_done_without_dagster_and_can_be_followed(
 
     made = decided.deployment
     left = affected_by(made.lake, made.use_case, decided.decisions, at(24))
-    remake(made.lake, made.registry, made.use_case, left, {"predictions": COMMIT})
+    recompute(made.lake, made.registry, made.use_case, left, {"predictions": COMMIT})
     run = decided.client.get(path).json()["run"]
     assert (run["status"], run["partitions"]) == ("succeeded", {"done": 3, "of": 3})
     assert decided.client.delete(path).json()["run"]["status"] == "succeeded"

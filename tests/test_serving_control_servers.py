@@ -172,7 +172,7 @@ def test_a_range_is_scored_and_a_rollback_makes_again_exactly_what_was_wrong(wor
 
     exact = [{"first": "2024-03-26", "last": "2024-03-28"}]
     shown = world.ask("rollback", status=200, reason="odd", dry_run=True)
-    assert shown["made_again"] == {
+    assert shown["recomputed"] == {
         "predictions": exact, "drift_report": [], "performance_report": [],
     }  # fmt: skip
     started = world.ask("rollback", "rollback-1", reason="odd")
@@ -180,8 +180,8 @@ def test_a_range_is_scored_and_a_rollback_makes_again_exactly_what_was_wrong(wor
     run = world.wait(started)
     assert (run["status"], run["partitions"]) == ("succeeded", {"done": 3, "of": 3})
     assert set(world.versions().values()) == {1}
-    made_again = world.dagster.runs({"ml_platform/cause": "rollback"})
-    assert [(r.tables, r.partitions) for r in made_again] == [
+    recomputed = world.dagster.runs({"ml_platform/cause": "rollback"})
+    assert [(r.tables, r.partitions) for r in recomputed] == [
         (("trips/predictions",), ("2024-03-26", "2024-03-28"))
     ]
 

@@ -177,7 +177,7 @@ def test_the_loop_closes_by_itself(world: World) -> None:
     eventually(lambda: any(word in t.lower() for t in world.receiver.titles), f"{word}: {told}",
                world)  # fmt: skip
 
-    # An old file is corrected: what depended on it is made again, and nothing else.
+    # An old file is corrected: what depended on it is recomputed, and nothing else.
     eventually(world.idle, "a moment without runs", world)
     before = {t: world.snapshots(t) for t in ("predictions", "drift_report")}
     outcomes = world.landing / "outcomes" / f"{CORRECTED.isoformat()}.csv"

@@ -2,7 +2,7 @@
 
 Each row's hash covers the row and the hash of the row before, so that a row that is changed, put
 in or taken out breaks the chain there. What a chain cannot show is that its last rows are gone, or
-that someone who may write the lake made all of it anew: for that its ends are kept elsewhere.
+that someone who may write the lake rebuilt all of it: for that its ends are kept elsewhere.
 """
 
 import hashlib
@@ -167,7 +167,7 @@ class Audit:
             raise AuditBroken(
                 len(rows),
                 f"it has {len(rows)} rows and none has the hash {expected[:64]}: rows at its end "
-                "are gone, or all of it was made anew",
+                "are gone, or all of it was rebuilt",
                 "nothing is proved by the rows that are there",
             )
         return rows
@@ -245,7 +245,7 @@ def _check_against(rows: Sequence[Row], checkpoints: Sequence[AuditCheckpoint], 
         if checkpoint.rows <= len(rows) and rows[checkpoint.rows - 1].hash != checkpoint.hash:
             raise AuditBroken(
                 checkpoint.rows,
-                f"row {checkpoint.rows} had another hash once, {where}: the chain was made anew",
+                f"row {checkpoint.rows} had another hash once, {where}: the chain was rebuilt",
                 "nothing is proved by the rows that are there",
             )
     most = max((checkpoint.rows for checkpoint in checkpoints), default=0)

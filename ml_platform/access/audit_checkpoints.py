@@ -1,7 +1,7 @@
 """Where the audit ended after each row, kept in a file beside the lake.
 
-The lake's chain of hashes alone cannot show that its last rows are gone, nor that somebody made
-all of it anew. Whoever can write the lake and not this file cannot hide either from this machine.
+The lake's chain of hashes alone cannot show that its last rows are gone, nor that somebody rebuilt
+all of it. Whoever can write the lake and not this file cannot hide either from this machine.
 """
 
 import json

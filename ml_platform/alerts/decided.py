@@ -47,7 +47,7 @@ def _decided(settings: Settings, use_case: UseCase, p: Promotion) -> Condition:
             title = f"{name} was rolled back to version {p.version}"
             done = (
                 f"version {p.version} serves from partition {start} on; what the replaced version "
-                "wrote from there on is made again."
+                "wrote from there on is recomputed."
             )
         case "waiting":
             title = f"Version {p.version} of {name} waits for your approval"

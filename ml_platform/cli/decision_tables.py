@@ -41,11 +41,11 @@ def show_none_waits(case: "UseCase") -> None:
 
 
 def show_plan(case: "UseCase", plan: "RollbackPlan") -> None:
-    """What a rollback would change: who serves, and every partition that is made again."""
+    """What a rollback would change: who serves, and every partition that is recomputed."""
     key = case.calendar.key
     since = key(case.calendar.window_at(plan.promotion.effective_from))
     replaced = ", ".join(str(version) for version in plan.replaced) or "nobody"
-    table = _table("made again", "partitions", "which")
+    table = _table("recomputed", "partitions", "which")
     for name, windows in plan.affected.tables:
         window_ranges = [
             (case.calendar.window_at(s.start), list(case.calendar.windows(s))[-1])
@@ -55,7 +55,7 @@ def show_plan(case: "UseCase", plan: "RollbackPlan") -> None:
         table.add_row(name, str(len(windows)), ", ".join(named) or "none")
     serves = f"serves again from {since} on, instead of {replaced}"
     if plan.is_decided:
-        serves = f"serves from {since} on already; what is left is to make again"
+        serves = f"serves from {since} on already; what is left is to recompute"
     console().print(f"{case.name}: version {plan.promotion.version} {serves}", soft_wrap=True)
     if plan.ends_canary is not None:
         console().print(f"the canary of version {plan.ends_canary} ends", soft_wrap=True)
@@ -63,10 +63,10 @@ def show_plan(case: "UseCase", plan: "RollbackPlan") -> None:
 
 
 def show_next(case: "UseCase", plan: "RollbackPlan") -> None:
-    """Who makes the partitions again."""
+    """Who recomputes the partitions."""
     if plan.affected:
         console().print(
-            f"the sensor {case.name}_rollback makes them again; without Dagster, run the command "
+            f"the sensor {case.name}_rollback recomputes them; without Dagster, run the command "
             f"with --here --to {plan.promotion.version} --from "
             f"{case.calendar.key(case.calendar.window_at(plan.promotion.effective_from))}",
             soft_wrap=True,
@@ -75,10 +75,10 @@ def show_next(case: "UseCase", plan: "RollbackPlan") -> None:
 
 @contextmanager
 def progress_of(case: "UseCase", plan: "RollbackPlan") -> Iterator[Callable[["Step"], None]]:
-    """A bar over the partitions that are made again; it is told of each step that is done."""
+    """A bar over the partitions that are recomputed; it is told of each step that is done."""
     with Progress(console=console(), transient=True) as progress:
         total = sum(len(windows) for _, windows in plan.affected.tables)
-        task = progress.add_task("make again", total=total)
+        task = progress.add_task("recompute", total=total)
 
         def told(step: "Step") -> None:
             windows = list(case.calendar.windows(step.range))

@@ -118,10 +118,10 @@ def rollback(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     here: Annotated[
-        bool, typer.Option("--here", help="Make the partitions again here, without Dagster.")
+        bool, typer.Option("--here", help="Recompute the partitions here, without Dagster.")
     ] = False,
 ) -> None:
-    """Let an earlier version serve again; shows first which partitions are made again."""
+    """Let an earlier version serve again; shows first which partitions are recomputed."""
     from ml_platform.cli import decision_tables, printing
     from ml_platform.cli.platform import moment_of, opened
     from ml_platform.rollback import after_decision, plan_rollback, roll_back
@@ -134,11 +134,11 @@ def rollback(
         )  # fmt: skip
         decision_tables.show_plan(case, plan)
         if not yes:
-            typer.confirm("Make them again?" if plan.is_decided else "Roll back?", abort=True)
+            typer.confirm("Recompute them?" if plan.is_decided else "Roll back?", abort=True)
         if plan.is_decided and here:
             # It was decided before: the history needs no second row.
-            platform.audit("make again", case.name, f"version {plan.promotion.version}")
-            _remake(platform, case, plan)
+            platform.audit("recompute", case.name, f"version {plan.promotion.version}")
+            _recompute(platform, case, plan)
             return
         changed = f"version {plan.promotion.version}"
         action = platform.action("roll back", case.name, changed, reason=reason)
@@ -147,7 +147,7 @@ def rollback(
         printing.show_promotions(case, [made])
         plan = after_decision(platform.lake, case, plan)
         if here:
-            _remake(platform, case, plan)
+            _recompute(platform, case, plan)
         else:
             decision_tables.show_next(case, plan)
 
@@ -164,21 +164,21 @@ def history(use_case: UseCaseName) -> None:
         printing.show_promotions(case, registry.history(platform.lake, case))
 
 
-def _remake(platform: "Platform", case: "UseCase", plan: "RollbackPlan") -> None:
+def _recompute(platform: "Platform", case: "UseCase", plan: "RollbackPlan") -> None:
     from ml_platform.cli import printing
     from ml_platform.cli.decision_tables import progress_of
-    from ml_platform.rollback import remake
+    from ml_platform.rollback import recompute
 
     commits = {name: platform.commit(case, name) for name, _ in plan.affected.tables}
     with progress_of(case, plan) as told:
-        remade = remake(
+        recomputed = recompute(
             platform.lake, platform.registry, case, plan.affected, commits, progress=told
         )
-    for scored in remade.predictions:
+    for scored in recomputed.predictions:
         printing.show_scores(case, scored)
-    for drift in remade.drift_report:
+    for drift in recomputed.drift_report:
         printing.show_drift(case, drift)
-    for performance in remade.performance_report:
+    for performance in recomputed.performance_report:
         printing.show_performance(case, performance)
-    for published in remade.published:
+    for published in recomputed.published:
         printing.show_publication(case, published)

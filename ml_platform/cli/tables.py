@@ -16,7 +16,7 @@ def ingest(
     partition: Partition = None,
     range_: Range = None,
     rewrite: Annotated[
-        bool, typer.Option("--rewrite", help="What lands anew corrects the past itself.")
+        bool, typer.Option("--rewrite", help="What lands now corrects the past itself.")
     ] = False,
 ) -> None:
     """Read what has landed into the sources; rows that break a contract go to quarantine.

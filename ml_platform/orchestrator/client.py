@@ -220,7 +220,7 @@ class Orchestrator:
         ]
 
     def reload(self, location: str) -> None:
-        """Start the server of a code location anew, with the code as it is now."""
+        """Start the server of a code location again, with the code as it is now."""
         said = self.post(queries.RELOAD, {"name": location})["reloadRepositoryLocation"]
         known(said, "WorkspaceLocationEntry")
 

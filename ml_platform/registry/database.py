@@ -30,7 +30,7 @@ def open_database(database: Path) -> "MlflowClient":
     MLflow makes its tables in hundreds of transactions, and cannot go on where another process
     stopped. So they are made in another file, whose content becomes the database's in one. A
     database that cannot be opened and that nothing was ever recorded in was left unfinished by
-    older code, and is made anew.
+    older code, and is recreated.
     """
     with _alone(database):
         if not _tables(database):

@@ -16,7 +16,7 @@ from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 @dataclass(frozen=True)
 class Step:
-    """Tables that are made again together, over one unbroken range."""
+    """Tables that are recomputed together, over one unbroken range."""
 
     tables: tuple[str, ...]
     """In the order in which they depend on each other."""
@@ -25,7 +25,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Affected:
-    """Partitions to make again, of each table in order of time. Nothing else is to be touched."""
+    """Partitions to recompute, of each table in order of time. Nothing else is to be touched."""
 
     predictions: tuple[Window, ...] = ()
     """Those with a row of a version that is not the champion of their window."""
@@ -67,7 +67,7 @@ class Affected:
 def affected_by(
     lake: Lake, use_case: UseCase, decisions: Sequence[Promotion], since: datetime
 ) -> Affected:
-    """What is stored from a moment on and would be different if it were made again now.
+    """What is stored from a moment on and would be different if it were recomputed now.
 
     decisions: the promotion history, a decision that is only thought of included.
     """
@@ -93,7 +93,7 @@ def affected_by(
         window
         for window, report in drifted.items()
         if any(
-            # Also where predictions were made again and the report not yet.
+            # Also where predictions were recomputed and the report not yet.
             other in wrong or predicted[other].snapshot >= report.snapshot
             for other in _trailed(use_case, window, predicted)
         )

@@ -42,7 +42,7 @@ class RollbackPlan:
     def __bool__(self) -> bool:
         """Whether it changes anything.
 
-        Where an earlier rollback was interrupted there is still something to make again.
+        Where an earlier rollback was interrupted there is still something to recompute.
         """
         return bool(self.replaced or self.affected)
 
@@ -106,7 +106,7 @@ def roll_back(
 ) -> Promotion:
     """Append the rollback to the history and point the alias back.
 
-    What is stored stays until it is made again, as `plan.affected` says. Raises RollbackRefused
+    What is stored stays until it is recomputed, as `plan.affected` says. Raises RollbackRefused
     where another decision was made since the plan: it may have changed what there is to do.
     """
     if not record(lake, use_case, plan.promotion, commit, seen=plan.decisions):

@@ -102,7 +102,7 @@ def ingest(
     Rows whose file is gone from landing, or has become unreadable, stay. A file that cannot be
     read is refused alone and looked at again once it changes.
     now: leave files that were not whole yet at this moment; by default they are taken as they are.
-    rewrite: what lands anew corrects the past itself, as where the source says `corrections:
+    rewrite: what lands now corrects the past itself, as where the source says `corrections:
     rewrite`; otherwise a corrected row is known once it has arrived.
 
     Raises LandingError where no file has ever landed, landing cannot be listed or a table cannot be

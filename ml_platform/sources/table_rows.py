@@ -1,6 +1,6 @@
 """Rows of a database table, or of a function: which windows have changed ones, and their rows.
 
-Both always hold what is true now, so a window is read anew as a whole; the high-water mark
+Both always hold what is true now, so a window is read again as a whole; the high-water mark
 only says where to look. `_file` of a row is `<table>@<high-water value>`, and `_row` counts the
 rows of that value in the order of their keys.
 """

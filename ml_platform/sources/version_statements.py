@@ -189,7 +189,7 @@ class VersionStatements:
     def _outcome(self) -> str:
         """What holds of keys in the end where no new row says it: they are removed, or fall back.
 
-        That is so where the file that said it was written anew without them.
+        That is so where the file that said it was written again without them.
         """
         is_table = self._source.rows_of or self._source.removes_gone
         whole = is_table or self._source.late == "replace"

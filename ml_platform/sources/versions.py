@@ -34,7 +34,7 @@ class Before:
     corrects_nothing: bool = False
     """Whether the windows hold no rows, and no row that has landed supersedes another."""
     may_have_moved: bool = True
-    """Whether rows may have been in other windows, as those of a file that was written anew."""
+    """Whether rows may have been in other windows, as those of a file that was written again."""
     left: frozenset[str] = frozenset()
     """Files whose rows may be in other ones by now, where a file is one of a table."""
 

@@ -160,7 +160,7 @@ class Source(Declared):
 
     @property
     def rows_of(self) -> str:
-        """The table or the function whose rows are read anew; empty where files land."""
+        """The table or the function whose rows are read again; empty where files land."""
         return self.table or self.python
 
     @property

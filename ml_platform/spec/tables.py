@@ -138,7 +138,7 @@ def downstream_of(use_case: UseCase, tables: Iterable[str]) -> tuple[str, ...]:
 
 
 def code_version(use_case: UseCase, table: str) -> str:
-    """Digest of what is declared of one table: another one means that it has to be made again."""
+    """Digest of what is declared of one table: another one means that it has to be recomputed."""
     # Versions of computed rows are kept, and asked about, where values are those as known.
     revised = not use_case.is_as_known and table not in use_case.sources
     return digest(*_declared(use_case, table), *(("as_revised",) if revised else ()))

@@ -79,7 +79,7 @@ def keep_few_files(
     """Merge the files of a table without partitions once they are many."""
 
     def merge(transaction: duckdb.DuckDBPyConnection) -> None:
-        # Rows keep the snapshots that they came with, unlike those that are written anew.
+        # Rows keep the snapshots that they came with, unlike those that are written again.
         transaction.execute(
             f"CALL ducklake_merge_adjacent_files('lake', {literal(table.name)}, "
             f"schema => {literal(table.schema)})"

@@ -19,7 +19,7 @@ FAILURES = 5
 class Breaker:
     """Calls of several threads to one server.
 
-    Each failed call is made again after a wait with jitter, and not before the server asks to be
+    Each failed call is repeated after a wait with jitter, and not before the server asks to be
     asked again, which then holds for all threads. After FAILURES failures in a row the breaker is
     open: one thread tries, the others wait until it has succeeded. Once the server has not
     answered any call for `patience_seconds`, every thread gives up.

@@ -66,7 +66,7 @@ class Decisions:
         return self.once(request, do)
 
     def rollback(self, request: ControlRequest, asked: Rollback) -> Outcome:
-        """Let an earlier version serve again; which partitions are then made again.
+        """Let an earlier version serve again; which partitions are then recomputed.
 
         Exactly those that later versions wrote. The sensor that follows rollbacks has them made,
         as after one that was requested elsewhere, and that is what is under way. Raises
@@ -101,7 +101,7 @@ class Decisions:
         return self.once(request, do)
 
     def _under_way(self, rollback: RequestedRollback, shown: Mapping[str, Any] | None) -> Outcome:
-        """A rollback; shown: what is made again, None where it was requested before."""
+        """A rollback; shown: what is recomputed, None where it was requested before."""
         total = None if shown is None else shown["partitions"]
         decided = {"decided": _told(rollback.use_case, rollback.promotion), **(shown or {})}
         if total == 0:
@@ -149,12 +149,12 @@ def _told(case: UseCase, promotion: Promotion) -> dict[str, Any]:
 
 
 def _set(case: UseCase, plan: RollbackPlan) -> Mapping[str, Any]:
-    """Every partition that is made again."""
+    """Every partition that is recomputed."""
     return {
         "replaced": list(plan.replaced),
         "ends_canary": plan.ends_canary,
         "partitions": sum(len(windows) for _, windows in plan.affected.tables),
-        "made_again": {
+        "recomputed": {
             name: window_ranges(case, windows) for name, windows in plan.affected.tables
         },
     }

@@ -100,7 +100,7 @@ class Done(TypedDict, total=False):
     replaced: Annotated[list[int], Meta(description="Versions whose predictions are replaced.")]
     ends_canary: int | None
     partitions: int
-    made_again: dict[str, list[Range]]
+    recomputed: dict[str, list[Range]]
     tables: Annotated[
         dict[str, dict[str, Any]], Meta(description="What is to be computed of each, and why.")
     ]

@@ -74,7 +74,7 @@ class Score(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Backfill(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is missing, failed or stale in a range, made anew."""
+    """What is missing, failed or stale in a range, computed again."""
 
     tables: Annotated[
         list[Table],

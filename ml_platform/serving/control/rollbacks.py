@@ -1,4 +1,4 @@
-"""Rollbacks as something under way: the partitions that are made again after the decision."""
+"""Rollbacks as something under way: the partitions that are recomputed after the decision."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from ml_platform.storage import Lake
 NAME = re.compile(r"rollback-(.{1,100})-([1-9][0-9]{0,8})")
 ACTION = "roll back"
 """What the audit calls it."""
-MADE_AGAIN = {"ml_platform/cause": "rollback"}
+RECOMPUTED = {"ml_platform/cause": "rollback"}
 """Tag of the runs that the sensor launches after a rollback."""
 FAILURES_SHOWN = 5
 
@@ -77,7 +77,7 @@ class Rollbacks:
     def begun(self, rollback: RequestedRollback, total: int | None) -> Look:
         """One that has just been requested; Dagster is not asked.
 
-        total: partitions to make again, None where that is not known.
+        total: partitions to recompute, None where that is not known.
         """
         more = {
             "partitions": {"done": None if total is None else 0, "of": total},
@@ -92,7 +92,7 @@ class Rollbacks:
         since = rollback.promotion.decided_at.astimezone(UTC)
         return [
             run
-            for run in self.dagster.runs(MADE_AGAIN)
+            for run in self.dagster.runs(RECOMPUTED)
             if run.created_at >= since
             and any(table.startswith(f"{rollback.use_case.name}/") for table in run.tables)
         ]
@@ -124,5 +124,5 @@ def _status(left: int, runs: Sequence[Run]) -> str:
         latest.setdefault((run.tables, run.partitions), run.status)
     if RunStatus.failure in latest.values():
         return "failed"
-    # Reports are made again once predictions are; until then nothing runs.
+    # Reports are recomputed once predictions are; until then nothing runs.
     return "ended" if RunStatus.canceled in latest.values() else "queued"

@@ -1,4 +1,4 @@
-"""Make partitions again in this process, in the order in which they depend on each other."""
+"""Recompute partitions in this process, in the order in which they depend on each other."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from ml_platform.storage import Commit, Lake
 
 
 @dataclass(frozen=True)
-class Remade:
+class Recomputed:
     """What came of each table, range by range."""
 
     predictions: tuple[ScoreReport, ...] = ()
@@ -31,7 +31,7 @@ class _Results:
     published: list[PublishReport] = field(default_factory=list)
 
 
-def remake(
+def recompute(
     lake: Lake,
     registry: Registry,
     use_case: UseCase,
@@ -39,8 +39,8 @@ def remake(
     commits: Mapping[str, Commit],
     *,
     progress: Callable[[Step], None] = lambda step: None,
-) -> Remade:
-    """Make exactly the affected partitions again; `progress` is told of each range when done.
+) -> Recomputed:
+    """Recompute exactly the affected partitions; `progress` is told of each range when done.
 
     commits: by table. Raises whatever scoring or reporting raises; what was done until then stays,
     and `affected_by` then finds the rest.
@@ -66,7 +66,7 @@ def remake(
                     report_performance(lake, use_case, step.range, commit, now=now)
                 )
         progress(step)
-    return Remade(
+    return Recomputed(
         tuple(results.predictions), tuple(results.drift_report),
         tuple(results.performance_report), tuple(results.published),
     )  # fmt: skip
