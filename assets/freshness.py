@@ -13,7 +13,7 @@ LONGEST_MONTH = timedelta(days=31)
 
 
 def with_freshness(asset: dg.AssetsDefinition, use_case: UseCase) -> dg.AssetsDefinition:
-    """The asset with a policy, if it is a table of a history that goes on.
+    """The asset with a policy, if it is a table of a history that continues.
 
     Dagster knows when an asset was last materialised, whichever its partition: the policy asks
     that this happens once a window. Which partition lacks is what `ml-platform status` and the

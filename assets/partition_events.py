@@ -90,7 +90,7 @@ def left_out(
 def withheld(
     context: dg.AssetExecutionContext, by_partition: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Any]:
-    """Record materialisations as `materialized` does, but let nothing after them in the run go on.
+    """Record materialisations as `materialized` does, but let no later step of the run start.
 
     There is no output, so the steps that need it are skipped, and the run does not fail.
     """

@@ -76,7 +76,7 @@ def run(bench: Bench) -> Result:
         lines.append(
             Line(
                 f"{SHARE:.0%} of the rows of {count} days corrected, {arrived[1]} partitions of "
-                f"features and labels seen to: {arrived[2]:,} versions kept, or the past rewritten",
+                f"features and labels checked: {arrived[2]:,} versions kept, or the past rewritten",
                 f"{arrived[0]:.1f} s",
                 f"{rewritten[0]:.1f} s",
                 arrived[0] / rewritten[0],
@@ -160,7 +160,7 @@ def _ingested(lake: Lake, case: UseCase, day: Window) -> None:
 
 
 def _corrected(year: Year, folder: Path, count: int, rewrite: bool) -> tuple[float, int, int]:
-    """Seconds of CPU time to see to corrected days, the partitions seen to, versions kept."""
+    """Seconds of CPU time to check corrected days, the partitions checked, versions kept."""
     mine, clock = year.copy(folder), Clock()
     case, calendar = mine.use_case, mine.use_case.calendar
     windows = list(calendar.windows(mine.range))

@@ -70,7 +70,7 @@ NOTES = (
     "by the contract, sorted and committed in one transaction. The other reads the same rows with "
     "the database's own client and drops them. Times by the clock, one after the other.",
     "Memory: the most that the process took above what it had with the lake open. DuckDB is given "
-    "128 MiB a thread for it, and goes on on disk.",
+    "128 MiB a thread for it, and continues on disk.",
     "Day by day: each day is a command's range and a transaction of its own, and is read without "
     "the others; what is left is mostly storage, which puts the days of a month into few files.",
 )

@@ -144,7 +144,7 @@ def _beside(
                 try:
                     took[name] += measure(bench, asked, CLIENTS, 1, seconds)[0]
                 except RuntimeError:
-                    # Somebody was turned away, which is worse than any wait.
+                    # Somebody was rejected, which is worse than any wait.
                     took[name].append(math.inf)
     return {
         name: max(values) if math.inf in values else float(np.percentile(values, 99))

@@ -234,7 +234,7 @@ def _was_done(what: str, said: str) -> bool:
     done = {
         "approve": [" was promoted by "],
         "reject": [" was refused by "],
-        # What it was rolled back to serves, and was the first: there is none to go on to.
+        # What it was rolled back to serves, and was the first: no other version continues.
         "rollback": ["already", "is the first that serves"],
         "promote": ["no version that nothing was decided about"],
     }
@@ -244,8 +244,8 @@ def _was_done(what: str, said: str) -> bool:
 def _torn(before: Found, after: Found, then: Found) -> int:
     """Windows that hold neither what they held before nor what the whole command makes of them."""
     return sum(
-        print_ not in {before.prints.get(window), then.prints.get(window)}
-        for window, print_ in after.prints.items()
+        found not in {before.fingerprints.get(window), then.fingerprints.get(window)}
+        for window, found in after.fingerprints.items()
     )
 
 

@@ -63,7 +63,7 @@ class Found:
         "aliases that differ from the history",
         "files that are referenced and missing",
     )
-    prints: Mapping[str, str]
+    fingerprints: Mapping[str, str]
     """By table and window, a digest of its rows."""
     wrong: Mapping[str, int] = field(default_factory=dict)
 
@@ -155,7 +155,7 @@ def look(folder: Path) -> Found:
     registry = Registry(lake.settings)
     with lake.cursor() as cursor:
         there = lake.tables(cursor, NAME)
-        prints = {
+        fingerprints = {
             f"{table} {start}": f"{rows} {total}"
             for table in TABLES
             if table in there
@@ -176,7 +176,7 @@ def look(folder: Path) -> Found:
         )
     )
     lake.close()
-    return Found(prints, wrong)
+    return Found(fingerprints, wrong)
 
 
 def differences_to_undisturbed(folder: Path) -> tuple[int, int]:

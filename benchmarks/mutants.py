@@ -19,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 FAILED = {1, 3}
-"""Exit codes of mutants that a test has killed; 3 where pytest itself could not go on."""
+"""Exit codes of mutants that a test has killed; 3 where pytest itself could not continue."""
 SURVIVED = {0: "no test failed", 33: "no test calls it", 5: "no test calls it"}
 """Exit codes of those that live; all others mean that the tests never ended, or crashed."""
 

@@ -28,16 +28,16 @@ SECONDS, QUICK_SECONDS = 8, 2
 ROWS = 500
 """Of a large request."""
 WORKERS = 2
-TURNED_AWAY = (429, 503)
+REJECTED = (429, 503)
 KEPT_LIMIT = 0.7
 """Rows a second under the greatest load, against the best: it should not collapse."""
 P99_LIMIT = 2.0
-"""p99 of what is answered while requests are turned away, in longest waits."""
+"""p99 of what is answered while requests are rejected, in longest waits."""
 
 
 @dataclass
 class Probe:
-    """Asks beside the load, to see whether who is turned away is told when to come again."""
+    """Asks beside the load, to see whether who is rejected is told when to come again."""
 
     url: str
     body: bytes
@@ -52,8 +52,8 @@ class Probe:
             try:
                 urllib.request.urlopen(request, timeout=60).close()
             except urllib.error.HTTPError as error:
-                self.refused += error.code in TURNED_AWAY
-                self.untold += error.code in TURNED_AWAY and "retry-after" not in error.headers
+                self.refused += error.code in REJECTED
+                self.untold += error.code in REJECTED and "retry-after" not in error.headers
             except OSError:
                 # Beyond the connections that are told so, further ones are closed.
                 continue
@@ -77,7 +77,7 @@ class Load:
     seconds: float
     took: list[float]
     """Seconds of each request that was answered."""
-    turned_away: int
+    rejected: int
     failed: int
     """Answers of any other status."""
     unconnected: int
@@ -87,11 +87,11 @@ class Load:
         p50, p99 = (1000 * np.percentile(self.took or [np.nan], q) for q in (50, 99))
         rate = len(self.took) / self.seconds
         return (name, f"{self.clients:,}", f"{rate:,.0f}", f"{rate * rows:,.0f}", f"{p50:,.1f} ms",
-                f"{p99:,.1f} ms", f"{self.turned_away / self.seconds:,.0f}",
+                f"{p99:,.1f} ms", f"{self.rejected / self.seconds:,.0f}",
                 f"{self.unconnected / self.seconds:,.0f}")  # fmt: skip
 
 
-HEADINGS = ("requests", "clients", "answered /s", "rows /s", "p50", "p99", "turned away /s",
+HEADINGS = ("requests", "clients", "answered /s", "rows /s", "p50", "p99", "rejected /s",
             "connections closed /s")  # fmt: skip
 
 
@@ -128,9 +128,9 @@ def _load(url: str, body: Path, clients: int, seconds: float) -> Load:
     for row in rows:
         by_status.setdefault(int(row["status-code"]), []).append(float(row["response-time"]))
     took, unconnected = by_status.pop(200, []), len(by_status.pop(0, []))
-    turned_away = sum(len(by_status.pop(status, [])) for status in TURNED_AWAY)
+    rejected = sum(len(by_status.pop(status, [])) for status in REJECTED)
     failed = sum(map(len, by_status.values()))
-    return Load(clients, seconds, took, turned_away, failed, unconnected)
+    return Load(clients, seconds, took, rejected, failed, unconnected)
 
 
 def _result(found: dict[str, list[Load]], probes: list[Probe]) -> Result:
@@ -143,25 +143,25 @@ def _result(found: dict[str, list[Load]], probes: list[Probe]) -> Result:
                  f"{rates[-1]:,.0f} /s", f"{max(rates):,.0f} /s", rates[-1] / max(rates),
                  KEPT_LIMIT, at_least=True)
         )  # fmt: skip
-        if any(load.turned_away for load in loads):
-            p99 = max(float(np.percentile(load.took, 99)) for load in loads if load.turned_away)
+        if any(load.rejected for load in loads):
+            p99 = max(float(np.percentile(load.took, 99)) for load in loads if load.rejected)
             lines.append(
-                Line("  worst p99 of what is answered while requests are turned away, against the "
+                Line("  worst p99 of what is answered while requests are rejected, against the "
                      "longest wait", f"{p99:.2f} s", f"{longest:g} s", p99 / longest, P99_LIMIT)
             )  # fmt: skip
     failed = sum(load.failed for loads in found.values() for load in loads)
     untold, refused = sum(each.untold for each in probes), sum(each.refused for each in probes)
     lines += [
         Line("answers other than 200, 429 and 503", f"{failed}", "0", float(failed), 0),
-        Line("turned away without Retry-After", f"{untold} of {refused:,}", "0", float(untold), 0),
+        Line("rejected without Retry-After", f"{untold} of {refused:,}", "0", float(untold), 0),
     ]
     grid = [load.cells(name, 1 if name == "single rows" else ROWS)
             for name, loads in found.items() for load in loads]  # fmt: skip
     notes = (
         f"hey, which shares the cores with the service's {WORKERS} workers; all clients keep "
         "their connections and ask again at once. Settings are the defaults: a worker holds "
-        f"{ServingSettings().most_connections} connections, closes what comes beyond, and turns "
-        "requests away that would wait longer than a second.",
+        f"{ServingSettings().most_connections} connections, closes what comes beyond, and rejects "
+        "requests that would wait longer than a second.",
         "ghz, which does the same over gRPC, is in no registry of packages; "
         "`python -m benchmarks serving` measures gRPC.",
     )

@@ -56,12 +56,12 @@ def _rolling(bench: Bench, year: Year, rounds: int) -> Load:
         start(1)
         with Load(address, {"dataframe_records": rows[:1]}).running() as load:
             for number in [0, 1] * rounds:
-                load.go_on()
+                load.proceed()
                 # SIGTERM, and waits for the end of the process.
                 instances[number].close()
-                load.go_on()
+                load.proceed()
                 start(number)
-            load.go_on()
+            load.proceed()
     return load
 
 

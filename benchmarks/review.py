@@ -172,7 +172,7 @@ def _moment(begin: datetime, seconds: float) -> str:
 
 
 def _land_files(settings: Settings, first: datetime, days: int) -> dict[str, datetime]:
-    """Files of feedback that were ingested, as they stay where nobody moves them away."""
+    """Files of feedback that were ingested, as they stay where nobody moves them."""
     folder = Path(settings.landing_uri) / "meters"
     (folder / FEEDBACK).mkdir(parents=True)
     files: dict[str, datetime] = {}

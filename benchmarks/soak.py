@@ -145,7 +145,7 @@ def _result(
     lines = (
         Line("requests that failed", f"{failed}", "0", float(failed), 0),
         Line("answers that are not what their version says", f"{wrong}", "0", float(wrong), 0),
-        Line("longest that the version before went on, against what is allowed",
+        Line("longest that the version before continued to serve, against what is allowed",
              f"{outdated:.1f} s", f"{FOLLOWED_WITHIN:g} s", outdated / FOLLOWED_WITHIN, 1),
         Line("memory of all workers, end against begin", f"{after:,.0f} MiB", f"{before:,.0f} MiB",
              float(after / before), GROWTH_LIMIT),

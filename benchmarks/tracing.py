@@ -50,7 +50,7 @@ def run(bench: Bench) -> Result:
                 "ML_PLATFORM_SERVING_OTLP_ENDPOINT": sink.address,
                 "ML_PLATFORM_SERVING_TRACE_RATIO": ratio,
             }
-            # A busy machine should make answers late, and not turn requests away.
+            # A busy machine should make answers late, and not reject requests.
             more = {"ML_PLATFORM_SERVING_LONGEST_WAIT_SECONDS": "60", **(traced if ratio else {})}
             contenders[name] = service(servers, year, WORKERS, by_column, [], more)[1][0]
         for turn in range(turns + 1):

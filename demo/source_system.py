@@ -55,7 +55,7 @@ FROM zoned;
 CREATE MACRO iso(instant) AS strftime(timezone('UTC', instant), '%Y-%m-%dT%H:%M:%SZ');
 """
 
-# A tail number in the schedule would give the answer away: most cancelled flights have none.
+# A tail number in the schedule would reveal the answer: most cancelled flights have none.
 SCHEDULE = """
 SELECT
     CAST(departs AS DATE) AS day,

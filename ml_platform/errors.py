@@ -49,7 +49,7 @@ PlatformError
 │   ├── LaunchRefused    Dagster would not start a run
 │   ├── EndRefused       Dagster would not end a run
 │   ├── RunUnknown       Dagster knows no such run
-│   └── RunFailed        a run or a backfill did not come to a good end
+│   └── RunFailed        a run or a backfill failed
 └── RequestError         a request cannot be answered
     ├── RequestRefused   it is not as it should be: which column, what is wrong
     │   ├── RuleBroken        a row to predict breaks a rule of its source: which row, which rule
@@ -326,7 +326,7 @@ class AlertsMisconfigured(PlatformError):
 
 
 class RunFailed(OrchestratorError):
-    """A run or a backfill did not come to a good end."""
+    """A run or a backfill failed."""
 
     def __init__(self, what: str, reasons: tuple[str, ...], link: str) -> None:
         self.reasons = reasons

@@ -231,7 +231,7 @@ class ServingSettings(BaseSettings):
     batch_rows: Annotated[int, Field(ge=1)] = 512
     """Rows that are predicted together."""
     waiting_rows: Annotated[int, Field(ge=1)] = 20_000
-    """Rows that may wait in one worker before requests are turned away."""
+    """Rows that may wait in one worker before requests are rejected."""
     body_seconds: Annotated[float, Field(gt=0)] = 10.0
     """How long a body may take to arrive."""
     follow_seconds: Annotated[float, Field(gt=0)] = 1.0
@@ -282,7 +282,7 @@ class ServingSettings(BaseSettings):
     failures_burst: Annotated[int, Field(ge=1)] = 100
     """The same, at once after a pause."""
     longest_wait_seconds: Annotated[float, Field(gt=0)] = 1.0
-    """Requests that would wait longer than this for their prediction are turned away at once."""
+    """Requests that would wait longer than this for their prediction are rejected at once."""
     head_seconds: Annotated[float, Field(gt=0)] = 10.0
     """How long the head of a request may take to arrive."""
     most_connections: Annotated[int, Field(ge=1)] = 512

@@ -1,4 +1,4 @@
-"""A clock that goes on when a test says so."""
+"""A clock that advances when a test says so."""
 
 
 class Clock:

@@ -85,7 +85,7 @@ class Load:
             for thread in threads:
                 thread.join(120)
 
-    def go_on(self) -> None:
+    def proceed(self) -> None:
         """Wait until some more requests are answered."""
         until = self.answered + 50
         wait_for(lambda: self.answered >= until or bool(self.failed), "requests are answered")

@@ -317,13 +317,13 @@ class Pause:
 
     point: str
     reached: threading.Event = field(default_factory=threading.Event)
-    go_on: threading.Event = field(default_factory=threading.Event)
+    proceed: threading.Event = field(default_factory=threading.Event)
     transactions: int = 0
 
     def passes(self, point: str) -> None:
         if point == self.point and not self.reached.is_set():
             self.reached.set()
-            assert self.go_on.wait(120), f"nobody let {point} go on"
+            assert self.proceed.wait(120), f"nobody let {point} continue"
 
     def write(self, transaction: duckdb.DuckDBPyConnection) -> None:
         self.passes(f"commit {self.transactions}")

@@ -184,7 +184,7 @@ LEAKS = {
         AND a.arrived_at > r.left_at AND a.delay > 10) AS n""",
         "AS r",
     ),
-    "the dearest ride so far, ties broken by the next": over(
+    "the most expensive ride so far, ties broken by the next": over(
         f"arg_max(coalesce({NEXT_FARE}, 0), fare) {NEXT} AS fare".replace(
             f"coalesce({NEXT_FARE}, 0)", "seats"
         )

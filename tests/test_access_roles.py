@@ -33,7 +33,7 @@ def test_a_caller_may_do_what_one_grant_permits_and_no_more(
 
 
 @given(st.frozensets(grants), grants, permissions, use_cases)
-def test_one_grant_more_takes_nothing_away(
+def test_one_grant_more_removes_nothing(
     granted: frozenset[Grant], more: Grant, permission: Permission, use_case: str
 ) -> None:
     if Caller("ada", granted).may(permission, use_case):

@@ -218,7 +218,7 @@ def test_a_key_that_is_withdrawn_is_not_trusted_for_ever(login: Login) -> None:
         caller(held, signed())
 
 
-def test_keys_that_are_known_go_on_while_the_issuer_is_away(login: Login) -> None:
+def test_keys_that_are_known_work_while_the_issuer_is_unavailable(login: Login) -> None:
     clock = Clock()
     held = tokens(login, clock)
     caller(held, signed())

@@ -142,7 +142,7 @@ def test_an_interrupt_says_what_goes_on_and_how_to_end_it(project: Project) -> N
     until(lambda: "partitions 2024-03-09 " in project.said)
     command.send_signal(signal.SIGINT)
     assert command.wait(30) == 130
-    assert f"goes on in Dagster: {project.dagster.url}/runs/{run.id}" in project.said
+    assert f"continues in Dagster: {project.dagster.url}/runs/{run.id}" in project.said
     assert "`ml-platform backfill trips --end` ends it" in project.said
     assert run.id in project.run("--end")
     until(lambda: project.dagster.run(run.id).status.is_over)

@@ -24,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 
 def test_a_rolling_restart_and_a_kill_fail_no_request(made: Deployment, tmp_path: Path) -> None:
     ports = (free_port(), free_port())
-    # What a starved machine turns away for want of time is another matter than restarts.
+    # What a starved machine rejects for want of time is another matter than restarts.
     settings = {
         "DRAIN_SECONDS": "2",
         "REQUESTS_PER_SECOND": "100000",
@@ -37,17 +37,17 @@ def test_a_rolling_restart_and_a_kill_fail_no_request(made: Deployment, tmp_path
 
         instances = [start(port) for port in ports]
         with Load(address).running() as load:
-            load.go_on()
+            load.proceed()
             for number, port in enumerate(ports):
                 instances[number].process.send_signal(signal.SIGTERM)
                 instances[number].process.wait(120)
-                load.go_on()
+                load.proceed()
                 instances[number] = start(port)
-                load.go_on()
+                load.proceed()
             # One dies with requests under way.
             instances[0].process.kill()
             instances[0].process.wait()
-            load.go_on()
+            load.proceed()
             assert load.failed == [], (tmp_path / "error.log").read_text()
     assert load.answered > 200
 

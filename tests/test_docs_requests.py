@@ -147,10 +147,10 @@ def test_requests_are_answered_as_printed(
     if printed is not None:
         assert alike(json.loads(printed), bodies[-1]), bodies[-1]
         return
-    away = bool(NEEDS_DAGSTER.search(block.text))
+    unavailable = bool(NEEDS_DAGSTER.search(block.text))
     for body in bodies:
         status = body.get("status", 200)
-        assert status < 400 or (away and status in {503, 404}), body
+        assert status < 400 or (unavailable and status in {503, 404}), body
 
 
 def alike(printed: Any, got: Any) -> bool:

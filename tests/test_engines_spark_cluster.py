@@ -33,7 +33,7 @@ from tests.trips_use_case import COMMIT, at, days, land, trips, write_folder
 pytest.importorskip("pyspark", reason="pyspark is not installed: make install-spark")
 pytestmark = [pytest.mark.slow, pytest.mark.spark]
 
-# It says that it began to predict, and goes on once the test lets it; in any process.
+# It says that it began to predict, and continues once the test lets it; in any process.
 MODEL = """\
 import os
 import time

@@ -151,7 +151,9 @@ def test_more_refusals_than_are_allowed_end_the_job(world: World) -> None:
 
 
 def test_a_service_that_is_not_there_is_named(world: World) -> None:
-    done = world.run("away", MODEL_URL="http://127.0.0.1:1/v2/models/trips", PATIENCE_SECONDS="1")
+    done = world.run(
+        "unavailable", MODEL_URL="http://127.0.0.1:1/v2/models/trips", PATIENCE_SECONDS="1"
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("error: http://127.0.0.1:1/v2/models/trips: ConnectException")
     assert "hush" not in done.stderr

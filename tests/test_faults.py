@@ -1,4 +1,4 @@
-"""What breaks outside of the platform: nothing is lost or doubled, and it goes on by itself."""
+"""What breaks outside of the platform: nothing is lost or doubled, and it continues by itself."""
 
 import os
 import resource
@@ -272,7 +272,7 @@ def nobody_home(port: int) -> Iterator[Event]:
             thread.join()
 
 
-def test_mlflow_away_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_unavailable_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     chosen = settings(tmp_path).model_copy(
         update={"mlflow_tracking_uri": f"http://127.0.0.1:{port}"}

@@ -102,7 +102,7 @@ def versions(world: World, ride: str) -> list[tuple[Any, ...]]:
             "gone",
             [True, True, True, True, None],
             [[True, "1 09", "18 12"]],
-            id="an example that is taken away had its label until then",
+            id="an example that is removed had its label until then",
         ),
     ],
 )

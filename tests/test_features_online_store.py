@@ -235,7 +235,7 @@ def test_a_killed_writer_leaves_a_whole_range(
         put(online_store, "v", 0, 100, generation(0))
 
 
-def test_a_server_that_is_away_is_named_without_its_password() -> None:
+def test_a_server_that_is_unavailable_is_named_without_its_password() -> None:
     store = open_online_store(Settings(online_store="redis://:secret@127.0.0.1:1/0"))
     with pytest.raises(OnlineStoreError, match=r"the online store at 127.0.0.1:1: ") as caught:
         latest(store, "v", ("a", 1))

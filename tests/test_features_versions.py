@@ -331,7 +331,7 @@ CITIES = ("Rome", "Oslo")
 def histories(draw: st.DrawFn) -> list[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
     """What lands at each midnight: arrivals of the day that ends, and corrections of earlier ones.
 
-    A correction changes delay, city or the time of arrival of a ride, or takes its row away.
+    A correction changes delay, city or the time of arrival of a ride, or removes its row.
     """
     known: dict[str, tuple[Any, ...]] = {}
     landings = []

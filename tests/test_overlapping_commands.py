@@ -85,7 +85,7 @@ def overlapped(
         try:
             said[other] = attempt(COMMANDS[other], world, world.lake())
         finally:
-            pause.go_on.set()
+            pause.proceed.set()
             thread.join()
     return {**outcome(world), "said": said}
 

@@ -156,7 +156,7 @@ def days_written(cursor, lake: Lake, table: str, since: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_reports_that_trail_over_wrong_predictions_are_made_again_and_no_later_ones(world):
+def test_reports_that_trail_over_wrong_predictions_are_recomputed_and_no_later_ones(world):
     world.make(days(9, 24))
     later = world.plan(since=19)
     world.roll_back(later)

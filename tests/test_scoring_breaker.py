@@ -13,7 +13,7 @@ from ml_platform.scoring.endpoint.breaker import FAILURES, Breaker
 
 @dataclass
 class Time:
-    """A clock that goes on when somebody waits."""
+    """A clock that advances when somebody waits."""
 
     now: float = 1000.0
     waits: list[float] = field(default_factory=list)

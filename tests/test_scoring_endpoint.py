@@ -177,12 +177,14 @@ def test_what_was_not_answered_is_asked_again(world: World, status: int) -> None
 
 def test_who_does_not_answer_is_named_once_patience_is_used_up(world: World) -> None:
     world.front.rule = lambda number, body: Said(503)
-    with pytest.raises(EndpointUnavailable) as away:
+    with pytest.raises(EndpointUnavailable) as refused:
         world.patient(0.3).score()
-    assert f"http://{world.front.address}/v2/models/trips/infer, asked for rows" in str(away.value)
-    assert str(away.value).endswith("HTTP 503: not now; waited 0.3 s for it")
-    assert away.value.is_final
-    assert "\n" not in str(away.value)
+    assert f"http://{world.front.address}/v2/models/trips/infer, asked for rows" in str(
+        refused.value
+    )
+    assert str(refused.value).endswith("HTTP 503: not now; waited 0.3 s for it")
+    assert refused.value.is_final
+    assert "\n" not in str(refused.value)
 
 
 def test_of_several_requests_that_end_the_cause_is_said(world: World) -> None:

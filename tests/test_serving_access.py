@@ -1,4 +1,4 @@
-"""Who is answered and who is turned away, over HTTP and gRPC."""
+"""Who is answered and who is rejected, over HTTP and gRPC."""
 
 import re
 import time

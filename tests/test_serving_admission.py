@@ -308,7 +308,7 @@ def test_failed_logins_are_counted_and_other_errors_are_not() -> None:
     assert [to.refused(WRONG, "10.0.0.1") for _ in range(2)] == [WRONG] * 2
     told = to.refused(WRONG, "10.0.0.1")
     assert isinstance(told, RateExceeded)
-    assert str(told) == "too many requests from your address said nobody who is known"
+    assert str(told) == "too many failed logins from your address"
     assert 98 <= told.retry_after_seconds <= 100
     # Who has a key is let in all the same.
     assert admit(to, "Bearer mlp_1_secret") is ADA

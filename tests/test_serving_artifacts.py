@@ -117,7 +117,7 @@ def change_the_facts(attack: Attack) -> None:
     (attack.files / "model_version.json").write_text(json.dumps(facts))
 
 
-def take_a_file_away(attack: Attack) -> None:
+def remove_a_file(attack: Attack) -> None:
     (attack.files / "model.pkl").unlink()
 
 
@@ -133,7 +133,7 @@ def empty_it(attack: Attack) -> None:
 
 CHANGES = [
     change_a_byte, swap_the_pickle, link_to_another, append_to_the_pickle, change_the_reference,
-    change_the_facts, take_a_file_away, put_a_folder_in_its_place, empty_it,
+    change_the_facts, remove_a_file, put_a_folder_in_its_place, empty_it,
 ]  # fmt: skip
 
 

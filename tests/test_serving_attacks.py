@@ -1,4 +1,4 @@
-"""Requests that mean harm, over HTTP: each is refused in plain words, and the service goes on."""
+"""Requests that mean harm, over HTTP: each is refused in plain words, and the service continues."""
 
 import gzip
 import json

@@ -79,10 +79,10 @@ class Runs:
 
     status: str = "running"
     failures: tuple[str, ...] = ()
-    is_away: bool = False
+    is_unavailable: bool = False
 
     def look(self, run: str, use_case: str) -> dict[str, Any]:
-        if self.is_away:
+        if self.is_unavailable:
             raise OrchestratorAway("http://dagster", "refused")
         over = self.status in {"succeeded", "failed", "ended"}
         told = {"id": run, "use_case": use_case, "status": self.status, "is_over": over}
@@ -297,12 +297,12 @@ def test_nobody_is_called_for_good(lake: Lake, receiver: Receiver, store: Callba
 def test_nothing_is_said_of_a_run_while_dagster_is_unavailable(
     lake: Lake, receiver: Receiver, store: CallbackStore
 ) -> None:
-    runs = Runs("succeeded", is_away=True)
+    runs = Runs("succeeded", is_unavailable=True)
     callbacks = opened(lake, receiver, runs, store)
     callbacks.add(RUN, "trips", "ada", callbacks.addressed(["orchestrator"], None))
     callbacks.turn()
     assert receiver.calls == []
-    runs.is_away = False
+    runs.is_unavailable = False
     due_now(store)
     callbacks.turn()
     assert len(receiver.calls) == 1

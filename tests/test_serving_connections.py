@@ -48,7 +48,7 @@ def opened(address: str, many: int, sent: bytes = b"") -> Iterator[list[socket.s
 
 
 def said_on(connection: socket.socket) -> bytes:
-    """What comes until the service closes; nothing where it has hung up."""
+    """What comes until the service closes; nothing where it has closed the connection."""
     said = b""
     with contextlib.suppress(ConnectionError):
         while part := connection.recv(65_536):

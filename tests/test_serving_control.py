@@ -99,7 +99,7 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decided]:
     made.lake.close()
 
 
-def test_dagster_away_is_said_and_predictions_go_on(client: TestClient) -> None:
+def test_dagster_unavailable_is_reported_and_predictions_continue(client: TestClient) -> None:
     answer = client.post("/control/trips/train", json={"cutoff": "2024-03-20"})
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "30"
@@ -319,7 +319,7 @@ def test_a_rollback_shows_its_set_is_done_without_dagster_and_can_be_followed(
     assert done.json()["run"]["partitions"] == {"done": 0, "of": 3}
     again = decided.ask("rollback", "r-1", **asked)
     assert again.content == done.content
-    # What is left can be made only by Dagster, which is away.
+    # What is left can be made only by Dagster, which is unavailable.
     assert decided.client.get(path).status_code == 503
 
     shutil.rmtree(decided.deployment.settings.root / "control")
@@ -387,7 +387,7 @@ def test_of_requests_that_come_at_once_one_is_carried_out(workers: list[Lake]) -
 
 def test_what_failed_is_tried_again_under_the_same_key(workers: list[Lake]) -> None:
     def fail() -> Outcome:
-        raise Overloaded("away")
+        raise Overloaded("busy")
 
     first, second = (Once(open_answers(lake)) for lake in workers)
     with pytest.raises(Overloaded):

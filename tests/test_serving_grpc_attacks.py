@@ -1,4 +1,4 @@
-"""Calls that mean harm, over gRPC: never an error of the server's own, and it goes on answering."""
+"""Calls that mean harm, over gRPC: never an internal error, and the server continues to answer."""
 
 import struct
 import threading

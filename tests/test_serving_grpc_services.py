@@ -86,7 +86,7 @@ def test_every_method_that_is_served_says_what_it_needs() -> None:
 def test_health_is_of_the_server_and_of_each_service(channel: grpc.Channel) -> None:
     assert check(channel) == check(channel, INFERENCE) == "SERVING"
     assert check(channel, "trips") == "NOT_FOUND"
-    # A service may come later, says the protocol: whoever watches is not turned away.
+    # A service may come later, says the protocol: whoever watches is not rejected.
     assert next(watch(channel, "trips")).status == Status.SERVICE_UNKNOWN
 
 

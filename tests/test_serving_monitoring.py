@@ -109,8 +109,8 @@ def test_without_the_lake_the_service_is_alive_and_not_ready(tmp_path: Path) -> 
     broken = Settings(data=made.settings.data, use_cases=made.settings.use_cases,
                       catalog=f"sqlite:{tmp_path / 'nowhere' / 'catalog.sqlite'}")  # fmt: skip
     (tmp_path / "nowhere").write_text("a file where a folder should be")
-    away = Deployment(tmp_path, broken, made.lake, made.registry, made.use_case)
-    with away.client() as client:
+    unavailable = Deployment(tmp_path, broken, made.lake, made.registry, made.use_case)
+    with unavailable.client() as client:
         assert client.get("/health/live").status_code == 200
         ready = client.get("/health/ready")
         assert (ready.status_code, ready.json()["not_served"]) == (503, 1)

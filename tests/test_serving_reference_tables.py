@@ -73,9 +73,11 @@ def shop(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     root = tmp_path_factory.mktemp("tables")
     folder = root / "shared"
     folder.mkdir()
-    away = f"postgres:host=127.0.0.1 port={free_port()} dbname=x password=hush7"
-    databases = {"databases": {"shop": SecretStr(database.setting), "away": SecretStr(away)}}
-    tables = ("shop:batch_*", "away:*", "none:*")
+    unavailable = f"postgres:host=127.0.0.1 port={free_port()} dbname=x password=hush7"
+    databases = {
+        "databases": {"shop": SecretStr(database.setting), "unavailable": SecretStr(unavailable)}
+    }
+    tables = ("shop:batch_*", "unavailable:*", "none:*")
     with deployed(root) as made:
         known = replace(made, settings=made.settings.model_copy(update=databases))
         with known.client(batches=folder, batch_tables=tables) as client:
@@ -145,10 +147,10 @@ def test_a_table_that_comes_meanwhile_is_not_replaced(
 
 
 def test_a_database_that_is_unavailable_is_told_so(shop: Shop) -> None:
-    answer = shop.world.send("away:rows", "shop:batch_unused")
+    answer = shop.world.send("unavailable:rows", "shop:batch_unused")
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
-    assert answer.json()["detail"].startswith("database 'away' cannot be opened")
+    assert answer.json()["detail"].startswith("database 'unavailable' cannot be opened")
     assert "hush7" not in answer.text
 
 

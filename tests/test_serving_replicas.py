@@ -210,14 +210,14 @@ def test_one_that_the_lake_is_cut_off_predicts_on_and_catches_up(
         ports = tuple(int(each.address.rpartition(":")[2]) for each in (whole, cut))
         address = stack.enter_context(nginx(tmp_path, ports))
         load = stack.enter_context(Load(address).running())
-        load.go_on()
+        load.proceed()
         last_followed = metric(cut, "ml_platform_followed_timestamp_seconds")
         if is_silent:
             proxy.fall_silent()
         else:
             proxy.close()
         wait_for(lambda: metric(cut, "ml_platform_refresh_failures_total") > 0, "it is noticed")
-        load.go_on()
+        load.proceed()
 
         # What needs no lake.
         for each in (whole, cut):
@@ -226,7 +226,7 @@ def test_one_that_the_lake_is_cut_off_predicts_on_and_catches_up(
             assert by_key.status_code == 200, by_key.text
             assert by_key.json()["predictions"][0]["not_found"] == {}
             tell(each)
-        # Predictions go on: taking it out of the traffic would stop all where all are cut off.
+        # Predictions continue: taking it out of the traffic would stop all where all are cut off.
         assert ask(cut, "/health/ready").status_code == 200
         # What needs it, and is done or refused at once.
         refused = [
@@ -256,7 +256,7 @@ def test_one_that_the_lake_is_cut_off_predicts_on_and_catches_up(
         proxy.open()
         wait_for(lambda: predicted(cut).headers["x-model-version"] == "2", "caught up")
         tell(cut)
-        load.go_on()
+        load.proceed()
         wait_for(
             lambda: replicas.told() == Counter(digest_of([each]) for each in given),
             "the audit has each once",

@@ -62,7 +62,7 @@ def by_action(asked: Sequence[Answered]) -> dict[str, set[int]]:
     return statuses
 
 
-def test_while_dagster_is_away_what_it_would_do_is_503_and_the_rest_is_done(
+def test_while_dagster_is_unavailable_what_it_would_do_is_503_and_the_rest_is_done(
     deployment: Deployment, served: Served, tmp_path: Path
 ) -> None:
     url = f"http://{served.http}/openapi.json"

@@ -18,7 +18,7 @@ from ml_platform.registry.promotions import Decision, Promotion
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.versions.following import Following
-from ml_platform.serving.versions.live import AWAY_SECONDS, RETRY_SECONDS, LiveVersions
+from ml_platform.serving.versions.live import RETRY_SECONDS, UNAVAILABLE_SECONDS, LiveVersions
 from ml_platform.spec.use_case import UseCase
 from ml_platform.training import train
 from tests.clock import Clock
@@ -129,15 +129,15 @@ def test_a_look_that_fails_does_not_end_the_following(
     following = Following(live, deployment.lake, deployment.registry, metrics, open_log())
     with monkeypatch.context() as patched:
 
-        def away(*_: object) -> int:
-            raise LakeError("the catalog is away")
+        def unavailable(*_: object) -> int:
+            raise LakeError("the catalog is unavailable")
 
-        patched.setattr(deployment.lake, "snapshot", away)
+        patched.setattr(deployment.lake, "snapshot", unavailable)
         following.look()
         following.look()
     assert live.waiting == ("trips",)
     assert b"ml_platform_refresh_failures_total 2.0" in metrics.page()
-    assert "the catalog is away" in capsys.readouterr().err
+    assert "the catalog is unavailable" in capsys.readouterr().err
     following.look()
     assert live.model("trips").version == 1
     assert live.waiting == ()
@@ -303,15 +303,15 @@ def test_a_registry_that_does_not_answer_is_asked_again_soon(
         live.model("trips")
     with monkeypatch.context() as patched:
 
-        def away(*_: object) -> ModelVersion:
+        def unavailable(*_: object) -> ModelVersion:
             raise RegistryAway("connection refused")
 
-        patched.setattr(moody.registry, "load", away)
+        patched.setattr(moody.registry, "load", unavailable)
         live.refresh()
         with pytest.raises(NotLoaded, match="connection refused; it is tried again in 5 s"):
             live.model("trips")
     assert live.refresh() == []
-    clock.now += AWAY_SECONDS
+    clock.now += UNAVAILABLE_SECONDS
     assert [swap.problem for swap in live.refresh()] == [None]
     assert live.model("trips").version == 1
 

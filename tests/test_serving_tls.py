@@ -101,7 +101,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart(
         issue(authority, tmp_path)
         after = shown(served, context)
         assert after != before
-        # A key without its certificate is half of a renewal: the one before goes on.
+        # A key without its certificate is half of a renewal: the one before continues to serve.
         (tmp_path / "key.pem").write_bytes(authority.issue_cert("x").private_key_pem.bytes())
         assert shown(served, context) == after
         successor = trustme.CA()

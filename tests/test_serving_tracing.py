@@ -194,7 +194,7 @@ def test_grpc_is_traced_alike(deployment: Deployment) -> None:
 
 
 @pytest.mark.slow
-def test_a_collector_that_is_away_fails_no_request(deployment: Deployment) -> None:
+def test_a_collector_that_is_unavailable_fails_no_request(deployment: Deployment) -> None:
     with socket.socket() as taken:
         # Bound and not listening: nobody else gets the port, and nobody answers there.
         taken.bind(("127.0.0.1", 0))

@@ -83,7 +83,7 @@ def test_a_folder_of_hive_in_an_object_store_is_followed(store, tmp_path):
     reader.lake.close()
 
 
-def test_files_are_not_refused_because_their_store_went_away(tmp_path, monkeypatch):
+def test_files_are_not_refused_because_their_store_became_unavailable(tmp_path, monkeypatch):
     def read_schemas(*_: object) -> None:
         with connect_with("httpfs") as connection:
             connection.execute(

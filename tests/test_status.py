@@ -23,7 +23,7 @@ from tests import trips_use_case as trips
 from tests.alert_receivers import web_receiver
 
 Run = Callable[..., tuple[int, str, str]]
-AWAY = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def run(
     monkeypatch.setenv("ML_PLATFORM_DATA", str(tmp_path))
     if either_catalog.catalog is not None:
         monkeypatch.setenv("ML_PLATFORM_CATALOG", either_catalog.catalog)
-    monkeypatch.setenv("ML_PLATFORM_DAGSTER_URL", AWAY)
+    monkeypatch.setenv("ML_PLATFORM_DAGSTER_URL", UNREACHABLE)
     monkeypatch.setenv("USER", "ada")
     use_case = trips.write_folder(tmp_path / "use_cases", "binary")
     (tmp_path / "use_cases" / "broken").mkdir()
@@ -73,7 +73,7 @@ def test_status_says_how_each_use_case_is_and_what_is_broken(run: Run) -> None:
     assert any(line.startswith("alerts trips of trips is ") for line in lines)
     assert lines[-2].startswith("broken is broken: ")
     assert "partitions: is missing" in lines[-2]
-    assert lines[-1] == f"Dagster: not reachable at {AWAY}"
+    assert lines[-1] == f"Dagster: not reachable at {UNREACHABLE}"
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_the_keys_of_the_json_stay(run: Run) -> None:
     document = json.loads(said)
     assert code == 0
     assert set(document) == {"use_cases", "broken", "dagster"}
-    assert document["dagster"] == {"url": AWAY, "reachable": False, "failing": []}
+    assert document["dagster"] == {"url": UNREACHABLE, "reachable": False, "failing": []}
     found = document["use_cases"]["trips"]
     assert set(found) == {
         "use_case", "at", "timezone", "is_over", "tables", "champion", "drift", "performance",
@@ -164,7 +164,9 @@ def test_a_test_message_says_which_channel_took_it(
 ) -> None:
     with web_receiver() as web:
         file = tmp_path / "apprise.conf"
-        file.write_text(f"trips = {web.url}\nparcels = {AWAY.replace('http', 'json')}/dead\n")
+        file.write_text(
+            f"trips = {web.url}\nparcels = {UNREACHABLE.replace('http', 'json')}/dead\n"
+        )
         monkeypatch.setenv("ML_PLATFORM_ALERTS", str(file))
         code, said, errors = run("alerts", "test")
         assert run("alerts", "test", "--use-case", "trips")[0] == 0

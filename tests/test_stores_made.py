@@ -71,7 +71,7 @@ def test_a_home_in_which_nothing_was_recorded_is_not_made_anew(tmp_path: Path) -
     dg.DagsterInstance.from_config(str(home)).dispose()
     databases = sorted(home.rglob("*.db"))
     assert [file.name for file in databases] == ["event_log.db", "runs.db", "schedules.db"]
-    # A file that is replaced is another one, and who has it open goes on with the one before.
+    # A file that is replaced is another one, and who has it open continues with the one before.
     made = [file.stat().st_ino for file in databases]
     dg.DagsterInstance.from_config(str(home)).dispose()
     assert [file.stat().st_ino for file in databases] == made

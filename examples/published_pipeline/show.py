@@ -71,7 +71,7 @@ def tell(s: Stack) -> None:
 def start(
     s: Stack, name: str, parameters: Mapping[str, Any], version: str | None = None
 ) -> dict[str, Any]:
-    """Start a pipeline and follow it to a good end."""
+    """Start a pipeline and follow it until it succeeds."""
     at = f"/versions/{version}" if version else ""
     print(f"POST {PIPELINES}/{name}{at}/runs {json.dumps(parameters)}")
     status, answer = s.ask(f"{PIPELINES}/{name}{at}/runs", {"parameters": dict(parameters)})

@@ -153,7 +153,7 @@ class Audit:
         return [_row(*values) for values in found]
 
     def verify(self, expected: str | None = None) -> Sequence[Row]:
-        """All rows, whose chain is whole and goes on from each end that it is known to have had.
+        """All rows, whose chain is whole and continues from each end that it is known to have had.
 
         Those ends are what this machine kept, and `expected`, the hash of one that was kept
         elsewhere. AuditBroken names the first row where it is not so.

@@ -2,7 +2,7 @@
 
 The lake is where every process of a deployment looks, on one machine or on many; the service
 looks twice a second whether there is anything new and checks requests against what it has read,
-so that a key costs a request microseconds, and still works while the lake is away.
+so that a key costs a request microseconds, and still works while the lake is unavailable.
 
 A secret is hashed by SHA-256 alone. Slow hashes protect passwords, which people choose and others
 can guess; of 256 random bits nobody tries out a share worth mentioning, however fast the hash is.

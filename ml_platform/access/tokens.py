@@ -150,7 +150,7 @@ class Tokens:
             try:
                 self._keys = _usable(await self._read())
             except (httpx.HTTPError, OSError, ValueError, jwt.PyJWTError) as error:
-                # Keys known already are better than none: an issuer may be away for a while.
+                # Keys known already are better than none: an issuer may be unavailable for a while.
                 if not self._keys:
                     raise IssuerAway(f"keys of {self._issuer.name}: {error}") from None
             finally:

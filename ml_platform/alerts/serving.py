@@ -56,7 +56,7 @@ def _failing(
         f"{first.problem.rstrip('.')}.",
         since=first.happened_at,
         since_text=clock(first.happened_at, use_case.calendar.timezone),
-        done="the version before it goes on answering, and loading is tried again every few "
+        done="the version before it continues answering, and loading is tried again every few "
         f"minutes. `ml-platform rollback {use_case.name}` lets an earlier one serve.",
         link=asset_url(lake.settings, use_case, "promotions"),
     )

@@ -150,7 +150,7 @@ def note(
         f"{literal(commit.code_version)} AS code_version, {literal(commit.run_id)} AS run_id, "
         "reason FROM temp.__noted"
     )
-    # Of two runs that overlap, the one that read later says what was seen to.
+    # Of two runs that overlap, the one that read later says what was checked.
     lake.transact(
         cursor,
         commit,

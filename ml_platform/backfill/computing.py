@@ -1,4 +1,4 @@
-"""One computation of one table, so that the lake knows afterwards what has been seen to."""
+"""One computation of one table, recorded in the lake together with what it read."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -61,7 +61,7 @@ def _settle(
     unsettled = {
         naive_utc(window.start): reason
         for window, state in states.items()
-        # What changed while it was computed is not seen to by noting that it was.
+        # What changed while it was computed is not checked by noting that it was computed.
         if state.standing in {Standing.missing, Standing.stale} and state.inputs_at <= begun_at
     }
     if unsettled:

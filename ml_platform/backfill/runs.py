@@ -19,8 +19,8 @@ TAG = "ml_platform/backfill"
 
 FIRST_LOOK_SECONDS = 0.5
 LONGEST_LOOK_SECONDS = 2.0
-AWAY_SECONDS = 60.0
-"""How long Dagster may be away, restarted for instance, while a run is followed."""
+UNAVAILABLE_SECONDS = 60.0
+"""How long Dagster may be unavailable, restarted for instance, while a run is followed."""
 
 
 class Runs:
@@ -70,7 +70,7 @@ class Runs:
                 return
 
     def start(self, chunk: Chunk, before: Callable[[], None]) -> tuple[Run, bool]:
-        """The run that computes a chunk, which goes on by itself; whether it was there already.
+        """The run that computes a chunk, which continues by itself; whether it was there already.
 
         before: called right before it is launched.
         """
@@ -195,7 +195,9 @@ class Runs:
             raise RunFailed(what, said, self.dagster.link(run.id))
 
 
-def end_run(dagster: Orchestrator, run_id: str, patience_seconds: float = AWAY_SECONDS) -> None:
+def end_run(
+    dagster: Orchestrator, run_id: str, patience_seconds: float = UNAVAILABLE_SECONDS
+) -> None:
     """End a run that may just be starting, or over; OrchestratorError where Dagster will not."""
     until = time.monotonic() + patience_seconds
     while True:
@@ -212,7 +214,7 @@ def end_run(dagster: Orchestrator, run_id: str, patience_seconds: float = AWAY_S
 
 
 def _patiently(ask: Callable[[], T]) -> T:
-    until = time.monotonic() + AWAY_SECONDS
+    until = time.monotonic() + UNAVAILABLE_SECONDS
     while True:
         try:
             return ask()

@@ -108,8 +108,8 @@ def _judge_what_can_be(lake: Lake, use_case: UseCase, window_range: Window) -> S
     try:
         return judge(lake, use_case, window_range)
     except (LandingError, LakeError):
-        # A database that is away, of which the landing sensor says so, holds up its own tables
-        # only. Where it is the lake itself this raises again.
+        # A database that is unavailable, of which the landing sensor says so, holds up its own
+        # tables only. Where it is the lake itself this raises again.
         held_up = {name for name, source in use_case.sources.items() if source.rows_of}
         return judge(lake, use_case, window_range, {*tables_of(use_case)} - held_up)
 

@@ -42,7 +42,7 @@ def backfill(
     """Compute what is missing, failed or stale; what is under way already is joined.
 
     Stale is what was made by older code, from data that has changed since, or by a model version
-    that does not serve there any more. Call it again after an interruption: it goes on.
+    that does not serve there any more. Call it again after an interruption: it continues.
     """
     from ml_platform.backfill.request import BackfillRequest
     from ml_platform.backfill.workers import Share

@@ -228,7 +228,7 @@ def _follow(work: Backfill, runs: Runs, report: Report, *, daemon: bool) -> None
         report(done, "")
     except KeyboardInterrupt:
         printing.show_line(
-            f"what was launched goes on in Dagster: {link}\n"
+            f"what was launched continues in Dagster: {link}\n"
             "the same command again joins it and does the rest; "
             f"`ml-platform backfill {work.use_case.name} --end` ends it"
         )

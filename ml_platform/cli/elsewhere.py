@@ -1,4 +1,4 @@
-"""Commands about a use case with an environment of its own: they go on in that environment."""
+"""Commands about a use case with an environment of its own: they continue in that environment."""
 
 import os
 import subprocess

@@ -293,7 +293,7 @@ def show_table(header: Iterable[str], rows: Sequence[tuple[str, ...]]) -> None:
     shown = rows[-MOST_ROWS:] if page.is_terminal else rows
     table = Table(box=None, pad_edge=False)
     for name in header:
-        # What is longer than its column goes on in the next line: an id is none without its end.
+        # What is longer than its column continues in the next line: an id is none without its end.
         table.add_column(name, overflow="fold")
     for row in shown:
         table.add_row(*(escape(cell) for cell in row))

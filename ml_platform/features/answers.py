@@ -23,7 +23,7 @@ class Answers:
     """What came back of the examples of a range.
 
     given: SQL of the answers, as `given_sql` selects them, and `gone_at`, when their example was
-    taken away, if it was.
+    removed, if it was.
     """
 
     use_case: UseCase

@@ -54,7 +54,7 @@ def seen_sql(
     """A SELECT of entity and event time of what something can be said of; where: as in `given_sql`.
 
     These are the examples that have landed, and the rows that were predicted by key. `gone_at` says
-    when an example was taken away, which is null of those that are there; where values are those as
+    when an example was removed, which is null of those that are there; where values are those as
     known, it is one of them until then.
     """
     source = use_case.examples.source

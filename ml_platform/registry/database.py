@@ -27,7 +27,7 @@ HELD_IN = {
 def open_database(database: Path) -> "MlflowClient":
     """A client of a database, which is made if need be.
 
-    MLflow makes its tables in hundreds of transactions, and cannot go on where another process
+    MLflow makes its tables in hundreds of transactions, and cannot continue where another process
     stopped. So they are made in another file, whose content becomes the database's in one. A
     database that cannot be opened and that nothing was ever recorded in was left unfinished by
     older code, and is recreated.

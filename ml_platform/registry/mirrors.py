@@ -50,7 +50,7 @@ def repair(lake: Lake, registry: Registry, use_case: UseCase) -> list[Difference
     """Make every mirror show what the lake says; what differed before.
 
     Only what differs is written, so that looking costs little. What cannot be reached stays as it
-    is, and has a `problem`: the command that asks goes on, and a later one repairs it.
+    is, and has a `problem`: the command that asks continues, and a later one repairs it.
     """
     found = []
     for difference in differences(lake, registry, use_case):

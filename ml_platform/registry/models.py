@@ -85,7 +85,8 @@ class Registry:
         """Record a trained model as a new version, and return its number.
 
         If anything fails, MLflow keeps a run that is marked as failed, and no version. A run that
-        could not be marked, since MLflow was away, is marked when the model is registered later.
+        could not be marked, since MLflow was unavailable, is marked when the model is registered
+        later.
         """
         was_tried = False
 

@@ -1,7 +1,7 @@
 """Drift and performance of one policy's champions, judged window by window as they are asked for.
 
 Judging looks ahead: a champion's predictions and their drift are computed over many windows in one
-go, as if it served on. A decision that falls in between throws away what lies behind it.
+go, as if it served on. A decision that falls in between discards what lies behind it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -18,7 +18,7 @@ from ml_platform.settings import ServingSettings
 NOBODY = Caller("anonymous", frozenset({Grant("admin", ANY)}), is_proved=False)
 """Whoever asks where authentication is off: somebody on this machine."""
 UNASKED = Caller("anonymous", is_proved=False)
-"""Whoever asks on a path that is open to everybody; they may nothing."""
+"""Anonymous callers, on paths that are open to everybody; they have no permissions."""
 CALLER: ContextVar[Caller] = ContextVar("caller", default=UNASKED)
 """Who asks, for everything that is done for one request, whatever protocol brought it."""
 
@@ -110,7 +110,7 @@ class Admission:
         wait = self._failures.wait_seconds(_network(address))
         if not wait:
             return error
-        return RateExceeded("too many requests from your address said nobody who is known", wait)
+        return RateExceeded("too many failed logins from your address", wait)
 
     async def _caller(self, authorization: str | None, api_key: str | None) -> Caller:
         if authorization is not None:

@@ -124,7 +124,7 @@ class Batches(Generic[Item, Result]):
         while self._waiting and (not batch or rows + self._waiting[0].rows <= self._most_rows):
             each = self._waiting.popleft()
             self._rows_waiting -= each.rows
-            # Whoever hung up in the meantime needs no answer.
+            # Clients that have disconnected in the meantime need no answer.
             if not each.answer.done():
                 batch.append(each)
                 rows += each.rows

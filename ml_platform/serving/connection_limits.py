@@ -78,7 +78,7 @@ class LimitedConnection(HttpToolsProtocol):
         if self._lines_bytes > MOST_LINES_BYTES and not self.transport.is_closing():
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             self._end_with(status, f"header lines of more than {MOST_LINES_BYTES} bytes")
-        # Also what goes on to trickle in after its answer: empty lines, the rest of a body.
+        # Also what continues to trickle in after its answer: empty lines, the rest of a body.
         if self._head_due is None and (self.cycle is None or self.cycle.response_complete):
             self._expect_head()
 

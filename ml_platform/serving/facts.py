@@ -185,7 +185,7 @@ class FactReader(Collector):
             self._facts = await asyncio.to_thread(self._read_all)
             self._read_at = time.monotonic()
         except Exception as error:
-            # The lake can be away in any way; what was known stays, and its age is a metric.
+            # The lake can be unavailable in any way; what was known stays, and its age is a metric.
             self._log.error("facts_not_read", problem=str(error), kind=type(error).__name__)
         finally:
             self._reading = None
@@ -212,7 +212,7 @@ class FactReader(Collector):
             try:
                 newest = self._store.newest(case.name, view)
             except OnlineStoreError:
-                # Nothing was ever published, or the store is away: there is no age to tell.
+                # Nothing was ever published, or the store is unavailable: there is no age to tell.
                 continue
             if newest is not None:
                 found[view] = datetime.fromtimestamp(newest / 1_000_000, UTC)

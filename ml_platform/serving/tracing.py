@@ -2,7 +2,7 @@
 
 Without it nothing of OpenTelemetry is imported, and what a request passes through looks once
 whether it has a trace. With it spans are put into a queue that a thread of its own empties: where
-the collector is away or slow the queue fills up, and then drops the oldest.
+the collector is unavailable or slow the queue fills up, and then drops the oldest.
 """
 
 import logging

@@ -84,7 +84,7 @@ def create_app(
 
     owns_process: whether what is there when it has started may stay to the end of the process.
     """
-    # Whoever asks is told at once, and asks again; the versions that serve go on serving.
+    # Whoever asks is told at once, and asks again; the versions that serve continue serving.
     settings = settings.model_copy(update={"server_wait_seconds": 0})
     lake, registry = Lake(settings), Registry(settings)
     admission = Admission(KeyRing(lake), serving)
@@ -167,7 +167,7 @@ def create_app(
 def _begin() -> None:
     forget_dead_workers()
     # Each of what follows the lake may hold a thread for as long as it takes to notice that the
-    # network is cut; feedback and metrics go on meanwhile.
+    # network is cut; feedback and metrics continue meanwhile.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "aside"))
 
 
@@ -281,7 +281,7 @@ def _refresh_keys(admission: Admission, log: FilteringBoundLogger) -> None:
     try:
         admission.ring.refresh()
     except PlatformError as error:
-        # The keys that were read last go on working until they expire.
+        # The keys that were read last continue working until they expire.
         log.warning("keys_not_read", problem=str(error))
 
 

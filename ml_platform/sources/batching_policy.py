@@ -1,4 +1,4 @@
-"""When windows are ingested that the service itself goes on writing to.
+"""When windows are ingested that the service itself continues writing to.
 
 A file of a log lands every half minute, and what it belongs to is ingested as a whole. Taken at
 once, each file would cost as much as all that landed before it. So files wait for each other: until

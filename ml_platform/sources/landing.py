@@ -59,7 +59,9 @@ class LandingIndex:
     @property
     def sizes(self) -> dict[tuple[str, str], int]:
         """Bytes of each version, by name and fingerprint."""
-        return {(name, print_): size for (name, size, _), (print_, _) in self.stats.items()}
+        return {
+            (name, fingerprint): size for (name, size, _), (fingerprint, _) in self.stats.items()
+        }
 
     def of(self, file: LandingFile) -> Indexed | None:
         return self.versions.get((file.name, file.fingerprint))
@@ -159,8 +161,11 @@ def read_index(
         )
     return LandingIndex(
         versions,
-        {(name, size, at): (print_, modified) for name, print_, size, at, modified, _, _ in rows},
-        {name: (print_, modified) for name, print_, _, _, modified, _, _ in rows},
+        {
+            (name, size, at): (fingerprint, modified)
+            for name, fingerprint, size, at, modified, _, _ in rows
+        },
+        {name: (fingerprint, modified) for name, fingerprint, _, _, modified, _, _ in rows},
     )
 
 
@@ -226,11 +231,11 @@ def is_touched(file: LandingFile, index: LandingIndex) -> bool:
 
 def rewritten_files(index: LandingIndex) -> frozenset[str]:
     """Names of files that were seen with several contents."""
-    prints: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     return frozenset(
         name
         for name, fingerprint in index.versions
-        if prints.setdefault(name, fingerprint.split("-")[0]) != fingerprint.split("-")[0]
+        if fingerprints.setdefault(name, fingerprint.split("-")[0]) != fingerprint.split("-")[0]
     )
 
 

@@ -28,7 +28,7 @@ def suggest(name: str, options: Iterable[str]) -> str:
 
 
 def is_close(name: str, option: str) -> bool:
-    """Whether one is a slip of the pen from the other."""
+    """Whether one is a typo of the other."""
     return bool(difflib.get_close_matches(name.lower(), [option.lower()], 1, cutoff=0.6))
 
 

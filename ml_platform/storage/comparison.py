@@ -10,7 +10,7 @@ from ml_platform.storage.tables import WINDOW_START, Table
 FLOATS = frozenset({"DOUBLE", "FLOAT", "REAL", "FLOAT4", "FLOAT8"})
 
 
-def window_prints(
+def window_fingerprints(
     cursor: duckdb.DuckDBPyConnection, table: Table, rows: str
 ) -> dict[datetime, tuple[int, int]]:
     """Row count and fingerprint by window; where both are equal, so are the rows, in any order."""

@@ -1,4 +1,4 @@
-"""How much memory DuckDB takes for rows in flight before it goes on with them on disk."""
+"""How much memory DuckDB takes for rows in flight before it continues with them on disk."""
 
 import threading
 from collections.abc import Callable, Iterator

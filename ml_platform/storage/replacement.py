@@ -17,7 +17,7 @@ from ml_platform.storage.calendars import (
     settle_calendar,
 )
 from ml_platform.storage.changes import note_emptied
-from ml_platform.storage.comparison import window_prints, windows_apart
+from ml_platform.storage.comparison import window_fingerprints, windows_apart
 from ml_platform.storage.data_files import DataFiles
 from ml_platform.storage.lake import ROWS, Commit, Lake
 from ml_platform.storage.months import crowded_months, month_of, take_out
@@ -31,7 +31,7 @@ from ml_platform.storage.tables import (
 )
 
 EMPTY = (0, 0)
-"""Print of a window without rows."""
+"""Fingerprint of a window without rows."""
 FEW_WINDOWS = 500
 """So many can be part of a statement; parsing more would take longer than the rest of it."""
 
@@ -260,16 +260,16 @@ def _replace(
     bounds: tuple[datetime, datetime],
     snapshot: int,
 ) -> tuple[dict[datetime, tuple[int, int]], set[datetime]]:
-    """Swap in the windows that differ; the prints of what is held now, and what was swapped.
+    """Swap in the windows that differ; the fingerprints of what is held now, and what was swapped.
 
     snapshot: the one that the transaction makes.
     """
     table = replacement.table
     within = f"{WINDOW_START} >= {_moment(bounds[0])} AND {WINDOW_START} < {_moment(bounds[1])}"
-    before = window_prints(
+    before = window_fingerprints(
         transaction, table, f"{table.sql} WHERE {within} AND {replacement.scope}"
     )
-    after = window_prints(transaction, table, f"temp.{staged}")
+    after = window_fingerprints(transaction, table, f"temp.{staged}")
     changed = {s for s in before.keys() | after.keys() if before.get(s) != after.get(s)}
     if table.tolerance and (doubted := changed & before.keys() & after.keys()):
         stored = f"{table.sql} WHERE {_among(doubted, before)} AND {replacement.scope}"
@@ -277,14 +277,14 @@ def _replace(
         changed -= doubted - windows_apart(transaction, table, stored, computed)
     if changed:
         _swap(transaction, replacement, staged, _Swap(before, after, changed, snapshot))
-    # Within the tolerance the stored rows stay, so theirs is the print that holds.
+    # Within the tolerance the stored rows stay, so theirs is the fingerprint that holds.
     kept = {start: before[start] for start in after.keys() - changed}
     return {**after, **kept}, changed
 
 
 @dataclass(frozen=True)
 class _Swap:
-    """Windows that are to hold other rows: their prints before and after, and which they are."""
+    """Windows that are to hold other rows: fingerprints before and after, and which they are."""
 
     before: Mapping[datetime, tuple[int, int]]
     after: Mapping[datetime, tuple[int, int]]
@@ -310,8 +310,8 @@ def _swap(
     if months:
         going = f"{_among(gone, swap.before)} AND {replacement.scope}" if gone else "false"
         rows.append(take_out(transaction, table, months, going))
-    # Each statement on a table of the lake searches the catalog for files, the dearest part of
-    # replacing a small window, so a window that was empty before is not deleted from.
+    # Each statement on a table of the lake searches the catalog for files, the most expensive part
+    # of replacing a small window, so a window that was empty before is not deleted from.
     if left := {start for start in gone if month_of(start) not in months}:
         present = [start for start in swap.before if month_of(start) not in months]
         transaction.execute(

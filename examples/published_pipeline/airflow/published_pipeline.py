@@ -22,7 +22,7 @@ def is_taken(response):
 
 
 def is_done(response):
-    """Whether a run has come to a good end; fails the task where it has come to another one."""
+    """Whether a run has succeeded; fails the task where the run has failed or was cancelled."""
     run = response.json()["run"]
     if run["status"] in {"failed", "ended"}:
         raise AirflowFailException(f"{run['status']}: {run['failures']}")

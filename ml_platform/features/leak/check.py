@@ -1,4 +1,4 @@
-"""The leak check: take away what was not known, compute again, compare.
+"""The leak check: hide what was not known, compute again, compare.
 
 A cut at moment t hides every source row that was not known at t. Whatever a view says about
 moments up to t has to stay as it is; where it does not, the feature looked into the future. Of

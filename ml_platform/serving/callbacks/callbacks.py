@@ -19,10 +19,10 @@ from ml_platform.spec.use_case import digest
 from ml_platform.storage import Commit, Lake
 
 LOOK_SECONDS, LONGEST_LOOK_SECONDS = 3.0, 60.0
-"""How often a run is looked at whose end somebody waits for: less often while it goes on."""
+"""How often a run is looked at whose end somebody waits for: less often while it runs."""
 LATE = 0.02
 """By so much of what a run has taken, a callback may come late."""
-AWAY_SECONDS = 15.0
+UNAVAILABLE_SECONDS = 15.0
 """When it is looked at again where Dagster did not say."""
 MOST_A_TURN = 50
 FIRST_RETRY_SECONDS = 5.0
@@ -105,7 +105,9 @@ class Callbacks:
         try:
             document = self.look(callback.run, callback.use_case)
         except PlatformError as error:
-            return replace(callback, next_at=time.time() + AWAY_SECONDS, said=str(error)[:200])
+            return replace(
+                callback, next_at=time.time() + UNAVAILABLE_SECONDS, said=str(error)[:200]
+            )
         now = time.time()
         if not document["run"]["is_over"]:
             wait = min(max(LATE * (now - callback.first_at), LOOK_SECONDS), LONGEST_LOOK_SECONDS)

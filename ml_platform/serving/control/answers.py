@@ -48,7 +48,7 @@ class Kept:
 
 
 class Held(Protocol):
-    """The answers, while nobody else who comes with the same key goes on."""
+    """The answers, while nobody else who comes with the same key continues."""
 
     def read(self) -> Kept | None:
         """What was kept under the key, if anything."""

@@ -35,7 +35,7 @@ from ml_platform.storage import Lake
 
 CHUNK_ROWS = 2048
 MOST_WAITING = 16
-"""Batches that wait in one worker; more are turned away."""
+"""Batches that wait in one worker; more are rejected."""
 TOLD_SECONDS = 1.0
 """How often a batch says how far it is."""
 LOG = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What each method needs, and who is turned away for lack of it."""
+"""What each method needs, and who is rejected for lack of it."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass

@@ -70,7 +70,7 @@ async def start_server(
 ) -> tuple[Running, int]:
     """A server that listens already, and its port. Processes may share a port.
 
-    observed: what is around admission, so that those who are turned away are seen as well.
+    observed: what is around admission, so that those who are rejected are seen as well.
     """
     settings = service.settings
     streams = Streams(settings.most_connections, settings.body_seconds)

@@ -38,7 +38,7 @@ def build_app(
 
     known_rows: what openapi.json has for examples. handlers: of paths besides predictions.
     middleware: what is around all of them, outermost first; who asks is found out inside of it, so
-    that those who are turned away are seen as well.
+    that those who are rejected are seen as well.
     """
     documents = Documents(service.live, ENDPOINTS, admission.on, known_rows)
     everything = [

@@ -44,7 +44,7 @@ async def read_body(request: Request, settings: ServingSettings) -> bytes:
             f"the body did not arrive within {settings.body_seconds:g} seconds"
         ) from None
     except ClientDisconnect:
-        raise RequestRefused("the caller hung up before the body had arrived") from None
+        raise RequestRefused("the client disconnected before the body had arrived") from None
     return _unpacked(body, settings) if encoding == "gzip" else body
 
 

@@ -46,7 +46,7 @@ from ml_platform.spec.use_case import UseCase
 
 THREADS = 8
 MOST_WAITING = 64
-"""Requests that wait for Dagster or the lake in one worker; more are turned away."""
+"""Requests that wait for Dagster or the lake in one worker; more are rejected."""
 LONGEST_KEY = 255
 TAG = "control"
 
@@ -74,7 +74,7 @@ RUN = Parameter(
 )  # fmt: skip
 DECIDED = {200: Answer(Done, "Decided, or nothing to do")}
 UNDER_WAY = {**DECIDED, 202: Answer(Look, "It is under way", headers=("Location",))}
-"""Answers of what is decided at once, and of what goes on."""
+"""Answers of what is decided at once, and of what is still running."""
 ACTION: dict[str, Any] = {"problems": SAID, "parameters": (KEY,), "tag": TAG}
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Who may ask a path, and who is turned away."""
+"""Who may ask a path, and who is rejected."""
 
 from collections.abc import Callable, Mapping, Sequence
 

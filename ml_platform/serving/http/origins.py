@@ -1,4 +1,4 @@
-"""Requests that a page of somebody else has a browser send: turned away.
+"""Requests that a page of somebody else has a browser send: rejected.
 
 Where nobody has to say who he is, a browser on this machine is as good as its user: a page that is
 open in it could roll production back, or under a name that it has led here read what is asked.

@@ -114,8 +114,8 @@ OF_BODIES = said_of(400, 413, 415)
 """What becomes of a request whose body cannot be used."""
 OF_PREDICTIONS = {**OF_BODIES, **said_of(404, 422, 503)}
 OPEN_INFERENCE = "/v2"
-AWAY_SECONDS = 30
-"""When to ask again while Dagster or MLflow is away."""
+UNAVAILABLE_SECONDS = 30
+"""When to ask again while Dagster or MLflow is unavailable."""
 
 
 class Problem(TypedDict):
@@ -186,7 +186,7 @@ def answer_error(error: PlatformError, scope: Scope) -> Response:
     if isinstance(error, TryLater | RateExceeded):
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, OrchestratorAway | Unavailable):
-        headers["Retry-After"] = str(AWAY_SECONDS)
+        headers["Retry-After"] = str(UNAVAILABLE_SECONDS)
     if isinstance(error, ParameterRefused):
         more["field"] = error.field
     if isinstance(error, Unauthenticated):

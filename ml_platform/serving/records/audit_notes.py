@@ -54,11 +54,11 @@ class AuditNotes:
             file.unlink(missing_ok=True)
 
     def try_to_deliver(self, log: FilteringBoundLogger) -> None:
-        """As `deliver`; where the lake is away that is logged."""
+        """As `deliver`; where the lake is unavailable that is logged."""
         try:
             self.deliver()
         except Exception as error:
-            # The lake can be away in any way; the files wait.
+            # The lake can be unavailable in any way; the files wait.
             log.error("audit_not_delivered", problem=str(error), kind=type(error).__name__)
 
     def close(self) -> None:

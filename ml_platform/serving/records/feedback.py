@@ -60,7 +60,7 @@ class FeedbackInbox:
     """Takes feedback of the use cases that want some; threads may share it.
 
     notes: where the audit hears of each call, before anything of it is kept.
-    classes: what a label can be; a new class comes by `labels.sql`, never by a slip of the pen.
+    classes: what a label can be; a new class comes by `labels.sql`, never by a typo.
     is_of: whether a prediction, by its id, of a use case was answered to a principal.
     """
 

@@ -95,7 +95,7 @@ class RequestLog:
 
     @contextmanager
     def watching(self, name: str, call: Call, version: Callable[[], int | None]) -> Iterator[Call]:
-        """Keep that a request failed, should it do so in this context; the error goes on."""
+        """Keep that a request failed, should it do so in this context; the error propagates."""
         try:
             yield call
         except Exception as error:

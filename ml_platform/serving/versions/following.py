@@ -39,12 +39,12 @@ class Following:
             await asyncio.to_thread(self.look)
 
     def look(self) -> None:
-        """Look once; where that fails what serves goes on, and the next look comes in time."""
+        """Look once; where that fails what serves continues to, and the next look comes in time."""
         try:
             swaps = self._live.refresh()
         except Exception as error:
-            # Lake and registry can be away in as many ways as there are stores; the task that
-            # follows must outlive all of them, or no promotion would ever arrive again.
+            # Lake and registry can be unavailable in as many ways as there are stores; the task
+            # that follows must outlive all of them, or no promotion would ever arrive again.
             self._metrics.refresh_failed()
             self._log.error("refresh_failed", problem=str(error), kind=type(error).__name__)
             return

@@ -43,7 +43,7 @@ LOOK_AGAIN_SECONDS = 60.0
 effective from a later moment on, and a version that failed is tried again."""
 RETRY_SECONDS = 300.0
 """After so long a version that failed is tried again though nothing was decided since."""
-AWAY_SECONDS = 5.0
+UNAVAILABLE_SECONDS = 5.0
 """The same where a server did not answer: MLflow, or the store of its artifacts."""
 UNREAD_SECONDS = 1
 """When to ask again while the promotion history has not been read yet."""
@@ -57,7 +57,7 @@ class Swap:
     version: int
     replaced: int | None
     problem: str | None = None
-    """Why it does not serve; the one before goes on."""
+    """Why it does not serve; the one before continues to serve."""
     tried: bool = False
     """Whether it was to be tried beside the champion, not to replace it."""
     not_compiled: str | None = None
@@ -73,7 +73,7 @@ class Failure:
     """By the monotonic clock."""
     decisions: int
     """How many had been made about the use case by then."""
-    is_away: bool = False
+    is_unavailable: bool = False
     """Whether only a server did not answer."""
 
 
@@ -203,7 +203,7 @@ class LiveVersions:
     def refresh(self) -> list[Swap]:
         """Look at what was decided where the lake has changed; what came of it.
 
-        Raises PlatformError or duckdb.Error where the lake cannot be read; what serves goes on
+        Raises PlatformError or duckdb.Error where the lake cannot be read; what serves continues to
         serving, and the next call looks again.
         """
         with self._refreshing:
@@ -220,12 +220,20 @@ class LiveVersions:
     @property
     def _look_again_seconds(self) -> float:
         wanted = (live.failed.get(live.wanted or 0) for live in self._live.values())
-        is_away = any(failure is not None and failure.is_away for failure in wanted)
-        return min(LOOK_AGAIN_SECONDS, self._retry_seconds, AWAY_SECONDS if is_away else math.inf)
+        is_unavailable = any(failure is not None and failure.is_unavailable for failure in wanted)
+        return min(
+            LOOK_AGAIN_SECONDS,
+            self._retry_seconds,
+            UNAVAILABLE_SECONDS if is_unavailable else math.inf,
+        )
 
     def _wait_seconds(self, failure: Failure) -> float:
         """How long after a failure the version is tried again."""
-        return min(self._retry_seconds, AWAY_SECONDS) if failure.is_away else self._retry_seconds
+        return (
+            min(self._retry_seconds, UNAVAILABLE_SECONDS)
+            if failure.is_unavailable
+            else self._retry_seconds
+        )
 
     def _follow(self, name: str) -> list[Swap]:
         case = self._live[name].use_case

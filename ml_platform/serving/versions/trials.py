@@ -135,7 +135,7 @@ class Trials(Generic[A]):
             try:
                 await asyncio.to_thread(append_tally, lake, case, pair, tally, worker, commit)
             except Exception as error:
-                # The lake can be away in any way; sums wait without growing.
+                # The lake can be unavailable in any way; sums wait without growing.
                 self._log.error("comparison_not_written", problem=str(error))
                 self._tally(pair).figures.update(tally.figures)
         for (name, rollout), end in list(self._ended.items()):
