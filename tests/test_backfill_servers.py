@@ -93,7 +93,7 @@ def until(enough: Callable[[], bool], seconds: float = 120) -> None:
 
 def test_one_command_is_one_run_with_a_progress_that_is_true(project: Project) -> None:
     said = project.run(*days(1, 4), "--with-sources")
-    assert "in one go: 2024-03-01...2024-03-04 of trips, pace_features, labels" in said
+    assert "in one batch: 2024-03-01...2024-03-04 of trips, pace_features, labels" in said
     lines = [line.split(" UTC ", 1)[1] for line in said.splitlines() if "of 12 partitions" in line]
     done = [int(line.split()[0]) for line in lines]
     assert done == sorted(done)

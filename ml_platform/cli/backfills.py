@@ -245,8 +245,8 @@ def _show(work: Backfill, states: States) -> None:
     printing.show_table(("table", *Standing, "to compute"), rows)
     shown = [f"{_named(use_case, piece)} of {_listed(piece.tables)}" for piece in pieces]
     for number, line in enumerate(shown[:PIECES_SHOWN], start=1):
-        go = "in one go" if len(shown) == 1 else f"go {number} of {len(shown)}"
-        printing.show_line(f"{go}: {line}")
+        part = "in one batch" if len(shown) == 1 else f"batch {number} of {len(shown)}"
+        printing.show_line(f"{part}: {line}")
     if more := shown[PIECES_SHOWN:]:
         printing.show_line(f"and {len(more)} more, up to {more[-1]}")
     if not pieces:
