@@ -47,13 +47,13 @@ def test_without_dagster_the_error_says_what_there_is_instead(
 
 
 @pytest.mark.slow
-def test_here_goes_on_where_it_was_and_then_has_nothing_to_do(
+def test_here_continues_where_it_was_and_then_has_nothing_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = (*MARCH, "--here", "--with-sources", "--chunk", "2")
     shown = run(monkeypatch, capsys, *here, "--dry-run")[1]
-    assert [line.split(" of ")[0] for line in shown if line.startswith("go ")] == [
-        "go 1", "go 2", "go 3",
+    assert [line.split(" of ")[0] for line in shown if line.startswith("batch ")] == [
+        "batch 1", "batch 2", "batch 3",
     ]  # fmt: skip
     run(monkeypatch, capsys, *MARCH[:3], "2024-03-02", "--here", "--with-sources")
     code, said, _ = run(monkeypatch, capsys, *here)

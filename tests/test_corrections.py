@@ -18,7 +18,7 @@ import pytest
 from ml_platform.features import compute_features, compute_labels
 from ml_platform.monitoring import report_performance
 from ml_platform.registry import Registry
-from ml_platform.replay.replay_inputs import Known
+from ml_platform.replay.replay_inputs import ReplayInputs
 from ml_platform.scoring import reproduce, score, trace
 from ml_platform.settings import Settings
 from ml_platform.sources import ingest
@@ -146,7 +146,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "training": {cutoff: world.training_set(cutoff).digest for cutoff in (CUTOFF, 20)},
         "predictions": world.table("predictions"),
         "performance": world.report(DAYS + 2),
-        "known": Known.read(world.lake, use_case, days(0, DAYS - 1)),
+        "known": ReplayInputs.read(world.lake, use_case, days(0, DAYS - 1)),
     }
     world.correct()
     world.compute(days(0, DAYS - 1))
@@ -226,8 +226,8 @@ def test_performance_says_what_was_reported_and_what_is_known_now(world: World) 
 
 
 def test_a_replay_knows_at_each_moment_what_was_known_then(world: World) -> None:
-    before: Known = world.before["known"]
-    now = Known.read(world.lake, world.use_case, days(0, DAYS - 1))
+    before: ReplayInputs = world.before["known"]
+    now = ReplayInputs.read(world.lake, world.use_case, days(0, DAYS - 1))
     pd.testing.assert_frame_equal(now.examples, before.examples, check_exact=True)
     for by in (CUTOFF, 20, CORRECTED):
         pd.testing.assert_frame_equal(
