@@ -16,7 +16,7 @@ from ml_platform.features import (
     feature_view_table,
     labels_table,
 )
-from ml_platform.orchestrator.parameters import told_of
+from ml_platform.orchestrator.parameters import described_by
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.lineage import Lineage
@@ -93,7 +93,7 @@ def _build_view(
         context: dg.AssetExecutionContext, config: EngineConfig, lake: LakeResource
     ) -> Iterator[Any]:
         window_range = range_of(context, use_case)
-        run_id, asked = context.run.run_id, told_of(context.run.tags)
+        run_id, asked = context.run.run_id, described_by(context.run.tags)
         try:
             with computing(lake.lake, use_case, table.name, window_range, run_id, asked) as commit:
                 written = compute_features(
@@ -144,7 +144,7 @@ def _build_labels(use_case: UseCase, lineage: Lineage, settings: Settings) -> dg
     )
     def labels_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         window_range = range_of(context, use_case)
-        run_id, asked = context.run.run_id, told_of(context.run.tags)
+        run_id, asked = context.run.run_id, described_by(context.run.tags)
         try:
             with computing(lake.lake, use_case, table.name, window_range, run_id, asked) as commit:
                 written = compute_labels(lake.lake, use_case, window_range, commit)

@@ -22,7 +22,7 @@ from ml_platform.monitoring import (
     report_performance,
     report_url,
 )
-from ml_platform.orchestrator.parameters import told_of
+from ml_platform.orchestrator.parameters import described_by
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.tables import code_version, reads_of
@@ -99,7 +99,7 @@ def _build_drift(use_case: UseCase, settings: Settings, live: bool) -> dg.Assets
         context: dg.AssetExecutionContext, lake: LakeResource, registry: RegistryResource
     ) -> Iterator[Any]:
         window_range, run_id = range_of(context, use_case), context.run.run_id
-        asked = told_of(context.run.tags)
+        asked = described_by(context.run.tags)
         try:
             with computing(lake.lake, use_case, table.name, window_range, run_id, asked) as commit:
                 run = report_drift(
@@ -163,9 +163,9 @@ def _build_performance(use_case: UseCase, settings: Settings, live: bool) -> dg.
     )
     def performance(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         window_range, run_id = range_of(context, use_case), context.run.run_id
-        asked = told_of(context.run.tags)
+        asked = described_by(context.run.tags)
         if live:
-            # What was given online is told also where no label has arrived yet.
+            # What was given online is reported also where no label has arrived yet.
             skew = compare_online(lake.lake, use_case, window_range)
             yield from checked(context, SAME_ONLINE, {"all": agreement_verdict(skew)})
         now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What a run tells Dagster about each of its partitions.
+"""What a run reports to Dagster about each of its partitions.
 
 A range run is one step with many partitions. Dagster copies one result to all of them; these
 functions say what holds for each.
@@ -76,7 +76,7 @@ def left_out(
 ) -> Iterator[Any]:
     """Go on without a table for which there is nothing to compute, in a run that nobody watches.
 
-    A person who asks for it is told: then the error is raised. checks: those of the asset, which
+    Where a person asks for it the error is raised. checks: those of the asset, which
     judge nothing.
     """
     if not is_unattended(context.run.tags):

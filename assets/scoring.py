@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ml_platform.backfill import NOTHING_TO_COMPUTE, computing
-from ml_platform.orchestrator.parameters import told_of
+from ml_platform.orchestrator.parameters import described_by
 from ml_platform.scoring import predictions_table, score
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
@@ -52,7 +52,7 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
         registry: RegistryResource,
     ) -> Iterator[Any]:
         window_range = range_of(context, use_case)
-        run_id, asked = context.run.run_id, told_of(context.run.tags)
+        run_id, asked = context.run.run_id, described_by(context.run.tags)
         try:
             with computing(lake.lake, use_case, table.name, window_range, run_id, asked) as commit:
                 report = score(

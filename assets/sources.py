@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from ml_platform.backfill import computing
-from ml_platform.orchestrator.parameters import asked_in, told_of
+from ml_platform.orchestrator.parameters import asked_in, described_by
 from ml_platform.settings import Settings
 from ml_platform.sources import IngestReport, ingest, source_table
 from ml_platform.sources.locations import located
@@ -54,7 +54,7 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
     )
     def source_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         window_range = range_of(context, use_case)
-        run_id, asked = context.run.run_id, told_of(context.run.tags)
+        run_id, asked = context.run.run_id, described_by(context.run.tags)
         # What a sensor asks for can wait for files that are being written; a person cannot.
         now = datetime.now(UTC) if "dagster/sensor_name" in context.run.tags else None
         # Where a caller named another folder, the files in it are added to what the source holds.

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from ml_platform.orchestrator.parameters import told_of
+from ml_platform.orchestrator.parameters import described_by
 from ml_platform.settings import Settings
 from ml_platform.spec.reach import steps_before
 from ml_platform.spec.use_case import UseCase, feature_table
@@ -132,7 +132,7 @@ def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         commit = Commit(
             context.run.run_id, use_case.code_version, f"{use_case.name}/promotions",
-            told_of(context.run.tags),
+            described_by(context.run.tags),
         )  # fmt: skip
         decisions: dict[str, Decided] = {}
         for key in context.partition_keys:

@@ -1,4 +1,4 @@
-"""Processes that join when they are told to, and the environment in which Feast runs."""
+"""Processes that join on request, and the environment in which Feast runs."""
 
 import json
 import subprocess

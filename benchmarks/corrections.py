@@ -94,8 +94,8 @@ def run(bench: Bench) -> Result:
             )
         )
     notes = (
-        "CPU time of all threads. Without: the same code, told that nothing was ever corrected.",
-        "A correction is told from what a window was before, which is computed once more, so that "
+        "CPU time of all threads. Without: the same code, as if nothing was ever corrected.",
+        "A correction is what differs from the window before, which is computed once more, so that "
         "keeping both costs about twice what rewriting costs.",
     )
     return Result("Row versions", tuple(lines), notes)

@@ -152,19 +152,19 @@ class Campaign:
         if not child:
             os.close(reading)
             try:
-                told = json.dumps({"is": work()})
+                announced = json.dumps({"is": work()})
             except BaseException:
-                told = json.dumps({"failed": traceback.format_exc()})
+                announced = json.dumps({"failed": traceback.format_exc()})
             with os.fdopen(writing, "w") as pipe:
-                pipe.write(told)
+                pipe.write(announced)
             os._exit(0)
         os.close(writing)
         with os.fdopen(reading) as pipe:
-            told = json.loads(pipe.read() or '{"failed": "the process ended"}')
+            announced = json.loads(pipe.read() or '{"failed": "the process ended"}')
         os.waitpid(child, 0)
-        if "failed" in told:
-            raise RuntimeError(told["failed"])
-        return told["is"]
+        if "failed" in announced:
+            raise RuntimeError(announced["failed"])
+        return announced["is"]
 
     def _lines(
         self, kind: str, orphans: int, swept: int, left: int, differing: int, audit: int

@@ -37,7 +37,7 @@ P99_LIMIT = 2.0
 
 @dataclass
 class Probe:
-    """Asks beside the load, to see whether who is rejected is told when to come again."""
+    """Asks beside the load, to see whether rejected callers learn when to come again."""
 
     url: str
     body: bytes
@@ -55,7 +55,7 @@ class Probe:
                 self.refused += error.code in REJECTED
                 self.untold += error.code in REJECTED and "retry-after" not in error.headers
             except OSError:
-                # Beyond the connections that are told so, further ones are closed.
+                # Beyond the connections that get a 503, further ones are closed.
                 continue
 
     @contextmanager

@@ -37,7 +37,7 @@ WARM_SHARE = 0.2
 
 @dataclass(eq=False)
 class Client(threading.Thread):
-    """Sends single rows one after the other over one connection until it is told to stop."""
+    """Sends single rows one after the other over one connection until it is stopped."""
 
     asked: Contender
     expected: dict[int, list[float]]

@@ -71,7 +71,7 @@ PREFIX = re.compile(
 
 @dataclass(frozen=True)
 class Failure:
-    """An error of a store, told in one line without passwords."""
+    """An error of a store, in one line without passwords."""
 
     kind: Kind
     text: str

@@ -176,7 +176,7 @@ class Settings(BaseSettings):
 
 
 class CallbackReceiver(BaseModel):
-    """Who is told when a run of a pipeline has ended."""
+    """Who is notified when a run of a pipeline has ended."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -219,8 +219,8 @@ class ServingSettings(BaseSettings):
     """Tables of `databases` that callers may name for rows and answers, as database:table with *
     for any letters, comma separated: `shop:batch_*`; none by default."""
     callbacks: Mapping[str, CallbackReceiver] = {}
-    """Receivers that can be told when a run of a pipeline has ended, by name. In the environment as
-    JSON: `{"orchestrator": {"url": "https://…", "secret": "…"}}`."""
+    """Receivers that can be notified when a run of a pipeline has ended, by name. In the
+    environment as JSON: `{"orchestrator": {"url": "https://…", "secret": "…"}}`."""
     callback_uris: Annotated[tuple[CallbackPrefix, ...], NoDecode] = ()
     """Kinds of addresses that a request may name as `callBackUri`, comma separated: scheme, host
     and the beginning of the path, `https://*.datafactory.azure.com/`; none by default."""
@@ -278,7 +278,7 @@ class ServingSettings(BaseSettings):
     """Requests that a caller may send at once after a pause."""
     failures_per_second: Annotated[float, Field(gt=0)] = 1.0
     """Requests without a key or token that works that one address may send to one worker in the
-    long run and be told why; beyond it they are told to wait."""
+    long run and be given the reason; beyond it they are asked to wait."""
     failures_burst: Annotated[int, Field(ge=1)] = 100
     """The same, at once after a pause."""
     longest_wait_seconds: Annotated[float, Field(gt=0)] = 1.0

@@ -48,7 +48,7 @@ class WholeSqliteScheduleStorage(SqliteScheduleStorage):
 def make_whole(database: Path, table: str, make: Callable[[Path], object]) -> None:
     """Have a database made where there is none, or one that was left unfinished.
 
-    make: makes it in a folder; table: the one that tells whether anything was ever recorded.
+    make: makes it in a folder; table: the one that shows whether anything was ever recorded.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     with _alone(database):

@@ -15,7 +15,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
     A run whose process dies is marked as failed by its code server. Where that has died too, as
     when the machine is switched off, the run would stay STARTED for good: with it the use case
     could not be retrained, and its partitions would not be caught up with. So run monitoring is
-    told whether the process is still there.
+    knows whether the process is still there.
     """
 
     @property

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from ml_platform.alerts import Channels, Ledger, find_conditions, tell
+from ml_platform.alerts import Channels, Ledger, find_conditions, notify
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
@@ -23,14 +23,14 @@ BACKFILLS_LOOK_BACK = timedelta(days=7)
 
 
 def build_alerts(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinition]:
-    """The sensor that tells people what they should know about a use case."""
+    """The sensor that notifies people of what they should know about a use case."""
 
     @dg.sensor(
         name=f"{use_case.name}_alerts",
         minimum_interval_seconds=45,
         default_status=sensor_status(settings),
         description=(
-            "Tells of drift, poor performance, failed runs, quarantine, late tables and decisions "
+            "Reports drift, poor performance, failed runs, quarantine, late tables and decisions "
             "about models on the channels that the setting `alerts` names."
         ),
     )
@@ -43,7 +43,7 @@ def build_alerts(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinit
             *standing_runs(instance, use_case, records, _noted(lake.lake, use_case)),
             *standing_backfills(instance, use_case, now - BACKFILLS_LOOK_BACK),
         ]
-        told = tell(
+        notified = notify(
             lake.lake,
             use_case,
             Channels.of(lake.lake.settings),
@@ -51,13 +51,13 @@ def build_alerts(use_case: UseCase, settings: Settings) -> list[dg.SensorDefinit
             now,
             Commit(f"sensor {context.sensor_name}", use_case.code_version, "alerts"),
         )
-        for problem in told.problems:
+        for problem in notified.problems:
             context.log.warning(problem)
         # Runs that end within one tick may be stored out of order, so a little is looked at twice;
-        # a run that has been told is not told again.
+        # a run that has been reported is not reported again.
         newest = max((ended_at(r) for r in records), default=None)
         cursor = str((newest - OVERLAP).timestamp()) if newest else context.cursor
-        return dg.SensorResult(skip_reason=dg.SkipReason(str(told)), cursor=cursor)
+        return dg.SensorResult(skip_reason=dg.SkipReason(str(notified)), cursor=cursor)
 
     return [sensor]
 

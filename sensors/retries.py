@@ -102,7 +102,7 @@ def _request(run: Run, run_key: str) -> dg.RunRequest:
 
 
 def _asked_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    # Those that it was asked for with: Dagster's others tell of the lost run.
+    # Those that it was asked for with: Dagster's others are about the lost run.
     return {k: v for k, v in tags.items() if k in PARTITION_TAGS or k.startswith(OWN_TAGS)}
 
 

@@ -104,7 +104,7 @@ def _runs(use_case: UseCase, steps: Iterable[Step]) -> list[_Run]:
 
 
 def _request(use_case: UseCase, run: _Run, seen: str, rollback: Promotion) -> dg.RunRequest:
-    # Partitions may be rolled back more than once: the decision tells the runs apart.
+    # Partitions may be rolled back more than once: the decision distinguishes the runs.
     key = f"{seen}-{run.first}-{run.last}-{'-'.join(run.tables)}"
     return dg.RunRequest(
         run_key=key,

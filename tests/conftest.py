@@ -140,7 +140,7 @@ def postgres() -> Iterator[Any]:
 def catalog_settings(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Settings:
-    """An empty lake on each kind of catalog; only the settings tell them apart."""
+    """An empty lake on each kind of catalog; only the settings distinguish them."""
     data = tmp_path_factory.mktemp("lake")
     if request.param == "sqlite":
         return Settings(data=data)

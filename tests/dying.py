@@ -194,8 +194,8 @@ def in_child(make: Callable[[Path], None], root: Path, killed_before: int) -> tu
             os.write(writing, str(COUNTED[0]).encode())
             os._exit(code)
     os.close(writing)
-    with os.fdopen(reading) as told:
-        counted = int(told.read() or 0)
+    with os.fdopen(reading) as reported:
+        counted = int(reported.read() or 0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), counted
 
 

@@ -334,10 +334,10 @@ class Pause:
 
 @contextmanager
 def pausing(patch: pytest.MonkeyPatch, lake: Lake, pause: Pause) -> Iterator[None]:
-    """Let the methods of one lake tell a pause where they are."""
+    """Let the methods of one lake report to a pause where they are."""
     snapshot, transact = lake.snapshot, lake.transact
 
-    def told_snapshot(cursor: Any) -> int:
+    def noted_snapshot(cursor: Any) -> int:
         found = snapshot(cursor)
         if not pause.transactions:
             pause.passes("read")
@@ -349,7 +349,7 @@ def pausing(patch: pytest.MonkeyPatch, lake: Lake, pause: Pause) -> Iterator[Non
         return transact(cursor, commit, work)
 
     with patch.context() as patched:
-        patched.setattr(lake, "snapshot", told_snapshot)
+        patched.setattr(lake, "snapshot", noted_snapshot)
         patched.setattr(lake, "transact", told_transact)
         yield
 

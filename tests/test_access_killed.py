@@ -41,13 +41,13 @@ app(["train", "trips", "--cutoff", "2024-03-20"])
 
 
 class Dagster:
-    """In place of its web server: does what it is told, and then never says so.
+    """In place of its web server: does what it is asked, and then never says so.
 
     The real one answers within milliseconds, too fast for anybody to be killed in between.
     """
 
     def __init__(self) -> None:
-        self.told: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.notified: queue.Queue[dict[str, Any]] = queue.Queue()
         """Variables of each mutation."""
         self._over = threading.Event()
         stub = self
@@ -74,7 +74,7 @@ class Dagster:
             "assetSelection": [{"path": ["trips", "predictions"]}], "endTime": None,
         }  # fmt: skip
         if "mutation" in query:
-            self.told.put(variables)
+            self.notified.put(variables)
             self._over.wait()
         if "query Assets" in query:
             repository = {"name": "r", "location": {"name": "l"}}
@@ -158,16 +158,16 @@ def test_a_service_that_is_killed_while_dagster_launches_or_ends_a_run(
                 assert time.monotonic() < until
                 time.sleep(0.2)
             asked = threads.submit(client.request, method, path, json={})
-            told = dagster.told.get(timeout=60)
+            notified = dagster.notified.get(timeout=60)
         assert isinstance(asked.exception(), httpx2.TransportError)
         (action,) = actions(deployment, what)
         assert (action.who, action.channel) == ("anonymous@127.0.0.1", "api")
         if what == "train":
-            tags = {t["key"]: t["value"] for t in told["params"]["executionMetadata"]["tags"]}
+            tags = {t["key"]: t["value"] for t in notified["params"]["executionMetadata"]["tags"]}
             assert action.details["request"] == tags["ml_platform/request"]
             assert action.object == "model, promotions"
         else:
-            assert (action.object, told["id"]) == (RUN, RUN)
+            assert (action.object, notified["id"]) == (RUN, RUN)
 
 
 def is_up(client: httpx2.Client) -> bool:
@@ -181,7 +181,7 @@ def test_a_command_that_is_killed_while_dagster_ends_a_backfill(
     deployment: Deployment, dagster: Dagster
 ) -> None:
     with killed(deployment, dagster.url, *CLI, "backfill", "trips", "--end"):
-        assert dagster.told.get(timeout=60) == {"id": RUN}
+        assert dagster.notified.get(timeout=60) == {"id": RUN}
     (action,) = actions(deployment, "end backfill")
     assert (action.who, action.channel, action.object) == ("ada", "cli", RUN)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ml_platform.alerts import Channels, Condition, Found, Told, tell
+from ml_platform.alerts import Channels, Condition, Found, Notified, notify
 from ml_platform.errors import AlertsMisconfigured
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
@@ -52,9 +52,9 @@ def channels(*addresses: str) -> Channels:
 
 def turn(
     lake: Lake, use_case: UseCase, to: Channels, minute: float, *found: Condition, **notes: str
-) -> Told:
+) -> Notified:
     now = NOON + timedelta(minutes=minute)
-    return tell(lake, use_case, to, lambda: Found(found, notes), now, trips.COMMIT)
+    return notify(lake, use_case, to, lambda: Found(found, notes), now, trips.COMMIT)
 
 
 def test_a_condition_is_told_once_while_it_lasts_and_cleared_once(
@@ -133,7 +133,7 @@ def test_a_tick_without_news_writes_nothing(lake: Lake, use_case: UseCase) -> No
     turn(lake, use_case, Channels(), 0, DRIFT)
     with lake.cursor() as cursor:
         before = lake.snapshot(cursor)
-        assert str(turn(lake, use_case, Channels(), 1, DRIFT)) == "nothing new to tell"
+        assert str(turn(lake, use_case, Channels(), 1, DRIFT)) == "nothing new"
         assert lake.snapshot(cursor) == before
 
 
@@ -197,7 +197,7 @@ def test_what_a_process_claimed_and_never_sent_is_sent_by_another(
     with web_receiver() as web:
         to = channels(web.url)
         with monkeypatch.context() as patch:
-            patch.setattr("ml_platform.alerts.telling._send", dies)
+            patch.setattr("ml_platform.alerts.notification._send", dies)
             with pytest.raises(KeyboardInterrupt):
                 turn(lake, use_case, to, 0, DRIFT)
         assert turn(lake, use_case, to, 1, DRIFT).sent == 0
@@ -244,8 +244,8 @@ def test_a_mail_arrives_with_subject_and_text(lake: Lake, use_case: UseCase) -> 
             f"mailto://127.0.0.1:{port}?from=platform@example.com&mode=insecure"
             "&to=ada@example.com,grace@example.com"
         )
-        told = turn(lake, use_case, channels(mail), 0, DRIFT)
-    assert told.problems == ()
+        notified = turn(lake, use_case, channels(mail), 0, DRIFT)
+    assert notified.problems == ()
     assert [mail["Subject"] for mail in mails.mails] == [DRIFT.title, DRIFT.title]
     assert {mail["To"] for mail in mails.mails} == {"ada@example.com", "grace@example.com"}
     text = mails.mails[0].get_payload(decode=True)
@@ -277,8 +277,8 @@ def routed(tmp_path: Path) -> Iterator[Channels]:
 def test_tags_route_by_use_case_severity_and_kind(
     routed: Channels, lake: Lake, use_case: UseCase, condition: Condition, wanted: list[int]
 ) -> None:
-    told = turn(lake, use_case, routed, 0, condition)
-    assert [problem.split(")")[0] for problem in told.problems] == [
+    notified = turn(lake, use_case, routed, 0, condition)
+    assert [problem.split(")")[0] for problem in notified.problems] == [
         f"JSON (address {place}" for place in wanted
     ]
 

@@ -1,4 +1,4 @@
-"""What there is to tell, derived from the rows of a real lake."""
+"""What there is to report, derived from the rows of a real lake."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ml_platform.alerts import Channels, Condition, FailedRun, find_conditions, tell
+from ml_platform.alerts import Channels, Condition, FailedRun, find_conditions, notify
 from ml_platform.alerts.freshness import due_at, read_freshness
 from ml_platform.features import compute_features, compute_labels
 from ml_platform.monitoring import drift_table, performance_table
@@ -340,11 +340,11 @@ def test_a_failing_partition_that_cannot_be_judged_any_more_is_no_all_clear(
     lake: Lake, use_case: UseCase
 ) -> None:
     def states() -> list[str]:
-        told = tell(
+        notified = notify(
             lake, use_case, Channels((), ()), lambda: find_conditions(lake, use_case, trips.at(10)),
             trips.at(10), trips.COMMIT,
         )  # fmt: skip
-        return [entry.state for entry in told.entries if entry.kind == "performance"]
+        return [entry.state for entry in notified.entries if entry.kind == "performance"]
 
     report_performance(lake, use_case, 4, 0.8)
     report_performance(lake, use_case, 5, 0.6)

@@ -293,7 +293,7 @@ def test_check_warns_of_what_stored_rows_say_is_known_too_late(run: Run, tmp_pat
     assert (code, said) == (0, landed)
     assert said.splitlines()[0].startswith("trips: ok")
     assert said.splitlines()[1].startswith("warning: trips: sources.trips.rules 'delay < 10': ")
-    assert "which no request can tell, since none brings delay" in said
+    assert "which no request can show, since none brings delay" in said
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Law 7 under corrections: what was known then stays as it was, to the bit.
 
 Trips of 22 days land day by day; 17 days after the cutoff of the first model a hundred trips and as
-many of their outcomes are corrected, and of a hundred others the service is told another label.
+many of their outcomes are corrected, and of a hundred others the service is given another label.
 """
 
 import os
@@ -71,12 +71,12 @@ class World:
         landed = self.rows["arrived_at"] < midnight(DAYS)
         self.answer(landed & (self.rows["trip"] % 10 == 7), midnight(CORRECTED + 1))
 
-    def answer(self, told: "pd.Series[bool]", received: datetime) -> None:
+    def answer(self, reported: "pd.Series[bool]", received: datetime) -> None:
         """Land what callers say of trips: that they were late where the source says they weren't.
 
         They say to have known it two days after the trip.
         """
-        rows = self.rows[told]
+        rows = self.rows[reported]
         said = pd.DataFrame(
             {
                 "feedback_id": rows["trip"].astype(str),
@@ -158,9 +158,9 @@ def test_the_corrections_reached_the_tables(world: World) -> None:
     corrected = int((world.rows["trip"] % 10 == 3).sum())
     assert len(world.table("trips_versions")) == 2 * corrected
     assert len(world.table("pace_features_versions")) == 2 * corrected
-    told = len(world.table("feedback"))
-    assert told > 100
-    assert 2 * told < len(world.table("labels_versions")) < 2 * told + 2 * corrected
+    reported = len(world.table("feedback"))
+    assert reported > 100
+    assert 2 * reported < len(world.table("labels_versions")) < 2 * reported + 2 * corrected
 
 
 def test_the_training_set_at_an_earlier_cutoff_is_the_same_to_the_row(world: World) -> None:

@@ -1,6 +1,6 @@
 """The gate's check and picture, and rollback by job and sensor, run by Dagster on a real lake.
 
-The tests tell one story: each continues with the versions and decisions of those before it.
+The tests are one story: each continues with the versions and decisions of those before it.
 """
 
 import json

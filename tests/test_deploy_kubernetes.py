@@ -177,7 +177,7 @@ def started(made: Deployment, port: int, inside: list[str]) -> Iterator["subproc
 
 
 def live_through(made: Deployment, inside: list[str]) -> None:
-    """A pod's life: it starts, is ready, answers, is told to stop and has ended in time."""
+    """A pod's life: it starts, is ready, answers, is asked to stop and has ended in time."""
     _, key = create_key(
         made.lake, "web shop", [Grant("predictor", "trips")], created_by="ada", commit=COMMIT,
         expires_at=datetime.now(UTC) + timedelta(days=1),

@@ -78,7 +78,7 @@ def test_nobody_gets_on_without_a_login(proxy: Proxy, name: str) -> None:
             with proxy.browser() as browser:
                 page = browser.get(url(name, path), headers=headers)
                 assert is_sent_to_the_login(page, proxy), (path, page)
-                # A page's own program, and what nobody can be sent back to, is told so.
+                # A page's own program, and what nobody can be sent back to, gets an error.
                 program = browser.get(url(name, path), headers={**headers, **PROGRAM})
                 assert program.status_code == 401, (path, program)
                 posted = browser.post(url(name, path), headers=headers, json={})
@@ -94,7 +94,7 @@ def test_the_login_asks_for_a_code_with_pkce(proxy: Proxy) -> None:
         assert asked["code_challenge_method"] == ["S256"]
         assert len(asked["code_challenge"][0]) == 43
         assert asked["redirect_uri"] == ["https://login.ml.example.org/openid"]
-        # A code that somebody else brings is nothing without what this browser was told.
+        # A code that somebody else brings is nothing without what this browser was given.
         made_up = browser.get(url("login", f"/openid?code=x&state={asked['state'][0]}x"))
         assert COOKIE not in browser.cookies, made_up
         assert is_sent_to_the_login(browser.get(url("mlflow")), proxy)
@@ -106,14 +106,14 @@ def test_one_login_leads_to_the_page_asked_for_and_serves_all_hosts(proxy: Proxy
         # The module names the port that it listens at, which is another one in a test.
         assert str(page.url.copy_with(port=None)) == url("dagster", "/runs?view=list")
         assert "dagster" in page.text.lower()
-        (told,) = [
+        (reported,) = [
             cookie
             for step in page.history
             for cookie in step.headers.get_list("set-cookie")
             if cookie.startswith(COOKIE)
         ]
         assert (
-            told.split("; ", 1)[1]
+            reported.split("; ", 1)[1]
             == "Path=/; Domain=ml.example.org; Secure; HttpOnly; SameSite=Lax"
         )
         assert "MLflow" in browser.get(url("mlflow")).text
@@ -191,8 +191,8 @@ def test_dagsters_pages_follow_over_a_websocket(proxy: Proxy, ada: httpx.Client)
         assert json.loads(pages.recv(60))["type"] == "connection_ack"
         query = 'subscription { pipelineRunLogs(runId: "none") { __typename } }'
         pages.send(json.dumps({"type": "start", "id": "1", "payload": {"query": query}}))
-        told = json.loads(pages.recv(60))["payload"]["data"]["pipelineRunLogs"]
-        assert told == {"__typename": "PipelineRunLogsSubscriptionFailure"}
+        reported = json.loads(pages.recv(60))["payload"]["data"]["pipelineRunLogs"]
+        assert reported == {"__typename": "PipelineRunLogsSubscriptionFailure"}
     for headers, origin, status in (
         (FORGED, here, 401),
         ({"cookie": f"{COOKIE}=eve"}, here, 401),
@@ -463,7 +463,7 @@ def test_a_browser_logs_in_and_shows_dagster(proxy: Proxy, tmp_path: Path) -> No
         page.screenshot(path=tmp_path / "dagster.png")
         asked = "fetch('/graphql', {method: 'POST', body: '{}'}).then(a => a.status)"
         assert page.evaluate(asked) != 401
-        # The session is over: the page's requests are told so, and not sent to another page.
+        # The session is over: the page's requests get an error, and are not sent to another page.
         window.clear_cookies(name=COOKIE)
         for seen in (asked, "fetch('/server_info').then(a => a.status)"):
             assert page.evaluate(seen) == 401

@@ -185,7 +185,9 @@ def test_a_master_that_is_none_is_named(made: Trips) -> None:
 def test_a_server_of_spark_connect_that_is_not_there_is_named(made: Trips) -> None:
     nowhere = SecretStr("sc://127.0.0.1:9/;token=planted")
     lake = Lake(made.lake.settings.model_copy(update={"spark_remote": nowhere}))
-    with pytest.raises(EngineFailed, match=r"^engine spark: [^\n]*127\.0\.0\.1:9: [^\n]*$") as told:
+    with pytest.raises(
+        EngineFailed, match=r"^engine spark: [^\n]*127\.0\.0\.1:9: [^\n]*$"
+    ) as reported:
         score(lake, made.registry, made.use_case, days(20, 26), COMMIT, engine="spark")
-    assert "planted" not in str(told.value)
+    assert "planted" not in str(reported.value)
     lake.close()

@@ -69,8 +69,8 @@ class World:
         assert run["status"] == "succeeded", run
         return run
 
-    def told(self, run_id: str, path: str = "/runs") -> Any:
-        """What a receiver was told of a run, once it was."""
+    def notified(self, run_id: str, path: str = "/runs") -> Any:
+        """What a receiver was sent about a run, once it was."""
 
         def found() -> list[Any]:
             return [
@@ -167,7 +167,7 @@ def test_parameters_stand_with_the_run_the_model_and_the_commit(world: World) ->
         world.s.current,
     )
     assert json.loads(action.details["parameters"]) == asked
-    (call,) = world.told(run["id"])
+    (call,) = world.notified(run["id"])
     assert (call.is_signed, call.body["run"]["status"]) == (True, "succeeded")
 
 
@@ -220,7 +220,7 @@ def test_a_repeat_starts_nothing_and_its_own_address_is_called_too(world: World)
     assert first["run"]["id"] == second["run"]["id"]
     run = world.s.follow(first["links"]["self"])
     for number in (1, 2):
-        (call,) = world.told(run["id"], f"/workflows/{number}")
+        (call,) = world.notified(run["id"], f"/workflows/{number}")
         assert (call.body["StatusCode"], call.body["Output"]["run"]["id"]) == ("200", run["id"])
 
     # A delivery is recorded after its answer, so a moment after the receiver has it.
@@ -249,7 +249,7 @@ def test_it_is_told_of_a_failure_and_of_an_end_and_after_a_restart(world: World)
         (ended, "ended", ""),
         (lost, "failed", "Dagster does not know the run any more"),
     ):
-        (call,) = world.told(run_id)
+        (call,) = world.notified(run_id)
         assert call.is_signed
         assert call.body["run"]["status"] == status
         assert said in "; ".join(call.body["run"]["failures"])
@@ -378,5 +378,5 @@ def test_the_example_is_one_command(tmp_path: Path) -> None:
     command = [HERE / "run", "--without-airflow"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the orchestrator was told: succeeded, signed" in done.stdout
+    assert "the orchestrator was notified: succeeded, signed" in done.stdout
     assert shutil.which("azurite-blob") is None or "az://lake/files/" in done.stdout

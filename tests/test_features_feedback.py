@@ -46,7 +46,7 @@ def answered(
     world.lake.close()
 
 
-def told(world: World) -> list[dict[str, Any]]:
+def reported(world: World) -> list[dict[str, Any]]:
     """The labels by ride that each of the cutoffs knows."""
     frames = [world.frame(cutoff, 1) for cutoff in CUTOFFS]
     return [dict(frame[["ride", "label"]].to_numpy()) for frame in frames]
@@ -54,7 +54,7 @@ def told(world: World) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def labels_known(answered: World) -> list[dict[str, Any]]:
-    return told(answered)
+    return reported(answered)
 
 
 def versions(world: World, ride: str) -> list[tuple[Any, ...]]:
@@ -123,7 +123,7 @@ def test_where_revised_values_are_taken_the_last_answer_counts_as_declared(
 ) -> None:
     answered.declare("as_revised", feedback="{}")
     try:
-        found = told(answered)
+        found = reported(answered)
         assert [known.get("late") for known in found] == [None, False, False, False, False]
         assert not [known for known in found if "gone" in known]
     finally:

@@ -37,7 +37,7 @@ def slow_but(quick: tuple[str, ...], names: object) -> list[object]:
 def test_a_leak_is_found_in_a_month(world: World, kind: str) -> None:
     problems = [report.problem for report in world.check(LEAKS[kind], MONTH) if report.problem]
     assert problems
-    # What differs is told with the row that makes the difference.
+    # What differs is shown with the row that makes the difference.
     assert ", changes it from " in problems[0]
     ahead = "looks ahead" in problems[0]
     assert ahead is (kind not in TOO_SHORT)

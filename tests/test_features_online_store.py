@@ -79,11 +79,11 @@ def test_what_is_too_old_is_dropped(online_store: OnlineStore) -> None:
 
 
 def test_the_writer_is_told_what_is_there(online_store: OnlineStore) -> None:
-    told: list[Stored] = []
+    reported: list[Stored] = []
 
     def replace(start: int, end: int, *times: int, keep_from: int | None = None) -> None:
         def read(stored: Stored) -> Fresh:
-            told.append(stored)
+            reported.append(stored)
             rows = [OnlineRow("a", time, b"") for time in times]
             return Fresh(start, rows, range(start, end, 100), keep_from)
 
@@ -95,8 +95,8 @@ def test_the_writer_is_told_what_is_there(online_store: OnlineStore) -> None:
     replace(200, 400, 250, keep_from=100)
     assert online_store.newest("uc", "v") == 250
     replace(200, 300)
-    assert [stored.newest for stored in told] == [None, None, 150, 150, 150]
-    assert [sorted(stored.windows) for stored in told] == [
+    assert [stored.newest for stored in reported] == [None, None, 150, 150, 150]
+    assert [sorted(stored.windows) for stored in reported] == [
         [],
         [100],
         [100],

@@ -21,7 +21,7 @@ sources:
     event_time: began_at
     key: [ride]
     columns:
-      {{ride: VARCHAR, began_at: TIMESTAMPTZ, ended_at: TIMESTAMPTZ, told_at: TIMESTAMPTZ,
+      {{ride: VARCHAR, began_at: TIMESTAMPTZ, ended_at: TIMESTAMPTZ, reported_at: TIMESTAMPTZ,
        seats: INTEGER, fare: DOUBLE}}
 {source}
 examples: {{source: rides, entity: [ride], columns: [{columns}]}}
@@ -29,7 +29,7 @@ label: {{task: regression}}
 model: {{metric: mae}}
 """
 ROWS = """\
-ride,began_at,ended_at,told_at,seats,fare
+ride,began_at,ended_at,reported_at,seats,fare
 a,2024-03-01 10:00,2024-03-01 11:00,2024-03-01 09:00,1,12
 b,2024-03-01 12:00,2024-03-01 12:30,2024-03-01 12:00,2,-1
 c,2024-03-01 13:00,2024-03-01 13:10,2024-03-01 13:05,0,9
@@ -62,7 +62,7 @@ def said(lake: Lake, use_case: UseCase) -> list[str]:
 def test_rows_that_are_known_after_their_event_time_are_counted(
     shared_lake: Lake, tmp_path: Path
 ) -> None:
-    late = rides(shared_lake, tmp_path, "late", "seats", "known_at: told_at")
+    late = rides(shared_lake, tmp_path, "late", "seats", "known_at: reported_at")
     assert said(shared_lake, late) == ["sources.rides.known_at: 1 of 4"]
     (found,) = find_too_late(shared_lake, late)
     assert str(found) == (
@@ -75,17 +75,19 @@ def test_rows_that_are_known_after_their_event_time_are_counted(
 def test_a_row_that_is_known_at_its_event_time_or_before_is_not_late(
     shared_lake: Lake, tmp_path: Path
 ) -> None:
-    timely = rides(shared_lake, tmp_path, "timely", "seats", "known_at: least(told_at, began_at)")
+    timely = rides(
+        shared_lake, tmp_path, "timely", "seats", "known_at: least(reported_at, began_at)"
+    )
     assert said(shared_lake, timely) == []
 
 
 def test_a_request_column_that_lies_after_the_event_is_counted(
     shared_lake: Lake, tmp_path: Path
 ) -> None:
-    ended = rides(shared_lake, tmp_path, "ended", "seats, ended_at, told_at AS told")
+    ended = rides(shared_lake, tmp_path, "ended", "seats, ended_at, reported_at AS reported")
     assert said(shared_lake, ended) == [
         "examples.columns 'ended_at': 3 of 4",
-        "examples.columns 'told': 1 of 4",
+        "examples.columns 'reported': 1 of 4",
     ]
 
 
@@ -95,7 +97,7 @@ def test_a_rule_over_what_no_request_brings_says_how_many_rows_it_keeps_out(
     ruled = rides(
         shared_lake, tmp_path, "ruled", "seats AS places", 'rules: ["fare > 0", "seats > 0"]'
     )
-    # One of the rows breaks the other rule, which a request can tell.
+    # One of the rows breaks the other rule, which a request can show.
     assert said(shared_lake, ruled) == ["sources.rides.rules 'fare > 0': 2 of 3"]
 
 
@@ -105,7 +107,7 @@ def test_a_rule_that_no_row_breaks_is_not_said(shared_lake: Lake, tmp_path: Path
 
 
 def test_where_nothing_has_been_ingested_nothing_is_said(shared_lake: Lake, tmp_path: Path) -> None:
-    late = rides(shared_lake, tmp_path, "empty_late", "seats", "known_at: told_at")
+    late = rides(shared_lake, tmp_path, "empty_late", "seats", "known_at: reported_at")
     other = late.model_copy(update={"name": "never_ingested"})
     assert find_too_late(shared_lake, other) == ()
 
@@ -113,7 +115,7 @@ def test_where_nothing_has_been_ingested_nothing_is_said(shared_lake: Lake, tmp_
 def test_of_what_has_landed_only_small_files_are_looked_into(
     shared_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    late = rides(shared_lake, tmp_path, "landed", "seats", "known_at: told_at")
+    late = rides(shared_lake, tmp_path, "landed", "seats", "known_at: reported_at")
     settings = Settings(data=shared_lake.settings.data)
     stored = find_too_late(shared_lake, late)
     assert find_too_late_landed(settings, late) == stored != ()
@@ -126,6 +128,6 @@ def test_of_what_has_landed_only_small_files_are_looked_into(
 
 
 def test_where_nothing_has_landed_no_lake_is_made(tmp_path: Path, shared_lake: Lake) -> None:
-    late = rides(shared_lake, tmp_path, "unlanded", "seats", "known_at: told_at")
+    late = rides(shared_lake, tmp_path, "unlanded", "seats", "known_at: reported_at")
     assert find_too_late_landed(Settings(data=tmp_path / "other"), late) == ()
     assert not (tmp_path / "other").exists()

@@ -169,10 +169,10 @@ def test_a_range_is_written_window_by_window_and_says_from_where_it_read(world: 
     world.trips(at(10, 5), at(11, 5), at(11, 6), at(13, 5))
     commit = Commit("run-9", "c0de", "pace")
     begun: list[int] = []
-    told = Commit("run-9", "c0de", "pace", begins=begun.append)
+    reported = Commit("run-9", "c0de", "pace", begins=begun.append)
     with world.lake.cursor() as cursor:
         before = world.lake.snapshot(cursor)
-    written = compute_features(world.lake, world.use_case, "pace", days(10, 13), told)
+    written = compute_features(world.lake, world.use_case, "pace", days(10, 13), reported)
     assert list(written.rows.values()) == [1, 2, 0, 1]
     assert (begun, commit.author) == ([before], "run run-9, code c0de")
     with world.lake.cursor() as cursor:

@@ -12,8 +12,8 @@ from ml_platform.orchestrator.parameters import (
     PIPELINES,
     VERSION,
     asked_in,
+    described_by,
     tags_of_pipeline,
-    told_of,
 )
 from ml_platform.settings import Settings
 from ml_platform.spec.code import code_state
@@ -25,12 +25,12 @@ COMMIT = "3f0c1b526d0e4a539d8b0a4c5f0f7a113f0c1b52"
 
 
 def location(version: str | None = COMMIT, **entries: str) -> CodeLocation:
-    told = {PIPELINES: '{"train": {}}', **({VERSION: version} if version else {}), **entries}
+    reported = {PIPELINES: '{"train": {}}', **({VERSION: version} if version else {}), **entries}
     node: dict[str, Any] = {
         "assetKey": {"path": ["trips", "model"]},
         "tags": [],
         "metadataEntries": [
-            *({"label": label, "text": text} for label, text in told.items()),
+            *({"label": label, "text": text} for label, text in reported.items()),
             {"label": "dagster/table_name"},
         ],
     }
@@ -81,8 +81,8 @@ def test_what_was_asked_for_comes_back_from_the_tags() -> None:
     tags = tags_of_pipeline("monthly", COMMIT, asked)
     assert asked_in(tags) == asked
     assert tags["ml_platform/training_window"] == "20d"
-    assert told_of({**tags, "user": "ada"}).keys() == {"pipeline", "version", "parameters"}
-    assert (asked_in({}), told_of({"user": "ada"})) == ({}, {})
+    assert described_by({**tags, "user": "ada"}).keys() == {"pipeline", "version", "parameters"}
+    assert (asked_in({}), described_by({"user": "ada"})) == ({}, {})
     assert VERSION not in tags_of_pipeline("monthly", None, {})
 
 

@@ -102,7 +102,7 @@ def test_times_are_instants_in_microseconds_in_every_file(shared):
             assert logical == "timestamp[us, tz=UTC]", file
 
 
-def test_partitions_that_are_hours_are_told_apart_by_texts(shared):
+def test_partitions_that_are_hours_are_distinct_rows_by_texts(shared):
     made = Settings(data=shared.folder / "own", databases={"others": SecretStr(shared.setting)})
     table = table_of({}, partition="event_hour", is_hourly=True)
     with staged({}) as cursor, opened_target(made, "others") as target:

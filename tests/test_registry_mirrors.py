@@ -1,4 +1,4 @@
-"""What mirrors the lake elsewhere is found out of step, told of, and repaired."""
+"""What mirrors the lake elsewhere is found out of step, reported, and repaired."""
 
 import json
 import os

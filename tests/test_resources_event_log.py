@@ -120,7 +120,7 @@ def test_a_batch_leaves_what_its_events_leave_one_by_one(
 
 
 def seen(instance: dg.DagsterInstance) -> list[object]:
-    """What the UI is told about the table after a run, less what is another in every run."""
+    """What the UI is given about the table after a run, less what is another in every run."""
     run_id = materialize(instance).run_id
     storage = instance.event_log_storage
     (asset,) = storage.get_asset_records([table.key])

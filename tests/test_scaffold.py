@@ -196,7 +196,7 @@ def test_a_column_that_tells_the_label_is_left_out_and_said_so(bench: Bench):
     guess = bench.guess(file, task="regression")
 
     assert guess.columns == ("x",)
-    assert guess.left_out == {"double": "tells label exactly, so it was hardly known before"}
+    assert guess.left_out == {"double": "determines label exactly, so it was hardly known before"}
 
 
 def test_a_time_that_lies_after_the_event_is_left_out(bench: Bench):
@@ -263,8 +263,8 @@ def test_column_names_that_are_no_names_are_quoted_everywhere(bench: Bench):
          "table.csv --cadence: from 2023-11-14 22:00:00 to 2023-11-15 02:00:00 there are less "
          "than 12 hours; more history is needed to learn from"),
         ("time,x,label\n" + "2024-01-01 00:00,1.5,2.5\n" * 30, {},
-         "table.csv --key: nothing tells 90% of the rows apart; add a column that numbers them, or "
-         "name several"),
+         "table.csv --key: nothing distinguishes 90% of the rows; add a column that numbers them, "
+         "or name several"),
         ("time:label\n" + "a,b\n;;\n" * 9, {},
          "table.csv --event-time: none of the columns holds times like 2024-01-31 15:00; tried "
          "31.01.2024, 31/01/2024 and 01/31/2024 too; there are time:label (';;')"),
@@ -355,7 +355,7 @@ def test_a_few_rows_that_are_there_twice_are_counted_and_not_refused(bench: Benc
     assert named.reasons["key"] == f"you said so; {twice}"
     guessed = scaffold(bench.settings, "other", file, Overrides()).guess
     assert guessed.key == ("time",)
-    assert guessed.reasons["key"] == f"tells nearly all rows apart; {twice}"
+    assert guessed.reasons["key"] == f"distinguishes nearly all rows; {twice}"
 
 
 def test_numbers_of_rows_and_names_of_too_many_are_no_inputs_and_days_no_hours(bench: Bench):

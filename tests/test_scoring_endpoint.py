@@ -400,6 +400,6 @@ def test_over_grpc_texts_are_told_from_bytes() -> None:
     packed = asker.pack(pd.DataFrame({"city": ["Boston"], "distance": [21.5]}))
     asker.close()
     tensors = messages.ModelInferRequest.FromString(packed).inputs
-    told = {each.name: dict(each.parameters) for each in tensors}
-    assert told["city"]["content_type"].string_param == "str"
-    assert told["distance"] == {}
+    reported = {each.name: dict(each.parameters) for each in tensors}
+    assert reported["city"]["content_type"].string_param == "str"
+    assert reported["distance"] == {}

@@ -116,7 +116,7 @@ def test_a_command_that_is_killed_is_finished_by_the_same_command(tmp_path: Path
 
 
 def holding_from(front: Front, count: int) -> threading.Event:
-    """Requests from a number on are answered by nobody; the event tells that one has come."""
+    """Requests from a number on are answered by nobody; the event says that one has come."""
     come = threading.Event()
 
     def rule(number: int, body: bytes) -> Said | None:

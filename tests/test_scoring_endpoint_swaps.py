@@ -140,7 +140,7 @@ def test_where_the_champion_changes_what_the_former_one_answered_is_asked_again(
     assert versions_of(made) == [3] * 120
     assert report.in_process == ()
     assert is_exact(made)
-    # Six by the former champion, one that told of the change, and all but that one by the next.
+    # Six by the former champion, one that showed the change, and all but that one by the next.
     assert len(front.asked) == 6 + 1 + 11
 
 

@@ -11,7 +11,7 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._utils.error import SerializableErrorInfo
 
 from ml_platform.alerts import FailedRun
-from ml_platform.cli.health_page import _told
+from ml_platform.cli.health_page import _notified
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.status import AlertGroup, OpenAlert, open_alerts
@@ -96,7 +96,7 @@ def test_a_failed_run_stands_until_a_later_one_of_its_partitions_has_succeeded(
         lake = Lake(Settings())
         (alert,) = open_alerts(lake, use_case, datetime.now(UTC))
         assert alert.condition.title == "A run of trips failed: labels (2024-03-02)"
-        assert alert.told_at is not None
+        assert alert.notified_at is not None
         assert alert.condition.done.startswith("nothing; look at the run")
         lake.close()
         succeed(instance, use_case, "2024-03-03", "2024-03-04")
@@ -119,24 +119,24 @@ def test_told_is_said_only_where_a_channel_has_taken_it(
         lake.close()
         return found
 
-    def told() -> str:
-        return _told(use_case, AlertGroup((alert(),)))
+    def notified() -> str:
+        return _notified(use_case, AlertGroup((alert(),)))
 
     monkeypatch.delenv("ML_PLATFORM_ALERTS")
     with dg.instance_for_test() as instance:
         fail(instance, "trips")
         cursor = tick(use_case, instance).cursor
         found = alert()
-        assert (found.told_at, found.on_its_way) == (None, False)
+        assert (found.notified_at, found.on_its_way) == (None, False)
         assert found.noted_at is not None
-        assert told().startswith("nobody, noted 20")
+        assert notified().startswith("nobody, noted 20")
         monkeypatch.setenv("ML_PLATFORM_ALERTS", "json://127.0.0.1:9/dead")
         tick(use_case, instance, cursor)
-        assert (alert().told_at, alert().on_its_way) == (None, True)
-        assert "on its way to a channel" in told()
+        assert (alert().notified_at, alert().on_its_way) == (None, True)
+        assert "on its way to a channel" in notified()
         monkeypatch.setenv("ML_PLATFORM_ALERTS", receiver.url)
         tick(use_case, instance, cursor)
-    assert told().startswith("nobody") is False
+    assert notified().startswith("nobody") is False
 
 
 @pytest.mark.slow
@@ -284,7 +284,7 @@ def test_the_failed_run_of_another_use_case_is_no_matter(
         fail(instance, "trips_too")
         result = tick(use_case, instance)
     assert receiver.received == []
-    assert result.skip_reason == dg.SkipReason("nothing new to tell")
+    assert result.skip_reason == dg.SkipReason("nothing new")
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def test_what_a_person_launched_is_recorded_once(use_case: UseCase) -> None:
             tzinfo=UTC
         ).isoformat(timespec="seconds")
 
-        # A job is told by its whole name: `trips` is how those of `trips_too` begin.
+        # A job is identified by its whole name: `trips` is how those of `trips_too` begin.
         launch_job(instance, "trips_too_rollback")
         run = launch_job(instance, "trips_rollback")
         everything = launch_job(instance, "__ASSET_JOB")

@@ -119,7 +119,7 @@ def test_a_wrong_role_is_told_what_is_missing(client: TestClient, keys: Keys) ->
 def test_a_role_is_for_its_use_case_alone(client: TestClient, keys: Keys) -> None:
     for path in (INVOKE, "/invocations", "/v2/models/trips/infer", "/predict/trips"):
         assert client.post(path, json=BODY, headers=bearer(keys.elsewhere)).status_code == 403
-    # Nor is it told which use cases there are.
+    # Nor does it learn which use cases there are.
     missing = client.post("/predict/nothing", json=BODY, headers=bearer(keys.elsewhere))
     assert missing.status_code == 403
 

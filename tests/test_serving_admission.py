@@ -24,7 +24,7 @@ from ml_platform.serving.admission import (
     Admission,
     Rates,
     check_exposure,
-    told_by,
+    with_address,
 )
 from ml_platform.settings import ServingSettings
 
@@ -306,10 +306,10 @@ def test_failed_logins_are_counted_and_other_errors_are_not() -> None:
     other = RequestRefused("no such column")
     assert [to.refused(other, "10.0.0.1") for _ in range(5)] == [other] * 5
     assert [to.refused(WRONG, "10.0.0.1") for _ in range(2)] == [WRONG] * 2
-    told = to.refused(WRONG, "10.0.0.1")
-    assert isinstance(told, RateExceeded)
-    assert str(told) == "too many failed logins from your address"
-    assert 98 <= told.retry_after_seconds <= 100
+    reported = to.refused(WRONG, "10.0.0.1")
+    assert isinstance(reported, RateExceeded)
+    assert str(reported) == "too many failed logins from your address"
+    assert 98 <= reported.retry_after_seconds <= 100
     # Who has a key is let in all the same.
     assert admit(to, "Bearer mlp_1_secret") is ADA
     assert to.refused(WRONG, "10.0.0.2") is WRONG
@@ -338,7 +338,7 @@ def test_failures_are_counted_by_address_and_of_ipv6_by_customer(
 
 
 def test_a_caller_whom_nobody_knows_is_named_by_an_address_of_bounded_length() -> None:
-    assert told_by(ADA, "10.0.0.1") is ADA
-    assert told_by(NOBODY, None) is told_by(NOBODY, "") is NOBODY
-    named = told_by(NOBODY, "x" * 61)
+    assert with_address(ADA, "10.0.0.1") is ADA
+    assert with_address(NOBODY, None) is with_address(NOBODY, "") is NOBODY
+    named = with_address(NOBODY, "x" * 61)
     assert (named.name, named.grants) == (f"anonymous@{'x' * 60}", NOBODY.grants)

@@ -1,4 +1,4 @@
-"""Files of a model that are not those that were registered: never loaded, and told of."""
+"""Files of a model that are not those that were registered: never loaded, and reported."""
 
 import json
 import os
@@ -181,7 +181,7 @@ def test_files_that_were_added_are_not_looked_at(attack: Attack) -> None:
     for name in ("sklearn.py", "sitecustomize.py", "__init__.py", "model.py"):
         (attack.files / name).write_text(f"import os; os.mkdir({str(attack.ran)!r})\n")
     (attack.files / "python_model.pkl").write_bytes(attack.pickle())
-    # How MLflow itself would be told to load something else.
+    # How MLflow itself would be made to load something else.
     mlmodel = attack.files / "MLmodel"
     mlmodel.write_text(mlmodel.read_text().replace("model.pkl", "python_model.pkl"))
     attack.decide(2)
@@ -205,8 +205,8 @@ def test_a_running_service_goes_on_with_the_version_before_and_says_why(attack: 
         assert (answer.status_code, answer.headers["x-model-version"]) == (200, "1")
         assert client.get("/health/ready").status_code == 200
         assert 'ml_platform_version_failed{use_case="trips"} 1.0' in client.get("/metrics").text
-        wait_for(lambda: told(made) != [])
-    assert told(made) == ["Version 2 of trips cannot be served"]
+        wait_for(lambda: notified(made) != [])
+    assert notified(made) == ["Version 2 of trips cannot be served"]
     event = serving_events(made.lake, made.use_case)[-1]
     assert (event.version, event.kind) == (2, "failed")
     assert not attack.ran.exists()
@@ -231,7 +231,7 @@ def serving(client: "httpx2.Client | TestClient") -> dict:
     return client.get("/status/trips").json()["serving"]
 
 
-def told(made: Deployment) -> list[str]:
+def notified(made: Deployment) -> list[str]:
     now = pd.Timestamp.now("UTC").to_pydatetime()
     found = find_conditions(made.lake, made.use_case, now).conditions
     return [c.title for c in found if c.kind == "serving"]

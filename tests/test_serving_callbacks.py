@@ -1,4 +1,4 @@
-"""Who is told that a run has ended: permitted addresses, signatures, repeats, restarts."""
+"""Who is notified that a run has ended: permitted addresses, signatures, repeats, restarts."""
 
 import base64
 import hashlib
@@ -33,7 +33,7 @@ RUN = "3f0c1b52-6d0e-4a53-9d8b-0a4c5f0f7a11"
 
 @dataclass
 class Receiver:
-    """A server that answers what it is told to, and notes what it is sent."""
+    """A server that answers what it is set to, and notes what it is sent."""
 
     statuses: list[int] = field(default_factory=list)
     """Of the next answers; 204 once there are none left."""
@@ -85,8 +85,8 @@ class Runs:
         if self.is_unavailable:
             raise OrchestratorAway("http://dagster", "refused")
         over = self.status in {"succeeded", "failed", "ended"}
-        told = {"id": run, "use_case": use_case, "status": self.status, "is_over": over}
-        return {"run": {**told, "failures": list(self.failures)}, "links": {"self": f"/{run}"}}
+        reported = {"id": run, "use_case": use_case, "status": self.status, "is_over": over}
+        return {"run": {**reported, "failures": list(self.failures)}, "links": {"self": f"/{run}"}}
 
 
 def opened(
@@ -197,8 +197,12 @@ def test_a_receiver_is_told_once_when_the_run_has_ended_and_knows_who_told_it(
     callbacks.add(RUN, "trips", "ada", callbacks.addressed(["orchestrator"], None))
     callbacks.add(RUN, "trips", "ada", callbacks.addressed(["orchestrator"], None))
     assert (callbacks.turn(), receiver.calls) == (1, [])
-    (told,) = callbacks.told(RUN)
-    assert (told["to"], told["status"], told["attempts"]) == ("orchestrator", "waiting", 0)
+    (reported,) = callbacks.states(RUN)
+    assert (reported["to"], reported["status"], reported["attempts"]) == (
+        "orchestrator",
+        "waiting",
+        0,
+    )
     runs.status = "succeeded"
     due_now(store)
     assert callbacks.turn() == 1
@@ -212,8 +216,12 @@ def test_a_receiver_is_told_once_when_the_run_has_ended_and_knows_who_told_it(
     mac = hmac.new(b"0123456789abcdef", signed, hashlib.sha256).digest()
     assert headers["webhook-signature"] == f"v1,{base64.b64encode(mac).decode()}"
     assert abs(time.time() - int(headers["webhook-timestamp"])) < 60
-    (told,) = callbacks.told(RUN)
-    assert (told["status"], told["attempts"], told["said"]) == ("delivered", 1, "HTTP 204")
+    (reported,) = callbacks.states(RUN)
+    assert (reported["status"], reported["attempts"], reported["said"]) == (
+        "delivered",
+        1,
+        "HTTP 204",
+    )
     action = Audit(lake).rows(what="call back")[-1].action
     assert (action.object, action.details["outcome"]) == ("orchestrator", "delivered")
     assert (action.details["run"], action.details["for"]) == (RUN, "ada")
@@ -246,7 +254,7 @@ def test_an_activity_of_data_factory_gets_the_form_that_it_takes(
     assert answer == said
     assert headers["content-type"] == "application/json"
     # The address opens something: it is shown nowhere, and kept no longer than needed.
-    shown = json.dumps([callbacks.told(RUN), [str(r.action) for r in Audit(lake).rows()]])
+    shown = json.dumps([callbacks.states(RUN), [str(r.action) for r in Audit(lake).rows()]])
     assert "hush" not in shown
     assert [each.url for each in store.of_run(RUN)] == [""]
 
@@ -261,15 +269,15 @@ def test_a_receiver_that_fails_is_called_again_less_and_less_often(
     for _ in range(4):
         before = time.time()
         callbacks.turn()
-        (told,) = store.of_run(RUN)
-        waits.append(told.next_at - before)
-        said.append(told.said)
+        (reported,) = store.of_run(RUN)
+        waits.append(reported.next_at - before)
+        said.append(reported.said)
         due_now(store)
     assert said == ["HTTP 503", "HTTP 500", "HTTP 302", "HTTP 404"]
     assert all(later > 1.3 * earlier for earlier, later in pairwise(waits))
     callbacks.turn()
-    (told,) = callbacks.told(RUN)
-    assert (told["status"], told["attempts"]) == ("delivered", 5)
+    (reported,) = callbacks.states(RUN)
+    assert (reported["status"], reported["attempts"]) == ("delivered", 5)
     # Not even a redirect is followed.
     assert {path for path, _, _ in receiver.calls} == {"/runs"}
     assert len({headers["webhook-id"] for _, headers, _ in receiver.calls}) == 1
@@ -280,16 +288,16 @@ def test_nobody_is_called_for_good(lake: Lake, receiver: Receiver, store: Callba
     callbacks = opened(lake, receiver, Runs("succeeded"), store, callback_hours=1)
     callbacks.add("gone", "trips", "ada", callbacks.addressed(["orchestrator"], None))
     callbacks.turn()
-    (told,) = callbacks.told("gone")
-    assert (told["status"], told["said"]) == ("given up", "HTTP 410")
+    (reported,) = callbacks.states("gone")
+    assert (reported["status"], reported["said"]) == ("given up", "HTTP 410")
     receiver.statuses = [503, 503]
     callbacks.add("late", "trips", "ada", callbacks.addressed(["orchestrator"], None))
     callbacks.turn()
     store.database.execute("UPDATE ml_platform_callbacks SET over_at = over_at - 3601")
     due_now(store)
     callbacks.turn()
-    (told,) = callbacks.told("late")
-    assert (told["status"], told["attempts"]) == ("given up", 2)
+    (reported,) = callbacks.states("late")
+    assert (reported["status"], reported["attempts"]) == ("given up", 2)
     action = Audit(lake).rows(what="call back")[-1].action
     assert (action.details["outcome"], action.details["said"]) == ("given up", "HTTP 503")
 
@@ -318,7 +326,7 @@ def test_a_receiver_that_is_taken_from_the_settings_is_called_no_more(
     later = Callbacks(lake, store, Receivers(bare), Post(bare), Runs("succeeded").look)
     later.turn()
     assert receiver.calls == []
-    assert [each["status"] for each in later.told(RUN)] == ["given up", "given up"]
+    assert [each["status"] for each in later.states(RUN)] == ["given up", "given up"]
 
 
 def test_workers_that_look_at_once_call_once(
@@ -331,8 +339,8 @@ def test_workers_that_look_at_once_call_once(
     with ThreadPoolExecutor(4) as threads:
         looked = list(threads.map(lambda each: each.turn(), workers))
     assert sum(looked) == 12
-    told = sorted(json.loads(body)["run"]["id"] for _, _, body in receiver.calls)
-    assert told == sorted(f"run-{number}" for number in range(12))
+    reported = sorted(json.loads(body)["run"]["id"] for _, _, body in receiver.calls)
+    assert reported == sorted(f"run-{number}" for number in range(12))
 
 
 def test_what_a_worker_took_and_did_not_live_to_tell_is_told_by_the_next_one(
@@ -386,8 +394,8 @@ def test_on_either_catalog_each_run_is_told_by_one_worker(
     assert sorted(path for path, _, _ in receiver.calls) == [
         *["/runs"] * 6, *[uri.removeprefix(receiver.url)] * 6
     ]  # fmt: skip
-    told = [workers[1].told(f"run-{number}") for number in range(6)]
-    assert {each["status"] for run in told for each in run} == {"delivered"}
+    reported = [workers[1].states(f"run-{number}") for number in range(6)]
+    assert {each["status"] for run in reported for each in run} == {"delivered"}
     assert len(Audit(lakes[0]).rows(what="call back")) == 12
     for each in lakes:
         each.close()

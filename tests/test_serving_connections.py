@@ -1,4 +1,4 @@
-"""More connections than a worker takes: others are told or closed, who was there is answered."""
+"""More connections than a worker takes: others get a 503 or are closed, open ones are answered."""
 
 import contextlib
 import socket
@@ -112,10 +112,10 @@ def test_where_all_are_in_use_others_are_told_and_health_is_answered(served: Ser
             wait_for(lambda: counted(client, "connections") == MOST)
             # One after the other: a silent one would make room for the next.
             with opened(served.http, 1, METADATA) as (asking,):
-                told = said_on(asking)
-                assert told.startswith(b"HTTP/1.1 503 "), told
-                assert b"application/problem+json" in told
-                assert b"retry-after: 1" in told
+                reported = said_on(asking)
+                assert reported.startswith(b"HTTP/1.1 503 "), reported
+                assert b"application/problem+json" in reported
+                assert b"retry-after: 1" in reported
             with opened(served.http, 1, LIVE) as (probing,):
                 assert said_on(probing).startswith(b"HTTP/1.1 200 ")
             with opened(served.http, 50) as beyond:

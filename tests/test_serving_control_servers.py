@@ -27,7 +27,7 @@ LAST = 28
 
 
 class World:
-    """A deployment: Dagster's servers, and a service of two workers that is told what to do."""
+    """A deployment: Dagster's servers, and a service of two workers that gets requests."""
 
     def __init__(self, root: Path, environment: dict[str, str], url: str) -> None:
         self.root = root

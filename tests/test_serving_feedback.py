@@ -250,13 +250,13 @@ def test_live_traffic_has_reports_of_its_own(deployment: Deployment) -> None:
         give(client, {"prediction_id": prediction, "label": False, "kind": "correction"})
     ingest(lake, case, "feedback", today, COMMIT)
     with lake.cursor(case.timezone) as cursor:
-        told = [
+        reported = [
             labelled_requests(cursor, lake, case, today, lake.snapshot(cursor), by)[
                 "label"
             ].tolist()
             for by in (now, datetime.now(UTC))
         ]
-    assert told == [[True], [False]]
+    assert reported == [[True], [False]]
     (drift,) = report_drift(
         lake, deployment.registry, case, DAY, COMMIT, live=True
     ).windows.values()
@@ -591,7 +591,7 @@ def test_who_labelled_what_stands_in_the_audit_one_row_a_call(
     assert (answered.what, answered.who, answered.channel) == ("answer review", "ada", "api")
     assert answered.object == f"prediction {first}"
     assert (skipped.what, skipped.who, skipped.channel) == ("skip review", "bob", "cli")
-    # What was given can be told from the table again, and whether any of it is gone.
+    # What was given can be read from the table again, and whether any of it is gone.
     labels(deployment)
     with deployment.lake.cursor() as cursor:
         found = cursor.execute(

@@ -260,8 +260,8 @@ def test_a_request_id_that_is_none_is_replaced(served: Served) -> None:
     ask = channel.unary_unary(f"/{SERVICE.full_name}/ServerLive")
     for given_id in ('{"level": "error"}', "a b", "x" * 5_000, "%0a", "ok-1"):
         _, call = ask.with_call(b"", metadata=(("x-request-id", given_id),), timeout=30)
-        told = dict(call.initial_metadata())["x-request-id"]
-        assert (told == given_id) == (given_id in {"ok-1", "%0a"})
+        reported = dict(call.initial_metadata())["x-request-id"]
+        assert (reported == given_id) == (given_id in {"ok-1", "%0a"})
     channel.close()
 
 

@@ -42,7 +42,7 @@ def channel(served: Served) -> Iterator[grpc.Channel]:
 
 @pytest.fixture
 def draining() -> Iterator[None]:
-    """What a process is told, as the service of these tests is in this one."""
+    """What a process is given, as the service of these tests is in this one."""
     DRAINING.set()
     yield
     DRAINING.clear()

@@ -60,7 +60,7 @@ def test_a_name_of_somebody_else_is_refused(client: TestClient, host: str) -> No
     ):
         assert answer.status_code == 403
         assert "ML_PLATFORM_SERVING_ALLOWED_HOSTS" in answer.json()["detail"]
-    # Whoever balances load has no name for a process, and is told nothing.
+    # Whoever balances load has no name for a process, and learns nothing.
     assert client.get("/health/live", headers={"host": host}).status_code == 200
 
 

@@ -85,7 +85,7 @@ class Replicas:
         )  # fmt: skip
         return key.id, text
 
-    def told(self) -> Counter[str]:
+    def notified(self) -> Counter[str]:
         """What the audit calls each call of feedback."""
         rows = Audit(self.made.lake).rows(what="give feedback")
         return Counter(str(row.action.details["ids"]) for row in rows)
@@ -197,7 +197,7 @@ def test_one_that_the_lake_is_cut_off_predicts_on_and_catches_up(
     proxy = Proxy(("127.0.0.1", 0), replicas.server)
     given: list[str] = []
 
-    def tell(instance: Instance) -> None:
+    def inform(instance: Instance) -> None:
         item = {"trip": 300_001, "event_time": "2024-03-30T04:00:00Z", "label": True}
         answer = ask(instance, "/feedback/trips", json={"items": [item]})
         assert answer.status_code == 202
@@ -225,7 +225,7 @@ def test_one_that_the_lake_is_cut_off_predicts_on_and_catches_up(
             by_key = ask(each, "/predict/trips", json={"rows": rows_of(30)[:1]})
             assert by_key.status_code == 200, by_key.text
             assert by_key.json()["predictions"][0]["not_found"] == {}
-            tell(each)
+            inform(each)
         # Predictions continue: taking it out of the traffic would stop all where all are cut off.
         assert ask(cut, "/health/ready").status_code == 200
         # What needs it, and is done or refused at once.
@@ -255,10 +255,10 @@ def test_one_that_the_lake_is_cut_off_predicts_on_and_catches_up(
         proxy.close()
         proxy.open()
         wait_for(lambda: predicted(cut).headers["x-model-version"] == "2", "caught up")
-        tell(cut)
+        inform(cut)
         load.proceed()
         wait_for(
-            lambda: replicas.told() == Counter(digest_of([each]) for each in given),
+            lambda: replicas.notified() == Counter(digest_of([each]) for each in given),
             "the audit has each once",
         )
     assert load.failed == [], (tmp_path / "error.log").read_text()

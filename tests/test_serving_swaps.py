@@ -55,7 +55,7 @@ def wait_for(holds: Callable[[], bool]) -> None:
 
 
 class Client(threading.Thread):
-    """Sends single rows one after the other over one connection, until it is told to stop."""
+    """Sends single rows one after the other over one connection, until it is stopped."""
 
     def __init__(self, address: str, stop: threading.Event, seed: int) -> None:
         super().__init__(daemon=True)

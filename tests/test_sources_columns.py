@@ -53,9 +53,9 @@ def test_added_columns_are_taken_where_the_source_says_so(orders: Orders) -> Non
     # What means something in every source is not taken.
     assert orders.take_in(2, 2).ignored_columns == ("known_at",)
     assert orders.rows("order_id, note") == [("a", "in haste"), ("b", None)]
-    told = orders.rows("order_id, note, day(_known_from), _known_until", "orders_versions")
+    reported = orders.rows("order_id, note, day(_known_from), _known_until", "orders_versions")
     corrected = datetime(2024, 3, 9, 8, tzinfo=UTC)
-    assert told == [("a", "in haste", 9, None), ("a", None, 2, corrected)]
+    assert reported == [("a", "in haste", 9, None), ("a", None, 2, corrected)]
     assert orders.look() == []
 
 

@@ -226,7 +226,7 @@ def test_an_object_store_is_a_landing_folder_like_any_other(tmp_path: Path) -> N
             store.put_object(Bucket="landing", Key=key, Body=path.read_bytes())
             assert behind() == []
             write(path, [("a", day, "3")], None)
-            # Object stores tell whole seconds, and this object is as long as the one before.
+            # Object stores report whole seconds, and this object is as long as the one before.
             before = store.head_object(Bucket="landing", Key=key)["LastModified"]
             while datetime.now(UTC) < before + timedelta(seconds=1):
                 time.sleep(0.05)

@@ -391,9 +391,9 @@ def test_a_corrected_row_is_known_from_its_high_water_value_on(orders: Orders) -
     orders.put("a", 2, "09 08:00", weight=7)
     for _ in range(2):
         orders.take_in(2, 2)
-    told = "order_id, weight, day(_known_from), hour(_known_from), _known_until"
+    reported = "order_id, weight, day(_known_from), hour(_known_from), _known_until"
     corrected = datetime(2024, 3, 9, 8, tzinfo=UTC)
-    assert orders.rows(told, "orders_versions") == [
+    assert orders.rows(reported, "orders_versions") == [
         ("a", 1.0, 2, 12, corrected),
         ("a", 7.0, 9, 8, None),
     ]
@@ -407,8 +407,8 @@ def test_a_row_that_moves_to_another_day_is_known_there_from_its_high_water_valu
     orders.take_in(2, 6)
     orders.put("a", 6, "09 08:00")
     orders.take_in(6, 6)
-    told = "order_id, day(ordered_at), day(_known_from), _known_until"
-    assert orders.rows(told, "orders_versions") == [("a", 6, 9, None)]
+    reported = "order_id, day(ordered_at), day(_known_from), _known_until"
+    assert orders.rows(reported, "orders_versions") == [("a", 6, 9, None)]
 
 
 def test_a_row_that_a_table_lost_was_the_truth_until_that_was_seen(orders: Orders) -> None:

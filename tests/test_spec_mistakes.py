@@ -548,7 +548,7 @@ YAML_MISTAKES = [
      "after '2024-01-01'; take a later one, or none"),
     ("weight: DOUBLE", "Weight: DOUBLE\n      weight: DOUBLE",
      "parcels/use_case.yaml:13 sources.orders.columns.Weight: 'Weight' is there in "
-     "another spelling too; DuckDB tells no case apart"),
+     "another spelling too; DuckDB ignores case"),
     ("- weight > 0", "- (SELECT max(weight) FROM orders) > 0",
      "parcels/use_case.yaml:15 sources.orders.rules: sees one row at a time; no "
      "aggregates, windows or subqueries"),
@@ -699,7 +699,7 @@ def said_of(folder: Path) -> str:
         "ordered_at - interval 1 day",
         "date_trunc('day', ordered_at)",
         "least(ordered_at, ordered_at + interval 1 hour)",
-        # What other columns hold only rows tell.
+        # What other columns hold only rows show.
         "ordered_at + to_hours(CAST(weight AS INTEGER))",
     ],
 )

@@ -222,5 +222,5 @@ def test_a_history_that_begins_on_a_skipped_day_has_that_name_too():
     ("zone", "whole"),
     [("Europe/Berlin", True), ("Asia/Kolkata", True), ("Australia/Lord_Howe", False)],
 )
-def test_clocks_that_change_by_half_an_hour_are_told_apart(zone: str, whole: bool):
+def test_clocks_that_change_by_half_an_hour_are_distinct_rows(zone: str, whole: bool):
     assert Calendar.of(Cadence.hourly, date(2024, 1, 1), zone).changes_by_whole_hours() is whole

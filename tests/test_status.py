@@ -120,9 +120,9 @@ def test_the_keys_of_the_json_stay(run: Run) -> None:
     ]
     alert = next(alert for alert in found["alerts"] if alert["key"] == "freshness/trips")
     assert set(alert) == {
-        "key", "kind", "severity", "title", "since", "noted_at", "told_at", "link",
+        "key", "kind", "severity", "title", "since", "noted_at", "notified_at", "link",
     }  # fmt: skip
-    assert alert["told_at"] is None
+    assert alert["notified_at"] is None
 
 
 @pytest.mark.slow
@@ -154,7 +154,7 @@ def test_alerts_lists_what_is_the_matter(run: Run) -> None:
     code, said, _ = run("alerts", "--use-case", "trips")
     assert code == 0
     assert "Version 7 of trips waits for your approval\n" in said
-    assert "  Told: not yet, no sensor has seen it\n" in said
+    assert "  Notified: not yet, no sensor has seen it\n" in said
     assert said.splitlines()[-1] == "channels: none, see ML_PLATFORM_ALERTS"
 
 

@@ -19,7 +19,7 @@ BEGIN = datetime(2024, 3, 1, tzinfo=UTC)
 RULE = "Quarantine: trips breaks the rule: distance > 0"
 
 
-def alert(day: int, cause: str = RULE, told: bool = True) -> OpenAlert:
+def alert(day: int, cause: str = RULE, notified: bool = True) -> OpenAlert:
     since = BEGIN + timedelta(days=day)
     key = f"{since:%Y-%m-%d}"
     condition = Condition(
@@ -28,7 +28,7 @@ def alert(day: int, cause: str = RULE, told: bool = True) -> OpenAlert:
         subject=f"trips/{key}" if cause else "alone", cause=cause, partition=key if cause else "",
     )  # fmt: skip
     at = since + timedelta(days=1)
-    return OpenAlert(condition, noted_at=at, told_at=at if told else None)
+    return OpenAlert(condition, noted_at=at, notified_at=at if notified else None)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_status_shows_a_group_in_one_line_and_how_many_nobody_was_told_of(
     use_case: UseCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = page(monkeypatch)
-    found = health(use_case, *(alert(day, told=day < 5) for day in range(40)))
+    found = health(use_case, *(alert(day, notified=day < 5) for day in range(40)))
     health_page.show_health([found], Dagster("http://d"), {}, ["trips"])
     lines = [line for line in said.getvalue().splitlines() if "distance > 0" in line]
     assert len(lines) == 1
@@ -92,7 +92,7 @@ def test_the_document_counts_all_and_names_a_bounded_number(use_case: UseCase) -
     document = status_document([found], Dagster("http://d"), {}, ["trips"])["use_cases"]["trips"]
     (group,) = document["alert_groups"]
     assert (document["alert_count"], len(document["alerts"])) == (500, 100)
-    assert (group["count"], group["told"], len(group["newest"])) == (500, 500, 10)
+    assert (group["count"], group["notified"], len(group["newest"])) == (500, 500, 10)
     assert (group["first_partition"], group["last_partition"]) == ("2024-03-01", "2025-07-13")
     assert group["newest"][0] == "quarantine/trips/2025-07-13"
 

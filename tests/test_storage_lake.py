@@ -45,7 +45,7 @@ def test_encrypted_files_can_be_read_only_through_the_lake(settings):
     with pytest.raises(duckdb.Error, match="encrypted"):
         duckdb.connect().execute("FROM read_parquet(?)", [str(file)])
     lake.close()
-    # The catalog knows that the lake is encrypted, so a reader need not be told.
+    # The catalog knows that the lake is encrypted, so a reader need not know.
     reader = Lake(settings)
     assert read_notes(reader) == [(SECRET,)]
     reader.close()

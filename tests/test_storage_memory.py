@@ -76,11 +76,13 @@ def test_rows_that_are_too_large_for_it_are_ingested_without_it(tmp_path, monkey
         before = limit(lake)
         with lake.memory.lowered():
             assert limit(lake) == 2**21
-        told = []
+        reported = []
         module = sys.modules["ml_platform.sources.ingest"]
-        monkeypatch.setattr(module, "is_out_of_memory", lambda error: told.append(error) or True)
+        monkeypatch.setattr(
+            module, "is_out_of_memory", lambda error: reported.append(error) or True
+        )
         report = ingest(lake, use_case, "orders", day, Commit("run-1", "abc"))
-        (error,) = told
+        (error,) = reported
         assert memory.is_out_of_memory(error)
         assert [counts.ingested for counts in report.windows.values()] == [20_000]
         assert limit(lake) > 0.9 * before

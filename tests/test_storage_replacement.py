@@ -583,10 +583,10 @@ def test_a_window_is_replaced_as_a_whole_also_where_the_range_begins_within_it(l
 @pytest.mark.parametrize("wrote", [True, False])
 def test_what_is_written_alongside_makes_the_snapshot_that_it_is_told(lake, wrote):
     write(lake, day("2013-01-01"), NEW_YEAR)
-    before, told = newest(lake), []
+    before, reported = newest(lake), []
 
     def alongside(transaction, number):
-        told.append(number)
+        reported.append(number)
         if wrote:
             transaction.execute("CREATE TABLE lake.uc.noted AS SELECT 1 AS one")
         return wrote
@@ -596,7 +596,7 @@ def test_what_is_written_alongside_makes_the_snapshot_that_it_is_told(lake, wrot
             lake, cursor, [Replacement(TABLE, rows_sql(NEW_YEAR), "left_at")], calendar=DAYS,
             window_range=day("2013-01-01"), commit=COMMIT, alongside=alongside,
         )  # fmt: skip
-    assert told == [before + 1]
+    assert reported == [before + 1]
     assert (written.changed, written.snapshot) == (frozenset(), before + wrote)
     assert newest(lake) == before + wrote
 

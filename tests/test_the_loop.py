@@ -2,7 +2,7 @@
 
 From 24 June 2013 on a week of storms delays New York's flights. The files of each day land, and
 nobody does anything but look: rows are ingested, features and predictions follow, drift is seen,
-a challenger is trained and judged, people are told, and a corrected old file repairs what it
+a challenger is trained and judged, people are notified, and a corrected old file repairs what it
 touched.
 """
 
@@ -169,12 +169,12 @@ def test_the_loop_closes_by_itself(world: World) -> None:
     assert challenged[1].version == 2
     assert len(world.dagster.runs({CAUSE: "drift"})) == 1
 
-    # Somebody has been told.
-    told = " / ".join(world.receiver.titles)
-    eventually(lambda: any("drift" in t.lower() for t in world.receiver.titles), f"alert: {told}",
-               world)  # fmt: skip
+    # Somebody has been notified.
+    notified = " / ".join(world.receiver.titles)
+    eventually(lambda: any("drift" in t.lower() for t in world.receiver.titles),
+               f"alert: {notified}", world)  # fmt: skip
     word = "promoted" if challenged[1].decision == "promoted" else "refused"
-    eventually(lambda: any(word in t.lower() for t in world.receiver.titles), f"{word}: {told}",
+    eventually(lambda: any(word in t.lower() for t in world.receiver.titles), f"{word}: {notified}",
                world)  # fmt: skip
 
     # An old file is corrected: what depended on it is recomputed, and nothing else.

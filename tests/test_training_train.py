@@ -325,7 +325,7 @@ def build():
 def test_a_metric_that_is_too_good_to_be_true_is_said_wherever_the_version_is_shown(
     lake, registry, root
 ):
-    use_case = write_folder(root, "binary", name="told")
+    use_case = write_folder(root, "binary", name="reported")
     spec = use_case.folder / "use_case.yaml"
     spec.write_text(spec.read_text().replace("[city, distance]", "[city, distance, delay]"))
     use_case = load_use_case(use_case.folder)

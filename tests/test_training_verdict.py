@@ -104,7 +104,7 @@ def rows(first: int = 15, last: int = 19, a_day: int = 400) -> pd.DataFrame:
 
 
 def whole(a_city: dict[str, int]) -> pd.DataFrame:
-    """Trips of whole distances, even and odd ones alternately, as many in each city as told."""
+    """Trips of whole distances, even and odd ones alternately, as many in each city as given."""
     city = [name for name, count in a_city.items() for _ in range(count)]
     times = pd.date_range(at(15), at(20), len(city) + 1)[:-1]
     distance = np.arange(len(city), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Software that is told when runs have ended, and checks who tells it."""
+"""Software that is notified when runs have ended, and checks who notifies it."""
 
 import base64
 import hashlib
@@ -27,14 +27,14 @@ class Call:
 
 @dataclass
 class Receiver:
-    """Software that is told of the end of runs."""
+    """Software that is notified of the end of runs."""
 
     calls: list[Call] = field(default_factory=list)
 
 
 @contextmanager
 def receiver() -> Iterator[tuple[str, Receiver]]:
-    """A server that notes what it is told, and its address."""
+    """A server that notes what it is sent, and its address."""
     state = Receiver()
 
     class Handler(BaseHTTPRequestHandler):

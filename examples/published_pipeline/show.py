@@ -25,7 +25,7 @@ DAG = "published_pipeline"
 
 
 def main() -> None:
-    """Parse the command line and tell the story."""
+    """Parse the command line and run the example."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave it running afterwards")
     parser.add_argument("--without-airflow", action="store_true", help="leave Airflow out")
@@ -36,7 +36,7 @@ def main() -> None:
     ):
         where = s.environment.get("ML_PLATFORM_LAKE_FILES", "a folder; Azurite is not installed")
         print(f"The service is at {s.url}, Dagster at {s.dagster_url}; the lake is in {where}")
-        tell(s)
+        show(s)
         if AIRFLOW.is_dir() and not asked.without_airflow:
             print("\nAirflow runs its DAG against the service")
             print(said_last(airflow(s, {})))
@@ -48,7 +48,7 @@ def main() -> None:
                 time.sleep(1)
 
 
-def tell(s: Stack) -> None:
+def show(s: Stack) -> None:
     """What a scheduler does: land, refresh, train with parameters, choose a version, score."""
     land(s.settings, "", date(2024, 3, 1), date(2024, 3, 26))
     start(s, "refresh", {"from": "2024-03-01", "to": "2024-03-26"})
@@ -63,9 +63,9 @@ def tell(s: Stack) -> None:
         {"from": "2024-03-27", "to": "2024-03-28", "locations": {"parcels": "archive/late"}},
     )  # fmt: skip
     started = start(s, "scores", {"from": "2024-03-26", "to": "2024-03-28"})
-    told = until(lambda: [c for c in s.calls if c.body["run"]["id"] == started["id"]], "the call")
-    signed = "signed" if told[0].is_signed else "not signed"
-    print(f"  the orchestrator was told: {told[0].body['run']['status']}, {signed}")
+    called = until(lambda: [c for c in s.calls if c.body["run"]["id"] == started["id"]], "the call")
+    signed = "signed" if called[0].is_signed else "not signed"
+    print(f"  the orchestrator was notified: {called[0].body['run']['status']}, {signed}")
 
 
 def start(

@@ -46,7 +46,7 @@ class Stack:
     current: str
     """Commits of the use case."""
     calls: list[Call]
-    """What the receiver was told, in order."""
+    """What the receiver was sent, in order."""
     processes: Mapping[str, subprocess.Popen[bytes]]
     """Of Dagster: code servers by the name of their location, `webserver` and `daemon`."""
 

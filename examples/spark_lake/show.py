@@ -34,15 +34,15 @@ FIRST, LAST = date(2024, 3, 1), date(2024, 3, 30)
 
 
 def main() -> None:
-    """Tell the story from the owner's first partition to the reader of the predictions."""
+    """Run everything from the owner's first partition to the reader of the predictions."""
     with tempfile.TemporaryDirectory(prefix="spark-lake-") as folder:
         root = Path(folder)
         with running_cluster(root / "cluster") as cluster:
             print(f"A master and two workers of Spark at {cluster.url}")
-            tell(root, cluster.url)
+            show(root, cluster.url)
 
 
-def tell(root: Path, master: str) -> None:
+def show(root: Path, master: str) -> None:
     """Everything but the cluster; root: an empty folder that all machines share."""
     environment = settings(root, master)
     with spark(master) as session:

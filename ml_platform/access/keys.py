@@ -79,7 +79,7 @@ def create_key(
     commit: Commit,
     channel: Channel = "cli",
 ) -> tuple[Key, str]:
-    """A new key, and the text of it that is shown this once; a row of the audit tells of it.
+    """A new key, and the text of it that is shown this once; a row of the audit records it.
 
     Raises AccessError where it would permit nothing or has expired already.
     """
@@ -103,7 +103,7 @@ def revoke_key(
 ) -> Key:
     """Let a key be refused from now on; AccessError where there is none that could be.
 
-    A row of the audit tells of it.
+    A row of the audit records it.
     """
     key = {key.id: key for key in list_keys(lake)}.get(key_id)
     if key is None:

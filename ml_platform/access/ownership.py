@@ -53,7 +53,7 @@ class Ownership:
         """
         if self._secret is None:
             return None
-        # The length tells where the one ends and the other begins.
+        # The length says where the one ends and the other begins.
         message = f"{len(principal)}:{principal}{text}".encode()
         return hashlib.blake2b(message, key=self._secret, digest_size=MARK_BYTES).hexdigest()
 

@@ -50,7 +50,7 @@ class Caller:
     """For people to read: several callers may have the same."""
     grants: frozenset[Grant] = frozenset()
     is_proved: bool = True
-    """Whether a key or a token says so; else nobody knows more than the name tells."""
+    """Whether a key or a token says so; else nobody knows more than the name."""
     principal: str = ""
     """Who it is, and nobody else: `key:<id>`, `token:<issuer>#<subject>`, `address:<address>`."""
     expires_at: datetime | None = None
@@ -67,11 +67,11 @@ class Caller:
 
     @property
     def identity(self) -> str:
-        """What tells them from others; only the name of one whom nothing else is known of."""
+        """What identifies them; the name alone where nothing else is known."""
         return self.principal or self.name
 
     @property
-    def told(self) -> Mapping[str, str]:
+    def details(self) -> Mapping[str, str]:
         """What a row of the audit says of them besides the name."""
         expires = {"expires": self.expires_at.isoformat()} if self.expires_at else {}
         return {"principal": self.principal, **expires} if self.principal else {}

@@ -1,11 +1,11 @@
-"""What people are told: conditions while they last, events once, each on the channels it is for."""
+"""Alerts: conditions while they last, events once, each on the channels it is for."""
 
 from ml_platform.alerts.channels import Channel, Channels, Message, try_channels
 from ml_platform.alerts.condition import Condition, Found
 from ml_platform.alerts.failures import FailedRun
 from ml_platform.alerts.finding import find_conditions
 from ml_platform.alerts.ledger import Ledger
-from ml_platform.alerts.telling import Told, tell
+from ml_platform.alerts.notification import Notified, notify
 
 __all__ = [
     "Channel",
@@ -15,8 +15,8 @@ __all__ = [
     "Found",
     "Ledger",
     "Message",
-    "Told",
+    "Notified",
     "find_conditions",
-    "tell",
+    "notify",
     "try_channels",
 ]

@@ -30,12 +30,12 @@ SEVERITIES: dict[Kind, Severity] = {
     "rollout": "warning",
 }
 EVENTS = frozenset({"refused", "promotion", "rollback", "rollout"})
-"""Kinds that are told once. The others last: they are told when they begin and when they end."""
+"""Kinds that are reported once. The others last: their beginning and their end are reported."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One thing to tell about a use case, in plain words."""
+    """One thing to report about a use case, in plain words."""
 
     use_case: str
     kind: Kind
@@ -51,7 +51,7 @@ class Condition:
     link: str
     """Where to look; some have a second line with another place."""
     subject: str = ""
-    """Tells conditions of a kind apart: a table, a partition, a version."""
+    """Distinguishes conditions of a kind: a table, a partition, a version."""
     cause: str = ""
     """What it has in common with conditions of other partitions; empty where it stands alone."""
     partition: str = ""
@@ -79,10 +79,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Found:
-    """Everything there is to tell about a use case now."""
+    """Everything there is to report about a use case now."""
 
     conditions: tuple[Condition, ...]
-    """Those that last, and events; of the latter also such as have been told before."""
+    """Those that last, and events; of the latter also such as have been reported before."""
     notes: dict[str, str] = field(default_factory=dict)
     """By key, what can be said of a condition that does not hold; goes with its all-clear."""
     judged: dict[str, datetime] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What the promotion history tells: promotions, refusals, rollbacks, versions that wait."""
+"""What the promotion history says: promotions, refusals, rollbacks, versions that wait."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Everything there is to tell about a use case, derived from the state of the lake."""
+"""Everything there is to report about a use case, derived from the state of the lake."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ from ml_platform.storage import Lake
 def find_conditions(
     lake: Lake, use_case: UseCase, now: datetime, failed_runs: Sequence[FailedRun] = ()
 ) -> Found:
-    """Conditions that hold now and events that have happened, told or not."""
+    """Conditions that hold now and events that have happened, reported or not."""
     decisions = history(lake, use_case)
     training = next((run.what for run in failed_runs if run.trains), "")
     parts = (

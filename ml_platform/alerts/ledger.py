@@ -1,6 +1,6 @@
-"""What has been told, and where it has arrived: two tables that only grow.
+"""What has been reported, and where it has arrived: two tables that only grow.
 
-`alerts` has a row for each condition that began or ended and for each event; rows that are told
+`alerts` has a row for each condition that began or ended and for each event; rows that are sent
 together share a message. `alert_deliveries` has a row for each step of bringing a message to a
 channel. A step is taken in a transaction before anything is sent, so that of two processes that
 are about to send the same only one does.
@@ -20,8 +20,8 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake, Table
 from ml_platform.storage.tables import ensure_table
 
-State = Literal["raised", "cleared", "told", "past"]
-"""`past` is an event that was over long before it was seen: noted, not told."""
+State = Literal["raised", "cleared", "notified", "past"]
+"""`past` is an event that was over long before it was seen: noted, not sent."""
 Step = Literal["due", "claimed", "failed", "sent", "expired"]
 
 
@@ -87,7 +87,7 @@ class LedgerState:
     last_number: int
     open: Mapping[str, Entry]
     """By key, the entry that began each condition that lasts."""
-    told: frozenset[str]
+    notified: frozenset[str]
     """Keys of events."""
     pending: tuple[Delivery, ...]
     """Deliveries that have not come to an end, the newest step of each."""
@@ -123,8 +123,10 @@ class Ledger:
             """WHERE state IN ('raised', 'cleared')
             QUALIFY number = max(number) OVER (PARTITION BY key)""",
         )
-        rows = cursor.execute(f"SELECT key FROM {self.alerts.sql} WHERE state IN ('told', 'past')")
-        told = frozenset(key for (key,) in rows.fetchall())
+        rows = cursor.execute(
+            f"SELECT key FROM {self.alerts.sql} WHERE state NOT IN ('raised', 'cleared')"
+        )
+        notified = frozenset(key for (key,) in rows.fetchall())
         counted = cursor.execute(f"SELECT coalesce(max(number), 0) FROM {self.alerts.sql}")
         (last,) = counted.fetchone() or (0,)
         latest = self.latest(cursor)
@@ -142,7 +144,7 @@ class Ledger:
         return LedgerState(
             last,
             {e.key: e for e in lasting if e.state == "raised"},
-            told,
+            notified,
             pending,
             entries,
             addressed,

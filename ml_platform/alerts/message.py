@@ -7,7 +7,7 @@ from ml_platform.alerts.condition import SEVERITIES, Kind
 from ml_platform.alerts.ledger import Entry
 
 MOST_APART = 3
-"""So many entries of one kind are told one by one; more at a time share a message."""
+"""So many entries of one kind are sent one by one; more at a time share a message."""
 MOST_LISTED = 12
 
 MANY: dict[Kind, str] = {
@@ -26,7 +26,7 @@ MANY: dict[Kind, str] = {
 
 
 def write_message(use_case: str, entries: Sequence[Entry]) -> Message:
-    """The message of entries that are told together; they are of one kind and one state."""
+    """The message of entries that are sent together; they are of one kind and one state."""
     first = entries[0]
     is_all_clear = first.state == "cleared"
     if len(entries) == 1:

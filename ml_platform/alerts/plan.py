@@ -1,4 +1,4 @@
-"""What to note and what to send next: a function of the ledger and of what there is to tell."""
+"""What to note and what to send next: a function of the ledger and of what there is to report."""
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from ml_platform.alerts.condition import Condition, Found, clock
 from ml_platform.alerts.ledger import Delivery, Entry, LedgerState
 from ml_platform.alerts.message import MOST_APART, write_message
 
-Told = TypeVar("Told", Condition, Entry)
+Notified = TypeVar("Notified", Condition, Entry)
 
 LEASE = timedelta(minutes=2)
 """So long nobody else sends what one process is about to send; longer than a channel may take."""
@@ -55,18 +55,18 @@ def make_plan(
 ) -> AlertPlan:
     """Begin and end conditions, note events, claim what is due to be sent."""
     entries = tuple(_entries(zone, state, found, now))
-    # What began while no channel was there is told once there is one.
+    # What began while no channel was there is reported once there is one.
     unheard = [
         entry
         for entry in state.open.values()
         if entry.message not in state.deliveries and entry.key in {c.key for c in found.conditions}
     ]
-    told = [*unheard, *(entry for entry in entries if entry.state != "past")]
-    by_message = {**state.entries, **_by_message(told)}
+    notified = [*unheard, *(entry for entry in entries if entry.state != "past")]
+    by_message = {**state.entries, **_by_message(notified)}
     messages = {name: write_message(use_case, rows) for name, rows in by_message.items()}
     begun = [
         Delivery(name, channel.id, "due", 0, 0, now, now, now, "")
-        for name in _by_message(told)
+        for name in _by_message(notified)
         for channel in channels
         if channel.wants(messages[name])
     ]
@@ -123,7 +123,7 @@ def put_off(delivery: Delivery, until: datetime, now: datetime) -> Delivery:
 def _entries(zone: ZoneInfo, state: LedgerState, found: Found, now: datetime) -> Iterator[Entry]:
     lasting = {c.key: c for c in found.conditions if c.lasts}
     raised = [c for key, c in lasting.items() if key not in state.open]
-    events = [c for c in found.conditions if not c.lasts and c.key not in state.told]
+    events = [c for c in found.conditions if not c.lasts and c.key not in state.notified]
     news = [c for c in events if c.since > now - LATEST_NEWS]
     past = [c for c in events if c not in news]
     # A partition that cannot be judged any more is no recovery.
@@ -133,12 +133,12 @@ def _entries(zone: ZoneInfo, state: LedgerState, found: Found, now: datetime) ->
         if key not in lasting and found.judged.get(key, entry.since) >= entry.since
     ]
     number = state.last_number
-    for group in _told_together([*raised, *news]):
+    for group in _grouped([*raised, *news]):
         message = _new_id()
         for condition in group:
             number += 1
             yield _entry(number, message, condition, now)
-    for ended in _told_together(over):
+    for ended in _grouped(over):
         message = _new_id()
         for entry in ended:
             number += 1
@@ -155,7 +155,7 @@ def _entry(number: int, message: str, condition: Condition, now: datetime) -> En
         key=condition.key,
         kind=condition.kind,
         severity=condition.severity,
-        state="raised" if condition.lasts else "told",
+        state="raised" if condition.lasts else "notified",
         title=condition.title,
         body=condition.body,
         link=condition.link,
@@ -179,7 +179,7 @@ def _cleared(
     )
 
 
-def _told_together(items: Iterable[Told]) -> Iterator[list[Told]]:
+def _grouped(items: Iterable[Notified]) -> Iterator[list[Notified]]:
     ordered = sorted(items, key=lambda item: item.kind)
     for _, same in groupby(ordered, key=lambda item: item.kind):
         group = list(same)

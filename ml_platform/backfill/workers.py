@@ -1,7 +1,7 @@
 """Processes that compute pieces of a range side by side, on one machine or on several.
 
 Each opens the lake for itself, and their transactions overlap as those of any commands do. Several
-machines each take a share of the range: nobody tells them what to do, they look at the lake.
+machines each take a share of the range: nobody assigns work, they look at the lake.
 """
 
 import multiprocessing
@@ -66,7 +66,7 @@ def wait_for_others(
     """Wait until nothing is due that a range of a table is computed from and others compute.
 
     asked: the range of all shares; tables: those that they compute; own: the windows of this one.
-    say: is told once what is waited for.
+    say: called once with what is waited for.
     """
     mine, said = set(own), False
     needed = [read for read in reads_of(use_case, table) if read.table in tables]

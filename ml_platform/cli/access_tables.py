@@ -61,7 +61,7 @@ def print_audit(rows: Sequence[Row]) -> None:
     """The same as JSON, a row a line, with all that its hash covers."""
     for row in rows:
         action = row.action
-        told = {
+        shown = {
             "sequence": row.sequence,
             "at": row.at.isoformat(timespec="microseconds"),
             "who": action.who,
@@ -73,7 +73,7 @@ def print_audit(rows: Sequence[Row]) -> None:
             "previous": row.previous,
             "hash": row.hash,
         }
-        print(json.dumps(told))
+        print(json.dumps(shown))
 
 
 def show_verified(rows: Sequence[Row]) -> None:

@@ -56,11 +56,11 @@ def main() -> None:
 
             Patience(read_settings().server_wait_seconds)(app)
     except Exception as error:
-        print(_told(error), file=sys.stderr)
+        print(_line_of(error), file=sys.stderr)
         sys.exit(1)
 
 
-def _told(error: Exception) -> str:
+def _line_of(error: Exception) -> str:
     """What is said of an error, without any password of the settings."""
     from ml_platform.failures import failure_of, is_of_a_store
     from ml_platform.masking import masked

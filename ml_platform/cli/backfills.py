@@ -25,7 +25,7 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 
 Report = Callable[[int, str], None]
-"""Is told how many partitions are done, and what is being done."""
+"""Called with how many partitions are done, and what is being done."""
 
 How = Literal["here", "runs", "daemon"]
 

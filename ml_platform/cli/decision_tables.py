@@ -75,16 +75,16 @@ def show_next(case: "UseCase", plan: "RollbackPlan") -> None:
 
 @contextmanager
 def progress_of(case: "UseCase", plan: "RollbackPlan") -> Iterator[Callable[["Step"], None]]:
-    """A bar over the partitions that are recomputed; it is told of each step that is done."""
+    """A bar over the partitions that are recomputed; called with each step that is done."""
     with Progress(console=console(), transient=True) as progress:
         total = sum(len(windows) for _, windows in plan.affected.tables)
         task = progress.add_task("recompute", total=total)
 
-        def told(step: "Step") -> None:
+        def advance(step: "Step") -> None:
             windows = list(case.calendar.windows(step.range))
             progress.advance(task, len(windows) * len(step.tables))
 
-        yield told
+        yield advance
 
 
 def _metrics(figures: Mapping[str, float]) -> Table:

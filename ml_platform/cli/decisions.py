@@ -170,9 +170,9 @@ def _recompute(platform: "Platform", case: "UseCase", plan: "RollbackPlan") -> N
     from ml_platform.rollback import recompute
 
     commits = {name: platform.commit(case, name) for name, _ in plan.affected.tables}
-    with progress_of(case, plan) as told:
+    with progress_of(case, plan) as advance:
         recomputed = recompute(
-            platform.lake, platform.registry, case, plan.affected, commits, progress=told
+            platform.lake, platform.registry, case, plan.affected, commits, progress=advance
         )
     for scored in recomputed.predictions:
         printing.show_scores(case, scored)

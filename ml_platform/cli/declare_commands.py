@@ -19,7 +19,7 @@ def new(
     ],
     label: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
     event_time: Annotated[str | None, typer.Option(help="Column that says when.")] = None,
-    key: Annotated[list[str] | None, typer.Option(help="Column that tells rows apart.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="Column that distinguishes rows.")] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", help="Column that is known at the event, whatever it says."),

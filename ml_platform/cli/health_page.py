@@ -79,7 +79,11 @@ def show_alerts(
         condition = group.newest.condition
         if len(group.alerts) > 1:
             page.print(escape(f"  The newest: {condition.title}"), soft_wrap=True)
-        for line in (*condition.body.split("\n"), f"Told: {_told(case, group)}", condition.link):
+        for line in (
+            *condition.body.split("\n"),
+            f"Notified: {_notified(case, group)}",
+            condition.link,
+        ):
             page.print(escape(f"  {line}".replace("\n", "\n  ")), soft_wrap=True)
     for message in undelivered:
         tries = counted(message.attempts, "failure") if message.attempts else "not tried yet"
@@ -174,20 +178,20 @@ def _alerts(health: "Health") -> Iterator[Row]:
     if not groups:
         yield "alerts", f"[{GOOD}]none[/]"
     for index, group in enumerate(groups[:MOST_ALERTS]):
-        told = f"told: {_told(health.use_case, group)}"
-        yield "" if index else "alerts", f"[{BAD}]{escape(group.title)}[/] [{DIM}]{told}[/]"
+        notified = f"notified: {_notified(health.use_case, group)}"
+        yield "" if index else "alerts", f"[{BAD}]{escape(group.title)}[/] [{DIM}]{notified}[/]"
     if len(groups) > MOST_ALERTS:
         yield "", f"and {len(groups) - MOST_ALERTS} more: ml-platform alerts"
 
 
-def _told(case: "UseCase", group: "AlertGroup") -> str:
-    """When people were told of a group, and of how many of it they were not."""
-    told, left = group.told, len(group.alerts) - len(group.told)
-    if not told:
-        return _told_of(case, group.newest)
-    when = _moment(case, told[0])
-    if told[-1] != told[0]:
-        when += f" to {_moment(case, told[-1])}"
+def _notified(case: "UseCase", group: "AlertGroup") -> str:
+    """When people were notified of a group, and of how many of it they were not."""
+    notified, left = group.notified, len(group.alerts) - len(group.notified)
+    if not notified:
+        return _notified_of(case, group.newest)
+    when = _moment(case, notified[0])
+    if notified[-1] != notified[0]:
+        when += f" to {_moment(case, notified[-1])}"
     return f"{when}, {left} not yet" if left else when
 
 
@@ -280,10 +284,10 @@ def _channel(channel: "Channel") -> str:
     return f"{channel.name}, for {', '.join(sorted(channel.tags)) or 'everything'}"
 
 
-def _told_of(case: "UseCase", alert: "OpenAlert") -> str:
-    """Whether anybody was notified, and when; noted alone is not told."""
-    if alert.told_at is not None:
-        return _moment(case, alert.told_at)
+def _notified_of(case: "UseCase", alert: "OpenAlert") -> str:
+    """Whether anybody was notified, and when; noted alone is not sent."""
+    if alert.notified_at is not None:
+        return _moment(case, alert.notified_at)
     if alert.noted_at is None:
         return "not yet, no sensor has seen it"
     noted = f"noted {_moment(case, alert.noted_at)}"

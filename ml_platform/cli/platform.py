@@ -83,7 +83,7 @@ class Platform:
 
     @property
     def person(self) -> str:
-        """Who is at the keyboard, as far as the environment tells."""
+        """Who is at the keyboard, as far as the environment says."""
         return os.environ.get("USER") or os.environ.get("USERNAME") or "command line"
 
     def commit(self, use_case: UseCase, table: str, action: Action | None = None) -> Commit:

@@ -1,4 +1,4 @@
-"""Commands that say how things are, and who is told."""
+"""Commands that say how things are, and who is notified."""
 
 from typing import Annotated
 

@@ -41,12 +41,10 @@ class Answers:
         """
         open_ended = "NULL::TIMESTAMPTZ AS __since, NULL::TIMESTAMPTZ AS __until"
         selected = ", ".join(map(quote, columns))
-        return (
-            f"SELECT {selected} FROM ({self.told_sql(f'SELECT *, {open_ended} FROM ({feed})')}) "
-            "WHERE __until IS NULL"
-        )
+        rows = self.with_answers_sql(f"SELECT *, {open_ended} FROM ({feed})")
+        return f"SELECT {selected} FROM ({rows}) WHERE __until IS NULL"
 
-    def told_sql(self, feed: str) -> str:
+    def with_answers_sql(self, feed: str) -> str:
         """Labels with the interval in which each was the truth, from those of the feed.
 
         feed: SELECT of labels with `__since` and `__until`, which are null where the interval has

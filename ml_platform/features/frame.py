@@ -17,7 +17,7 @@ from ml_platform.storage import Lake, require_calendar
 from ml_platform.storage.tables import naive_utc
 
 MARK = '"mark of the example"'
-"""What tells the examples of one query apart; a column that nobody else calls so."""
+"""What distinguishes the examples of one query; a column that nobody else calls so."""
 
 
 def assemble(
@@ -70,7 +70,7 @@ def join_sql(
 ) -> str:
     """The query behind `assemble`.
 
-    mark: what tells the examples apart. Numbering them would take a single thread.
+    mark: what distinguishes the examples. Numbering them would take a single thread.
     """
     require_calendar(cursor, use_case.name, use_case.calendar, snapshot)
     entity = [quote(column) for column in use_case.examples.entity]

@@ -158,7 +158,7 @@ class _View:
     longest: int
     """Rows older than this are not."""
     expires: Callable[[int], int]
-    """Until when a row of an event time is fresh, where its age does not tell."""
+    """Until when a row of an event time is fresh, where its age does not say."""
     numbers: tuple[str, ...]
     texts: tuple[str, ...]
     order: tuple[str, ...]

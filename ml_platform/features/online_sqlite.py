@@ -20,7 +20,7 @@ from ml_platform.spec.queries import quote
 BUSY_SECONDS = 60
 MAPPED_BYTES = 1 << 30
 STATEMENTS = 512
-# No view can have this name, nor that of an index, which SQLite does not tell from tables.
+# No view can have this name, nor that of an index, which SQLite does not distinguish from tables.
 WINDOWS = quote("stored windows")
 
 

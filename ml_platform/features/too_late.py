@@ -142,7 +142,7 @@ def _late_rules(
         if rows:
             yield TooLate(
                 f"sources.{declared.source}.rules '{rule}'", rows, rows + kept,
-                f"break it, which no request can tell, since none brings {', '.join(unknown)}: "
+                f"break it, which no request can show, since none brings {', '.join(unknown)}: "
                 "they are predicted when asked for, and missing from training and from what "
                 "measures the model; let labels.sql leave them out, or remove the rule",
             )  # fmt: skip

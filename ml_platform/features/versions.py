@@ -82,11 +82,11 @@ def replacements(
     _compute(cursor, computed, intervals)
     if answers:
         _add_answered(cursor, computed, answers)
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __versions_told AS {_told(computed)}")
-    kept = cursor.execute("FROM temp.__versions_told LIMIT 1").fetchall()
-    told = Replacement(versions, "FROM temp.__versions_told", time="event_time")
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __new_versions AS {_new_versions_sql(computed)}")
+    kept = cursor.execute("FROM temp.__new_versions LIMIT 1").fetchall()
+    added = Replacement(versions, "FROM temp.__new_versions", time="event_time")
     is_stored = versions.name in known.tables
-    return [_current(rows, computed), *([told] if kept or is_stored else [])]
+    return [_current(rows, computed), *([added] if kept or is_stored else [])]
 
 
 def _current(rows: Replacement, computed: Computed) -> Replacement:
@@ -102,21 +102,22 @@ def combined(written: Sequence[Written]) -> Written:
     rows, *versions = written
     if not versions:
         return rows
-    (told,) = versions
+    (added,) = versions
     digests = {
-        window: f"{digest}+{told.versions[window]}" if told.rows[window] else digest
+        window: f"{digest}+{added.versions[window]}" if added.rows[window] else digest
         for window, digest in rows.versions.items()
     }
-    return replace(rows, changed=rows.changed | told.changed, versions=digests)
+    return replace(rows, changed=rows.changed | added.changed, versions=digests)
 
 
 def _compute(
     cursor: duckdb.DuckDBPyConnection, computed: Computed, intervals: Sequence[Interval]
 ) -> None:
-    """The rows of each interval in `temp.__told`, with its bounds."""
+    """The rows of each interval in `temp.__interval_rows`, with its bounds."""
     columns = ", ".join(f"{quote(c)} {kind}" for c, kind in computed.table.columns.items())
     cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE __told ({columns}, __since TIMESTAMPTZ, __until TIMESTAMPTZ)"
+        f"CREATE OR REPLACE TEMP TABLE __interval_rows "
+        f"({columns}, __since TIMESTAMPTZ, __until TIMESTAMPTZ)"
     )
     key = ", ".join(quote(column) for column in computed.table.order)
     # Rows that are twice there were refused then.
@@ -136,7 +137,7 @@ def _compute(
                 for i in run
             )
             cursor.execute(
-                f"""INSERT INTO temp.__told BY NAME
+                f"""INSERT INTO temp.__interval_rows BY NAME
                 SELECT r.*, b.since AS __since, b.until AS __until FROM ({query}) r
                 JOIN (VALUES {bounds}) b(first, last, since, until)
                 ON r.event_time >= b.first AND r.event_time < b.last
@@ -145,22 +146,23 @@ def _compute(
 
 
 def _add_answered(cursor: duckdb.DuckDBPyConnection, computed: Computed, answers: Answers) -> None:
-    """Put what else is said of rows in `temp.__told`, with those of it that saw no correction."""
+    """Put what else is said of rows in `temp.__interval_rows`, also where nothing was corrected."""
     key = ", ".join(quote(column) for column in computed.table.order)
     cursor.execute(
-        f"""INSERT INTO temp.__told BY NAME SELECT * FROM temp.__current
+        f"""INSERT INTO temp.__interval_rows BY NAME SELECT * FROM temp.__current
         SEMI JOIN ({answers.given}) USING ({key})
-        ANTI JOIN (FROM temp.__told WHERE __until IS NULL) USING ({key})"""
+        ANTI JOIN (FROM temp.__interval_rows WHERE __until IS NULL) USING ({key})"""
     )
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __told AS {answers.told_sql('FROM temp.__told')}")
+    answered = answers.with_answers_sql("FROM temp.__interval_rows")
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __interval_rows AS {answered}")
 
 
 def _moment(moment: datetime | None) -> str:
     return "NULL::TIMESTAMPTZ" if moment is None else instant(moment.astimezone(UTC))
 
 
-def _told(computed: Computed) -> str:
-    """The versions of rows that are not the same in all intervals, from `temp.__told`."""
+def _new_versions_sql(computed: Computed) -> str:
+    """The versions of rows that are not the same in all intervals, from `temp.__interval_rows`."""
     table = computed.table
     key = ", ".join(quote(column) for column in table.order)
     by_time = f"(PARTITION BY {key} ORDER BY __until NULLS LAST)"
@@ -181,7 +183,7 @@ def _told(computed: Computed) -> str:
                         OR lag(__until) OVER {by_time} IS DISTINCT FROM __since
                         OR NOT ({same or "true"}) AS __other
                     FROM (SELECT *, lag(struct_pack({values})) OVER {by_time} AS before
-                        FROM temp.__told)))
+                        FROM temp.__interval_rows)))
             WINDOW island AS (PARTITION BY {key}, __island ORDER BY __until NULLS LAST
                 ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING))
         WHERE __last = 1 AND (__until IS NULL OR __began < __until)

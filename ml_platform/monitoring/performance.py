@@ -195,11 +195,11 @@ def _reported(
         due = use_case.label.horizon.after(window.end, use_case.calendar.timezone)
         if not _is_final(first, due) or _is_of_others(first, current):
             by = min(now, due)
-            told = known_then(window, by)
-            if told is None:
+            by_then = known_then(window, by)
+            if by_then is None:
                 then = measure_window(use_case, part, by, current)
             else:
-                then = measure_window(use_case, told, by)
+                then = measure_window(use_case, by_then, by)
             first = list(_rows(use_case, window, "first", then, snapshot))
         rows += [*first, *_rows(use_case, window, "current", current, snapshot)]
     if len(windows) == 1 and skipped:

@@ -1,4 +1,4 @@
-"""Whether each reported window passed: what people are told, and what retraining is decided on."""
+"""Whether each reported window passed: basis of notifications and of retraining."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ def asked_in(tags: Mapping[str, str]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def told_of(tags: Mapping[str, str]) -> dict[str, str]:
+def described_by(tags: Mapping[str, str]) -> dict[str, str]:
     """What commits to the lake say of the pipeline that they are of."""
     names = {PIPELINE: "pipeline", VERSION: "version", PARAMETERS: "parameters"}
     return {name: tags[tag] for tag, name in names.items() if tag in tags}

@@ -12,8 +12,9 @@ LOOK_EVERY_SECONDS = 5.0
 def keep_loaded(orchestrator: Orchestrator, say: Callable[[str], None]) -> None:
     """Reload each code location whose server has died, until interrupted.
 
-    say: told of each reload, and of what Dagster said where one failed. Dagster being unavailable
-    is not worth a word: it may not be up yet, and where it has ended so does whoever started both.
+    say: called with each reload, and with what Dagster said where one failed. Dagster being
+    unavailable is not worth a word: it may not be up yet, and where it has ended so does whoever
+    started both.
     """
     while True:
         try:

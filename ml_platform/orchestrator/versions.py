@@ -29,7 +29,7 @@ class CodeLocation:
 
     @property
     def selector(self) -> Mapping[str, str]:
-        """How Dagster is told which one is meant."""
+        """How Dagster knows which one is meant."""
         return {"repositoryName": self.repository, "repositoryLocationName": self.name}
 
     def is_version(self, asked: str) -> bool:
@@ -45,19 +45,19 @@ class CodeLocation:
         cls, use_case: str, repository: str, name: str, nodes: Sequence[Mapping[str, Any]]
     ) -> "CodeLocation":
         """A code location from the assets that it has of a use case."""
-        told: dict[str, str] = {}
+        labels: dict[str, str] = {}
         for node in nodes:
             for entry in node["metadataEntries"]:
                 if entry["label"] in {VERSION, PIPELINES} and "text" in entry:
-                    told[entry["label"]] = entry["text"]
-        version = told.get(VERSION, UNKNOWN)
+                    labels[entry["label"]] = entry["text"]
+        version = labels.get(VERSION, UNKNOWN)
         return cls(
             name=name,
             repository=repository,
             version=None if version == UNKNOWN else version,
             is_kept=any(tag["key"] == KEPT for node in nodes for tag in node["tags"]),
             tables=frozenset("/".join(node["assetKey"]["path"][1:]) for node in nodes),
-            pipelines=json.loads(told.get(PIPELINES, "{}")),
+            pipelines=json.loads(labels.get(PIPELINES, "{}")),
         )
 
 

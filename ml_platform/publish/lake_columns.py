@@ -41,7 +41,7 @@ def typed_columns(table: TargetTable) -> list[str]:
 
 
 def partition_column(table: TargetTable, part: Part | None = None) -> str:
-    """Select item of the column that tells partitions apart: a day, or an hour as text."""
+    """Select item of the column that distinguishes partitions: a day, or an hour as text."""
     kind = "VARCHAR" if table.is_hourly else "DATE"
     value = "NULL" if part is None else literal(part.label)
     return f"CAST({value} AS {kind}) AS {quote(table.partition)}"
@@ -115,7 +115,7 @@ def snapshots_of(cursor: duckdb.DuckDBPyConnection, part: Part) -> list[int]:
 
 
 def require_no_clash(lake: str, table: TargetTable) -> None:
-    """Refuse a column of the name that tells partitions apart."""
+    """Refuse a column of the name that distinguishes partitions."""
     if table.partition.lower() in {column.lower() for column in table.columns}:
         raise TargetError(
             f"lake '{lake}': {table.name} is partitioned by '{table.partition}', which is a column "

@@ -1,4 +1,4 @@
-"""What a database that speaks SQL is told in words of its own; what it lacks is standard SQL."""
+"""SQL in a database's own dialect; what a dialect lacks is standard SQL."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence

@@ -83,7 +83,7 @@ class SqlTarget(SqlDialect):
         """Insert or update by key."""
         if self._load_new(cursor, table, part):
             held = self._count(f"{self.relation(table)} WHERE {self._within(part)}")
-            # Where others have inserted rows there since, merging tells ours from theirs.
+            # Where others have inserted rows there since, merging distinguishes ours from theirs.
             if held == part.rows:
                 return held
         return self._merge(cursor, table, part)

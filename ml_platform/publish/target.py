@@ -30,7 +30,7 @@ class TargetTable:
     mode: Mode
     lengths: Mapping[str, int] = field(default_factory=dict)
     partition: str = ""
-    """Column by which a table of a lake tells partitions apart."""
+    """Column by which a table of a lake distinguishes partitions."""
     is_hourly: bool = False
     """Whether partitions are hours, and not days or more."""
 

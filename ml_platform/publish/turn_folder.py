@@ -1,4 +1,4 @@
-"""Where publishers of one machine take turns, and what tells that machine from others."""
+"""Where publishers of one machine take turns, and what distinguishes that machine from others."""
 
 import hashlib
 import platform

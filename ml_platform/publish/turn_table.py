@@ -45,7 +45,7 @@ class Turn:
     beat: int
     """Raised by each transaction of that publisher."""
     holder: str
-    """Of that publisher its machine, and what tells it from others there; empty for nobody."""
+    """Of that publisher its machine, and its name on that machine; empty for nobody."""
 
 
 NOBODY = Turn(0, 0, "")

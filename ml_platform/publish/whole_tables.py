@@ -19,7 +19,7 @@ from ml_platform.storage.tables import naive_utc
 
 BEGIN = naive_utc(datetime(1970, 1, 1, tzinfo=UTC))
 PARTITION = "window_start"
-"""Column by which staged rows are told apart."""
+"""Column by which staged rows are distinguished."""
 
 
 def write_whole_table(settings: Settings, database: str, path: tuple[str, ...], file: Path) -> None:

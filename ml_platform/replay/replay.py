@@ -25,7 +25,7 @@ def replay(
 ) -> Comparison:
     """Live through a range under each policy, and hold side by side what came of it.
 
-    threads: of model fitting, as the live settings have it; progress: told of each policy as it
+    threads: of model fitting, as the live settings have it; progress: called with each policy as it
     is through. Models are kept in memory and nothing is written: neither tables nor registry.
     Raises EmptyPartition, TableNotFound, TrainingFailed or LabelsNotArrived where there is too
     little to replay.

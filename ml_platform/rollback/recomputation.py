@@ -40,7 +40,7 @@ def recompute(
     *,
     progress: Callable[[Step], None] = lambda step: None,
 ) -> Recomputed:
-    """Recompute exactly the affected partitions; `progress` is told of each range when done.
+    """Recompute exactly the affected partitions; `progress` is called with each range when done.
 
     commits: by table. Raises whatever scoring or reporting raises; what was done until then stays,
     and `affected_by` then finds the rest.

@@ -1,4 +1,4 @@
-"""Who is let in: callers told by key or token, and how often each of them may ask."""
+"""Who is let in: callers identified by key or token, and how often each of them may ask."""
 
 import math
 import time
@@ -76,7 +76,7 @@ class Rates:
 
 
 class Admission:
-    """Tells who asks and counts how often; for HTTP and gRPC alike.
+    """Identifies who asks and counts how often; for HTTP and gRPC alike.
 
     Raises AccessError where the settings would let anybody in, or say only half of what they have
     to.
@@ -129,10 +129,10 @@ class Admission:
         return await self._tokens.caller(text)
 
 
-def told_by(caller: Caller, address: str | None) -> Caller:
+def with_address(caller: Caller, address: str | None) -> Caller:
     """A caller as records name them: whom nobody knows, by the address that they ask from.
 
-    >>> told_by(NOBODY, "127.0.0.1").name, told_by(Caller("ada"), "127.0.0.1").name
+    >>> with_address(NOBODY, "127.0.0.1").name, with_address(Caller("ada"), "127.0.0.1").name
     ('anonymous@127.0.0.1', 'ada')
     """
     if caller.is_proved or not address:

@@ -27,7 +27,7 @@ WORD = 1 << 64
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as the log tells of it."""
+    """One request, as the log records it."""
 
     protocol: str
     request_id: str
@@ -66,7 +66,7 @@ def sound_id(given: str | None) -> str:
 class PredictionIds:
     """Names predictions, each once, in the order of time; threads may share one.
 
-    An id tells when the request was answered, by which worker, to whom, the row's event time, and
+    An id says when the request was answered, by which worker, to whom, the row's event time, and
     which row of the request it is. So whoever sends feedback by id need not know the event time,
     and a caller proves by the id that a prediction was answered to them: a mark in it, the same
     for all rows of a request, is theirs alone. Where nobody has to say who they are there is none.

@@ -2,7 +2,7 @@
 
 So idle callers hold no connection, and nobody fills the memory with header lines. Nor does anybody
 open connections without number: beyond the limit the one that has been silent for longest goes, and
-where all of them have asked something the new one is told to come again.
+where all of them have asked something the new one gets a 503.
 
 New processes are handed what is made here, and import this module before they answer uvicorn that
 they live: it imports nothing that takes long, and nor does `tls`.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ml_platform.serving.metrics import Metrics
 
 SPARE = 32
-"""Connections beyond the limit that are told so; further ones are only closed."""
+"""Connections beyond the limit that get a 503; further ones are only closed."""
 RETRY_SECONDS = 1
 NEW_SECONDS = 1.0
 MOST_LINES_BYTES = 65_536

@@ -24,7 +24,7 @@ from ml_platform.errors import TryLater
 from ml_platform.serving.connection_limits import LimitedConnection
 
 DRAINING = threading.Event()
-"""Set once this process has been told to stop."""
+"""Set once this process has been asked to stop."""
 QUEUE_SECONDS = 2.0
 """How long it is waited at most for connections in the queue, and for their first request."""
 LOOK_SECONDS = 0.02

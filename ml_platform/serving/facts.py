@@ -212,7 +212,7 @@ class FactReader(Collector):
             try:
                 newest = self._store.newest(case.name, view)
             except OnlineStoreError:
-                # Nothing was ever published, or the store is unavailable: there is no age to tell.
+                # Nothing was ever published, or the store is unavailable: there is no age to show.
                 continue
             if newest is not None:
                 found[view] = datetime.fromtimestamp(newest / 1_000_000, UTC)

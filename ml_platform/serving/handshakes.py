@@ -1,6 +1,6 @@
 """Connections that have not finished their TLS handshake: they count, and their time is short.
 
-Of those uvicorn is told nothing, and they may last for a minute: whoever opens connections and says
+Of those uvicorn learns nothing, and they may last for a minute: whoever opens connections and says
 nothing on them would use up the file descriptors of a process, whatever its limit of connections.
 New processes import this module as they do `connection_limits`.
 """
@@ -42,7 +42,7 @@ class SafeHeads(LimitedConnection):
     def _shook_hands(self, handshake: "asyncio.Task[Any]", connection: socket.socket) -> None:
         if self._is_safe:
             return
-        # Of a connection that was never made the loop tells nobody that it is lost.
+        # Of a connection that was never made the loop reports nowhere that it is lost.
         connection.close()
         self.connection_lost(ConnectionAbortedError())
         error = None if handshake.cancelled() else handshake.exception()

@@ -21,7 +21,7 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 HTTP = "http"
-"""Protocol of connections that are counted; gRPC's library tells nobody of its own."""
+"""Protocol of connections that are counted; gRPC's library reports none of its own."""
 NO_VERSION = 0
 """What a gauge of versions says where there is none; versions begin at 1."""
 
@@ -94,7 +94,7 @@ class Metrics:
         )  # fmt: skip
         self.connections_refused = Counter(
             "ml_platform_connections_refused",
-            "Connections that came when there was room for no more: each closed one, or was told.",
+            "Connections that came when there was room for no more: each closed one, or got a 503.",
             ["protocol"], registry=registry,
         )  # fmt: skip
         # A rate needs a sample before the first one.

@@ -31,12 +31,12 @@ from ml_platform.serving.draining import (
 
 HEARTBEAT_SECONDS = 0.5
 ALONE_SECONDS = 30.0
-"""How much longer than its parent waits a worker serves on that nobody tells to stop."""
+"""How much longer than its parent waits a worker serves on that nobody stops."""
 LOOK_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 30.0
 """How long a worker is not started again at most, where each one dies at once."""
 SERVES, STARTS = b"+", b"-"
-"""What a worker tells its parent again and again."""
+"""What a worker reports to its parent again and again."""
 SPAWN = multiprocessing.get_context("spawn")
 LOG = logging.getLogger("uvicorn.error")
 
@@ -79,7 +79,7 @@ class Processes:
 
     def _look_for(self, seconds: float) -> None:
         """Wait until a worker has ended, but for no longer than so."""
-        # Of one that has ended before it would be told again and again.
+        # Of one that has ended before it would be reported again and again.
         wait([worker.process.sentinel for worker in self._alive], seconds)
 
     def _note(self, number: int, _: FrameType | None) -> None:
@@ -107,7 +107,7 @@ class Processes:
         for worker in self._workers:
             worker.signal(number)
         if number == signal.SIGTERM and self._wait(self._drain_seconds):
-            # They share the socket: one of them alone could not tell when to do this.
+            # They share the socket: one of them alone could not know when to do this.
             refuse_connections(self._socket)
             until = time.monotonic() + QUEUE_SECONDS
             while has_waiting(self._socket) and time.monotonic() < until:
@@ -196,7 +196,7 @@ def _work(
 
 
 def _say(server: uvicorn.Server, said: Connection, parent: int) -> None:
-    """Tell the parent that this process lives; end it once the parent has gone."""
+    """Report to the parent that this process lives; end it once the parent has gone."""
     while os.getppid() == parent:
         with suppress(OSError):
             said.send_bytes(SERVES if server.started else STARTS)

@@ -85,7 +85,7 @@ class Service:
     ) -> Answer:
         """Predict rows given as the columns of the model.
 
-        version: only this one may answer. call: what the log tells of the request.
+        version: only this one may answer. call: what the log holds of the request.
         Raises RequestError (RuleBroken too), ModelRefused.
         """
         live, model = self.live.of(name), self.live.model(name, version)

@@ -65,7 +65,7 @@ COMPARED_SECONDS = 15.0
 KEYS_SECONDS = 0.5
 """How often keys are looked at: a revoked one works for as long at most."""
 CALLBACK_SECONDS, LONGEST_CALLBACK_SECONDS = 1.0, 30.0
-"""How often it is looked whether somebody is to be told that a run has ended; less often while
+"""How often it is looked whether somebody is to be notified that a run has ended; less often while
 that fails."""
 THREADS = 32
 """Of everything that waits for a disk or the lake, besides predictions and control."""
@@ -84,7 +84,7 @@ def create_app(
 
     owns_process: whether what is there when it has started may stay to the end of the process.
     """
-    # Whoever asks is told at once, and asks again; the versions that serve continue serving.
+    # Whoever asks gets an answer at once, and asks again; the versions that serve continue serving.
     settings = settings.model_copy(update={"server_wait_seconds": 0})
     lake, registry = Lake(settings), Registry(settings)
     admission = Admission(KeyRing(lake), serving)
@@ -205,7 +205,7 @@ def serve(serving: ServingSettings) -> None:
     """Answer over HTTP until interrupted; AccessError where that would let anybody in."""
     check_exposure(serving)
     _check_grpc_port(serving)
-    # Workers read their settings from the environment, and are told of the HTTP port alone.
+    # Workers read their settings from the environment, and are given the HTTP port alone.
     os.environ[GRPC_PORT] = str(serving.grpc_port)
     config: dict[str, Any] = {
         "app": "ml_platform.serving.worker:create_worker",

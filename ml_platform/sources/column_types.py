@@ -10,7 +10,7 @@ from ml_platform.spec.queries import TIMELIKE_TYPES
 NOTHING = '"NULL"'
 """Type of a column of Arrow that has no value."""
 OTHER = "OTHER"
-"""Type of a column that Arrow has no type for, or that a driver cannot tell: values are judged."""
+"""Type of a column that Arrow has no type for, or that a driver cannot name: values are judged."""
 BOOLEAN, BYTES, NUMBER, TEXT, TIME = "boolean", "bytes", "number", "text", "time"
 FAMILIES = {
     "BOOLEAN": BOOLEAN, "BLOB": BYTES, "TIME": "time of day",

@@ -139,17 +139,17 @@ def read_index(
 ) -> LandingIndex:
     """Everything `landings` knows of a source.
 
-    wanted: the windows to tell of each file, as one may have very many; by default all.
+    wanted: the windows to return of each file, as one may have very many; by default all.
     """
     table = landings_table(use_case)
     try:
         relation = lake.relation(cursor, table.schema, table.name)
     except TableNotFound:
         return LandingIndex()
-    told = wanted.holds("window_start") if wanted else "window_start IS NOT NULL"
+    wanted_windows = wanted.holds("window_start") if wanted else "window_start IS NOT NULL"
     rows = cursor.execute(
         f"""SELECT file, fingerprint, size, epoch_us(written_at), min(epoch_us(modified_at)),
-            list(DISTINCT window_start) FILTER ({told}), max(error)
+            list(DISTINCT window_start) FILTER ({wanted_windows}), max(error)
         FROM {relation} WHERE source = ? GROUP BY ALL ORDER BY 4""",
         [source],
     ).fetchall()

@@ -161,7 +161,7 @@ def _split(glob: str) -> tuple[str, tuple[str, ...]]:
 def _scan(folder: str, patterns: tuple[str, ...]) -> Iterator[Entry]:
     """Files below a folder that a glob matches, as DuckDB's `glob` does.
 
-    DuckDB tells whole seconds, in which a file can be replaced by another one of its size.
+    DuckDB reports whole seconds, in which a file can be replaced by another one of its size.
     """
     first, rest = patterns[0], patterns[1:]
     try:

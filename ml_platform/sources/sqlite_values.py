@@ -26,7 +26,7 @@ BYTES = """CASE WHEN regexp_full_match({0}, 'x''[0-9A-F]*''')
 USUAL = {"DOUBLE": ("real", "printf('%!.17g', {0})"), "BIGINT": ("integer", "CAST({0} AS TEXT)")}
 """How SQLite stores most values of columns of these types, and their text."""
 READ = {"BLOB": BYTES, "DOUBLE": "coalesce(CAST(TRY_CAST({0} AS DOUBLE) AS VARCHAR), {0})"}
-"""What such a text becomes: of a number as few digits as tell it from all others."""
+"""What such a text becomes: of a number as few digits as distinguish it from all others."""
 DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
 
 

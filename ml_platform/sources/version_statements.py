@@ -98,7 +98,7 @@ class VersionStatements:
         parts += [self._steps(), self._outcome()]
         return " UNION ALL BY NAME ".join(parts)
 
-    def told(self) -> str:
+    def corrected(self) -> str:
         """Versions of the touched keys that were corrected, from `temp.__sequence`."""
         key = f"PARTITION BY {', '.join(self._key)}"
         corrected_at = "arrived_at"
@@ -136,14 +136,14 @@ class VersionStatements:
         Another declaration reads the same files in another way, which is no correction.
         """
         current = ", ".join(f"r.{quote(column)}" for column in self._columns)
-        return f"""WITH told AS ({versions})
-            SELECT * FROM told WHERE {KNOWN_UNTIL} IS NOT NULL
+        return f"""WITH corrected AS ({versions})
+            SELECT * FROM corrected WHERE {KNOWN_UNTIL} IS NOT NULL
             UNION ALL BY NAME
             SELECT {self._named("r", self._key[:1])}, {current}, f.name AS _file, r.__row AS _row,
                 t.{KNOWN_FROM}, NULL AS {KNOWN_UNTIL}
             FROM (SELECT {", ".join(self._key)}, coalesce(
                     max({KNOWN_FROM}) FILTER ({KNOWN_UNTIL} IS NULL), max({KNOWN_UNTIL})
-                ) AS {KNOWN_FROM} FROM told GROUP BY ALL) t JOIN {WINNERS} r {self._using}
+                ) AS {KNOWN_FROM} FROM corrected GROUP BY ALL) t JOIN {WINNERS} r {self._using}
             JOIN temp.__files f ON f.number = r.__file"""
 
     def _stored_versions(self) -> str:
@@ -169,7 +169,7 @@ class VersionStatements:
         """Rows of new files, those aside that lost against what had been stored before."""
         beaten = ""
         if self._stored.rows:
-            # Where notes on what was ingested are lost, the row itself tells that it is not new.
+            # Where notes on what was ingested are lost, the row itself shows that it is not new.
             beaten = f"""ANTI JOIN (SELECT {self._named("s", self._key)}, f.number AS at
                 FROM {self._stored.rows} s SEMI JOIN temp.__touched {self._using}
                 JOIN temp.__files f ON f.name = s._file

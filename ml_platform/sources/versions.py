@@ -74,7 +74,7 @@ def versions_replacement(
         past = sql.untouched()
     else:
         cursor.execute(f"CREATE OR REPLACE TEMP TABLE __sequence AS {sql.sequence()}")
-        past = f"{sql.untouched()} UNION ALL BY NAME {sql.told()}"
+        past = f"{sql.untouched()} UNION ALL BY NAME {sql.corrected()}"
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __versions AS {sql.refreshed(past)}")
     row = cursor.execute("SELECT count(*) FROM temp.__versions").fetchone()
     if not stored.versions and row == (0,):

@@ -107,7 +107,7 @@ def _check_source(path: PathInDocument, source: Source, mistakes: Mistakes) -> N
     lowered = [column.lower() for column in source.columns]
     for column in source.columns:
         if lowered.count(column.lower()) > 1:
-            problem = f"'{column}' is there in another spelling too; DuckDB tells no case apart"
+            problem = f"'{column}' is there in another spelling too; DuckDB ignores case"
             mistakes.add((*path, "columns", column), problem)
             break
     if "known_at" in source.columns and source.known_at != "known_at":

@@ -56,7 +56,7 @@ class Expiry:
         wall = f"(timezone({zone}, {row}) + {self.ttl.sql})"
         # DuckDB takes a repeated time as the later one and moves a skipped one past the jump.
         moment = f"timezone({zone}, {wall})"
-        # Clocks are only asked about rows whose age does not tell.
+        # Clocks are only asked about rows whose age does not decide.
         return (
             f"CASE WHEN {age} <= {self.shortest} THEN true WHEN {age} > {self.longest} THEN false "
             f"ELSE {example} <= {moment} AND (timezone({zone}, {moment}) = {wall} "

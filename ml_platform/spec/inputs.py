@@ -64,7 +64,7 @@ class Csv(Declared):
     """Formats of dates and times, tried in this order: `%d.%m.%Y`, or `iso`: 2024-01-31 15:00."""
 
     @model_validator(mode="after")
-    def _tells_fractions_from_thousands(self) -> Self:
+    def _distinguishes_fractions_from_thousands(self) -> Self:
         if self.thousands == self.decimal:
             raise ValueError(f"thousands and decimal are both '{self.decimal}'")
         return self

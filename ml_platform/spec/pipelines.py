@@ -101,7 +101,7 @@ class Pipeline(Declared):
     """Whether what has landed for the range is ingested first."""
     parameters: Parameters = Parameters()
     callbacks: Names = ()
-    """Receivers, by their names in the setting `callbacks`, that are told when a run has ended."""
+    """Receivers, named in the setting `callbacks`, that are notified when a run has ended."""
 
 
 BUILT_IN: dict[str, Pipeline] = {

@@ -35,8 +35,8 @@ class Publication(Declared):
     lengths: dict[Text, Annotated[int, Field(ge=1, le=16383)]] = {}
     """Longest text of a column, in characters."""
     partition: Text | None = None
-    """Column by which a lake's table tells partitions apart, with the day, or the hour in UTC, that
-    each begins with; by default `event_date`, or `event_hour`."""
+    """Column by which a lake's table distinguishes partitions, with the day, or the hour in UTC,
+    that each begins with; by default `event_date`, or `event_hour`."""
     items: tuple[str, ...] = Field(default=(), exclude=True, validation_alias=FILLED_IN)
     """The select items, defaults included. Filled in by the loader, as is what follows."""
     types: dict[str, str] = Field(default={}, exclude=True, validation_alias=FILLED_IN)

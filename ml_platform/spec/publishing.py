@@ -86,7 +86,7 @@ def _bound(
             mistakes.add(place, problem)
         types |= found
     if publication.mode == "append" and "snapshot" not in types:
-        # It tells apart what is appended of a partition whose predictions have changed.
+        # It distinguishes what is appended of a partition whose predictions have changed.
         items.append("snapshot")
         types["snapshot"] = STAMPS["snapshot"]
     key = _key(use_case, publication)
@@ -152,7 +152,7 @@ def _check_names(
     mistakes: Mistakes,
 ) -> None:
     if types.get("event_time") != "TIMESTAMP WITH TIME ZONE":
-        problem = "should hold `event_time`, by which partitions are told apart; add it"
+        problem = "should hold `event_time`, by which partitions are distinguished; add it"
         mistakes.add((*path, "columns"), problem)
     for column in key:
         if column not in types:

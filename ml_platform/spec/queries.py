@@ -156,7 +156,7 @@ class QueryChecker:
         """Where an expression over one column of times is later than that column.
 
         Returns a time of the column and the one of the expression; None where it never is, and
-        where it reads other columns too, so that only rows tell.
+        where it reads other columns too, so that only rows show it.
         """
         kind = self._sources[source][column]
         # Of two years: months and weekdays of every kind, clocks that change.

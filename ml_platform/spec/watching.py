@@ -78,7 +78,7 @@ class Quarantine(Declared):
     """Fewer broken rows than this are no alert, whatever their share."""
 
     def is_too_much(self, broken: int, landed: int) -> bool:
-        """Whether people are told of so many of a partition's landed rows."""
+        """Whether people are notified of so many of a partition's landed rows."""
         return broken >= self.min_rows and broken / landed > self.share
 
 

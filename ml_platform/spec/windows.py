@@ -133,7 +133,7 @@ class Calendar:
         if self.cadence is not Cadence.hourly:
             return start.strftime("%Y-%m-%d")
         name = start.strftime("%Y-%m-%d-%H:%M")
-        # The hour that the clocks repeat: Dagster tells the second one by its offset.
+        # The hour that the clocks repeat: Dagster marks the second one by its offset.
         first = start.replace(fold=0)
         return name + start.strftime("%z") if utc(first) != utc(start) else name
 

@@ -173,7 +173,7 @@ def _group(group: AlertGroup) -> Mapping[str, Any]:
         "title": group.title,
         "cause": condition.cause or None,
         "count": len(group.alerts),
-        "told": len(group.told),
+        "notified": len(group.notified),
         "since": _moment(group.since),
         "first_partition": first or None,
         "last_partition": last or None,
@@ -190,7 +190,7 @@ def _alert(alert: OpenAlert) -> Mapping[str, Any]:
         "title": condition.title,
         "since": _moment(condition.since),
         "noted_at": _moment(alert.noted_at) if alert.noted_at else None,
-        "told_at": _moment(alert.told_at) if alert.told_at else None,
+        "notified_at": _moment(alert.notified_at) if alert.notified_at else None,
         "link": condition.link.split("\n")[0],
     }
 

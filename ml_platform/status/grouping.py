@@ -24,9 +24,9 @@ class AlertGroup:
         return self.alerts[0].condition.since
 
     @property
-    def told(self) -> tuple[datetime, ...]:
-        """When people were told of those that a channel has taken, in order."""
-        return tuple(sorted(a.told_at for a in self.alerts if a.told_at is not None))
+    def notified(self) -> tuple[datetime, ...]:
+        """When people were notified of those that a channel has taken, in order."""
+        return tuple(sorted(a.notified_at for a in self.alerts if a.notified_at is not None))
 
     @property
     def partitions(self) -> tuple[str, str]:

@@ -56,7 +56,7 @@ class OpenAlert:
     condition: Condition
     noted_at: datetime | None
     """When the alerts sensor noted it; None where none has seen it yet."""
-    told_at: datetime | None
+    notified_at: datetime | None
     """When the first channel took the message; None where none has."""
     on_its_way: bool = False
     """Whether a channel is still to take the message."""
@@ -158,9 +158,9 @@ def _read_health(
 def open_alerts(
     lake: Lake, use_case: UseCase, now: datetime, failed: Sequence[FailedRun] = ()
 ) -> tuple[OpenAlert, ...]:
-    """Conditions that hold now, whether they have been told or not.
+    """Conditions that hold now, whether they have been reported or not.
 
-    failed: runs that Dagster says have failed; those that the alerts sensor has noted are told of
+    failed: runs that Dagster says have failed; those that the alerts sensor has noted are reported
     as it noted them.
     """
     with lake.cursor() as cursor:

@@ -93,7 +93,7 @@ class DataFiles:
 
 
 def file_key(path: str) -> str:
-    """What tells a file of the lake from all others, from its path or from that in the catalog.
+    """What identifies a file of the lake, from its path or from that in the catalog.
 
     >>> file_key("/srv/lake/trips/x/year=2024/month=5/ducklake-0.parquet")
     'ducklake-0.parquet'

@@ -54,7 +54,7 @@ class Commit:
     also: Accompaniment | None = None
     """What is written along, such as the row of the audit."""
     begins: Callable[[int], None] = lambda snapshot: None
-    """Told the snapshot from which on each attempt to compute what is written begins to read."""
+    """Called with the snapshot that each attempt to compute what is written begins to read at."""
     began: float | None = None
     """`time.monotonic()` when the work began; the snapshot says how many seconds it took."""
     figures: dict[str, str] = field(default_factory=dict)
@@ -222,7 +222,7 @@ class Lake:
 
 
 def _harmless(error: duckdb.Error, settings: Settings) -> duckdb.Error | None:
-    """The error, to be told as the cause of another one; None where it shows a password."""
+    """The error, to be shown as the cause of another one; None where it shows a password."""
     return error if masked(str(error), settings) == str(error) else None
 
 

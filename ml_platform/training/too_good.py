@@ -38,10 +38,10 @@ def find_too_good(
     if value is None or value <= limit:
         return ""
     strengths = _strengths(task, rows)
-    telling = {name: strength for name, strength in strengths.items() if strength >= NEARLY}
+    suspicious = {name: strength for name, strength in strengths.items() if strength >= NEARLY}
     said = f"{metric} is {value:.4g} on the holdout, above {limit}, "
-    if telling:
-        named = ", ".join(f"{n} ({s:.2f} of 1)" for n, s in list(telling.items())[:MOST_NAMED])
+    if suspicious:
+        named = ", ".join(f"{n} ({s:.2f} of 1)" for n, s in list(suspicious.items())[:MOST_NAMED])
         return f"{said}and of its columns each of these alone nearly determines the label: {named}"
     named = ", ".join(_carriers(importances))
     return f"{said}and of its columns the model relies most on {named}"

@@ -86,9 +86,9 @@ def cut(
     """Cut the labelled examples of a range in what is fitted on and what judges.
 
     frame: as `labelled` gives it, labels known by the range's end. Fitted are the examples before
-    the holdout whose label was known when it began: a label that became known later tells of the
-    holdout itself. sample: which of them are fitted; the holdout stays whole, so that figures of
-    versions can be compared. Raises TrainingFailed where there is too little of either.
+    the holdout whose label was known when it began: a label that became known later says something
+    of the holdout itself. sample: which of them are fitted; the holdout stays whole, so that
+    figures of versions can be compared. Raises TrainingFailed where there is too little of either.
     """
     begin, cutoff = window_range.start, window_range.end
     until = use_case.model.holdout.before(cutoff, use_case.calendar.timezone)

@@ -13,7 +13,7 @@ CATEGORIES = ["carrier", "origin"]
 def build() -> Pipeline:
     """Return the untrained pipeline; a category it was not trained on counts as missing."""
     encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=float("nan"))
-    # Delays come in bad days, so that the rows of a window tell far less than their number
+    # Delays come in bad days, so that the rows of a window say far less than their number
     # suggests: large leaves, small trees and random columns keep the days from being learned.
     classifier = HistGradientBoostingClassifier(
         learning_rate=0.075,

@@ -42,7 +42,7 @@ class Difference:
         named = ", ".join(f"{key}={value or 'NULL'}" for key, value in self.keys.items())
         return f"{named} at {self.at.isoformat()}"
 
-    def told(self, without: str) -> str:
+    def described(self, without: str) -> str:
         """The row, and what is different; without: what the second side was computed without."""
         if self.feature is None:
             said = "the row is gone" if self.stored else "the row appears"

@@ -48,14 +48,15 @@ def _leak(shown: Shown, sight: Sight, difference: Difference) -> str:
         may = "A feature may use only rows with known_at <= its event_time"
     return (
         f"{shown.subject.file}: a leak in partition {_key(shown, sight)}: hiding what was not "
-        f"known at {sight.known_by.isoformat()} changes {difference.told('without the future')}."
+        f"known at {sight.known_by.isoformat()} changes "
+        f"{difference.described('without the future')}."
         f"{named} {may}"
     )
 
 
 def _differs_alone(shown: Shown, alone: Sight, difference: Difference) -> str:
     file, key = shown.subject.file, _key(shown, alone)
-    said = difference.told("alone")
+    said = difference.described("alone")
     head = f"{file}: partition {key} computed alone differs from what is stored: {said}."
     wide = Window(utc(alone.range.start) - FARTHEST, utc(alone.range.end) + FARTHEST)
     seen = shown.subject.sees(alone)
@@ -91,7 +92,7 @@ def _reach_too_short(shown: Shown, sight: Sight, difference: Difference) -> str:
     named = f": {cause}" if cause else ""
     return (
         f"{subject.file}: {what} is too short: {shows}, partition {_key(shown, sight)} changes, "
-        f"{difference.told('then')}{named}. {_advice(shown)}"
+        f"{difference.described('then')}{named}. {_advice(shown)}"
     )
 
 

@@ -23,7 +23,7 @@ class Plant:
     kind: str
     """What was planted; `nothing` is the query itself, in which nothing should be found."""
     rows: int
-    """Rows that leak by it, as far as that can be told; without any there is nothing to find."""
+    """Rows that leak by it, as far as that can be known; without any there is nothing to find."""
     problem: str | None
     """What the check said; None where it said nothing."""
     is_empty: bool = False

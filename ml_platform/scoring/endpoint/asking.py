@@ -61,7 +61,7 @@ class Endpoint:
                 for each in asked:
                     each.cancel()
                 self._stop()
-                # The first chunk that failed may only have been told to give up.
+                # The first chunk that failed may only have been cancelled.
                 raise self._cause or error from None
 
     def forget(self) -> None:
@@ -75,10 +75,10 @@ class Endpoint:
             answered = self._answer(chunk)
         except EndpointUnavailable as error:
             raise self._failed(
-                EndpointUnavailable(self._told(chunk, error), is_final=True)
+                EndpointUnavailable(self._described(chunk, error), is_final=True)
             ) from error
         except EndpointRefused as error:
-            raise self._failed(type(error)(self._told(chunk, error))) from error
+            raise self._failed(type(error)(self._described(chunk, error))) from error
         if chunk.champion is not None and answered.version != chunk.champion:
             self._unserved.add(chunk.champion)
             return None
@@ -129,7 +129,7 @@ class Endpoint:
             )
         return Answered(answered.values, version)
 
-    def _told(self, chunk: Chunk, error: Exception) -> str:
+    def _described(self, chunk: Chunk, error: Exception) -> str:
         calendar = self._use_case.calendar
         last = chunk.first + len(chunk.rows) - 1
         text = (

@@ -1,4 +1,4 @@
-"""Who asked for a run is told when it has ended, besides being able to look."""
+"""Who asked for a run is notified when it has ended, besides being able to look."""
 
 from ml_platform.serving.callbacks.callbacks import Callbacks, CallbackState
 from ml_platform.serving.callbacks.receivers import Receiver, Receivers

@@ -1,4 +1,4 @@
-"""Registered with a run, told when it has ended in whatever way, told again until it arrives."""
+"""Registered with a run, notified when it has ended in whatever way, until that arrives."""
 
 import random
 import time
@@ -42,7 +42,7 @@ class CallbackState(TypedDict):
     status: State
     attempts: int
     said: Annotated[str | None, Meta(description="Answer to the last attempt.")]
-    told_at: str | None
+    notified_at: str | None
     next_at: str | None
 
 
@@ -65,7 +65,7 @@ class Callbacks:
         return self.receivers.addressed(tuple(names), uri)
 
     def add(self, run: str, use_case: str, by: str, receivers: Iterable[Receiver]) -> None:
-        """Have receivers told of the end of a run; each is told once. Raises NotKept.
+        """Have receivers notified of the end of a run; each is notified once. Raises NotKept.
 
         by: who asks for it.
         """
@@ -76,20 +76,20 @@ class Callbacks:
                     id=f"cb_{digest(run, each.name, each.url)}", run=run,
                     use_case=use_case, receiver=each.name, url=each.url,
                     asked_by=by, state="waiting", attempts=0, said="", next_at=now,
-                    first_at=now, over_at=None, told_at=None,
+                    first_at=now, over_at=None, notified_at=None,
                 )
                 for each in receivers
             ]
         )  # fmt: skip
 
-    def told(self, run: str) -> list[CallbackState]:
+    def states(self, run: str) -> list[CallbackState]:
         """What has become of the callbacks of a run; addresses of requests by their host alone."""
-        return [_told(callback) for callback in self.store.of_run(run)]
+        return [_state_of(callback) for callback in self.store.of_run(run)]
 
     def turn(self) -> int:
         """Look at the runs that are due, and call where one has ended; how many were looked at.
 
-        Raises what the store and the audit raise; what was not kept is told once more later, by
+        Raises what the store and the audit raise; what was not kept is sent once more later, by
         the same id.
         """
         for count in range(MOST_A_TURN):
@@ -118,10 +118,10 @@ class Callbacks:
     def _settled(self, ended: Callback, posted: Posted, document: Mapping[str, Any]) -> Callback:
         now, since = time.time(), ended.over_at or 0.0
         if posted.arrived:
-            settled = replace(ended, state="delivered", said=posted.said, told_at=now, url="")
+            settled = replace(ended, state="delivered", said=posted.said, notified_at=now, url="")
         elif posted.is_final or now - since > self.settings.callback_hours * 3600:
             settled = replace(
-                ended, state="given up", said=posted.said, told_at=now, url="",
+                ended, state="given up", said=posted.said, notified_at=now, url="",
                 attempts=ended.attempts + 1,
             )  # fmt: skip
         else:
@@ -142,14 +142,14 @@ class Callbacks:
         Audit(self.lake).record(action, Commit(settled.id, "", "platform/audit"))
 
 
-def _told(callback: Callback) -> CallbackState:
+def _state_of(callback: Callback) -> CallbackState:
     waiting = callback.state == "waiting"
     return {
         "to": callback.receiver,
         "status": callback.state,
         "attempts": callback.attempts + (callback.state == "delivered"),
         "said": callback.said or None,
-        "told_at": _moment(callback.told_at),
+        "notified_at": _moment(callback.notified_at),
         "next_at": _moment(callback.next_at) if waiting and callback.over_at else None,
     }
 

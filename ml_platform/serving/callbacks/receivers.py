@@ -1,4 +1,4 @@
-"""Who may be told: receivers that the operator has registered, and addresses of permitted kinds.
+"""Who may be notified: receivers that the operator registered, and addresses of permitted kinds.
 
 A service that posts to any address that a caller names would reach for that caller what only the
 service can reach. So an address of a request has to match what the operator permits, part by part.
@@ -23,12 +23,12 @@ STEPS = re.compile(r"(?i)(?:^|/)(?:\.|%2e){1,2}(?:/|$)|%2f|%5c")
 
 @dataclass(frozen=True)
 class Receiver:
-    """One address that is told of the end of a run."""
+    """One address that is notified of the end of a run."""
 
     name: str
     """As the setting calls it; of an address of a request, its host."""
     url: str = field(repr=False)
-    """Of a registered receiver empty: it is looked up when it is told."""
+    """Of a registered receiver empty: it is looked up when it is notified."""
 
     @property
     def is_registered(self) -> bool:
@@ -37,7 +37,7 @@ class Receiver:
 
 @dataclass(frozen=True)
 class Receivers:
-    """Who may be told, by the settings of the service."""
+    """Who may be notified, by the settings of the service."""
 
     settings: ServingSettings
 

@@ -1,8 +1,8 @@
-"""Who is still to be told, kept until it was told: it survives restarts of the service.
+"""Who is still to be notified, kept until that is done: it survives restarts of the service.
 
 On one machine this is a file; where the lake's catalog is in PostgreSQL, several machines can share
-it, and then that keeps it, as it keeps answers. Whoever tells one takes it for a while, so that of
-all workers one does; where that worker dies, another one takes it afterwards.
+it, and then that keeps it, as it keeps answers. Whoever notifies one takes it for a while, so that
+of all workers one does; where that worker dies, another one takes it afterwards.
 """
 
 import secrets
@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Callback:
-    """How far telling one receiver of one run has come."""
+    """How far notifying one receiver of one run has come."""
 
     id: str
     run: str
@@ -39,7 +39,7 @@ class Callback:
     receiver: str
     """Its name, or the host of the address."""
     url: str
-    """Address of a request, until it was told; of a registered receiver empty."""
+    """Address of a request, until it was notified; of a registered receiver empty."""
     asked_by: str
     state: State
     attempts: int
@@ -52,10 +52,11 @@ class Callback:
     """When it was registered."""
     over_at: float | None
     """When the run was found to have ended."""
-    told_at: float | None
+    notified_at: float | None
 
 
-NAMES = tuple(each.name for each in fields(Callback))
+# Tables that are there already have the name of the last column from earlier.
+NAMES = tuple(each.name.replace("notified_at", "told_at") for each in fields(Callback))
 _KINDS = {"attempts": "INTEGER", "next_at": "FLOAT8", "first_at": "FLOAT8", "over_at": "FLOAT8",
           "told_at": "FLOAT8"}  # fmt: skip
 _COLUMNS = ", ".join(f"{name} {_KINDS.get(name, 'TEXT')}" for name in NAMES)
@@ -114,7 +115,8 @@ class CallbackStore:
 
     def update(self, callback: Callback) -> None:
         """Keep how far it has come. Raises NotKept."""
-        values = ", ".join(f"{name} = {_sql(getattr(callback, name))}" for name in NAMES[1:])
+        stored = zip(NAMES[1:], astuple(callback)[1:], strict=True)
+        values = ", ".join(f"{name} = {_sql(value)}" for name, value in stored)
         self.database.execute(
             f"UPDATE ml_platform_callbacks SET {values} WHERE id = {_sql(callback.id)}"
         )

@@ -61,7 +61,7 @@ class Control:
         found = self.runs.look(run_id, visible)
         if PIPELINE_OF not in found["run"]:
             return found
-        callbacks = self.pipelines.callbacks.told(run_id)
+        callbacks = self.pipelines.callbacks.states(run_id)
         return {**found, "run": {**found["run"], "callbacks": callbacks}}
 
     def close(self) -> None:

@@ -61,7 +61,7 @@ class Decisions:
                 )  # fmt: skip
             else:
                 given = self._made_before(case, number)
-            return Outcome({"run": None, "decided": _told(case, given)})
+            return Outcome({"run": None, "decided": _described(case, given)})
 
         return self.once(request, do)
 
@@ -77,7 +77,7 @@ class Decisions:
         if asked.dry_run:
             plan = self._plan(request, asked)
             return Outcome(
-                {"dry_run": True, "would": _told(case, plan.promotion), **_set(case, plan)}
+                {"dry_run": True, "would": _described(case, plan.promotion), **_set(case, plan)}
             )
 
         def do() -> Outcome:
@@ -103,7 +103,7 @@ class Decisions:
     def _under_way(self, rollback: RequestedRollback, shown: Mapping[str, Any] | None) -> Outcome:
         """A rollback; shown: what is recomputed, None where it was requested before."""
         total = None if shown is None else shown["partitions"]
-        decided = {"decided": _told(rollback.use_case, rollback.promotion), **(shown or {})}
+        decided = {"decided": _described(rollback.use_case, rollback.promotion), **(shown or {})}
         if total == 0:
             return Outcome({"run": None, **decided})
         return Outcome({**self.rollbacks.begun(rollback, total), **decided}, rollback.id)
@@ -136,7 +136,7 @@ def _commit(request: ControlRequest, row: Along) -> Commit:
     return Commit(request.run_id, case.code_version, table, extra=request.extra, also=row)
 
 
-def _told(case: UseCase, promotion: Promotion) -> dict[str, Any]:
+def _described(case: UseCase, promotion: Promotion) -> dict[str, Any]:
     since = case.calendar.key(case.calendar.window_at(promotion.effective_from))
     return {
         "version": promotion.version,

@@ -1,4 +1,4 @@
-"""How what is under way is told: one shape for runs, backfills and rollbacks."""
+"""How what is under way is shown: one shape for runs, backfills and rollbacks."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast

@@ -50,13 +50,13 @@ class ControlRequest:
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """What a run tells of who wanted it; Dagster's own tag `user` among it."""
+        """What a run says of who wanted it; Dagster's own tag `user` among it."""
         under = {} if self.key is None else {KEY_NAME: self.key, BODY_NAME: self.body}
         return {"user": self.by, "ml_platform/by": self.by, REQUEST_NAME: self.run_id, **under}
 
     @property
     def extra(self) -> Mapping[str, str]:
-        """What the commit of a decision tells of it."""
+        """What the commit of a decision says of it."""
         return {} if self.key is None else {COMMIT_KEY: self.key, COMMIT_BODY: self.body}
 
     def require_same(self, body: str | None) -> None:

@@ -45,7 +45,7 @@ class RunPipeline(Struct, frozen=True, forbid_unknown_fields=True):
         list[Annotated[str, Meta(min_length=1, max_length=100)]],
         Meta(
             max_length=10,
-            description="Registered receivers that are told when the run has ended, by name.",
+            description="Registered receivers that are notified when the run has ended, by name.",
         ),
     ] = []
     # As Azure Data Factory calls it.
@@ -55,8 +55,8 @@ class RunPipeline(Struct, frozen=True, forbid_unknown_fields=True):
             Meta(
                 min_length=1,
                 max_length=4000,
-                description="Address that is told when the run has ended, if the service permits "
-                "addresses of its kind; Azure Data Factory's Webhook activity adds it.",
+                description="Address that is notified when the run has ended, if the service "
+                "permits addresses of its kind; Azure Data Factory's Webhook activity adds it.",
             ),
         ]
         | None
@@ -106,7 +106,7 @@ class Pipelines:
     def run(
         self, request: ControlRequest, name: str, version: str | None, asked: RunPipeline
     ) -> Outcome:
-        """Start a pipeline, once under a key; whoever is to be told is told when it has ended.
+        """Start a pipeline, once under a key; receivers are notified when it has ended.
 
         version: commit of the code that is to run, or its beginning; by default the current one.
         """
@@ -129,8 +129,8 @@ class Pipelines:
         if outcome.run is None:
             return outcome
         self.callbacks.add(outcome.run, case.name, request.by, receivers)
-        told = {"callbacks": self.callbacks.told(outcome.run)}
-        run = {**outcome.document["run"], **told}
+        callbacks = {"callbacks": self.callbacks.states(outcome.run)}
+        run = {**outcome.document["run"], **callbacks}
         return Outcome({**outcome.document, "run": run}, outcome.run, outcome.is_repeat)
 
     def listed(self, case: UseCase) -> Listed:

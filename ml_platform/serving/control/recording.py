@@ -37,6 +37,6 @@ def _action(
     request: ControlRequest, what: str, changed: str, details: Mapping[str, str | None]
 ) -> Action:
     """An action of the one who requested it; details that are None are left out."""
-    told = {**details, REQUEST: request.run_id, KEY: request.key, **request.caller.told}
-    known = {name: value for name, value in told.items() if value is not None}
+    given = {**details, REQUEST: request.run_id, KEY: request.key, **request.caller.details}
+    known = {name: value for name, value in given.items() if value is not None}
     return Action(request.by, "api", what, request.use_case.name, changed, known)

@@ -1,7 +1,7 @@
 """Batches by reference: rows of a file or table predicted, and the answers written to another.
 
 For callers with more rows than a request takes. Files lie below one folder that caller and service
-share, and so does what is known of each batch, so that every worker can tell how far it is. One
+share, and so does what is known of each batch, so that every worker can say how far it is. One
 batch at a time is predicted by a worker, in a thread that gives way to single requests.
 """
 
@@ -70,7 +70,7 @@ class References:
         """
         name = f"rows-{(request.key or uuid.uuid4().hex)[:16]}"
         if (known := self._states.read(name)) is not None and known.status != "failed":
-            return Outcome(_told(known), name)
+            return Outcome(_described(known), name)
         source = self._places.place("rows", rows)
         target = self._places.place("answers", answers)
         target.require_absent()
@@ -88,14 +88,14 @@ class References:
         self._states.write(state)
         self._under_way.add(name)
         self._thread.submit(self._carry_out, case, model, state, source, target)
-        return Outcome(_told(state), name)
+        return Outcome(_described(state), name)
 
     def look(self, name: str, visible: Visible) -> Look:
         """How far a batch is; RunUnknown where there is none, or the caller may not know of it."""
         state = self._states.read(name)
         if state is None or not visible(state.use_case):
             raise unknown(name)
-        return _told(state)
+        return _described(state)
 
     def end(
         self,
@@ -158,7 +158,7 @@ class References:
                 writer.close()
 
 
-def _told(state: State) -> Look:
+def _described(state: State) -> Look:
     run: Run = {
         "id": state.id, "use_case": state.use_case, "status": state.status,
         "is_over": state.status in OVER, "rows": {"done": state.done, "of": state.of},

@@ -68,7 +68,7 @@ class Rollbacks:
         more = {
             "partitions": {"done": None if total is None else max(total - left, 0), "of": total},
             "left": {name: len(windows) for name, windows in affected.tables if windows},
-            **_told(promotion),
+            **_described(promotion),
             "failures": [cause for run in failed for cause in self.dagster.failures(run)],
         }
         link = self.dagster.link(runs[0].id) if runs else f"{self.dagster.url}/runs"
@@ -81,7 +81,7 @@ class Rollbacks:
         """
         more = {
             "partitions": {"done": None if total is None else 0, "of": total},
-            **_told(rollback.promotion),
+            **_described(rollback.promotion),
             "failures": [],
         }
         link = f"{self.dagster.url}/runs"
@@ -106,7 +106,7 @@ class Rollbacks:
         return None
 
 
-def _told(promotion: Promotion) -> dict[str, Any]:
+def _described(promotion: Promotion) -> dict[str, Any]:
     return {
         "by": promotion.decided_by,
         "reason": promotion.reason,

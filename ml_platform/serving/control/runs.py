@@ -61,7 +61,7 @@ class Runs:
         return found
 
     def look_for(self, run_id: str, use_case: str) -> Look:
-        """As `look`, for who was promised to be told; a run that was deleted has failed."""
+        """As `look`, for who was promised a notification; a run that was deleted has failed."""
         try:
             return self.look(run_id, lambda name: True)
         except RunUnknown:

@@ -16,7 +16,7 @@ from ml_platform.serving.grpc.codes import Context, abort
 PACKED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 """How gzip and deflate begin; no message of the protocol does."""
 EITHER = 32 + zlib.MAX_WBITS
-"""As zlib is told to find out which of the two it is."""
+"""How zlib is asked to find out which of the two it is."""
 OPTIONS = (("grpc.per_message_decompression", 0),)
 """For the server: gRPC itself would unpack a message to any size before it looks at it."""
 

@@ -9,7 +9,7 @@ import grpc.aio
 
 from ml_platform.access import ANY, Caller, Permission
 from ml_platform.errors import AccessError, PlatformError, RequestError
-from ml_platform.serving.admission import CALLER, Admission, told_by
+from ml_platform.serving.admission import CALLER, Admission, with_address
 from ml_platform.serving.grpc.codes import Context, abort, address_of
 
 
@@ -91,7 +91,7 @@ class Admitting(grpc.aio.ServerInterceptor):
                 self._check(caller, need, request)
             except RequestError as error:
                 await abort(context, error)
-            CALLER.set(told_by(caller, address_of(context)))
+            CALLER.set(with_address(caller, address_of(context)))
             return await behaviour(request, context)
 
         # The stubs know the behaviour of servers with threads only.

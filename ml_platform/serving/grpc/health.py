@@ -1,7 +1,7 @@
 """Health by gRPC's own protocol, `grpc.health.v1`, as probes and balancers ask for it.
 
 Of grpcio-health-checking the messages and the service are used, not its servicer for asyncio: there
-whoever watches is told nothing more once another one who watched the same service has gone.
+whoever watches gets nothing more once another one who watched the same service has gone.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from ml_platform.serving.grpc.codes import Context
 
 Status = health_pb2.HealthCheckResponse.ServingStatus
 LOOK_SECONDS = 0.25
-"""How soon those who watch are told."""
+"""How soon those who watch are updated."""
 
 
 class Health:
@@ -36,12 +36,12 @@ class Health:
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """The status now, and each that follows."""
-        told = None
+        sent = None
         while True:
             status = self._status(request.service)
-            if status != told:
+            if status != sent:
                 yield health_pb2.HealthCheckResponse(status=status)
-                told = status
+                sent = status
             await asyncio.sleep(LOOK_SECONDS)
 
     def _status(self, service: str) -> "health_pb2.HealthCheckResponse.ServingStatus":

@@ -20,7 +20,7 @@ MISSING = re.compile(r"Object missing required field `(.*)`")
 """What msgspec says."""
 T = TypeVar("T", bound=msgspec.Struct)
 GZIP = 16 + zlib.MAX_WBITS
-"""As zlib is told that a gzip header comes first."""
+"""How zlib is asked to expect that a gzip header comes first."""
 
 
 async def read_body(request: Request, settings: ServingSettings) -> bytes:

@@ -1,4 +1,4 @@
-"""What the log tells of an HTTP request, and what its answer tells of the log."""
+"""What the log holds of an HTTP request, and what its answer says of the log."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -198,7 +198,7 @@ class Feedback:
         asked = parse(await read_body(request, self.service.settings), FeedbackRequest)
         caller: Caller = request.scope["caller"]
         without_label = None if caller.may("label", name) else caller
-        said = Said("feedback", caller.name, told=caller.told, without_label=without_label)
+        said = Said("feedback", caller.name, details=caller.details, without_label=without_label)
         taken = await asyncio.to_thread(self.service.records.feedback.take, name, asked.items, said)
         body = Taken(len(taken.ids), list(taken.ids), taken.times_read or UNSET)
         return as_json(body, HTTPStatus.ACCEPTED)
@@ -268,7 +268,7 @@ class Feedback:
         answers = self.service.records.answers
         caller: Caller = request.scope["caller"]
         name_given = caller.name if caller.is_proved else asked.by or caller.name
-        said = Said(REVIEW, name_given, told=caller.told)
+        said = Said(REVIEW, name_given, details=caller.details)
         if asked.skip is True and asked.label is UNSET and asked.kind is None:
             is_new = await asyncio.to_thread(answers.skip, name, prediction, said)
         elif asked.skip is UNSET and asked.label is not UNSET:

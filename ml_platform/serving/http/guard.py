@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ml_platform.access import ANY, Caller
 from ml_platform.errors import RequestError
-from ml_platform.serving.admission import CALLER, Admission, told_by
+from ml_platform.serving.admission import CALLER, Admission, with_address
 from ml_platform.serving.http.declared import PUBLIC_PATHS
 from ml_platform.serving.http.endpoints import Endpoint, Need, endpoints_of
 from ml_platform.serving.http.origins import JsonAlone
@@ -32,7 +32,7 @@ class Admitting:
                 api_key = value.decode("latin-1")
         address = (scope.get("client") or (None,))[0]
         try:
-            caller = told_by(await self._admission.admit(authorization, api_key), address)
+            caller = with_address(await self._admission.admit(authorization, api_key), address)
         except RequestError as failure:
             error = self._admission.refused(failure, address)
             scope.setdefault("state", {})["error_kind"] = type(error).__name__

@@ -201,7 +201,7 @@ def answer_error(error: PlatformError, scope: Scope) -> Response:
 
 
 async def answer_unexpected(request: Request, error: Exception) -> Response:
-    """What any other error becomes: nothing of it is told, the log has it."""
+    """What any other error becomes: nothing of it is shown, the log has it."""
     request_id = str(request.scope.get("state", {}).get("request_id", ""))
     detail = "the service failed at this request; its log has the reason under the request's id"
     headers = {"X-Request-Id": request_id} if request_id else {}

@@ -101,7 +101,8 @@ class Server(Struct, frozen=True):
 def input_tensors(model: ModelVersion) -> Schema:
     """The tensors of a request for a model: which values, by column and datatype.
 
-    The cases are told by `if`, which tools that make clients pass over: they find one type.
+    The cases are distinguished by `if`, which tools that make clients pass over: they find one
+    type.
     """
     texts = [name for name, kind in model.columns.items() if not is_numeric(kind)]
     tensor = {

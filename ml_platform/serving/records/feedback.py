@@ -40,7 +40,7 @@ class Said:
     """`feedback` of a caller, `review` of a person who answered the queue."""
     by: str | None
     channel: Channel = "api"
-    told: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
     """What the audit says of them besides."""
     without_label: Caller | None = None
     """Who may speak of predictions alone that were answered to them; None who may of any."""
@@ -242,6 +242,6 @@ def _action(case: UseCase, records: Sequence[Mapping[str, Any]], said: Said) -> 
             **{f"{kind}s": str(count) for kind, count in sorted(kinds.items())},
             "received_at": records[0]["received_at"].isoformat(),
             "ids": digest_of(record["feedback_id"] for record in records),
-            **said.told,
+            **said.details,
         },
     )

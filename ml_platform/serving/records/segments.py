@@ -3,7 +3,7 @@
 A record is with the operating system before anyone hears of it, so it survives the process that
 wrote it, however that ends. A power cut may take what the system had not yet written to the disk;
 what is `synced` it cannot take. A file is held by the lock of the process that appends to it, so
-that whoever comes later can tell the files that nobody holds any more.
+that whoever comes later can recognise the files that nobody holds any more.
 """
 
 import fcntl

@@ -1,4 +1,4 @@
-"""What was decided in the lake is followed: swapped in, counted, told."""
+"""What was decided in the lake is followed: swapped in, counted, reported."""
 
 import asyncio
 import socket
@@ -60,7 +60,7 @@ class Following:
         self._metrics.versions(self._live)
         self._repair({swap.use_case for swap in swaps if not swap.tried})
         self._untold += swaps
-        self._tell()
+        self._notify()
 
     def _repair(self, use_cases: Collection[str]) -> None:
         """Bring what mirrors the history up to it: whoever decided may have died before that."""
@@ -75,7 +75,7 @@ class Following:
                 log = self._log.error if difference.problem else self._log.warning
                 log("mirror_differed", use_case=name, difference=str(difference))
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Note in the lake what failed, for the alerts; what cannot be noted is kept for later."""
         while self._untold:
             swap = self._untold[0]

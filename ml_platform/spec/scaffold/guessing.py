@@ -39,7 +39,7 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Guess:
-    """A use case as far as one file tells; `reasons` says why, by what was guessed."""
+    """A use case as far as one file shows; `reasons` says why, by what was guessed."""
 
     event_time: str
     label: str
@@ -86,7 +86,7 @@ def guess(profile: Profile, said: Overrides) -> Guess:
                 raise profile.refusal(option, unknown("column", name, profile.columns))
     reasons: dict[str, str] = {}
     event_time, reasons["event_time"] = guess_event_time(profile, said.event_time)
-    # All rows are read once more, for the few columns that no sample tells enough of.
+    # All rows are read once more, for the few columns that no sample shows enough of.
     options = key_options(profile, event_time, said.label)
     groups = group_options(profile, event_time, (*said.key, *options))
     profile.look_at_all(dict.fromkeys((event_time, *said.key, *options, *groups)))

@@ -53,7 +53,7 @@ def choose_inputs(
     task: Task,
     said: tuple[str, ...],
 ) -> Inputs:
-    """What a model is given: what is known at the event, as far as the values tell.
+    """What a model is given: what is known at the event, as far as the values show.
 
     A column that nearly determines the label is hardly known before it. said: columns that are
     given all the same where nothing but that speaks against them.
@@ -74,7 +74,7 @@ def choose_inputs(
     lengths = _lengths(profile, kept, event_time, label, task)
     doubted |= _measured_meanwhile(profile, lengths, [n for n in kept if n not in doubted])
     if task == "regression":
-        doubted |= _told_together(profile, label, kept, doubted)
+        doubted |= _determined_together(profile, label, kept, doubted)
     refused = {name: doubt for name, doubt in doubted.items() if name not in said}
     return Inputs(
         tuple(name for name in kept if name not in refused),
@@ -155,7 +155,7 @@ def _share_that_comes_back(
 def _lengths(
     profile: Profile, names: Iterable[str], event_time: str, label: str, task: Task
 ) -> dict[str, str]:
-    """SQL of how long what a row tells of took, by what says so: times after the event, the label.
+    """SQL of how long what a row is about took, by what says so: times after the event, the label.
 
     Where a file has such a length its rows were written at the end of it.
     """
@@ -184,7 +184,7 @@ def _measured_meanwhile(
     return doubted
 
 
-def _told_together(
+def _determined_together(
     profile: Profile, label: str, names: list[str], doubted: Mapping[str, str]
 ) -> dict[str, str]:
     """Columns that determine the label with one other, and what speaks against them."""
@@ -206,8 +206,8 @@ def _doubt(
     """Why a column was hardly known at the event; empty where nothing says so."""
     if _is_after(profile, column, event_time):
         return "lies after the event, so it was not known yet"
-    if profile.tells(column, label, task):
-        return f"tells {label} exactly, so it was hardly known before"
+    if profile.determines(column, label, task):
+        return f"determines {label} exactly, so it was hardly known before"
     if strength >= NEARLY:
         nearly = f"alone it nearly determines {label} ({strength:.2f} of 1)"
         return f"{nearly}, so it was hardly known before"

@@ -1,4 +1,4 @@
-"""Guesses about which columns tell the rows of a table apart."""
+"""Guesses about which columns distinguish the rows of a table."""
 
 from itertools import combinations
 
@@ -12,8 +12,8 @@ LABEL_NAMES = (
     "count", "cnt", "value",
 )  # fmt: skip
 LONGEST_KEY = 4
-FEWEST_TOLD_APART = 0.9
-"""Share of the rows that a key has to tell apart; the others will be quarantined."""
+FEWEST_DISTINCT = 0.9
+"""Share of the rows that a key has to distinguish; the others will be quarantined."""
 ABOUT_AS_GOOD = 0.999
 
 
@@ -39,13 +39,13 @@ def key_options(profile: Profile, event_time: str, label: str | None) -> list[st
 def guess_key(
     profile: Profile, said: tuple[str, ...], event_time: str, label: str | None
 ) -> tuple[tuple[str, ...], str]:
-    """The columns that tell rows apart."""
+    """The columns that distinguish rows."""
     if said:
-        told_apart = profile.told_apart(said)
-        if told_apart < FEWEST_TOLD_APART * profile.rows:
-            same = f"only {told_apart:,} of {profile.rows:,} rows differ in it"
+        distinct_rows = profile.distinct_rows(said)
+        if distinct_rows < FEWEST_DISTINCT * profile.rows:
+            same = f"only {distinct_rows:,} of {profile.rows:,} rows differ in it"
             raise profile.refusal("--key", f"{', '.join(said)}: {same}; name more columns")
-        return said, f"you said so{_repeated(profile, told_apart)}"
+        return said, f"you said so{_repeated(profile, distinct_rows)}"
     options = key_options(profile, event_time, label)
     for name in options:
         if is_id(name) and profile.is_unique((name,)):
@@ -54,23 +54,23 @@ def guess_key(
         return (event_time,), "every row has another one"
     keys: list[tuple[str, ...]] = [(name,) for name in options if is_id(name)]
     keys += [(event_time,)] if event_time not in IN_EXAMPLES else []
-    told = {key: profile.told_apart(key) for key in keys}
+    distinct = {key: profile.distinct_rows(key) for key in keys}
     for size in range(1, LONGEST_KEY):
         for names in combinations(options[:8], size):
-            told[(*names, event_time)] = profile.told_apart((*names, event_time))
-            if told[(*names, event_time)] == profile.rows:
+            distinct[(*names, event_time)] = profile.distinct_rows((*names, event_time))
+            if distinct[(*names, event_time)] == profile.rows:
                 return (*names, event_time), "no two rows have the same"
-    most = max(told.values(), default=0)
-    if most >= FEWEST_TOLD_APART * profile.rows:
-        # Of about as good ones the shortest: what it does not tell apart are copies.
-        best = next(key for key, rows in told.items() if rows >= ABOUT_AS_GOOD * most)
-        return best, f"tells nearly all rows apart{_repeated(profile, told[best])}"
-    share = f"{FEWEST_TOLD_APART:.0%}"
-    problem = f"nothing tells {share} of the rows apart; add a column that numbers them, or name"
+    most = max(distinct.values(), default=0)
+    if most >= FEWEST_DISTINCT * profile.rows:
+        # Of about as good ones the shortest: what it does not distinguish are copies.
+        best = next(key for key, rows in distinct.items() if rows >= ABOUT_AS_GOOD * most)
+        return best, f"distinguishes nearly all rows{_repeated(profile, distinct[best])}"
+    share = f"{FEWEST_DISTINCT:.0%}"
+    problem = f"nothing distinguishes {share} of the rows; add a column that numbers them, or name"
     problem += " several"
     raise profile.refusal("--key", problem)
 
 
-def _repeated(profile: Profile, told_apart: int) -> str:
-    rows = profile.rows - told_apart
+def _repeated(profile: Profile, distinct_rows: int) -> str:
+    rows = profile.rows - distinct_rows
     return f"; {rows:,} rows repeat a key or lack it, and will be quarantined" if rows else ""

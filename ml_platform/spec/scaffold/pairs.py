@@ -1,4 +1,4 @@
-"""Pairs of columns that determine the label together: a distance and a speed tell how long."""
+"""Pairs of columns that determine the label together: a distance and a speed give the duration."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations

@@ -140,9 +140,9 @@ class Profile:
 
     def is_unique(self, names: Sequence[str]) -> bool:
         """Whether no two rows have the same values in these columns, and none is missing."""
-        return self.told_apart(names) == self.rows
+        return self.distinct_rows(names) == self.rows
 
-    def told_apart(self, names: Sequence[str]) -> int:
+    def distinct_rows(self, names: Sequence[str]) -> int:
         """How many different values these columns have together, in rows where none is missing.
 
         Of large files they are among those that `look_at_all` was given.
@@ -177,7 +177,7 @@ class Profile:
             most - least < self.seen * self._every or rising + 1 == self.seen
         )
 
-    def tells(self, column: Column, label: str, task: Task) -> bool:
+    def determines(self, column: Column, label: str, task: Task) -> bool:
         """Whether the label can be read off another column alone."""
         this, that = quote(column.name), quote(label)
         if task == "regression":
@@ -221,7 +221,8 @@ class Profile:
             raise ValueError("no column is in every file")
         self._all = f"SELECT {', '.join(kept)} FROM {reader.format(files=_listed(self.files))}"
         self._database.execute(f"CREATE TABLE file AS {sampled_sql(self._all, self._every)}")
-        # Seconds, milliseconds and nanoseconds are told from microseconds by the type alone.
+        # Seconds, milliseconds and nanoseconds are distinguished from microseconds by the type
+        # alone.
         for name, kind in self._described("file").items():
             if kind.startswith("TIMESTAMP_"):
                 self._database.execute(f"ALTER TABLE file ALTER {quote(name)} TYPE TIMESTAMP")

@@ -44,7 +44,7 @@ owners: []  # who answers for it: an e-mail address, or team:name
 # {cadence.capitalize()}: {reasons["cadence"]}.
 {_strays(draft)}partitions: {{cadence: {cadence}, start: {start}, timezone: {draft.timezone}}}
 
-# What lands is read by two sources: what is known when a row happens, and what only time tells.
+# What lands is read by two sources: what is known when a row happens, and what is known only later.
 sources:
   records:
     files: {files}
@@ -55,7 +55,7 @@ sources:
   outcomes:
     files: {files}
 {written}    event_time: {time}
-    # ASSUMED: the file does not tell when {draft.label} became known. One window after the event is
+    # ASSUMED: the file does not say when {draft.label} became known. One window after the event is
     # on the safe side unless it takes longer; if it does, write so here and in label.horizon.
     known_at: {scalar(f"{identifier(guess.event_time)} + INTERVAL {pace.interval}")}
     key: [{key}]
@@ -69,7 +69,7 @@ features:
     ttl: {draft.span(sizes.recent)}
 
 # ASSUMED: all these are known at {one_line(guess.event_time)}. A column that is filled in later
-# tells the model what it could not know: take it out.
+# shows the model what it could not know: take it out.
 {left_out}{doubted}{strengths}\
 examples:
   source: records

@@ -22,7 +22,7 @@ MOST_SECONDS = 20
 
 
 @dataclass(frozen=True)
-class Told:
+class Notified:
     """What one turn came to."""
 
     entries: tuple[Entry, ...] = ()
@@ -36,30 +36,30 @@ class Told:
         words = {
             "raised": "condition",
             "cleared": "all-clear",
-            "told": "event",
+            "notified": "event",
             "past": "old event",
         }
         states: Counter[str] = Counter(entry.state for entry in self.entries)
         news = [counted(states[state], word) for state, word in words.items() if states[state]]
         if not news and not self.sent:
-            return "nothing new to tell"
+            return "nothing new"
         return f"{', '.join(news) or 'nothing new'}; sent: {counted(self.sent, 'message')}"
 
 
-def tell(
+def notify(
     lake: Lake,
     use_case: UseCase,
     channels: Channels,
     find: Callable[[], Found],
     now: datetime,
     commit: Commit,
-) -> Told:
-    """Tell what `find` finds to those who have not been told.
+) -> Notified:
+    """Report what `find` finds to those who have not been notified.
 
-    A condition is told when it begins and when it ends, an event once; each to every channel whose
-    tags fit. Whatever is wrong with a channel is said in the result and raises nothing. Processes
-    that do this at once send nothing twice; one that dies while it sends may, once its lease ends.
-    Raises what `find` raises, LakeError and CommitConflict.
+    A condition is reported when it begins and when it ends, an event once; each to every channel
+    whose tags fit. Whatever is wrong with a channel is said in the result and raises nothing.
+    Processes that do this at once send nothing twice; one that dies while it sends may, once its
+    lease ends. Raises what `find` raises, LakeError and CommitConflict.
     """
     ledger = Ledger(lake, use_case)
     usable = tuple(channels)
@@ -79,7 +79,7 @@ def tell(
     with lake.cursor() as cursor:
         # Nearly always there is nothing to write, and a look keeps no other writer waiting.
         if not planned(cursor):
-            return Told(problems=channels.problems)
+            return Notified(problems=channels.problems)
         ledger.ensure(cursor, commit)
         plan = lake.transact(cursor, commit, noted)
         steps = _send(plan.sendings, now)
@@ -88,7 +88,7 @@ def tell(
     names = {channel.id: channel.name for channel in usable}
     refused = sorted(f"{names[d.channel]}: {d.said}" for d in steps if d.step == "failed")
     arrived = sum(delivery.step == "sent" for delivery in steps)
-    return Told(plan.entries, arrived, (*channels.problems, *refused))
+    return Notified(plan.entries, arrived, (*channels.problems, *refused))
 
 
 def _send(sendings: Sequence[Sending], now: datetime) -> list[Delivery]:
