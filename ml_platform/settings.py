@@ -20,7 +20,7 @@ def _signing_secret(value: SecretStr) -> SecretStr:
         try:
             base64.b64decode(secret.removeprefix(WEBHOOK_SECRET), validate=True)
         except ValueError:
-            raise ValueError(f"what follows {WEBHOOK_SECRET} is no base64") from None
+            raise ValueError(f"what follows {WEBHOOK_SECRET} is not valid base64") from None
     return value
 
 

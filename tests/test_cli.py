@@ -86,7 +86,7 @@ def test_check_calls_the_model_function(run: Run, tmp_path: Path):
     [
         (["check", "pwer"], "pwer: no use case 'pwer'. Did you mean 'power'?"),
         (["ingest", "power", "--partition", "2024-03-29"],
-         "power: '2024-03-29' is no hourly partition; they look like '2024-03-29-00:00'"),
+         "power: '2024-03-29' is not an hourly partition; they look like '2024-03-29-00:00'"),
         (["ingest", "power", "--range", "2024-03-29-00:00"],
          "--range 2024-03-29-00:00: write first...last"),
         (["ingest", "power", "--range", "2024-03-29-01:00...2024-03-29-00:00"],
@@ -205,7 +205,10 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
         "error: power: measured_at=2024-03-31 12:00:00+00 has no prediction then; it was predicted "
         "at 2024-03-31 12:00:00+00:00\n"
     )
-    assert "'noon' is no time and no partition" in run("trace", "power", entity, "--at", "noon")[2]
+    assert (
+        "'noon' is neither a time nor a partition"
+        in run("trace", "power", entity, "--at", "noon")[2]
+    )
     assert later in run("drift", "power", "--range", f"{later}...2024-03-31-14:00")[1]
     assert "60 of 60" in run("performance", "power", "--partition", later)[1]
 

@@ -97,7 +97,7 @@ def versions(world: World, ride: str) -> list[tuple[Any, ...]]:
             [[False, "1 09", "2 12"], [True, "2 12", OPEN]],
             id="an outcome that is known later replaces the answer then",
         ),
-        pytest.param("same", [True] * 5, [], id="the same said again is no correction"),
+        pytest.param("same", [True] * 5, [], id="the same said again is not a correction"),
         pytest.param(
             "gone",
             [True, True, True, True, None],

@@ -115,9 +115,9 @@ def test_missing_values_have_no_text(texts: KeyTexts) -> None:
         ("TINYINT", 300, "'300' is not TINYINT"),
         ("INT", True, "'true' is not INTEGER"),
         ("DATE", "2024-02-30", "'2024-02-30' is not DATE"),
-        ("VARCHAR", ["a"], "list is no single value"),
+        ("VARCHAR", ["a"], "list is not a single value"),
         ("VARCHAR", "\ud800", "is not text"),
-        ("BIGINT", {}, "dict is no single value"),
+        ("BIGINT", {}, "dict is not a single value"),
     ],
 )
 def test_a_value_of_another_type_is_refused(

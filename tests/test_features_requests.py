@@ -132,7 +132,7 @@ def test_a_join_key_that_is_computed_is_computed_here_too(changed: Changed) -> N
         ({"started_at": "yesterday"}, "started_at", "'yesterday' is not TIMESTAMP WITH TIME ZONE"),
         ({"started_at": ""}, "started_at", "'' is not TIMESTAMP WITH TIME ZONE"),
         ({"started_at": None}, "started_at", "is missing; a row to predict has an event time"),
-        ({"city": ["Boston"]}, "city", "list is no single value"),
+        ({"city": ["Boston"]}, "city", "list is not a single value"),
         ({"city": "\udfff"}, "city", "'\\udfff' is not text"),
     ],
 )

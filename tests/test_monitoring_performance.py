@@ -186,7 +186,7 @@ def test_after_a_break_partitions_with_few_labels_are_no_recovery(case):
         if condition.kind == "performance"
     ]
     assert alert.body.splitlines()[1] == (
-        "Not judged since: 2024-03-15 (too few labels): that is no recovery."
+        "Not judged since: 2024-03-15 (too few labels): that is not a recovery."
     )
 
     report(case, 15, 15, use_case=use_case)

@@ -188,7 +188,7 @@ def test_a_store_that_does_not_answer_is_unavailable_and_its_password_is_not_sho
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("delta:shop", "database 'others': 'shop' is no absolute path"),
+        ("delta:shop", "database 'others': 'shop' is not an absolute path"),
         ("parquet:", "database 'others': does not say where it is: a folder, or a URL such as "
          "s3://bucket/folder"),
         ("delta:s3://lakes keyid=hush", "database 'others': no option 'keyid' of s3://lakes. Did "

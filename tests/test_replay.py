@@ -158,7 +158,7 @@ def test_policies_are_read_as_people_write_them(use_case: UseCase) -> None:
     [
         ("drfit", "no policy 'drfit'. Did you mean 'drift'?"),
         ("never+drift", "its parts exclude each other"),
-        ("every:soon", "'soon' is no duration; write 90m, 3h, 7d, 2w or 1mo"),
+        ("every:soon", "'soon' is not a valid duration; write 90m, 3h, 7d, 2w or 1mo"),
         ("every:0d", "'0d' should be longer than nothing"),
         ("performance", "trips bounds no metric; set monitoring.performance"),
     ],

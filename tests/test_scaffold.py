@@ -408,7 +408,7 @@ def test_a_file_that_is_not_there_or_not_known_is_refused(bench: Bench):
     assert bench.refusal(bench.folder / "table.csv") == (
         "table.csv: there is no such file; there are tables.csv"
     )
-    assert "'.xlsx' is no format that can be read" in bench.refusal(bench.write("", "table.xlsx"))
+    assert "'.xlsx' is not a supported format" in bench.refusal(bench.write("", "table.xlsx"))
 
 
 def test_with_a_remote_landing_the_file_is_left_to_the_person(bench: Bench):

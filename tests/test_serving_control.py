@@ -114,8 +114,13 @@ def test_dagster_unavailable_is_reported_and_predictions_continue(client: TestCl
     [
         ("train", {"cutof": "2024-03-20"}, "cutof", "unknown field"),
         ("train", {"cutoff": 20240320}, "cutoff", "Expected `str"),
-        ("train", {"cutoff": "2024-3-20"}, "cutoff", "is no daily partition"),
-        ("train", {"cutoff": "2024-02-01"}, "cutoff", "the first one '2024-03-01'"),
+        ("train", {"cutoff": "2024-3-20"}, "cutoff", "is not a daily partition"),
+        (
+            "train",
+            {"cutoff": "2024-02-01"},
+            "cutoff",
+            "is before the first daily partition, '2024-03-01'",
+        ),
         ("train", {"cutoff": "9999-12-31"}, "cutoff", ""),
         ("train", {"cutoff": "2200-01-01"}, "cutoff", "has not begun"),
         ("train", {"reason": "two\nlines"}, "reason", "regex"),
@@ -128,7 +133,7 @@ def test_dagster_unavailable_is_reported_and_predictions_continue(client: TestCl
         ("score", {"partition": "2200-01-01"}, "partition", "is not over"),
         ("backfill", {"tables": ["predictions", "nowhere"]}, "tables", "no table 'nowhere'"),
         ("backfill", {"tables": [1]}, "tables", "Expected `str`"),
-        ("backfill", {"to": "March"}, "to", "is no daily partition"),
+        ("backfill", {"to": "March"}, "to", "is not a daily partition"),
         ("backfill", {"from": "2024-03-09", "to": "2024-03-02"}, "from", "not before the end"),
         ("backfill", {"dry_run": "yes"}, "dry_run", "Expected `bool`"),
         ("approve", {"reason": "x"}, "version", "missing required field"),
@@ -137,7 +142,7 @@ def test_dagster_unavailable_is_reported_and_predictions_continue(client: TestCl
         ("reject", {"version": 1}, "reason", "missing required field"),
         ("rollback", {}, "reason", "missing required field"),
         ("rollback", {"reason": "x", "version": 0}, "version", ">= 1"),
-        ("rollback", {"reason": "x", "from": "March"}, "from", "is no daily partition"),
+        ("rollback", {"reason": "x", "from": "March"}, "from", "is not a daily partition"),
     ],
 )
 def test_a_wrong_parameter_is_named(

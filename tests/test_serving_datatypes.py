@@ -64,7 +64,7 @@ def test_what_a_datatype_holds_is_taken(datatype: str, values: list[Any]) -> Non
 def test_what_it_does_not_hold_is_refused_with_column_row_and_value(
     datatype: str, value: object
 ) -> None:
-    with pytest.raises(RequestRefused, match=rf": row 1 is .*, which is no {datatype}: ") as found:
+    with pytest.raises(RequestRefused, match=rf": row 1 is .*, which is not {datatype}: ") as found:
         check_values("distance", datatype, [None, value, value])
     assert found.value.column == "distance"
 
@@ -72,10 +72,14 @@ def test_what_it_does_not_hold_is_refused_with_column_row_and_value(
 @pytest.mark.parametrize(
     ("datatype", "value", "problem"),
     [
-        ("INT8", 1400, "the number 1400, which is no INT8: a whole number from -128 to 127"),
-        ("INT32", 1.5, "the number 1.5, which is no INT32: a whole number from -2147483648 to 214"),
-        ("FP64", True, "true, which is no FP64: a number up to 1.79769e+308"),
-        ("BOOL", "yes", "the text 'yes', which is no BOOL: true or false"),
+        ("INT8", 1400, "the number 1400, which is not INT8: a whole number from -128 to 127"),
+        (
+            "INT32",
+            1.5,
+            "the number 1.5, which is not INT32: a whole number from -2147483648 to 214",
+        ),
+        ("FP64", True, "true, which is not FP64: a number up to 1.79769e+308"),
+        ("BOOL", "yes", "the text 'yes', which is not BOOL: true or false"),
     ],
 )
 def test_json_is_checked(client: TestClient, datatype: str, value: object, problem: str) -> None:
@@ -105,7 +109,7 @@ def test_binary_data_is_checked(client: TestClient) -> None:
     assert ask(b"\x00").status_code == 200
     problem = ask(b"\x02").json()
     assert problem["column"] == "distance"
-    assert "row 1 is the byte 2, which is no BOOL" in problem["detail"]
+    assert "row 1 is the byte 2, which is not BOOL" in problem["detail"]
     assert read_numbers("distance", "INT8", b"\xff\x7f").tolist() == [-1, 127]
 
 
@@ -130,8 +134,8 @@ def test_contents_over_grpc_are_checked(served: Served) -> None:
     assert ask("INT8", int_contents=[100]) == "taken"
     refused = ask("INT8", int_contents=[1400])
     assert refused.startswith("INVALID_ARGUMENT ")
-    assert "column 'distance': row 0 is the number 1400, which is no INT8" in refused
-    assert "row 0 is the number 256, which is no UINT8" in ask("UINT8", uint_contents=[256])
+    assert "column 'distance': row 0 is the number 1400, which is not INT8" in refused
+    assert "row 0 is the number 256, which is not UINT8" in ask("UINT8", uint_contents=[256])
     # Values of another field belong to another datatype.
     moved = ask("INT32", fp64_contents=[1.5])
     assert "column 'distance': its values stand in fp64_contents; INT32 has int_contents" in moved

@@ -33,7 +33,7 @@ ABOUT_VALUES = re.compile(
     "|is not TIMESTAMP|should be a time such as|its event time|known_at"
     # and not what two parts of a body say together.
     "|asks for|is there twice|has . values where|is missing; send null|name the prediction by"
-    "|predictions are called here|is no class that|all its values"
+    "|predictions are called here|is not a class that|all its values"
 )
 """What is said of bodies that are refused for more than their shape."""
 # Which value is of which column, the names beside the rows say.

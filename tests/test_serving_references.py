@@ -111,7 +111,11 @@ REFUSED = {
     "absolute": ({"rows": "in/a.parquet", "answers": "/tmp/b.parquet"}, "answers", "not below"),
     "states": ({"rows": ".batches/a.parquet", "answers": "b.parquet"}, "rows", "not below"),
     "no Parquet": ({"rows": "in/a.csv", "answers": "b.parquet"}, "rows", "end in .parquet"),
-    "too long": ({"rows": f"{'a' * 300}.parquet", "answers": "b.parquet"}, "rows", "is no file"),
+    "too long": (
+        {"rows": f"{'a' * 300}.parquet", "answers": "b.parquet"},
+        "rows",
+        "is not a valid file name",
+    ),
     "not there": ({"rows": "in/no.parquet", "answers": "b.parquet"}, "rows", "there is no file"),
     "broken": ({"rows": "in/broken.parquet", "answers": "b.parquet"}, "rows", "is no Parquet"),
     "empty": ({"rows": "in/empty.parquet", "answers": "b.parquet"}, "rows", "has no rows"),

@@ -303,7 +303,7 @@ def parquet(query: str) -> bytes:
 REFUSED: dict[str, dict[bytes, str]] = {
     "csv": {
         b"": "is empty",
-        b"\0\1\2\3" * 100: "is not a CSV file: its first line is no header",
+        b"\0\1\2\3" * 100: "is not a CSV file: its first line is not a header",
         b"\xff\xfe,": "is not a CSV file: its first line is not UTF-8 text",
         b"\nride,began\n": "its first line is blank; the header belongs there",
         b"ride,began,distanse,seats\n": "no column 'distance'; it has ride, began, distanse, "

@@ -206,9 +206,10 @@ YAML_MISTAKES = [
     ("cadence: daily, ", "",
      "parcels/use_case.yaml:3 partitions.cadence: is missing; add `cadence: …`"),
     ("start: 2024-01-01", "start: 2024-02-30",
-     "parcels/use_case.yaml:3 partitions.start: '2024-02-30' is no date; write 2013-01-31"),
+     "parcels/use_case.yaml:3 partitions.start: '2024-02-30' is not a valid date; "
+     "write 2013-01-31"),
     ("start: 2024-01-01", "start: 5",
-     "parcels/use_case.yaml:3 partitions.start: '5' is no date; write 2013-01-31"),
+     "parcels/use_case.yaml:3 partitions.start: '5' is not a valid date; write 2013-01-31"),
     ("Europe/Berlin", "Europe/Berln",
      "parcels/use_case.yaml:3 partitions.timezone: no time zone 'Europe/Berln'. Did "
      "you mean 'Europe/Berlin'?"),
@@ -349,10 +350,10 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:28 features.carrier.entity: examples have no column "
      "'delivered_at'. Did you mean 'ordered_at'?"),
     ("lookback: 7d", "lookback: 7",
-     "parcels/use_case.yaml:29 features.carrier.lookback: '7' is no duration; write "
+     "parcels/use_case.yaml:29 features.carrier.lookback: '7' is not a valid duration; write "
      "90m, 3h, 7d, 2w or 1mo"),
     ("lookback: 7d", "lookback: a week",
-     "parcels/use_case.yaml:29 features.carrier.lookback: 'a week' is no duration; "
+     "parcels/use_case.yaml:29 features.carrier.lookback: 'a week' is not a valid duration; "
      "write 90m, 3h, 7d, 2w or 1mo"),
     ("lookback: 7d", "lookback: 99999999mo",
      "parcels/use_case.yaml:29 features.carrier.lookback: '99999999mo' is longer than "
@@ -404,7 +405,7 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:39 model.metric: 'roc_auc' does not measure a regression "
      "label. There are: mae, rmse, r2, bias"),
     ("horizon: 3d", "horizon: -3d",
-     "parcels/use_case.yaml:37 label.horizon: '-3d' is no duration; write 90m, 3h, "
+     "parcels/use_case.yaml:37 label.horizon: '-3d' is not a valid duration; write 90m, 3h, "
      "7d, 2w or 1mo"),
     ("metric: roc_auc", "metric: rocauc",
      "parcels/use_case.yaml:39 model.metric: 'rocauc' should be one of roc_auc, "
@@ -474,10 +475,10 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:40 model.window: '0d' should be longer than nothing, such "
      "as 7d"),
     ("schedule: 0 5 1 * *", "schedule: monthly",
-     "parcels/use_case.yaml:42 model.schedule: 'monthly' is no cron expression (not "
+     "parcels/use_case.yaml:42 model.schedule: 'monthly' is not a valid cron expression (not "
      "five fields); '0 5 1 * *' is 5:00 on the first of each month"),
     ("schedule: 0 5 1 * *", "schedule: 0 25 1 * *",
-     "parcels/use_case.yaml:42 model.schedule: '0 25 1 * *' is no cron expression "
+     "parcels/use_case.yaml:42 model.schedule: '0 25 1 * *' is not a valid cron expression "
      "(Bad hour); '0 5 1 * *' is 5:00 on the first of each month"),
     ("features: [carrier]\n", "features: [carier]\n",
      "parcels/use_case.yaml:43 model.features: no feature view 'carier'. Did you mean "
@@ -579,7 +580,7 @@ YAML_MISTAKES = [
      "parcels/use_case.yaml:37 label.sql: '/etc/hostname' is not in the folder of the "
      "use case; move it there"),
     ("schedule: 0 5 1 * *", "schedule: '@daily'",
-     "parcels/use_case.yaml:42 model.schedule: '@daily' is no cron expression (not "
+     "parcels/use_case.yaml:42 model.schedule: '@daily' is not a valid cron expression (not "
      "five fields); '0 5 1 * *' is 5:00 on the first of each month"),
 ]
 
@@ -593,7 +594,7 @@ FILE_MISTAKES = [
      "parcels/use_case.yaml:1: is empty; it should have keys such as description, "
      "partitions, sources"),
     ("use_case.yaml", None, "- a\n",
-     "parcels/use_case.yaml:1: is no mapping; it should have keys such as "
+     "parcels/use_case.yaml:1: is not a mapping; it should have keys such as "
      "description, partitions, sources"),
     ("use_case.yaml", None, b'\xff\xfe',
      "parcels/use_case.yaml: not a text of YAML: 'utf-8' codec can't decode byte 0xff "

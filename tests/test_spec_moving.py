@@ -116,7 +116,7 @@ def test_a_sample_is_refused(checker: QueryChecker, query: str) -> None:
 def test_what_reads_something_else_than_sources_is_refused(
     checker: QueryChecker, query: str, name: str
 ) -> None:
-    assert refusal(checker, query) == f'"{name}" is no source; a query reads sources only'
+    assert refusal(checker, query) == f'"{name}" is not a source; a query reads sources only'
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_a_test_message_says_which_channel_took_it(
     lines = said.splitlines()
     assert lines[0] == "JSON (address 1), for trips: took it"
     assert lines[1].startswith("JSON (address 2), for parcels: failed: A Connection error")
-    assert lines[2] == "JSON (address 2): its tag 'parcels' is no use case, severity or kind"
+    assert lines[2] == "JSON (address 2): its tag 'parcels' is not a use case, severity or kind"
     assert errors == "error: 1 of 2 channels did not take the message\n"
     assert web.titles == ["Test of the alerts", "Test of the alerts of trips"]
     assert web.received[0]["message"] == "ada tries the channels: alerts arrive here."

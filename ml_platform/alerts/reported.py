@@ -135,7 +135,7 @@ def find_performance(
 
 def _not_judged(use_case: UseCase, latest: Latest) -> str:
     named = named_unjudged(use_case, latest.unjudged)
-    return f"\n{named.capitalize()}: that is no recovery." if named else ""
+    return f"\n{named.capitalize()}: that is not a recovery." if named else ""
 
 
 def _since(use_case: UseCase, latest: Latest) -> str:

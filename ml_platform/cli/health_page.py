@@ -125,7 +125,8 @@ def show_tried(
     for channel in channels:
         for tag in sorted(channel.use_cases - set(use_cases)):
             console().print(
-                f"{escape(channel.name)}: its tag '{escape(tag)}' is no use case, severity or kind"
+                f"{escape(channel.name)}: its tag '{escape(tag)}' is not a use case, severity or "
+                "kind"
             )
 
 

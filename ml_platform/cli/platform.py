@@ -214,7 +214,7 @@ def time_of(use_case: UseCase, text: str) -> datetime | Window:
     except ValueError:
         key = use_case.calendar.key(use_case.calendar.window_at(use_case.calendar.start))
         raise PlatformError(
-            f"'{text}' is no time and no partition; write {key} or {use_case.calendar.start}"
+            f"'{text}' is neither a time nor a partition; write {key} or {use_case.calendar.start}"
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=use_case.calendar.timezone)
 

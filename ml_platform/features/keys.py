@@ -48,7 +48,7 @@ def key_sql(column: str) -> str:
 def plain_text(value: Any) -> str | None:
     """A Python value as it would stand in a landing file; None for None, NaN and NaT.
 
-    Raises TypeError for what is no single value, ValueError for what is no text.
+    Raises TypeError for what is not a single value, ValueError for what is no text.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -71,7 +71,7 @@ def plain_text(value: Any) -> str | None:
         case date():
             text = value.isoformat()
         case _ if value is not None and value is not pd.NA:
-            raise TypeError(f"{type(value).__name__} is no single value")
+            raise TypeError(f"{type(value).__name__} is not a single value")
     return text
 
 

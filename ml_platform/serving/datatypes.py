@@ -47,7 +47,7 @@ def check_values(column: str, datatype: str, values: Values) -> None:
     fits = _predicate(datatype)
     for row, value in enumerate(values):
         if value is not None and not fits(value):
-            problem = f"row {row} is {shown(value)}, which is no {datatype}: {_meaning(datatype)}"
+            problem = f"row {row} is {shown(value)}, which is not {datatype}: {_meaning(datatype)}"
             raise RequestRefused(problem, column[:SHOWN])
 
 
@@ -55,11 +55,13 @@ def read_numbers(name: str, datatype: str, data: bytes) -> NDArray[Any]:
     """Numbers or booleans from the binary form of a tensor; RequestRefused where it is none."""
     dtype = numpy_type(name, datatype)
     if len(data) % dtype.itemsize:
-        raise RequestRefused(f"{len(data)} bytes are no whole {datatype} values", name[:SHOWN])
+        raise RequestRefused(
+            f"{len(data)} bytes are not a whole number of {datatype} values", name[:SHOWN]
+        )
     values: NDArray[Any] = np.frombuffer(data, dtype)
     if datatype == BOOL and (wrong := values.view(np.uint8) > 1).any():
         row = int(wrong.argmax())
-        raise RequestRefused(f"row {row} is the byte {data[row]}, which is no BOOL", name[:SHOWN])
+        raise RequestRefused(f"row {row} is the byte {data[row]}, which is not BOOL", name[:SHOWN])
     return values
 
 

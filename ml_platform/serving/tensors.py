@@ -160,7 +160,7 @@ def _split(tensor: Tensor, model: ModelVersion) -> dict[str, Values]:
     texts = [name for name, kind in model.columns.items() if not is_numeric(kind)]
     if texts or tensor.shape[1] != len(model.columns):
         needed = f"one tensor for each of the {len(model.columns)} columns"
-        raise RequestRefused(f"'{tensor.name[:60]}' is no column of the model; send {needed}")
+        raise RequestRefused(f"'{tensor.name[:60]}' is not a column of the model; send {needed}")
     width = len(model.columns)
     columns = {name: tensor.values[index::width] for index, name in enumerate(model.columns)}
     for name, values in columns.items():

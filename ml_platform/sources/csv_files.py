@@ -93,7 +93,7 @@ def _other_separator(header: tuple[str, ...], source: Source) -> str | None:
 def _header(head: bytes, separator: str) -> tuple[str, ...]:
     first, end, _ = head.partition(b"\n")
     if b"\0" in first or (not end and len(head) >= BLOCK_BYTES):
-        raise ValueError("is not a CSV file: its first line is no header")
+        raise ValueError("is not a CSV file: its first line is not a header")
     try:
         line = first.decode().rstrip("\r")
         (names,) = csv.reader([line], delimiter=separator, strict=True) if line.strip() else ([],)

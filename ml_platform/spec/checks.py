@@ -298,4 +298,4 @@ def _check_cron(path: PathInDocument, expression: str, start: datetime, mistakes
         CronSim(expression, start)
     except CronSimError as error:
         example = "'0 5 1 * *' is 5:00 on the first of each month"
-        mistakes.add(path, f"'{expression}' is no cron expression ({error}); {example}")
+        mistakes.add(path, f"'{expression}' is not a valid cron expression ({error}); {example}")

@@ -34,7 +34,7 @@ class Duration:
         digits = raw[: len(raw) - len(raw.lstrip("0123456789"))]
         unit = raw[len(digits) :].strip()
         if not digits or unit not in UNITS:
-            raise ValueError(f"'{raw}' is no duration; write 90m, 3h, 7d, 2w or 1mo")
+            raise ValueError(f"'{raw}' is not a valid duration; write 90m, 3h, 7d, 2w or 1mo")
         duration = cls(int(digits), unit)
         if duration.seconds > LONGEST_SECONDS:
             raise ValueError(f"'{raw}' is longer than a century")

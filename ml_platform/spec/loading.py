@@ -92,7 +92,7 @@ def _load(
     except SpecError as error:
         raise SpecErrors(folder.name, (error,)) from error
     if not isinstance(text.values, dict):
-        what = "is empty" if text.values is None else "is no mapping"
+        what = "is empty" if text.values is None else "is not a mapping"
         problem = f"{what}; it should have keys such as description, partitions, sources"
         raise SpecErrors(folder.name, (SpecError(text.locate(()), "", problem),))
     values = {"name": folder.name, **text.values, FILLED_IN: folder}

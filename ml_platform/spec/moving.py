@@ -113,7 +113,7 @@ def _moves(name: str) -> str:
 
 
 def _reads(name: str) -> str:
-    return f'"{name}" is no source; a query reads sources only'
+    return f'"{name}" is not a source; a query reads sources only'
 
 
 def _named(node: Mapping[str, Any]) -> Iterator[str]:

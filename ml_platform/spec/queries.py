@@ -44,7 +44,7 @@ def time_format(text: str) -> str:
         row = (2024,) if text == "iso" else connection.execute(query, [text]).fetchone()
     except duckdb.Error as error:
         problem = str(error).split("\n")[0].split(": ", maxsplit=1)[-1]
-        raise ValueError(f"'{text}' is no format of times ({problem}); {example}") from None
+        raise ValueError(f"'{text}' is not a valid time format ({problem}); {example}") from None
     finally:
         connection.close()
     if row != (2024,):

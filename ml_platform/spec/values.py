@@ -50,9 +50,9 @@ def start_of_time(value: object) -> date | datetime:
         try:
             value = datetime.fromisoformat(value) if len(value) > 10 else date.fromisoformat(value)
         except ValueError:
-            raise ValueError(f"'{value}' is no date; write 2013-01-31") from None
+            raise ValueError(f"'{value}' is not a valid date; write 2013-01-31") from None
     if not isinstance(value, date):
-        raise ValueError(f"'{value}' is no date; write 2013-01-31")
+        raise ValueError(f"'{value}' is not a valid date; write 2013-01-31")
     if not EARLIEST_YEAR <= value.year <= LATEST_YEAR:
         raise ValueError(f"'{value}' is not between {EARLIEST_YEAR} and {LATEST_YEAR}")
     return value

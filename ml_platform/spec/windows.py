@@ -149,14 +149,17 @@ class Calendar:
                 start = datetime.strptime(key, "%Y-%m-%d-%H:%M").replace(tzinfo=self.timezone)
         except ValueError:
             example = self.key(Window(self.start, _next(self.start, self.cadence)))
+            article = "an" if self.cadence is Cadence.hourly else "a"
             raise ValueError(
-                f"'{key}' is no {self.cadence} partition; they look like '{example}'"
+                f"'{key}' is not {article} {self.cadence} partition; they look like '{example}'"
             ) from None
         window = self.window_at(start)
-        if self.key(window) != key or utc(start) < utc(self.start):
+        if utc(start) < utc(self.start):
+            first = self.key(self.window_at(self.start))
+            raise ValueError(f"'{key}' is before the first {self.cadence} partition, '{first}'")
+        if self.key(window) != key:
             raise ValueError(
-                f"'{key}' is no {self.cadence} partition: the window there is "
-                f"'{self.key(window)}', the first one '{self.key(self.window_at(self.start))}'"
+                f"no {self.cadence} partition starts at '{key}'; it is in '{self.key(window)}'"
             )
         return window
 

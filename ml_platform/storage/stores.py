@@ -151,7 +151,7 @@ def store_of(where: str) -> Store:
     if store.scheme not in OPTIONS:
         raise ValueError(f"'{store.scheme}://' is not read; it may be s3://, az:// or a folder")
     if not store.scheme and not PurePosixPath(location).is_absolute():
-        raise ValueError(f"'{location}' is no absolute path")
+        raise ValueError(f"'{location}' is not an absolute path")
     for name in store.options:
         if name not in OPTIONS[store.scheme]:
             known = OPTIONS[store.scheme]

@@ -124,7 +124,7 @@ def _unpacked(raw: bytes, written: str) -> NDArray[np.float64]:
     try:
         return np.frombuffer(raw, written).astype(np.float64)
     except ValueError:
-        raise EndpointRefused(f"{len(raw)} bytes are no whole numbers of a tensor") from None
+        raise EndpointRefused(f"{len(raw)} bytes are not a whole number of tensor values") from None
 
 
 def _meant(error: Any) -> Exception:

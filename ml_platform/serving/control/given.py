@@ -167,7 +167,7 @@ def _locations(pipeline: Pipeline, values: Mapping[str, Any]) -> dict[str, str]:
     for source, folder in given.items():
         place = f"{PLACE}.locations.{source[:60]}"
         if source not in declared:
-            said = "is no source whose location can be given" + suggest(source[:60], declared)
+            said = "is not a source whose location can be given" + suggest(source[:60], declared)
             raise ParameterNotAllowed(place, said)
         if not isinstance(folder, str):
             raise ParameterNotAllowed(place, "should be a folder or a URL, in quotes")

@@ -24,7 +24,9 @@ class RowFile:
             path = (folder / name).resolve()
             path.exists()
         except (OSError, RuntimeError) as error:
-            raise ParameterRefused(parameter, f"'{name[:60]}' is no file: {error}") from None
+            raise ParameterRefused(
+                parameter, f"'{name[:60]}' is not a valid file name: {error}"
+            ) from None
         if not path.is_relative_to(folder) or path == folder or path.is_relative_to(states):
             raise ParameterRefused(parameter, f"'{name}' is not below the folder for batches")
         if path.suffix != ".parquet":

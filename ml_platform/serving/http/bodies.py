@@ -112,7 +112,7 @@ def _unpacked(body: bytes, settings: ServingSettings) -> bytes:
     try:
         unpacked = unpacker.decompress(body, settings.most_bytes + 1)
     except zlib.error as error:
-        raise RequestRefused(f"the body is no gzip: {error}") from None
+        raise RequestRefused(f"the body is not valid gzip: {error}") from None
     if len(unpacked) > settings.most_bytes:
         raise _too_large(settings)
     if not unpacker.eof:

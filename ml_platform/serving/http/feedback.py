@@ -247,7 +247,7 @@ class Feedback:
             **OF_BODIES, **said_of(507),
             404: "Nothing is reviewed here, or the prediction never waited for a person.",
             409: "It waits no more: somebody answered or skipped it, or it is too old.",
-            422: "What it predicts has not happened yet, or the label is no known class.",
+            422: "What it predicts has not happened yet, or the label is not a known class.",
         },
         examples=_unanswerable,
         parameters=(

@@ -145,7 +145,7 @@ class Items:
         if classes and label not in classes:
             hint = suggest(label[:SHOWN], sorted(classes))
             raise ClassUnknown(
-                "label", f"'{label[:SHOWN]}' is no class that the model that serves knows{hint}"
+                "label", f"'{label[:SHOWN]}' is not a class that the model that serves knows{hint}"
             )
         return label
 
@@ -177,7 +177,7 @@ def read_label(use_case: UseCase, text: str) -> bool | str | float:
             try:
                 return float(text)
             except ValueError:
-                raise RequestRefused(f"'{text[:SHOWN]}' is no number", "label") from None
+                raise RequestRefused(f"'{text[:SHOWN]}' is not a number", "label") from None
         case "multiclass":
             return text
     raise RequestRefused(f"'{text[:SHOWN]}' should be true or false", "label")

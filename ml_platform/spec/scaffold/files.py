@@ -56,6 +56,6 @@ def file_format(file: Path) -> str:
         raise SpecError(Location(file), "", f"there is no such file{hint}")
     ending = _plain_ending(file)
     if ending not in ENDINGS:
-        problem = f"'{ending}' is no format that can be read; there are {', '.join(ENDINGS)}"
+        problem = f"'{ending}' is not a supported format; there are {', '.join(ENDINGS)}"
         raise SpecError(Location(file), "", problem)
     return ENDINGS[ending]

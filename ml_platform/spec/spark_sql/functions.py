@@ -99,7 +99,7 @@ def _divided_whole(node: exp.Expr) -> str:
     whole = ", ".join(f"'{kind}'" for kind in ("tinyint", "smallint", "int", "bigint"))
     return (
         f"CASE WHEN typeof({over}) NOT IN ({whole}) OR typeof({under}) NOT IN ({whole}) "
-        f"THEN raise_error('// of what is no whole number: {quotable(over)}') "
+        f"THEN raise_error('// of what is not a whole number: {quotable(over)}') "
         f"WHEN {under} = 0 THEN NULL ELSE CAST({over} AS BIGINT) DIV CAST({under} AS BIGINT) END"
     )
 
