@@ -34,6 +34,10 @@ class KeptModels:
             raise ModelNotFound(f"{use_case.name} has no version {version}")
         return self.versions[version]
 
+    def tags(self, use_case: UseCase, version: int) -> dict[str, str]:
+        self.load(use_case, version)
+        return {}
+
     def set_alias(self, use_case: UseCase, alias: str, version: int) -> None:
         self.aliases[alias] = version
 

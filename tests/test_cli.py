@@ -223,6 +223,10 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     assert "metric  challenger  champion" in asked
     code, _, error = run("approve", "power", "1", "--reason", "why not")
     assert (code, "version 1 of power was promoted by ada" in error) == (1, True)
+    assert (
+        "error: power has no model version 77; train one, or look for its number in"
+        in (run("approve", "power", "77", "--reason", "looks good")[2])
+    )
     assert "promoted" in run("approve", "power", "2", "--reason", "looks good")[1]
     assert run("reject", "power", "2", "--reason", "too late")[0] == 1
     assert run("approvals")[1] == "power: no challenger waits for a person\n"

@@ -64,7 +64,7 @@ def test_here_continues_where_it_was_and_then_has_nothing_to_do(
     assert run(monkeypatch, capsys, *here)[1][-1] == "nothing to compute"
 
 
-def test_a_named_table_brings_what_is_computed_from_it_unless_told_otherwise(
+def test_a_named_table_brings_what_is_computed_from_it_unless_asked_otherwise(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def shown(*arguments: str) -> list[str]:
@@ -74,5 +74,7 @@ def test_a_named_table_brings_what_is_computed_from_it_unless_told_otherwise(
     assert shown("labels", "--only") == ["labels"]
     assert shown("labels") == ["labels", "drift_report", "performance_report"]
     assert run(monkeypatch, capsys, "weather", *MARCH, "--here")[2].startswith(
-        "error: trips has no table weather; it has trips, pace_features, labels,"
+        "error: trips: no table 'weather'. There are: trips, pace_features, labels,"
     )
+    mistyped = run(monkeypatch, capsys, "predicton", *MARCH, "--here")[2]
+    assert mistyped == "error: trips: no table 'predicton'. Did you mean 'predictions'?\n"

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import pandas as pd
 import pytest
 
-from ml_platform.errors import AnswerRefused
+from ml_platform.errors import AnswerRefused, ModelNotFound
 from ml_platform.registry import (
+    ModelVersion,
     Promotion,
     answer,
     champion_at,
@@ -124,8 +126,16 @@ def test_a_second_answer_is_refused_and_says_what_the_first_was(asked: World):
 def test_nobody_can_answer_what_was_not_asked(asked: World):
     with pytest.raises(AnswerRefused, match=r"was promoted by gate .*; what waits: 2"):
         asked.answer(1)
+    asked.registry.versions[9] = ModelVersion(
+        "trips", 9, "", at(1), 1, None, "", {}, pd.DataFrame(), (), {}, at(1), at(1)
+    )
     with pytest.raises(AnswerRefused, match="nothing was decided about version 9"):
         asked.answer(9)
+
+
+def test_an_answer_about_a_version_that_does_not_exist_says_so(asked: World):
+    with pytest.raises(ModelNotFound, match="trips has no version 77"):
+        asked.answer(77)
 
 
 def test_a_comparison_with_a_champion_that_is_gone_cannot_be_approved(asked: World):

@@ -103,6 +103,7 @@ def test_without_an_event_time_it_is_now_and_features_are_too_old(client: TestCl
         ({"distance": "far"}, "distance", "'far' is not DOUBLE"),
         ({"started_at": "noon"}, "started_at", "is not TIMESTAMP"),
         ({"speed": 3}, "speed", "there is no such column"),
+        ({"pace__pace": 3}, "pace__pace", "is looked up by key in the feature view 'pace'"),
         # It is one of the source's, which nobody knows yet of a row to predict.
         ({"delay": 3}, "delay", "is a column of 'trips' that no request has to send"),
     ],

@@ -306,6 +306,10 @@ YAML_MISTAKES = [
     ("- weight > 0", "- weight >",
      "parcels/use_case.yaml:15 sources.orders.rules: 'weight >' is not SQL: syntax "
      "error at its end"),
+    ("- weight > 0", "- weight >> > 0",
+     "parcels/use_case.yaml:15 sources.orders.rules: operator '>>' has no value on its right"),
+    ("- weight > 0", "- weight ! 3",
+     "parcels/use_case.yaml:15 sources.orders.rules: no operator '!'"),
     ("- weight > 0", "- sum(weight) > 0",
      "parcels/use_case.yaml:15 sources.orders.rules: sees one row at a time; no "
      "aggregates, windows or subqueries"),

@@ -180,7 +180,9 @@ def test_a_day_before_midnight_is_midnight_also_where_clocks_change():
 
 @pytest.mark.parametrize("text", ["", "7", "d", "-1d", "1y", "1.5h", "100000mo"])
 def test_what_is_no_duration_is_refused(text: str):
-    with pytest.raises(ValueError, match=r"is not a valid duration; write 90m|longer than a century"):
+    with pytest.raises(
+        ValueError, match=r"is not a valid duration; write 90m|longer than a century"
+    ):
         Duration.parse(text)
 
 

@@ -10,6 +10,7 @@ from ml_platform.errors import EmptyPartition, LandingError, PlatformError
 from ml_platform.sources import arrivals
 from ml_platform.spec.tables import computed_tables, downstream_of, tables_of
 from ml_platform.spec.use_case import Engine, UseCase
+from ml_platform.spec.values import unknown
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.tables import WINDOW_START
@@ -37,10 +38,9 @@ class BackfillRequest:
     def tables_in(self, use_case: UseCase) -> tuple[str, ...]:
         """The tables that are meant, each after those that it reads."""
         known = tables_of(use_case)
-        if unknown := [table for table in self.tables if table not in known]:
-            raise PlatformError(
-                f"{use_case.name} has no table {', '.join(unknown)}; it has {', '.join(known)}"
-            )
+        for table in self.tables:
+            if table not in known:
+                raise PlatformError(f"{use_case.name}: {unknown('table', table, known)}")
         if self.tables and self.only:
             found: Collection[str] = self.tables
         elif self.tables:

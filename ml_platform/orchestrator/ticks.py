@@ -10,6 +10,8 @@ from ml_platform.errors import OrchestratorError
 Post = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 """Sends a GraphQL query with its variables and returns its data."""
 
+GRPC_ERROR = "grpc._channel._InactiveRpcError"
+"""What a code server that does not answer causes; its first line says nothing."""
 STATE = """
   status
   ticks(limit: 1, statuses: [SUCCESS, SKIPPED, FAILURE]) {
@@ -88,6 +90,7 @@ def _of_state(
 def _cause(error: Mapping[str, Any] | None) -> str:
     if error is None:
         return "failed without an error"
-    # Dagster wraps what a tick raised; the last cause is what it was.
-    said = error["causes"][-1]["message"] if error["causes"] else error["message"]
-    return str(said).strip()
+    # Dagster wraps what a tick raised; the last cause is what it was, unless it is gRPC's own.
+    messages = [str(each["message"]).strip() for each in (error, *error["causes"])]
+    readable = [message for message in messages if not message.startswith(GRPC_ERROR)]
+    return (readable or messages)[-1]

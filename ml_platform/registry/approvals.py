@@ -40,14 +40,17 @@ def answer(
 
     An approved version serves from its cutoff on, or, where predictions have been made since, from
     the first partition after them: they were right to be the old champion's, and stay.
-    Raises AnswerRefused where the version does not wait, somebody answered first, or the champion
-    is not the one that it was compared with.
+    Raises ModelNotFound where there is no such version; AnswerRefused where it does not wait,
+    somebody answered first, or the champion is not the one that it was compared with.
     """
 
     def decide(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> Promotion:
         decisions = history(lake, use_case)
         asked = latest_decision(decisions, version)
         if asked is None or asked.decision != "waiting":
+            if asked is None:
+                # A number that MLflow does not know is a typo; that is what to say.
+                registry.tags(use_case, version)
             raise AnswerRefused(_why_not(lake, use_case, version, asked))
         since = asked.effective_from
         if approve:

@@ -127,6 +127,12 @@ class Lookup:
                 f"is a column of '{self._use_case.examples.source}' that no request has to send, "
                 "as nothing is computed from it; leave it out"
             )
+        if column in self._use_case.examples.request:
+            needed = ", ".join(f"'{name}'" for name in self._columns)
+            return f"is computed from what a request sends; leave it out, and send {needed}"
+        if column in self._use_case.model_columns:
+            view = column.partition("__")[0]
+            return f"is looked up by key in the feature view '{view}'; leave it out"
         return f"there is no such column{suggest(column[:SHOWN], self._columns)}"
 
     def complete(self, examples: Examples, model: ModelVersion, known_categories: bool) -> Found:

@@ -305,9 +305,18 @@ def _missing(text: str, sources: Iterable[str]) -> str | None:
     if match := re.search(r"Type with name (\S+) does not exist", text):
         return unknown("type", match[1], COMMON_TYPES)
     if match := re.search(r"Function with name (\S+) does not exist", text):
-        near = [n for n in re.findall(r'Did you mean "([^"]+)"', text) if is_close(match[1], n)]
-        return unknown("function", match[1], near)
+        return _missing_function(match[1], text)
     return None
+
+
+def _missing_function(name: str, text: str) -> str:
+    # An operator that nothing follows has a name of DuckDB's own, and so has what it suggests.
+    if (operator := name.removesuffix("__postfix")) != name:
+        return f"operator '{operator}' has no value on its right"
+    if not re.match(r"\w", name):
+        return f"no operator '{name}'"
+    near = [n for n in re.findall(r'Did you mean "([^"]+)"', text) if is_close(name, n)]
+    return unknown("function", name, near)
 
 
 def line_of_error(query: str, error: duckdb.Error) -> int:

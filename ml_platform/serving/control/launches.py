@@ -203,11 +203,12 @@ class Launches:
     def _due(self, request: ControlRequest, asked: Backfill) -> tuple[Due, dict[str, Any]]:
         """What a backfill has to compute, and that in words."""
         case = request.use_case
-        if unknown := [name for name in asked.tables if name not in tables_of(case)]:
-            known = ", ".join(tables_of(case))
-            raise ParameterRefused(
-                "tables", f"{case.name} has no table '{unknown[0][:60]}'; it has {known}"
-            )
+        known = tables_of(case)
+        for name in asked.tables:
+            if name not in known:
+                raise ParameterRefused(
+                    "tables", f"{case.name}: {unknown('table', name[:60], known)}"
+                )
         tables = BackfillRequest(
             tuple(asked.tables), only=asked.only, with_sources=asked.with_sources
         ).tables_in(case)
