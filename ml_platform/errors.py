@@ -5,7 +5,7 @@ PlatformError
 ├── SpecErrors           several of them, found in one use case
 ├── Unavailable          a server that the platform needs does not answer: what may wait, waits
 │   ├── LakeUnavailable  the lake's catalog or its files; a LakeError too
-│   ├── RegistryAway     MLflow does not answer
+│   ├── RegistryUnavailable  MLflow does not answer
 │   ├── EndpointUnavailable  the endpoint that predicts batches does not answer
 │   ├── OnlineStoreUnavailable  the online store; an OnlineStoreError too
 │   └── TargetUnavailable  a database that is published to; a TargetError too
@@ -45,7 +45,7 @@ PlatformError
 ├── AuditBroken          a row of the audit is not what was recorded, or is gone
 ├── AlertsMisconfigured  there is no channel where the setting says that there are
 ├── OrchestratorError    Dagster failed
-│   ├── OrchestratorAway nothing answers where Dagster should be
+│   ├── OrchestratorUnavailable  nothing answers where Dagster should be
 │   ├── LaunchRefused    Dagster would not start a run
 │   ├── EndRefused       Dagster would not end a run
 │   ├── RunUnknown       Dagster knows no such run
@@ -69,7 +69,7 @@ PlatformError
     │   ├── KeysUnread   the lake has not been read yet, so no key is known
     │   └── NotLoaded    a champion that cannot be loaded, or was not looked for yet
     ├── RateExceeded     this caller asks more often than the limit allows
-    ├── IssuerAway       the keys that tokens are checked with cannot be had
+    ├── IssuerUnavailable  the keys that tokens are checked with are unavailable
     ├── Unauthenticated  nobody knows who asks
     ├── Forbidden        who asks may not do this
     ├── NotKept          what had to be written down could not be
@@ -242,7 +242,7 @@ class RegistryError(PlatformError):
     """MLflow refused or failed."""
 
 
-class RegistryAway(Unavailable):
+class RegistryUnavailable(Unavailable):
     """MLflow does not answer, however often it was asked."""
 
 
@@ -294,7 +294,7 @@ class OrchestratorError(PlatformError):
     """Dagster failed, or knows nothing of what it was asked for."""
 
 
-class OrchestratorAway(OrchestratorError):
+class OrchestratorUnavailable(OrchestratorError):
     """Nothing answers where Dagster should be."""
 
     def __init__(self, url: str, problem: str) -> None:
@@ -446,8 +446,8 @@ class RateExceeded(RequestError):
         super().__init__(problem)
 
 
-class IssuerAway(RequestError):
-    """The keys that tokens are checked with cannot be had."""
+class IssuerUnavailable(RequestError):
+    """The keys that tokens are checked with are unavailable."""
 
 
 class Unauthenticated(RequestError):

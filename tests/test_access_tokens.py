@@ -22,7 +22,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from ml_platform.access import Caller, Grant
 from ml_platform.access.tokens import FETCH_SECONDS, STALE_SECONDS, Issuer, Tokens
-from ml_platform.errors import AccessError, IssuerAway, Unauthenticated
+from ml_platform.errors import AccessError, IssuerUnavailable, Unauthenticated
 from tests.clock import Clock
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -225,7 +225,7 @@ def test_keys_that_are_known_work_while_the_issuer_is_unavailable(login: Login) 
     login.broken = True
     clock.now += STALE_SECONDS + 1
     assert caller(held, signed()).name == "ada"
-    with pytest.raises(IssuerAway):
+    with pytest.raises(IssuerUnavailable):
         caller(tokens(login), signed())
 
 

@@ -20,7 +20,7 @@ from dagster._core.events import DagsterEvent
 from dagster._core.test_utils import create_run_for_test
 from mlflow import MlflowClient
 
-from ml_platform.errors import OrchestratorError, RegistryAway
+from ml_platform.errors import OrchestratorError, RegistryUnavailable
 from ml_platform.orchestrator import Orchestrator, RunStatus
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings
@@ -283,7 +283,9 @@ def test_mlflow_unavailable_for_a_while(tmp_path: Path, monkeypatch: pytest.Monk
 
     # Away for good: it is asked a few times, then there is one clear error.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    with pytest.raises(RegistryAway, match=f"MLflow does not answer at http://127.0.0.1:{port}"):
+    with pytest.raises(
+        RegistryUnavailable, match=f"MLflow does not answer at http://127.0.0.1:{port}"
+    ):
         train(lake, Registry(chosen), use_case, at(20), COMMIT, tags={})
 
     # Away for a while: training waits for it.

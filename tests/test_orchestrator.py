@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from ml_platform.backfill.runs import end_run
-from ml_platform.errors import LaunchRefused, OrchestratorAway, OrchestratorError, RunUnknown
+from ml_platform.errors import LaunchRefused, OrchestratorError, OrchestratorUnavailable, RunUnknown
 from ml_platform.orchestrator import Orchestrator, Outcomes, Run, RunStatus, outcomes_since
 from ml_platform.orchestrator.outcomes import backfill_outcomes, planned_tables
 from tests import dagster_servers as servers
@@ -132,7 +132,7 @@ def test_where_nothing_listens_the_error_says_what_to_do() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    with Orchestrator(url) as dagster, pytest.raises(OrchestratorAway) as error:
+    with Orchestrator(url) as dagster, pytest.raises(OrchestratorUnavailable) as error:
         dagster.runs()
     assert str(error.value).startswith(f"Dagster does not answer at {url} (")
     assert "`make dev`" in str(error.value)
@@ -155,7 +155,7 @@ def test_another_server_is_not_taken_for_dagster() -> None:
     ).start()
     try:
         url = f"http://127.0.0.1:{server.server_port}"
-        with Orchestrator(url) as dagster, pytest.raises(OrchestratorAway, match="HTTP 404"):
+        with Orchestrator(url) as dagster, pytest.raises(OrchestratorUnavailable, match="HTTP 404"):
             dagster.runs()
     finally:
         server.shutdown()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from ml_platform.errors import RegistryAway
+from ml_platform.errors import RegistryUnavailable
 from ml_platform.features import open_online_store, publish
 from ml_platform.registry import Promotion, Registry, differences, history, point_alias, record
 from ml_platform.registry.aliases import read_alias
@@ -176,14 +176,14 @@ def test_an_alias_is_read_from_a_server_too(place: Place, tmp_path: Path) -> Non
             assert server.poll() is None, (tmp_path / "mlflow.log").read_text()
             try:
                 assert read_alias(settings, "trips", "champion") == 2
-            except RegistryAway:
+            except RegistryUnavailable:
                 continue
             break
         assert read_alias(settings, "trips", "other") is None
         assert read_alias(settings, "other", "champion") is None
     finally:
         stop(server)
-    with pytest.raises(RegistryAway, match="MLflow does not answer at"):
+    with pytest.raises(RegistryUnavailable, match="MLflow does not answer at"):
         read_alias(settings, "trips", "champion")
 
 
@@ -221,7 +221,7 @@ def test_a_registry_that_is_unavailable_is_told_of_and_stops_nobody(
 ) -> None:
     class Unavailable(KeptModels):
         def alias(self, use_case: UseCase, alias: str) -> int | None:
-            raise RegistryAway("MLflow does not answer")
+            raise RegistryUnavailable("MLflow does not answer")
 
     decided(lake, use_case, 1, 3, "promoted")
     (difference,) = repair(lake, Unavailable(), use_case)

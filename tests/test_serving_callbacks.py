@@ -18,7 +18,7 @@ import pytest
 from pydantic import ValidationError
 
 from ml_platform.access import Audit
-from ml_platform.errors import NotKept, OrchestratorAway, ParameterNotAllowed
+from ml_platform.errors import NotKept, OrchestratorUnavailable, ParameterNotAllowed
 from ml_platform.serving.callbacks import Callbacks, Receivers, open_callbacks
 from ml_platform.serving.callbacks import callbacks as module
 from ml_platform.serving.callbacks.post import Post, key_of
@@ -83,7 +83,7 @@ class Runs:
 
     def look(self, run: str, use_case: str) -> dict[str, Any]:
         if self.is_unavailable:
-            raise OrchestratorAway("http://dagster", "refused")
+            raise OrchestratorUnavailable("http://dagster", "refused")
         over = self.status in {"succeeded", "failed", "ended"}
         reported = {"id": run, "use_case": use_case, "status": self.status, "is_over": over}
         return {"run": {**reported, "failures": list(self.failures)}, "links": {"self": f"/{run}"}}

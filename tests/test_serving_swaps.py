@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from ml_platform.alerts import find_conditions
-from ml_platform.errors import LakeError, ModelRefused, NotLoaded, RegistryAway
+from ml_platform.errors import LakeError, ModelRefused, NotLoaded, RegistryUnavailable
 from ml_platform.registry import ModelVersion, predict, record, serving_events
 from ml_platform.registry.promotions import Decision, Promotion
 from ml_platform.serving.log import open_log
@@ -304,7 +304,7 @@ def test_a_registry_that_does_not_answer_is_asked_again_soon(
     with monkeypatch.context() as patched:
 
         def unavailable(*_: object) -> ModelVersion:
-            raise RegistryAway("connection refused")
+            raise RegistryUnavailable("connection refused")
 
         patched.setattr(moody.registry, "load", unavailable)
         live.refresh()

@@ -15,7 +15,7 @@ import httpx
 import jwt
 
 from ml_platform.access.roles import Caller, Grant, parse_grant
-from ml_platform.errors import AccessError, IssuerAway, Unauthenticated
+from ml_platform.errors import AccessError, IssuerUnavailable, Unauthenticated
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 """None of them symmetric: nobody signs with what the issuer publishes."""
@@ -80,7 +80,7 @@ class Tokens:
         self._remembered: dict[str, tuple[Caller, float, float]] = {}
 
     async def caller(self, token: str) -> Caller:
-        """Whose token it is; Unauthenticated where it is none to trust, IssuerAway."""
+        """Whose token it is; Unauthenticated where it is none to trust, IssuerUnavailable."""
         known = self._remembered.get(token)
         if known is not None:
             caller, until, expires = known
@@ -152,7 +152,7 @@ class Tokens:
             except (httpx.HTTPError, OSError, ValueError, jwt.PyJWTError) as error:
                 # Keys known already are better than none: an issuer may be unavailable for a while.
                 if not self._keys:
-                    raise IssuerAway(f"keys of {self._issuer.name}: {error}") from None
+                    raise IssuerUnavailable(f"keys of {self._issuer.name}: {error}") from None
             finally:
                 self._fetched = self._clock()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ml_platform.backfill.plan import Chunk, Due
-from ml_platform.errors import OrchestratorAway, OrchestratorError, RunFailed
+from ml_platform.errors import OrchestratorError, OrchestratorUnavailable, RunFailed
 from ml_platform.orchestrator import UNDER_WAY, Backfill, Orchestrator, Run, RunStatus, StepStatus
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -218,7 +218,7 @@ def _patiently(ask: Callable[[], T]) -> T:
     while True:
         try:
             return ask()
-        except OrchestratorAway:
+        except OrchestratorUnavailable:
             if time.monotonic() > until:
                 raise
             time.sleep(LONGEST_LOOK_SECONDS)

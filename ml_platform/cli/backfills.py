@@ -18,7 +18,7 @@ from ml_platform.backfill.runs import Runs
 from ml_platform.backfill.workers import wait_for_others, working
 from ml_platform.cli import printing
 from ml_platform.cli.platform import Platform
-from ml_platform.errors import OrchestratorAway, PlatformError
+from ml_platform.errors import OrchestratorUnavailable, PlatformError
 from ml_platform.orchestrator import Orchestrator
 from ml_platform.spec.tables import tables_of
 from ml_platform.spec.use_case import UseCase
@@ -173,7 +173,7 @@ def _failed(
     found: dict[str, set[Window]] = {}
     try:
         known = dagster.partitions(list(assets))
-    except OrchestratorAway as error:
+    except OrchestratorUnavailable as error:
         raise PlatformError(
             f"{error}; --here computes without Dagster, and --here --dry-run shows what the lake "
             "alone says is due"

@@ -35,7 +35,7 @@ class Orchestrator:
     """Dagster's web server at one address.
 
     Tables are named `<use case>/<table>`, partitions by their keys. Every method raises
-    OrchestratorAway where nothing answers, and OrchestratorError where Dagster fails.
+    OrchestratorUnavailable where nothing answers, and OrchestratorError where Dagster fails.
     """
 
     def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:

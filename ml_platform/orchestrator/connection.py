@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import httpx
 
-from ml_platform.errors import OrchestratorAway, OrchestratorError
+from ml_platform.errors import OrchestratorError, OrchestratorUnavailable
 
 # Loading a code location after its file changed, or starting a run, can take this long.
 TIMEOUT_SECONDS = 60.0
@@ -27,22 +27,24 @@ class Connection:
     def post(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The `data` of a query.
 
-        Raises OrchestratorAway where nothing answers, or what answers is not Dagster, and
+        Raises OrchestratorUnavailable where nothing answers, or what answers is not Dagster, and
         OrchestratorError with Dagster's words where it refuses the query.
         """
         body = {"query": query, "variables": dict(variables or {})}
         try:
             answer = self._client.post("/graphql", json=body)
         except httpx.TransportError as error:
-            raise OrchestratorAway(self.url, str(error) or type(error).__name__) from error
+            raise OrchestratorUnavailable(self.url, str(error) or type(error).__name__) from error
         try:
             said = answer.json()
         except ValueError:
-            raise OrchestratorAway(
+            raise OrchestratorUnavailable(
                 self.url, f"HTTP {answer.status_code}, and not from Dagster"
             ) from None
         if not isinstance(said, dict) or not ("data" in said or "errors" in said):
-            raise OrchestratorAway(self.url, f"HTTP {answer.status_code}, and not from Dagster")
+            raise OrchestratorUnavailable(
+                self.url, f"HTTP {answer.status_code}, and not from Dagster"
+            )
         if said.get("errors"):
             raise OrchestratorError(
                 "; ".join(str(each.get("message", each)) for each in said["errors"])

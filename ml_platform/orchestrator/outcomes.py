@@ -42,7 +42,7 @@ class Outcomes:
 def outcomes_since(orchestrator: Orchestrator, since: datetime) -> Outcomes:
     """What ended after a moment; of what succeeded only what came after the first failure.
 
-    Raises OrchestratorAway and OrchestratorError as every method of `orchestrator` does.
+    Raises OrchestratorUnavailable and OrchestratorError as every method of `orchestrator` does.
     """
     over = [RunStatus.failure, RunStatus.canceled]
     ended = orchestrator.runs(statuses=over, limit=MOST_FAILED, updated_after=since)

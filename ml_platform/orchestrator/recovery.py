@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from ml_platform.errors import OrchestratorAway, OrchestratorError
+from ml_platform.errors import OrchestratorError, OrchestratorUnavailable
 from ml_platform.orchestrator.client import Orchestrator
 
 LOOK_EVERY_SECONDS = 5.0
@@ -21,7 +21,7 @@ def keep_loaded(orchestrator: Orchestrator, say: Callable[[str], None]) -> None:
             for location in orchestrator.locations_without_server():
                 say(f"the code server of {location} has died; reloading it")
                 orchestrator.reload(location)
-        except OrchestratorAway:
+        except OrchestratorUnavailable:
             pass
         except OrchestratorError as error:
             say(str(error))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ml_platform.errors import RegistryAway
+from ml_platform.errors import RegistryUnavailable
 from ml_platform.settings import Settings
 
 SQLITE = "sqlite:///"
@@ -23,7 +23,7 @@ PATH = "/api/2.0/mlflow/registered-models/alias"
 def read_alias(settings: Settings, model: str, alias: str) -> int | None:
     """The version that an alias of a registered model points to; None where it points to none.
 
-    Raises RegistryAway where the registry cannot be asked.
+    Raises RegistryUnavailable where the registry cannot be asked.
     """
     uri = settings.tracking_uri
     if uri.startswith(SQLITE):
@@ -47,7 +47,9 @@ def _in_sqlite(database: Path, model: str, alias: str) -> int | None:
         if str(error).startswith("no such table"):
             # Whoever was to make the tables has been killed; the next one that writes makes them.
             return None
-        raise RegistryAway(f"MLflow's database {database} cannot be read: {error}") from error
+        raise RegistryUnavailable(
+            f"MLflow's database {database} cannot be read: {error}"
+        ) from error
     return None if row is None else int(row[0])
 
 
@@ -64,12 +66,12 @@ def _over_http(uri: str, model: str, alias: str) -> int | None:
             **_credentials(),
         )
     except httpx.TransportError as error:
-        raise RegistryAway(f"MLflow does not answer at {address}: {error}") from None
+        raise RegistryUnavailable(f"MLflow does not answer at {address}: {error}") from None
     if answer.status_code in {400, 404}:
         # How MLflow says that there is no such alias, or no such model.
         return None
     if answer.is_error:
-        raise RegistryAway(f"MLflow at {address} answers with HTTP {answer.status_code}")
+        raise RegistryUnavailable(f"MLflow at {address} answers with HTTP {answer.status_code}")
     return int(answer.json()["model_version"]["version"])
 
 

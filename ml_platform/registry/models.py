@@ -54,7 +54,7 @@ T = TypeVar("T")
 def _asks(
     method: "Callable[Concatenate[Registry, P], T]",
 ) -> "Callable[Concatenate[Registry, P], T]":
-    """A method that raises RegistryAway where MLflow does not answer."""
+    """A method that raises RegistryUnavailable where MLflow does not answer."""
 
     @wraps(method)
     def asking(self: "Registry", /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,7 +71,7 @@ class Registry:
     """The model registry; safe to share between threads.
 
     A use case is one MLflow experiment and one registered model, both of its name. Every method
-    raises RegistryAway where MLflow does not answer.
+    raises RegistryUnavailable where MLflow does not answer.
     """
 
     def __init__(self, settings: Settings) -> None:

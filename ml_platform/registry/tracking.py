@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ml_platform.errors import PlatformError, RegistryAway, RegistryError
+from ml_platform.errors import PlatformError, RegistryError, RegistryUnavailable
 from ml_platform.failures import failure_of, is_of_a_store
 from ml_platform.registry.database import open_database
 from ml_platform.settings import Settings
@@ -102,7 +102,7 @@ def ensure_registered_model(client: "MlflowClient", name: str, description: str)
 
 @contextmanager
 def answering(settings: Settings) -> Iterator[None]:
-    """Raise RegistryAway where MLflow, or what it keeps things in, is asked and does not answer.
+    """Raise RegistryUnavailable where MLflow, or what it keeps things in, does not answer.
 
     MLflow's client has asked its server again by then, for about two minutes unless
     `MLFLOW_HTTP_REQUEST_MAX_RETRIES` says otherwise. Raises RegistryError for what else MLflow, its
@@ -119,7 +119,7 @@ def answering(settings: Settings) -> Iterator[None]:
             # What stands before an @ may be a password.
             address = settings.tracking_uri.rpartition("@")[2]
             said = "" if unanswered else f" ({failure})"
-            raise RegistryAway(
+            raise RegistryUnavailable(
                 f"MLflow does not answer at {address}{said}; start it, or say where it is with "
                 "ML_PLATFORM_MLFLOW_TRACKING_URI",
                 is_final=unanswered,

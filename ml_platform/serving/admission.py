@@ -93,7 +93,7 @@ class Admission:
         """Who asks, by what the request says of it.
 
         authorization: `Bearer` and a key or a token. Raises Unauthenticated, RateExceeded and
-        IssuerAway.
+        IssuerUnavailable.
         """
         caller = await self._caller(authorization, api_key) if self.on else NOBODY
         self._rates.take(caller.identity, caller.name)

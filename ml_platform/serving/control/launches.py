@@ -29,6 +29,7 @@ from ml_platform.serving.control.runs import REASON, Runs
 from ml_platform.settings import Settings
 from ml_platform.spec.tables import code_version, tables_of
 from ml_platform.spec.use_case import UseCase, feature_table
+from ml_platform.spec.values import unknown
 from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Commit, Lake
 
@@ -43,8 +44,8 @@ BACKFILL_OF = "dagster/backfill"
 class Launches:
     """Launches runs, each once under one key.
 
-    All raise ParameterRefused where a parameter is wrong, OrchestratorAway and LaunchRefused where
-    Dagster does not answer or does not start it, KeyReused, and what the lake raises.
+    All raise ParameterRefused where a parameter is wrong, OrchestratorUnavailable and LaunchRefused
+    where Dagster does not answer or does not start it, KeyReused, and what the lake raises.
     """
 
     lake: Lake

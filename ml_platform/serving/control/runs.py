@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_platform.backfill.runs import TAG, end_run
-from ml_platform.errors import EndRefused, OrchestratorAway, OrchestratorError, RunUnknown
+from ml_platform.errors import EndRefused, OrchestratorError, OrchestratorUnavailable, RunUnknown
 from ml_platform.orchestrator import Backfill, Orchestrator, Run, RunStatus, StepStatus
 from ml_platform.orchestrator.parameters import PIPELINE, VERSION, asked_in
 from ml_platform.serving.control.documents import Look, Visible, document, unknown
@@ -40,7 +40,7 @@ class Runs:
     """Looks at runs, backfills of the daemon and rollbacks, and ends them.
 
     Raises RunUnknown where there is none of an id, or the one who asks may not know of its use
-    case; OrchestratorAway and OrchestratorError where Dagster does not say.
+    case; OrchestratorUnavailable and OrchestratorError where Dagster does not say.
     """
 
     dagster: Orchestrator
@@ -90,7 +90,7 @@ class Runs:
         before(use_case)
         try:
             self._end(run_id, visible)
-        except OrchestratorAway:
+        except OrchestratorUnavailable:
             raise
         except OrchestratorError as error:
             raise EndRefused(f"Dagster did not end '{run_id}': {error}") from error

@@ -9,7 +9,7 @@ import grpc.aio
 
 from ml_platform.errors import (
     Forbidden,
-    IssuerAway,
+    IssuerUnavailable,
     ModelNotFound,
     ModelRefused,
     NotServed,
@@ -29,7 +29,7 @@ CODES: Mapping[type[PlatformError], grpc.StatusCode] = {
     RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ModelRefused: grpc.StatusCode.FAILED_PRECONDITION,
     TryLater: grpc.StatusCode.UNAVAILABLE,
-    IssuerAway: grpc.StatusCode.UNAVAILABLE,
+    IssuerUnavailable: grpc.StatusCode.UNAVAILABLE,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,

@@ -16,7 +16,7 @@ from ml_platform.errors import (
     EmptyPartition,
     EndRefused,
     Forbidden,
-    IssuerAway,
+    IssuerUnavailable,
     KeyReused,
     LaunchRefused,
     ModelNotFound,
@@ -26,8 +26,8 @@ from ml_platform.errors import (
     NotReviewed,
     NotServed,
     OnlineStoreError,
-    OrchestratorAway,
     OrchestratorError,
+    OrchestratorUnavailable,
     OriginRefused,
     ParameterNotAllowed,
     ParameterRefused,
@@ -66,14 +66,14 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     QueryFailed: HTTPStatus.UNPROCESSABLE_ENTITY,
     OnlineStoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     TryLater: HTTPStatus.SERVICE_UNAVAILABLE,
-    IssuerAway: HTTPStatus.SERVICE_UNAVAILABLE,
+    IssuerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     RateExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     OriginRefused: HTTPStatus.FORBIDDEN,
     NotKept: HTTPStatus.INSUFFICIENT_STORAGE,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
-    OrchestratorAway: HTTPStatus.SERVICE_UNAVAILABLE,
+    OrchestratorUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     # A server that is needed for it does not answer: of the lake, MLflow, a database of others.
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     OrchestratorError: HTTPStatus.BAD_GATEWAY,
@@ -185,7 +185,7 @@ def answer_error(error: PlatformError, scope: Scope) -> Response:
     more: dict[str, str | int | Sequence[str]] = {}
     if isinstance(error, TryLater | RateExceeded):
         headers["Retry-After"] = str(error.retry_after_seconds)
-    if isinstance(error, OrchestratorAway | Unavailable):
+    if isinstance(error, OrchestratorUnavailable | Unavailable):
         headers["Retry-After"] = str(UNAVAILABLE_SECONDS)
     if isinstance(error, ParameterRefused):
         more["field"] = error.field
