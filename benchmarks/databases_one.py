@@ -69,7 +69,7 @@ def readings(start, end, since, database):
 
 
 @dataclass(frozen=True)
-class Asked:
+class DatabaseRun:
     """What is measured."""
 
     kind: str
@@ -77,7 +77,7 @@ class Asked:
     rows: int
     by_day: bool = False
 
-    def of(self, rows: int) -> "Asked":
+    def of(self, rows: int) -> "DatabaseRun":
         return replace(self, rows=rows)
 
 
@@ -96,10 +96,10 @@ class Taken:
 
 def main(folder: str, asked: str) -> None:
     """Ingest what is asked for into an empty lake, and read the same rows without it."""
-    print(json.dumps(_measured(Path(folder), Asked(**json.loads(asked))).__dict__))
+    print(json.dumps(_measured(Path(folder), DatabaseRun(**json.loads(asked))).__dict__))
 
 
-def _measured(folder: Path, asked: Asked) -> Taken:
+def _measured(folder: Path, asked: DatabaseRun) -> Taken:
     use_case = _declared(folder, asked)
     settings = Settings(data=folder / "data", databases={"erp": SecretStr(asked.setting)})
     with closing(Lake(settings)) as lake, _reading() as reading:
@@ -117,7 +117,7 @@ def _measured(folder: Path, asked: Asked) -> Taken:
     return Taken(seconds, cpu, peak[0] / 2**20, sum(reading), bare, bare_cpu)
 
 
-def _declared(folder: Path, asked: Asked) -> UseCase:
+def _declared(folder: Path, asked: DatabaseRun) -> UseCase:
     table = f"readings_{asked.rows}"
     schema = {"mysql": "bench", "sqlite": "main"}.get(asked.kind, "public")
     origin = f"table: erp.{schema}.{table}"
@@ -174,7 +174,7 @@ def _reading() -> Iterator[list[float]]:
     table_rows.SourceTable._collect = collect  # type: ignore[method-assign]
 
 
-def _bare(use_case: UseCase, asked: Asked) -> int:
+def _bare(use_case: UseCase, asked: DatabaseRun) -> int:
     """Read all rows with the database's own client; how many there were."""
     where = asked.setting.partition(":")[2]
     query = f"SELECT * FROM readings_{asked.rows}"

@@ -42,7 +42,7 @@ class Probe:
     url: str
     body: bytes
     refused: int = 0
-    untold: int = 0
+    without_header: int = 0
     _over: threading.Event = field(default_factory=threading.Event)
 
     def ask(self) -> None:
@@ -53,7 +53,7 @@ class Probe:
                 urllib.request.urlopen(request, timeout=60).close()
             except urllib.error.HTTPError as error:
                 self.refused += error.code in REJECTED
-                self.untold += error.code in REJECTED and "retry-after" not in error.headers
+                self.without_header += error.code in REJECTED and "retry-after" not in error.headers
             except OSError:
                 # Beyond the connections that get a 503, further ones are closed.
                 continue
@@ -150,10 +150,19 @@ def _result(found: dict[str, list[Load]], probes: list[Probe]) -> Result:
                      "longest wait", f"{p99:.2f} s", f"{longest:g} s", p99 / longest, P99_LIMIT)
             )  # fmt: skip
     failed = sum(load.failed for loads in found.values() for load in loads)
-    untold, refused = sum(each.untold for each in probes), sum(each.refused for each in probes)
+    without_header, refused = (
+        sum(each.without_header for each in probes),
+        sum(each.refused for each in probes),
+    )
     lines += [
         Line("answers other than 200, 429 and 503", f"{failed}", "0", float(failed), 0),
-        Line("rejected without Retry-After", f"{untold} of {refused:,}", "0", float(untold), 0),
+        Line(
+            "rejected without Retry-After",
+            f"{without_header} of {refused:,}",
+            "0",
+            float(without_header),
+            0,
+        ),
     ]
     grid = [load.cells(name, 1 if name == "single rows" else ROWS)
             for name, loads in found.items() for load in loads]  # fmt: skip

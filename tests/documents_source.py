@@ -44,6 +44,6 @@ def _row(document: dict[str, Any]) -> dict[str, Any]:
         "ordered_at": document.get("ordered_at"),
         "updated_at": document.get("updated_at"),
         "city": document.get("address", {}).get("city"),
-        # As text, so that one that is no number breaks the contract of its row alone.
+        # As text, so that one that is not a number breaks the contract of its row alone.
         "weight": None if weight is None else str(weight),
     }

@@ -343,14 +343,14 @@ def pausing(patch: pytest.MonkeyPatch, lake: Lake, pause: Pause) -> Iterator[Non
             pause.passes("read")
         return found
 
-    def told_transact(cursor: Any, commit: Commit, work: Any) -> Any:
+    def noted_transact(cursor: Any, commit: Commit, work: Any) -> Any:
         pause.transactions += 1
         pause.passes(f"compute {pause.transactions}")
         return transact(cursor, commit, work)
 
     with patch.context() as patched:
         patched.setattr(lake, "snapshot", noted_snapshot)
-        patched.setattr(lake, "transact", told_transact)
+        patched.setattr(lake, "transact", noted_transact)
         yield
 
 

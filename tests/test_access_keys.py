@@ -35,7 +35,7 @@ def ring(lake: Lake) -> KeyRing:
     return made
 
 
-def test_a_key_tells_whose_it_is(lake: Lake) -> None:
+def test_a_key_shows_whose_it_is(lake: Lake) -> None:
     key, text = make(lake)
     assert ring(lake).caller(text, NOW) == Caller(
         "web shop",
@@ -102,6 +102,6 @@ def test_a_key_that_could_do_nothing_is_not_made(lake: Lake) -> None:
         make(lake, days=-1)
 
 
-def test_nobody_is_told_that_a_key_is_none_before_the_keys_were_read(lake: Lake) -> None:
+def test_nobody_learns_that_a_key_is_none_before_the_keys_were_read(lake: Lake) -> None:
     with pytest.raises(KeysUnread):
         KeyRing(lake).caller("mlp_1_2", NOW)

@@ -91,7 +91,7 @@ def caller(held: Tokens, token: str) -> Caller:
     return asyncio.run(held.caller(token))
 
 
-def test_a_token_tells_who_asks_and_what_is_granted(login: Login) -> None:
+def test_a_token_says_who_asks_and_what_is_granted(login: Login) -> None:
     expires_at = datetime.fromtimestamp(2_000_000_000, UTC)
     expected = Caller(
         "ada",

@@ -57,7 +57,7 @@ def turn(
     return notify(lake, use_case, to, lambda: Found(found, notes), now, trips.COMMIT)
 
 
-def test_a_condition_is_told_once_while_it_lasts_and_cleared_once(
+def test_a_condition_is_reported_once_while_it_lasts_and_cleared_once(
     lake: Lake, use_case: UseCase
 ) -> None:
     with web_receiver() as web:
@@ -85,7 +85,7 @@ def test_a_condition_is_told_once_while_it_lasts_and_cleared_once(
 
 
 @pytest.mark.slow
-def test_what_comes_back_is_told_again(lake: Lake, use_case: UseCase) -> None:
+def test_what_comes_back_is_reported_again(lake: Lake, use_case: UseCase) -> None:
     with web_receiver() as web:
         to = channels(web.url)
         for minute, found in enumerate([[DRIFT], [], [DRIFT], []]):
@@ -93,7 +93,7 @@ def test_what_comes_back_is_told_again(lake: Lake, use_case: UseCase) -> None:
     assert [title.startswith("All clear") for title in web.titles] == [False, True, False, True]
 
 
-def test_an_event_is_told_once_and_has_no_all_clear(lake: Lake, use_case: UseCase) -> None:
+def test_an_event_is_reported_once_and_has_no_all_clear(lake: Lake, use_case: UseCase) -> None:
     with web_receiver() as web:
         to = channels(web.url)
         for minute, found in enumerate([[PROMOTION], [PROMOTION], [], [PROMOTION]]):
@@ -101,7 +101,7 @@ def test_an_event_is_told_once_and_has_no_all_clear(lake: Lake, use_case: UseCas
     assert web.titles == ["Version 7 of trips was promoted"]
 
 
-def test_an_event_of_long_ago_is_history_and_not_told(lake: Lake, use_case: UseCase) -> None:
+def test_an_event_of_long_ago_is_history_and_not_reported(lake: Lake, use_case: UseCase) -> None:
     with web_receiver() as web:
         old = replace(PROMOTION, since=NOON - timedelta(days=8))
         assert str(turn(lake, use_case, channels(web.url), 0, old)) == (

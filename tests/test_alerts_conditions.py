@@ -82,7 +82,7 @@ def find(lake: Lake, use_case: UseCase, kind: str, now: datetime | None = None) 
     return [condition for condition in found.conditions if condition.kind == kind]
 
 
-def test_an_empty_lake_has_nothing_to_tell(lake: Lake, use_case: UseCase) -> None:
+def test_an_empty_lake_has_nothing_to_report(lake: Lake, use_case: UseCase) -> None:
     assert find_conditions(lake, use_case, datetime(2030, 1, 1, tzinfo=UTC)).conditions == ()
 
 
@@ -183,7 +183,7 @@ def land_broken(settings: Settings, day: int, broken: int) -> None:
     rows.to_csv(folder / f"{day}.csv", index=False)
 
 
-def test_quarantine_above_the_share_is_told_by_source_and_partition(
+def test_quarantine_above_the_share_is_reported_by_source_and_partition(
     lake: Lake, settings: Settings, use_case: UseCase
 ) -> None:
     land_broken(settings, 4, broken=2)
@@ -198,7 +198,7 @@ def test_quarantine_above_the_share_is_told_by_source_and_partition(
     )
 
 
-def test_one_broken_row_of_a_few_is_told_to_nobody(
+def test_one_broken_row_of_a_few_is_reported_to_nobody(
     lake: Lake, settings: Settings, use_case: UseCase
 ) -> None:
     for day, broken in ((4, 1), (5, 2)):

@@ -133,7 +133,7 @@ def test_killed_in_the_midst_and_called_again_it_joins_the_run_and_does_the_rest
     assert set(project.rows("labels").values()) == {40}
 
 
-def test_an_interrupt_says_what_goes_on_and_how_to_end_it(project: Project) -> None:
+def test_an_interrupt_says_what_continues_and_how_to_end_it(project: Project) -> None:
     before = len(project.runs())
     command = project.start(*days(9, 9), "--with-sources")
     until(lambda: len(project.runs()) > before)

@@ -125,7 +125,7 @@ def test_a_wrong_setting_is_named(run: Run, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.slow
-def test_features_that_look_into_the_future_are_told_of(run: Run, tmp_path: Path):
+def test_features_that_look_into_the_future_are_reported(run: Run, tmp_path: Path):
     trips = write_folder(tmp_path / "use_cases", "binary")
     land_trips(tmp_path / "data", 1, 2)
     window_range = ("trips", "--range", "2024-03-01...2024-03-02")
@@ -233,7 +233,7 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_rollback_shows_what_it_makes_again_and_asks(
+def test_a_rollback_shows_what_it_recomputes_and_asks(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first, later, last = "2024-03-30-12:00", "2024-03-31-12:00", "2024-03-31-23:00"

@@ -134,7 +134,7 @@ def test_a_key_is_for_a_role_and_a_use_case_that_there_are() -> None:
     assert run(*name, "--role", "reader", "--use-case", "tripz").exception is not None
 
 
-def test_an_audit_that_was_tampered_with_is_told(lake: Lake) -> None:
+def test_an_audit_that_was_tampered_with_is_reported(lake: Lake) -> None:
     with lake.cursor() as cursor:
         lake.transact(
             cursor, COMMIT, lambda t: t.execute("UPDATE lake.platform.audit SET who = 'bob'")

@@ -117,7 +117,7 @@ def test_a_refusal_stops_the_run_without_failing_it_and_shows_why(location: Loca
     )
 
 
-def test_what_passes_goes_on_to_predictions(location: Location) -> None:
+def test_what_passes_reaches_predictions(location: Location) -> None:
     result = location.run(["model", "promotions", "predictions"], "2024-03-24")
     assert result.success
     assert not steps(result, dg.DagsterEventType.STEP_SKIPPED)

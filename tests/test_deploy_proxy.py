@@ -247,7 +247,7 @@ def test_what_a_caller_makes_up_never_arrives(proxy: Proxy, ada: httpx.Client) -
         assert not any("/unheard" in head for head in proxy.behind[name].heads)
 
 
-def test_the_service_tells_people_apart_by_their_token(proxy: Proxy, ada: httpx.Client) -> None:
+def test_the_service_distinguishes_people_by_their_token(proxy: Proxy, ada: httpx.Client) -> None:
     with proxy.logged_in("ben", url("dagster")) as (ben, _):
         asked = url("service", "/predict/trips")
         answers = [who.post(asked, json={"rows": []}, headers=FORGED) for who in (ada, ben)]

@@ -113,7 +113,7 @@ def test_predictions_are_in_the_table_to_the_bit_and_what_is_refused_beside_it(
     assert world.front.asked == []
 
 
-def test_a_job_that_is_killed_goes_on_after_its_last_chunk(world: World) -> None:
+def test_a_job_that_is_killed_continues_after_its_last_chunk(world: World) -> None:
     come = threading.Event()
     world.front.asked.clear()
     world.front.passed.clear()

@@ -232,7 +232,7 @@ def test_a_repeat_starts_nothing_and_its_own_address_is_called_too(world: World)
     until(lambda: shown() == delivered, "both callbacks delivered")
 
 
-def test_it_is_told_of_a_failure_and_of_an_end_and_after_a_restart(world: World) -> None:
+def test_it_is_notified_of_a_failure_and_of_an_end_and_after_a_restart(world: World) -> None:
     failed = world.post("challenger", parameters={"cutoff": "2024-03-02"})["run"]["id"]
     ended = world.post("challenger", parameters={"cutoff": "2024-03-23"})["run"]["id"]
     assert world.s.ask(f"/control/runs/{ended}", method="DELETE")[0] in {200, 202}
@@ -351,7 +351,7 @@ def test_the_current_version_runs_whatever_code_locations_are_called(oddly_calle
             dagster.launch_backfill({"parcels/parcels": [(day, day)]}, "a backfill", {})
 
 
-def test_it_is_told_of_a_run_that_never_started(oddly_called: Stack) -> None:
+def test_it_is_notified_of_a_run_that_never_started(oddly_called: Stack) -> None:
     s, server = oddly_called, oddly_called.processes["a-kept-version"]
     daemon = s.processes["daemon"]
     # Nothing is taken from the queue before its code server is gone.

@@ -153,9 +153,9 @@ def test_at_each_moment_the_label_is_that_of_what_had_been_said_by_then(
         "label BOOLEAN,known_at TIMESTAMPTZ,received_at TIMESTAMPTZ,feedback_id VARCHAR,"
         "reviewed BOOLEAN,corrects BOOLEAN,gone_at TIMESTAMPTZ",
     )
-    told_sql = Answers(case, given_rows).told_sql(fed)
+    answered_sql = Answers(case, given_rows).with_answers_sql(fed)
     found = connection.execute(
-        f"SELECT label, known_at, __since, __until FROM ({told_sql})"
+        f"SELECT label, known_at, __since, __until FROM ({answered_sql})"
     ).fetchall()
     current_sql = Answers(case, given_rows).current_sql(
         f"SELECT * EXCLUDE (__since, __until) FROM ({fed}) WHERE __until IS NULL",

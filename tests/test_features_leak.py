@@ -356,7 +356,7 @@ def test_rows_of_the_lookback_are_seen_and_those_of_other_windows_not_compared(
 DAY_BACK = "BETWEEN INTERVAL 1 DAY PRECEDING AND CURRENT ROW"
 
 
-def test_a_query_that_looks_further_back_than_its_lookback_is_told_so(world: World) -> None:
+def test_a_query_that_looks_further_back_than_its_lookback_is_reported(world: World) -> None:
     file = world.declare(f"count(*) {LATER} AS n")
     world.land([(at(8, 8), "a", 1.0), *FOUR], days(8, 10))
     world.compute(days(8, 10))
@@ -370,7 +370,7 @@ def test_a_query_that_looks_further_back_than_its_lookback_is_told_so(world: Wor
     )
 
 
-def test_sources_that_changed_since_are_no_leak_but_told(world: World) -> None:
+def test_sources_that_changed_since_are_no_leak_but_reported(world: World) -> None:
     world.declare("fare")
     world.land(FOUR)
     world.compute()
@@ -637,7 +637,7 @@ def test_a_query_that_looks_over_the_end_of_its_partition_looks_ahead(world: Wor
     )
 
 
-def test_a_query_that_yields_another_value_each_time_is_told_so(world: World) -> None:
+def test_a_query_that_yields_another_value_each_time_is_reported(world: World) -> None:
     world.declare("fare")
     file = world.folder / "features" / "pace.sql"
     world.land(FOUR)

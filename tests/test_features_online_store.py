@@ -78,7 +78,7 @@ def test_what_is_too_old_is_dropped(online_store: OnlineStore) -> None:
     assert online_store.count("uc", "v") == 2
 
 
-def test_the_writer_is_told_what_is_there(online_store: OnlineStore) -> None:
+def test_the_writer_learns_what_is_there(online_store: OnlineStore) -> None:
     reported: list[Stored] = []
 
     def replace(start: int, end: int, *times: int, keep_from: int | None = None) -> None:

@@ -21,7 +21,7 @@ SPEC = trips.SPEC
 RULES = (
     "distance between 1 and 50",
     "seats <> 3 and paid",
-    # Of 7 it fails where the city is no number, and is null where there is no city.
+    # Of 7 it fails where the city is not a number, and is null where there is no city.
     "CASE WHEN distance = 7 THEN CAST(city AS INTEGER) > 0 END",
     "hour(started_at) < 20",
 )

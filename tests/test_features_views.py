@@ -268,7 +268,7 @@ def test_two_rows_of_an_entity_at_one_time_are_refused(world: World) -> None:
         world.pace(days(11, 11))
 
 
-def test_sql_that_fails_as_it_runs_is_told_with_its_file_and_line(world: World) -> None:
+def test_sql_that_fails_as_it_runs_is_reported_with_its_file_and_line(world: World) -> None:
     land(world.lake, world.use_case, trips(11, 12), days(11, 12))
     view = world.write(
         "features/pace.sql",

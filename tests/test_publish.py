@@ -79,7 +79,7 @@ def test_a_correction_brings_back_its_partition_alone(trips):
     assert trips.due(use_case) == [11]
 
 
-def test_a_rollback_makes_again_exactly_what_the_replaced_version_published(trips):
+def test_a_rollback_recomputes_exactly_what_the_replaced_version_published(trips):
     use_case = trips.declare("rolled_back")
     with trips.opposite(use_case, days(12, 14)):
         trips.publish(use_case, days(9, 14))

@@ -74,7 +74,7 @@ def test_a_correction_brings_back_its_partition_alone(trips, shared):
             assert (len(rows), days_of_2) == (6, [date(2024, 3, 11)]), reader
 
 
-def test_a_rollback_makes_again_what_the_replaced_version_published(trips, shared):
+def test_a_rollback_recomputes_what_the_replaced_version_published(trips, shared):
     use_case = trips.declare("rolled_back", table="others.shop.rolled_back")
     with trips.opposite(use_case, days(12, 14)):
         trips.publish(use_case, days(9, 14))

@@ -64,7 +64,7 @@ def test_of_a_name_that_is_taken_nothing_changes(
     assert database.run("SELECT count(*) FROM other") == [(3,)]
 
 
-def test_a_column_that_tells_partitions_apart_is_refused(
+def test_a_column_that_distinguishes_partitions_is_refused(
     settings: Settings, tmp_path: Path
 ) -> None:
     pd.DataFrame({"Window_Start": [1]}).to_parquet(tmp_path / "odd.parquet")

@@ -216,7 +216,7 @@ def test_the_alias_follows_a_decision_made_while_it_is_set(lake: Lake, use_case:
     assert registry.aliases == {"champion": 2}
 
 
-def test_a_registry_that_is_unavailable_is_told_of_and_stops_nobody(
+def test_a_registry_that_is_unavailable_is_reported_and_stops_nobody(
     lake: Lake, use_case: UseCase
 ) -> None:
     class Unavailable(KeptModels):

@@ -291,7 +291,7 @@ def made_in(uri: str) -> int:
         return connection.execute(query).fetchone()[0]
 
 
-def test_a_database_whose_driver_is_not_installed_is_told_in_one_line(tmp_path):
+def test_a_database_whose_driver_is_not_installed_is_reported_in_one_line(tmp_path):
     lacking = Settings(data=tmp_path, mlflow_tracking_uri="mysql+aiomysql://ada:secret@localhost/m")
     with pytest.raises(RegistryError) as error:
         open_client(lacking)

@@ -188,7 +188,7 @@ def test_every_guess_can_be_overridden(bench: Bench):
     assert "partitions: {cadence: daily, start: 2024-03-29, timezone: Europe/Berlin}" in text
 
 
-def test_a_column_that_tells_the_label_is_left_out_and_said_so(bench: Bench):
+def test_a_column_that_determines_the_label_is_left_out_and_said_so(bench: Bench):
     file = bench.write(
         table(label="{n % 7 * n % 11}", double="{2 * (n % 7 * n % 11)}", x="{n % 9}")
     )
@@ -496,7 +496,7 @@ def test_what_grows_until_the_end_is_no_input_whatever_the_label(bench: Bench):
     assert {"passengers", "zone", "is_night"} <= set(guess.columns)
 
 
-def test_two_columns_that_tell_the_label_together_are_no_inputs_unless_said(bench: Bench):
+def test_two_columns_that_determine_the_label_together_are_no_inputs_unless_said(bench: Bench):
     file = bench.write(
         table(grew="{(n * 37 % 100) - (n * 53 % 97)}", before="{n * 53 % 97}",
               after="{n * 37 % 100}", x="{n % 9}")
@@ -561,7 +561,7 @@ def test_a_history_is_kept_by_what_comes_back(bench: Bench):
     assert re.match(r"9\d% of the rows have one that came", guess.reasons["group"])
 
 
-def test_codes_sentinels_and_thousands_are_told_from_numbers(bench: Bench):
+def test_codes_sentinels_and_thousands_are_distinguished_from_numbers(bench: Bench):
     file = bench.write(
         table(
             code="{n % 9}E{n % 7}",

@@ -395,7 +395,7 @@ def test_a_share_of_the_time_is_left_to_others(world: World) -> None:
     assert world.is_exact(days(25, 25))
 
 
-def test_over_grpc_texts_are_told_from_bytes() -> None:
+def test_over_grpc_texts_are_distinguished_from_bytes() -> None:
     asker = GrpcAsker("grpc://127.0.0.1:9", "trips", "p", {}, 1.0, (None, None, None))
     packed = asker.pack(pd.DataFrame({"city": ["Boston"], "distance": [21.5]}))
     asker.close()

@@ -110,7 +110,7 @@ def test_a_failed_run_stands_until_a_later_one_of_its_partitions_has_succeeded(
     assert receiver.titles[-1] == "All clear: A run of trips failed: labels (2024-03-02)"
 
 
-def test_told_is_said_only_where_a_channel_has_taken_it(
+def test_notified_is_said_only_where_a_channel_has_taken_it(
     use_case: UseCase, receiver: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def alert() -> OpenAlert:
@@ -140,7 +140,7 @@ def test_told_is_said_only_where_a_channel_has_taken_it(
 
 
 @pytest.mark.slow
-def test_what_began_without_a_channel_is_told_once_there_is_one(
+def test_what_began_without_a_channel_is_reported_once_there_is_one(
     use_case: UseCase, receiver: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ML_PLATFORM_ALERTS")
@@ -203,7 +203,7 @@ def test_attempts_of_the_same_are_one_alert_until_one_succeeds(
 
 
 @pytest.mark.slow
-def test_a_failed_run_that_dagster_tells_of_is_one_alert_with_what_was_noted(
+def test_a_failed_run_that_dagster_reports_is_one_alert_with_what_was_noted(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
     now = datetime.now(UTC)
@@ -253,7 +253,7 @@ def test_what_failed_is_asked_for_again_under_another_key_after_a_wait(use_case:
         assert next_attempt(instance, "other", "sensor", now).run_key == "other"
 
 
-def test_a_failed_run_is_told_once_with_its_error_and_a_link(
+def test_a_failed_run_is_reported_once_with_its_error_and_a_link(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
     with dg.instance_for_test() as instance:
@@ -288,7 +288,7 @@ def test_the_failed_run_of_another_use_case_is_no_matter(
 
 
 @pytest.mark.slow
-def test_a_run_that_is_tried_again_by_itself_is_not_told(
+def test_a_run_that_is_tried_again_by_itself_is_not_reported(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
     with dg.instance_for_test() as instance:

@@ -108,7 +108,7 @@ def test_nobody_is_not_answered(client: TestClient, headers: dict[str, str]) -> 
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_wrong_role_is_told_what_is_missing(client: TestClient, keys: Keys) -> None:
+def test_a_wrong_role_learns_what_is_missing(client: TestClient, keys: Keys) -> None:
     answer = client.post(INVOKE, json=BODY, headers=bearer(keys.reader))
     assert answer.status_code == 403
     assert answer.json()["permission"] == "predict"

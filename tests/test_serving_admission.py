@@ -116,7 +116,7 @@ def test_in_no_range_of_time_is_more_taken_than_burst_and_rate(
 
 
 @given(st.floats(0.01, 1000), st.integers(1, 20), st.floats(0, 1e5))
-def test_who_waits_as_long_as_told_is_let_in(per_second: float, burst: int, start: float) -> None:
+def test_who_waits_as_long_as_asked_is_let_in(per_second: float, burst: int, start: float) -> None:
     clock = Clock()
     clock.now = start
     rates = Rates(per_second, burst, clock)
@@ -135,7 +135,7 @@ def test_who_waits_as_long_as_told_is_let_in(per_second: float, burst: int, star
         (0.3, 4, "ada asks more often than 0.3 times a second"),
     ],
 )
-def test_who_asks_too_often_is_told_when_to_come_again(
+def test_who_asks_too_often_learns_when_to_come_again(
     per_second: float, wait: int, said: str
 ) -> None:
     clock = Clock()
@@ -161,7 +161,7 @@ def test_requests_that_come_exactly_when_they_may_are_all_let_in() -> None:
         rates.take("ada")
 
 
-def test_time_goes_on_by_itself() -> None:
+def test_time_passes_by_itself() -> None:
     rates = Rates(0.001, 1)
     rates.take("ada")
     assert 990 < rates.wait_seconds("ada") <= 1000
@@ -229,7 +229,7 @@ def test_a_key_is_read_from_either_header(authorization: str | None, api_key: st
         ),
     ],
 )  # fmt: skip
-def test_who_has_no_key_is_told_what_to_send(
+def test_who_has_no_key_learns_what_to_send(
     authorization: str | None, api_key: str | None, said: str
 ) -> None:
     with pytest.raises(Unauthenticated) as refused:

@@ -193,7 +193,7 @@ def test_files_that_were_added_are_not_looked_at(attack: Attack) -> None:
 
 
 @pytest.mark.slow
-def test_a_running_service_goes_on_with_the_version_before_and_says_why(attack: Attack) -> None:
+def test_a_running_service_continues_with_the_version_before_and_says_why(attack: Attack) -> None:
     made = attack.made
     with made.served() as served, httpx2.Client(base_url=f"http://{served.http}") as client:
         swap_the_pickle(attack)

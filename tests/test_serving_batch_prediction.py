@@ -88,7 +88,7 @@ def test_whom_nobody_knows_is_named_alike_everywhere(deployment: Deployment, lan
     assert given["given_by"] == action.who == "anonymous@127.0.0.1"
 
 
-def test_who_is_rejected_is_counted_and_told_the_id(deployment: Deployment) -> None:
+def test_who_is_rejected_is_counted_and_given_the_id(deployment: Deployment) -> None:
     key = key_of(deployment, "prometheus", Grant("reader", "*"))
     with deployment.client(authentication=True) as client:
         answer = client.post("/invocations", json=BODY, headers={"x-request-id": "order-9"})

@@ -188,7 +188,7 @@ def test_settings_that_would_permit_anything_are_refused(odd: dict[str, Any]) ->
         ServingSettings(**odd)
 
 
-def test_a_receiver_is_told_once_when_the_run_has_ended_and_knows_who_told_it(
+def test_a_receiver_is_notified_once_when_the_run_has_ended_and_knows_who_sent_it(
     lake: Lake, receiver: Receiver, store: CallbackStore
 ) -> None:
     runs = Runs()
@@ -343,7 +343,7 @@ def test_workers_that_look_at_once_call_once(
     assert reported == sorted(f"run-{number}" for number in range(12))
 
 
-def test_what_a_worker_took_and_did_not_live_to_tell_is_told_by_the_next_one(
+def test_what_a_worker_took_and_did_not_live_to_send_is_sent_by_the_next_one(
     lake: Lake, receiver: Receiver, store: CallbackStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callbacks = opened(lake, receiver, Runs("succeeded"), store)
@@ -379,7 +379,7 @@ def test_a_secret_is_bytes_in_base64_or_text() -> None:
     assert key_of("a secret of words") == b"a secret of words"
 
 
-def test_on_either_catalog_each_run_is_told_by_one_worker(
+def test_on_either_catalog_each_run_is_reported_by_one_worker(
     either_catalog: Settings, receiver: Receiver
 ) -> None:
     lakes = [Lake(either_catalog) for _ in range(2)]

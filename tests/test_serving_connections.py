@@ -105,7 +105,7 @@ def test_silent_connections_go_and_whoever_asks_something_is_answered(served: Se
     wait_until_served(served)
 
 
-def test_where_all_are_in_use_others_are_told_and_health_is_answered(served: Served) -> None:
+def test_where_all_are_in_use_others_are_refused_and_health_is_answered(served: Served) -> None:
     with httpx2.Client(base_url=f"http://{served.http}", timeout=60) as client:
         assert client.post(INVOKE, json=ASKED).status_code == 200
         with opened(served.http, MOST - 1, BEGUN) as used:

@@ -156,7 +156,7 @@ def test_a_version_that_waits_is_approved(world: World) -> None:
     assert world.ask("approve", "approve-1", status=200, version=1, reason="looked at it") == given
 
 
-def test_a_range_is_scored_and_a_rollback_makes_again_exactly_what_was_wrong(world: World) -> None:
+def test_a_range_is_scored_and_a_rollback_recomputes_exactly_what_was_wrong(world: World) -> None:
     run = world.done("score", **{"from": "2024-03-22", "to": "2024-03-25"})
     assert run["tables"] == ["predictions"]
     assert run["partitions"] == {

@@ -94,7 +94,7 @@ def test_a_process_that_stops_soon_is_not_ready(channel: grpc.Channel, draining:
     assert check(channel) == check(channel, INFERENCE) == "NOT_SERVING"
 
 
-def test_all_who_watch_are_told(channel: grpc.Channel, request: pytest.FixtureRequest) -> None:
+def test_all_who_watch_are_updated(channel: grpc.Channel, request: pytest.FixtureRequest) -> None:
     gone, stays = watch(channel), watch(channel)
     assert next(gone).status == next(stays).status == Status.SERVING
     gone.cancel()

@@ -129,7 +129,7 @@ def served(deployment: Deployment) -> Iterator[Served]:
         yield served
 
 
-def test_too_many_requests_are_told_when_to_come_again(deployment: Deployment) -> None:
+def test_too_many_requests_learn_when_to_come_again(deployment: Deployment) -> None:
     with deployment.client(requests_per_second=0.1, burst=2) as client:
         assert [client.get("/v2").status_code for _ in range(3)] == [200, 200, 429]
         refused = client.get("/v2")

@@ -136,7 +136,7 @@ def test_a_column_that_is_not_sent_is_named(client: TestClient) -> None:
     assert answer.json()["detail"].startswith("column 'distance': is missing in row 0")
 
 
-def test_a_wrong_value_is_told_of_the_column_that_was_sent(tmp_path: Path) -> None:
+def test_a_wrong_value_is_reported_with_the_column_that_was_sent(tmp_path: Path) -> None:
     made = deploy(tmp_path, model=MODEL.format(kind="Classifier").replace('"city"', '"place"'))
     spec = made.use_case.folder / "use_case.yaml"
     spec.write_text(spec.read_text().replace("[city, distance]", "[city AS place, distance]"))

@@ -146,7 +146,7 @@ def test_a_table_that_comes_meanwhile_is_not_replaced(
     assert not any(name.startswith("ml_platform_part") for name in shop.tables())
 
 
-def test_a_database_that_is_unavailable_is_told_so(shop: Shop) -> None:
+def test_a_database_that_is_unavailable_is_reported(shop: Shop) -> None:
     answer = shop.world.send("unavailable:rows", "shop:batch_unused")
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0

@@ -117,7 +117,11 @@ REFUSED = {
         "is not a valid file name",
     ),
     "not there": ({"rows": "in/no.parquet", "answers": "b.parquet"}, "rows", "there is no file"),
-    "broken": ({"rows": "in/broken.parquet", "answers": "b.parquet"}, "rows", "is no Parquet"),
+    "broken": (
+        {"rows": "in/broken.parquet", "answers": "b.parquet"},
+        "rows",
+        "is not a Parquet file",
+    ),
     "empty": ({"rows": "in/empty.parquet", "answers": "b.parquet"}, "rows", "has no rows"),
     "there": ({"rows": "in/a.parquet", "answers": "in/a.parquet"}, "answers", "there already"),
     "no answers": ({"rows": "in/a.parquet"}, "answers", "name where the rows are and"),

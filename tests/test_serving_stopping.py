@@ -58,7 +58,7 @@ def _is_refused(error: BaseException | None) -> bool:
 
 
 @pytest.mark.parametrize("keeps_alive", [False, True])
-def test_nobody_is_reset_by_a_service_that_is_told_to_stop(
+def test_nobody_is_reset_by_a_service_that_is_asked_to_stop(
     made: Deployment, keeps_alive: bool
 ) -> None:
     with (

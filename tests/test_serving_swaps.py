@@ -163,7 +163,7 @@ def build():
 
 
 @pytest.mark.slow
-def test_a_version_that_fails_takes_no_traffic_is_told_of_and_tried_again(
+def test_a_version_that_fails_takes_no_traffic_is_reported_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = deploy(tmp_path, model=MOODY)

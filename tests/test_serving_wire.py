@@ -205,7 +205,7 @@ def test_logged_records_stay_whole(deployment: Deployment, client: httpx2.Client
             assert isinstance(json.loads(line), dict)
 
 
-def test_a_fault_of_the_service_tells_nothing_of_itself(
+def test_a_fault_of_the_service_shows_nothing_of_itself(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

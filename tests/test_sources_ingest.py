@@ -351,7 +351,7 @@ def test_a_file_that_cannot_be_read_fails_alone(rides: Rides, ending: str) -> No
         assert str(rides.landing) not in refused.problem
 
 
-def test_a_refused_file_is_told_of_until_it_changes(rides: Rides) -> None:
+def test_a_refused_file_is_reported_until_it_changes(rides: Rides) -> None:
     rides.land("a.csv", f"{HEADER}r1,2024-03-01,1,1\n")
     rides.land("b.csv", "")
     first, second = rides.ingest(), rides.ingest("2024-03-03")

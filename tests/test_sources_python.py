@@ -143,7 +143,7 @@ def test_without_any_row_there_is_nothing_to_ingest(tmp_path):
         ("    raise ValueError(database)\n    yield\n", "store://ada:***@nowhere/app"),
     ],
 )
-def test_what_a_function_gets_wrong_is_told_in_one_line(tmp_path, body, said):
+def test_what_a_function_gets_wrong_is_reported_in_one_line(tmp_path, body, said):
     with pytest.raises(LandingError) as caught:
         taken(tmp_path, declared(tmp_path, body))
     assert str(caught.value).startswith("orders/orders: source:orders")

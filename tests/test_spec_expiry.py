@@ -189,7 +189,7 @@ def test_what_a_window_looks_back_to_holds_all_rows_that_have_not_expired(
 
 @given(zone_and_moment(), ttls)
 @settings(max_examples=at_most(300))
-def test_ages_that_tell_by_themselves_are_told_right(
+def test_ages_that_decide_by_themselves_are_right(
     zone_moment: tuple[str, datetime], ttl: Duration
 ) -> None:
     zone, event = zone_moment

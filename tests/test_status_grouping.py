@@ -66,7 +66,7 @@ def test_what_names_no_cause_or_another_one_stands_apart() -> None:
     assert groups[1].title == "Quarantine in trips: 2024-03-02"
 
 
-def test_status_shows_a_group_in_one_line_and_how_many_nobody_was_told_of(
+def test_status_shows_a_group_in_one_line_and_how_many_nobody_was_notified_of(
     use_case: UseCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = page(monkeypatch)

@@ -199,7 +199,7 @@ def test_columns_may_have_the_names_that_ducklake_gives_its_own(lake: Lake, colu
     assert changes(lake)[4] == (first.snapshot, True)
 
 
-def test_a_table_with_a_file_a_window_goes_on_and_is_laid_out_by_month(lake: Lake) -> None:
+def test_a_table_with_a_file_a_window_still_works_and_is_laid_out_by_month(lake: Lake) -> None:
     # As lakes of older versions have it.
     with lake.cursor() as cursor:
         make_old_table(cursor)

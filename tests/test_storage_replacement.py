@@ -363,7 +363,7 @@ def test_tables_replaced_together_share_a_snapshot_or_fail_together(lake):
     assert newest(lake) == first.snapshot
 
 
-def test_a_shared_table_is_replaced_only_where_told(lake):
+def test_a_shared_table_is_replaced_only_where_asked(lake):
     table = Table("uc", "flights", {**TABLE.columns, "source": "VARCHAR"}, ("source", "flight"))
 
     def put(source: str, rows: Sequence[Row]) -> None:
@@ -581,7 +581,7 @@ def test_a_window_is_replaced_as_a_whole_also_where_the_range_begins_within_it(l
 
 
 @pytest.mark.parametrize("wrote", [True, False])
-def test_what_is_written_alongside_makes_the_snapshot_that_it_is_told(lake, wrote):
+def test_what_is_written_alongside_makes_the_snapshot_that_it_is_given(lake, wrote):
     write(lake, day("2013-01-01"), NEW_YEAR)
     before, reported = newest(lake), []
 

@@ -108,7 +108,7 @@ def failing(times: int, error: Callable[[], Exception]) -> Callable[[], int]:
     return attempt
 
 
-def test_what_is_unavailable_is_tried_again_and_told_of_once(
+def test_what_is_unavailable_is_tried_again_and_reported_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ml_platform.storage.patience.time.sleep", lambda _: None)
@@ -145,7 +145,7 @@ def test_patience_ends_and_does_not_begin_again_inside_of_others(
     assert clock[0] >= 240
 
 
-def test_attempts_that_take_long_to_fail_do_not_go_on_for_ever(
+def test_attempts_that_take_long_to_fail_do_not_continue_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, attempts = [0.0], []

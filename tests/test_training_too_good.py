@@ -29,7 +29,7 @@ LEAKS = {
 
 
 @pytest.mark.parametrize("task", LEAKS)
-def test_a_column_that_alone_tells_the_label_is_named(task):
+def test_a_column_that_alone_determines_the_label_is_named(task):
     inputs = {"city": CITY, "half": HALF, "leak": NOISE.where(RNG.random(N) > 0.05)}
     found = said(
         task,
@@ -48,7 +48,7 @@ def test_a_metric_that_models_reach_and_one_that_is_not_defined_are_not_doubted(
     assert said("binary", value, {"leak": NOISE}, LATE) == ""
 
 
-def test_columns_that_tell_it_only_together_are_named_by_what_the_model_relies_on():
+def test_columns_that_determine_it_only_together_are_named_by_what_the_model_relies_on():
     target = ((NOISE > 0) ^ (HALF > 0)).to_numpy().astype(np.int64)
     relies = {"noise": 0.9, "half": 0.8, "city": 0.01, "none": -0.2}
     found = said("binary", 0.999, {"noise": NOISE, "half": HALF, "city": CITY}, target, relies)

@@ -302,7 +302,7 @@ def test_nothing_is_trained_where_no_column_has_a_value(lake, registry, root):
     assert "(city, distance, pace__pace)" in str(said.value)
 
 
-def test_an_estimator_that_cannot_do_without_a_column_is_told_of_it(lake, registry, root):
+def test_an_estimator_that_cannot_do_without_a_column_is_reported(lake, registry, root):
     text = """\
 from sklearn.dummy import DummyClassifier
 

@@ -81,7 +81,7 @@ class Contract:
         return typed_sql(self._plain(column, raw), kind)
 
     def _plain(self, column: str, raw: str) -> str:
-        """A number as DuckDB reads it; what is no number stays none."""
+        """A number as DuckDB reads it; what is not a number stays none."""
         csv = self._source.csv
         if csv and is_number(self._types[column]):
             return plain_number_sql(raw, csv.decimal, csv.thousands)

@@ -14,7 +14,7 @@ def grouped_pattern(decimal: str, thousands: str) -> str:
 
 
 def plain_number_sql(raw: str, decimal: str, thousands: str) -> str:
-    """SQL of a landed text as DuckDB reads numbers; what is no number stays none.
+    """SQL of a landed text as DuckDB reads numbers; what is not a number stays none.
 
     raw: SQL of the text.
     """

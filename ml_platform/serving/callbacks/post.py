@@ -17,7 +17,7 @@ from ml_platform.settings import WEBHOOK_SECRET, ServingSettings
 PATIENCE_SECONDS = 10.0
 FAILED = {"failed", "ended"}
 GONE = 410
-TOLD_FAILURES = 2000
+SHOWN_CHARACTERS = 2000
 """Most characters of what went wrong in the answer to an activity, which a person reads."""
 
 
@@ -87,7 +87,7 @@ def body_of(document: Mapping[str, Any], *, of_activity: bool) -> bytes:
     if run["status"] not in FAILED:
         return msgspec.json.encode({"Output": document, "StatusCode": "200"})
     said = "; ".join(run.get("failures") or ()) or f"the run {run['status']}"
-    error = {"ErrorCode": run["status"], "Message": said[:TOLD_FAILURES]}
+    error = {"ErrorCode": run["status"], "Message": said[:SHOWN_CHARACTERS]}
     return msgspec.json.encode({"Output": document, "Error": error, "StatusCode": "500"})
 
 

@@ -36,7 +36,7 @@ from ml_platform.storage import Lake
 CHUNK_ROWS = 2048
 MOST_WAITING = 16
 """Batches that wait in one worker; more are rejected."""
-TOLD_SECONDS = 1.0
+REPORT_SECONDS = 1.0
 """How often a batch says how far it is."""
 LOG = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class References:
                 writer = writer or pq.ParquetWriter(part, answered.schema)
                 writer.write_table(answered)
                 state.done += len(batch)
-                if time.time() - state.said_at >= TOLD_SECONDS:
+                if time.time() - state.said_at >= REPORT_SECONDS:
                     self._states.write(state)
         finally:
             rules.close()

@@ -47,7 +47,9 @@ class RowFile:
         except FileNotFoundError:
             raise ParameterRefused("rows", f"there is no file '{self.path.name}'") from None
         except (OSError, pa.ArrowException) as error:
-            raise ParameterRefused("rows", f"'{self.path.name}' is no Parquet: {error}") from None
+            raise ParameterRefused(
+                "rows", f"'{self.path.name}' is not a Parquet file: {error}"
+            ) from None
         if not count:
             raise ParameterRefused("rows", f"'{self.path.name}' has no rows")
         return count

@@ -13,7 +13,7 @@ from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.versions.live import LiveVersions, Swap
 from ml_platform.storage import Commit, Lake
 
-MOST_UNTOLD = 100
+MOST_UNREPORTED = 100
 """Swaps that are kept while the lake cannot be written to."""
 
 
@@ -30,7 +30,7 @@ class Following:
     ) -> None:
         self._live, self._lake, self._registry = live, lake, registry
         self._metrics, self._log = metrics, log
-        self._untold: deque[Swap] = deque(maxlen=MOST_UNTOLD)
+        self._unreported: deque[Swap] = deque(maxlen=MOST_UNREPORTED)
 
     async def follow(self, every_seconds: float) -> None:
         """Look again and again, until cancelled."""
@@ -59,7 +59,7 @@ class Following:
             )  # fmt: skip
         self._metrics.versions(self._live)
         self._repair({swap.use_case for swap in swaps if not swap.tried})
-        self._untold += swaps
+        self._unreported += swaps
         self._notify()
 
     def _repair(self, use_cases: Collection[str]) -> None:
@@ -77,8 +77,8 @@ class Following:
 
     def _notify(self) -> None:
         """Note in the lake what failed, for the alerts; what cannot be noted is kept for later."""
-        while self._untold:
-            swap = self._untold[0]
+        while self._unreported:
+            swap = self._unreported[0]
             case = self._live.of(swap.use_case).use_case
             event = ServingEvent(
                 happened_at=datetime.now(UTC),
@@ -94,4 +94,4 @@ class Following:
                 # As above: the lake may allow reading and refuse to be written to.
                 self._log.error("event_not_noted", problem=str(error), version=swap.version)
                 return
-            self._untold.popleft()
+            self._unreported.popleft()

@@ -149,7 +149,7 @@ def _of_times(database: duckdb.DuckDBPyConnection, name: str, values: int) -> Cs
         kind = "TIMESTAMP WITH TIME ZONE" if offsets and days < values else "TIMESTAMP"
         kind = "DATE" if days == values else kind
         return CsvColumn(name, kind, f"TRY_CAST({column} AS {kind})", "iso")
-    # Without a digit between two separators it is no date: eight formats need not be tried.
+    # Without a digit between two separators it is not a date: eight formats need not be tried.
     if not counts(database, count(matches(name, r"\d{1,2}[./]\d{1,2}[./]\d{2,4}.*")))[0]:
         return None
     read = [f"try_strptime({column}, {literal(text)})" for text in FORMATS]
