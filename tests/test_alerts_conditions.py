@@ -328,7 +328,7 @@ def test_partitions_that_cannot_be_judged_are_named_and_are_no_recovery(
     (condition,) = find(lake, use_case, "performance")
     assert condition.since == trips.at(4)
     assert (
-        "Not judged since: 2 partitions, 2024-03-05 to 2024-03-06 (too few labels): that is no "
+        "Not judged since: 2 partitions, 2024-03-05 to 2024-03-06 (too few labels): that is not a "
         "recovery."
     ) in condition.what
     report_performance(lake, use_case, 6, 0.8)

@@ -197,6 +197,16 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.mark.slow
+def test_the_example_of_status_has_the_lines_that_it_prints(flights: Any) -> None:
+    def lines(text: str) -> list[str]:
+        names = (line[2:16].strip() for line in text.splitlines() if line.startswith("  "))
+        return [name for name in names if name not in {"", "approval", "mirrors"}]
+
+    (example,) = (b for b in BLOCKS if b.text.startswith("flight_delays Will a flight"))
+    assert lines(example.text) == lines(flights.run("status", "flight_delays").said)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("block", of("sh"))
 def test_commands_do_what_they_say_or_refuse_in_a_sentence(block: Block, flights: Any) -> None:
     for words in commands(block):

@@ -149,19 +149,20 @@ class Calendar:
                 start = datetime.strptime(key, "%Y-%m-%d-%H:%M").replace(tzinfo=self.timezone)
         except ValueError:
             example = self.key(Window(self.start, _next(self.start, self.cadence)))
-            article = "an" if self.cadence is Cadence.hourly else "a"
-            raise ValueError(
-                f"'{key}' is not {article} {self.cadence} partition; they look like '{example}'"
-            ) from None
+            raise ValueError(f"{self._no_partition(key)}; they look like '{example}'") from None
         window = self.window_at(start)
         if utc(start) < utc(self.start):
             first = self.key(self.window_at(self.start))
             raise ValueError(f"'{key}' is before the first {self.cadence} partition, '{first}'")
-        if self.key(window) != key:
-            raise ValueError(
-                f"no {self.cadence} partition starts at '{key}'; it is in '{self.key(window)}'"
-            )
+        if (right := self.key(window)) != key:
+            if utc(start) == utc(window.start):
+                raise ValueError(f"{self._no_partition(key)}; write '{right}'")
+            raise ValueError(f"no {self.cadence} partition starts at '{key}'; it is in '{right}'")
         return window
+
+    def _no_partition(self, key: str) -> str:
+        article = "an" if self.cadence is Cadence.hourly else "a"
+        return f"'{key}' is not {article} {self.cadence} partition"
 
     def window_listed(self, key: str) -> Window:
         """As `window`; also by the name of a day that the zone skips, which Dagster lists.
