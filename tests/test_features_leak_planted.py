@@ -1,5 +1,7 @@
 """Planted leaks are found in the views of a month, and views that are clean but tricky are not."""
 
+from itertools import cycle
+
 import pytest
 
 from ml_platform.features import note_checks, read_coverage
@@ -9,7 +11,8 @@ from tests.planted import CLEAN, COMMIT, LEAKS, MONTH, TOO_SHORT, World, day
 QUICK_LEAKS = ("the next row", "in one row of a hundred", "24 hours in a lookback of a day")
 QUICK_CLEAN = ("a sliding sum as a difference of totals",)
 ALONE = (3, 19, 20)
-"""Days of the month: one like the others, that of the clock change, and the one after."""
+"""Days of the month: one like the others, that of the clock change, and the one after. Each kind is
+looked for in one of them, in turn."""
 RARE = (
     "a shifted zone",
     "in the last ten minutes",
@@ -44,11 +47,12 @@ def test_a_leak_is_found_in_a_month(world: World, kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [kind for kind in LEAKS if kind not in RARE])
-def test_a_leak_is_found_in_a_day(world: World, kind: str) -> None:
-    for number in ALONE:
-        (report,) = world.check(LEAKS[kind], day(number))
-        assert report.problem is not None
+@pytest.mark.parametrize(
+    ("kind", "number"), list(zip([kind for kind in LEAKS if kind not in RARE], cycle(ALONE)))
+)
+def test_a_leak_is_found_in_a_day(world: World, kind: str, number: int) -> None:
+    (report,) = world.check(LEAKS[kind], day(number))
+    assert report.problem is not None
 
 
 @pytest.mark.parametrize("kind", slow_but(QUICK_CLEAN, CLEAN))
@@ -71,9 +75,9 @@ def test_a_day_after_a_clock_change_shows_a_lookback_of_24_hours_by_itself(world
 @pytest.mark.slow
 def test_daily_runs_try_different_moments(world: World) -> None:
     query = CLEAN["the day so far"]
-    tried = [world.check(query, day(number))[0].cuts for number in range(24)]
+    tried = [world.check(query, day(number))[0].cuts for number in range(8)]
     of_the_day = {cut.time() for cuts in tried for cut in cuts}
-    assert len(of_the_day) >= 100
+    assert len(of_the_day) >= 33
 
 
 def test_what_was_tried_is_kept(world: World) -> None:

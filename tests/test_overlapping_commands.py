@@ -99,7 +99,9 @@ AT_STAKE = [
     ("approve", "score"),
     ("promote", "approve"),
 ]
-"""Pairs of which one reads what the other one writes, one of each kind."""
+"""Pairs of which one reads what the other one writes, one of each kind: what CI runs."""
+ON_BOTH_CATALOGS = [("ingest", "ingest late file"), ("approve", "score")]
+"""Those that CI runs on PostgreSQL too: rows and a decision."""
 OFTEN = [("approve", "score")]
 """What `make test` runs."""
 
@@ -107,46 +109,11 @@ OFTEN = [("approve", "score")]
 DECISIONS = ("approve", "promote")
 
 
-READS = {
-    "ingest": {"trips"},
-    "ingest late file": {"trips"},
-    "ingest table": {"prices"},
-    "ingest late row": {"prices"},
-    "ingest feedback": {"feedback"},
-    "ingest late feedback": {"feedback"},
-    "features": {"trips"},
-    "features of table": {"prices"},
-    "labels": {"trips", "feedback"},
-    "score": {"trips", "pace", "price", "promotions"},
-    "drift": {"trips", "pace", "price", "labels", "predictions", "promotions"},
-    "performance": {"labels", "predictions", "promotions"},
-    "publish": {"pace", "price"},
-    "promote": {"trips", "pace", "price", "labels", "predictions", "promotions"},
-    "approve": {"labels", "predictions", "promotions"},
-    "roll back": {"predictions", "promotions"},
-}
-WRITES = {
-    **{name: READS[name] for name in COMMANDS if name.startswith("ingest")},
-    "features": {"pace"},
-    "features of table": {"price"},
-    "labels": {"labels"},
-    "score": {"predictions"},
-    "drift": {"drift_report"},
-    "performance": {"performance_report"},
-    "publish": {"online"},
-    "promote": {"promotions"},
-    "approve": {"promotions"},
-    "roll back": {"promotions"},
-}
-
-
 def pairs() -> list[Any]:
     """Every two commands, each of them paused in its turn; most take too long for every day."""
     found = []
     for catalog, pair in product(("sqlite", "postgres"), permutations(COMMANDS, 2)):
-        one, other = pair
-        meet = WRITES[one] & (READS[other] | WRITES[other]) or WRITES[other] & READS[one]
-        in_ci = pair in AT_STAKE or (catalog == "sqlite" and meet)
+        in_ci = pair in (AT_STAKE if catalog == "sqlite" else ON_BOTH_CATALOGS)
         marks = [pytest.mark.slow if in_ci else pytest.mark.exhaustive]
         if catalog == "sqlite" and pair in OFTEN:
             marks = []
