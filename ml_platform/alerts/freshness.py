@@ -109,7 +109,8 @@ def _late(
                 and max(arrived.get(state.inputs_at, LONG_AGO), champion) + COMPUTED_IN <= now
             }
         upstream = {w for read in reads_of(use_case, table) for w in lacking.get(read.table, ())}
-        late[table] = tuple(window for window in due if window in own - upstream)
+        of_its_own = own - upstream
+        late[table] = tuple(window for window in due if window in of_its_own)
         lacking[table] = own | (upstream & set(due))
     return late
 
