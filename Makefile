@@ -198,14 +198,14 @@ LOCK_ARGS ?=
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--no-strip-extras --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	$(LOCK_ARGS)
-EXTRAS := --extra postgres --extra mysql --extra adbc --extra azure --extra delta --extra iceberg --extra iceberg-azure --extra redis --extra otel --extra demo
+EXTRAS := --extra dagster --extra serve --extra monitoring --extra postgres --extra mysql --extra adbc --extra azure --extra delta --extra iceberg --extra iceberg-azure --extra redis --extra otel --extra demo
 
 .PHONY: lock
 lock: $(BIN)/python
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
 	$(COMPILE) $(EXTRAS) --extra dev pyproject.toml -o requirements/dev.txt
 	$(COMPILE) $(EXTRAS) -c requirements/dev.txt pyproject.toml -o requirements/base.txt
-	$(COMPILE) --extra spark -c requirements/dev.txt pyproject.toml -o requirements/spark.txt
+	$(COMPILE) --extra dagster --extra serve --extra monitoring --extra spark -c requirements/dev.txt pyproject.toml -o requirements/spark.txt
 	$(COMPILE) --group bootstrap -o requirements/uv.txt
 	$(COMPILE) --group mutants -c requirements/dev.txt -o requirements/mutants.txt
 	$(COMPILE) requirements/bench.in -o requirements/bench.txt

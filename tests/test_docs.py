@@ -38,6 +38,7 @@ NOT_RUN = {
     "pipelines.md:ML_PLATFORM_KEPT_VERSION=true ML": "a code server of another checkout",
     "production.md:callers ──": "a picture",
     "README.md:make demo": "make is run by people and CI",
+    "projects.md:python3 -m venv": "it needs an index; tests/test_wheel.py has a wheel",
     "README.md:definitions.py     composition": "a tree of folders",
     "time.md:trip 7 in arrivals": "a picture",
     "serving_access.md:apt-get install apache2": "tests/test_deploy_proxy.py sets the proxy up",

@@ -171,7 +171,7 @@ def test_what_is_not_installed_is_named_with_the_way_to_get_it(
         return plain(name, *more, **named)
 
     monkeypatch.setattr(builtins, "__import__", importing)
-    said = rf"'others': {package} is not there; pip install 'ml-platform\[{kind}\]'"
+    said = rf"'others': {package} is not installed: pip install 'ml-platform\[{kind}\]'"
     with pytest.raises(TargetError, match=said):
         publish(shared, table_of({}), {})
 

@@ -148,7 +148,7 @@ def test_what_is_not_installed_is_named_with_the_way_to_get_it(shared, reader, m
 
     monkeypatch.setattr(builtins, "__import__", importing)
     extra = "delta" if missing == "deltalake" else "iceberg"
-    said = rf"{missing} is not there; pip install 'ml-platform\[{extra}\]'"
+    said = rf"{missing} is not installed: pip install 'ml-platform\[{extra}\]'"
     with pytest.raises(LandingError, match=said):
         reader.look()
 

@@ -23,6 +23,7 @@ from ml_platform.cli import (
     watching,
 )
 from ml_platform.errors import PlatformError, Unavailable
+from ml_platform.extras import extra
 
 app = typer.Typer(
     name="ml-platform",
@@ -47,7 +48,8 @@ def main() -> None:
     """
     try:
         try:
-            app()
+            with extra():
+                app()
         except Unavailable as error:
             if error.is_final:
                 raise

@@ -12,6 +12,17 @@ commands = typer.Typer()
 
 
 @commands.command(rich_help_panel=PANEL)
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of the project.")] = Path(),
+) -> None:
+    """Write what a project needs beside its use cases; files that are there stay as they are."""
+    from ml_platform.cli import printing
+    from ml_platform.spec.scaffold import write_project
+
+    printing.show_project(folder, write_project(folder))
+
+
+@commands.command(rich_help_panel=PANEL)
 def new(
     name: Annotated[str, typer.Argument(help="Name of the use case.")],
     file: Annotated[

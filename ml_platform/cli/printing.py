@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ml_platform.registry import Promotion
     from ml_platform.scoring import PredictionTrace, Reproduction, ScoreReport
     from ml_platform.sources import IngestReport
-    from ml_platform.spec.scaffold import Scaffolded
+    from ml_platform.spec.scaffold import ProjectFiles, Scaffolded
     from ml_platform.spec.use_case import UseCase
     from ml_platform.spec.windows import Window
     from ml_platform.storage import Written
@@ -54,6 +55,16 @@ def show_leaks(reports: Sequence["LeakReport"]) -> None:
         raise LeakFound("\n".join(leaks))
     moments = sum(len(report.cuts) for report in reports)
     show_line(f"no leak: the same with the future hidden, at {moments} moments")
+
+
+def show_project(folder: Path, made: "ProjectFiles") -> None:
+    """What was written, what was there, and what to do next."""
+    for file in made.written:
+        show_line(f"wrote {folder / file}")
+    for file in made.kept:
+        show_line(f"kept  {folder / file}, which was there")
+    steps = ["ml-platform new churn --from customers.csv", "make dev"]
+    show_line("next: " + "; ".join([*([] if folder == Path() else [f"cd {folder}"]), *steps]))
 
 
 def show_scaffold(name: str, made: "Scaffolded") -> None:

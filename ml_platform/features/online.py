@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_platform.errors import ExampleRefused, PlatformError
+from ml_platform.extras import extra
 from ml_platform.features.frame import join_keys
 from ml_platform.features.keys import KeyTexts, entity_text
 from ml_platform.features.online_sqlite import SqliteStore
@@ -42,11 +43,9 @@ def open_online_store(settings: Settings) -> OnlineStore:
         # What follows the scheme may hold a password.
         begun = uri.partition(":")[0]
         raise PlatformError(f"setting online_store begins with '{begun}:'; it should be redis://…")
-    try:
-        # An extra: the embedded default does without the client.
+    # The embedded default does without the client.
+    with extra():
         from ml_platform.features.online_redis import RedisStore
-    except ModuleNotFoundError as error:
-        raise PlatformError("setting online_store is Redis: pip install .[redis]") from error
     return RedisStore(uri, settings)
 
 

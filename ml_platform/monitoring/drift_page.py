@@ -16,6 +16,7 @@ import duckdb
 import pandas as pd
 
 from ml_platform.errors import TableNotFound
+from ml_platform.extras import extra
 from ml_platform.monitoring.columns import (
     MonitoredColumn,
     current_frame,
@@ -153,8 +154,9 @@ def _draw(
     reference: pd.DataFrame,
     current: pd.DataFrame,
 ) -> str:
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
+    with extra():
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.presets import DataDriftPreset
 
     drift = use_case.monitoring.drift
     definition = DataDefinition(

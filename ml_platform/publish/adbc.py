@@ -49,8 +49,8 @@ class AdbcTarget(SqlTarget):
         super().__init__(settings, database)
         try:
             from adbc_driver_manager import dbapi
-        except ImportError:
-            raise without_driver(database, "adbc-driver-manager", "adbc") from None
+        except ImportError as error:
+            raise without_driver(database, error) from None
         self.refused = dbapi.IntegrityError
         self._errors: type[Exception] = dbapi.Error
         self._turn: TurnTable | None = None

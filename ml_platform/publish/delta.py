@@ -41,8 +41,8 @@ class DeltaTarget(VersionedTarget):
         super().__init__(settings, database)
         try:
             import deltalake
-        except ImportError:
-            raise without_driver(database, "deltalake", "delta") from None
+        except ImportError as error:
+            raise without_driver(database, error) from None
         self._deltalake = deltalake
         self._store = store_of(where)
 

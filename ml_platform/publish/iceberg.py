@@ -48,8 +48,8 @@ class IcebergTarget(VersionedTarget):
         super().__init__(settings, database)
         try:
             import pyiceberg.table  # noqa: F401
-        except ImportError:
-            raise without_driver(database, "pyiceberg", "iceberg") from None
+        except ImportError as error:
+            raise without_driver(database, error) from None
         with self._named():
             self._catalog = open_catalog(database, where)
 

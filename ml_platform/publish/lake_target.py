@@ -7,13 +7,13 @@ from contextlib import contextmanager
 import duckdb
 
 from ml_platform.errors import TargetError, TargetUnavailable
+from ml_platform.extras import not_installed
 from ml_platform.failures import failure_of
 from ml_platform.publish.lake_columns import partition_column, snapshots_of, typed_columns
 from ml_platform.publish.target import Part, TargetTable, named_errors, staged_sql
 from ml_platform.publish.turn_folder import turn_file
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
-from ml_platform.storage.extras import not_installed
 from ml_platform.storage.turns import alone
 
 

@@ -61,8 +61,8 @@ class MySqlTarget(SqlTarget):
         super().__init__(settings, database)
         try:
             import pymysql
-        except ImportError:
-            raise without_driver(database, "PyMySQL", "mysql") from None
+        except ImportError as error:
+            raise without_driver(database, error) from None
         options = mysql_options(where)
         self.refused = pymysql.IntegrityError
         with self._named():

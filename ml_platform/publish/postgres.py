@@ -29,8 +29,8 @@ class PostgresTarget(SqlTarget):
         super().__init__(settings, database)
         try:
             import psycopg
-        except ImportError:
-            raise without_driver(database, "psycopg", "postgres") from None
+        except ImportError as error:
+            raise without_driver(database, error) from None
         if where.startswith("//"):
             where = f"postgresql:{where}"
         self.refused = psycopg.IntegrityError

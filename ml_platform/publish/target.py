@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import duckdb
 
 from ml_platform.errors import PlatformError, TargetError, TargetUnavailable
+from ml_platform.extras import not_installed
 from ml_platform.failures import failure_of, is_of_a_store
 from ml_platform.settings import Settings
 from ml_platform.spec.publication import Mode
@@ -93,11 +94,9 @@ def named_errors(settings: Settings, what: str) -> Iterator[None]:
         raise kind(f"{what}: {failure}") from None
 
 
-def without_driver(database: str, package: str, extra: str) -> TargetError:
+def without_driver(database: str, error: ImportError) -> TargetError:
     """The error of a database whose Python package is not installed."""
-    return TargetError(
-        f"database '{database}': {package} is not there; pip install 'ml-platform[{extra}]'"
-    )
+    return TargetError(f"database '{database}': {not_installed(error)}")
 
 
 def staged_sql(columns: Sequence[str], part: Part, order: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ml_platform.extras import extra
 from ml_platform.replay.comparison import Comparison
 from ml_platform.spec.declared import LARGER_IS_BETTER
 
@@ -15,7 +16,8 @@ MARKS = {"promoted": ("^", "tab:green"), "refused": ("x", "tab:red"), "failed": 
 
 def draw_replay(comparison: Comparison, file: Path) -> Path:
     """Draw a comparison as a PNG, and return its path."""
-    from matplotlib.figure import Figure
+    with extra():
+        from matplotlib.figure import Figure
 
     standings = comparison.standings
     figure = Figure(figsize=(10, 4.2 + 0.32 * len(standings)), layout="constrained")

@@ -7,12 +7,12 @@ from typing import Protocol
 import duckdb
 
 from ml_platform.errors import LakeUnavailable, LandingError, PlatformError
+from ml_platform.extras import not_installed
 from ml_platform.failures import failure_of, is_of_a_store
 from ml_platform.settings import Settings
 from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.listing import Listed
 from ml_platform.sources.reading import Batch, Reading
-from ml_platform.storage.extras import not_installed
 
 
 class SharedTable(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ml_platform.errors import ModelRefused, TrainingFailed
+from ml_platform.extras import extra
 from ml_platform.metrics import measure
 from ml_platform.registry import Registry, SeenColumn, TrainedModel, predict
 from ml_platform.registry.prediction import POSITIVE
@@ -112,6 +113,9 @@ def train(
     """
     if cutoff.tzinfo is None:
         raise ValueError(f"cutoff {cutoff.isoformat()} needs a time zone")
+    with extra():
+        # Diagrams are drawn after hours of fitting: not the time to find it missing.
+        import matplotlib.figure  # noqa: F401
     began = time.monotonic()
     cutoff = cutoff.astimezone(use_case.calendar.timezone)
     threads = registry.settings.threads

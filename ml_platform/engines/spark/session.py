@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ml_platform.errors import EngineFailed
+from ml_platform.extras import not_installed
 from ml_platform.masking import masked
 from ml_platform.settings import Settings
 
@@ -52,9 +53,7 @@ def spark_session(settings: Settings, timezone: str) -> Iterator["SparkSession"]
     try:
         from pyspark.sql import SparkSession
     except ModuleNotFoundError as error:
-        raise EngineFailed(
-            f"engine spark: {error.name} is not installed; pip install 'ml-platform[spark]'"
-        ) from None
+        raise EngineFailed(f"engine spark: {not_installed(error)}") from None
     # The exception says the same.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     earlier = SparkSession.getActiveSession()

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +12,7 @@ from ml_platform.spec.scaffold.draft import Draft, slug
 from ml_platform.spec.scaffold.files import ending_of
 from ml_platform.spec.scaffold.guessing import Guess, Overrides, guess
 from ml_platform.spec.scaffold.profile import Profile
-from ml_platform.spec.scaffold.templates import (
-    labels_text,
-    model_text,
-    readme_text,
-    spec_text,
-    view_text,
-)
+from ml_platform.spec.scaffold.texts import texts_of
 from ml_platform.spec.values import time_zone
 
 SOURCE = "records"
@@ -66,18 +59,11 @@ def scaffold(settings: Settings, name: str, file: Path, said: Overrides) -> Scaf
 
 
 def _write(folder: Path, draft: Draft) -> None:
-    texts: Mapping[str, str] = {
-        "use_case.yaml": spec_text(draft),
-        f"features/{draft.view}.sql": view_text(draft),
-        "labels.sql": labels_text(draft),
-        "model.py": model_text(draft),
-        "README.md": readme_text(draft),
-    }
     # Written beside and moved in one step: a use case is there whole, or not at all.
     hidden = folder.with_name(f".{folder.name}")
     beside = hidden / folder.name
     try:
-        for name, text in texts.items():
+        for name, text in texts_of(draft).items():
             path = beside / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
