@@ -1,4 +1,4 @@
-"""Every code block of README and docs runs here, or says in one table why it cannot."""
+"""Every code block of README, CONTRIBUTING and docs runs here, or says in one table why it cannot."""
 
 import json
 import re
@@ -24,9 +24,14 @@ from ml_platform.spec.loading import load_use_case
 from tests import plain_tables
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 LANGUAGES = {"sh", "yaml", "json", "python", ""}
 NOT_RUN = {
+    "CONTRIBUTING.md:definitions.py     composition": "a tree of folders",
+    "CONTRIBUTING.md:make install": "make is run by people and CI",
     "alerts.md:slack://…/…/…": "addresses of people's own channels",
     "alerts.md:# apprise.conf": "a file of Apprise, with people's own addresses",
     "alerts.md:flight_delays Will a flight": "what a command prints",
@@ -36,10 +41,10 @@ NOT_RUN = {
     "control.md:export AIRFLOW_CONN": "a setting of Airflow",
     "operations.md:export DAGSTER_HOME": "dg is Dagster's own program, for a running Dagster",
     "pipelines.md:ML_PLATFORM_KEPT_VERSION=true ML": "a code server of another checkout",
+    "CONTRIBUTING.md:make check": "the tests themselves",
     "production.md:callers ──": "a picture",
     "README.md:make demo": "make is run by people and CI",
     "projects.md:python3 -m venv": "it needs an index; tests/test_wheel.py has a wheel",
-    "README.md:definitions.py     composition": "a tree of folders",
     "time.md:trip 7 in arrivals": "a picture",
     "serving_access.md:apt-get install apache2": "tests/test_deploy_proxy.py sets the proxy up",
 }
