@@ -38,6 +38,7 @@ help:
 	@echo 'make airflow    create .venv-airflow, for the example of a published pipeline'
 	@echo 'make clients    create .venv-clients, for the test of clients that are generated'
 	@echo 'make protos     regenerate ml_platform/open_inference from its .proto'
+	@echo 'make docs       build the docs as a site with a search in site/'
 	@echo 'make lock       recompile requirements/*.txt from pyproject.toml'
 
 .PHONY: install
@@ -165,6 +166,19 @@ clients: .venv-clients/.installed
 	    --prefix .venv-clients openapi-typescript@7 openapi-fetch@0.15 typescript@5 @types/node@20; fi
 	@touch $@
 
+# The docs, README and the API reference as a site. Its generator has an environment of its own, and
+# reads the docstrings without importing anything, so that it needs none of the dependencies.
+.PHONY: docs
+docs: .venv-docs/.installed
+	.venv-docs/bin/python docs/pages.py
+	.venv-docs/bin/zensical build --clean --strict
+
+.venv-docs/.installed: requirements/docs.txt | $(BIN)/python
+	$(BIN)/python -m venv --without-pip .venv-docs
+	$(BIN)/python -m pip --python .venv-docs/bin/python install --quiet --require-hashes \
+	    -r requirements/docs.txt
+	@touch $@
+
 # Faults planted in the modules in which one is silent, and whether the tests see them. It takes
 # hours; `make mutants MUTANTS=training/verdict` looks at one module.
 .PHONY: mutants
@@ -191,9 +205,9 @@ bench: $(STAMP)
 
 # One version of a package for all Pythons and systems (--universal, fewest), so that what was
 # tested is what others get. Extras stay in the files because pip wants them there when it checks
-# hashes. dev.txt is compiled first and constrains base.txt; bench.txt, bench_bento.txt and
-# airflow.txt are for environments of their own (see bench.in). To move to newer versions: LOCK_ARGS=--upgrade, or
-# LOCK_ARGS='--upgrade-package mlflow'.
+# hashes. dev.txt is compiled first and constrains base.txt; airflow.txt, bench.txt, bench_bento.txt,
+# clients.txt and docs.txt are for environments of their own (see bench.in). To move to newer versions:
+# LOCK_ARGS=--upgrade, or LOCK_ARGS='--upgrade-package mlflow'.
 LOCK_ARGS ?=
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--no-strip-extras --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
@@ -207,6 +221,7 @@ lock: $(BIN)/python
 	$(COMPILE) $(EXTRAS) -c requirements/dev.txt pyproject.toml -o requirements/base.txt
 	$(COMPILE) --extra dagster --extra serve --extra monitoring --extra spark -c requirements/dev.txt pyproject.toml -o requirements/spark.txt
 	$(COMPILE) --group bootstrap -o requirements/uv.txt
+	$(COMPILE) --group docs -o requirements/docs.txt
 	$(COMPILE) --group mutants -c requirements/dev.txt -o requirements/mutants.txt
 	$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) requirements/bench_bento.in -o requirements/bench_bento.txt

@@ -1,5 +1,6 @@
 """Everything that can go wrong, named.
 
+```
 PlatformError
 ├── SpecError            a use case is declared wrongly: file, line, what, suggestion
 ├── SpecErrors           several of them, found in one use case
@@ -74,6 +75,7 @@ PlatformError
     ├── Forbidden        who asks may not do this
     ├── NotKept          what had to be written down could not be
     └── ServingMisconfigured  the service cannot run with these settings
+```
 
 Errors know nothing of HTTP, gRPC or Dagster.
 """

@@ -1,4 +1,4 @@
-"""Every code block of README, CONTRIBUTING and docs runs here, or says in one table why it cannot."""
+"""Every code block of README, CONTRIBUTING and docs runs here, or one table says why it cannot."""
 
 import json
 import re
