@@ -1,5 +1,7 @@
 """When an asset follows what it depends on, by itself."""
 
+from collections.abc import Set as AbstractSet
+
 import dagster as dg
 from dagster import AssetKey, AutomationContext, AutomationResult, DagsterEventType
 from dagster._core.asset_graph_view.entity_subset import EntitySubset
@@ -117,7 +119,7 @@ def _by_run(
     if changed.is_empty:
         return {}
     latest = {
-        record.partition: record.run_id
+        record.partition: record.run_id or ""
         for record in context.asset_graph_view.instance.get_asset_event_summary_records(
             DagsterEventType.ASSET_MATERIALIZATION,
             asset_key=changed.key,
@@ -144,7 +146,7 @@ def _done_by(context: AutomationContext[AssetKey], run_id: str) -> EntitySubset[
 
 
 def _partitions(
-    context: AutomationContext[AssetKey], key: AssetKey, partitions: set[str]
+    context: AutomationContext[AssetKey], key: AssetKey, partitions: AbstractSet[str]
 ) -> EntitySubset[AssetKey]:
     return context.asset_graph_view.get_asset_subset_from_asset_partitions(
         key, {AssetKeyPartitionKey(key, partition) for partition in partitions}

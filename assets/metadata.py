@@ -1,7 +1,7 @@
 """What a table looks like in the Dagster UI: columns, where they come from, descriptions."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import dagster as dg
 
@@ -49,7 +49,16 @@ def described(text: str, query: str = "", language: str = "sql") -> str:
     return f"{text}\n\n```{language}\n{query}\n```" if query else text
 
 
-def common(use_case: UseCase, *kinds: str) -> dict[str, Any]:
+class Shared(TypedDict):
+    """Arguments of `dg.asset`."""
+
+    group_name: str
+    owners: list[str]
+    kinds: set[str]
+    dagster_type: Any
+
+
+def common(use_case: UseCase, *kinds: str) -> Shared:
     """Arguments that all assets of a use case share."""
     return {
         "group_name": use_case.name,

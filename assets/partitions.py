@@ -1,5 +1,6 @@
 """Dagster partitions of a use case's calendar, and which of them depend on which."""
 
+from collections.abc import Callable
 from functools import partial
 
 import dagster as dg
@@ -11,7 +12,7 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Cadence, Window
 from ml_platform_dagster.resources.ranges import range_in
 
-DEFINITIONS = {
+DEFINITIONS: dict[Cadence, tuple[Callable[..., dg.TimeWindowPartitionsDefinition], str]] = {
     Cadence.hourly: (dg.HourlyPartitionsDefinition, "%Y-%m-%d-%H:%M"),
     Cadence.daily: (dg.DailyPartitionsDefinition, "%Y-%m-%d"),
     Cadence.weekly: (dg.WeeklyPartitionsDefinition, "%Y-%m-%d"),

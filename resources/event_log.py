@@ -100,7 +100,7 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
 
     def dispose(self) -> None:
         """Close the connections."""
-        super().dispose()
+        super().dispose()  # type: ignore[no-untyped-call]
         self._engine.dispose()
 
 
@@ -123,8 +123,8 @@ def _uninterrupted() -> Iterator[None]:
         for each in numbers:
             signal.signal(each, before[each])
         # Looked at when nothing is held any more, so that none is lost.
-        for each in held:
-            signal.raise_signal(each)
+        for number in held:
+            signal.raise_signal(number)
 
 
 def _is_of_an_asset(entry: EventLogEntry) -> bool:

@@ -39,10 +39,11 @@ class WholeSqliteScheduleStorage(SqliteScheduleStorage):
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
-    ) -> "SqliteScheduleStorage":
+    ) -> Self:
         folder = Path(config_value["base_dir"]) / "schedules"
         make_whole(folder / "schedules.db", "job_ticks", lambda at: cls.from_local(str(at)))
-        return cls.from_local(str(folder), inst_data)
+        # It makes one of its own class, which its type does not say.
+        return cls.from_local(str(folder), inst_data)  # type: ignore[return-value]
 
 
 def make_whole(database: Path, table: str, make: Callable[[Path], object]) -> None:

@@ -1,6 +1,6 @@
 """How Dagster starts runs, and how it finds that the process of one has died."""
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 from dagster import DagsterEventType, DagsterRun, DefaultRunLauncher
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
@@ -60,6 +60,6 @@ def _runs_since(pid: int, moment: float) -> bool:
     """Whether a process is there, and is not a later one that was given the same number."""
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= moment
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= moment)
     except psutil.NoSuchProcess:
         return False

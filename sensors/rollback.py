@@ -87,8 +87,8 @@ def build_rollback(use_case: UseCase, settings: Settings) -> list[dg.SensorDefin
             seen = _stamp(requested[-1].decided_at)
             cursor = _Cursor(seen, since, tuple(run for run in kept if run not in runs))
         elif cursor.later:
-            since = datetime.fromisoformat(cursor.since)
-            if not affected_by(lake.lake, use_case, decisions, since).predictions:
+            moment = datetime.fromisoformat(cursor.since)
+            if not affected_by(lake.lake, use_case, decisions, moment).predictions:
                 runs, cursor = list(cursor.later), _Cursor(cursor.seen)
         return dg.SensorResult(
             run_requests=[_request(use_case, run, cursor.seen, rollbacks[-1]) for run in runs],
