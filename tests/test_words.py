@@ -24,7 +24,7 @@ RETIRED = {
     r"may nothing\b": "no permissions",
     r"(to|not|cannot|could|can) be had\b": "available",
     r"(been seen|sees) to\b": "checked",
-    r"(go|goes|going|gone|went)[ _]on[ _](?!(a|the|different) )|goes on\b": "continue",
+    r"(go|goes|going|gone|went)[ _]on\b": "continue",
     r"dear(er|est)\b": "more expensive",
     r"' is no (?!longer|more)": "is not a valid",
     r"(?<!there )is no (date|duration|file|number|time)\b": "is not a valid",

@@ -23,7 +23,7 @@ import java.util.stream.Collectors;
  * Predicts the rows of a MySQL table by a model server and writes the predictions to another one.
  *
  * <p>In plain Java 17 what Spring Batch calls a chunk-oriented step: read, ask and write so many
- * rows, commit them together with how far the job is, go on. A job that ended in the middle is
+ * rows, commit them together with how far the job is, and continue. A job that ended in the middle is
  * restarted after the last committed chunk. A row that the server refuses is skipped, with the
  * reason, up to a limit.
  */
