@@ -96,14 +96,9 @@ def replace_windows(
     """
     replacement = Replacement(table, query, time, files=files)
     (written,) = replace_together(
-        lake,
-        cursor,
-        [replacement],
-        calendar=calendar,
-        window_range=window_range,
-        commit=commit,
-        basis=basis,
-    )
+        lake, cursor, [replacement],
+        calendar=calendar, window_range=window_range, commit=commit, basis=basis,
+    )  # fmt: skip
     return written
 
 

@@ -220,20 +220,12 @@ class LiveVersions:
     @property
     def _look_again_seconds(self) -> float:
         wanted = (live.failed.get(live.wanted or 0) for live in self._live.values())
-        is_unavailable = any(failure is not None and failure.is_unavailable for failure in wanted)
-        return min(
-            LOOK_AGAIN_SECONDS,
-            self._retry_seconds,
-            UNAVAILABLE_SECONDS if is_unavailable else math.inf,
-        )
+        waits = (self._wait_seconds(failure) for failure in wanted if failure is not None)
+        return min(LOOK_AGAIN_SECONDS, self._retry_seconds, *waits)
 
     def _wait_seconds(self, failure: Failure) -> float:
         """How long after a failure the version is tried again."""
-        return (
-            min(self._retry_seconds, UNAVAILABLE_SECONDS)
-            if failure.is_unavailable
-            else self._retry_seconds
-        )
+        return min(self._retry_seconds, UNAVAILABLE_SECONDS if failure.is_unavailable else math.inf)
 
     def _follow(self, name: str) -> list[Swap]:
         case = self._live[name].use_case
