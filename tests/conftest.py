@@ -1,4 +1,5 @@
 import gc
+import os
 import shutil
 import subprocess
 import tempfile
@@ -40,6 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Try fewer examples where slow tests are left out, too."""
     is_quick = "not slow" in config.option.markexpr
     hypothesis.settings.load_profile("quick" if is_quick else "all")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Show a failure when it happens: a run that is ended early never comes to its summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid} failed in {report.when}:\n{report.longreprtext}\n", flush=True)
 
 
 def pytest_collection_finish() -> None:
