@@ -12,10 +12,10 @@ commands = typer.Typer()
 def reports(port: Annotated[int, typer.Option(min=0, max=65535)] = 3001) -> None:
     """Serve the pages of drift reports until interrupted."""
     from ml_platform.cli.platform import read_settings
-    from ml_platform.serving.reports import serve_reports
+    from ml_platform.web import serve_pages
 
     typer.echo(f"http://127.0.0.1:{port}")
-    serve_reports(read_settings(), port)
+    serve_pages(read_settings(), port)
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -1,1 +1,1 @@
-"""What is served over a network: predictions, and pages of reports."""
+"""Predictions over a network, and what is written down of them."""

@@ -1,15 +1,14 @@
-import threading
-import urllib.error
-import urllib.request
+import sys
 from types import SimpleNamespace
 
 import pytest
+from starlette.testclient import TestClient
 
 from ml_platform.monitoring import report_drift, report_path
 from ml_platform.scoring import score
-from ml_platform.serving import reports
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from ml_platform.web import build_app, drift
 from tests.kept_models import KeptModels, promote
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
@@ -26,27 +25,16 @@ def site(tmp_path_factory):
     score(lake, registry, use_case, days(22, 24), COMMIT)
     report_drift(lake, registry, use_case, days(22, 24), COMMIT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reports, "Registry", lambda _settings: registry)
-        server = reports.make_server(settings(root), 0)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield SimpleNamespace(
-        url=f"http://127.0.0.1:{server.server_port}", lake=lake, use_case=use_case
-    )
-    server.shutdown()
-    thread.join()
-    server.server_close()
+        patch.setattr(drift, "Registry", lambda _settings: registry)
+        app = build_app(settings(root))
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield SimpleNamespace(client=client, lake=lake, use_case=use_case)
     lake.close()
 
 
 def get(site, path, method="GET"):
-    try:
-        request = urllib.request.Request(site.url + path, method=method)
-        with urllib.request.urlopen(request) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
+    answer = site.client.request(method, path)
+    return answer.status_code, answer.text
 
 
 def test_the_front_page_lists_use_cases_and_what_is_broken(site):
@@ -106,3 +94,16 @@ def test_other_addresses_are_not_found(site, path):
 
 def test_head_sends_no_body(site):
     assert get(site, "/trips/", method="HEAD") == (200, "")
+
+
+def test_a_page_runs_no_script_and_fetches_nothing(site):
+    policy = site.client.get("/").headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+
+
+def test_a_page_that_needs_what_is_not_installed_says_what(site, monkeypatch):
+    monkeypatch.setitem(sys.modules, "evidently", None)
+    status, page = get(site, "/trips/drift/2024-03-22.html")
+    assert status == 501
+    assert "pip install &#39;ml-platform[monitoring]&#39;" in page
