@@ -524,7 +524,7 @@ def test_a_few_wrong_years_do_not_move_the_start(bench: Bench):
     assert (guess.first.year, guess.last.year) == (2018, 2018)
     text = (bench.folder / "use_cases" / "example" / "use_case.yaml").read_text()
     assert "# 1 row lies far before it, the first on 2008-12-31: quarantined." in text
-    assert "# 1 rows lie far after the others, the last on 2041-01-01." in text
+    assert "# 1 row lies far after the others, the last on 2041-01-01." in text
     assert "start: 2018-03-01" in text
 
 
