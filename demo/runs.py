@@ -1,11 +1,14 @@
 """Runs of the real Dagster definitions, in two processes, recorded where the UI finds them."""
 
 import logging
+import multiprocessing
+import os
+import signal
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +16,7 @@ from typing import Self
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
+from ml_platform.backfill.workers import started_without_interrupts
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -36,13 +40,18 @@ class Runs:
         self._home = home
         # Opened here first: two processes would both try to create Dagster's databases.
         self._instance = open_instance(home)
-        self._pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        self._stopping = context.Event()
+        self._pool = ProcessPoolExecutor(
+            PROCESSES, context, initializer=_end_when_stopped, initargs=(self._stopping,)
+        )
 
     def __enter__(self) -> Self:
         if not self._there("performance_report"):
             # What takes seconds to import is imported while the files land.
             for _ in range(PROCESSES):
-                self._pool.submit(_location, self.use_case.folder, self._home)
+                with started_without_interrupts():
+                    self._pool.submit(_location, self.use_case.folder, self._home)
         return self
 
     def __exit__(
@@ -51,6 +60,11 @@ class Runs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is KeyboardInterrupt:
+            # Dagster records that the runs have failed before the processes end.
+            self._stopping.set()
+            for process in multiprocessing.active_children():
+                process.terminate()
         self._pool.shutdown(cancel_futures=True)
         self._instance.dispose()
 
@@ -60,7 +74,10 @@ class Runs:
         # A range is one run, so some partitions of it are all that have rows.
         missing = [table for table in tables if self._there(table).isdisjoint(keys)]
         if missing:
-            return self._pool.submit(_materialize, self.use_case.folder, self._home, missing, keys)
+            with started_without_interrupts():
+                return self._pool.submit(
+                    _materialize, self.use_case.folder, self._home, missing, keys
+                )
         done: Future[None] = Future()
         done.set_result(None)
         return done
@@ -113,8 +130,27 @@ class _Location:
             raise RunFailed(_reason(result))
 
 
+_STOPPING: list[Event] = []
+"""Of this process, if it is a worker: set once it is to take no further run."""
+
+
+def _end_when_stopped(stopping: Event) -> None:
+    """Have a worker end without a word on SIGTERM, where no run of Dagster's takes it.
+
+    After a run Dagster handles SIGTERM as SIGINT, whose handler it leaves as it is.
+    """
+    _STOPPING[:] = [stopping]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(1))
+
+
 def _materialize(folder: Path, home: Path, tables: Sequence[str], keys: Sequence[str]) -> None:
-    _location(folder, home).materialize(tables, keys)
+    try:
+        _location(folder, home).materialize(tables, keys)
+    finally:
+        if _STOPPING[0].is_set():
+            # The pool would hand it the next run, which waits in its queue.
+            os._exit(1)
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:

@@ -5,18 +5,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 from demo.runs import Runs
 from demo.source_system import land_flights
+from demo.stages import Begin, Done, stages
 from demo.summary import Summary, summarize
 from ml_platform.replay import scheduled_cutoffs
 from ml_platform.settings import Settings
@@ -39,15 +31,15 @@ def walk(console: Console, folder: Path) -> Summary:
     # In the last partition flights of the year arrive, and none leaves any more.
     *_, last = use_case.calendar.windows(recorded)
     year = Window(recorded.start, last.start)
-    with _progress(console) as progress, Runs(use_case, settings.root / "dagster") as runs:
-        _land(progress, settings, use_case, year)
+    with stages(console) as begin, Runs(use_case, settings.root / "dagster") as runs:
+        _land(begin, settings, use_case, recorded)
         # What the service writes is ingested once there is a service.
         landed = [source for source in use_case.sources if source not in LOGGED_SOURCES]
-        _tables(progress, runs, "ingest", landed, recorded)
+        _tables(begin, runs, "ingest", landed, recorded)
         views = [feature_table(view) for view in use_case.features]
-        _tables(progress, runs, "features and labels", [*views, "labels"], recorded)
-        _tables(progress, runs, "features online", [ONLINE_FEATURES], recorded)
-        _months(progress, runs, use_case, year, recorded)
+        _tables(begin, runs, "features and labels", [*views, "labels"], recorded)
+        _tables(begin, runs, "features online", [ONLINE_FEATURES], recorded)
+        _months(begin, runs, use_case, year, recorded)
     lake = Lake(settings)
     try:
         return summarize(lake, use_case, year, settings.root)
@@ -55,52 +47,37 @@ def walk(console: Console, folder: Path) -> Summary:
         lake.close()
 
 
-def _land(progress: Progress, settings: Settings, use_case: UseCase, year: Window) -> None:
-    days = len(list(use_case.calendar.windows(year)))
-    task = progress.add_task("land files, day by day", total=days)
+def _land(begin: Begin, settings: Settings, use_case: UseCase, recorded: Window) -> None:
+    done = begin("land files, day by day", len(list(use_case.calendar.windows(recorded))))
     folder = Path(settings.landing_uri) / use_case.name
-    land_flights(folder, progress=lambda _: progress.advance(task))
-    progress.update(task, completed=days)
+    land_flights(folder, progress=lambda _: done())
 
 
-def _tables(progress: Progress, runs: Runs, title: str, tables: list[str], year: Window) -> None:
-    task = progress.add_task(title, total=len(tables))
-    started = [_watched(progress, task, runs.materialize([table], year)) for table in tables]
+def _tables(begin: Begin, runs: Runs, title: str, tables: list[str], year: Window) -> None:
+    done = begin(title, len(tables))
+    started = [_watched(done, runs.materialize([table], year)) for table in tables]
     for future in started:
         future.result()
 
 
-def _months(
-    progress: Progress, runs: Runs, use_case: UseCase, year: Window, recorded: Window
-) -> None:
+def _months(begin: Begin, runs: Runs, use_case: UseCase, year: Window, recorded: Window) -> None:
     earliest = Window(year.start + FIRST_MODEL_AFTER, year.end)
     cutoffs = list(scheduled_cutoffs(use_case, earliest))
     ends = [cutoff.start for cutoff in cutoffs[1:]] + [recorded.end]
-    training = progress.add_task("train and decide, month by month", total=len(cutoffs))
-    serving = progress.add_task("predict, drift, performance", total=len(cutoffs))
+    trained = begin("train and decide, month by month", len(cutoffs))
+    done = begin("predict, drift, performance", len(cutoffs))
     served = []
     for cutoff, until in zip(cutoffs, ends, strict=True):
         # Each decision waits for the one before it: that names the champion it challenges.
         decided = runs.materialize(["model", "promotions"], cutoff)
-        _watched(progress, training, decided).result()
+        _watched(trained, decided).result()
         tables = ["predictions", "drift_report", "performance_report"]
         month = runs.materialize(tables, Window(cutoff.start, until))
-        served.append(_watched(progress, serving, month))
+        served.append(_watched(done, month))
     for future in served:
         future.result()
 
 
-def _watched(progress: Progress, task: TaskID, future: "Future[None]") -> "Future[None]":
-    future.add_done_callback(lambda _: progress.advance(task))
+def _watched(done: Done, future: "Future[None]") -> "Future[None]":
+    future.add_done_callback(lambda _: done())
     return future
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        SpinnerColumn(finished_text="[green]✓"),
-        TextColumn("{task.description}", style="bold"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )

@@ -27,7 +27,7 @@ RUN = "5b0e0c5e-8d0a-4f3c-9a38-3b1f6c1f0a11"
 CLI = [sys.executable, "-m", "ml_platform.cli"]
 TRAINED = """
 import time
-from ml_platform.cli import app
+from ml_platform.cli.app import app
 from ml_platform.registry import Registry
 
 def hang(self, *_):

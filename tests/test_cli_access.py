@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ml_platform.access import Action, Audit, KeyRing
-from ml_platform.cli import app
+from ml_platform.cli.app import app
 from ml_platform.cli.printing import MOST_ROWS
 from ml_platform.errors import AccessError, AuditBroken, SpecError, Unauthenticated
 from ml_platform.storage import Lake

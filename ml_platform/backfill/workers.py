@@ -6,6 +6,7 @@ machines each take a share of the range: nobody assigns work, they look at the l
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -114,10 +115,18 @@ class Workers:
         Where one fails, the others finish what they are at; the same command does the rest.
         """
         pieces = [Window(p[0].start, p[-1].end) for p in _contiguous(windows, self.number)]
-        futures = [self._pool.submit(_compute, table, piece, run_id, engine) for piece in pieces]
         try:
+            with started_without_interrupts():
+                futures = [
+                    self._pool.submit(_compute, table, piece, run_id, engine) for piece in pieces
+                ]
             for future in as_completed(futures):
                 future.result()
+        except KeyboardInterrupt:
+            # They are in transactions, of which nothing is left.
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
         except BrokenProcessPool:
             raise PlatformError(
                 f"a worker that computed {table} was ended from outside, as a machine does that "
@@ -139,6 +148,20 @@ def working(settings: Settings, use_case: UseCase, number: int) -> Iterator[Work
         yield workers
     finally:
         workers.close()
+
+
+@contextmanager
+def started_without_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile never receive SIGINT, whatever stage they are at.
+
+    A terminal sends it to all of them; the one that started the others ends them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        # Raised now, if it came meanwhile.
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _contiguous(windows: Sequence[Window], number: int) -> Iterator[Sequence[Window]]:

@@ -22,11 +22,13 @@ from ml_platform.cli import (
     upkeep,
     watching,
 )
+from ml_platform.cli.interrupts import Interruptible
 from ml_platform.errors import PlatformError, Unavailable
 from ml_platform.extras import extra
 
 app = typer.Typer(
     name="ml-platform",
+    cls=Interruptible,
     help="Features, training, scoring and monitoring of use cases, without Dagster.",
     no_args_is_help=True,
     add_completion=False,

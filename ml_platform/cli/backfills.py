@@ -16,7 +16,7 @@ from ml_platform.backfill.plan import Chunk, chunks, due_with_followers
 from ml_platform.backfill.request import BackfillRequest, look_at_landing
 from ml_platform.backfill.runs import Runs
 from ml_platform.backfill.workers import wait_for_others, working
-from ml_platform.cli import printing
+from ml_platform.cli import INTERRUPTED, printing
 from ml_platform.cli.platform import Platform
 from ml_platform.errors import OrchestratorUnavailable, PlatformError
 from ml_platform.orchestrator import Orchestrator
@@ -34,7 +34,6 @@ CHUNK_HERE = 60
 PIECES_SHOWN = 3
 MOST_ROUNDS = 3
 TABLES_NAMED = 4
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,20 @@ def reports(port: Annotated[int, typer.Option(min=0, max=65535)] = 3001) -> None
     from ml_platform.cli.platform import read_settings
     from ml_platform.web import serve_pages
 
-    typer.echo(f"http://127.0.0.1:{port}")
+    typer.echo(f"drift reports: http://127.0.0.1:{port}")
     serve_pages(read_settings(), port)
 
 
 @commands.command(rich_help_panel=PANEL)
 def keep_loaded() -> None:
     """Reload Dagster's code location whenever its server has died, until interrupted."""
+    from ml_platform.cli import greeting
     from ml_platform.cli.platform import read_settings
     from ml_platform.orchestrator import Orchestrator
     from ml_platform.orchestrator import keep_loaded as keep
 
     with Orchestrator(read_settings().dagster_url) as dagster:
-        try:
-            keep(dagster, typer.echo)
-        except KeyboardInterrupt:
-            return
+        keep(dagster, typer.echo, lambda: typer.echo(greeting.of_dagster(dagster.url)))
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -48,13 +46,18 @@ def serve(
 
     A service loads models of the use cases of one environment.
     """
+    from ml_platform.cli import greeting
     from ml_platform.cli.elsewhere import continue_to_serve
     from ml_platform.cli.platform import read_serving_settings, read_settings
+
+    settings = read_settings()
+    if use_case is not None:
+        continue_to_serve(settings, use_case)
+    serving = read_serving_settings(port=port, grpc_port=grpc_port, workers=workers)
+    address = greeting.address_of(serving)
+    typer.echo(f"starting on {address}; {address}/docs shows the API as a page")
+    # Imports the libraries of all models, which takes seconds.
     from ml_platform.serving.worker import serve as start
 
-    if use_case is not None:
-        continue_to_serve(read_settings(), use_case)
-    serving = read_serving_settings(port=port, grpc_port=grpc_port, workers=workers)
-    scheme = "http" if serving.tls_cert is None else "https"
-    typer.echo(f"{scheme}://{serving.host}:{serving.port}")
+    greeting.greet_when_up(serving, settings, typer.echo)
     start(serving)

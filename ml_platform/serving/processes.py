@@ -56,7 +56,10 @@ class Processes:
         self._workers = [self._start() for _ in range(workers)]
 
     def run(self) -> int:
-        """Keep workers alive until SIGTERM or SIGINT; the exit status."""
+        """Keep workers alive until SIGTERM or SIGINT, which raises KeyboardInterrupt.
+
+        Returns the exit status.
+        """
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, self._note)
         while not self._signals:
@@ -71,6 +74,8 @@ class Processes:
                 if is_lost and time.monotonic() >= self._paused_until:
                     self._workers[number] = self._replaced(worker)
         self._stop(self._signals[0])
+        if signal.SIGINT in self._signals:
+            raise KeyboardInterrupt
         return 0
 
     @property
@@ -162,6 +167,9 @@ class Worker:
 
     def signal(self, number: int) -> None:
         """Send it a signal, where it has not ended."""
+        if number == signal.SIGINT and not self.has_served:
+            # What it does until it answers takes seconds, and nobody waits for it any more.
+            number = signal.SIGKILL
         if self.process.exitcode is None and self.process.pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
@@ -189,7 +197,9 @@ def _work(
     )
     threading.Thread(target=_say, args=(server, said, parent), daemon=True).start()
     try:
-        server.run(sockets=[listening])
+        # uvicorn raises it again once the server has stopped.
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
     except PlatformError as error:
         LOG.error("worker %s cannot start: %s", os.getpid(), error)
         sys.exit(1)

@@ -202,7 +202,10 @@ def _use_cases(settings: Settings) -> tuple[dict[str, UseCase], dict[str, str]]:
 
 
 def serve(serving: ServingSettings) -> None:
-    """Answer over HTTP until interrupted; AccessError where that would let anybody in."""
+    """Answer over HTTP until SIGTERM, or SIGINT, which raises KeyboardInterrupt.
+
+    Raises AccessError where that would let anybody in.
+    """
     check_exposure(serving)
     _check_grpc_port(serving)
     # Workers read their settings from the environment, and are given the HTTP port alone.
@@ -235,8 +238,7 @@ def _serve_here(config: dict[str, Any], serving: ServingSettings) -> None:
     from uvicorn.config import STARTUP_FAILURE
 
     server = DrainingServer(uvicorn.Config(**config), serving.drain_seconds)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+    server.run()
     if not server.started:
         sys.exit(STARTUP_FAILURE)
 

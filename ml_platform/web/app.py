@@ -74,12 +74,14 @@ def build_app(settings: Settings) -> Starlette:
 
 
 def serve_pages(settings: Settings, port: int) -> None:
-    """Serve the pages on 127.0.0.1 until interrupted."""
+    """Serve the pages on 127.0.0.1 until interrupted, which raises KeyboardInterrupt."""
     import uvicorn
 
-    uvicorn.run(
+    config = uvicorn.Config(
         build_app(settings), host="127.0.0.1", port=port, log_level="warning", access_log=False
     )
+    # `uvicorn.run` would return as if nobody had interrupted it.
+    uvicorn.Server(config).run()
 
 
 async def _page(
