@@ -64,19 +64,26 @@ $(BIN)/python:
 	  "$$found" -m pip --python $(BIN)/python install --quiet pip; \
 	fi || { rm -rf $(VENV); exit 1; }
 
+# Runs an installer without its output, which is shown where it fails.
+QUIETLY = quietly() { \
+	  log=$$(mktemp) || return 1; \
+	  if "$$@" >"$$log" 2>&1; then rm -f "$$log"; else cat "$$log" >&2; rm -f "$$log"; return 1; fi; \
+	}; quietly
+
 # uv installs in seconds what takes pip minutes. pip takes over where uv cannot be had, or where it
 # cannot reach the packages because only pip is set up for the local index. Compiled at once, as pip
 # does it: where PYTHONDONTWRITEBYTECODE is set, each process would compile all that it imports.
 $(STAMP): $(BIN)/python requirements/dev.txt requirements/uv.txt pyproject.toml
-	@if $(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt && \
-	    $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode \
+	@echo 'Installing what requirements/dev.txt lists into $(VENV), which takes a few minutes.'
+	@if $(QUIETLY) $(BIN)/python -m pip install --require-hashes -r requirements/uv.txt && \
+	    quietly $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode \
 	        --require-hashes -r requirements/dev.txt; \
 	then :; else \
-	  echo 'uv could not install the dependencies, trying pip' >&2; \
-	  $(BIN)/python -m pip install --require-hashes -r requirements/dev.txt; \
+	  echo 'uv could not install the dependencies; trying pip, which takes longer.' >&2; \
+	  quietly $(BIN)/python -m pip install --require-hashes -r requirements/dev.txt; \
 	fi
 	@# Only links this checkout into the environment; its build backend is in dev.txt.
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(QUIETLY) $(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(DAGSTER_HOME)/dagster.yaml: deploy/dagster.yaml
@@ -86,7 +93,7 @@ $(DAGSTER_HOME)/dagster.yaml: deploy/dagster.yaml
 
 .PHONY: demo
 demo: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
-	$(BIN)/python -m demo
+	@$(BIN)/python -m demo
 
 # With the code locations of use cases that have environments of their own, where there are any.
 ENVIRONMENTS := $(or $(ML_PLATFORM_ENVIRONMENTS),.venvs)
@@ -96,6 +103,7 @@ WORKSPACES = $(if $(wildcard $(ENVIRONMENTS)/workspace.yaml),-w workspace.yaml -
 dev: export ML_PLATFORM_AUTOMATION ?= true
 .PHONY: dev
 dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
+	@echo 'Starting Dagster on http://127.0.0.1:3000; Ctrl-C ends it.'
 	@$(BIN)/ml-platform reports & reports=$$!; $(BIN)/ml-platform keep-loaded & loaded=$$!; \
 	trap 'kill $$reports $$loaded' EXIT INT TERM; \
 	$(BIN)/dg dev --host 127.0.0.1 --port 3000 $(WORKSPACES)
@@ -106,7 +114,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 # Predictions over HTTP on port 8080 and gRPC on 8081, by the champions of `make demo`.
 .PHONY: serve
 serve: $(STAMP)
-	$(BIN)/ml-platform serve
+	@$(BIN)/ml-platform serve
 
 .PHONY: test
 test: $(STAMP)
@@ -123,8 +131,10 @@ SPARK := $(VENV)/.spark
 install-spark: $(SPARK)
 
 $(SPARK): $(STAMP) requirements/spark.txt
-	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/spark.txt || \
-	  $(BIN)/python -m pip install --require-hashes -r requirements/spark.txt
+	@echo 'Installing Spark, 480 MB, into $(VENV).'
+	@$(QUIETLY) $(BIN)/uv pip install --python $(BIN)/python --require-hashes \
+	    -r requirements/spark.txt || \
+	  quietly $(BIN)/python -m pip install --require-hashes -r requirements/spark.txt
 	@touch $@
 
 .PHONY: test-spark
@@ -142,14 +152,12 @@ test-exhaustive: $(STAMP)
 airflow: .venv-airflow/.installed
 
 .venv-airflow/.installed: $(STAMP) requirements/airflow.txt
-	$(BIN)/python -m venv --without-pip .venv-airflow
-	@if $(BIN)/uv pip install --python .venv-airflow/bin/python --require-hashes \
-	    -r requirements/airflow.txt; \
-	then :; else \
-	  echo 'uv could not install Airflow, trying pip' >&2; \
-	  $(BIN)/python -m pip --python .venv-airflow/bin/python install --require-hashes \
-	      -r requirements/airflow.txt; \
-	fi
+	@echo 'Installing Airflow, 211 MB, into .venv-airflow.'
+	@$(BIN)/python -m venv --without-pip .venv-airflow
+	@$(QUIETLY) $(BIN)/uv pip install --python .venv-airflow/bin/python --require-hashes \
+	    -r requirements/airflow.txt || \
+	  quietly $(BIN)/python -m pip --python .venv-airflow/bin/python install --require-hashes \
+	      -r requirements/airflow.txt
 	@touch $@
 
 # What generates clients from openapi.json, in Python and in TypeScript, for the test of it.
@@ -157,12 +165,13 @@ airflow: .venv-airflow/.installed
 clients: .venv-clients/.installed
 
 .venv-clients/.installed: $(STAMP) requirements/clients.txt
-	$(BIN)/python -m venv --without-pip .venv-clients
-	$(BIN)/uv pip install --python .venv-clients/bin/python --require-hashes \
+	@echo 'Installing generators of clients into .venv-clients.'
+	@$(BIN)/python -m venv --without-pip .venv-clients
+	@$(QUIETLY) $(BIN)/uv pip install --python .venv-clients/bin/python --require-hashes \
 	    -r requirements/clients.txt || \
-	  $(BIN)/python -m pip --python .venv-clients/bin/python install --require-hashes \
+	  quietly $(BIN)/python -m pip --python .venv-clients/bin/python install --require-hashes \
 	      -r requirements/clients.txt
-	if command -v npm >/dev/null; then npm install --silent --no-fund --no-audit \
+	@if command -v npm >/dev/null; then npm install --silent --no-fund --no-audit \
 	    --prefix .venv-clients openapi-typescript@7 openapi-fetch@0.15 typescript@5 @types/node@20; fi
 	@touch $@
 
