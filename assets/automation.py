@@ -4,11 +4,10 @@ from collections.abc import Set as AbstractSet
 
 import dagster as dg
 from dagster import AssetKey, AutomationContext, AutomationResult, DagsterEventType
-from dagster._core.asset_graph_view.entity_subset import EntitySubset
-from dagster._core.definitions.events import AssetKeyPartitionKey
 
 from ml_platform.spec.use_case import UseCase
 from ml_platform_dagster.assets.metadata import asset_key
+from ml_platform_dagster.resources.private import EntitySubset
 from ml_platform_dagster.resources.ranges import range_in
 
 
@@ -148,6 +147,6 @@ def _done_by(context: AutomationContext[AssetKey], run_id: str) -> EntitySubset[
 def _partitions(
     context: AutomationContext[AssetKey], key: AssetKey, partitions: AbstractSet[str]
 ) -> EntitySubset[AssetKey]:
-    return context.asset_graph_view.get_asset_subset_from_asset_partitions(
-        key, {AssetKeyPartitionKey(key, partition) for partition in partitions}
-    )
+    definition = context.asset_graph.get(key).partitions_def
+    assert definition is not None
+    return context.asset_graph_view.get_subset_from_partition_keys(key, definition, partitions)

@@ -4,23 +4,21 @@ A range run is one step with many partitions. Dagster copies one result to all o
 functions say what holds for each.
 """
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
-# Names that Dagster keeps to itself; tests/test_assets.py fails when they move.
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluation,
-    AssetCheckEvaluationTargetMaterializationData,
-)
-from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
-from dagster._core.definitions.metadata import normalize_metadata
-from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
-from dagster._core.events import DagsterEventBatchMetadata, generate_event_batch_id
-
 from ml_platform.errors import PlatformError
+from ml_platform_dagster.resources.private import (
+    CODE_VERSION,
+    DATA_VERSION,
+    OBSERVATION,
+    AssetCheckEvaluationTargetMaterializationData,
+    DagsterEventBatchMetadata,
+)
 from ml_platform_dagster.resources.ranges import is_unattended
 
 
@@ -56,19 +54,19 @@ def materialized(
         yield dg.MaterializeResult()
         return
     version = context.assets_def.code_versions_by_key.get(context.asset_key)
-    code = {CODE_VERSION_TAG: version} if version else {}
+    code = {CODE_VERSION: version} if version else {}
     step = context.get_step_execution_context()
     for (key, metadata), place in zip(
         by_partition.items(), _batched(len(by_partition)), strict=True
     ):
-        held = {DATA_VERSION_TAG: versions[key]} if versions else {}
+        held = {DATA_VERSION: versions[key]} if versions else {}
         materialization = dg.AssetMaterialization(
             context.asset_key, partition=key, metadata=metadata, tags={**code, **held}
         )
         dg.DagsterEvent.asset_materialization(step, materialization, place)
     # The step needs an output for what comes after it in the run, which may have more to compute,
     # but not one that records the other partitions of its range as materialised, or all alike.
-    yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
+    yield dg.Output(None, metadata={OBSERVATION: True})
 
 
 def left_out(
@@ -100,7 +98,7 @@ def withheld(
             context.asset_key,
             partition=key,
             metadata=metadata,
-            tags={CODE_VERSION_TAG: version} if version else None,
+            tags={CODE_VERSION: version} if version else None,
         )
 
 
@@ -151,14 +149,14 @@ def _record_each(
             if key in ids
             else None
         )
-        evaluation = AssetCheckEvaluation(
+        evaluation = dg.AssetCheckEvaluation(
             asset_key=context.asset_key,
             check_name=name,
             partition=key,
             passed=verdict.passed,
             severity=verdict.severity,
             description=verdict.description,
-            metadata=normalize_metadata(dict(verdict.metadata)),
+            metadata=dg.AssetCheckResult(passed=True, metadata=verdict.metadata).metadata,
             target_materialization_data=target,
         )
         said = "passed" if verdict.passed else "did not pass"
@@ -173,7 +171,7 @@ def _record_each(
 
 def _batched(count: int) -> Iterator[DagsterEventBatchMetadata]:
     """Places of so many events in one batch; yielded as results, each would be stored by itself."""
-    batch = generate_event_batch_id()
+    batch = uuid.uuid4().hex
     return (DagsterEventBatchMetadata(batch, number == count) for number in range(1, count + 1))
 
 

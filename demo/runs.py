@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import Self
 
 import dagster as dg
-from dagster._core.instance.ref import InstanceRef
 
 from ml_platform.backfill.workers import started_without_interrupts
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform_dagster.resources import range_tags
+from ml_platform_dagster.resources.private import NO_COMPUTE_LOGS
 
 PROCESSES = 2
 
@@ -89,12 +89,7 @@ class Runs:
 
 def open_instance(home: Path) -> dg.DagsterInstance:
     """The instance of a folder, without capturing output: that takes four processes a run."""
-    silent = {
-        "module": "dagster._core.storage.noop_compute_log_manager",
-        "class": "NoOpComputeLogManager",
-    }
-    ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": silent})
-    return dg.DagsterInstance.from_ref(ref)
+    return dg.DagsterInstance.local_temp(str(home), overrides={"compute_logs": NO_COMPUTE_LOGS})
 
 
 @cache

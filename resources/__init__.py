@@ -2,7 +2,8 @@
 
 from ml_platform_dagster.resources.lake import LakeResource
 from ml_platform_dagster.resources.online import OnlineStoreResource
-from ml_platform_dagster.resources.ranges import RANGE_END, RANGE_START, range_tags
+from ml_platform_dagster.resources.private import RANGE_END, RANGE_START
+from ml_platform_dagster.resources.ranges import range_tags
 from ml_platform_dagster.resources.registry import RegistryResource
 
 __all__ = [

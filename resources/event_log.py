@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from dagster import AssetKey, EventLogEntry
-from dagster._core.events import ASSET_EVENTS
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
-from dagster._core.storage.event_log.sqlite import ConsolidatedSqliteEventLogStorage
-from dagster._core.storage.event_log.sqlite.consolidated_sqlite_event_log import (
-    SQLITE_EVENT_LOG_FILENAME,
-)
-from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine, event
 
 from ml_platform_dagster.resources.home import make_whole
+from ml_platform_dagster.resources.private import (
+    ASSET_EVENTS,
+    EVENT_LOG,
+    ConfigurableClassData,
+    ConsolidatedSqliteEventLogStorage,
+)
 
 BUSY_SECONDS = 60
 # SQLite takes 32,766 values a statement; an event has seven.
@@ -38,7 +37,7 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        database = Path(base_dir) / f"{SQLITE_EVENT_LOG_FILENAME}.db"
+        database = Path(base_dir) / EVENT_LOG
         make_whole(
             database, "event_logs", lambda at: ConsolidatedSqliteEventLogStorage(str(at)).dispose()
         )
@@ -91,7 +90,7 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
         for first in range(0, len(entries), ROWS_A_STATEMENT):
             insert = self.prepare_insert_event_batch(entries[first : first + ROWS_A_STATEMENT])
             # In the order in which they were given: SQLite numbers rows as it inserts them.
-            ids += sorted(connection.scalars(insert.returning(SqlEventLogStorageTable.c.id)))
+            ids += sorted(connection.scalars(insert.returning(insert.table.c.id)))
         self.store_asset_event_tags(entries, ids)
         numbered = zip(ids, entries, strict=True)
         newest = {(e.dagster_event_type, _asset_of(e)): (number, e) for number, e in numbered}

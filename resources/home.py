@@ -12,9 +12,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from dagster._core.storage.runs import SqliteRunStorage
-from dagster._core.storage.schedules import SqliteScheduleStorage
-from dagster._serdes import ConfigurableClassData
+from ml_platform_dagster.resources.private import (
+    ConfigurableClassData,
+    SqliteRunStorage,
+    SqliteScheduleStorage,
+)
 
 FILES = ("", "-wal", "-shm", "-journal")
 WHOLE = 1

@@ -2,9 +2,13 @@
 
 import psutil  # type: ignore[import-untyped]
 from dagster import DagsterEventType, DagsterRun, DefaultRunLauncher
-from dagster._core.events import EngineEventData
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
-from dagster._core.storage.tags import GRPC_INFO_TAG
+
+from ml_platform_dagster.resources.private import (
+    GRPC_INFO,
+    CheckRunHealthResult,
+    EngineEventData,
+    WorkerStatus,
+)
 
 FIRST_EVENTS = 20
 
@@ -53,7 +57,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
 def _is_here(run: DagsterRun) -> bool:
     # Code servers that Dagster starts beside itself listen on a Unix socket; what listens on a port
     # may be another container's, whose processes cannot be seen from here.
-    return '"socket"' in run.tags.get(GRPC_INFO_TAG, "")
+    return '"socket"' in run.tags.get(GRPC_INFO, "")
 
 
 def _runs_since(pid: int, moment: float) -> bool:

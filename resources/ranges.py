@@ -7,15 +7,7 @@ its partition range is the range that covers them, and a tag names the range of 
 import json
 from collections.abc import Mapping, Sequence
 
-# Names that Dagster keeps to itself; tests/test_sensors.py fails when they move.
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
-from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION
-
-__all__ = [
-    "PARTITION", "RANGES", "RANGE_END", "RANGE_START", "UPKEEP", "is_unattended", "partitions_in",
-    "range_in", "range_tags", "ranges_tag",
-]  # fmt: skip
+from ml_platform_dagster.resources.private import PARTITION, RANGE_END, RANGE_START
 
 RANGES = "ml_platform/ranges"
 UPKEEP = "ml_platform/upkeep"

@@ -5,23 +5,22 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-# Names that Dagster keeps to itself; tests/test_sensors_audit.py fails when they move.
-from dagster._core.storage.tags import (
-    AUTO_MATERIALIZE_TAG,
-    AUTOMATION_CONDITION_TAG,
-    BACKFILL_ID_TAG,
-    RETRY_NUMBER_TAG,
-    SCHEDULE_NAME_TAG,
-    SENSOR_NAME_TAG,
-    USER_TAG,
-)
-
 from ml_platform.access import Action, Audit, Channel
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit
 from ml_platform_dagster.resources import LakeResource
-from ml_platform_dagster.resources.ranges import PARTITION, partitions_in
+from ml_platform_dagster.resources.private import (
+    AUTO_MATERIALIZE,
+    AUTOMATION_CONDITION,
+    BACKFILL,
+    PARTITION,
+    RETRY_NUMBER,
+    SCHEDULE_NAME,
+    SENSOR_NAME,
+    USER,
+)
+from ml_platform_dagster.resources.ranges import partitions_in
 from ml_platform_dagster.sensors.status import sensor_status
 
 LAUNCHED_BY = "ml_platform/by"
@@ -32,8 +31,8 @@ LAUNCHED_AT = "launched_at"
 """Detail that says when: a row is written when the sensor has noticed."""
 BY_ITSELF = frozenset(
     {
-        AUTO_MATERIALIZE_TAG, AUTOMATION_CONDITION_TAG, RETRY_NUMBER_TAG, SCHEDULE_NAME_TAG,
-        SENSOR_NAME_TAG, LAUNCHED_BY,
+        AUTO_MATERIALIZE, AUTOMATION_CONDITION, RETRY_NUMBER, SCHEDULE_NAME,
+        SENSOR_NAME, LAUNCHED_BY,
     }
 )  # fmt: skip
 EVERYTHING = "__ASSET_JOB"
@@ -98,10 +97,10 @@ def _action(run: dg.DagsterRun, launched_at: datetime, use_case: UseCase) -> Act
     if not (tables or is_job_of_it) or BY_ITSELF & run.tags.keys():
         return None
     what = ", ".join(tables) or ("all tables" if run.job_name == EVERYTHING else run.job_name)
-    who = run.tags.get(USER_TAG, SOMEBODY)
+    who = run.tags.get(USER, SOMEBODY)
     way: Channel = "ui" if FROM_UI in run.tags else "dagster"
     at = {LAUNCHED_AT: launched_at.isoformat(timespec="seconds")}
-    if (backfill := run.tags.get(BACKFILL_ID_TAG)) is not None:
+    if (backfill := run.tags.get(BACKFILL)) is not None:
         return Action(who, way, "launch backfill", use_case.name, what, {"run": backfill, **at})
     details = {"run": run.run_id, **_partitions(run.tags), **at}
     return Action(who, way, "launch run", use_case.name, what, details)

@@ -1,10 +1,10 @@
 """What follows from a change is requested as one run."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._record import copy
+from dagster_shared.record import copy
 
 from ml_platform.settings import Settings
 from ml_platform.spec.joint_runs import JointRun, joint_runs
@@ -39,7 +39,7 @@ class RangeAutomationSensor(dg.AutomationConditionSensorDefinition):
             use_user_code_server=True,
         )
 
-    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
+    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> Any:
         """What the conditions request, joined."""
         found = super().evaluate_tick(context)
         return copy(found, run_requests=joined(self._use_case, found.run_requests or []))

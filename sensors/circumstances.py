@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from ml_platform.backfill.upkeep import Attempt, Circumstances
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
+from ml_platform_dagster.resources.private import BulkActionsFilter, BulkActionStatus
 from ml_platform_dagster.resources.ranges import UPKEEP, partitions_in
 from ml_platform_dagster.sensors.running import UNFINISHED
 
@@ -76,7 +75,7 @@ def _failed_checks(
         if record.event is not None
         and record.event.dagster_event is not None
         and isinstance(
-            found := record.event.dagster_event.event_specific_data, AssetCheckEvaluation
+            found := record.event.dagster_event.event_specific_data, dg.AssetCheckEvaluation
         )
         and not found.passed
         and found.severity is dg.AssetCheckSeverity.ERROR

@@ -5,9 +5,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-# Names that Dagster keeps to itself; tests/test_sensors_alerts.py fails when they move.
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
-
 from ml_platform.alerts import FailedRun
 from ml_platform.orchestrator import (
     ATTEMPT_OF,
@@ -18,6 +15,11 @@ from ml_platform.orchestrator import (
     unanswered_backfills,
 )
 from ml_platform.spec.use_case import UseCase
+from ml_platform_dagster.resources.private import (
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+)
 from ml_platform_dagster.sensors.attempts import SEPARATOR, lost_attempts
 
 MOST_RUNS = 50

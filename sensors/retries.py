@@ -8,7 +8,7 @@ import dagster as dg
 from ml_platform.orchestrator import ATTEMPT_OF, MODEL, Run, tables_of, unanswered
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase, published_table
-from ml_platform_dagster.resources.ranges import PARTITION, RANGE_END, RANGE_START
+from ml_platform_dagster.resources.private import PARTITION, RANGE_END, RANGE_START
 from ml_platform_dagster.sensors.attempts import (
     LOST,
     RETRIED_BY,

@@ -14,7 +14,8 @@ from ml_platform.orchestrator.records import WILL_RETRY
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform_dagster.definitions import build_definitions
-from ml_platform_dagster.resources.ranges import PARTITION, RANGE_END, RANGE_START, UPKEEP
+from ml_platform_dagster.resources.private import PARTITION, RANGE_END, RANGE_START
+from ml_platform_dagster.resources.ranges import UPKEEP
 from ml_platform_dagster.sensors import attempts
 from ml_platform_dagster.sensors.attempts import ATTEMPT_OF, RETRIED_BY, tags_of_retried
 from ml_platform_dagster.sensors.circumstances import CODE, SNAPSHOT, circumstances_of
