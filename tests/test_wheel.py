@@ -81,6 +81,7 @@ def running(command: list[str], python: Path, folder: Path) -> Iterator[None]:
         _, left = psutil.wait_procs(ended, timeout=60)
         for each in left:
             each.kill()
+        process.wait()
 
 
 def asked(url: str, body: object = None) -> object:
@@ -164,7 +165,7 @@ def test_a_service_answers_without_dagster_and_matplotlib(
 ):
     core = install(tmp_path / "core", wheel)
     hours = ("--from", "2024-03-29-00:00", "--to", "2024-03-31-23:00")
-    run(core, project, "backfill", "power", "--with-sources", *hours)
+    run(core, project, "backfill", "power", "--here", "--with-sources", *hours)
     cutoff = ("train", "power", "--cutoff", "2024-03-31-00:00")
     for command, package, extra in [
         (("serve",), "structlog", "serve"),
