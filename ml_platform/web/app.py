@@ -6,7 +6,6 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -23,7 +22,7 @@ from ml_platform.errors import (
 from ml_platform.extras import NotInstalled
 from ml_platform.settings import Settings
 from ml_platform.web.drift import DriftPages, PageNotFound
-from ml_platform.web.rendering import HEADERS, render
+from ml_platform.web.rendering import headers, render
 
 STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     EmptyPartition: HTTPStatus.NOT_FOUND,
@@ -40,18 +39,18 @@ def build_app(settings: Settings) -> Starlette:
     """All pages of a deployment; use cases are read once, when it is made."""
     pages = DriftPages(settings)
 
-    async def front(_request: Request) -> Response:
-        return await _page("front.html", await run_in_threadpool(pages.front))
+    # Starlette runs these in threads: they read the lake.
+    def front(_request: Request) -> Response:
+        return _page("front.html", pages.front())
 
-    async def use_case(request: Request) -> Response:
-        name = request.path_params["use_case"]
-        return await _page("use_case.html", await run_in_threadpool(pages.of, name))
+    def use_case(request: Request) -> Response:
+        return _page("use_case.html", pages.of(request.path_params["use_case"]))
 
-    async def drift(request: Request) -> Response:
-        name, partition = request.path_params["use_case"], request.path_params["partition"]
+    def drift(request: Request) -> Response:
+        page = pages.drift(request.path_params["use_case"], request.path_params["partition"])
         # Evidently's page has scripts and styles of its own within it.
-        headers = {k: v for k, v in HEADERS.items() if k != "Content-Security-Policy"}
-        return HTMLResponse(await run_in_threadpool(pages.drift, name, partition), headers=headers)
+        allowed = {k: v for k, v in headers().items() if k != "Content-Security-Policy"}
+        return HTMLResponse(page, headers=allowed)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -84,19 +83,17 @@ def serve_pages(settings: Settings, port: int) -> None:
     uvicorn.Server(config).run()
 
 
-async def _page(
-    template: str, values: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK
-) -> Response:
-    return HTMLResponse(render(template, values), status, headers=HEADERS)
+def _page(template: str, values: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return HTMLResponse(render(template, values), status, headers=headers())
 
 
-async def _not_found(_request: Request, error: Exception) -> Response:
+def _not_found(_request: Request, error: Exception) -> Response:
     said = str(error) if isinstance(error, PageNotFound) else PageNotFound.OTHER
     values = {"title": "No such page", "said": said}
-    return await _page("problem.html", values, HTTPStatus.NOT_FOUND)
+    return _page("problem.html", values, HTTPStatus.NOT_FOUND)
 
 
-async def _failed(_request: Request, error: Exception) -> Response:
+def _failed(_request: Request, error: Exception) -> Response:
     found = (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     status = next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
-    return await _page("problem.html", {"title": "No report", "said": str(error)}, status)
+    return _page("problem.html", {"title": "No report", "said": str(error)}, status)

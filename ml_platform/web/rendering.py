@@ -1,45 +1,30 @@
 """Pages as HTML, from the templates beside this module."""
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import jinja2
 
-STYLE = "style.css"
+from ml_platform.html import page_headers, page_templates
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("ml_platform.web"),
-        autoescape=lambda name: name is not None and name.endswith(".html"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+def _templates() -> jinja2.Environment:
+    return page_templates("ml_platform.web")
 
 
 @cache
 def _style() -> str:
-    return _environment().get_template(STYLE).render()
+    return _templates().get_template("style.css").render()
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
     """The HTML of a page; style is within it."""
-    return _environment().get_template(template).render(style=_style(), **values)
+    return _templates().get_template(template).render(style=_style(), **values)
 
 
-HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": (
-        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'; style-src 'sha256-"
-        f"{base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()}'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-"""Of every page: no script runs, nothing is fetched from elsewhere."""
+@cache
+def headers() -> Mapping[str, str]:
+    """Headers of every page."""
+    return {"Cache-Control": "no-cache", **page_headers(_style())}

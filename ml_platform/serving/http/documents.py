@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 
 from ml_platform.serving.http.endpoints import JSON, Answer, Endpoint, Need, endpoint
 from ml_platform.serving.http.openapi import describe
-from ml_platform.serving.http.page import ADDRESS, address_of, policy, write_page
+from ml_platform.serving.http.page import ADDRESS, address_of, headers, write_page
 from ml_platform.serving.http.samples import ask_for
 from ml_platform.serving.known_rows import KnownRows
 from ml_platform.serving.lookup import Row
@@ -71,14 +71,9 @@ class Documents:
     async def docs(self, request: Request) -> Response:
         """The description for people."""
         address = address_of(request.scope["scheme"], request.headers.get("host", ""))
-        headers = {
-            "Content-Security-Policy": policy(),
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
-        }
         described = await self._described(request)
         page = await asyncio.to_thread(lambda: described.page)
-        return HTMLResponse(page.replace(ADDRESS, address), headers=headers)
+        return HTMLResponse(page.replace(ADDRESS, address), headers=headers())
 
     async def _described(self, request: Request) -> Described:
         # The document has an example of each use case: nobody sees those of others.

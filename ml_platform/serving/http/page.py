@@ -1,7 +1,5 @@
 """The API as a page that people read: openapi.json in plain HTML, without a script."""
 
-import base64
-import hashlib
 import json
 import re
 import shlex
@@ -12,6 +10,8 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
+
+from ml_platform.html import page_headers, page_templates
 
 ADDRESS = "http://address.invalid"
 """Stands in the page for where the service was asked; a page is made once for all callers."""
@@ -82,13 +82,9 @@ def write_page(document: Mapping[str, Any]) -> str:
     )
 
 
-def policy() -> str:
-    """Content-Security-Policy of the page: its own style, and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
-    return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
-    )
+def headers() -> Mapping[str, str]:
+    """Headers of the page."""
+    return page_headers(style())
 
 
 def address_of(scheme: str, host: str) -> str:
@@ -113,13 +109,7 @@ def _template() -> jinja2.Template:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ml_platform.serving.http"),
-        autoescape=lambda name: name is not None and name.endswith(".html"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page_templates("ml_platform.serving.http")
     environment.filters["code"] = _with_code
     return environment
 
