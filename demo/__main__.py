@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-INTERRUPTED = 130
+from ml_platform.cli import INTERRUPTED
 
 
 def main() -> int:

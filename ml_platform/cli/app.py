@@ -49,19 +49,23 @@ def main() -> None:
     A command that has written nothing yet begins again once a server that it needs answers.
     """
     try:
-        try:
-            with extra():
-                app()
-        except Unavailable as error:
-            if error.is_final:
-                raise
-            from ml_platform.cli.platform import read_settings
-            from ml_platform.storage.patience import Patience
-
-            Patience(read_settings().server_wait_seconds)(app)
+        with extra():
+            _run()
     except Exception as error:
         print(_line_of(error), file=sys.stderr)
         sys.exit(1)
+
+
+def _run() -> None:
+    try:
+        app()
+    except Unavailable as error:
+        if error.is_final:
+            raise
+        from ml_platform.cli.platform import read_settings
+        from ml_platform.storage.patience import Patience
+
+        Patience(read_settings().server_wait_seconds)(app)
 
 
 def _line_of(error: Exception) -> str:

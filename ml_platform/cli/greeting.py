@@ -32,8 +32,11 @@ def of_dagster(url: str) -> str:
 def greet_when_up(serving: ServingSettings, settings: Settings, say: Callable[[str], None]) -> None:
     """Print a request to try, or how to train a first model, as soon as the service answers.
 
-    Returns at once. Where callers need a key, that is printed instead of a request.
+    Returns at once. Where callers need a key, that is printed instead of a request; where they need
+    a certificate, nothing is: there is none to ask with.
     """
+    if serving.tls_client_ca is not None:
+        return
     Thread(target=_greet, args=(serving, settings, say), daemon=True).start()
 
 
