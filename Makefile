@@ -70,6 +70,13 @@ QUIETLY = quietly() { \
 	  if "$$@" >"$$log" 2>&1; then rm -f "$$log"; else cat "$$log" >&2; rm -f "$$log"; return 1; fi; \
 	}; quietly
 
+# An environment of its own: $(call made_from,FOLDER,LOCK).
+define made_from
+@$(BIN)/python -m venv --without-pip $(1)
+@$(QUIETLY) $(BIN)/uv pip install --python $(1)/bin/python --require-hashes -r $(2) || \
+  quietly $(BIN)/python -m pip --python $(1)/bin/python install --require-hashes -r $(2)
+endef
+
 # uv installs in seconds what takes pip minutes. pip takes over where uv cannot be had, or where it
 # cannot reach the packages because only pip is set up for the local index. Compiled at once, as pip
 # does it: where PYTHONDONTWRITEBYTECODE is set, each process would compile all that it imports.
@@ -153,11 +160,7 @@ airflow: .venv-airflow/.installed
 
 .venv-airflow/.installed: $(STAMP) requirements/airflow.txt
 	@echo 'Installing Airflow, 211 MB, into .venv-airflow.'
-	@$(BIN)/python -m venv --without-pip .venv-airflow
-	@$(QUIETLY) $(BIN)/uv pip install --python .venv-airflow/bin/python --require-hashes \
-	    -r requirements/airflow.txt || \
-	  quietly $(BIN)/python -m pip --python .venv-airflow/bin/python install --require-hashes \
-	      -r requirements/airflow.txt
+	$(call made_from,.venv-airflow,requirements/airflow.txt)
 	@touch $@
 
 # What generates clients from openapi.json, in Python and in TypeScript, for the test of it.
@@ -166,11 +169,7 @@ clients: .venv-clients/.installed
 
 .venv-clients/.installed: $(STAMP) requirements/clients.txt
 	@echo 'Installing generators of clients into .venv-clients.'
-	@$(BIN)/python -m venv --without-pip .venv-clients
-	@$(QUIETLY) $(BIN)/uv pip install --python .venv-clients/bin/python --require-hashes \
-	    -r requirements/clients.txt || \
-	  quietly $(BIN)/python -m pip --python .venv-clients/bin/python install --require-hashes \
-	      -r requirements/clients.txt
+	$(call made_from,.venv-clients,requirements/clients.txt)
 	@if command -v npm >/dev/null; then npm install --silent --no-fund --no-audit \
 	    --prefix .venv-clients openapi-typescript@7 openapi-fetch@0.15 typescript@5 @types/node@20; fi
 	@touch $@

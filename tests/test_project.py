@@ -4,7 +4,6 @@ import importlib.util
 import re
 import runpy
 import subprocess
-import sys
 import tomllib
 import zipfile
 from datetime import date
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.installations import build_wheel
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -117,9 +118,7 @@ def test_links_are_moved_to_where_their_targets_are_in_the_site() -> None:
 
 
 def test_the_wheel_is_typed_and_has_the_licence(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+    with zipfile.ZipFile(build_wheel(tmp_path)) as wheel:
         names = set(wheel.namelist())
     packages = {name.partition("/")[0] for name in names if name.endswith(".py")}
     assert packages >= {"ml_platform", "ml_platform_dagster"}

@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from tests.dagster_servers import free_port
+from tests.dagster_servers import answers, free_port
 from tests.installations import build_wheel, closure, install
 from tests.plain_tables import power
 from tests.service_processes import wait_for
@@ -89,14 +89,6 @@ def asked(url: str, body: object = None) -> object:
     headers = {"Content-Type": "application/json"}
     with urlopen(Request(url, data, headers), timeout=60) as answer:
         return json.load(answer)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urlopen(url, timeout=30):
-            return True
-    except OSError:
-        return False
 
 
 def test_an_extra_brings_what_it_needs_and_nothing_of_the_others():
