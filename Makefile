@@ -111,8 +111,8 @@ dev: export ML_PLATFORM_AUTOMATION ?= true
 .PHONY: dev
 dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 	@echo 'Starting Dagster on http://127.0.0.1:3000; Ctrl-C ends it.'
-	@$(BIN)/ml-platform reports & reports=$$!; $(BIN)/ml-platform keep-loaded & loaded=$$!; \
-	trap 'kill $$reports $$loaded' EXIT INT TERM; \
+	@$(BIN)/ml-platform pages & pages=$$!; $(BIN)/ml-platform keep-loaded & loaded=$$!; \
+	trap 'kill $$pages $$loaded' EXIT INT TERM; \
 	$(BIN)/dg dev --host 127.0.0.1 --port 3000 $(WORKSPACES)
 
 # loadscope keeps a module's tests in one process, so its expensive fixtures are built once.

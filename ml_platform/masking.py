@@ -69,7 +69,7 @@ def _addresses(settings: Settings) -> Iterator[str]:
     for text in (
         settings.catalog, settings.lake_files, settings.landing, settings.online_store,
         settings.mlflow_tracking_uri, settings.mlflow_artifacts, settings.dagster_url,
-        settings.reports_url,
+        settings.pages_url,
     ):  # fmt: skip
         if text:
             yield text

@@ -94,8 +94,8 @@ class Settings(BaseSettings):
     """MLflow tracking server or database; by default SQLite in `data`."""
     mlflow_artifacts: str | None = None
     """Where new experiments keep artifacts; by default in `data`."""
-    reports_url: str = "http://127.0.0.1:3001"
-    """Where the report server that `make dev` starts is reached."""
+    pages_url: str = "http://127.0.0.1:3001"
+    """Where the pages that `make dev` serves are reached."""
     dagster_url: str = "http://127.0.0.1:3000"
     """Where Dagster's web server is reached."""
     alerts: SecretStr | None = None

@@ -32,7 +32,7 @@ LOADED = [
     "mpm_event", "authn_core", "authz_core", "authz_user", "auth_openidc", "alias", "mime",
     "setenvif", "headers", "reqtimeout", "socache_shmcb", "ssl", "proxy", "proxy_http",
 ]  # fmt: skip
-UIS = {"dagster": 3000, "mlflow": 5000, "reports": 3001, "service": 8080}
+UIS = {"dagster": 3000, "mlflow": 5000, "pages": 3001, "service": 8080}
 PAGE = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 """What a browser says when it goes to a page."""
 HEAD = re.compile(rb"[A-Z]+ \S+ HTTP/1\.1\r\n")
@@ -271,7 +271,7 @@ def proxied(deployment: Path) -> Iterator[Proxy]:
                 "--allowed-hosts", "mlflow.ml.example.org",
                 "--cors-allowed-origins", "https://mlflow.ml.example.org", *local,
             ],
-            "reports": [str(bin_ / "ml-platform"), "reports", "--port"],
+            "pages": [str(bin_ / "ml-platform"), "pages", "--port"],
         }  # fmt: skip
         ports = {name: free_port() for name in (*commands, "apache", "plain")}
         processes = {}

@@ -104,7 +104,7 @@ def test_drift_says_what_how_bad_since_when_and_where_to_look(
     ]
     assert drift.link.splitlines() == [
         "http://127.0.0.1:3000/assets/trips/drift_report?view=partitions&partition=2024-03-09",
-        "http://127.0.0.1:3001/trips/drift/2024-03-09.html",
+        "http://127.0.0.1:3001/trips/drift/2024-03-09",
     ]
 
 

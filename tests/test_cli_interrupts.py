@@ -123,12 +123,12 @@ def test_a_backfill_by_workers_is_interrupted_and_continues(tmp_path: Path) -> N
 def test_a_server_is_stopped(tmp_path: Path) -> None:
     port = str(free_port())
     environment = project(tmp_path, 1, 1)
-    program = Program((*COMMAND, "reports", "--port", port), environment, tmp_path / "log")
+    program = Program((*COMMAND, "pages", "--port", port), environment, tmp_path / "log")
     try:
-        program.wait_for(f"drift reports: http://127.0.0.1:{port}")
+        program.wait_for(f"pages: http://127.0.0.1:{port}")
         assert program.interrupt() == 130
         assert program.said.endswith(
-            f"\nstopped; to start it again: ml-platform reports --port {port}\n"
+            f"\nstopped; to start it again: ml-platform pages --port {port}\n"
         )
         assert "Traceback" not in program.said
     finally:

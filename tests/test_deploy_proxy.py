@@ -117,7 +117,7 @@ def test_one_login_leads_to_the_page_asked_for_and_serves_all_hosts(proxy: Proxy
             == "Path=/; Domain=ml.example.org; Secure; HttpOnly; SameSite=Lax"
         )
         assert "MLflow" in browser.get(url("mlflow")).text
-        assert "trips" in browser.get(url("reports")).text
+        assert "trips" in browser.get(url("pages")).text
         assert browser.get(url("service", "/status/trips")).json()["use_case"] == "trips"
         asked = browser.post(url("dagster", "/graphql"), json={"query": "{ version }"})
         assert asked.json()["data"]["version"].startswith("1.")

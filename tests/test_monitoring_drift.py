@@ -256,8 +256,8 @@ def test_stored_summaries_name_the_drifted_columns(case):
 
 def test_the_link_of_an_hourly_window_is_a_safe_address(case):
     url = report_url(case.lake.settings, case.use_case, window(30))
-    assert url == "http://127.0.0.1:3001/trips/drift/2024-03-30.html"
+    assert url == "http://127.0.0.1:3001/trips/drift/2024-03-30"
     partitions = Partitions(cadence="hourly", start=at(11).date(), timezone=case.use_case.timezone)
     hourly = case.use_case.model_copy(update={"partitions": partitions})
     hour = Window(at(13, 1), at(13, 1) + timedelta(hours=1))
-    assert report_url(case.lake.settings, hourly, hour).endswith("/2024-03-13-01%3A00.html")
+    assert report_url(case.lake.settings, hourly, hour).endswith("/2024-03-13-01%3A00")

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from ml_platform.cli import INTERRUPTED
 
 NAME = "ml-platform"
-SERVERS = frozenset({"reports", "keep-loaded", "serve"})
+SERVERS = frozenset({"pages", "keep-loaded", "serve"})
 """Commands that Ctrl-C is the usual end of."""
 CONTINUES = frozenset({"backfill", "ingest"})
 """Commands that do only what is left when they are called again."""

@@ -9,12 +9,12 @@ commands = typer.Typer()
 
 
 @commands.command(rich_help_panel=PANEL)
-def reports(port: Annotated[int, typer.Option(min=0, max=65535)] = 3001) -> None:
-    """Serve the pages of drift reports until interrupted."""
+def pages(port: Annotated[int, typer.Option(min=0, max=65535)] = 3001) -> None:
+    """Serve the pages about use cases, reports, versions and predictions until interrupted."""
     from ml_platform.cli.platform import read_settings
     from ml_platform.web import serve_pages
 
-    typer.echo(f"drift reports: http://127.0.0.1:{port}")
+    typer.echo(f"pages: http://127.0.0.1:{port}")
     serve_pages(read_settings(), port)
 
 

@@ -20,13 +20,17 @@ def page_templates(package: str) -> jinja2.Environment:
     )
 
 
-def page_headers(style: str) -> Mapping[str, str]:
-    """Headers of a page whose only style is this one: no script, nothing from elsewhere."""
+def page_headers(style: str, *, forms: bool = False) -> Mapping[str, str]:
+    """Headers of a page whose only style is this one: no script, nothing from elsewhere.
+
+    forms: whether it may send forms to its own address.
+    """
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    allowed = "self" if forms else "none"
     return {
         "Content-Security-Policy": (
             f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; "
-            "form-action 'none'; frame-ancestors 'none'"
+            f"form-action '{allowed}'; frame-ancestors 'none'"
         ),
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",

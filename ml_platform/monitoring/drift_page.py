@@ -15,16 +15,9 @@ from urllib.parse import quote
 import duckdb
 import pandas as pd
 
-from ml_platform.errors import TableNotFound
 from ml_platform.extras import extra
-from ml_platform.monitoring.columns import (
-    MonitoredColumn,
-    current_frame,
-    monitored_columns,
-    vanished_columns,
-)
-from ml_platform.monitoring.readings import read_columns
-from ml_platform.monitoring.scores import trail
+from ml_platform.monitoring.columns import MonitoredColumn, vanished_columns
+from ml_platform.monitoring.distributions import compared_rows
 from ml_platform.monitoring.stored_drift import StoredDrift, stored_drift
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings
@@ -40,9 +33,9 @@ def report_path(settings: Settings, use_case: UseCase, window: Window) -> Path:
 
 
 def report_url(settings: Settings, use_case: UseCase, window: Window) -> str:
-    """Where the report server shows a window's page."""
+    """Where the pages show a window's drift report."""
     key = quote(use_case.calendar.key(window), safe="")
-    return f"{settings.reports_url.rstrip('/')}/{use_case.name}/drift/{key}.html"
+    return f"{settings.pages_url.rstrip('/')}/{use_case.name}/drift/{key}"
 
 
 def render_drift_html(lake: Lake, registry: Registry, use_case: UseCase, window: Window) -> Path:
@@ -75,32 +68,23 @@ def render_drift_html(lake: Lake, registry: Registry, use_case: UseCase, window:
 def _page(
     lake: Lake, registry: Registry, use_case: UseCase, window: Window, stored: StoredDrift
 ) -> str:
-    model = registry.load(use_case, stored.version)
-    rows = trail(use_case, window, stored.version)
+    compared = compared_rows(lake, registry, use_case, window, stored)
+    rows, current, reference = compared.rows, compared.current, compared.reference
     with lake.cursor(use_case.timezone) as cursor:
         scores = _scores(cursor, lake, use_case, window)
-        window_range, notes = Window(rows.since, rows.until), []
-        try:
-            readings = read_columns(cursor, lake, use_case, window_range, stored.snapshot)
-        except TableNotFound:
-            newest = lake.snapshot(cursor)
-            readings = read_columns(cursor, lake, use_case, window_range, newest)
-            notes.append(
-                f"Snapshot {stored.snapshot}, which the stored scores were computed from, has "
-                f"expired; this page shows snapshot {newest}."
-            )
-    columns = monitored_columns(use_case)
-    current = current_frame(readings, rows.since, rows.until)
-    known = {
-        c.name: c.values(model.reference[c.name]) for c in columns if c.name in model.reference
-    }
-    reference = pd.DataFrame(known)
+    notes = []
+    if compared.expired:
+        notes.append(
+            f"Snapshot {stored.snapshot}, which the stored scores were computed from, has "
+            f"expired; this page shows snapshot {compared.snapshot}."
+        )
     drawn = [
-        c for c in columns
-        if c.name in known and current[c.name].notna().any() and known[c.name].notna().any()
+        c for c in compared.columns
+        if c.name in reference
+        and current[c.name].notna().any() and reference[c.name].notna().any()
     ]  # fmt: skip
-    gone = [c.name for c in vanished_columns(use_case, model.fitted_columns)]
-    left_out = [c.name for c in columns if c not in drawn] + gone
+    gone = [c.name for c in vanished_columns(use_case, compared.model.fitted_columns)]
+    left_out = [c.name for c in compared.columns if c not in drawn] + gone
     if left_out:
         notes.append(f"Not drawn, having no value on one of the sides: {', '.join(left_out)}.")
     key = use_case.calendar.key(window)

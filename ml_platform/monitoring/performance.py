@@ -125,7 +125,7 @@ def report_performance(
     live: report on what was predicted on request, not on the prediction table.
     """
     table = performance_table(use_case, live=live)
-    read = labelled_requests if live else _labelled_predictions
+    read = labelled_requests if live else labelled_predictions
 
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> PerformanceRun:
         frame = read(cursor, lake, use_case, window_range, basis.snapshot, now)
@@ -207,7 +207,7 @@ def _reported(
     return found, skipped, rows
 
 
-def _labelled_predictions(
+def labelled_predictions(
     cursor: duckdb.DuckDBPyConnection,
     lake: Lake,
     use_case: UseCase,
@@ -215,6 +215,11 @@ def _labelled_predictions(
     snapshot: int,
     known_by: datetime,
 ) -> pd.DataFrame:
+    """Predictions of a range with `label` and `known_at`, where a label was known by a moment.
+
+    In order of event time and entity, at one snapshot; a prediction without label has none.
+    Raises TableNotFound where nothing has been predicted, or no label computed.
+    """
     near = windows_sql(use_case, window_range)
     known = KnownVersions(lake, cursor, use_case, snapshot)
     relations = {

@@ -33,7 +33,7 @@ from ml_platform.registry import ModelVersion
 from ml_platform.spec.use_case import SEGMENT_REPORTS, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, Table
-from ml_platform.storage.tables import WINDOW_START
+from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 MOST_SEGMENTS = 200
 """Of a column; the largest of the reference sample are reported."""
@@ -144,8 +144,10 @@ def judge_segments(
     return found
 
 
-def latest_segments(lake: Lake, use_case: UseCase) -> tuple[Window, list[SegmentReport]] | None:
-    """The newest reported window and its segments; None where none was ever reported."""
+def latest_segments(
+    lake: Lake, use_case: UseCase, window: Window | None = None
+) -> tuple[Window, list[SegmentReport]] | None:
+    """The newest reported window and its segments, or those of one; None where it has none."""
     table = segments_table(use_case)
     with lake.cursor() as cursor:
         if table.name not in lake.tables(cursor, use_case.name):
@@ -153,15 +155,16 @@ def latest_segments(lake: Lake, use_case: UseCase) -> tuple[Window, list[Segment
         names = ", ".join(each.name for each in fields(SegmentReport))
         rows = cursor.execute(
             f"""SELECT {WINDOW_START}, {names} FROM {table.sql}
-            WHERE {WINDOW_START} = (SELECT max({WINDOW_START}) FROM {table.sql})
-            ORDER BY segment_column, segment"""
+            WHERE {WINDOW_START} = coalesce($1, (SELECT max({WINDOW_START}) FROM {table.sql}))
+            ORDER BY segment_column, segment""",
+            [naive_utc(window.start) if window else None],
         ).fetchall()
     if not rows:
         return None
-    window = use_case.calendar.window_at(rows[0][0].replace(tzinfo=UTC))
+    found = use_case.calendar.window_at(rows[0][0].replace(tzinfo=UTC))
     known = {each.name: each for each in fields(SegmentReport)}
     reports = [dict(zip(known, row[1:], strict=True)) for row in rows]
-    return window, [SegmentReport(**{**r, "drifted": tuple(r["drifted"])}) for r in reports]
+    return found, [SegmentReport(**{**r, "drifted": tuple(r["drifted"])}) for r in reports]
 
 
 def _reports(

@@ -1,5 +1,5 @@
-"""The pages that people look at: an application that `ml-platform reports` serves."""
+"""The pages that people look at: an application that `ml-platform pages` serves."""
 
-from ml_platform.web.app import build_app, serve_pages
+from ml_platform.web.app import Pages, build_app, serve_pages
 
-__all__ = ["build_app", "serve_pages"]
+__all__ = ["Pages", "build_app", "serve_pages"]

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ml_platform.errors import (
@@ -18,11 +18,15 @@ from ml_platform.errors import (
     NoChampion,
     PlatformError,
     TableNotFound,
+    Unavailable,
 )
 from ml_platform.extras import NotInstalled
 from ml_platform.settings import Settings
-from ml_platform.web.drift import DriftPages, PageNotFound
+from ml_platform.web import data, drift_reports, partitions, predictions, use_case, versions
+from ml_platform.web.observer import Observer
+from ml_platform.web.overview import overview
 from ml_platform.web.rendering import headers, render
+from ml_platform.web.site import PageNotFound, Site
 
 STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     EmptyPartition: HTTPStatus.NOT_FOUND,
@@ -31,37 +35,113 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     NoChampion: HTTPStatus.NOT_FOUND,
     ModelRefused: HTTPStatus.CONFLICT,
     NotInstalled: HTTPStatus.NOT_IMPLEMENTED,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """HTTP status of an error; 500 of any other one."""
+SOON_SECONDS = 5
+"""After which the first page is loaded again while use cases are still being read."""
 
 
-def build_app(settings: Settings) -> Starlette:
-    """All pages of a deployment; use cases are read once, when it is made."""
-    pages = DriftPages(settings)
+class Pages:
+    """All pages of a deployment; use cases are loaded once, when it is made.
 
-    # Starlette runs these in threads: they read the lake.
-    def front(_request: Request) -> Response:
-        return _page("front.html", pages.front())
+    Starlette runs its methods in threads: they read the lake.
+    """
 
-    def use_case(request: Request) -> Response:
-        return _page("use_case.html", pages.of(request.path_params["use_case"]))
+    def __init__(self, settings: Settings) -> None:
+        self.site = Site(settings)
+        self.observer = Observer(self.site)
+        self.evidently = drift_reports.EvidentlyPages(self.site)
 
-    def drift(request: Request) -> Response:
-        page = pages.drift(request.path_params["use_case"], request.path_params["partition"])
+    def overview(self, _request: Request) -> Response:
+        """What needs somebody, and all use cases."""
+        values = overview(self.site, self.observer)
+        return _page(
+            "overview.html", {**values, "refresh": SOON_SECONDS if values["waiting"] else 60}
+        )
+
+    def use_case(self, request: Request) -> Response:
+        """One use case over time."""
+        asked = request.query_params
+        every_column = asked.get("columns") == "all"
+        name = request.path_params["use_case"]
+        values = use_case.use_case_page(
+            self.site, self.observer, name, asked.get("before"), every_column
+        )
+        return _page("use_case.html", values)
+
+    def drift_reports(self, request: Request) -> Response:
+        """All drift reports of a use case."""
+        return _page("drift_reports.html", drift_reports.listed(self.site, *_of(request)))
+
+    def evidently_page(self, request: Request) -> Response:
+        """Evidently's report of a partition."""
         # Evidently's page has scripts and styles of its own within it.
         allowed = {k: v for k, v in headers().items() if k != "Content-Security-Policy"}
-        return HTMLResponse(page, headers=allowed)
+        return HTMLResponse(self.evidently.draw(*_of(request)), headers=allowed)
+
+    def drift(self, request: Request) -> Response:
+        """The drift report of a partition."""
+        return _page("drift.html", partitions.drift_partition(self.site, *_of(request)))
+
+    def performance(self, request: Request) -> Response:
+        """The performance report of a partition."""
+        values = partitions.performance_partition(self.site, *_of(request))
+        return _page("performance.html", values)
+
+    def version(self, request: Request) -> Response:
+        """The card of a model version."""
+        name, version = request.path_params["use_case"], request.path_params["version"]
+        return _page("version.html", versions.version_page(self.site, name, version))
+
+    def version_markdown(self, request: Request) -> Response:
+        """The card as Markdown."""
+        name, version = request.path_params["use_case"], request.path_params["version"]
+        text = versions.version_markdown(self.site, name, version)
+        return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
+
+    def prediction(self, request: Request) -> Response:
+        """What a prediction was made of."""
+        asked = dict(request.query_params)
+        name = request.path_params["use_case"]
+        return _page("prediction.html", predictions.prediction_page(self.site, name, asked))
+
+    def rows(self, request: Request) -> Response:
+        """The rows behind a diagram, or behind a partition's page."""
+        parts = request.path_params
+        case = self.site.use_case(parts["use_case"])
+        table, key, form = parts["table"], parts.get("partition"), parts["form"]
+        if table not in {"drift", "performance"} or form not in data.FORMATS:
+            raise PageNotFound(PageNotFound.OTHER)
+        window = self.site.window(case, key) if key else None
+        found = data.report_rows(self.site.lake, case, f"{table}_report", window)
+        name = "-".join(filter(None, (case.name, table, key)))
+        return data.answer(found, form, name)
+
+
+def build_app(pages: Pages) -> Starlette:
+    """The application of the pages; while it runs, it reads use cases in the background."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        pages.observer.start()
         yield
-        pages.close()
+        pages.observer.stop()
+        pages.site.close()
 
     return Starlette(
         routes=[
-            Route("/", front),
-            Route("/{use_case}/", use_case),
-            Route("/{use_case}/drift/{partition}.html", drift),
+            Route("/", pages.overview),
+            Route("/{use_case}/", pages.use_case),
+            Route("/{use_case}/predictions", pages.prediction),
+            Route("/{use_case}/versions/{version:int}", pages.version),
+            Route("/{use_case}/versions/{version:int}.md", pages.version_markdown),
+            Route("/{use_case}/drift/", pages.drift_reports),
+            Route("/{use_case}/drift/{partition}.html", pages.evidently_page),
+            Route("/{use_case}/{table}.{form}", pages.rows),
+            Route("/{use_case}/{table}/{partition}.{form}", pages.rows),
+            Route("/{use_case}/drift/{partition}", pages.drift),
+            Route("/{use_case}/performance/{partition}", pages.performance),
         ],
         exception_handlers={
             PageNotFound: _not_found,
@@ -77,10 +157,19 @@ def serve_pages(settings: Settings, port: int) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        build_app(settings), host="127.0.0.1", port=port, log_level="warning", access_log=False
+        build_app(Pages(settings)),
+        host="127.0.0.1",
+        port=port,
+        log_level="warning",
+        access_log=False,
     )
     # `uvicorn.run` would return as if nobody had interrupted it.
     uvicorn.Server(config).run()
+
+
+def _of(request: Request) -> tuple[str, ...]:
+    parts = request.path_params
+    return tuple(parts[name] for name in ("use_case", "partition") if name in parts)
 
 
 def _page(template: str, values: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
@@ -96,4 +185,4 @@ def _not_found(_request: Request, error: Exception) -> Response:
 def _failed(_request: Request, error: Exception) -> Response:
     found = (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     status = next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
-    return _page("problem.html", {"title": "No report", "said": str(error)}, status)
+    return _page("problem.html", {"title": "This cannot be shown", "said": str(error)}, status)

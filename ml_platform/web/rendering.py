@@ -27,4 +27,4 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 @cache
 def headers() -> Mapping[str, str]:
     """Headers of every page."""
-    return {"Cache-Control": "no-cache", **page_headers(_style())}
+    return {"Cache-Control": "no-cache", **page_headers(_style(), forms=True)}

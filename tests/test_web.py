@@ -1,0 +1,231 @@
+import csv
+import io
+import re
+import sys
+from types import SimpleNamespace
+
+import pytest
+from starlette.testclient import TestClient
+
+from ml_platform.monitoring import report_drift, report_path, report_performance
+from ml_platform.monitoring.series import drift_by_column, drift_windows, performance_windows
+from ml_platform.scoring import score
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
+from ml_platform.web import Pages, build_app
+from ml_platform.web import site as sites
+from tests.kept_models import KeptModels, promote
+from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pages")
+    use_case = write_folder(root, "binary")
+    (root / "broken").mkdir()
+    (root / "broken" / "use_case.yaml").write_text("description: <b>nothing else</b>\n")
+    lake, registry = Lake(settings(root)), KeptModels()
+    land(lake, use_case, trips(11, 24), days(11, 24))
+    promote(lake, use_case, registry.train(lake, use_case, days(11, 21)), at(22))
+    score(lake, registry, use_case, days(22, 24), COMMIT)
+    report_drift(lake, registry, use_case, days(22, 24), COMMIT)
+    report_performance(lake, use_case, days(22, 24), COMMIT, now=at(30))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sites, "Registry", lambda _settings: registry)
+        pages = Pages(settings(root))
+        app = build_app(pages)
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield SimpleNamespace(client=client, lake=lake, use_case=use_case, pages=pages)
+    lake.close()
+
+
+def get(site, path, method="GET"):
+    answer = site.client.request(method, path)
+    return answer.status_code, answer.text
+
+
+def observed(site):
+    """The first page once every use case has been read."""
+    while "is being read" in (page := get(site, "/")[1]):
+        pass
+    return page
+
+
+def test_the_first_page_lists_use_cases_and_what_is_broken(site):
+    page = observed(site)
+    assert '<a href="/trips/">trips</a>' in page
+    assert "version 1</a>" in page
+    assert "broken is broken" in page
+    assert "<b>" not in page
+
+
+def test_what_needs_somebody_stands_first(site):
+    page = observed(site)
+    assert page.index("Needs somebody") < page.index("<h2>Use cases</h2>")
+    assert re.search(r'class="kind">Late</span>', page)
+
+
+def test_a_use_case_shows_what_its_reports_say(site):
+    status, page = get(site, "/trips/")
+    assert status == 200
+    for day in (22, 23, 24):
+        assert f'href="/trips/performance/2024-03-{day}"' in page
+        assert f'href="/trips/drift/2024-03-{day}"' in page
+    reports = performance_windows(site.lake, site.use_case)
+    assert [each.labelled for each in reports] == [40, 40, 40]
+    for each in reports:
+        value = f"{each.current[site.use_case.model.metric]:.4g}"
+        assert f"{site.use_case.calendar.key(each.window)}: roc_auc {value}" in page
+    for each in drift_windows(site.lake, site.use_case):
+        key = site.use_case.calendar.key(each.window)
+        assert f"{key}: {each.drifted} of {each.judged} columns drifted" in page
+
+
+def test_earlier_partitions_are_another_page(site):
+    page = get(site, "/trips/?before=2024-03-23")[1]
+    assert "/trips/drift/2024-03-22" in page
+    assert "/trips/drift/2024-03-23" not in page
+
+
+def test_the_heat_map_holds_the_worst_of_the_partitions_of_a_cell(site):
+    windows = [each.window for each in drift_windows(site.lake, site.use_case)]
+    single = drift_by_column(site.lake, site.use_case, windows, cells=3)
+    together = drift_by_column(site.lake, site.use_case, windows, cells=1)
+    assert [row.column for row in single] == [row.column for row in together]
+    for alone, row in zip(single, together, strict=True):
+        known = [c.severity for c in alone.cells.values() if c.severity is not None]
+        (cell,) = row.cells.values()
+        assert cell.severity == max(known, default=None)
+        assert cell.drifted == any(c.drifted for c in alone.cells.values())
+        if cell.severity is not None:
+            worst = [c for c in alone.cells.values() if c.severity == cell.severity]
+            assert cell.window in [c.window for c in worst]
+
+
+def test_all_drift_reports_are_listed(site):
+    status, page = get(site, "/trips/drift/")
+    assert status == 200
+    assert all(f'"/trips/drift/2024-03-{day}"' in page for day in (22, 23, 24))
+
+
+def test_a_drift_report_draws_both_sides_of_its_columns(site):
+    status, page = get(site, "/trips/drift/2024-03-23")
+    assert status == 200
+    assert re.search(r"of the training data, \d+\.\d% now", page)
+    assert 'rel="prev" href="/trips/drift/2024-03-22"' in page
+    assert 'rel="next" href="/trips/drift/2024-03-24"' in page
+    assert "passes" in page or "fails" in page
+
+
+def test_a_performance_report_draws_its_curves(site):
+    status, page = get(site, "/trips/performance/2024-03-23")
+    assert status == 200
+    for title in ("ROC curve", "Precision and recall", "Calibration", "Predictions"):
+        assert f"<figcaption>{title}</figcaption>" in page
+    assert "40 of 40 predictions have a label" in page
+
+
+def test_a_prediction_is_asked_for_by_its_key(site):
+    assert 'name="trip"' in get(site, "/trips/predictions")[1]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "said"),
+    [
+        ("trip=nobody", 404, "has no prediction"),
+        ("trip=1&at=yesterday", 404, "neither a partition of trips nor a moment"),
+    ],
+)
+def test_a_prediction_that_is_not_there_is_said(site, query, status, said):
+    found, page = get(site, f"/trips/predictions?{query}")
+    assert found == status
+    assert said in page
+
+
+@pytest.mark.parametrize("table", ["drift", "performance"])
+def test_rows_are_served_as_they_are_stored(site, table):
+    rows = site.client.get(f"/trips/{table}.json").json()
+    with site.lake.cursor() as cursor:
+        count = cursor.execute(f"SELECT count(*) FROM lake.trips.{table}_report").fetchone()[0]
+    assert len(rows) == count
+    assert {row["partition"] for row in rows} == {f"2024-03-{day}" for day in (22, 23, 24)}
+    answer = site.client.get(f"/trips/{table}/2024-03-23.csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    of_day = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(of_day) == count / 3
+    assert {row["partition"] for row in of_day} == {"2024-03-23"}
+
+
+def test_evidentlys_page_is_drawn_when_it_is_asked_for(site):
+    path = report_path(site.lake.settings, site.use_case, Window(at(23), at(24)))
+    assert not path.exists()
+    status, page = get(site, "/trips/drift/2024-03-23.html")
+    assert (status, page) == (200, path.read_text())
+    assert "trips, drift of 2024-03-23" in page
+
+
+@pytest.mark.parametrize("page", ["drift/2024-03-12", "drift/2024-03-12.html"])
+def test_a_window_without_report_says_what_to_do(site, page):
+    status, page = get(site, f"/trips/{page}")
+    assert status == 404
+    assert "materialise trips/drift_report" in page
+
+
+def test_a_window_without_performance_says_what_to_do(site):
+    status, page = get(site, "/trips/performance/2024-03-12")
+    assert status == 404
+    assert "materialise trips/performance_report" in page
+
+
+def test_a_broken_use_case_shows_its_mistakes(site):
+    status, page = get(site, "/broken/")
+    assert status == 500
+    assert "use_case.yaml" in page
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing/",
+        "/trips/drift/2024-13-99.html",
+        "/trips/drift/..%2f..%2f..%2fuse_case.yaml",
+        "/trips/drift/..%2f2024-03-23.html",
+        "/trips/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/trips/drift/2024-03-99",
+        "/trips/labels.csv",
+        "/trips/drift.xml",
+        "/trips/versions/first",
+        "/trips/?before=never",
+        "/trips/drift/%00.html",
+        "/trips/drift/<script>.html",
+    ],
+)
+def test_other_addresses_are_not_found(site, path):
+    status, page = get(site, path)
+    assert status == 404
+    assert "<script" not in page
+
+
+def test_head_sends_no_body(site):
+    assert get(site, "/trips/", method="HEAD") == (200, "")
+
+
+def test_a_page_runs_no_script_and_fetches_nothing(site):
+    for path in ("/", "/trips/", "/trips/drift/2024-03-23", "/trips/predictions"):
+        check_policy(site.client.get(path))
+
+
+def check_policy(answer):
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    assert "<script" not in answer.text
+    assert " style=" not in answer.text
+
+
+def test_a_page_that_needs_what_is_not_installed_says_what(site, monkeypatch):
+    monkeypatch.setitem(sys.modules, "evidently", None)
+    status, page = get(site, "/trips/drift/2024-03-22.html")
+    assert status == 501
+    assert "pip install &#39;ml-platform[monitoring]&#39;" in page
