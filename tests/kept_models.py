@@ -1,5 +1,6 @@
 """Model versions that are kept in memory: what tests of monitoring need of a registry."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -28,6 +29,7 @@ class KeptModels:
     def __init__(self) -> None:
         self.versions: dict[int, ModelVersion] = {}
         self.aliases: dict[str, int] = {}
+        self.described: dict[int, tuple[Mapping[str, str], str | None]] = {}
 
     def load(self, use_case: UseCase, version: int) -> ModelVersion:
         if version not in self.versions:
@@ -40,6 +42,11 @@ class KeptModels:
 
     def set_alias(self, use_case: UseCase, alias: str, version: int) -> None:
         self.aliases[alias] = version
+
+    def describe(
+        self, use_case: UseCase, version: int, tags: Mapping[str, str], text: str | None = None
+    ) -> None:
+        self.described[version] = tags, text
 
     def alias(self, use_case: UseCase, alias: str) -> int | None:
         return self.aliases.get(alias)

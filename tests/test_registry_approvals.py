@@ -95,6 +95,8 @@ def test_an_approval_is_a_row_of_its_own_and_the_version_serves(asked: World):
     assert given.figures == {"roc_auc": 0.8, "champion_version": 1}
     assert (asked.champion(at(9)), asked.champion(at(10))) == (1, 2)
     assert asked.registry.aliases == {"champion": 2}
+    shown, _ = asked.registry.described[2]
+    assert (shown["decision"], shown["decided by"]) == ("promoted", "ada")
     assert waiting(asked.lake, asked.use_case) == []
 
 

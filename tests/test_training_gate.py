@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from ml_platform.errors import ModelNotFound
-from ml_platform.registry import Promotion, Registry, champion_at, history, waiting
+from ml_platform.registry import (
+    Promotion,
+    Registry,
+    card_markdown,
+    champion_at,
+    history,
+    read_card,
+    waiting,
+)
 from ml_platform.rollback import plan_rollback, roll_back
 from ml_platform.spec.modelling import Gate
 from ml_platform.spec.use_case import UseCase
@@ -109,6 +117,21 @@ def test_a_challenger_that_is_as_good_as_needed_is_promoted(decisions):
     fifth = decisions[4]
     assert fifth.decision == "promoted"
     assert fifth.figures["improvement"] >= -0.1
+
+
+def test_mlflow_shows_what_was_decided_and_why(world, decisions):
+    for decision in decisions:
+        entry = world.registry._client.get_model_version("trips", str(decision.version))
+        assert entry.tags["decision"] == decision.outcome
+        assert entry.tags["reason"] == decision.reason
+        assert entry.description == card_markdown(
+            read_card(world.lake, world.registry, world.use_case(GOOD), decision.version)
+        )
+        assert decision.reason in entry.description
+    refused = decisions[1]
+    shown = world.registry.tags(world.use_case(GOOD), refused.version)
+    assert shown["serves from"] == "never"
+    assert shown["champion 1 roc_auc"] == "0.5000"
 
 
 def test_deciding_again_returns_the_decision_that_was_made(world, decisions):

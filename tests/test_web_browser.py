@@ -15,13 +15,13 @@ import uvicorn
 from ml_platform.features import compute_features, compute_labels
 from ml_platform.monitoring import report_drift, report_performance
 from ml_platform.registry import Registry
+from ml_platform.registry.card import card_markdown, read_card
 from ml_platform.scoring import score
 from ml_platform.settings import Settings
 from ml_platform.sources import ingest
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.training import decide, train
-from ml_platform.training.card import card_markdown, read_card
 from ml_platform.web import Pages, build_app
 from tests import moody_trips as moods
 

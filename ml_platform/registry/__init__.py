@@ -1,6 +1,13 @@
 """Model versions, which of them serves when, and the one way to predict with them."""
 
 from ml_platform.registry.approvals import answer, waiting
+from ml_platform.registry.card import (
+    Card,
+    card_markdown,
+    decision_tags,
+    describe_version,
+    read_card,
+)
 from ml_platform.registry.champion_periods import ChampionPeriod, champion_periods, predecessors
 from ml_platform.registry.mirrors import Difference, differences, point_alias, repair
 from ml_platform.registry.models import Registry
@@ -36,6 +43,7 @@ from ml_platform.registry.versions import ModelVersion, SeenColumn, TrainedModel
 
 __all__ = [
     "NOT_JUDGED",
+    "Card",
     "ChampionPeriod",
     "Difference",
     "Fitted",
@@ -47,12 +55,15 @@ __all__ = [
     "ServingEvent",
     "TrainedModel",
     "answer",
+    "card_markdown",
     "champion_at",
     "champion_if_any",
     "champion_periods",
     "champions_of",
     "decide_rollout",
     "decided_with",
+    "decision_tags",
+    "describe_version",
     "differences",
     "failing",
     "history",
@@ -66,6 +77,7 @@ __all__ = [
     "predict",
     "predict_columns",
     "promotions_table",
+    "read_card",
     "record",
     "repair",
     "rollouts",

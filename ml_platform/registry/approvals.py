@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from ml_platform.errors import AnswerRefused, TableNotFound
+from ml_platform.registry.card import decision_tags
 from ml_platform.registry.champion_periods import champion_periods
 from ml_platform.registry.mirrors import point_alias
 from ml_platform.registry.models import Registry
@@ -73,6 +74,7 @@ def answer(
 
     answered = begin_again(lake, use_case, (), f"answering about version {version}", decide)
     point_alias(lake, registry, use_case)
+    registry.describe(use_case, version, decision_tags(answered))
     return answered
 
 

@@ -240,6 +240,16 @@ class Registry:
         return read_alias(self.settings, use_case.name, alias)
 
     @_asks
+    def describe(
+        self, use_case: UseCase, version: int, tags: Mapping[str, str], text: str | None = None
+    ) -> None:
+        """Show tags beside a version, and a text in Markdown; for people, nothing reads them."""
+        if text is not None:
+            self._client.update_model_version(use_case.name, str(version), description=text)
+        for name, value in tags.items():
+            self._client.set_model_version_tag(use_case.name, str(version), name, value)
+
+    @_asks
     def tags(self, use_case: UseCase, version: int) -> dict[str, str]:
         """What was recorded about how a version came about."""
         return {k: v for k, v in self._entry(use_case, version).tags.items() if k != DIGESTS}

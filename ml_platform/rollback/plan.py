@@ -11,6 +11,7 @@ from ml_platform.registry import (
     Registry,
     champion_at,
     champion_periods,
+    decision_tags,
     history,
     point_alias,
     record,
@@ -116,6 +117,7 @@ def roll_back(
             "serves now; look, and roll back again"
         )
     point_alias(lake, registry, use_case)
+    registry.describe(use_case, plan.promotion.version, decision_tags(plan.promotion))
     return plan.promotion
 
 

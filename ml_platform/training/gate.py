@@ -12,6 +12,7 @@ from ml_platform.registry import (
     Promotion,
     Registry,
     champion_if_any,
+    describe_version,
     history,
     latest_decision,
     point_alias,
@@ -60,6 +61,7 @@ def decide(
         lake, use_case, [Read("promotions")], f"deciding about version {version}", attempt
     )
     point_alias(lake, registry, use_case)
+    describe_version(lake, registry, use_case, version)
     return decided
 
 

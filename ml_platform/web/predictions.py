@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from ml_platform.registry.card import RECORDED
 from ml_platform.scoring import trace
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.training.card import RECORDED
 from ml_platform.web.site import PageNotFound, Site, path_to, shown_moment
 
 

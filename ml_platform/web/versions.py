@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_platform.errors import PlatformError
 from ml_platform.registry import history
-from ml_platform.training.card import card_markdown, read_card
+from ml_platform.registry.card import card_markdown, read_card
 from ml_platform.web.site import Site, path_to, shown_moment
 
 IMPORTANCES = 25
@@ -27,7 +27,6 @@ def version_page(site: Site, name: str, version: int) -> dict[str, Any]:
         "case": case,
         "card": card,
         "model": card.model,
-        "estimator": type(card.model.estimator).__name__,
         "when": lambda moment: shown_moment(case, moment),
         "importances": [
             (column, value, 100 * max(value, 0.0) / most)

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ml_platform.registry import ModelVersion, Promotion, Registry, champion_periods, history
+from ml_platform.registry.champion_periods import champion_periods
+from ml_platform.registry.models import Registry
+from ml_platform.registry.promotions import Promotion, history
+from ml_platform.registry.versions import ModelVersion
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 
@@ -62,6 +65,13 @@ class Card:
     """Improvement and rows by segment."""
 
     @property
+    def estimator(self) -> str:
+        """Class of the estimator; of a pipeline, those of its steps."""
+        steps = getattr(self.model.estimator, "steps", None)
+        parts = [step for _, step in steps] if steps else [self.model.estimator]
+        return ", ".join(type(part).__name__ for part in parts)
+
+    @property
     def importances(self) -> list[tuple[str, float]]:
         """Columns that it was fitted on, those that matter most first."""
         return sorted(self.model.importances.items(), key=lambda each: (-each[1], each[0]))
@@ -92,6 +102,29 @@ def read_card(lake: Lake, registry: Registry, use_case: UseCase, version: int) -
         figures.get("confidence"),
         _segments(figures),
     )
+
+
+def describe_version(lake: Lake, registry: Registry, use_case: UseCase, version: int) -> None:
+    """Show the card of a version that has just been judged as its description in MLflow."""
+    card = read_card(lake, registry, use_case, version)
+    tags = {}
+    for compared in card.gate:
+        if compared.metric == use_case.model.metric:
+            tags[f"gate {compared.metric}"] = f"{compared.challenger:.4f}"
+            if compared.champion is not None:
+                tags[f"champion {card.champion} {compared.metric}"] = f"{compared.champion:.4f}"
+    registry.describe(use_case, version, {**decision_tags(card.decisions[-1]), **tags},
+                      card_markdown(card))  # fmt: skip
+
+
+def decision_tags(decision: Promotion) -> dict[str, str]:
+    """What MLflow shows of a decision beside the version: the history stays the truth."""
+    return {
+        "decision": decision.outcome,
+        "decided by": decision.decided_by,
+        "reason": decision.reason,
+        "serves from": decision.effective_from.isoformat() if decision.serves else "never",
+    }
 
 
 def _whole(number: float | None) -> int | None:
@@ -144,7 +177,7 @@ def card_markdown(card: Card) -> str:
         "",
         case.description,
         "",
-        f"- estimator: `{type(model.estimator).__name__}`, task {case.label.task}",
+        f"- estimator: {card.estimator}; task: {case.label.task}",
         f"- owners: {', '.join(case.owners) or 'none declared'}",
         f"- fitted on {day(model.trained_from)} to {day(model.trained_until)}"
         + (f", {card.rows_fitted:,} rows" if card.rows_fitted else ""),
