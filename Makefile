@@ -127,9 +127,10 @@ serve: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) -m 'not slow and not exhaustive'
 
+# Slow tests wait for servers much of their time, so one more runs than there are cores.
 .PHONY: test-all
 test-all: $(STAMP)
-	$(PYTEST) -m 'not exhaustive'
+	$(PYTEST) -n $$(($(JOBS) + 1)) -m 'not exhaustive'
 
 # Spark is 480 MB, so it is installed for those who ask for it. `make test-all` runs its tests where it
 # is, `make test-spark` also the example on a cluster.
@@ -148,7 +149,7 @@ $(SPARK): $(STAMP) requirements/spark.txt
 test-spark: $(SPARK)
 	$(PYTEST) -m spark
 
-# Every two commands that overlap on PostgreSQL too; `make test-all` takes one pair of each kind.
+# Every two commands that overlap, all variants of slow tests; `make test-all` takes some of each.
 .PHONY: test-exhaustive
 test-exhaustive: $(STAMP)
 	$(PYTEST) -m exhaustive

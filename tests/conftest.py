@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,27 @@ def pytest_configure(config: pytest.Config) -> None:
     """Try fewer examples where slow tests are left out, too."""
     is_quick = "not slow" in config.option.markexpr
     hypothesis.settings.load_profile("quick" if is_quick else "all")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave most variants of a slow test to `make test-exhaustive`.
+
+    Two of them, and a quarter where there are many, stay slow, which CI runs. Which ones differs
+    from test to test, so that each database, catalog and kind of leak is among those of some.
+    """
+    variants: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        if "slow" in marks and not marks & {"exhaustive", "every_case"}:
+            variants.setdefault((item.path, item.name.partition("[")[0]), []).append(item)
+    for (_, name), found in variants.items():
+        count = max(2, -(-len(found) // 4))
+        first = zlib.crc32(name.encode())
+        kept = {(first + i * len(found) // count) % len(found) for i in range(count)}
+        for position, item in enumerate(found):
+            if position not in kept:
+                item.add_marker(pytest.mark.exhaustive)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

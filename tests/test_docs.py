@@ -213,6 +213,7 @@ def test_the_example_of_status_has_the_lines_that_it_prints(flights: Any) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.every_case
 @pytest.mark.parametrize("block", of("sh"))
 def test_commands_do_what_they_say_or_refuse_in_a_sentence(block: Block, flights: Any) -> None:
     for words in commands(block):
@@ -224,6 +225,7 @@ def test_commands_do_what_they_say_or_refuse_in_a_sentence(block: Block, flights
 
 
 @pytest.mark.slow
+@pytest.mark.every_case
 @pytest.mark.parametrize("block", of("python"))
 def test_python_runs(block: Block, flights: Any) -> None:
     given = ""

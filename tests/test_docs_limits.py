@@ -65,6 +65,7 @@ are in test_serving_limits, test_serving_admission and test_serving_stopping."""
 
 
 @pytest.mark.slow
+@pytest.mark.every_case
 @pytest.mark.parametrize("setting", BEYOND)
 def test_beyond_it_one_sees_what_stands_there(deployment: Deployment, setting: str) -> None:
     changes, ask = BEYOND[setting]

@@ -30,6 +30,7 @@ from tests.test_docs import BLOCKS, ROOT, Block
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.every_case,
     pytest.mark.skipif(
         None in {shutil.which("curl"), shutil.which("jq")}, reason="curl or jq is not installed"
     ),

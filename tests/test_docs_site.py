@@ -20,6 +20,7 @@ LOADED = {("link", "href"), ("script", "src"), ("img", "src"), ("iframe", "src")
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.every_case,
     pytest.mark.skipif(not (SITE / "index.html").is_file(), reason="`make docs` was not run"),
 ]
 

@@ -29,7 +29,7 @@ from tests.attacked import (
 )
 from tests.served import ROW, Deployment, Served
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.every_case]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.attacked import is_closed_on
 from tests.examples import at_most
 from tests.served import ROW, Deployment, Served
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.every_case]
 
 (SERVICE,) = messages.DESCRIPTOR.services_by_name.values()
 METHODS = sorted(SERVICE.methods_by_name)

@@ -25,7 +25,7 @@ from tests.attacked import (
 )
 from tests.served import Deployment, Served
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.every_case]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from ml_platform.training import decide, train
 from ml_platform.web import Pages, build_app
 from tests import moody_trips as moods
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.every_case]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 COMMIT = Commit("test", "0")
