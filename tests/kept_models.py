@@ -40,6 +40,11 @@ class KeptModels:
         self.load(use_case, version)
         return {}
 
+    def made_since(
+        self, use_case: UseCase, moment: datetime
+    ) -> list[tuple[datetime, dict[str, str]]]:
+        return []
+
     def set_alias(self, use_case: UseCase, alias: str, version: int) -> None:
         self.aliases[alias] = version
 

@@ -2,16 +2,20 @@ import csv
 import io
 import re
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 from starlette.testclient import TestClient
 
+from ml_platform.access import Action, Audit
 from ml_platform.monitoring import report_drift, report_path, report_performance
 from ml_platform.monitoring.series import drift_by_column, drift_windows, performance_windows
+from ml_platform.registry import Promotion, Rollout, decide_rollout, record
 from ml_platform.scoring import score
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Lake
+from ml_platform.status import read_costs, summed
+from ml_platform.storage import Commit, Lake
 from ml_platform.web import Pages, build_app
 from ml_platform.web import site as sites
 from tests.kept_models import KeptModels, promote
@@ -47,7 +51,7 @@ def get(site, path, method="GET"):
 def observed(site):
     """The first page once every use case has been read."""
     while "is being read" in (page := get(site, "/")[1]):
-        pass
+        time.sleep(0.1)
     return page
 
 
@@ -142,6 +146,50 @@ def test_a_prediction_that_is_not_there_is_said(site, query, status, said):
     assert said in page
 
 
+def test_what_waits_is_shown_with_the_commands_that_answer(site):
+    assert "Nothing waits" in get(site, "/approvals")[1]
+    asked = Promotion(7, at(24), at(25), "promotion gate", "waiting", "better by 0.1", {"rows": 40})
+    record(site.lake, site.use_case, asked, COMMIT)
+    status, page = get(site, "/approvals")
+    assert status == 200
+    assert "better by 0.1" in page
+    assert "ml-platform approve trips 7 --reason" in page
+
+
+def test_rollouts_are_shown_as_they_were_decided(site):
+    assert "No version is tried" in get(site, "/trips/rollouts")[1]
+    decide_rollout(
+        site.lake, site.use_case, Rollout(5, "canary", 0.1, "ada", "looks good", at(25)), COMMIT
+    )
+    page = get(site, "/trips/rollouts")[1]
+    assert "Version 5 is tried as canary on 10 % of the entities" in page
+    assert "looks good" in page
+
+
+def test_costs_are_those_of_the_tables(site):
+    assert "Nothing was computed" in get(site, "/trips/costs")[1]
+    refused = Promotion(8, at(24), at(25), "promotion gate", "refused", "not better")
+    commit = Commit("run", "0", "trips/promotions", began=time.monotonic())
+    record(site.lake, site.use_case, refused, commit)
+    (cost,) = summed(read_costs(site.lake, site.use_case, at(1)))
+    status, page = get(site, "/trips/costs")
+    assert status == 200
+    row = page[page.index('<th scope="row">promotions</th>') :]
+    assert f"<td>{cost.runs}</td><td>{cost.seconds:,.1f}</td><td>{cost.rows}</td>" in row
+
+
+def test_the_audit_is_filtered_by_what_is_asked(site):
+    audit = Audit(site.lake)
+    for who, what in (("ada", "train"), ("bob", "approve")):
+        audit.record(Action(who, "cli", what, "trips", "version 1", {"note": "<i>"}), COMMIT)
+    assert all(f"<td>{who}</td>" in get(site, "/audit")[1] for who in ("ada", "bob"))
+    page = get(site, "/audit?who=ada&use_case=trips")[1]
+    assert "<td>ada</td>" in page
+    assert "<td>bob</td>" not in page
+    assert "note: &lt;i&gt;" in page
+    assert "0 rows" in get(site, "/audit?since=2999-01-01")[1]
+
+
 @pytest.mark.parametrize("table", ["drift", "performance"])
 def test_rows_are_served_as_they_are_stored(site, table):
     rows = site.client.get(f"/trips/{table}.json").json()
@@ -194,6 +242,9 @@ def test_a_broken_use_case_shows_its_mistakes(site):
         "/%2e%2e/%2e%2e/etc/passwd",
         "/trips/drift/2024-03-99",
         "/trips/labels.csv",
+        "/trips/costs?days=never",
+        "/trips/costs?days=0",
+        "/audit?since=yesterday",
         "/trips/drift.xml",
         "/trips/versions/first",
         "/trips/?before=never",

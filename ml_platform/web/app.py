@@ -22,7 +22,16 @@ from ml_platform.errors import (
 )
 from ml_platform.extras import NotInstalled
 from ml_platform.settings import Settings
-from ml_platform.web import data, drift_reports, partitions, predictions, use_case, versions
+from ml_platform.web import (
+    data,
+    decisions,
+    drift_reports,
+    partitions,
+    predictions,
+    records,
+    use_case,
+    versions,
+)
 from ml_platform.web.observer import Observer
 from ml_platform.web.overview import overview
 from ml_platform.web.rendering import headers, render
@@ -106,6 +115,23 @@ class Pages:
         name = request.path_params["use_case"]
         return _page("prediction.html", predictions.prediction_page(self.site, name, asked))
 
+    def approvals(self, _request: Request) -> Response:
+        """What waits for a person, in all use cases."""
+        return _page("approvals.html", decisions.approvals_page(self.site))
+
+    def rollouts(self, request: Request) -> Response:
+        """What is tried beside the champion."""
+        return _page("rollouts.html", decisions.rollouts_page(self.site, *_of(request)))
+
+    def costs(self, request: Request) -> Response:
+        """What a use case took."""
+        name, days = request.path_params["use_case"], request.query_params.get("days")
+        return _page("costs.html", records.costs_page(self.site, name, days))
+
+    def audit(self, request: Request) -> Response:
+        """Who did what."""
+        return _page("audit.html", records.audit_page(self.site, dict(request.query_params)))
+
     def rows(self, request: Request) -> Response:
         """The rows behind a diagram, or behind a partition's page."""
         parts = request.path_params
@@ -132,7 +158,11 @@ def build_app(pages: Pages) -> Starlette:
     return Starlette(
         routes=[
             Route("/", pages.overview),
+            Route("/approvals", pages.approvals),
+            Route("/audit", pages.audit),
             Route("/{use_case}/", pages.use_case),
+            Route("/{use_case}/rollouts", pages.rollouts),
+            Route("/{use_case}/costs", pages.costs),
             Route("/{use_case}/predictions", pages.prediction),
             Route("/{use_case}/versions/{version:int}", pages.version),
             Route("/{use_case}/versions/{version:int}.md", pages.version_markdown),
