@@ -45,7 +45,7 @@ class Numbers:
             if mood == "bad":
                 raise ValueError("not today")
             if mood == "slow":
-                time.sleep(0.05)
+                time.sleep(0.25)
             while os.environ.get("MOOD") == "stuck":
                 time.sleep(0.01)
         return frame[["distance"]].fillna(0)
