@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from ml_platform_dagster.resources.paging import end_pages_with_calendar
 from ml_platform_dagster.resources.private import (
     ConfigurableClassData,
     SqliteRunStorage,
@@ -30,6 +31,8 @@ class WholeSqliteRunStorage(SqliteRunStorage):
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> Self:
+        # Dagster's processes share little but the home that they open; one of them is the UI's.
+        end_pages_with_calendar()
         folder = Path(config_value["base_dir"]) / "history"
         make_whole(folder / "runs.db", "runs", lambda at: cls.from_local(str(at)))
         return cls.from_local(str(folder), inst_data)
