@@ -34,6 +34,7 @@ from ml_platform_dagster.assets.metadata import (
     table_metadata,
 )
 from ml_platform_dagster.assets.partition_events import (
+    WHOLE_RUN,
     CheckOutcome,
     checked,
     left_out,
@@ -157,7 +158,7 @@ def _build_labels(use_case: UseCase, lineage: Lineage, settings: Settings) -> dg
         yield from checked(context, NO_LEAK, verdicts)
         if given:
             counts = count_feedback(lake.lake, use_case, window_range)
-            yield from checked(context, FEEDBACK_AGREES, {"all": _feedback_verdict(counts)})
+            yield from checked(context, FEEDBACK_AGREES, {WHOLE_RUN: _feedback_verdict(counts)})
 
     return labels_asset
 

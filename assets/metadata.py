@@ -1,5 +1,6 @@
 """What a table looks like in the Dagster UI: columns, where they come from, descriptions."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -42,6 +43,28 @@ def column_lineage(
         if pairs
     }
     return {"dagster/column_lineage": dg.TableColumnLineage(deps)} if deps else {}
+
+
+def rounded(value: float) -> float:
+    """A figure as people read it: four decimals, more where there would be less than four digits.
+
+    >>> [rounded(each) for each in (0.72231438, 0.0157340178, 1234.56789, 12)]
+    [0.7223, 0.01573, 1234.5679, 12.0]
+    """
+    magnitude = math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 0
+    return round(float(value), max(4, 3 - magnitude))
+
+
+def rounded_figures(figures: Mapping[str, float]) -> dict[str, float | int]:
+    """Figures by name, in their order; counts stay whole numbers.
+
+    >>> rounded_figures({"rows": 5996.0, "roc_auc": 0.72231438})
+    {'rows': 5996, 'roc_auc': 0.7223}
+    """
+    return {
+        name: int(value) if float(value).is_integer() else rounded(value)
+        for name, value in figures.items()
+    }
 
 
 def described(text: str, query: str = "", language: str = "sql") -> str:

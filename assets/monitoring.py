@@ -16,7 +16,9 @@ from ml_platform.monitoring import (
     DriftRun,
     compare_online,
     drift_table,
+    drift_trend,
     performance_table,
+    performance_trend,
     render_drift_html,
     report_drift,
     report_performance,
@@ -29,7 +31,7 @@ from ml_platform.spec.tables import code_version, reads_of
 from ml_platform.spec.use_case import REQUESTS, UseCase
 from ml_platform_dagster.assets.automation import follows
 from ml_platform_dagster.assets.metadata import asset_key, common, table_metadata
-from ml_platform_dagster.assets.partition_events import checked, left_out, materialized
+from ml_platform_dagster.assets.partition_events import WHOLE_RUN, checked, left_out, materialized
 from ml_platform_dagster.assets.partitions import (
     backfill_policy,
     looking_back,
@@ -45,6 +47,7 @@ from ml_platform_dagster.assets.reports import (
     performance_metadata,
     performance_verdict,
     reasons_of,
+    with_trend,
 )
 from ml_platform_dagster.resources import LakeResource, RegistryResource
 
@@ -89,7 +92,7 @@ def _build_drift(use_case: UseCase, settings: Settings, live: bool) -> dg.Assets
                 NO_DRIFT,
                 asset=key,
                 partitions_def=partitions,
-                description=f"Fails when {spec.drift.share:.0%} of the columns drift or more.",
+                description=f"Fails where {spec.drift.share:.0%} of the columns or more drift.",
             )
         ],
         output_required=False,
@@ -118,6 +121,8 @@ def _build_drift(use_case: UseCase, settings: Settings, live: bool) -> dg.Assets
             for window, drift in run.windows.items()
         }
         rows = {key: drift_metadata(*each, run.snapshot) for key, each in found.items()}
+        for key in list(rows)[-1:]:
+            rows[key] = with_trend(rows[key], drift_trend(lake.lake, use_case, live=live))
         yield from materialized(context, rows, reasons_of(use_case, run.skipped))
         verdicts = {key: drift_verdict(*each) for key, each in found.items()}
         yield from checked(context, NO_DRIFT, verdicts)
@@ -167,7 +172,7 @@ def _build_performance(use_case: UseCase, settings: Settings, live: bool) -> dg.
         if live:
             # What was given online is reported also where no label has arrived yet.
             skew = compare_online(lake.lake, use_case, window_range)
-            yield from checked(context, SAME_ONLINE, {"all": agreement_verdict(skew)})
+            yield from checked(context, SAME_ONLINE, {WHOLE_RUN: agreement_verdict(skew)})
         now = datetime.now(UTC)
         try:
             with computing(lake.lake, use_case, table.name, window_range, run_id, asked) as commit:
@@ -178,7 +183,9 @@ def _build_performance(use_case: UseCase, settings: Settings, live: bool) -> dg.
             yield from left_out(context, error, WITHIN_BOUNDS)
             return
         found = {use_case.calendar.key(window): each for window, each in run.windows.items()}
-        rows = {key: performance_metadata(each, run) for key, each in found.items()}
+        rows = {key: performance_metadata(use_case, each, run) for key, each in found.items()}
+        for key in list(rows)[-1:]:
+            rows[key] = with_trend(rows[key], performance_trend(lake.lake, use_case, live=live))
         yield from materialized(context, rows, reasons_of(use_case, run.skipped))
         verdicts = {
             key: performance_verdict(use_case, each)

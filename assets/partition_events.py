@@ -21,6 +21,9 @@ from ml_platform_dagster.resources.private import (
 )
 from ml_platform_dagster.resources.ranges import is_unattended
 
+WHOLE_RUN = "all"
+"""Stands for the partition of a verdict on everything that a run computed."""
+
 
 @dataclass(frozen=True)
 class CheckOutcome:
@@ -113,7 +116,7 @@ def checked(
     failed = {key: verdict for key, verdict in verdicts.items() if not verdict.passed}
     if len(verdicts) > 1:
         _record_each(context, name, verdicts)
-    newest = list(verdicts)[-1:] if not failed else list(failed)[-1:]
+    newest = list(failed or verdicts)[-1:]
     described = [verdicts[key] for key in newest]
     yield dg.AssetCheckResult(
         check_name=name,
@@ -121,7 +124,7 @@ def checked(
         severity=max(
             (v.severity for v in failed.values()), key=_weight, default=dg.AssetCheckSeverity.WARN
         ),
-        description=described[0].description if described else "nothing to judge",
+        description=_in_words(newest, verdicts, len(failed)),
         metadata={
             **(described[0].metadata if described else {}),
             "partitions judged": len(verdicts),
@@ -129,6 +132,21 @@ def checked(
             **({"failed": ", ".join(_abridged(list(failed)))} if failed else {}),
         },
     )
+
+
+def _in_words(newest: Sequence[str], verdicts: Mapping[str, CheckOutcome], failed: int) -> str:
+    if not newest:
+        return "nothing to judge"
+    (key,) = newest
+    said = _named(key, verdicts[key])
+    if not failed or len(verdicts) == 1:
+        return said
+    return f"{failed} of {len(verdicts)} partitions failed, the newest of them {said}"
+
+
+def _named(key: str, verdict: CheckOutcome) -> str:
+    """What a check says, with the name of the partition that it says it of."""
+    return verdict.description if key == WHOLE_RUN else f"{key}: {verdict.description}"
 
 
 def _record_each(
@@ -155,7 +173,7 @@ def _record_each(
             partition=key,
             passed=verdict.passed,
             severity=verdict.severity,
-            description=verdict.description,
+            description=_named(key, verdict),
             metadata=dg.AssetCheckResult(passed=True, metadata=verdict.metadata).metadata,
             target_materialization_data=target,
         )
@@ -164,7 +182,7 @@ def _record_each(
             dg.DagsterEventType.ASSET_CHECK_EVALUATION,
             step,
             evaluation,
-            f"Asset check '{name}' of {key} {said}: {verdict.description}",
+            f"Asset check '{name}' {said}: {_named(key, verdict)}",
             place,
         )
 

@@ -14,7 +14,12 @@ from ml_platform.sources.locations import located
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
 from ml_platform_dagster.assets.metadata import asset_key, common, described, table_metadata
-from ml_platform_dagster.assets.partition_events import CheckOutcome, checked, materialized
+from ml_platform_dagster.assets.partition_events import (
+    WHOLE_RUN,
+    CheckOutcome,
+    checked,
+    materialized,
+)
 from ml_platform_dagster.assets.partitions import backfill_policy, partitions_of, range_of
 from ml_platform_dagster.resources import LakeResource
 
@@ -79,8 +84,8 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         }
         skipped = {k: "nothing has landed for it" for k in keys if k not in rows}
         yield from materialized(context, rows, skipped, versions)
-        yield from checked(context, COMPLETE, {"all": _completeness(report)})
-        yield from checked(context, READABLE, {"all": _readability(report)})
+        yield from checked(context, COMPLETE, {WHOLE_RUN: _completeness(report)})
+        yield from checked(context, READABLE, {WHOLE_RUN: _readability(report)})
 
     return source_asset
 

@@ -166,6 +166,27 @@ def test_drift_has_a_status_for_each_partition(walked: Location) -> None:
     assert {f"2024-03-{day}" for day in range(21, 28)} <= judged
 
 
+def test_the_newest_report_of_a_run_shows_the_trend_and_its_check_the_partition(
+    walked: Location,
+) -> None:
+    found = {}
+    for key in ("2024-03-26", "2024-03-27"):
+        asked = dg.AssetRecordsFilter(
+            dg.AssetKey(["trips", "drift_report"]), asset_partitions=[key]
+        )
+        (record,) = walked.instance.fetch_materializations(asked, limit=1).records
+        assert record.asset_materialization is not None
+        found[key] = record.asset_materialization.metadata
+    assert list(found["2024-03-27"])[:2] == ["status", "trend"]
+    said = "share of columns drifted, 7 partitions from 2024-03-21 to 2024-03-27"
+    assert said in str(found["2024-03-27"]["trend"].value)
+    assert "trend" not in found["2024-03-26"]
+    check = dg.AssetCheckKey(dg.AssetKey(["trips", "drift_report"]), NO_DRIFT)
+    records = walked.instance.event_log_storage.get_asset_check_execution_history(check, limit=1)
+    evaluation = records[0].event.dagster_event.asset_check_evaluation_data  # type: ignore[union-attr]
+    assert "2024-03-27: 0 of " in str(evaluation.description)
+
+
 def test_a_model_shows_its_plots_in_the_ui(walked: Location) -> None:
     record = walked.instance.get_latest_materialization_event(dg.AssetKey(["trips", "model"]))
     assert record is not None

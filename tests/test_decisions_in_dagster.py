@@ -102,7 +102,7 @@ def test_a_refusal_stops_the_run_without_failing_it_and_shows_why(location: Loca
         e for e in result.get_asset_check_evaluations() if e.check_name == CHALLENGER_IS_BETTER
     ]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert (check.description or "").startswith("not better beyond noise; roc_auc ")
+    assert (check.description or "").startswith("2024-03-23: not better beyond noise; roc_auc ")
     assert steps(result, dg.DagsterEventType.STEP_SKIPPED) == {"trips__predictions"}
     assert decisions(location)[-1] == (2, "refused")
     assert "2024-03-23" in location.materialized("promotions")
@@ -134,7 +134,8 @@ def test_one_that_waits_passes_the_check_and_the_old_champion_predicts(
         e for e in result.get_asset_check_evaluations() if e.check_name == CHALLENGER_IS_BETTER
     ]
     assert check.passed
-    assert (check.description or "").startswith("waits for a person, see `ml-platform approvals`")
+    waits = "2024-03-26: waits for a person, see `ml-platform approvals`"
+    assert (check.description or "").startswith(waits)
     assert decisions(location)[-1] == (4, "waiting")
     assert versions(location, "predictions", "model_version")[26] == {3}
 

@@ -16,6 +16,12 @@ from ml_platform.monitoring.performance import (
 from ml_platform.monitoring.scores import ColumnDrift
 from ml_platform.monitoring.skew import Skew, compare_online
 from ml_platform.monitoring.stored_drift import StoredDrift, stored_drift
+from ml_platform.monitoring.trend import (
+    Trend,
+    describe_trend,
+    drift_trend,
+    performance_trend,
+)
 from ml_platform.monitoring.verdicts import Cause, retraining_verdicts, window_verdicts
 
 __all__ = [
@@ -26,10 +32,14 @@ __all__ = [
     "PerformanceRun",
     "Skew",
     "StoredDrift",
+    "Trend",
     "WindowDrift",
     "compare_online",
+    "describe_trend",
     "drift_table",
+    "drift_trend",
     "performance_table",
+    "performance_trend",
     "render_drift_html",
     "report_drift",
     "report_path",

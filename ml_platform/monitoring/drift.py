@@ -62,6 +62,12 @@ class WindowDrift:
         return ", ".join(column.named for column in self.columns if column.drifted)
 
     @property
+    def worst(self) -> tuple[ColumnDrift, ...]:
+        """The drifted columns, the farthest beyond its limit first."""
+        drifted = [column for column in self.columns if column.drifted]
+        return tuple(sorted(drifted, key=lambda column: (-column.times_limit, column.column)))
+
+    @property
     def share(self) -> float | None:
         """Share of drifted columns among the judged ones; None where none was judged."""
         return len(self.drifted) / self.judged if self.judged else None

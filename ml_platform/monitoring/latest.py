@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC
 
 from ml_platform.errors import TableNotFound
-from ml_platform.monitoring.scores import named_column
+from ml_platform.monitoring.scores import drifted_column, named_column
 from ml_platform.monitoring.stored_drift import stored_drift
 from ml_platform.monitoring.verdicts import REPORTS, Cause, Streak, newest_streak
 from ml_platform.spec.use_case import UseCase
@@ -31,9 +31,8 @@ class ColumnScore:
         named = named_column(
             self.column, self.nulls_drifted, self.null_share, self.reference_null_share
         )
-        if self.values_drifted and self.score is not None:
-            return f"{named} {self.score:.2f} (limit {self.threshold:g})"
-        return named if self.nulls_drifted else f"{named} has no values any more"
+        score = self.score if self.values_drifted else None
+        return drifted_column(named, score, self.threshold, self.nulls_drifted)
 
 
 @dataclass(frozen=True)
@@ -158,9 +157,9 @@ def _drifted_columns(lake: Lake, use_case: UseCase, window: Window) -> tuple[Col
             coalesce(CASE WHEN method = 'ks' THEN score <= threshold ELSE score >= threshold END,
             false), null_share, reference_null_share, coalesce(nulls_drifted, false)
             FROM {relation} WHERE {WINDOW_START} = ? AND drifted
-            ORDER BY CASE WHEN nulls_drifted THEN NULL
-            WHEN method = 'ks' THEN -score ELSE score END / threshold
-            DESC NULLS FIRST, null_score DESC, column_name""",
+            ORDER BY CASE WHEN score IS NOT NULL THEN greatest(null_score / null_threshold,
+            CASE WHEN method = 'ks' THEN threshold / score ELSE score / threshold END) END
+            DESC NULLS FIRST, column_name""",
             [naive_utc(window.start)],
         ).fetchall()
     return tuple(ColumnScore(*row) for row in rows)

@@ -4,6 +4,7 @@ Neighbouring windows share most of their rows, so a column is kept sorted (or co
 window moves: the day that leaves is taken out, the day that arrives is put in.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,6 +66,40 @@ class ColumnDrift:
         return named_column(
             self.column, bool(self.nulls_drifted), self.null_share, self.reference_null_share
         )
+
+    @property
+    def times_limit(self) -> float:
+        """How far values or nulls went, in limits; infinite where values are lost."""
+        if self.score is None:
+            return math.inf if self.drifted else 0.0
+        # A p-value is small where samples differ, a distance large.
+        pair = (self.score, self.threshold)
+        above, below = pair[::-1] if self.method == "ks" else pair
+        nulls = (self.null_score or 0.0) / self.null_threshold
+        return max(above / below if below else math.inf, nulls)
+
+    def __str__(self) -> str:
+        beyond = self.score is not None and is_beyond(self.method, self.score, self.threshold)
+        return drifted_column(
+            self.named, self.score if beyond else None, self.threshold, bool(self.nulls_drifted)
+        )
+
+
+def is_beyond(method: str, score: float, threshold: float) -> bool:
+    """Whether values have drifted by a score and its threshold."""
+    # A p-value is small where samples differ, a distance large.
+    return score <= threshold if method == "ks" else score >= threshold
+
+
+def drifted_column(named: str, score: float | None, threshold: float, nulls_drifted: bool) -> str:
+    """A drifted column and how far it went; score: None where its values are within the limit.
+
+    >>> drifted_column("gauge", 0.8123, 0.3, False)
+    'gauge 0.81 (limit 0.3)'
+    """
+    if score is not None:
+        return f"{named} {score:.2f} (limit {threshold:g})"
+    return named if nulls_drifted else f"{named} has no values any more"
 
 
 def named_column(
@@ -218,10 +253,8 @@ class _Judge:
     def _is_drifted(self, status: Status, score: float | None) -> bool | None:
         if score is None:
             return True if status in {"absent", "all null"} else None
-        threshold = self._column.threshold(self._drift)
-        # A p-value is small where samples differ, a distance large.
-        p_value = self._column.method(self._drift) == "ks"
-        return score <= threshold if p_value else score >= threshold
+        column, drift = self._column, self._drift
+        return is_beyond(column.method(drift), score, column.threshold(drift))
 
     def _new_categories(self, reference: Reference) -> int | None:
         if not isinstance(self._moving, MovingCounts) or reference.count == 0:
