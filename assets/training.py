@@ -7,12 +7,19 @@ from typing import Any
 import dagster as dg
 
 from ml_platform.orchestrator.parameters import described_by
+from ml_platform.registry import history
 from ml_platform.settings import Settings
 from ml_platform.spec.reach import steps_before
 from ml_platform.spec.use_case import UseCase, feature_table
-from ml_platform.storage import Commit
-from ml_platform.training import Decided, TrainingReport, decide, train
-from ml_platform_dagster.assets.metadata import asset_key, common, described
+from ml_platform.storage import Commit, Lake
+from ml_platform.training import (
+    Decided,
+    TrainingReport,
+    decide,
+    describe_improvement,
+    train,
+)
+from ml_platform_dagster.assets.metadata import asset_key, common, described, rounded_figures
 from ml_platform_dagster.assets.partition_events import (
     CheckOutcome,
     checked,
@@ -30,6 +37,13 @@ from ml_platform_dagster.resources.reasons import (
 from ml_platform_dagster.resources.versions import version_metadata
 
 CHALLENGER_IS_BETTER = "challenger_is_better"
+EXISTING = (
+    "Any partition can be a cutoff, few are: see [those that exist]"
+    "(?view=partitions&status=FAILED%2CMATERIALIZED%2CMATERIALIZING). Nothing is due for those "
+    "that the page counts as missing."
+)
+"""In descriptions; the link sets the filter of the asset's own page."""
+NEWEST_DECISIONS = 8
 
 
 def build_training(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
@@ -58,7 +72,8 @@ def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         code_version=use_case.code_version,
         description=described(
             f"A model version for each cutoff that was trained on: the start of the partition. "
-            f"It saw what was known before; the last {spec.holdout} of its {spec.window} judge it.",
+            f"It saw what was known before; the last {spec.holdout} of its {spec.window} judge it. "
+            f"{EXISTING}",
             (use_case.folder / use_case.model_file).read_text(encoding="utf-8"),
             "python",
         ),
@@ -108,7 +123,7 @@ def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
         description=(
             f"The promotion gate: champion and challenger scored on the same labelled rows that "
             f"neither was fitted on, compared by `{metric}`. Promoted, refused, or left to a "
-            "person to approve, the figures are kept."
+            f"person to approve, the figures are kept. {EXISTING}"
         ),
         check_specs=[
             dg.AssetCheckSpec(
@@ -141,8 +156,8 @@ def _build_promotions(use_case: UseCase) -> dg.AssetsDefinition:
             decisions[key] = decide(
                 lake.lake, registry.registry, use_case, version, commit, decided_by="promotion gate"
             )
-        why = reasons_shown(context.run.tags)
-        rows = {key: {**_decided(decided), **why} for key, decided in decisions.items()}
+        why = {**reasons_shown(context.run.tags), **_newest(lake.lake, use_case)}
+        rows = {key: _decided(use_case, decided, why) for key, decided in decisions.items()}
         refused = all(each.promotion.decision == "refused" for each in decisions.values())
         yield from (withheld if refused else materialized)(context, rows)
         verdicts = {key: _gate_verdict(decided) for key, decided in decisions.items()}
@@ -155,24 +170,44 @@ def _described(report: TrainingReport) -> dict[str, Any]:
     pictures = "\n\n".join(_inline(name, image) for name, image in report.plots.items())
     return {
         "model version": report.version,
-        **_numbers(report.metrics),
-        "snapshot": report.snapshot,
-        "digest": report.digest,
         **({"warning": "\n\n".join(report.warnings)} if report.warnings else {}),
         "plots": dg.MetadataValue.md(pictures),
+        **rounded_figures(report.metrics),
+        "snapshot": report.snapshot,
+        "digest": report.digest,
     }
 
 
-def _decided(decided: Decided) -> dict[str, Any]:
+def _decided(use_case: UseCase, decided: Decided, why: Mapping[str, Any]) -> dict[str, Any]:
     promotion = decided.promotion
+    interval = describe_improvement(use_case, promotion.figures)
     pictures = "\n\n".join(_inline(name, image) for name, image in decided.pictures.items())
     return {
         "decision": promotion.decision,
         "model version": promotion.version,
         "reason": promotion.reason,
+        **({"improvement interval": dg.MetadataValue.md(interval)} if interval else {}),
         **({"comparison": dg.MetadataValue.md(pictures)} if pictures else {}),
-        **_numbers(promotion.figures),
+        **why,
+        **rounded_figures(dict(sorted(promotion.figures.items(), key=lambda f: _place(f[0])))),
     }
+
+
+def _newest(lake: Lake, use_case: UseCase) -> dict[str, Any]:
+    """The newest decisions of the promotion history, one a line, in Markdown."""
+    lines = [
+        f"| {use_case.calendar.key(use_case.calendar.window_at(each.effective_from))} "
+        f"| {each.version} | {each.outcome} | {each.decided_by} |"
+        for each in reversed(history(lake, use_case)[-NEWEST_DECISIONS:])
+    ]
+    heading = ["| from partition | version | decision | by |", "| --- | --- | --- | --- |"]
+    return {"newest decisions": dg.MetadataValue.md("\n".join([*heading, *lines]))}
+
+
+def _place(figure: str) -> int:
+    """Where a figure of the gate stands: what decided, then both models, constants, segments."""
+    first = ("improvement", "challenger_", "champion_", "confidence", "min_improvement")
+    return next((n for n, prefix in enumerate(first) if figure.startswith(prefix)), len(first))
 
 
 def _gate_verdict(decided: Decided) -> CheckOutcome:
@@ -185,10 +220,6 @@ def _gate_verdict(decided: Decided) -> CheckOutcome:
         # An error would fail the run, and with it raise the alarms of a failure.
         severity=dg.AssetCheckSeverity.WARN,
     )
-
-
-def _numbers(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in figures.items()}
 
 
 def _inline(name: str, image: bytes) -> str:

@@ -115,6 +115,20 @@ def test_a_refusal_stops_the_run_without_failing_it_and_shows_why(location: Loca
     assert float(str(metadata["improvement"].value)) > float(
         str(metadata["improvement_lower"].value)
     )
+    assert str(metadata["newest decisions"].value).splitlines()[2:] == [
+        "| 2024-03-23 | 2 | refused | promotion gate |",
+        "| 2024-03-21 | 1 | promoted | promotion gate |",
+    ]
+    names = list(metadata)
+    assert names[:5] == [
+        "decision", "model version", "reason", "improvement interval", "comparison",
+    ]  # fmt: skip
+    interval = str(metadata["improvement interval"].value)
+    assert interval.startswith("![improvement](<data:image/svg+xml,")
+    assert len(interval) < 1000
+    assert (
+        names.index("improvement") < names.index("challenger_roc_auc") < names.index("confidence")
+    )
 
 
 def test_what_passes_reaches_predictions(location: Location) -> None:

@@ -1,5 +1,8 @@
 """Pictures of a verdict of the promotion gate, as PNG bytes for the Dagster UI."""
 
+from collections.abc import Mapping
+
+from ml_platform.pictures import draw_interval, in_markdown
 from ml_platform.spec.declared import METRICS
 from ml_platform.spec.use_case import UseCase
 from ml_platform.training.plots import SHOWN_COLUMNS, Picture
@@ -20,6 +23,25 @@ def draw_verdict(use_case: UseCase, verdict: GateVerdict) -> dict[str, bytes]:
     if verdict.segments:
         pictures["segments"] = _draw_segments(use_case, verdict)
     return pictures
+
+
+def describe_improvement(use_case: UseCase, figures: Mapping[str, float]) -> str:
+    """The improvement with its bounds in Markdown of few characters, from a promotion's figures.
+
+    Empty where there was no champion to compare with.
+    """
+    if "improvement_lower" not in figures:
+        return ""
+    lower, value, upper, needed = (
+        figures[name]
+        for name in ("improvement_lower", "improvement", "improvement_upper", "min_improvement")
+    )
+    picture = in_markdown(draw_interval(lower, value, upper, needed), "improvement")
+    return (
+        f"{picture}\n\n{use_case.model.metric} improves by {value:+.4f}, bounds {lower:+.4f} and "
+        f"{upper:+.4f} at {figures['confidence']:.0%} each; the red line is what is needed, "
+        f"{needed:+g}"
+    )
 
 
 def _draw_improvement(use_case: UseCase, verdict: GateVerdict) -> bytes:
