@@ -62,6 +62,7 @@ class Performance:
 
     @property
     def status(self) -> Literal["ok", "too few labels"]:
+        """Whether there was enough to measure; whether bounds are kept says `passed`."""
         return "ok" if self.metrics else "too few labels"
 
     @property
