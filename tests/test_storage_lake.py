@@ -150,3 +150,22 @@ def test_a_failed_write_of_one_thread_does_not_hold_up_the_next(lake):
         lake.transact(cursor, COMMIT, interrupted)
     write_note(lake)
     assert read_notes(lake) == [(SECRET,)]
+
+
+def test_nothing_is_written_through_a_lake_that_is_read_only(either_catalog: Settings) -> None:
+    lake, reader = Lake(either_catalog), Lake(either_catalog, read_only=True)
+    write_note(lake)
+    assert read_notes(reader) == [(SECRET,)]
+    with pytest.raises(LakeError, match="attached in read-only mode"):
+        write_note(reader)
+    with lake.cursor() as cursor:
+        cursor.execute("INSERT INTO lake.uc.notes VALUES ('another')")
+    assert len(read_notes(reader)) == 2
+    for each in (reader, lake):
+        each.close()
+
+
+def test_a_lake_that_is_read_only_is_never_made(settings: Settings) -> None:
+    with pytest.raises(LakeError, match=r"there is no lake: .*catalog\.sqlite does not exist"):
+        read_notes(Lake(settings, read_only=True))
+    assert not (settings.root / "lake").exists()

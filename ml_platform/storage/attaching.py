@@ -30,15 +30,22 @@ def turns_file(settings: Settings) -> Path | None:
     return Path(f"{path}.lock") if kind == "sqlite" else None
 
 
-def attached(settings: Settings) -> duckdb.DuckDBPyConnection:
+def attached(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """A DuckDB in this process with the lake as its database `lake`, which is made if need be.
 
+    read_only: DuckDB refuses every statement that would write to it, and it has to exist.
     Raises LakeError where the catalog cannot be opened.
     """
-    kind, turns = _catalog_kind(settings), turns_file(settings)
+    kind, turns = _catalog_kind(settings), None if read_only else turns_file(settings)
     if turns is not None:
         turns.parent.mkdir(parents=True, exist_ok=True)
-    return retried(lambda: _attach(settings, kind), settings.commit_retries, "opening the lake")
+    elif kind == "sqlite" and not (file := Path(settings.catalog_uri.partition(":")[2])).exists():
+        raise LakeError(f"there is no lake: {file} does not exist; ML_PLATFORM_DATA says where")
+    return retried(
+        lambda: _attach(settings, kind, turns, read_only),
+        settings.commit_retries,
+        "opening the lake",
+    )
 
 
 def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name: str) -> str:
@@ -88,7 +95,9 @@ def _catalog_kind(settings: Settings) -> str:
     return kind
 
 
-def _attach(settings: Settings, kind: str) -> duckdb.DuckDBPyConnection:
+def _attach(
+    settings: Settings, kind: str, turns: Path | None, read_only: bool
+) -> duckdb.DuckDBPyConnection:
     # DuckDB's built-in cryptography only decrypts; httpfs brings OpenSSL.
     encrypting = ("httpfs",) if settings.encrypted else ()
     database = connect_with("ducklake", CATALOG_EXTENSIONS[kind], *settings.extensions, *encrypting)
@@ -104,8 +113,8 @@ def _attach(settings: Settings, kind: str) -> duckdb.DuckDBPyConnection:
         # DuckLake would repeat a commit that lost on top of the one that won, without reading
         # again: two writers that both found a window empty would both fill it.
         database.execute("SET ducklake_max_retry_count = 0")
-        with turn(turns_file(settings)):
-            for statement in _attach_sql(settings, kind):
+        with turn(turns):
+            for statement in _attach_sql(settings, kind, read_only):
                 database.execute(statement)
     except duckdb.Error as error:
         database.close()
@@ -118,7 +127,7 @@ def _attach(settings: Settings, kind: str) -> duckdb.DuckDBPyConnection:
     return database
 
 
-def _attach_sql(settings: Settings, kind: str) -> Iterator[str]:
+def _attach_sql(settings: Settings, kind: str, read_only: bool) -> Iterator[str]:
     uri = settings.catalog_uri
     # Rows kept in the catalog instead of a file would be missed by engines that read the
     # files, and would stay readable where the files are encrypted.
@@ -144,4 +153,6 @@ def _attach_sql(settings: Settings, kind: str) -> Iterator[str]:
         uri += " options='-c lc_messages=C'"
     if settings.encrypted:
         options.append("ENCRYPTED")
+    if read_only:
+        options.append("READ_ONLY")
     yield f"ATTACH {literal('ducklake:' + uri)} AS lake ({', '.join(options)})"

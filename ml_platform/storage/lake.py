@@ -81,10 +81,12 @@ class Lake:
     """A DuckLake attached to one in-process DuckDB; safe to share between threads.
 
     Attaching takes a fifth of a second, so keep one per process and ask it for cursors.
+    read_only: nothing can be written through it, and it has to exist.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, read_only: bool = False) -> None:
         self.settings = settings
+        self._read_only = read_only
         self._lock = threading.Lock()
         self._database: duckdb.DuckDBPyConnection | None = None
         self.patience = Patience(settings.server_wait_seconds)
@@ -217,7 +219,9 @@ class Lake:
             return database
         with self._lock:
             if self._database is None:
-                self._database = self.patience(lambda: attached(self.settings))
+                self._database = self.patience(
+                    lambda: attached(self.settings, read_only=self._read_only)
+                )
             return self._database
 
 
