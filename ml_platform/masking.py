@@ -3,13 +3,19 @@
 import base64
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from pydantic import ValidationError
+
+from ml_platform.errors import PlatformError
 from ml_platform.settings import Settings
 
 MASK = "***"
+SECRET = frozenset({"alerts", "databases", "endpoints", "log_secret", "secrets_sql"})
+"""Settings that hold passwords."""
 SHORTEST = 3
 """A password that is shorter is replaced where its form shows that it is one, and nowhere else."""
 # As libpq reads it: a value is quoted, with a backslash before what would end it, or one word.
@@ -46,6 +52,23 @@ def masked(text: str, settings: Settings) -> str:
     text = KEYWORD.sub(rf"\1{MASK}", text)
     text = USERINFO.sub(rf"\1:{MASK}@", text)
     return SECRET_QUERY.sub(rf"\1{MASK}", text)
+
+
+@contextmanager
+def named_variables(prefix: str) -> Iterator[None]:
+    """Around the making of settings: PlatformError names the variable that is wrong.
+
+    prefix: what the variables of these settings begin with.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = f"{prefix}{'_'.join(str(part) for part in first['loc'])}".upper()
+        # What stands where a password may is not repeated.
+        secret = first["loc"] and str(first["loc"][0]).lower() in SECRET
+        shown = MASK if secret else first["input"]
+        raise PlatformError(f"{variable}={shown}: {first['msg']}") from None
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from ml_platform.backfill.workers import Share
 from ml_platform.errors import EmptyPartition, LandingError, PlatformError
 from ml_platform.sources import arrivals
+from ml_platform.spec.ranges import named_partition
 from ml_platform.spec.tables import computed_tables, downstream_of, tables_of
 from ml_platform.spec.use_case import Engine, UseCase
 from ml_platform.spec.values import unknown
@@ -53,8 +54,9 @@ class BackfillRequest:
     def range_in(self, lake: Lake, use_case: UseCase) -> Window:
         """From the first window on, to the last one that has examples, unless bounds are given."""
         calendar = use_case.calendar
-        start = _window(use_case, self.first).start if self.first else calendar.start
-        end = _window(use_case, self.last).end if self.last else with_examples(lake, use_case).end
+        start = named_partition(use_case, self.first).start if self.first else calendar.start
+        named = named_partition(use_case, self.last) if self.last else None
+        end = (named or with_examples(lake, use_case)).end
         if end.astimezone(UTC) <= start.astimezone(UTC):
             raise PlatformError(f"--from {self.first}: nothing lies between it and the end, {end}")
         return Window(start, end)
@@ -81,10 +83,3 @@ def look_at_landing(
             # Where nothing has ever landed there is nothing to ingest.
             with suppress(LandingError):
                 arrivals(lake, use_case, source, commit(source), datetime.now(UTC))
-
-
-def _window(use_case: UseCase, key: str) -> Window:
-    try:
-        return use_case.calendar.window(key)
-    except ValueError as error:
-        raise PlatformError(f"{use_case.name}: {error}") from None

@@ -65,11 +65,12 @@ def trace(
     """Follow a prediction for an example to features, source rows, model and commit."""
     from ml_platform import scoring
     from ml_platform.cli import printing
-    from ml_platform.cli.platform import entity_of, opened, time_of
+    from ml_platform.cli.platform import entity_of, opened
+    from ml_platform.spec.ranges import named_time
 
     with opened() as platform:
         case = platform.case(use_case)
         keys = entity_of(case, entity)
-        then = None if at is None else time_of(case, at)
+        then = None if at is None else named_time(case, at)
         found = scoring.trace(platform.lake, platform.registry, case, keys, at=then)
         printing.show_trace(case, found)

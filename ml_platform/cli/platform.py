@@ -9,25 +9,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
-from pydantic import ValidationError
-
 from ml_platform.access import Action, Audit
 from ml_platform.backfill.request import with_examples
 from ml_platform.cli.elsewhere import continue_where_it_runs
 from ml_platform.errors import EmptyPartition, PlatformError, Unavailable
 from ml_platform.features import OnlineStore, open_online_store
-from ml_platform.masking import MASK
+from ml_platform.masking import named_variables
 from ml_platform.registry import Registry, repair
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.loading import Loaded, load_use_cases, require_use_case
+from ml_platform.spec.ranges import named_partition, named_range
 from ml_platform.spec.tables import code_version, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
-
-BETWEEN = "..."
-SECRET = frozenset({"alerts", "databases", "endpoints", "log_secret", "secrets_sql"})
-"""Settings that hold passwords."""
 
 
 @dataclass(frozen=True)
@@ -135,29 +130,16 @@ def opened() -> Iterator[Platform]:
 
 def read_settings() -> Settings:
     """Settings from the environment; PlatformError names the variable that is wrong."""
-    with _named_variables("ML_PLATFORM_"):
+    with named_variables("ML_PLATFORM_"):
         return Settings()
 
 
 def read_serving_settings(**chosen: int | None) -> ServingSettings:
     """As `read_settings`, for the prediction service; what was chosen comes first."""
-    with _named_variables("ML_PLATFORM_SERVING_"):
+    with named_variables("ML_PLATFORM_SERVING_"):
         return ServingSettings.model_validate(
             {**ServingSettings().model_dump(), **{k: v for k, v in chosen.items() if v is not None}}
         )
-
-
-@contextmanager
-def _named_variables(prefix: str) -> Iterator[None]:
-    try:
-        yield
-    except ValidationError as error:
-        first = error.errors()[0]
-        variable = f"{prefix}{'_'.join(str(part) for part in first['loc'])}".upper()
-        # What stands where a password may is not repeated.
-        secret = first["loc"] and str(first["loc"][0]).lower() in SECRET
-        shown = MASK if secret else first["input"]
-        raise PlatformError(f"{variable}={shown}: {first['msg']}") from None
 
 
 def range_of(
@@ -186,37 +168,15 @@ def _named(use_case: UseCase, partition: str | None, window_range: str | None) -
     if partition and window_range:
         raise PlatformError("--partition and --range exclude each other; give one of them")
     if partition:
-        return _window(use_case, partition)
+        return named_partition(use_case, partition)
     if window_range:
-        first, between, last = window_range.partition(BETWEEN)
-        if not between:
-            raise PlatformError(f"--range {window_range}: write first{BETWEEN}last")
-        begin, end = _window(use_case, first).start, _window(use_case, last).end
-        if end.astimezone(UTC) <= begin.astimezone(UTC):
-            raise PlatformError(f"--range {window_range}: the first partition is after the last")
-        return Window(begin, end)
+        return named_range(use_case, window_range, f"--range {window_range}")
     return None
 
 
 def moment_of(use_case: UseCase, key: str) -> datetime:
     """Start of the partition of a key."""
-    return _window(use_case, key).start
-
-
-def time_of(use_case: UseCase, text: str) -> datetime | Window:
-    """The partition of a key, else a moment; without an offset it is in the use case's zone."""
-    try:
-        return use_case.calendar.window(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        key = use_case.calendar.key(use_case.calendar.window_at(use_case.calendar.start))
-        raise PlatformError(
-            f"'{text}' is neither a time nor a partition; write {key} or {use_case.calendar.start}"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=use_case.calendar.timezone)
+    return named_partition(use_case, key).start
 
 
 def entity_of(use_case: UseCase, pairs: Sequence[str]) -> dict[str, str]:
@@ -229,10 +189,3 @@ def entity_of(use_case: UseCase, pairs: Sequence[str]) -> dict[str, str]:
         wanted = " ".join(f"{name}=…" for name in names)
         raise EmptyPartition(f"{use_case.name}: an example is named by {wanted}")
     return found
-
-
-def _window(use_case: UseCase, key: str) -> Window:
-    try:
-        return use_case.calendar.window(key)
-    except ValueError as error:
-        raise PlatformError(f"{use_case.name}: {error}") from None

@@ -37,9 +37,10 @@ def replay(
 
     Nothing is written to the lake or the registry.
     """
-    from ml_platform.cli.platform import BETWEEN, opened, range_of
+    from ml_platform.cli.platform import opened, range_of
     from ml_platform.replay import Policy, default_policies, draw_replay
     from ml_platform.replay import replay as replayed
+    from ml_platform.spec.ranges import BETWEEN
 
     with opened() as platform:
         case = platform.case(use_case)
