@@ -37,6 +37,7 @@ from ml_platform.features.requests import (
     request_columns,
 )
 from ml_platform.features.rules import InputRules
+from ml_platform.features.spine import join_spine
 from ml_platform.features.views import (
     Sight,
     compute_features,
@@ -82,6 +83,7 @@ __all__ = [
     "has_feedback",
     "inside_sql",
     "instant",
+    "join_spine",
     "join_sql",
     "label_history_sql",
     "labels_sql",

@@ -1,13 +1,14 @@
 """The point-in-time join: examples with the features that were known when they happened."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
 import numpy as np
 import pandas as pd
 
-from ml_platform.features.known import labels_sql, versions_if_asked
+from ml_platform.features.known import features_sql, labels_sql, versions_if_asked
 from ml_platform.features.views import inside_sql, instant, windows_sql
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import is_numeric, is_time, quote
@@ -79,19 +80,9 @@ def join_sql(
         as_model_input(f"e.{quote(c)}", t, c) for c, t in use_case.examples.request.items()
     ]
     known = KnownVersions(lake, cursor, use_case, snapshot)
-    examples = _examples_sql(known, window_range)
-    named = [f"e AS MATERIALIZED (SELECT *, {mark} AS {MARK} FROM ({examples}))"]
-    joins = []
-    for index, (view, declared) in enumerate(use_case.model_views.items()):
-        # An ASOF join sorts all the columns that it carries, so each one carries keys only.
-        alias = f"f{index}"
-        matched = _matched_sql(known, view, window_range)
-        named.append(f"{alias} AS ({matched})")
-        joins.append(f"LEFT JOIN {alias} ON e.{MARK} = {alias}.{MARK}")
-        selected += [
-            as_model_input(f"{alias}.{quote(c)}", t, f"{view}__{c}")
-            for c, t in declared.features.items()
-        ]
+    found = _joined(known, _examples_sql(known, window_range), window_range, mark)
+    joins = [*found.joins]
+    selected += found.selected
     if labels_known_by is not None:
         where = windows_sql(use_case, window_range)
         labels = labels_sql(known, where, labels_known_by)
@@ -103,9 +94,66 @@ def join_sql(
         selected += ["l.label", "l.known_at AS label_known_at"]
     order = ", ".join(f"e.{c}" for c in ("event_time", *entity))
     return (
-        f"WITH {', '.join(named)} SELECT {', '.join(selected)} FROM e {' '.join(joins)} "
+        f"WITH {', '.join(found.named)} SELECT {', '.join(selected)} FROM e {' '.join(joins)} "
         f"ORDER BY {order}"
     )
+
+
+def spine_sql(
+    cursor: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    use_case: UseCase,
+    spine: str,
+    window_range: Window,
+    snapshot: int,
+    *,
+    mark: str,
+    at: datetime | None = None,
+) -> str:
+    """The query that joins rows of a relation with the features of `use_case.model_views`.
+
+    spine: SQL that yields `event_time`, within the range, and the keys of the views; mark: a
+    column of it that distinguishes its rows, and that the result is ordered by.
+    at: join what was known at this moment, instead of at each row's own event time.
+    """
+    require_calendar(cursor, use_case.name, use_case.calendar, snapshot)
+    known = KnownVersions(lake, cursor, use_case, snapshot)
+    found = _joined(known, spine, window_range, mark, at)
+    return (
+        f"WITH {', '.join(found.named)} SELECT {', '.join(found.selected)} "
+        f"FROM e {' '.join(found.joins)} ORDER BY e.{MARK}"
+    )
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Parts of a query that joins features to rows: `e`, and what is matched to it by view."""
+
+    named: Sequence[str]
+    """Common table expressions."""
+    joins: Sequence[str]
+    selected: Sequence[str]
+
+
+def _joined(
+    known: KnownVersions,
+    examples: str,
+    window_range: Window,
+    mark: str,
+    at: datetime | None = None,
+) -> _Joined:
+    named = [f"e AS MATERIALIZED (SELECT *, {mark} AS {MARK} FROM ({examples}))"]
+    joins, selected = [], []
+    for index, (view, declared) in enumerate(known.use_case.model_views.items()):
+        # An ASOF join sorts all the columns that it carries, so each one carries keys only.
+        alias = f"f{index}"
+        named.append(f"{alias} AS ({_matched_sql(known, view, window_range, at)})")
+        joins.append(f"LEFT JOIN {alias} ON e.{MARK} = {alias}.{MARK}")
+        selected += [
+            as_model_input(f"{alias}.{quote(c)}", t, f"{view}__{c}")
+            for c, t in declared.features.items()
+        ]
+    return _Joined(named, joins, selected)
 
 
 def examples_sql(
@@ -148,8 +196,13 @@ def join_keys(use_case: UseCase) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for view in views for column in view.entity))
 
 
-def _matched_sql(known: KnownVersions, view: str, window_range: Window) -> str:
-    """For each row of `e` that has one, the features of a view that were known and fresh then."""
+def _matched_sql(
+    known: KnownVersions, view: str, window_range: Window, at: datetime | None = None
+) -> str:
+    """For each row of `e` that has one, the features of a view that were known and fresh then.
+
+    at: known at this moment instead, and from no later event time.
+    """
     use_case, table = known.use_case, feature_table(view)
     declared = use_case.features[view]
     start = declared.ttl.before(window_range.start, use_case.calendar.timezone)
@@ -171,6 +224,9 @@ def _matched_sql(known: KnownVersions, view: str, window_range: Window) -> str:
         )
 
     selected = f"e.{MARK}, {features}"
+    if at is not None:
+        then = f"(FROM {features_sql(known, view, where, at)} WHERE {where}"
+        return joined(selected, "ASOF", f"{then} AND event_time <= {instant(at)})")
     if versions is None:
         return joined(selected, "ASOF", rows)
     own = ", ".join((by, *(quote(column) for column in declared.features)))
