@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,36 +33,55 @@ def draw(
         case "binary":
             plots = _draw_binary(label, prediction["probability"].to_numpy())
         case "multiclass":
-            plots = {"confusion": _draw_confusion(label, prediction["predicted"].to_numpy())}
+            plots = {"confusion": draw_confusion(label, prediction["predicted"].to_numpy()).png()}
         case "regression":
             plots = _draw_numbers(label, prediction["predicted"].to_numpy())
     return {**plots, "importances": _draw_importances(importances)}
 
 
 def _draw_binary(label: NDArray[Any], probability: NDArray[Any]) -> dict[str, bytes]:
-    from sklearn.calibration import calibration_curve
-    from sklearn.metrics import precision_recall_curve, roc_curve
-
-    roc = Picture("ROC curve", "false positive rate", "true positive rate")
-    wrong, right, _ = roc_curve(label, probability)
-    roc.axes.plot(wrong, right)
-    roc.axes.plot([0, 1], [0, 1], "--", color="grey")
-    ranking = Picture("Precision and recall", "recall", "precision")
-    precision, recall, _ = precision_recall_curve(label, probability)
-    ranking.axes.plot(recall, precision)
-    ranking.axes.axhline(float(np.mean(label)), linestyle="--", color="grey")
-    calibration = Picture("Calibration", "mean probability", "share of positives")
-    share, mean = calibration_curve(label, probability, n_bins=BINS, strategy="quantile")
-    calibration.axes.plot(mean, share, "o-")
-    calibration.axes.plot([0, 1], [0, 1], "--", color="grey")
     return {
-        "roc": roc.png(),
-        "precision_recall": ranking.png(),
-        "calibration": calibration.png(),
+        "roc": draw_roc(label, probability).png(),
+        "precision_recall": draw_precision_recall(label, probability).png(),
+        "calibration": draw_calibration(label, probability).png(),
     }
 
 
-def _draw_confusion(label: NDArray[Any], predicted: NDArray[Any]) -> bytes:
+def draw_roc(label: NDArray[Any], probability: NDArray[Any]) -> "Picture":
+    """True positives against false positives. label: 0 and 1, both arrays of shape (n,)."""
+    from sklearn.metrics import roc_curve
+
+    picture = Picture("ROC curve", "false positive rate", "true positive rate")
+    wrong, right, _ = roc_curve(label, probability)
+    picture.axes.plot(wrong, right)
+    picture.axes.plot([0, 1], [0, 1], "--", color="grey")
+    return picture
+
+
+def draw_precision_recall(label: NDArray[Any], probability: NDArray[Any]) -> "Picture":
+    """Precision against recall. label: 0 and 1, both arrays of shape (n,)."""
+    from sklearn.metrics import precision_recall_curve
+
+    picture = Picture("Precision and recall", "recall", "precision")
+    precision, recall, _ = precision_recall_curve(label, probability)
+    picture.axes.plot(recall, precision)
+    picture.axes.axhline(float(np.mean(label)), linestyle="--", color="grey")
+    return picture
+
+
+def draw_calibration(label: NDArray[Any], probability: NDArray[Any]) -> "Picture":
+    """Share of positives against probability. label: 0 and 1, both arrays of shape (n,)."""
+    from sklearn.calibration import calibration_curve
+
+    picture = Picture("Calibration", "mean probability", "share of positives")
+    share, mean = calibration_curve(label, probability, n_bins=BINS, strategy="quantile")
+    picture.axes.plot(mean, share, "o-")
+    picture.axes.plot([0, 1], [0, 1], "--", color="grey")
+    return picture
+
+
+def draw_confusion(label: NDArray[Any], predicted: NDArray[Any]) -> "Picture":
+    """Counts of predicted classes by label; both arrays of names, shape (n,)."""
     from sklearn.metrics import confusion_matrix
 
     classes = sorted({*label.tolist(), *predicted.tolist()})
@@ -74,7 +94,7 @@ def _draw_confusion(label: NDArray[Any], predicted: NDArray[Any]) -> bytes:
     if len(classes) <= BINS:
         for (row, column), count in np.ndenumerate(counts):
             picture.axes.text(column, row, str(count), ha="center", va="center")
-    return picture.png()
+    return picture
 
 
 def _draw_numbers(label: NDArray[Any], predicted: NDArray[Any]) -> dict[str, bytes]:
@@ -83,9 +103,15 @@ def _draw_numbers(label: NDArray[Any], predicted: NDArray[Any]) -> dict[str, byt
     fit.axes.plot(predicted[::step], label[::step], ".", markersize=2)
     ends = [float(predicted.min()), float(predicted.max())]
     fit.axes.plot(ends, ends, "--", color="grey")
-    residuals = Picture("Residuals", "predicted - actual", "rows")
-    residuals.axes.hist(predicted - label, bins=40)
+    residuals = draw_residuals(label, predicted)
     return {"predicted_vs_actual": fit.png(), "residuals": residuals.png()}
+
+
+def draw_residuals(label: NDArray[Any], predicted: NDArray[Any]) -> "Picture":
+    """Distribution of predicted minus actual; both arrays of shape (n,)."""
+    picture = Picture("Residuals", "predicted - actual", "rows")
+    picture.axes.hist(predicted - label, bins=40)
+    return picture
 
 
 def _draw_importances(importances: Mapping[str, float]) -> bytes:
@@ -97,19 +123,36 @@ def _draw_importances(importances: Mapping[str, float]) -> bytes:
 
 
 class Picture:
-    """One figure with one pair of axes; not pyplot, which keeps state between threads."""
+    """One matplotlib figure, which notebooks show; not pyplot, which keeps state between threads.
 
-    def __init__(self, title: str, x: str, y: str, left: float = 0.14) -> None:
+    `axes` are its first axes, `figure` is the whole of it.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        x: str,
+        y: str,
+        left: float = 0.14,
+        size_inches: tuple[float, float] = SIZE_INCHES,
+    ) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        self._figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH)
-        FigureCanvasAgg(self._figure)
+        self.figure = Figure(figsize=size_inches, dpi=DOTS_PER_INCH)
+        FigureCanvasAgg(self.figure)
         # Margins by hand: matplotlib's layouts draw everything twice to find them.
-        self.axes: Axes = self._figure.add_axes((left, 0.14, 0.96 - left, 0.76))
+        self.axes: Axes = self.figure.add_axes((left, 0.14, 0.96 - left, 0.76))
         self.axes.set(title=title, xlabel=x, ylabel=y)
 
     def png(self) -> bytes:
+        """The figure as a PNG."""
         buffer = io.BytesIO()
-        self._figure.savefig(buffer, format="png")
+        self.figure.savefig(buffer, format="png")
         return buffer.getvalue()
+
+    def save(self, file: str | Path) -> None:
+        """Write the figure to a file, in the format that its name ends with."""
+        self.figure.savefig(file)
+
+    _repr_png_ = png
