@@ -1,5 +1,6 @@
-"""When to retrain: the policy that live sensors and a replay of history share."""
+"""History run again: under retraining policies, which live sensors share, and by an estimator."""
 
+from ml_platform.replay.backtest import Backtest, backtest
 from ml_platform.replay.comparison import Comparison, Standing
 from ml_platform.replay.live_observation import observe
 from ml_platform.replay.picture import draw_replay
@@ -9,6 +10,7 @@ from ml_platform.replay.replay_request import Policy, default_policies
 from ml_platform.replay.walk import Decision, Walked
 
 __all__ = [
+    "Backtest",
     "Comparison",
     "Decision",
     "Policy",
@@ -16,6 +18,7 @@ __all__ = [
     "Standing",
     "Trigger",
     "Walked",
+    "backtest",
     "default_policies",
     "draw_replay",
     "observe",

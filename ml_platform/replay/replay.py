@@ -1,16 +1,15 @@
 """Replay a range of history under several policies; nothing of the platform is written to."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 from ml_platform.errors import EmptyPartition
 from ml_platform.replay.comparison import Comparison, compare
-from ml_platform.replay.replay_inputs import ReplayInputs
+from ml_platform.replay.replay_inputs import ReplayInputs, looking_back
 from ml_platform.replay.replay_request import Policy
 from ml_platform.replay.versions import Versions
 from ml_platform.replay.walk import Walked, walk
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window, utc
+from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 
 
@@ -30,7 +29,7 @@ def replay(
     Raises EmptyPartition, TableNotFound, TrainingFailed or LabelsNotArrived where there is too
     little to replay.
     """
-    known = ReplayInputs.read(lake, use_case, _needed(use_case, window_range))
+    known = ReplayInputs.read(lake, use_case, looking_back(use_case, window_range))
     rows = known.positions(window_range)
     if rows.start == rows.stop:
         raise EmptyPartition(
@@ -42,14 +41,3 @@ def replay(
         walks.append(walk(policy, use_case, versions, window_range))
         progress(walks[-1])
     return compare(use_case, versions, walks, window_range)
-
-
-def _needed(use_case: UseCase, window_range: Window) -> Window:
-    """A range with all that its first decision looks back to."""
-    calendar = use_case.calendar
-    lengths = [use_case.model.window, use_case.monitoring.window]
-    lengths += [use_case.retrain.window] if use_case.retrain.window else []
-    earliest: datetime = min(
-        (length.before(window_range.start, calendar.timezone) for length in lengths), key=utc
-    )
-    return Window(max(earliest, calendar.start, key=utc), window_range.end)

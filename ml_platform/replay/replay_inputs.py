@@ -19,7 +19,7 @@ from ml_platform.monitoring.readings import epoch_microseconds, readings_of
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Lake
 
 Integers = NDArray[np.int64]
@@ -151,3 +151,14 @@ def _read_labels(
         .to_pandas()
     )
     return table
+
+
+def looking_back(use_case: UseCase, window_range: Window) -> Window:
+    """A range with all that its first decision looks back to."""
+    calendar = use_case.calendar
+    lengths = [use_case.model.window, use_case.monitoring.window]
+    lengths += [use_case.retrain.window] if use_case.retrain.window else []
+    earliest: datetime = min(
+        (length.before(window_range.start, calendar.timezone) for length in lengths), key=utc
+    )
+    return Window(max(earliest, calendar.start, key=utc), window_range.end)

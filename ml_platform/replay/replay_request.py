@@ -25,28 +25,30 @@ class Policy:
     every: Duration | None = None
 
     @classmethod
-    def parse(cls, text: str, use_case: UseCase) -> "Policy":
+    def parse(cls, text: str, use_case: UseCase, asked: str = "--policy") -> "Policy":
         """Read `never`, `schedule`, `every:30d`, `drift+performance` and the like.
 
+        asked: the option or argument that said it, for messages.
         Raises PlatformError where it says nothing, or what this use case has nothing for.
         """
+        said = f"{asked} {text}"
         parts = [part.strip() for part in text.split("+")]
         every = [part.removeprefix(EVERY) for part in parts if part.startswith(EVERY)]
         plain = [part for part in parts if not part.startswith(EVERY)]
         for part in plain:
             if part not in WORDS:
-                raise PlatformError(f"--policy {text}: no policy '{part}'{suggest(part, WORDS)}")
+                raise PlatformError(f"{said}: no policy '{part}'{suggest(part, WORDS)}")
         if len(every) > 1 or (NEVER in parts and len(parts) > 1):
-            raise PlatformError(f"--policy {text}: its parts exclude each other")
+            raise PlatformError(f"{said}: its parts exclude each other")
         bounded = use_case.monitoring.performance.bounds_by(use_case.model.metric)
         if "performance" in plain and not bounded:
             raise PlatformError(
-                f"--policy {text}: {use_case.name} bounds no metric; set monitoring.performance"
+                f"{said}: {use_case.name} bounds no metric; set monitoring.performance"
             )
         if SCHEDULE in plain and use_case.model.schedule is None:
-            raise PlatformError(f"--policy {text}: {use_case.name} has no model.schedule")
+            raise PlatformError(f"{said}: {use_case.name} has no model.schedule")
         causes = tuple(cause for cause in CAUSES if cause in plain)
-        return cls(text, causes, SCHEDULE in plain, _duration(text, every[0]) if every else None)
+        return cls(text, causes, SCHEDULE in plain, _duration(said, every[0]) if every else None)
 
     def cutoffs(self, use_case: UseCase, window_range: Window) -> Iterator[tuple[Window, str, str]]:
         """Cutoffs that the clock asks for within a range, each with cause and reason."""
@@ -68,11 +70,11 @@ def default_policies(use_case: UseCase) -> tuple[str, ...]:
     return (NEVER, *scheduled, "drift", *(["performance", "drift+performance"] if bounded else []))
 
 
-def _duration(text: str, written: str) -> Duration:
+def _duration(said: str, written: str) -> Duration:
     try:
         duration = Duration.parse(written)
     except ValueError as error:
-        raise PlatformError(f"--policy {text}: {error}") from None
+        raise PlatformError(f"{said}: {error}") from None
     if duration.count == 0:
-        raise PlatformError(f"--policy {text}: '{written}' should be longer than nothing")
+        raise PlatformError(f"{said}: '{written}' should be longer than nothing")
     return duration

@@ -5,10 +5,11 @@ import inspect
 import sys
 import types
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ml_platform.errors import Location, SpecError
+from ml_platform.errors import Location, SpecError, TrainingFailed
 from ml_platform.spec.modules import line_within, module_name, run_module
 from ml_platform.spec.use_case import UseCase
 
@@ -36,9 +37,38 @@ def build_estimator(use_case: UseCase) -> Any:
         line = line_within(error, str(module.__file__))
         problem = f"{function}() raised {type(error).__name__}: {error}"
         raise SpecError(Location(file, line or where.line), "", problem) from error
-    if unfit := _problem_of(estimator, use_case.label.task):
+    task = use_case.label.task
+    if unfit := _problem_of(estimator, task, "returned", "end it with, for example, `return {}`"):
         raise SpecError(where, "", f"{function}() {unfit}")
     return seeded(estimator)
+
+
+def prepare_estimator(use_case: UseCase, model: Any) -> Any:
+    """An unfitted copy of an estimator, or what a function builds, repeatable as far as possible.
+
+    model: a scikit-learn compatible estimator, fitted or not, or a function that returns one.
+    Raises TrainingFailed where it is neither.
+    """
+    from sklearn.base import clone
+
+    task = use_case.label.task
+    if callable(model) and not inspect.isclass(model) and not hasattr(model, "fit"):
+        called = f"{getattr(model, '__name__', type(model).__name__)}()"
+        try:
+            model = model()
+        except Exception as error:
+            # Somebody's own code can fail in any way.
+            raise TrainingFailed(f"{called} raised {type(error).__name__}: {error}") from error
+        unfit = _problem_of(model, task, "returned", "return, for example, `{}`")
+    else:
+        called = "the model"
+        with suppress(Exception):
+            # What cannot be cloned has a problem that is named.
+            model = clone(model)
+        unfit = _problem_of(model, task, "is", "take, for example, `{}`")
+    if unfit:
+        raise TrainingFailed(f"{use_case.name}: {called} {unfit}")
+    return seeded(model)
 
 
 def load_module(use_case: str, file: Path) -> types.ModuleType:
@@ -96,28 +126,33 @@ def _kept(columns: Any, left_out: Collection[str]) -> Any:
     return columns
 
 
-def _problem_of(estimator: Any, task: str) -> str | None:
+def _problem_of(estimator: Any, task: str, verb: str, remedy: str) -> str | None:
+    """What is wrong with an estimator, None where nothing is.
+
+    verb: how it came, such as `returned`; remedy: what to do instead, around `{}`.
+    """
     from sklearn.base import clone
 
     kind = "Regressor" if task == "regression" else "Classifier"
-    instead = f"; end it with, for example, `return HistGradientBoosting{kind}()`"
+    instead = f"; {remedy.format(f'HistGradientBoosting{kind}()')}"
     if estimator is None:
-        return f"returned nothing{instead}"
+        return f"{verb} nothing{instead}"
     if inspect.isclass(estimator):
-        return f"returned the class {estimator.__name__}; return `{estimator.__name__}()`"
+        name = estimator.__name__
+        return f"{verb} the class {name}; {'return' if verb == 'returned' else 'take'} `{name}()`"
     called = type(estimator).__name__
     needed = "predict" if task == "regression" else "predict_proba"
     for method in ("fit", "get_params", "set_params", needed):
         if not hasattr(estimator, method):
             why = f"; a {task} label needs it" if method == needed else ""
-            return f"returned a {called}, which has no {method}(){why}{instead}"
+            return f"{verb} a {called}, which has no {method}(){why}{instead}"
     if _is_fitted(estimator):
-        return f"returned a {called} that is fitted already; return it unfitted"
+        return f"{verb} a {called} that is fitted already; return it unfitted"
     try:
         clone(estimator)
     except Exception as error:
         # A use case's own code can fail in any way.
-        return f"returned a {called} that scikit-learn cannot clone: {error}"
+        return f"{verb} a {called} that scikit-learn cannot clone: {error}"
     return None
 
 

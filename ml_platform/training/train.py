@@ -1,7 +1,7 @@
 """Train one model version at a cutoff: only what was known before it is used."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,8 @@ from ml_platform.training.sample import ALL_ROWS, Sample
 from ml_platform.training.too_good import find_too_good
 from ml_platform.training.training_set import TrainingSet, collect, targets
 
+Build = Callable[[UseCase], Any]
+"""Returns an unfitted estimator."""
 HOLDOUT = "holdout_"
 """Prefix of what was measured on rows that the model was not fitted on."""
 MOST_CATEGORIES = 1000
@@ -161,17 +163,18 @@ def train(
     )
 
 
-def fit(use_case: UseCase, data: TrainingSet, threads: int) -> Fit:
-    """Fit the use case's estimator on a training set, without registering anything.
+def fit(use_case: UseCase, data: TrainingSet, threads: int, build: Build = build_estimator) -> Fit:
+    """Fit an estimator on a training set, without registering anything.
 
-    threads: how many it may use. Raises TrainingFailed where it cannot be fitted.
+    threads: how many it may use; build: what builds it, by default as the use case says.
+    Raises TrainingFailed where it cannot be fitted.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     # Sums over threads are rounded in another order when their number differs.
     with threadpool_limits(limits=threads):
         started = time.perf_counter()
-        bare = fit_estimator(use_case, data.fitted)
+        bare = fit_estimator(use_case, data.fitted, build)
         seconds = time.perf_counter() - started
         sample = data.fitted.sample(
             min(len(data.fitted), use_case.monitoring.reference_rows), random_state=SEED
@@ -181,8 +184,8 @@ def fit(use_case: UseCase, data: TrainingSet, threads: int) -> Fit:
     return replace(bare, reference=reference, seconds=seconds)
 
 
-def fit_estimator(use_case: UseCase, rows: pd.DataFrame) -> Fit:
-    """Fit the use case's estimator on labelled rows; it has no reference sample yet.
+def fit_estimator(use_case: UseCase, rows: pd.DataFrame, build: Build = build_estimator) -> Fit:
+    """Fit an estimator on labelled rows; it has no reference sample yet.
 
     A column without any value is left out: it says nothing, and most estimators cannot be fitted
     on one. Raises TrainingFailed where no column has a value.
@@ -196,7 +199,7 @@ def fit_estimator(use_case: UseCase, rows: pd.DataFrame) -> Fit:
             f"{len(rows)} labelled rows ({', '.join(columns)}); check that the feature views are "
             "computed for this range, and that the files that landed fill these columns"
         )
-    estimator = without_columns(build_estimator(use_case), left_out)
+    estimator = without_columns(build(use_case), left_out)
     target = targets(use_case.label.task, rows["label"])
     try:
         estimator.fit(rows[list(given)], target)

@@ -14,7 +14,7 @@ from ml_platform.metrics import measure
 from ml_platform.registry import NOT_JUDGED, ModelVersion, predict
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.training.resampling import everything, gain, resamples, statistic
+from ml_platform.training.resampling import everything, gain, resampled_gain, statistic
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _compared(
     measured = measure(use_case.label.task, rows["label"], predictions[1])
     found = {**figures, **{f"champion_{name}": value for name, value in measured.items()}}
     improvement = _improvement(found, metric)
-    improvements = _resampled(use_case, rows, predictions)
+    improvements = resampled_gain(metric, use_case.label.task, rows["label"], *predictions)
     lower, upper = np.quantile(improvements, [1 - gate.confidence, gate.confidence]).tolist()
     segments = tuple(_segments(use_case, rows, predictions))
     found |= {
@@ -183,17 +183,6 @@ def _compared(
 def _improvement(figures: Mapping[str, float], metric: Any) -> float:
     ours, theirs = (np.array(figures[f"{role}_{metric}"]) for role in ("challenger", "champion"))
     return float(gain(metric, ours, theirs))
-
-
-def _resampled(
-    use_case: UseCase, rows: pd.DataFrame, predictions: tuple[pd.DataFrame, pd.DataFrame]
-) -> NDArray[np.float64]:
-    metric, task = use_case.model.metric, use_case.label.task
-    ours, theirs = (statistic(metric, task, rows["label"], each) for each in predictions)
-    drawn = [gain(metric, ours(weights), theirs(weights)) for weights in resamples(len(rows))]
-    found = np.concatenate(drawn)
-    # A draw without both classes has no ROC AUC; among fifty rows that is next to none.
-    return found[np.isfinite(found)]
 
 
 def _segments(
