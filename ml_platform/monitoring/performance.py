@@ -214,12 +214,15 @@ def labelled_predictions(
     use_case: UseCase,
     window_range: Window,
     snapshot: int,
-    known_by: datetime,
+    known_by: datetime | None,
+    more: tuple[str, ...] = (),
 ) -> pd.DataFrame:
-    """Predictions of a range with `label` and `known_at`, where a label was known by a moment.
+    """Predictions of a range, with `label` and `known_at` where there is a label.
 
-    In order of event time and entity, at one snapshot; a prediction without label has none.
-    Raises TableNotFound where nothing has been predicted, or no label computed.
+    known_by: labels as they were known before this moment, those among them that were not known
+    yet have a later `known_at`; None for what they say now. more: further columns of predictions.
+    In order of event time and entity, at one snapshot. Raises TableNotFound where nothing has been
+    predicted, or no label computed.
     """
     near = windows_sql(use_case, window_range)
     known = KnownVersions(lake, cursor, use_case, snapshot)
@@ -230,7 +233,7 @@ def labelled_predictions(
             ("labels", labels_sql(known, near, known_by)),
         )
     }
-    names = (*use_case.prediction_columns, "event_time", "model_version")
+    names = (*more, *use_case.prediction_columns, "event_time", "model_version")
     keys = (*use_case.examples.entity, "event_time")
     return cursor.execute(
         f"""SELECT {", ".join(f"p.{quote(name)}" for name in names)}, l.label, l.known_at

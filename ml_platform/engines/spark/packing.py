@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import ml_platform
 from ml_platform.errors import EngineFailed
 from ml_platform.registry.artifacts import PACKAGES, requirements
 from ml_platform.spec.use_case import UseCase
@@ -114,7 +113,7 @@ def _add_interpreter(archive: tarfile.TarFile) -> None:
 
 def _add_platform(archive: tarfile.TarFile, site: PurePosixPath) -> None:
     """The platform itself, also where it is installed as a link to a checkout."""
-    root = Path(ml_platform.__file__).parent
+    root = Path(__file__).parents[2]
     for path in sorted(root.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             archive.add(path, str(site / "ml_platform" / path.relative_to(root)), recursive=False)

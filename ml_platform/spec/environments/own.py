@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import ml_platform
 from ml_platform.errors import EnvironmentMissing
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import Loaded
@@ -21,7 +20,7 @@ from ml_platform.spec.loading import Loaded
 REQUIREMENTS = ("requirements.txt", "requirements.in")
 LOCK = "requirements.lock"
 MARK = "ml-platform-environment.json"
-ROOT = Path(ml_platform.__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 """The checkout that holds the platform."""
 BASE = Path("requirements", "base.txt")
 PROJECT = "pyproject.toml"
