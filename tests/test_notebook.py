@@ -229,6 +229,11 @@ def test_scores_are_those_that_are_stored(project: Deployment, opened: OpenedUse
     assert scored.index.equals(rows.index)
     assert scored["probability"].tolist() == stored.tolist()
     assert opened.score(joined, version=1).equals(scored)
+    explained = opened.explain(joined.head(3), samples=8)
+    assert explained.index.equals(joined.head(3).index)
+    assert explained["prediction"].equals(scored.iloc[:3, 0].rename("prediction"))
+    adding = explained.drop(columns="prediction").sum(axis=1)
+    assert adding.to_numpy() == pytest.approx(explained["prediction"].to_numpy(), rel=1e-9)
     with project.lake.cursor(project.use_case.timezone) as cursor:
         snapshot = project.lake.snapshot(cursor)
         frame = assemble(cursor, project.lake, project.use_case, trips.days(20, 30), snapshot)

@@ -74,3 +74,38 @@ def trace(
         then = None if at is None else named_time(case, at)
         found = scoring.trace(platform.lake, platform.registry, case, keys, at=then)
         printing.show_trace(case, found)
+
+
+@commands.command(rich_help_panel=PANEL)
+def explain(
+    use_case: UseCaseName,
+    entity: Annotated[list[str], typer.Argument(help="Key of the example, such as order=17.")],
+    at: Annotated[
+        str | None,
+        typer.Option(help="Event time or partition of the prediction; by default the latest."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=2, help="More take longer and leave smaller errors.")
+    ] = 256,
+    as_json: Annotated[bool, typer.Option("--json", help="All columns, as JSON.")] = False,
+) -> None:
+    """Show what each column contributed to a stored prediction."""
+    import json
+    from dataclasses import asdict
+
+    from ml_platform import scoring
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import entity_of, opened
+    from ml_platform.spec.ranges import named_time
+
+    with opened() as platform:
+        case = platform.case(use_case)
+        keys = entity_of(case, entity)
+        then = None if at is None else named_time(case, at)
+        found = scoring.explain_prediction(
+            platform.lake, platform.registry, case, keys, at=then, samples=samples + samples % 2
+        )
+    if as_json:
+        print(json.dumps(asdict(found), default=str, indent=2))
+    else:
+        printing.show_explanation(found)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ml_platform.monitoring import DriftRun, PerformanceRun
     from ml_platform.publish import PublishReport
     from ml_platform.registry import Promotion
-    from ml_platform.scoring import PredictionTrace, Reproduction, ScoreReport
+    from ml_platform.scoring import Explanation, PredictionTrace, Reproduction, ScoreReport
     from ml_platform.sources import IngestReport
     from ml_platform.spec.scaffold import ProjectFiles, Scaffolded
     from ml_platform.spec.use_case import UseCase
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ml_platform.training import TrainingReport
 
 MOST_ROWS = 40
+MOST_CONTRIBUTIONS = 12
 """Of a table on a screen."""
 UNBOUNDED = 1_000_000
 """Columns where nobody looks: what is kept, or read by a program, is whole."""
@@ -283,6 +284,24 @@ def show_trace(case: "UseCase", found: "PredictionTrace") -> None:
         rows.append((feature.view, at, "; ".join(sources)))
     show_table(("feature view", "row of", "could be computed from"), rows)
     show_table(("model", ""), sorted(found.model.items()))
+
+
+def show_explanation(found: "Explanation") -> None:
+    """The columns that a prediction rests on most, and what the others add up to."""
+    shown = list(found.contributions)[:MOST_CONTRIBUTIONS]
+    rest = [found.contributions[name] for name in found.contributions if name not in shown]
+    show_line(
+        f"{found.output} {found.prediction:.4f}; the mean of rows that the version was fitted on "
+        f"is {found.base:.4f}, and the columns add {found.prediction - found.base:+.4f}"
+    )
+    rows = [
+        (name, value_in(UTC, found.values[name]), f"{found.contributions[name]:+.4f}",
+         f"± {found.errors[name]:.4f}")
+        for name in shown
+    ]  # fmt: skip
+    if rest:
+        rows.append((f"{len(rest)} others", "", f"{sum(rest):+.4f}", ""))
+    show_table(("column", "value", "contribution", "standard error"), rows)
 
 
 def _show_skipped(case: "UseCase", skipped: Mapping["Window", "PlatformError"]) -> None:

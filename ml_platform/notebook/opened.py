@@ -20,6 +20,7 @@ from ml_platform.notebook.arguments import Moment, Range, read_moment, read_rang
 from ml_platform.notebook.plotting import Plotting
 from ml_platform.registry import (
     ChampionPeriod,
+    ModelVersion,
     Registry,
     champion_at,
     champion_periods,
@@ -28,6 +29,7 @@ from ml_platform.registry import (
 )
 from ml_platform.registry.tracking import SQLITE
 from ml_platform.replay import Backtest, backtest
+from ml_platform.scoring.explain import SAMPLES, explain
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.loading import require_use_case
@@ -165,10 +167,33 @@ class OpenedUseCase(Plotting):
         frame: the columns of `columns`, as `features` and `training_set` return them. version: by
         default the champion. Returns the prediction columns, with the frame's index.
         """
+        return predict(self.use_case, self._model_for(frame, version, "score"), frame)
+
+    def explain(
+        self, frame: pd.DataFrame, version: int | None = None, *, samples: int = SAMPLES
+    ) -> pd.DataFrame:
+        """What each column contributed to the prediction of each row.
+
+        frame, version: as for `score`. samples: an even number; more take longer and leave smaller
+        errors. Returns a row for each row, with its index: `base`, the mean prediction of rows that
+        the version was fitted on, a contribution for each column that it was fitted on, in the unit
+        of the prediction, and `prediction`, which all of them add up to.
+        """
+        model = self._model_for(frame, version, "explain")
+        found = explain(self.use_case, model, frame, samples=samples)
+        names = list(model.fitted_columns)
+        rows = [
+            {"base": each.base, **each.contributions, "prediction": each.prediction}
+            for each in found
+        ]
+        return pd.DataFrame(rows, index=frame.index, columns=["base", *names, "prediction"])
+
+    def _model_for(self, frame: object, version: object, what: str) -> ModelVersion:
+        """The version that is asked for, which a frame has the columns of."""
         name = self.use_case.name
         if not isinstance(frame, pd.DataFrame):
             raise FeatureError(
-                f"{name}: rows to score are a pandas DataFrame, not a {type(frame).__name__}"
+                f"{name}: rows to {what} are a pandas DataFrame, not a {type(frame).__name__}"
             )
         if version is None:
             version = self.champion
@@ -183,7 +208,7 @@ class OpenedUseCase(Plotting):
                 f"{name}: version {version} was fitted on {shown}, which these rows lack; "
                 "`features(rows)` joins features to rows"
             )
-        return predict(self.use_case, model, frame)
+        return model
 
     def backtest(
         self, model: Any = None, range: Range | None = None, *, retrain: str | None = None

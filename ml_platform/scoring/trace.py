@@ -69,7 +69,7 @@ def trace(
     Raises EmptyPartition where nothing was predicted for it then, PlatformError where several were.
     """
     with lake.cursor(use_case.timezone) as cursor:
-        prediction = _prediction(cursor, lake, use_case, entity, at)
+        prediction = find_prediction(cursor, lake, use_case, entity, at)
         example = _example(cursor, lake, use_case, entity, prediction)
         features = tuple(
             _feature(cursor, lake, use_case, view, example, prediction["snapshot"], origins)
@@ -79,13 +79,14 @@ def trace(
     return PredictionTrace(prediction, features, registry.tags(use_case, version))
 
 
-def _prediction(
+def find_prediction(
     cursor: duckdb.DuckDBPyConnection,
     lake: Lake,
     use_case: UseCase,
     entity: Mapping[str, str],
     at: datetime | Window | None,
 ) -> Row:
+    """The stored prediction for an entity, by column; entity, at and errors as for `trace`."""
     relation = lake.relation(cursor, use_case.name, "predictions")
     names = use_case.examples.entity
     where = " AND ".join(f"{quote(name)}::VARCHAR = ?" for name in names)

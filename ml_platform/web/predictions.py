@@ -4,11 +4,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from ml_platform.errors import PlatformError
 from ml_platform.registry.card import RECORDED
-from ml_platform.scoring import trace
+from ml_platform.scoring import explain_prediction, trace
+from ml_platform.spec.ranges import named_time
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.web.site import PageNotFound, Site, path_to, shown_moment
+
+CONTRIBUTIONS = 12
+"""Columns that are shown, those that contributed most; the others are summed."""
 
 
 def prediction_page(site: Site, name: str, asked: Mapping[str, str]) -> dict[str, Any]:
@@ -29,11 +34,12 @@ def prediction_page(site: Site, name: str, asked: Mapping[str, str]) -> dict[str
     if missing := [key for key in keys if key not in given]:
         raise PageNotFound(f"A prediction of {name} is named by {', '.join(keys)}; "
                            f"{', '.join(missing)} is missing.")  # fmt: skip
-    at = _moment(site, case, asked["at"]) if asked.get("at") else None
+    at = _time(case, asked["at"]) if asked.get("at") else None
     found = trace(site.lake, site.registry, case, given, at=at)
     version = int(found.prediction["model_version"])
     return page | {
         "found": found,
+        "explained": _explained(site, case, given, at),
         "values": {k: _shown(case, v) for k, v in found.prediction.items() if v is not None},
         "features": [
             {
@@ -48,18 +54,39 @@ def prediction_page(site: Site, name: str, asked: Mapping[str, str]) -> dict[str
     }
 
 
-def _moment(site: Site, case: UseCase, text: str) -> datetime | Window:
+def _time(case: UseCase, text: str) -> datetime | Window:
     try:
-        return case.calendar.window(text)
-    except ValueError:
-        pass
+        return named_time(case, text)
+    except PlatformError as error:
+        raise PageNotFound(f"{error}.") from None
+
+
+def _explained(
+    site: Site, case: UseCase, given: Mapping[str, str], at: datetime | Window | None
+) -> dict[str, Any]:
+    """What the columns contributed; where that cannot be said, why."""
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise PageNotFound(
-            f"'{text}' is neither a partition of {case.name} nor a moment in ISO 8601."
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=case.calendar.timezone)
+        found = explain_prediction(site.lake, site.registry, case, given, at=at)
+    except PlatformError as error:
+        return {"problem": str(error)}
+    shown = list(found.contributions)[:CONTRIBUTIONS]
+    rest = [found.contributions[name] for name in list(found.contributions)[CONTRIBUTIONS:]]
+    most = max(map(abs, found.contributions.values()), default=0.0) or 1.0
+    return {
+        "problem": "",
+        "said": found,
+        "rest": (len(rest), sum(rest)) if rest else None,
+        "columns": [
+            {
+                "name": name,
+                "value": _shown(case, found.values[name]),
+                "contribution": found.contributions[name],
+                "error": found.errors[name],
+                "share": 50 * abs(found.contributions[name]) / most,
+            }
+            for name in shown
+        ],
+    }
 
 
 def _shown(case: UseCase, value: object) -> str:
