@@ -14,6 +14,7 @@ from ml_platform.backfill.runs import end_run
 from ml_platform.errors import LaunchRefused, OrchestratorError, OrchestratorUnavailable, RunUnknown
 from ml_platform.orchestrator import Orchestrator, Outcomes, Run, RunStatus, outcomes_since
 from ml_platform.orchestrator.outcomes import backfill_outcomes, planned_tables
+from ml_platform.web.runs import read_runs
 from tests import dagster_servers as servers
 
 T = TypeVar("T")
@@ -104,6 +105,21 @@ def test_the_daemon_carries_out_a_backfill(dagster: Orchestrator, ended: Run) ->
     assert (same.id, same.tables, same.error) == (found, ("trips/labels",), None)
     assert backfill_outcomes(dagster, ["FAILED"], hour_ago, 5) == []
     assert dagster.latest_backfill({"ml_platform/backfill": "another"}) is None
+
+
+@pytest.mark.slow
+def test_the_page_of_runs_shows_what_is_under_way_and_what_failed(
+    dagster: Orchestrator, ended: Run
+) -> None:
+    failed = wait(dagster, dagster.launch_range(["trips/predictions"], *MARCH, {}).id)
+    found = dagster.launch_backfill({"trips/labels": [MARCH]}, "labels again", TAGS)
+    shown = read_runs(dagster, datetime.now(UTC))
+    assert failed.id[:8] in [each["id"] for each in shown["failed"]]
+    assert ended.id[:8] not in [each["id"] for each in (*shown["failed"], *shown["running"])]
+    (backfill,) = shown["backfills"]
+    assert backfill["href"].endswith(f"/runs/b/{found}")
+    assert until(lambda: dagster.backfill(found), lambda b: b.is_over).succeeded
+    assert read_runs(dagster, datetime.now(UTC))["backfills"] == []
 
 
 @pytest.mark.slow

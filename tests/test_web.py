@@ -137,7 +137,7 @@ def test_a_prediction_is_asked_for_by_its_key(site):
     ("query", "status", "said"),
     [
         ("trip=nobody", 404, "has no prediction"),
-        ("trip=1&at=yesterday", 404, "neither a partition of trips nor a moment"),
+        ("trip=1&at=yesterday", 404, "is neither a time nor a partition"),
     ],
 )
 def test_a_prediction_that_is_not_there_is_said(site, query, status, said):
@@ -154,6 +154,13 @@ def test_what_waits_is_shown_with_the_commands_that_answer(site):
     assert status == 200
     assert "better by 0.1" in page
     assert "ml-platform approve trips 7 --reason" in page
+
+
+def test_runs_of_a_dagster_that_does_not_answer_are_not_taken_for_none(site):
+    status, page = get(site, "/runs")
+    assert status == 200
+    assert "Dagster does not answer" in page
+    assert "None." not in page
 
 
 def test_rollouts_are_shown_as_they_were_decided(site):

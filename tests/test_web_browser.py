@@ -55,7 +55,7 @@ class Site:
         return (
             "/", "/moods/", "/moods/drift/", f"/moods/drift/{KEY}", f"/moods/performance/{KEY}",
             "/moods/versions/1", "/moods/predictions", f"/moods/predictions?trip={found[0]}",
-            "/nothing/", "/approvals", "/audit", "/moods/rollouts", "/moods/costs",
+            "/nothing/", "/approvals", "/runs", "/audit", "/moods/rollouts", "/moods/costs",
         )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from ml_platform.web import (
     partitions,
     predictions,
     records,
+    runs,
     use_case,
     versions,
 )
@@ -119,6 +120,10 @@ class Pages:
         """What waits for a person, in all use cases."""
         return _page("approvals.html", decisions.approvals_page(self.site))
 
+    def runs(self, _request: Request) -> Response:
+        """What Dagster works on."""
+        return _page("runs.html", runs.runs_page(self.site.settings))
+
     def rollouts(self, request: Request) -> Response:
         """What is tried beside the champion."""
         return _page("rollouts.html", decisions.rollouts_page(self.site, *_of(request)))
@@ -160,6 +165,7 @@ def build_app(pages: Pages) -> Starlette:
             Route("/", pages.overview),
             Route("/approvals", pages.approvals),
             Route("/audit", pages.audit),
+            Route("/runs", pages.runs),
             Route("/{use_case}/", pages.use_case),
             Route("/{use_case}/rollouts", pages.rollouts),
             Route("/{use_case}/costs", pages.costs),
