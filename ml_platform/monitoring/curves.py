@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml_platform.monitoring.performance import labelled_predictions
+from ml_platform.monitoring.labelled import labelled_predictions
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake

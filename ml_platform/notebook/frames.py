@@ -7,7 +7,7 @@ import pandas as pd
 
 from ml_platform.errors import EmptyPartition, TableNotFound
 from ml_platform.features import labels_table, windows_sql
-from ml_platform.monitoring.performance import labelled_predictions
+from ml_platform.monitoring.labelled import labelled_predictions
 from ml_platform.registry import Promotion
 from ml_platform.spec.queries import quote
 from ml_platform.spec.ranges import BETWEEN
