@@ -6,6 +6,7 @@ from datetime import datetime
 from ml_platform.alerts.condition import Found
 from ml_platform.alerts.decided import find_decided
 from ml_platform.alerts.failures import FailedRun, find_failures
+from ml_platform.alerts.freshness import Freshness, read_freshness
 from ml_platform.alerts.reported import find_drift, find_performance, find_segments
 from ml_platform.alerts.serving import find_serving
 from ml_platform.alerts.tables import find_late, find_quarantine
@@ -15,9 +16,18 @@ from ml_platform.storage import Lake
 
 
 def find_conditions(
-    lake: Lake, use_case: UseCase, now: datetime, failed_runs: Sequence[FailedRun] = ()
+    lake: Lake,
+    use_case: UseCase,
+    now: datetime,
+    failed_runs: Sequence[FailedRun] = (),
+    tables: Sequence[Freshness] | None = None,
 ) -> Found:
-    """Conditions that hold now and events that have happened, reported or not."""
+    """Conditions that hold now and events that have happened, reported or not.
+
+    tables: how far they have come, where that has been read already.
+    """
+    if tables is None:
+        tables = read_freshness(lake, use_case, now)
     decisions = history(lake, use_case)
     training = next((run.what for run in failed_runs if run.trains), "")
     parts = (
@@ -25,7 +35,7 @@ def find_conditions(
         find_performance(lake, use_case, decisions, training),
         find_segments(lake, use_case),
         find_quarantine(lake, use_case),
-        find_late(lake, use_case, now),
+        find_late(lake, use_case, tables),
         find_decided(lake.settings, use_case, decisions),
         find_serving(lake, use_case, decisions, now),
         find_failures(lake.settings, use_case, failed_runs),

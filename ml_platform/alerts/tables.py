@@ -1,9 +1,9 @@
 """Conditions of tables: partitions that are late, rows that broke their contract."""
 
-from datetime import datetime
+from collections.abc import Sequence
 
 from ml_platform.alerts.condition import Condition, Found, asset_url, clock, counted
-from ml_platform.alerts.freshness import Freshness, due_at, read_freshness
+from ml_platform.alerts.freshness import Freshness, due_at
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
 from ml_platform.sources.listing import landing_glob
 from ml_platform.spec.use_case import UseCase
@@ -12,9 +12,8 @@ from ml_platform.storage import Lake
 MOST_REASONS = 3
 
 
-def find_late(lake: Lake, use_case: UseCase, now: datetime) -> Found:
-    """Tables of which a partition lacks that is due."""
-    tables = read_freshness(lake, use_case, now)
+def find_late(lake: Lake, use_case: UseCase, tables: Sequence[Freshness]) -> Found:
+    """Those of a use case's tables of which a partition lacks that is due."""
     return Found(
         tuple(_late(lake, use_case, table) for table in tables if table.late),
         {

@@ -138,16 +138,17 @@ def _read_health(
     lake: Lake, use_case: UseCase, now: datetime, failed: Sequence[FailedRun]
 ) -> Health:
     decisions = history(lake, use_case)
+    tables = tuple(read_freshness(lake, use_case, now))
     return Health(
         use_case=use_case,
         at=now,
-        tables=tuple(read_freshness(lake, use_case, now)),
+        tables=tables,
         champion=_champion(use_case, decisions, now),
         drift=latest_drift(lake, use_case),
         performance=latest_performance(lake, use_case),
         quarantine=tuple(read_quarantine(lake, use_case)),
         approvals=tuple(waiting(lake, use_case)),
-        alerts=open_alerts(lake, use_case, now, failed),
+        alerts=open_alerts(lake, use_case, now, failed, tables),
         leak_checks=read_coverage(lake, use_case),
         mirrors=tuple(differences(lake, Registry(lake.settings), use_case)),
         costs=read_costs(lake, use_case, now - COSTS_OF),
@@ -156,12 +157,16 @@ def _read_health(
 
 
 def open_alerts(
-    lake: Lake, use_case: UseCase, now: datetime, failed: Sequence[FailedRun] = ()
+    lake: Lake,
+    use_case: UseCase,
+    now: datetime,
+    failed: Sequence[FailedRun] = (),
+    tables: Sequence[Freshness] | None = None,
 ) -> tuple[OpenAlert, ...]:
     """Conditions that hold now, whether they have been reported or not.
 
-    failed: runs that Dagster says have failed; those that the alerts sensor has noted are reported
-    as it noted them.
+    tables: how far they have come, where that has been read already. failed: runs that Dagster says
+    have failed; those that the alerts sensor has noted are reported as it noted them.
     """
     with lake.cursor() as cursor:
         state = Ledger(lake, use_case).read(cursor)
@@ -173,7 +178,7 @@ def open_alerts(
     ]
     trains = [c.title for c in noted if c.title.partition(": ")[2].startswith("model")]
     runs = [FailedRun("", title.partition(": ")[2], "", now, trains=True) for title in trains]
-    found = find_conditions(lake, use_case, now, [*runs, *failed]).conditions
+    found = find_conditions(lake, use_case, now, [*runs, *failed], tables).conditions
     lasting = [c for c in found if c.lasts and c.kind != "failed_run"]
     news = find_failures(lake.settings, use_case, failed).conditions
     unnoted = [c for c in news if c.key not in state.open]
