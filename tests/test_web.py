@@ -16,7 +16,7 @@ from ml_platform.scoring import score
 from ml_platform.spec.windows import Window
 from ml_platform.status import read_costs, summed
 from ml_platform.storage import Commit, Lake
-from ml_platform.web import Pages, build_app
+from ml_platform.web import Pages, build_app, observer
 from ml_platform.web import site as sites
 from tests.kept_models import KeptModels, promote
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
@@ -61,6 +61,21 @@ def test_the_first_page_lists_use_cases_and_what_is_broken(site):
     assert "version 1</a>" in page
     assert "broken is broken" in page
     assert "<b>" not in page
+
+
+def test_what_goes_wrong_while_reading_is_said_and_the_next_try_counts(site, monkeypatch):
+    def fails(*_arguments):
+        raise RuntimeError("the disk is on fire")
+
+    observed(site)
+    with monkeypatch.context() as patch:
+        patch.setattr(observer, "ask_dagster", fails)
+        record(site.lake, site.use_case, Promotion(9, at(24), at(25), "ada", "refused", ""), COMMIT)
+        while "the disk is on fire" not in (page := get(site, "/")[1]):
+            time.sleep(0.1)
+        assert '<a href="/trips/">trips</a>' in page
+    while "the disk is on fire" in get(site, "/")[1]:
+        time.sleep(0.1)
 
 
 def test_what_needs_somebody_stands_first(site):

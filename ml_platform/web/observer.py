@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from ml_platform.alerts import FailedRun
 from ml_platform.errors import PlatformError
+from ml_platform.failures import failure_of
 from ml_platform.monitoring.series import (
     DriftWindow,
     PerformanceWindow,
@@ -138,7 +139,7 @@ class Observer:
             try:
                 self.observe()
                 self._problem = ""
-            except PlatformError as error:
-                # The lake is unavailable: pages say so, and what was read last stays.
-                self._problem = str(error)
+            # Whatever it is: a thread that ends in silence would leave the page as it is for good.
+            except Exception as error:
+                self._problem = str(failure_of(error, self._site.settings))
             self._ended.wait(PAUSE_SECONDS)
