@@ -155,10 +155,11 @@ $(SPARK): $(STAMP) requirements/spark.txt
 test-spark: $(SPARK)
 	$(PYTEST) -m spark
 
-# Every two commands that overlap, all variants of slow tests; `make test-all` takes some of each.
+# Every two commands that overlap, all variants of slow tests, all examples of properties;
+# `make test-all` takes some of each.
 .PHONY: test-exhaustive
 test-exhaustive: $(STAMP)
-	$(PYTEST) -m exhaustive
+	$(PYTEST) -m 'exhaustive or hypothesis'
 
 # Airflow in an environment of its own, which calls the service in the example of a published
 # pipeline and in its test.

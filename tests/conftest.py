@@ -39,8 +39,8 @@ hypothesis.settings.register_profile("quick", deadline=None, max_examples=30)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Try fewer examples where slow tests are left out, too."""
-    is_quick = "not slow" in config.option.markexpr
+    """Try fewer examples where exhaustive tests are left out, too; each run tries others."""
+    is_quick = "not exhaustive" in config.option.markexpr
     hypothesis.settings.load_profile("quick" if is_quick else "all")
 
 

@@ -232,7 +232,7 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     assert run("approvals")[1] == "power: no challenger waits for a person\n"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_rollback_shows_what_it_recomputes_and_asks(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -303,7 +303,7 @@ def test_check_warns_of_what_stored_rows_say_is_known_too_late(run: Run, tmp_pat
     assert "which no request can show, since none brings delay" in said
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_check_plants_leaks_and_leaves_the_lake_as_it_is(run: Run, tmp_path: Path):
     assert run("check", "--plant")[2] == "error: --plant is about one use case; name it\n"
     write_folder(tmp_path / "use_cases", "binary")

@@ -337,6 +337,7 @@ def oddly_called(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield s
 
 
+@pytest.mark.exhaustive
 def test_the_current_version_runs_whatever_code_locations_are_called(oddly_called: Stack) -> None:
     with Orchestrator(oddly_called.dagster_url) as dagster:
         assert [each.name for each in dagster.code_locations("parcels")] == [
@@ -351,6 +352,7 @@ def test_the_current_version_runs_whatever_code_locations_are_called(oddly_calle
             dagster.launch_backfill({"parcels/parcels": [(day, day)]}, "a backfill", {})
 
 
+@pytest.mark.exhaustive
 def test_it_is_notified_of_a_run_that_never_started(oddly_called: Stack) -> None:
     s, server = oddly_called, oddly_called.processes["a-kept-version"]
     daemon = s.processes["daemon"]
@@ -374,6 +376,7 @@ def test_it_is_notified_of_a_run_that_never_started(oddly_called: Stack) -> None
     assert call.body["run"]["failures"] == run["failures"] != []
 
 
+@pytest.mark.exhaustive
 def test_the_example_is_one_command(tmp_path: Path) -> None:
     command = [HERE / "run", "--without-airflow"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -336,7 +336,7 @@ def test_tables_whose_ranges_overlap_share_a_run(use_case: UseCase) -> None:
     assert list(second.ranges) == ["predictions"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_is_known_of_landing_stays_a_few_files(use_case: UseCase) -> None:
     lake = Lake(Settings())
     for number in range(70):
