@@ -1,7 +1,7 @@
 """A model version's card: what it is, what it was made of, how good it was and who decided."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ml_platform.registry.champion_periods import champion_periods
@@ -59,7 +59,7 @@ class Card:
     champion: int | None = None
     """Version that it was compared with."""
     improvement: tuple[float, float, float] | None = None
-    """Of the model's metric, with the bounds of its interval."""
+    """By the metric that the gate judged by then, with the bounds of its interval."""
     confidence: float | None = None
     segments: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     """Improvement and rows by segment."""
@@ -113,8 +113,9 @@ def describe_version(lake: Lake, registry: Registry, use_case: UseCase, version:
             tags[f"gate {compared.metric}"] = f"{compared.challenger:.4f}"
             if compared.champion is not None:
                 tags[f"champion {card.champion} {compared.metric}"] = f"{compared.champion:.4f}"
-    registry.describe(use_case, version, {**decision_tags(card.decisions[-1]), **tags},
-                      card_markdown(card))  # fmt: skip
+    shown = {**decision_tags(card.decisions[-1]), **tags}
+    # Until when it serves is decided later, about another version.
+    registry.describe(use_case, version, shown, card_markdown(replace(card, served=())))
 
 
 def decision_tags(decision: Promotion) -> dict[str, str]:
@@ -208,7 +209,7 @@ def card_markdown(card: Card) -> str:
         level = f"{card.confidence:.0%}" if card.confidence else "the"
         lines += [
             "",
-            f"Improvement of {case.model.metric}: {value:+.4f}, between {lower:+.4f} and "
+            f"Improvement by the metric of the gate: {value:+.4f}, between {lower:+.4f} and "
             f"{upper:+.4f} ({level} interval, paired bootstrap).",
         ]
     if card.segments:
