@@ -140,7 +140,9 @@ def test_requests_with_one_key_that_come_at_once_are_one_run(world: World) -> No
         answers = list(threads.map(lambda _: world.ask("train", "train-1", **asked), range(6)))
     assert all(answer == answers[0] for answer in answers)
     run = world.wait(answers[0])
-    assert (run["status"], set(run["tables"])) == ("succeeded", {"model", "promotions"})
+    assert (run["status"], set(run["tables"])) == ("succeeded", {"model", "promotions"}), str(
+        run["failures"]
+    )
     assert (run["by"], run["reason"]) == ("anonymous@127.0.0.1", asked["reason"])
     trained = [
         r for r in world.dagster.runs({"user": "anonymous@127.0.0.1"}) if "trips/model" in r.tables

@@ -175,6 +175,17 @@ def test_with_approval_required_one_that_passes_waits_and_does_not_serve(world, 
     assert waiting(world.lake, use_case) == [found]
 
 
+def test_the_first_version_of_all_can_wait(world):
+    declared = write_folder(world.root, "binary", GOOD, name="first")
+    asking = declared.retrain.model_copy(update={"approval": "required"})
+    use_case = declared.model_copy(update={"retrain": asking})
+    land(world.lake, use_case, trips(1, 12), days(1, 12))
+    found = world.challenge(12, use_case)
+    assert found.decision == "waiting"
+    shown = world.registry.tags(use_case, found.version)
+    assert (shown["decision"], shown["serves from"]) == ("waiting", "never")
+
+
 def test_a_champion_of_another_environment_is_replaced(world, decisions):
     use_case = world.use_case(GOOD)
     serving = champion_at(history(world.lake, use_case), at(28))

@@ -26,6 +26,7 @@ from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_
 def site(tmp_path_factory):
     root = tmp_path_factory.mktemp("pages")
     use_case = write_folder(root, "binary")
+    write_folder(root, "regression", name="untouched")
     (root / "broken").mkdir()
     (root / "broken" / "use_case.yaml").write_text("description: <b>nothing else</b>\n")
     lake, registry = Lake(settings(root)), KeptModels()
@@ -98,6 +99,13 @@ def test_a_use_case_shows_what_its_reports_say(site):
     for each in drift_windows(site.lake, site.use_case):
         key = site.use_case.calendar.key(each.window)
         assert f"{key}: {each.drifted} of {each.judged} columns drifted" in page
+
+
+@pytest.mark.parametrize("page", ["", "drift/", "predictions", "costs", "rollouts", "drift.csv"])
+def test_of_a_use_case_without_any_data_nothing_is_shown(site, page):
+    status, said = get(site, f"/untouched/{page}")
+    assert status == 200
+    assert "nan" not in said.lower()
 
 
 def test_earlier_partitions_are_another_page(site):

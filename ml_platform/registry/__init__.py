@@ -8,7 +8,12 @@ from ml_platform.registry.card import (
     describe_version,
     read_card,
 )
-from ml_platform.registry.champion_periods import ChampionPeriod, champion_periods, predecessors
+from ml_platform.registry.champion_periods import (
+    ChampionPeriod,
+    champion_periods,
+    predecessors,
+    served_ranges,
+)
 from ml_platform.registry.mirrors import Difference, differences, point_alias, repair
 from ml_platform.registry.models import Registry
 from ml_platform.registry.prediction import (
@@ -82,6 +87,7 @@ __all__ = [
     "repair",
     "rollouts",
     "select_inputs",
+    "served_ranges",
     "serving_events",
     "tried_now",
     "waiting",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from ml_platform.registry.champion_periods import champion_periods
+from ml_platform.registry.champion_periods import served_ranges
 from ml_platform.registry.models import Registry
 from ml_platform.registry.promotions import Promotion, history
 from ml_platform.registry.versions import ModelVersion
@@ -135,12 +135,8 @@ def _whole(number: float | None) -> int | None:
 def _served(
     decisions: Sequence[Promotion], version: int
 ) -> tuple[tuple[datetime, datetime | None], ...]:
-    periods = champion_periods(decisions)
-    ends = [*(period.since for period in periods[1:]), None]
     return tuple(
-        (period.since, end)
-        for period, end in zip(periods, ends, strict=True)
-        if period.version == version
+        (period.since, end) for period, end in served_ranges(decisions) if period.version == version
     )
 
 

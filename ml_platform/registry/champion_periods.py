@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 from ml_platform.registry.promotions import Promotion, champion_at
 
@@ -33,6 +34,24 @@ def champion_periods(decisions: Sequence[Promotion]) -> list[ChampionPeriod]:
         if not found or found[-1].version != version:
             found.append(ChampionPeriod(version, moment))
     return found
+
+
+def served_ranges(
+    decisions: Sequence[Promotion],
+) -> list[tuple[ChampionPeriod, datetime | None]]:
+    """Every champion of a history with the event time at which the next one begins.
+
+    The last one has none; a history without a champion has no ranges.
+
+    >>> served_ranges([])
+    []
+    >>> at = [datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2)]
+    >>> found = [Promotion(v, t, t, "gate", "promoted", "") for v, t in zip((1, 2), at)]
+    >>> [(period.version, end and end.day) for period, end in served_ranges(found)]
+    [(1, 2), (2, None)]
+    """
+    periods = champion_periods(decisions)
+    return list(zip_longest(periods, (period.since for period in periods[1:])))
 
 
 def predecessors(decisions: Sequence[Promotion], now: datetime) -> list[int]:

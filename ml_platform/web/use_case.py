@@ -14,7 +14,7 @@ from ml_platform.monitoring.series import (
     drift_windows,
     performance_windows,
 )
-from ml_platform.registry import Promotion, champion_periods, history
+from ml_platform.registry import Promotion, champion_periods, history, served_ranges
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.web.charts import LEVELS, Series, Value, diagram
@@ -209,8 +209,6 @@ def _earlier(
 
 
 def _served(case: UseCase, decisions: Sequence[Promotion]) -> list[dict[str, Any]]:
-    periods = champion_periods(decisions)
-    ends = [period.since for period in periods[1:]]
     return [
         {
             "version": period.version,
@@ -218,7 +216,7 @@ def _served(case: UseCase, decisions: Sequence[Promotion]) -> list[dict[str, Any
             "since": shown_moment(case, period.since),
             "until": shown_moment(case, end) if end else None,
         }
-        for period, end in reversed(list(zip(periods, [*ends, None], strict=True)))
+        for period, end in reversed(served_ranges(decisions))
     ]
 
 
