@@ -17,6 +17,7 @@ from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.registry.tracking import SQLITE, open_client
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
+from tests.costly import COSTLY
 from tests.database_servers import (
     Database,
     adbc_database,
@@ -54,7 +55,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     variants: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        if "slow" in marks and not marks & {"exhaustive", "every_case"}:
+        if "slow" in marks and item.name.partition("[")[0] in COSTLY.get(item.path.stem, ()):
+            item.add_marker(pytest.mark.exhaustive)
+        elif "slow" in marks and not marks & {"exhaustive", "every_case"}:
             variants.setdefault((item.path, item.name.partition("[")[0]), []).append(item)
     for (_, name), found in variants.items():
         count = max(2, -(-len(found) // 4))
