@@ -64,6 +64,15 @@ def test_the_first_page_lists_use_cases_and_what_is_broken(site):
     assert "<b>" not in page
 
 
+def test_a_first_page_that_lacks_use_cases_is_loaded_again_soon(site):
+    assert "Refresh" not in (observed(site) and site.client.get("/").headers)
+    pages = Pages(site.lake.settings)
+    unread = TestClient(build_app(pages), base_url="http://127.0.0.1").get("/")
+    pages.site.close()
+    assert "is being read" in unread.text
+    assert unread.headers["Refresh"] == "5"
+
+
 def test_what_goes_wrong_while_reading_is_said_and_the_next_try_counts(site, monkeypatch):
     def fails(*_arguments):
         raise RuntimeError("the disk is on fire")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ml_platform.cli.arguments import UseCaseName
+from ml_platform.cli.arguments import Entity, PredictedAt, UseCaseName
 
 PANEL = "Models"
 commands = typer.Typer()
@@ -54,14 +54,7 @@ def reproduce(
 
 
 @commands.command(rich_help_panel=PANEL)
-def trace(
-    use_case: UseCaseName,
-    entity: Annotated[list[str], typer.Argument(help="Key of the example, such as order=17.")],
-    at: Annotated[
-        str | None,
-        typer.Option(help="Event time or partition of the prediction; by default the latest."),
-    ] = None,
-) -> None:
+def trace(use_case: UseCaseName, entity: Entity, at: PredictedAt = None) -> None:
     """Follow a prediction for an example to features, source rows, model and commit."""
     from ml_platform import scoring
     from ml_platform.cli import printing
@@ -79,11 +72,8 @@ def trace(
 @commands.command(rich_help_panel=PANEL)
 def explain(
     use_case: UseCaseName,
-    entity: Annotated[list[str], typer.Argument(help="Key of the example, such as order=17.")],
-    at: Annotated[
-        str | None,
-        typer.Option(help="Event time or partition of the prediction; by default the latest."),
-    ] = None,
+    entity: Entity,
+    at: PredictedAt = None,
     samples: Annotated[
         int, typer.Option(min=2, help="More take longer and leave smaller errors.")
     ] = 256,

@@ -66,9 +66,10 @@ class Pages:
     def overview(self, _request: Request) -> Response:
         """What needs somebody, and all use cases."""
         values = overview(self.site, self.observer)
-        return _page(
-            "overview.html", {**values, "refresh": SOON_SECONDS if values["waiting"] else 60}
-        )
+        page = _page("overview.html", values)
+        if values["waiting"]:
+            page.headers["Refresh"] = str(SOON_SECONDS)
+        return page
 
     def use_case(self, request: Request) -> Response:
         """One use case over time."""

@@ -49,7 +49,6 @@ def use_case_page(
         "health": seen.health if seen else None,
         "seen_at": shown_moment(case, seen.at) if seen else None,
         "performance": performance_diagram(case, performance, decisions),
-        "performance_windows": performance,
         "coverage": coverage_diagram(case, performance),
         "drift": drift_diagram(case, drift, decisions),
         "heat": _heat(site, case, drift, importances, every_column),
