@@ -17,7 +17,6 @@ from ml_platform.features import OnlineStore, open_online_store
 from ml_platform.registry.tracking import SQLITE, open_client
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
-from tests.costly import COSTLY
 from tests.database_servers import (
     Database,
     adbc_database,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 # A deadline is a test that asserts a time: it fails where the machine is busy.
 hypothesis.settings.register_profile("all", deadline=None)
-hypothesis.settings.register_profile("quick", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,20 +46,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave most variants of a slow test to `make test-exhaustive`.
+    """Leave variants of a slow test to `make test-exhaustive`.
 
-    Two of them, and a quarter where there are many, stay slow, which CI runs. Which ones differs
-    from test to test, so that each database, catalog and kind of leak is among those of some.
+    One of two to four, and a quarter where there are more, stays slow, which CI runs. Which ones
+    differs from test to test, so that each database, catalog and kind of leak is among those of
+    some.
     """
     variants: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        if "slow" in marks and item.name.partition("[")[0] in COSTLY.get(item.path.stem, ()):
-            item.add_marker(pytest.mark.exhaustive)
-        elif "slow" in marks and not marks & {"exhaustive", "every_case"}:
+        if "slow" in marks and not marks & {"exhaustive", "every_case"}:
             variants.setdefault((item.path, item.name.partition("[")[0]), []).append(item)
     for (_, name), found in variants.items():
-        count = max(2, -(-len(found) // 4))
+        count = -(-len(found) // 4)
         first = zlib.crc32(name.encode())
         kept = {(first + i * len(found) // count) % len(found) for i in range(count)}
         for position, item in enumerate(found):

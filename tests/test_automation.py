@@ -164,6 +164,7 @@ def keys_between(loop: Loop, window_ranges: Ranges) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.exhaustive
 def test_what_was_there_before_automation_is_not_computed_again(loop: Loop) -> None:
     assert loop.tick() == []
 
@@ -184,6 +185,7 @@ def test_a_corrected_day_recomputes_what_the_lineage_says_and_no_more(loop: Loop
     assert loop.tick() == []
 
 
+@pytest.mark.exhaustive
 def test_a_run_computes_its_range_of_each_table(loop: Loop) -> None:
     loop.tick()
     counts = {table: loop.count(table) for table in FOLLOWERS}
@@ -221,6 +223,7 @@ def test_a_new_day_brings_its_own_partitions_and_none_of_days_to_come(loop: Loop
     assert loop.tick() == []
 
 
+@pytest.mark.exhaustive
 def test_days_before_the_first_champion_are_asked_for_once(loop: Loop) -> None:
     loop.tick()
     reports = loop.count("drift_report")
@@ -234,12 +237,14 @@ def test_days_before_the_first_champion_are_asked_for_once(loop: Loop) -> None:
     assert loop.tick() == []
 
 
+@pytest.mark.exhaustive
 def test_a_promotion_scores_no_day_again_and_training_is_never_asked_for(loop: Loop) -> None:
     loop.tick()
     assert loop.run(["model", "promotions"], on(26), on(26))
     assert loop.tick() == []
 
 
+@pytest.mark.exhaustive
 def test_nothing_goes_past_a_blocking_check_that_failed_in_another_run(loop: Loop) -> None:
     loop.tick()
     loop.land(27, seed=8)
@@ -253,6 +258,7 @@ def test_nothing_goes_past_a_blocking_check_that_failed_in_another_run(loop: Loo
     assert loop.tick() == []
 
 
+@pytest.mark.exhaustive
 def test_a_partition_in_progress_is_not_asked_for_a_second_time(loop: Loop) -> None:
     loop.judge(passed=True)
     loop.follow()
@@ -275,6 +281,7 @@ def test_a_partition_in_progress_is_not_asked_for_a_second_time(loop: Loop) -> N
     assert requested["pace_features"][0] == on(25)
 
 
+@pytest.mark.exhaustive
 def test_the_first_champion_begins_with_the_days_that_come(tmp_path: Path) -> None:
     trips.write_folder(tmp_path / "use_cases", "binary")
     with pytest.MonkeyPatch.context() as patch, dg.instance_for_test() as instance:

@@ -145,6 +145,7 @@ def test_a_request_of_this_moment_is_in_the_lake_before_its_day_is_over(loop: Lo
     assert all(today > last for each in loop.tick() for _, last in each.values())
 
 
+@pytest.mark.exhaustive
 def test_online_features_follow_the_views_that_are_looked_up(loop: Loop) -> None:
     loop.land(LAST, seed=3)
     loop.ingest(LAST)

@@ -110,6 +110,7 @@ def test_what_is_fresh_is_not_computed_again(project: Project) -> None:
     assert len(project.runs()) == before
 
 
+@pytest.mark.exhaustive
 def test_killed_in_the_midst_and_called_again_it_joins_the_run_and_does_the_rest(
     project: Project,
 ) -> None:
@@ -133,6 +134,7 @@ def test_killed_in_the_midst_and_called_again_it_joins_the_run_and_does_the_rest
     assert set(project.rows("labels").values()) == {40}
 
 
+@pytest.mark.exhaustive
 def test_an_interrupt_says_what_continues_and_how_to_end_it(project: Project) -> None:
     before = len(project.runs())
     command = project.start(*days(9, 9), "--with-sources")
@@ -148,6 +150,7 @@ def test_an_interrupt_says_what_continues_and_how_to_end_it(project: Project) ->
     until(lambda: project.dagster.run(run.id).status.is_over)
 
 
+@pytest.mark.exhaustive
 def test_two_commands_at_once_launch_a_chunk_once(project: Project) -> None:
     before = {run.id for run in project.runs()}
     arguments = (*days(10, 11), "--with-sources")
@@ -158,12 +161,14 @@ def test_two_commands_at_once_launch_a_chunk_once(project: Project) -> None:
     assert [project.rows("labels")[day] for day in ("10", "11")] == [40, 40]
 
 
+@pytest.mark.exhaustive
 def test_the_daemon_does_it_where_it_is_asked_to(project: Project) -> None:
     said = project.run(*days(12, 12), "--with-sources", "--through-daemon")
     assert said.endswith("3 partitions were computed\n")
     assert project.rows("pace_features")["12"] == 40
 
 
+@pytest.mark.exhaustive
 def test_a_failed_run_is_an_error_with_its_reason(project: Project) -> None:
     project.run(*days(1, 2), "--with-sources")
     query = Path(project.environment["ML_PLATFORM_USE_CASES"]) / "trips" / "features" / "pace.sql"
@@ -183,6 +188,7 @@ def test_a_failed_run_is_an_error_with_its_reason(project: Project) -> None:
     assert project.rows("pace_features")["01"] == 40
 
 
+@pytest.mark.exhaustive
 def test_the_daemon_catches_up_by_itself(tmp_path: Path) -> None:
     environment = servers.project(tmp_path, 1, 3)
     spec = Path(environment["ML_PLATFORM_USE_CASES"]) / "trips" / "use_case.yaml"

@@ -102,6 +102,7 @@ def test_a_share_waits_for_what_it_needs_of_another(made: tuple[Lake, UseCase]) 
     lake.close()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_commands_share_a_range(made: tuple[Lake, UseCase]) -> None:
     lake, case = made

@@ -119,6 +119,7 @@ def test_a_check_names_partition_columns_limits_and_page(address: str, page: "Pa
     assert str(link.get_attribute("href")).endswith("/trips/drift/2024-03-28")
 
 
+@pytest.mark.exhaustive
 def test_promotions_show_the_cutoffs_that_exist(address: str, page: "Page") -> None:
     page.goto(f"{address}/assets/trips/promotions")
     page.get_by_text("promotion gate", exact=True).wait_for()

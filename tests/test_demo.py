@@ -28,6 +28,7 @@ def test_on_a_terminal_each_stage_is_a_bar() -> None:
     assert "1/2" in said.getvalue()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_an_interrupt_says_how_to_continue(tmp_path: Path) -> None:
     home = tmp_path / "data" / "dagster"

@@ -357,6 +357,7 @@ def short_sessions(proxy: Proxy, **seconds: int) -> Iterator[None]:
         restart(proxy)
 
 
+@pytest.mark.exhaustive
 def test_a_session_ends_where_nothing_is_asked_and_at_last_whatever_is_asked(proxy: Proxy) -> None:
     idle, longest = 12, 36
     limits = {"OIDCSessionInactivityTimeout": idle, "OIDCSessionMaxDuration": longest}
@@ -437,6 +438,7 @@ def test_the_proxys_log_says_who_asked_for_what(proxy: Proxy, ada: httpx.Client)
     assert not any("code=" in line for line in proxy.log)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_a_browser_logs_in_and_shows_dagster(proxy: Proxy, tmp_path: Path) -> None:
     from playwright.sync_api import expect, sync_playwright

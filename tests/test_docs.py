@@ -203,6 +203,7 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield SimpleNamespace(root=root, run=run, settings=settings)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_example_of_status_has_the_lines_that_it_prints(flights: Any) -> None:
     def lines(text: str) -> list[str]:

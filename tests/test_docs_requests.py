@@ -137,6 +137,7 @@ def answers(block: Block, flights: SimpleNamespace) -> list[str]:
     return [text.strip() for text in printed if text.strip()]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("block", "printed"), asking())
 def test_requests_are_answered_as_printed(
     block: Block, printed: str | None, flights: SimpleNamespace

@@ -89,6 +89,7 @@ def close(one: Any, other: Any) -> bool:
     return one == other or (floats and math.isclose(one, other, rel_tol=1e-9))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("view", list(load_use_case(FLIGHTS).features))
 def test_the_views_of_flights_are_those_in_process(flights: Flights, view: str) -> None:
     table = feature_table(view)

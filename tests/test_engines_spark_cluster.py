@@ -152,6 +152,7 @@ def test_on_a_cluster_a_killed_executor_leaves_no_trace(
     assert all("/spark-" in path for path in data_files(made.lake, made.use_case, "predictions"))
 
 
+@pytest.mark.exhaustive
 def test_after_a_killed_driver_the_command_again_finishes(
     made: Trips, in_process: list[tuple[Any, ...]]
 ) -> None:

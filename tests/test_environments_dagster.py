@@ -168,6 +168,7 @@ def test_each_service_answers_for_the_use_cases_of_its_environment(deployment, t
         assert post(f"{url}/mlflow/trips/invocations", asked)[0] == 404
 
 
+@pytest.mark.exhaustive
 def test_after_an_upgrade_the_gate_lets_a_version_of_the_new_environment_serve(deployment):
     def command(*arguments: str) -> str:
         done = deployment.command(*arguments)

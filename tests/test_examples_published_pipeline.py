@@ -112,6 +112,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.lake.close()
 
 
+@pytest.mark.exhaustive
 def test_what_has_landed_is_refreshed_before_there_is_a_model(world: World) -> None:
     run = world.done("refresh", **{"from": "2024-03-01", "to": "2024-03-26"})
     assert set(run["tables"]) == {"parcels", "depot_features", "labels"}
@@ -171,6 +172,7 @@ def test_parameters_stand_with_the_run_the_model_and_the_commit(world: World) ->
     assert (call.is_signed, call.body["run"]["status"]) == (True, "succeeded")
 
 
+@pytest.mark.exhaustive
 def test_a_version_is_chosen_by_its_commit(world: World) -> None:
     refused = world.post(
         "challenger", world.s.earlier, status=422, parameters={"sample": 0.5}

@@ -165,6 +165,7 @@ def test_a_code_server_killed(tmp_path: Path) -> None:
         assert counted(environment, table) == dict.fromkeys([*DAYS, NINTH], (40, 40))
 
 
+@pytest.mark.exhaustive
 def test_a_code_server_killed_together_with_its_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +273,7 @@ def nobody_home(port: int) -> Iterator[Event]:
             thread.join()
 
 
+@pytest.mark.exhaustive
 def test_mlflow_unavailable_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     chosen = settings(tmp_path).model_copy(

@@ -106,6 +106,7 @@ def test_a_view_that_leaks_as_it_is_is_not_called_clean(lake: Lake, tmp_path: Pa
     assert itself.problem
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_view_without_numbers_is_planted_in_as_well(lake: Lake, tmp_path: Path) -> None:
     texts = PACE.replace("avg(delay)", "max(trip::VARCHAR)")
@@ -119,6 +120,7 @@ def test_a_view_without_rows_is_not_called_clean(lake: Lake, tmp_path: Path) -> 
     assert {kind: each.outcome for kind, each in found.items()} == {"nothing": "no rows"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_was_known_ahead_is_no_leak_that_was_missed(tmp_path: Path) -> None:
     lake, use_case = Lake(Settings(data=tmp_path / "data")), trips.write_folder(tmp_path, "binary")

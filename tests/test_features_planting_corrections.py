@@ -99,6 +99,7 @@ def test_a_leak_of_each_kind_is_found_in_labels(
     assert found["training set", "late corrections, values as known"].outcome == "clean"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_known_at_that_is_later_than_it_has_to_be_leaves_room(
     lake: Lake, use_case: UseCase, tmp_path: Path
@@ -120,6 +121,7 @@ def test_a_known_at_that_is_later_than_it_has_to_be_leaves_room(
     assert outcomes["known after half of its delay"] == "changes nothing"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_rows_that_are_known_late_leak_in_more_ways(tmp_path: Path) -> None:
     folder = moods.write_folder(tmp_path / "use_cases", "[schedule]").folder

@@ -158,6 +158,7 @@ def test_rows_that_land_late_for_the_first_time_are_known_as_declared(world: Wor
     assert ("c", 7, 40) in world.examples()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_day_by_day_in_any_order_and_twice_the_versions_are_the_same(world: World) -> None:
     def found() -> list[list[tuple[Any, ...]]]:

@@ -107,6 +107,7 @@ def test_the_daemon_carries_out_a_backfill(dagster: Orchestrator, ended: Run) ->
     assert dagster.latest_backfill({"ml_platform/backfill": "another"}) is None
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_page_of_runs_shows_what_is_under_way_and_what_failed(
     dagster: Orchestrator, ended: Run

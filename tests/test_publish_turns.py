@@ -164,6 +164,7 @@ def trips(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Itera
     made.lake.close()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_machines_that_publish_one_table_come_one_after_the_other(trips, tmp_path):
     use_case = trips.declare("crowded", mode="upsert")

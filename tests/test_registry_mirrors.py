@@ -113,6 +113,7 @@ DECISIONS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("decision", DECISIONS)
 def test_a_command_killed_before_the_alias_is_set(place: Place, decision: str) -> None:
@@ -149,6 +150,7 @@ def test_any_next_command_repairs_the_alias_and_status_says_it_differs(
     assert "MLflow's alias" not in place.run("status", "trips").stdout
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_service_repairs_the_alias_as_it_starts(place: Place, tmp_path: Path) -> None:
     place.killed("approve", "trips", "3", "--reason", "fine")
@@ -162,6 +164,7 @@ def test_a_service_repairs_the_alias_as_it_starts(place: Place, tmp_path: Path) 
         stop(service)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_an_alias_is_read_from_a_server_too(place: Place, tmp_path: Path) -> None:
     port = free_port()

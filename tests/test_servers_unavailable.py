@@ -175,6 +175,7 @@ def test_commands_wait_for_a_server_that_comes_back(place: Place) -> None:
     assert place.rows() == dict.fromkeys(("trips", "pace_features", "labels"), (320, 320))
 
 
+@pytest.mark.exhaustive
 def test_commands_fail_in_one_line_where_it_does_not_come_back(
     place: Place, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def client(served: Served) -> Iterator[httpx2.Client]:
         yield client
 
 
+@pytest.mark.exhaustive
 def test_schemathesis_finds_no_fault(served: Served, client: httpx2.Client, tmp_path: Path) -> None:
     # Those who start runs are asked elsewhere, with and without an orchestrator.
     url = f"http://{served.http}/openapi.json"

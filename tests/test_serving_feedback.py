@@ -90,6 +90,7 @@ def late(trip: int) -> bool:
     return bool(known.loc[trip, "delay"] > 15)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_is_given_later_holds(deployment: Deployment) -> None:
     trip, other = rows_of(29)[0]["trip"], rows_of(29)[1]["trip"]
@@ -169,6 +170,7 @@ def test_a_prediction_is_named_by_its_id(deployment: Deployment) -> None:
     assert count_feedback(deployment.lake, deployment.use_case, DAY).unmatched == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_is_said_of_an_example_waits_for_it_and_is_counted_meanwhile(
     deployment: Deployment,
@@ -308,6 +310,7 @@ def test_uncertain_predictions_wait_until_somebody_answers_or_skips(
         assert {each["prediction_id"] for each in left} == set(others)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_nobody_is_asked_again_between_a_look_at_landing_and_the_run_that_ingests(
     deployment: Deployment,
@@ -622,6 +625,7 @@ def test_what_nobody_has_written_yet_is_ingested_as_nothing(deployment: Deployme
     assert len(labels(deployment)) == 40
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_classes_are_logged_measured_and_reviewed(tmp_path: Path) -> None:
     made = declare(deploy(tmp_path, "multiclass"), "serving: {log: {}, review: {below: 0.99999}}\n")

@@ -270,6 +270,7 @@ def test_one_that_the_lake_is_cut_off_predicts_on_and_catches_up(
     )
 
 
+@pytest.mark.exhaustive
 def test_one_that_starts_without_the_lake_is_ready_once_that_is_there(replicas: Replicas) -> None:
     proxy = Proxy(("127.0.0.1", 0), replicas.server)
     proxy.close()

@@ -140,6 +140,7 @@ def test_a_shadow_predicts_the_same_rows_and_answers_nobody(
     assert 0 < found.difference < 0.2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_shadow_that_there_is_no_time_for_is_left_out_and_no_failure(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
@@ -232,6 +233,7 @@ def test_a_canary_that_fails_is_stood_in_for_and_ended(
     ]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [Overloaded("8 rows wait", 1), OnlineStoreUnavailable("gone")])
 def test_a_canary_that_there_is_no_time_for_is_left_out_and_no_failure(

@@ -93,6 +93,7 @@ def test_workers_end_with_a_parent_that_is_killed(made: Deployment) -> None:
         assert not instance.is_ready()
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_dies_is_replaced_while_the_other_answers(made: Deployment) -> None:
     with serving(made, DRAIN_SECONDS=DRAIN_SECONDS) as instance:
         first, second = instance.workers

@@ -100,6 +100,7 @@ def test_days_of_sqlite_are_its_range_whatever_form_times_have(tmp_path, column)
     require_same(tmp_path, use_case, f"sqlite:{file}", len(TEXTS))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("column", ["TIMESTAMPTZ", "TIMESTAMP", "DATE", "TEXT"])
 @pytest.mark.parametrize("kind", ["TIMESTAMPTZ", "DATE"])

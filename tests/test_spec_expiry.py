@@ -294,6 +294,7 @@ def put(lake: Lake, use_case: UseCase, table: Table, time: str, frame: pd.DataFr
         )  # fmt: skip
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("zone", "cadence"),
     [

@@ -199,6 +199,7 @@ def wait_for(url: str, seconds: float = 180) -> Dagster:
     return found
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_failing_sensor_is_named_with_its_error(dagster: str) -> None:
     found = wait_for(dagster)
@@ -208,6 +209,7 @@ def test_a_failing_sensor_is_named_with_its_error(dagster: str) -> None:
     assert "ML_PLATFORM_ALERTS is neither an Apprise address" in failing.error
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_failed_run_is_shown_where_no_sensor_looks_at_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

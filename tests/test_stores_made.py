@@ -48,6 +48,7 @@ class Dying:
         self.process.stdout.close()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("what", STORES)
 def test_a_maker_killed_before_any_of_its_statements(what: str, tmp_path: Path) -> None:
