@@ -4,7 +4,7 @@ from hypothesis import settings
 
 
 def at_most(number: int) -> int:
-    """Of so many examples those that the profile allows: all, or three in ten where it is quick.
+    """Of so many examples those that the profile allows: all, or a quarter where it is quick.
 
     For what takes longer than an example usually does; elsewhere the profile alone counts.
     """

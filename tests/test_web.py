@@ -1,4 +1,5 @@
 import csv
+import html
 import io
 import re
 import sys
@@ -115,6 +116,30 @@ def test_of_a_use_case_without_any_data_nothing_is_shown(site, page):
     status, said = get(site, f"/untouched/{page}")
     assert status == 200
     assert "nan" not in said.lower()
+
+
+def test_a_use_case_shows_its_predictions_delays_and_what_sources_promise(site):
+    page = get(site, "/trips/")[1]
+    assert 'aria-label="predictions by partition"' in page
+    assert re.search(r"2024-03-23: median 0\.\d+, half within", page)
+    assert "How late labels come, in " in page
+    for name, source in site.use_case.sources.items():
+        assert f"<summary>{name}" in page
+        assert all(html.escape(rule) in page for rule in source.rules)
+
+
+def test_the_interval_of_a_metric_is_drawn(site):
+    page = get(site, "/trips/")[1]
+    assert '<polygon class="band"' in page
+    (first, *_) = performance_windows(site.lake, site.use_case)
+    assert f"± {first.errors['roc_auc']:.2g}, 40 labelled rows" in page
+
+
+def test_a_page_is_as_new_as_the_lake(site):
+    before = get(site, "/trips/")[1]
+    assert "/trips/versions/12" not in before
+    record(site.lake, site.use_case, Promotion(12, at(24), at(26), "ada", "refused", ""), COMMIT)
+    assert "/trips/versions/12" in get(site, "/trips/")[1]
 
 
 def test_earlier_partitions_are_another_page(site):

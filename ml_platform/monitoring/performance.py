@@ -25,9 +25,9 @@ from ml_platform.features import (
 from ml_platform.metrics import measure
 from ml_platform.monitoring.labelled import labelled_predictions
 from ml_platform.monitoring.live import is_answered_twice, labelled_requests
+from ml_platform.resampling import standard_error
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.declared import METRICS
-from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import REQUESTS, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Basis, Commit, Lake, Table, compute_windows, replace_windows
@@ -51,6 +51,8 @@ class Performance:
     """Only labels known before this moment count."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Empty where labels were too few; without those that are undefined on these rows."""
+    errors: Mapping[str, float] = field(default_factory=dict)
+    """Standard errors of the model's metric and of those that have bounds."""
     kept: Mapping[str, bool] = field(default_factory=dict)
     """Whether each metric that has bounds and a value keeps them."""
 
@@ -94,6 +96,7 @@ def performance_table(use_case: UseCase, *, live: bool = False) -> Table:
             "revision": "VARCHAR",
             "metric": "VARCHAR",
             "value": "DOUBLE",
+            "standard_error": "DOUBLE",
             "status": "VARCHAR",
             "passed": "BOOLEAN",
             "rows": "BIGINT",
@@ -219,8 +222,9 @@ def _stored_first(
         relation = lake.relation(cursor, use_case.name, table.name, snapshot)
     except TableNotFound:
         return {}
+    # Not by name: reports of before a column was added lack it, and stay as they were reported.
     stored = cursor.execute(
-        f"""SELECT {", ".join(quote(c) for c in table.columns)}
+        f"""SELECT *
         FROM {relation} WHERE revision = 'first' AND {windows_sql(use_case, window_range)}
         ORDER BY {WINDOW_START}, metric"""
     ).to_arrow_table()
@@ -261,17 +265,27 @@ def measure_window(
     held = ~pd.isna(rows["label"].to_numpy()) & (known_at < np.datetime64(naive_utc(by), "us"))
     known = rows if held.all() else rows[held]
     metrics: Mapping[str, float] = {}
-    if other is not None and other.labelled == len(known):
-        metrics = other.metrics
-    elif len(known) >= use_case.monitoring.performance.min_rows:
-        metrics = measure(use_case.label.task, known["label"], known)
+    errors: Mapping[str, float] = {}
     bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
+    if other is not None and other.labelled == len(known):
+        metrics, errors = other.metrics, other.errors
+    elif len(known) >= use_case.monitoring.performance.min_rows:
+        task, label = use_case.label.task, known["label"]
+        metrics = measure(task, label, known)
+        looked_at = metrics.keys() & {use_case.model.metric, *bounds}
+        found = {
+            name: standard_error(name, task, label, known)
+            for name in METRICS[task]
+            if name in looked_at
+        }
+        errors = {name: error for name, error in found.items() if error is not None}
     return Performance(
         rows=len(rows),
         labelled=len(known),
         versions=tuple(int(version) for version in np.unique(rows["model_version"].to_numpy())),
         labels_known_by=by,
         metrics=metrics,
+        errors=errors,
         kept={name: each.hold(metrics[name]) for name, each in bounds.items() if name in metrics},
     )
 
@@ -296,6 +310,7 @@ def _rows(
             "revision": revision,
             "metric": metric,
             "value": value,
+            "standard_error": said.errors.get(metric),
             "status": "undefined" if undefined else said.status,
             "passed": said.kept.get(metric),
             "rows": said.rows,

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ml_platform.errors import TableNotFound
+from ml_platform.monitoring.drift import drift_table
+from ml_platform.monitoring.performance import performance_table
 from ml_platform.monitoring.scores import is_failure
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Lake
-from ml_platform.storage.tables import WINDOW_START, naive_utc
+from ml_platform.storage import Lake, Table
+from ml_platform.storage.tables import WINDOW_START, naive_utc, widened_sql
 
 __all__ = [
     "DriftCell",
@@ -44,6 +46,8 @@ class PerformanceWindow:
     """Metrics as the window was first reported."""
     failing: tuple[str, ...] = ()
     """Metrics that break their bounds, as now known."""
+    errors: Mapping[str, float] = field(default_factory=dict)
+    """Standard errors of the metrics, as now known, where they were computed."""
 
     @property
     def coverage(self) -> float:
@@ -130,7 +134,7 @@ def performance_windows(
     newest: only so many, the newest; until: only windows that begin before this moment.
     """
     rows = _rows(
-        lake, use_case, "performance_report",
+        lake, use_case, performance_table(use_case),
         """any_value(rows), max(labelled) FILTER (revision = 'current'),
         any_value(model_versions) FILTER (revision = 'current'),
         mode(status) FILTER (revision = 'current'),
@@ -139,15 +143,18 @@ def performance_windows(
             FILTER (revision = 'current' AND value IS NOT NULL), [])),
         map_from_entries(coalesce(list((metric, value))
             FILTER (revision = 'first' AND value IS NOT NULL), [])),
-        coalesce(list(metric ORDER BY metric) FILTER (revision = 'current' AND NOT passed), [])""",
+        coalesce(list(metric ORDER BY metric) FILTER (revision = 'current' AND NOT passed), []),
+        map_from_entries(coalesce(list((metric, standard_error))
+            FILTER (revision = 'current' AND standard_error IS NOT NULL), []))""",
         newest, until,
     )  # fmt: skip
     return [
         PerformanceWindow(
             _window(use_case, start), count, labelled or 0, tuple(versions or ()),
-            status or "no label is known", passed, current, first, tuple(failing),
+            status or "no label is known", passed, current, first, tuple(failing), errors,
         )
-        for start, count, labelled, versions, status, passed, current, first, failing in rows
+        for start, count, labelled, versions, status, passed, current, first, failing, errors
+        in rows
     ]  # fmt: skip
 
 
@@ -156,7 +163,7 @@ def drift_windows(
 ) -> list[DriftWindow]:
     """Drift reports in order of time, in sum; `newest` and `until` as for performance."""
     rows = _rows(
-        lake, use_case, "drift_report",
+        lake, use_case, drift_table(use_case),
         "any_value(reference_version), count(drifted), count(*) FILTER (drifted)",
         newest, until,
     )  # fmt: skip
@@ -237,7 +244,7 @@ def drift_by_column(
 def _rows(
     lake: Lake,
     use_case: UseCase,
-    table: str,
+    table: Table,
     selected: str,
     newest: int | None,
     until: datetime | None,
@@ -245,9 +252,10 @@ def _rows(
     """A row for each window of a report, in order of time; none where there is no table."""
     with lake.cursor(use_case.timezone) as cursor:
         try:
-            relation = lake.relation(cursor, use_case.name, table)
+            lake.relation(cursor, use_case.name, table.name)
         except TableNotFound:
             return []
+        relation = widened_sql(cursor, table)
         found = cursor.execute(
             f"""SELECT {WINDOW_START}, {selected} FROM {relation}
             WHERE $1 IS NULL OR {WINDOW_START} < $1

@@ -19,12 +19,12 @@ from ml_platform.replay.outcome import Outcome
 from ml_platform.replay.replay_inputs import ReplayInputs, looking_back
 from ml_platform.replay.replay_request import EVERY, NEVER, SCHEDULE, Policy
 from ml_platform.replay.versions import Versions
+from ml_platform.resampling import gain, resampled_gain
 from ml_platform.spec.declared import Metric
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Lake
 from ml_platform.training.estimator import build_estimator, prepare_estimator
-from ml_platform.training.resampling import gain, resampled_gain
 
 FEWEST_WINDOWS = 10
 """With fewer, resamples of windows say little of the noise: rows are drawn instead."""

@@ -9,10 +9,10 @@ from ml_platform.errors import LabelsNotArrived
 from ml_platform.replay.outcome import Outcome
 from ml_platform.replay.versions import Versions
 from ml_platform.replay.walk import Decision, Walked
+from ml_platform.resampling import gain
 from ml_platform.spec.declared import Metric
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.training.resampling import gain
 
 CONFIDENCE = 0.95
 TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)

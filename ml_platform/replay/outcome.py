@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ml_platform.metrics import measure
 from ml_platform.replay.versions import Versions
+from ml_platform.resampling import Floats, resamples, statistic
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.training.resampling import Floats, resamples, statistic
 
 BINS = 1_024
 """Into how many probabilities are put to be resampled: that moves a ROC AUC by less than 1e-5."""

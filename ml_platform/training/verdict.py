@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ml_platform.errors import FeatureError
 from ml_platform.metrics import measure
 from ml_platform.registry import NOT_JUDGED, ModelVersion, predict
+from ml_platform.resampling import everything, gain, resampled_gain, statistic
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.training.resampling import everything, gain, resampled_gain, statistic
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,13 @@ show beside the pointer and screen readers read.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+
+Numbers = Sequence[float | None]
+Band = Sequence[tuple[float, float] | None]
+"""Lower and upper edge at each position, None where there is a gap."""
 
 GAP = 4.0
 """Pixels that stay free on each side of a sparkline."""
@@ -53,8 +58,10 @@ class Series:
     """Labels below the x axis."""
     marks: tuple[Mark, ...] = ()
     """Vertical lines, such as promotions."""
-    second: tuple[str, ...] = ()
-    """Lines of another series on the same axes."""
+    seconds: tuple[tuple[str, ...], ...] = ()
+    """Lines of other series on the same axes."""
+    bands: tuple[str, ...] = ()
+    """Outlines of areas behind the lines, as `points` of a `<polygon>`."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +85,20 @@ def diagram(
     *,
     dates: Sequence[tuple[int, str]] = (),
     marks: Sequence[tuple[int, str, str]] = (),
-    second: Sequence[float | None] = (),
+    seconds: Sequence[Numbers] = (),
+    bands: Sequence[Band] = (),
     floor: float | None = None,
 ) -> Series | None:
     """A line with axes; None where no value is known.
 
     bounds: value and name of horizontal lines. dates: position and label. marks: position, label
-    and link of vertical lines. second: other values at the same positions. floor: the axis reaches
-    down to it.
+    and link of vertical lines. seconds: other series at the same positions. bands: areas from a
+    lower to an upper value at the same positions. floor: the axis reaches down to it.
     """
     extra = [floor] if floor is not None else []
     return _series(
         values, [value for value, _ in bounds], 900.0, 220.0, 8.0, extra=extra,
-        names=[name for _, name in bounds], dates=dates, marks=marks, second=second,
+        names=[name for _, name in bounds], dates=dates, marks=marks, seconds=seconds, bands=bands,
     )  # fmt: skip
 
 
@@ -105,12 +113,15 @@ def _series(
     names: Sequence[str] = (),
     dates: Sequence[tuple[int, str]] = (),
     marks: Sequence[tuple[int, str, str]] = (),
-    second: Sequence[float | None] = (),
+    seconds: Sequence[Numbers] = (),
+    bands: Sequence[Band] = (),
 ) -> Series | None:
     known = [v.value for v in values if v.value is not None]
     if not known:
         return None
-    everything = [*known, *bounds, *extra, *(v for v in second if v is not None)]
+    others = [v for each in seconds for v in each if v is not None]
+    edges = [edge for band in bands for pair in band if pair for edge in pair]
+    everything = [*known, *bounds, *extra, *others, *edges]
     low, high = min(everything), max(everything)
     if high == low:
         low, high = low - 0.5, high + 0.5
@@ -134,12 +145,13 @@ def _series(
         tuple(Mark(y(tick), f"{tick:g}") for tick in round_ticks(low, high)),
         tuple(Mark(x(position), label) for position, label in dates),
         tuple(Mark(x(position), label, href) for position, label, href in marks),
-        _lines(second, x, y),
+        tuple(_lines(each, x, y) for each in seconds),
+        tuple(outline for band in bands for outline in _outlines(band, x, y)),
     )  # fmt: skip
 
 
 def _lines(
-    values: Sequence[float | None], x: Callable[[float], float], y: Callable[[float], float]
+    values: Numbers, x: Callable[[float], float], y: Callable[[float], float]
 ) -> tuple[str, ...]:
     lines: list[list[str]] = [[]]
     for position, value in enumerate(values):
@@ -148,6 +160,17 @@ def _lines(
         else:
             lines[-1].append(f"{x(position):.1f},{y(value):.1f}")
     return tuple(" ".join(line) for line in lines if len(line) > 1)
+
+
+def _outlines(
+    band: Band, x: Callable[[float], float], y: Callable[[float], float]
+) -> Iterator[str]:
+    for is_known, part in groupby(enumerate(band), lambda each: each[1] is not None):
+        known = [(x(position), edges) for position, edges in part if edges is not None]
+        if is_known and len(known) > 1:
+            upper = [f"{at:.1f},{y(high):.1f}" for at, (_, high) in known]
+            lower = [f"{at:.1f},{y(low):.1f}" for at, (low, _) in reversed(known)]
+            yield " ".join(upper + lower)
 
 
 def round_ticks(low: float, high: float, about: int = 4) -> list[float]:

@@ -17,8 +17,6 @@ from ml_platform.failures import failure_of
 from ml_platform.monitoring.series import (
     DriftWindow,
     PerformanceWindow,
-    drift_windows,
-    performance_windows,
 )
 from ml_platform.spec.use_case import UseCase
 from ml_platform.status import Dagster, Health, ask_dagster, read_health
@@ -114,12 +112,13 @@ class Observer:
         lake = self._site.lake
         try:
             health = read_health(lake, case, now, failed)
+            history = self._site.histories.of(case)
             return Observation(
                 now,
                 health,
                 "",
-                performance_windows(lake, case, SHOWN_WINDOWS),
-                drift_windows(lake, case, SHOWN_WINDOWS),
+                history.performance[-SHOWN_WINDOWS:],
+                history.drift[-SHOWN_WINDOWS:],
                 self._importances(case, health),
             )
         except PlatformError as error:

@@ -148,6 +148,8 @@ def performance_value(case: UseCase, each: PerformanceWindow) -> Value:
     key = case.calendar.key(each.window)
     value = each.current.get(case.model.metric)
     said = each.status if value is None else f"{case.model.metric} {value:.4g}"
+    if case.model.metric in each.errors:
+        said += f" ± {each.errors[case.model.metric]:.2g}"
     label = f"{key}: {said}, {counted(each.labelled, 'labelled row')}"
     failed = case.model.metric in each.failing
     return Value(value, label, path_to(case, "performance", key), failed)

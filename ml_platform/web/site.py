@@ -12,6 +12,7 @@ from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from ml_platform.web.histories import Histories
 
 
 class PageNotFound(Exception):
@@ -26,6 +27,7 @@ class Site:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.lake = Lake(settings)
+        self.histories = Histories(self.lake)
         self.registry = Registry(settings)
         self.loaded = load_use_cases(settings.use_cases, settings.databases)
 

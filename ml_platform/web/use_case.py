@@ -5,27 +5,21 @@ from typing import Any
 
 from ml_platform.alerts.condition import counted
 from ml_platform.monitoring.segments import latest_segments
-from ml_platform.monitoring.series import (
-    DriftCell,
-    DriftRow,
-    DriftWindow,
-    PerformanceWindow,
-    drift_by_column,
-    drift_windows,
-    performance_windows,
-)
-from ml_platform.registry import Promotion, champion_periods, history, served_ranges
+from ml_platform.monitoring.series import DriftCell, DriftRow
+from ml_platform.registry import Promotion, history, served_ranges
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
-from ml_platform.web.charts import LEVELS, Series, Value, diagram
+from ml_platform.web.charts import LEVELS
+from ml_platform.web.histories import CELLS, MOST_WINDOWS, History
 from ml_platform.web.observer import Observer
-from ml_platform.web.overview import drift_value, performance_value
 from ml_platform.web.site import Site, path_to, shown_moment
+from ml_platform.web.timelines import (
+    coverage_diagram,
+    delay_diagram,
+    drift_diagram,
+    performance_diagram,
+    predictions_diagram,
+)
 
-MOST_WINDOWS = 400
-"""Of a diagram: more than a year of days; earlier ones are another page."""
-CELLS = 120
-"""Of a row of the heat map."""
 COLUMNS = 20
 """Of the heat map; all where they are asked for."""
 
@@ -39,8 +33,7 @@ def use_case_page(
     """
     case = site.use_case(name)
     until = site.window(case, before).start if before else None
-    performance = performance_windows(site.lake, case, MOST_WINDOWS, until=until)
-    drift = drift_windows(site.lake, case, MOST_WINDOWS, until=until)
+    past = site.histories.of(case, until)
     decisions = history(site.lake, case)
     seen = observer.of(case)
     importances = seen.importances if seen else {}
@@ -48,11 +41,14 @@ def use_case_page(
         "case": case,
         "health": seen.health if seen else None,
         "seen_at": shown_moment(case, seen.at) if seen else None,
-        "performance": performance_diagram(case, performance, decisions),
-        "coverage": coverage_diagram(case, performance),
-        "drift": drift_diagram(case, drift, decisions),
-        "heat": _heat(site, case, drift, importances, every_column),
-        "earlier": _earlier(case, performance, drift),
+        "performance": performance_diagram(case, past.performance, decisions),
+        "coverage": coverage_diagram(case, past.performance),
+        "drift": drift_diagram(case, past.drift, decisions),
+        "predictions": predictions_diagram(case, past.predicted, decisions),
+        "classes": list(past.predicted[-1].shares) if past.predicted else [],
+        "delays": delay_diagram(case, past.delays),
+        "heat": _heat(case, past, importances, every_column),
+        "earlier": _earlier(case, past),
         "before": before,
         "served": _served(case, decisions),
         "decisions": [_decision(case, each) for each in reversed(decisions)],
@@ -61,83 +57,18 @@ def use_case_page(
         "dagster": f"{site.settings.dagster_url.rstrip('/')}/asset-groups/{case.name}",
         "tables": _tables(site, case, seen.health.tables if seen and seen.health else ()),
         "parts": _parts(case),
+        "contract": _contract(case),
     }
 
 
-def performance_diagram(
-    case: UseCase, windows: Sequence[PerformanceWindow], decisions: Sequence[Promotion] = ()
-) -> Series | None:
-    """The model's metric over time, as now known and as first reported, with promotions."""
-    metric = case.model.metric
-    bounds = case.monitoring.performance.bounds_by(metric).get(metric)
-    named = [("at least", bounds.min), ("at most", bounds.max)] if bounds else []
-    return diagram(
-        [performance_value(case, each) for each in windows],
-        [(value, f"{word} {value:g}") for word, value in named if value is not None],
-        dates=_dates(case, [each.window for each in windows]),
-        marks=_marks(case, [each.window for each in windows], decisions),
-        second=[each.first.get(metric) for each in windows],
-    )
-
-
-def coverage_diagram(case: UseCase, windows: Sequence[PerformanceWindow]) -> Series | None:
-    """The share of predictions whose label is known; None where it is all of them."""
-    if all(each.coverage == 1 for each in windows):
-        return None
-    values = [
-        Value(each.coverage, f"{case.calendar.key(each.window)}: {each.coverage:.1%} labelled")
-        for each in windows
-    ]
-    return diagram(values, dates=_dates(case, [w.window for w in windows]), floor=0.0)
-
-
-def drift_diagram(
-    case: UseCase, windows: Sequence[DriftWindow], decisions: Sequence[Promotion] = ()
-) -> Series | None:
-    """The share of drifted columns over time, with promotions."""
-    limit = case.monitoring.drift.share
-    return diagram(
-        [drift_value(case, each) for each in windows],
-        [(limit, f"limit {limit:g}")],
-        dates=_dates(case, [each.window for each in windows]),
-        marks=_marks(case, [each.window for each in windows], decisions),
-        floor=0.0,
-    )
-
-
-def _dates(case: UseCase, windows: Sequence[Window]) -> list[tuple[int, str]]:
-    """About six labels below an axis."""
-    step = max(1, -(-len(windows) // 6))
-    return [(i, case.calendar.key(windows[i])) for i in range(0, len(windows), step)]
-
-
-def _marks(
-    case: UseCase, windows: Sequence[Window], decisions: Sequence[Promotion]
-) -> list[tuple[int, str, str]]:
-    """The first partition that each champion answers for."""
-    if not windows:
-        return []
-    found = []
-    for period in champion_periods(decisions):
-        later = [i for i, window in enumerate(windows) if window.end > period.since]
-        if later and windows[0].start <= period.since:
-            page = path_to(case, "versions", period.version)
-            found.append((later[0], f"version {period.version}", page))
-    return found
-
-
 def _heat(
-    site: Site,
-    case: UseCase,
-    windows: Sequence[DriftWindow],
-    importances: Mapping[str, float],
-    every_column: bool,
+    case: UseCase, past: History, importances: Mapping[str, float], every_column: bool
 ) -> dict[str, Any] | None:
     """Drift by column over time, columns that matter most first: by importance times drift."""
-    rows = drift_by_column(site.lake, case, [each.window for each in windows], CELLS)
-    if not rows:
+    if not past.columns:
         return None
-    ordered = sorted(rows, key=lambda row: (-_weight(row, importances), row.column))
+    windows = past.drift
+    ordered = sorted(past.columns, key=lambda row: (-_weight(row, importances), row.column))
     shown = ordered if every_column else ordered[:COLUMNS]
     each = -(-len(windows) // CELLS)
     count = -(-len(windows) // each)
@@ -199,11 +130,10 @@ def _cell_label(case: UseCase, column: str, cell: DriftCell) -> str:
     return f"{column}, {case.calendar.key(cell.window)}: {', '.join(said)}"
 
 
-def _earlier(
-    case: UseCase, performance: Sequence[PerformanceWindow], drift: Sequence[DriftWindow]
-) -> str | None:
+def _earlier(case: UseCase, past: History) -> str | None:
     """Key of the first window shown, where there are more than fit on a page."""
-    firsts = [each[0].window for each in (performance, drift) if len(each) == MOST_WINDOWS]
+    histories: tuple[Sequence[Any], ...] = (past.performance, past.drift, past.predicted)
+    firsts = [each[0].window for each in histories if len(each) == MOST_WINDOWS]
     return case.calendar.key(max(firsts, key=lambda w: w.start)) if firsts else None
 
 
@@ -260,6 +190,24 @@ def _parts(case: UseCase) -> dict[str, Any]:
         "features": [(name, case.features[name].entity) for name in case.features],
         "model": case.model,
     }
+
+
+def _contract(case: UseCase) -> list[dict[str, Any]]:
+    """What each source promises: a row that breaks it goes into quarantine."""
+    return [
+        {
+            "name": name,
+            "description": source.description,
+            "lands_as": source.lands_as,
+            "key": ", ".join(source.key),
+            "event_time": source.event_time,
+            "known_at": source.known_at or source.event_time,
+            "columns": list(source.columns.items()),
+            "required": {*source.key, source.event_time, *source.required},
+            "rules": source.rules,
+        }
+        for name, source in case.sources.items()
+    ]
 
 
 def _readme(case: UseCase) -> str:

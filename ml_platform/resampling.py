@@ -1,4 +1,4 @@
-"""Metrics of many resamples at once: what the paired bootstrap of the promotion gate draws.
+"""Metrics of many resamples at once: the paired bootstrap of the gate, errors of reports.
 
 A resample is a vector of weights, how often each row was drawn, so that every metric is a few
 products of matrices and a thousand resamples of a week's rows take about a second. With weights
@@ -25,13 +25,19 @@ FEWEST_RESAMPLES = 200
 MOST_DRAWS = 100_000_000
 """Rows drawn in all; more rows than that allows get fewer resamples, for their noise is small."""
 DRAWS_AT_ONCE = 1_000_000
+ERROR_RESAMPLES = 100
+"""For a standard error: known to 7% of itself."""
+ERROR_ROWS = 4_000
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
 
 
-def resamples(rows: int) -> Iterator[Floats]:
-    """Weights of resamples of n rows with replacement, in blocks of shape (some, n); seeded."""
+def resamples(rows: int, count: int | None = None) -> Iterator[Floats]:
+    """Weights of resamples of n rows with replacement, in blocks of shape (some, n); seeded.
+
+    count: how many; by default what the number of rows allows.
+    """
     random = np.random.default_rng(SEED)
-    left = max(FEWEST_RESAMPLES, min(RESAMPLES, MOST_DRAWS // rows))
+    left = count or max(FEWEST_RESAMPLES, min(RESAMPLES, MOST_DRAWS // rows))
     while left > 0:
         some = min(left, max(1, DRAWS_AT_ONCE // rows))
         drawn = random.integers(0, rows, (some, rows)) + np.arange(some)[:, None] * rows
@@ -86,6 +92,28 @@ def resampled_gain(
     found = np.concatenate(drawn)
     # A draw without both classes has no ROC AUC; among fifty rows that is next to none.
     return found[np.isfinite(found)]
+
+
+def standard_error(
+    metric: Metric, task: Task, label: "pd.Series[Any]", prediction: pd.DataFrame
+) -> float | None:
+    """How far a metric would lie from another sample's, in its unit: the bootstrap's.
+
+    label, prediction: n rows, as `statistic` takes them. Of many rows some are drawn, and their
+    error is scaled by the root of the share, so that it costs the same whatever n is. None where
+    the metric has no value in half of the resamples: among few rows of one class.
+    """
+    rows = len(label)
+    if rows > ERROR_ROWS:
+        drawn = np.random.default_rng(SEED).choice(rows, ERROR_ROWS, replace=False)
+        label, prediction = label.iloc[drawn], prediction.iloc[drawn]
+    of_weights = statistic(metric, task, label, prediction)
+    weights = resamples(len(label), ERROR_RESAMPLES)
+    found = np.concatenate([of_weights(each) for each in weights])
+    found = found[np.isfinite(found)]
+    if len(found) < ERROR_RESAMPLES / 2:
+        return None
+    return float(found.std(ddof=1) * np.sqrt(len(label) / rows))
 
 
 def _of_numbers(metric: Metric, label: Floats, predicted: Floats) -> Statistic:

@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from ml_platform.metrics import measure
+from ml_platform.resampling import everything, resamples, standard_error, statistic
 from ml_platform.spec.declared import METRICS
-from ml_platform.training.resampling import everything, resamples, statistic
 
 ROWS = 300
 
@@ -97,3 +97,27 @@ def delong(late: np.ndarray, one: pd.DataFrame, other: pd.DataFrame) -> float:
     step = np.array([1.0, -1.0])
     variance = np.cov(positive) / late.sum() + np.cov(negative) / (~late).sum()
     return float(np.sqrt(step @ variance @ step))
+
+
+def test_a_standard_error_is_the_spread_over_other_samples():
+    found = [
+        (measure("binary", *sample("binary", seed))["roc_auc"],
+         standard_error("roc_auc", "binary", *sample("binary", seed)))
+        for seed in range(40)
+    ]  # fmt: skip
+    spread = float(np.std([value for value, _ in found], ddof=1))
+    assert np.mean([error for _, error in found]) == pytest.approx(spread, rel=0.3)
+
+
+@pytest.mark.parametrize("rows", [500, 50_000])
+def test_a_standard_error_of_a_mean_is_that_of_the_formula_however_many_rows(rows):
+    random = np.random.default_rng(1)
+    label, predicted = pd.Series(random.normal(size=rows)), random.normal(size=rows)
+    error = standard_error("bias", "regression", label, pd.DataFrame({"predicted": predicted}))
+    assert error == pytest.approx((predicted - label).std() / np.sqrt(rows), rel=0.3)
+
+
+def test_a_ranking_of_one_class_has_no_standard_error():
+    none_late = pd.Series([False] * 4)
+    sure = pd.DataFrame({"probability": [0.9, 0.1, 0.2, 0.3]})
+    assert standard_error("roc_auc", "binary", none_late, sure) is None
