@@ -32,6 +32,7 @@ LOADED = [
     "mpm_event", "authn_core", "authz_core", "authz_user", "auth_openidc", "alias", "mime",
     "setenvif", "headers", "reqtimeout", "socache_shmcb", "ssl", "proxy", "proxy_http",
 ]  # fmt: skip
+GRANTS = {"ml-operators": ["reader@*"], "ml-predictors": ["predictor@*"]}
 UIS = {"dagster": 3000, "mlflow": 5000, "pages": 3001, "service": 8080}
 PAGE = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 """What a browser says when it goes to a page."""
@@ -258,6 +259,13 @@ def proxied(deployment: Path) -> Iterator[Proxy]:
             "DAGSTER_HOME": str(root / "home"),
             "DAGSTER_DISABLE_TELEMETRY": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "ML_PLATFORM_PAGES_URL": "https://pages.ml.example.org",
+            "ML_PLATFORM_SERVING_AUTHENTICATION": "true",
+            "ML_PLATFORM_SERVING_OIDC_ISSUER": provider.url,
+            "ML_PLATFORM_SERVING_OIDC_AUDIENCE": provider.audience,
+            "ML_PLATFORM_SERVING_OIDC_KEYS": str(root / "jwks.json"),
+            "ML_PLATFORM_SERVING_OIDC_CLAIM": "groups",
+            "ML_PLATFORM_SERVING_OIDC_GRANTS": json.dumps(GRANTS),
         }
         (root / "home").mkdir()
         shutil.copy(FILES.parent / "dagster.yaml", root / "home")
@@ -286,7 +294,7 @@ def proxied(deployment: Path) -> Iterator[Proxy]:
                 oidc_audience=provider.audience,
                 oidc_keys=str(root / "jwks.json"),
                 oidc_claim="groups",
-                oidc_grants={"ml-operators": ("reader@*",), "ml-predictors": ("predictor@*",)},
+                oidc_grants={group: tuple(grants) for group, grants in GRANTS.items()},
             )
         )
         behind = {**ports, "service": int(served.http.partition(":")[2])}

@@ -118,6 +118,14 @@ def test_one_login_leads_to_the_page_asked_for_and_serves_all_hosts(proxy: Proxy
         )
         assert "MLflow" in browser.get(url("mlflow")).text
         assert "trips" in browser.get(url("pages")).text
+        # The pages know who asks, and what that person may not.
+        refused = browser.post(
+            url("pages", "/trips/versions/1/answer"),
+            data={"decision": "approve", "reason": "mine"},
+            headers={"Origin": "https://pages.ml.example.org"},
+        )
+        assert refused.status_code == 403
+        assert "ben lacks the permission" in refused.text
         assert browser.get(url("service", "/status/trips")).json()["use_case"] == "trips"
         asked = browser.post(url("dagster", "/graphql"), json={"query": "{ version }"})
         assert asked.json()["data"]["version"].startswith("1.")

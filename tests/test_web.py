@@ -203,14 +203,14 @@ def test_a_prediction_that_is_not_there_is_said(site, query, status, said):
     assert said in page
 
 
-def test_what_waits_is_shown_with_the_commands_that_answer(site):
+def test_what_waits_is_shown_with_what_it_passed(site):
     assert "Nothing waits" in get(site, "/approvals")[1]
     asked = Promotion(7, at(24), at(25), "promotion gate", "waiting", "better by 0.1", {"rows": 40})
     record(site.lake, site.use_case, asked, COMMIT)
     status, page = get(site, "/approvals")
     assert status == 200
     assert "better by 0.1" in page
-    assert "ml-platform approve trips 7 --reason" in page
+    assert 'action="/trips/versions/7/answer"' in page
 
 
 def test_runs_of_a_dagster_that_does_not_answer_are_not_taken_for_none(site):

@@ -21,7 +21,7 @@ from ml_platform.spec.use_case import PLATFORM
 from ml_platform.storage import Commit, Lake, Table
 from ml_platform.storage.tables import evolve, naive_utc
 
-Channel = Literal["api", "cli", "ui", "dagster"]
+Channel = Literal["api", "cli", "pages", "ui", "dagster"]
 """By which way: `ui` is Dagster's, `dagster` whatever else launches runs there."""
 START = "0" * 64
 """What comes before the first row."""

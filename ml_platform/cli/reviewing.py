@@ -1,14 +1,10 @@
 """The review queue on the command line."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ml_platform.cli.arguments import UseCaseName
-
-if TYPE_CHECKING:
-    from ml_platform.cli.platform import Platform
-    from ml_platform.spec.use_case import UseCase
 
 PANEL = "Decisions"
 commands = typer.Typer()
@@ -32,11 +28,10 @@ def review(
     from ml_platform.cli.platform import opened, read_serving_settings
     from ml_platform.cli.printing import value_in
     from ml_platform.errors import PlatformError
-    from ml_platform.serving.records.answers import Answers
-    from ml_platform.serving.records.audit_notes import AuditNotes
-    from ml_platform.serving.records.feedback import REVIEW, FeedbackInbox, Said
+    from ml_platform.registry import served_classes
+    from ml_platform.serving.records.answers import answering
+    from ml_platform.serving.records.feedback import REVIEW, Said
     from ml_platform.serving.records.items import read_label
-    from ml_platform.serving.records.outbox import Outbox
     from ml_platform.serving.records.review import ReviewQueue
 
     if answer and skip:
@@ -49,11 +44,10 @@ def review(
             raise PlatformError(
                 f"{case.name} declares no serving.review: nothing of it waits for a person"
             )
-        queue = ReviewQueue(platform.lake, [case])
         if not answer and not skip:
             # What was looked up is many numbers that a person cannot judge.
             features = case.model_columns.keys() - case.examples.request.keys()
-            found = queue.waiting(case.name, limit)
+            found = ReviewQueue(platform.lake, [case]).waiting(case.name, limit)
             if not found:
                 typer.echo(f"{case.name}: nothing waits for a person")
             for each in found:
@@ -65,40 +59,16 @@ def review(
                 )
                 typer.echo(f"{each.prediction_id}  {shown}")
             return
-        outbox, notes = Outbox(platform.lake, [case]), AuditNotes(platform.settings, platform.lake)
-        inbox = FeedbackInbox(
-            platform.settings, read_serving_settings(), [case], notes,
-            lambda _: _classes(platform, case),
-        )  # fmt: skip
-        answers, said = Answers(platform.lake, queue, inbox), Said(REVIEW, platform.person, "cli")
-        is_new = False
-        try:
+        said, is_new = Said(REVIEW, platform.person, "cli"), False
+        with answering(
+            platform.settings, read_serving_settings(), platform.lake, case,
+            lambda: served_classes(platform.lake, platform.registry, case),
+        ) as answers:  # fmt: skip
             if answer:
                 label = read_label(case, answer[1])
                 is_new = answers.label(case.name, answer[0], label, said, corrects=correct)
             elif skip:
                 is_new = answers.skip(case.name, skip, said)
-        finally:
-            # Lands it.
-            inbox.close()
-            notes.close()
-            outbox.empty()
-        notes.deliver()
         before = "" if is_new else ", as you said before"
         taken = f"{answer[0]} is {answer[1]}" if answer else f"{skip} has no answer"
         typer.echo(f"{taken}{before}")
-
-
-def _classes(platform: "Platform", case: "UseCase") -> frozenset[str]:
-    """What a label can be by the versions that serve and are tried; none where none serves."""
-    from datetime import UTC, datetime
-
-    from ml_platform import registry
-
-    champion = registry.champion_if_any(registry.history(platform.lake, case), datetime.now(UTC))
-    if champion is None:
-        return frozenset()
-    tried = registry.tried_now(registry.rollouts(platform.lake, case))
-    versions = {champion, *([tried.version] if tried else [])}
-    loaded = [platform.registry.load(case, version) for version in versions]
-    return frozenset(name for version in loaded for name in version.classes)

@@ -11,11 +11,11 @@ commands = typer.Typer()
 @commands.command(rich_help_panel=PANEL)
 def pages(port: Annotated[int, typer.Option(min=0, max=65535)] = 3001) -> None:
     """Serve the pages about use cases, reports, versions and predictions until interrupted."""
-    from ml_platform.cli.platform import read_settings
+    from ml_platform.cli.platform import read_serving_settings, read_settings
     from ml_platform.web import serve_pages
 
     typer.echo(f"pages: http://127.0.0.1:{port}")
-    serve_pages(read_settings(), port)
+    serve_pages(read_settings(), read_serving_settings(), port)
 
 
 @commands.command(rich_help_panel=PANEL)

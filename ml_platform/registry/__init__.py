@@ -38,6 +38,7 @@ from ml_platform.registry.promotions import (
 )
 from ml_platform.registry.rollouts import Rollout, decide_rollout, rollouts, tried_now
 from ml_platform.registry.row_wise import is_row_wise
+from ml_platform.registry.served_classes import served_classes
 from ml_platform.registry.serving_events import (
     ServingEvent,
     failing,
@@ -87,6 +88,7 @@ __all__ = [
     "repair",
     "rollouts",
     "select_inputs",
+    "served_classes",
     "served_ranges",
     "serving_events",
     "tried_now",

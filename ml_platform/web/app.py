@@ -6,23 +6,37 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ml_platform.errors import (
+    AnswerRefused,
     EmptyPartition,
+    Forbidden,
     ModelNotFound,
     ModelRefused,
     NoChampion,
+    NotReviewed,
+    NotServed,
+    OriginRefused,
     PlatformError,
+    RateExceeded,
+    RequestRefused,
+    RequestTooLarge,
     TableNotFound,
+    Unauthenticated,
     Unavailable,
+    WaitsNoMore,
 )
 from ml_platform.extras import NotInstalled
-from ml_platform.settings import Settings
+from ml_platform.settings import ServingSettings, Settings
 from ml_platform.web import (
+    answering,
     data,
     decisions,
     drift_reports,
@@ -37,6 +51,7 @@ from ml_platform.web.observer import Observer
 from ml_platform.web.overview import overview
 from ml_platform.web.rendering import headers, render
 from ml_platform.web.site import PageNotFound, Site
+from ml_platform.web.visitors import Visitors
 
 STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     EmptyPartition: HTTPStatus.NOT_FOUND,
@@ -44,6 +59,16 @@ STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     ModelNotFound: HTTPStatus.NOT_FOUND,
     NoChampion: HTTPStatus.NOT_FOUND,
     ModelRefused: HTTPStatus.CONFLICT,
+    NotServed: HTTPStatus.NOT_FOUND,
+    NotReviewed: HTTPStatus.NOT_FOUND,
+    WaitsNoMore: HTTPStatus.CONFLICT,
+    AnswerRefused: HTTPStatus.CONFLICT,
+    RequestRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    RateExceeded: HTTPStatus.TOO_MANY_REQUESTS,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    OriginRefused: HTTPStatus.FORBIDDEN,
     NotInstalled: HTTPStatus.NOT_IMPLEMENTED,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -58,8 +83,10 @@ class Pages:
     Starlette runs its methods in threads: they read the lake.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, serving: ServingSettings | None = None) -> None:
         self.site = Site(settings)
+        self.serving = serving or ServingSettings()
+        self.visitors = Visitors(self.site, self.serving)
         self.observer = Observer(self.site)
         self.evidently = drift_reports.EvidentlyPages(self.site)
 
@@ -117,9 +144,38 @@ class Pages:
         name = request.path_params["use_case"]
         return _page("prediction.html", predictions.prediction_page(self.site, name, asked))
 
-    def approvals(self, _request: Request) -> Response:
+    async def approvals(self, request: Request) -> Response:
         """What waits for a person, in all use cases."""
-        return _page("approvals.html", decisions.approvals_page(self.site))
+        values = await run_in_threadpool(decisions.approvals_page, self.site)
+        for each in values["found"]:
+            each["why_not"] = await self.visitors.why_not(request, "approve", each["case"].name)
+        return _page("approvals.html", {**values, "asks_name": not self.visitors.have_to_log_in})
+
+    async def answer(self, request: Request) -> Response:
+        """A person's answer about a challenger."""
+        by, caller, fields = await self.visitors.sent(request, "approve")
+        name, version = request.path_params["use_case"], request.path_params["version"]
+        done = await run_in_threadpool(
+            answering.decide, self.site, name, version, by, caller, fields
+        )
+        return RedirectResponse(done, HTTPStatus.SEE_OTHER, headers())
+
+    async def review_queue(self, request: Request) -> Response:
+        """The next prediction that waits for a person."""
+        name, by = request.path_params["use_case"], request.query_params.get("by", "")
+        values = await run_in_threadpool(answering.review_page, self.site, name, by)
+        why_not = await self.visitors.why_not(request, "label", name)
+        asks_name = not self.visitors.have_to_log_in
+        return _page("review.html", {**values, "why_not": why_not, "asks_name": asks_name})
+
+    async def review(self, request: Request) -> Response:
+        """A person's answer about a prediction."""
+        by, caller, fields = await self.visitors.sent(request, "label")
+        name = request.path_params["use_case"]
+        then = await run_in_threadpool(
+            answering.review, self.site, self.serving, name, by, caller, fields
+        )
+        return RedirectResponse(then, HTTPStatus.SEE_OTHER, headers())
 
     def runs(self, _request: Request) -> Response:
         """What Dagster works on."""
@@ -151,6 +207,20 @@ class Pages:
         return data.answer(found, form, name)
 
 
+class KnownNames:
+    """Middleware that answers requests to names of this machine and of the pages alone."""
+
+    def __init__(self, app: ASGIApp, visitors: Visitors) -> None:
+        self._app, self._visitors = app, visitors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (said := self._visitors.refused(Request(scope))):
+            values = {"title": "This name is not known", "said": said}
+            await _page("problem.html", values, HTTPStatus.FORBIDDEN)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 def build_app(pages: Pages) -> Starlette:
     """The application of the pages; while it runs, it reads use cases in the background."""
 
@@ -169,6 +239,9 @@ def build_app(pages: Pages) -> Starlette:
             Route("/runs", pages.runs),
             Route("/{use_case}/", pages.use_case),
             Route("/{use_case}/rollouts", pages.rollouts),
+            Route("/{use_case}/review", pages.review_queue),
+            Route("/{use_case}/review", pages.review, methods=["POST"]),
+            Route("/{use_case}/versions/{version:int}/answer", pages.answer, methods=["POST"]),
             Route("/{use_case}/costs", pages.costs),
             Route("/{use_case}/predictions", pages.prediction),
             Route("/{use_case}/versions/{version:int}", pages.version),
@@ -185,16 +258,17 @@ def build_app(pages: Pages) -> Starlette:
             HTTPException: _not_found,
             PlatformError: _failed,
         },
+        middleware=[Middleware(KnownNames, pages.visitors)],
         lifespan=lifespan,
     )
 
 
-def serve_pages(settings: Settings, port: int) -> None:
+def serve_pages(settings: Settings, serving: ServingSettings, port: int) -> None:
     """Serve the pages on 127.0.0.1 until interrupted, which raises KeyboardInterrupt."""
     import uvicorn
 
     config = uvicorn.Config(
-        build_app(Pages(settings)),
+        build_app(Pages(settings, serving)),
         host="127.0.0.1",
         port=port,
         log_level="warning",

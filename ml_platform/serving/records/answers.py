@@ -4,6 +4,8 @@ Two who answer at the same moment, in two workers, may both be taken: neither se
 answer before it is written. Which label holds is then decided as between any two.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,12 +15,38 @@ import duckdb
 from ml_platform.errors import NotReviewed, WaitsNoMore
 from ml_platform.features import instant, windows_sql
 from ml_platform.serving.calls import event_time_of
+from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.feedback import REVIEW, SKIP, FeedbackInbox, Said
 from ml_platform.serving.records.items import KINDS
+from ml_platform.serving.records.outbox import Outbox
 from ml_platform.serving.records.review import ReviewQueue, uncertain_sql
 from ml_platform.serving.records.unread import Given, unread_feedback
+from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
 from ml_platform.storage import Lake
+
+
+@contextmanager
+def answering(
+    settings: Settings,
+    serving: ServingSettings,
+    lake: Lake,
+    case: UseCase,
+    classes: Callable[[], frozenset[str]],
+) -> Iterator["Answers"]:
+    """What takes answers outside of a service; at the end they are landed and in the audit.
+
+    classes: what a label can be, asked where the task has classes.
+    """
+    outbox, notes = Outbox(lake, [case]), AuditNotes(settings, lake)
+    inbox = FeedbackInbox(settings, serving, [case], notes, lambda _: classes())
+    try:
+        yield Answers(lake, ReviewQueue(lake, [case]), inbox)
+    finally:
+        inbox.close()
+        notes.close()
+        outbox.empty()
+    notes.deliver()
 
 
 @dataclass(frozen=True)
