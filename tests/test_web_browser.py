@@ -56,6 +56,7 @@ class Site:
             "/", "/moods/", "/moods/drift/", f"/moods/drift/{KEY}", f"/moods/performance/{KEY}",
             "/moods/versions/1", "/moods/predictions", f"/moods/predictions?trip={found[0]}",
             "/nothing/", "/approvals", "/runs", "/audit", "/moods/rollouts", "/moods/costs",
+            "/moods/retraining",
         )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """What people decide on pages: as the command line does it, by those alone who may."""
 
+import json
+import os
 import re
 import shutil
 import socket
@@ -16,6 +18,7 @@ from starlette.testclient import TestClient
 from ml_platform.access import Audit, Grant, create_key
 from ml_platform.features import compute_labels
 from ml_platform.registry import Promotion, history, record
+from ml_platform.replay import observe, retraining_due
 from ml_platform.settings import ServingSettings
 from ml_platform.sources import ingest
 from ml_platform.training import train
@@ -251,3 +254,39 @@ def test_a_person_answers_by_keyboard_in_a_browser(made: Deployment) -> None:
     texts = "".join(file.read_text() for file in below.rglob("*.jsonl"))
     assert asked in texts
     assert following in texts
+
+
+def test_retraining_is_shown_as_it_is_decided(made: Deployment) -> None:
+    with visited(made) as client:
+        answer = client.get("/trips/retraining")
+    assert answer.status_code == 200
+    assert f"<dd>{', '.join(made.use_case.retrain.on)}</dd>" in answer.text
+    due = retraining_due(made.use_case, observe(made.lake, made.registry, made.use_case))
+    assert ("A challenger is due" in answer.text) == (due is not None)
+    for version in made.registry.versions(made.use_case):
+        assert f'<a href="/trips/versions/{version}">version {version}</a>' in answer.text
+    assert "No replay has been made yet" in answer.text
+
+
+def test_the_newest_replay_is_shown(made: Deployment) -> None:
+    folder = made.settings.reports / "trips"
+    folder.mkdir(parents=True, exist_ok=True)
+    policy = {
+        "policy": "every:7d", "value": 0.8125, "regret": 0.01, "regret_95": [0.001, 0.02],
+        "trainings": 3, "promoted": 2, "refused": 1, "by_window": {"2024-03-01": 0.8},
+    }  # fmt: skip
+    files = [folder / f"replay_{year}.json" for year in (2024, 2023)]
+    for place, file in enumerate(files):
+        document = {
+            "metric": "roc_auc", "rows": 1200, "answer": f"Answer {place}.", "policies": [policy],
+            "picture": str(folder / "gone.png"),
+        }  # fmt: skip
+        file.write_text(json.dumps(document))
+        os.utime(file, (place, place))
+    with visited(made) as client:
+        page = client.get("/trips/retraining").text
+    for file in files:
+        file.unlink()
+    assert "Answer 1." in page
+    assert "+0.0010 to +0.0200" in page
+    assert "2024-03-01 to 2024-03-01, 1,200 labelled predictions" in page

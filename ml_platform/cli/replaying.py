@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,6 @@ from ml_platform.cli.arguments import UseCaseName
 if TYPE_CHECKING:
     from ml_platform.replay import Comparison, Decision
     from ml_platform.spec.use_case import UseCase
-    from ml_platform.spec.windows import Window
 
 PANEL = "Models"
 commands = typer.Typer()
@@ -35,11 +34,12 @@ def replay(
 ) -> None:
     """Live through history under several retraining policies, and see which is worth it.
 
-    Nothing is written to the lake or the registry.
+    Nothing is written to the lake or the registry; the page about retraining shows the newest.
     """
     from ml_platform.cli.platform import opened, range_of
-    from ml_platform.replay import Policy, default_policies, draw_replay
+    from ml_platform.replay import Policy, as_document, default_policies, draw_replay
     from ml_platform.replay import replay as replayed
+    from ml_platform.replay.document import PREFIX
     from ml_platform.spec.ranges import BETWEEN
 
     with opened() as platform:
@@ -49,10 +49,15 @@ def replay(
         policies = [Policy.parse(text, case) for text in dict.fromkeys(asked)]
         threads = platform.settings.threads
         comparison = replayed(platform.lake, case, window_range, policies, threads=threads)
-        file = picture or platform.settings.reports / case.name / f"replay_{since}_{until}.png"
+        folder = platform.settings.reports / case.name
+        file = picture or folder / f"{PREFIX}{since}_{until}.png"
         draw_replay(comparison, file)
+        document = {**as_document(case, comparison), "picture": str(file)}
+        # For the page about retraining.
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{PREFIX}{since}_{until}.json").write_text(json.dumps(document))
     if as_json:
-        print(json.dumps({**_as_data(case, comparison), "picture": str(file)}, indent=1))
+        print(json.dumps(document, indent=1))
     else:
         _show(case, comparison, file)
 
@@ -95,48 +100,3 @@ def _show(case: "UseCase", comparison: "Comparison", file: Path) -> None:
 
 def _shown(case: "UseCase", decision: "Decision") -> str:
     return f"{case.calendar.key(decision.cutoff)} {decision.decision} ({decision.cause})"
-
-
-def _as_data(case: "UseCase", comparison: "Comparison") -> dict[str, Any]:
-    def key(window: "Window") -> str:
-        return case.calendar.key(window)
-
-    return {
-        "use_case": comparison.use_case,
-        "metric": comparison.metric,
-        "from": comparison.range.start.isoformat(),
-        "until": comparison.range.end.isoformat(),
-        "rows": comparison.rows,
-        "answer": comparison.answer,
-        "best": comparison.best.policy,
-        "cheapest_as_good": comparison.cheapest_as_good.policy,
-        "policies": [
-            {
-                "policy": standing.policy,
-                "value": standing.value,
-                "mean_by_window": standing.mean,
-                "together": dict(standing.together),
-                "regret": standing.regret,
-                "regret_95": list(standing.regret_bounds),
-                "trainings": standing.trainings,
-                "promoted": standing.count("promoted"),
-                "refused": standing.count("refused"),
-                "failed": standing.count("failed"),
-                "fit_seconds": standing.fit_seconds,
-                "score_seconds": standing.score_seconds,
-                "decisions": [
-                    {
-                        "cutoff": key(made.cutoff),
-                        "cause": made.cause,
-                        "reason": made.reason,
-                        "decision": made.decision,
-                        "why": made.why,
-                        "figures": dict(made.figures),
-                    }
-                    for made in standing.decisions
-                ],
-                "by_window": {key(w): value for w, value in standing.by_window.items()},
-            }
-            for standing in comparison.standings
-        ],
-    }

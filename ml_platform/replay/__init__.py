@@ -2,6 +2,7 @@
 
 from ml_platform.replay.backtest import Backtest, backtest
 from ml_platform.replay.comparison import Comparison, Standing
+from ml_platform.replay.document import as_document, newest_document
 from ml_platform.replay.live_observation import observe
 from ml_platform.replay.picture import draw_replay
 from ml_platform.replay.policy import Seen, Trigger, retraining_due, scheduled_cutoffs
@@ -18,9 +19,11 @@ __all__ = [
     "Standing",
     "Trigger",
     "Walked",
+    "as_document",
     "backtest",
     "default_policies",
     "draw_replay",
+    "newest_document",
     "observe",
     "replay",
     "retraining_due",

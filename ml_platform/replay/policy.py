@@ -92,7 +92,7 @@ def retraining_due(use_case: UseCase, seen: Seen) -> Trigger | None:
     found: dict[Cause, list[str]] = {}
     reasons = []
     for cause in CAUSES:
-        recent = _recent(use_case, seen, cause)
+        recent = judged_now(use_case, seen, cause)
         failed = [calendar.key(window) for window, passed in recent if not passed]
         if failed and not recent[-1][1] and len(failed) >= use_case.retrain.n_of_m[0]:
             found[cause] = failed
@@ -120,7 +120,11 @@ def is_resting(use_case: UseCase, newest: Window, last_cutoff: datetime | None) 
     return cutoff < utc(rested) or cutoff <= utc(last_cutoff)
 
 
-def _recent(use_case: UseCase, seen: Seen, cause: Cause) -> Sequence[tuple[Window, bool]]:
+def judged_now(use_case: UseCase, seen: Seen, cause: Cause) -> Sequence[tuple[Window, bool]]:
+    """(window, passed) of the judged windows by which a cause calls for a challenger, in order.
+
+    None where `retrain.on` does not name the cause.
+    """
     if cause not in use_case.retrain.on:
         return ()
     verdicts = seen.verdicts.get(cause, ())

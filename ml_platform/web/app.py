@@ -43,6 +43,7 @@ from ml_platform.web import (
     partitions,
     predictions,
     records,
+    retraining,
     runs,
     use_case,
     versions,
@@ -185,6 +186,10 @@ class Pages:
         """What is tried beside the champion."""
         return _page("rollouts.html", decisions.rollouts_page(self.site, *_of(request)))
 
+    def retraining(self, request: Request) -> Response:
+        """When challengers are trained, and what that would have done on history."""
+        return _page("retraining.html", retraining.retraining_page(self.site, *_of(request)))
+
     def costs(self, request: Request) -> Response:
         """What a use case took."""
         name, days = request.path_params["use_case"], request.query_params.get("days")
@@ -242,6 +247,7 @@ def build_app(pages: Pages) -> Starlette:
             Route("/{use_case}/review", pages.review_queue),
             Route("/{use_case}/review", pages.review, methods=["POST"]),
             Route("/{use_case}/versions/{version:int}/answer", pages.answer, methods=["POST"]),
+            Route("/{use_case}/retraining", pages.retraining),
             Route("/{use_case}/costs", pages.costs),
             Route("/{use_case}/predictions", pages.prediction),
             Route("/{use_case}/versions/{version:int}", pages.version),
