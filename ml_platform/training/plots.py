@@ -22,12 +22,16 @@ BINS = 10
 
 
 def draw(
-    task: Task, label: NDArray[Any], prediction: pd.DataFrame, importances: Mapping[str, float]
+    task: Task,
+    label: NDArray[Any],
+    prediction: pd.DataFrame,
+    importances: Mapping[str, float],
+    segments: Mapping[str, NDArray[np.int64]],
 ) -> dict[str, bytes]:
     """The pictures of a task, by name.
 
     label: shape (n,), as estimators are given it; prediction: the prediction columns of the same
-    n rows; importances: by column, in units of the loss.
+    n rows; importances: by column, in units of the loss; segments: positions of their rows.
     """
     match task:
         case "binary":
@@ -36,6 +40,10 @@ def draw(
             plots = {"confusion": draw_confusion(label, prediction["predicted"].to_numpy()).png()}
         case "regression":
             plots = _draw_numbers(label, prediction["predicted"].to_numpy())
+    if segments and task != "multiclass":
+        name = "probability" if task == "binary" else "predicted"
+        off = _off_by_segment(label, prediction[name].to_numpy(), segments)
+        plots["reliability_by_segment"] = draw_reliability(task, off).png()
     return {**plots, "importances": _draw_importances(importances)}
 
 
@@ -78,6 +86,32 @@ def draw_calibration(label: NDArray[Any], probability: NDArray[Any]) -> "Picture
     picture.axes.plot(mean, share, "o-")
     picture.axes.plot([0, 1], [0, 1], "--", color="grey")
     return picture
+
+
+def draw_reliability(task: Task, off: Mapping[str, tuple[float, float]]) -> "Picture":
+    """How far segments are predicted too high or too low on average.
+
+    off: by segment, the mean of predicted minus actual and its standard error.
+    """
+    unit = "mean probability - share of positives" if task == "binary" else "mean of the residuals"
+    shown = sorted(off.items(), key=lambda each: abs(each[1][0]))[-SHOWN_COLUMNS:]
+    picture = Picture("Reliability by segment", f"{unit}, 95%", "", left=0.3)
+    means, errors = [mean for _, (mean, _) in shown], [1.96 * error for _, (_, error) in shown]
+    picture.axes.errorbar(means, range(len(shown)), xerr=errors, fmt="o", capsize=2)
+    picture.axes.set_yticks(range(len(shown)), [name for name, _ in shown])
+    picture.axes.axvline(0, linestyle="--", color="grey")
+    picture.axes.tick_params(axis="y", labelsize=7)
+    return picture
+
+
+def _off_by_segment(
+    label: NDArray[Any], predicted: NDArray[Any], segments: Mapping[str, NDArray[np.int64]]
+) -> dict[str, tuple[float, float]]:
+    found = {}
+    for name, places in segments.items():
+        off = predicted[places] - label[places]
+        found[name] = float(off.mean()), float(off.std(ddof=1) / np.sqrt(len(off)))
+    return found
 
 
 def draw_confusion(label: NDArray[Any], predicted: NDArray[Any]) -> "Picture":

@@ -22,6 +22,7 @@ from ml_platform.training.importances import measure_importances
 from ml_platform.training.plots import draw
 from ml_platform.training.provenance import describe_code, describe_parameters, fingerprint
 from ml_platform.training.sample import ALL_ROWS, Sample
+from ml_platform.training.segments import segments_of
 from ml_platform.training.too_good import find_too_good
 from ml_platform.training.training_set import TrainingSet, collect, targets
 
@@ -275,7 +276,7 @@ def _trained(
         importances=importances,
         reference=fitted.reference,
         seen={column: _seen(data.fitted[column]) for column in fitted.columns},
-        plots=draw(task, label, prediction, importances),
+        plots=draw(task, label, prediction, importances, segments_of(use_case, data.holdout)),
         parameters={**describe_parameters(use_case, fitted.estimator, threads), **asked},
         left_out=fitted.left_out,
         too_good=find_too_good(task, measured, _labelled(data, given), importances),

@@ -15,6 +15,7 @@ from ml_platform.registry import NOT_JUDGED, ModelVersion, predict
 from ml_platform.resampling import everything, gain, resampled_gain, statistic
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
+from ml_platform.training.segments import groups_of
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def _segments(
     gate, metric, task = use_case.gate, use_case.model.metric, use_case.label.task
     tolerance = gate.segment_tolerance or 0.0
     for column in gate.segments:
-        for group, places in sorted(_groups(rows[column]).items()):
+        for group, places in groups_of(rows[column]):
             if len(places) < gate.segment_min_rows:
                 continue
             label, weights = rows["label"].iloc[places], everything(len(places))
@@ -210,15 +211,6 @@ def _segments(
                 improvement=better,
                 passed=better >= -tolerance,
             )
-
-
-def _groups(values: "pd.Series[Any]") -> dict[str, NDArray[np.int64]]:
-    """Positions of the rows of each value; numbers as people write them."""
-    codes, found = pd.factorize(values)
-    names = [f"{value:g}" if isinstance(value, float) else str(value) for value in found]
-    groups = {name: np.flatnonzero(codes == code) for code, name in enumerate(names)}
-    missing = np.flatnonzero(codes == -1)
-    return {**groups, "(none)": missing} if len(missing) else groups
 
 
 def _broken_guards(use_case: UseCase, figures: Mapping[str, float]) -> Iterator[str]:
