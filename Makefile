@@ -121,8 +121,9 @@ dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 	trap 'kill $$pages $$loaded' EXIT INT TERM; \
 	$(BIN)/dg dev --host 127.0.0.1 --port 3000 $(WORKSPACES)
 
-# loadscope keeps a module's tests in one process, so its expensive fixtures are built once.
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+# loadscope keeps a module's tests in one process, so its expensive fixtures are built once;
+# tests/conftest.py says in which order modules are taken.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 # Predictions over HTTP on port 8080 and gRPC on 8081, by the champions of `make demo`.
 .PHONY: serve

@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for position, item in enumerate(found):
             if position not in kept:
                 item.add_marker(pytest.mark.exhaustive)
+    # Modules that take longest first: at the end no process works alone for minutes.
+    slow = Counter(item.path for item in items if _is_slow(item))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    marks = {mark.name for mark in item.iter_markers()}
+    return "slow" in marks and "exhaustive" not in marks
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -198,6 +198,7 @@ def test_a_run_computes_its_range_of_each_table(loop: Loop) -> None:
     }
 
 
+@pytest.mark.exhaustive
 def test_what_changes_nothing_is_followed_by_nothing(loop: Loop) -> None:
     loop.tick()
     loop.ingest(24)

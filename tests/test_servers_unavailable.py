@@ -153,6 +153,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, postgres) -> Iterator[
     postgres.psql("DROP DATABASE unavailable WITH (FORCE);")
 
 
+@pytest.mark.exhaustive
 def test_commands_wait_for_a_server_that_comes_back(place: Place) -> None:
     draw = random.Random(9)
     (proxy,) = place.proxies.values()
