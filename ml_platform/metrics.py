@@ -16,6 +16,8 @@ from ml_platform.errors import EmptySample, LabelsNotArrived, ModelRefused
 Floats = NDArray[np.float64]
 
 CALIBRATION_BINS = 10
+SINGLE_PRECISION = (1e-8, 1e-5)
+"""How far from 1 probabilities of a library with such numbers may add up to."""
 
 
 def measure(
@@ -109,6 +111,11 @@ def _measure_classes(
     probabilities = [dict(row) for row in rows]
     classes = sorted(set(label.tolist()).union(*probabilities))
     matrix = _finite([[row.get(name, 0.0) for name in classes] for row in probabilities])
+    sums = matrix.sum(axis=1, keepdims=True)
+    least, most = SINGLE_PRECISION
+    if least < np.abs(sums - 1.0).max() < most:
+        # scikit-learn would warn that these are no probabilities.
+        matrix = matrix / sums
     loss = metrics.log_loss(label, matrix, labels=classes) if len(classes) > 1 else 0.0
     return {
         "log_loss": float(loss),

@@ -64,6 +64,17 @@ def test_a_class_that_the_model_does_not_know_costs_log_loss():
     assert measure("multiclass", pd.Series(["c"]), known)["log_loss"] > 30
 
 
+def test_probabilities_of_single_precision_are_probabilities():
+    third = float(np.float32(1 / 3))
+    found = measure("multiclass", pd.Series(["a"]), classes(dict.fromkeys("abc", third)))
+    assert found["log_loss"] == pytest.approx(math.log(3), rel=1e-12)
+
+
+def test_what_does_not_add_up_to_one_is_said():
+    with pytest.warns(UserWarning, match="do not sum to one"):
+        measure("multiclass", pd.Series(["a", "b"]), classes({"a": 0.5, "b": 0.4}, {"a": 1.0}))
+
+
 def test_pairs_of_a_duckdb_map_are_probabilities_too():
     as_pairs = pd.DataFrame({"predicted": ["a"], "probabilities": [[("a", 0.8), ("b", 0.2)]]})
     label = pd.Series(["a"])
