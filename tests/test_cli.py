@@ -81,6 +81,19 @@ def test_check_calls_the_model_function(run: Run, tmp_path: Path):
     assert errors.startswith("error: use_cases/power/model.py:1: build() returned a int")
 
 
+def test_check_finds_a_function_that_cannot_fit(run: Run, tmp_path: Path):
+    run("new", "power", "--from", str(power(tmp_path)))
+    folder = tmp_path / "use_cases" / "power"
+    model, spec = folder / "model.py", folder / "use_case.yaml"
+    model.write_text(f"def fit(estimator):\n    return estimator\n\n\n{model.read_text()}")
+    spec.write_text(spec.read_text().replace("build: model:build", "fit: model:fit"))
+
+    code, _, errors = run("check", "power")
+
+    assert code == 1
+    assert errors.startswith("error: use_cases/power/model.py:1: fit() should take the estimator")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

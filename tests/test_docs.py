@@ -39,6 +39,8 @@ NOT_RUN = {
     'control.md:[\n  {"name": "Score"': "activities of Azure Data Factory, which is none of ours",
     "control.md:0 5 * * *": "a line of a crontab",
     "control.md:export AIRFLOW_CONN": "a setting of Airflow",
+    "estimators.md:# model.py of a": "tests/test_docs_estimators.py fits them",
+    "estimators.md:fit: model:fit": "tests/test_docs_estimators.py fits the models with it",
     "notebook.md:flights": "tests/test_docs_notebook.py runs them, one after the other",
     "operations.md:export DAGSTER_HOME": "dg is Dagster's own program, for a running Dagster",
     "pipelines.md:ML_PLATFORM_KEPT_VERSION=true ML": "a code server of another checkout",

@@ -1,6 +1,7 @@
 """An estimator on history as if it had served, beside the champions of that time."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,8 +18,9 @@ from ml_platform.errors import (
     TrainingFailed,
 )
 from ml_platform.replay import Backtest, backtest
+from ml_platform.training.training_set import FitData
 from tests import trips_use_case as trips
-from tests.served import Deployment, deployed
+from tests.served import Deployment, declare, deploy, deployed
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +33,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 
 def held(
-    made: Deployment, model: Any = None, first: int = 20, last: int = 30, **more: str
+    made: Deployment, model: Any = None, first: int = 20, last: int = 30, **more: Any
 ) -> Backtest:
     window_range = trips.days(first, last)
     return backtest(made.lake, made.registry, made.use_case, window_range, model, threads=1, **more)
@@ -48,6 +50,15 @@ class Memory(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: pd.DataFrame) -> Any:
         late = np.array([self.known_.get(distance, 0.5) for distance in X["distance"]])
         return np.column_stack([1 - late, late])
+
+
+FIT = """
+
+def fit(estimator, data):
+    estimator.fit(data.training.rows, data.training.labels)
+    assert len(data.validation.rows) > 0
+    estimator.stopped_ = "by the validation"
+"""
 
 
 class Picky(DummyClassifier):
@@ -96,6 +107,41 @@ def test_both_predict_the_same_rows_with_the_labels_known_now(deployment: Deploy
         "trip", "event_time", "label", "probability", "champion_probability", "champion_version",
     ]  # fmt: skip
     assert found.predictions["trip"].is_unique
+
+
+def fewer(estimator: Any, data: FitData) -> None:
+    """Fits on the latest rows that it is given."""
+    estimator.fit(data.validation.rows, data.validation.labels)
+
+
+def test_a_function_that_fits_it_is_given_the_rows_before_the_holdout_of_each_cutoff(
+    deployment: Deployment,
+) -> None:
+    found = held(deployment, Memory(), fit=fewer, retrain="every:1d")
+    assert found.model["roc_auc"] == 0.5
+    assert (found.trainings["problem"] == "").all()
+    with pytest.raises(TrainingFailed, match="fit is a str; it should be a function"):
+        held(deployment, Memory(), fit="model:fit")
+
+
+def test_the_use_cases_own_fit_makes_the_champion_to_the_bit_and_fits_no_estimator_of_others(
+    tmp_path: Path,
+) -> None:
+    made = deploy(tmp_path)
+    file, spec = made.use_case.folder / "model.py", made.use_case.folder / "use_case.yaml"
+    file.write_text(file.read_text() + FIT)
+    spec.write_text(spec.read_text().replace("model: {", 'model: {fit: "model:fit", '))
+    made = declare(made, "")
+    made.promote(20)
+    try:
+        champion = made.registry.load(made.use_case, 1).estimator
+        assert champion.stopped_ == "by the validation"
+        found = held(made, retrain="never")
+        assert (found.improvement, found.bounds) == (0.0, (0.0, 0.0))
+        others = held(made, DummyClassifier(strategy="prior"), retrain="never")
+        assert others.is_better is False
+    finally:
+        made.lake.close()
 
 
 def test_few_partitions_are_resampled_by_their_rows(deployment: Deployment) -> None:

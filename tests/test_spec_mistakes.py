@@ -429,6 +429,24 @@ YAML_MISTAKES = [
     ("  metric: roc_auc\n", "  metric: roc_auc\n  build: models:build\n",
      "parcels/use_case.yaml:40 model.build: there is no file 'models.py' in parcels. "
      "Did you mean 'model.py'?"),
+    ("  metric: roc_auc\n", "  metric: roc_auc\n  fit: fit\n",
+     "parcels/use_case.yaml:40 model.fit: 'fit' should read like 'model:fit': a file and a "
+     "function in it"),
+    ("  metric: roc_auc\n", "  metric: roc_auc\n  fit: model:fit\n",
+     "parcels/use_case.yaml:40 model.fit: model.py has no function 'fit'. There is: build"),
+    ("  metric: roc_auc\n", "  metric: roc_auc\n  fit: fitting:fit\n",
+     "parcels/use_case.yaml:40 model.fit: 'fitting:fit' should be in model.py, beside `build`: "
+     "one file says how the model is made"),
+    ("  metric: roc_auc\n", "  metric: roc_auc\n  validation: 7d\n",
+     "parcels/use_case.yaml:40 model.validation: nothing looks at it without `fit: model:fit`, "
+     "a function that is given it"),
+    ("  metric: roc_auc\n", "  metric: roc_auc\n  fit: model:build\n  validation: 3d\n",
+     "parcels/use_case.yaml:41 model.validation: '3d' ends before its labels are there: labels "
+     "are known '3d' after a window's end; take more than '3d'"),
+    ("  window: 60d\n  holdout: 7d\n", "  fit: model:build\n  window: 17d\n  holdout: 7d\n",
+     "parcels/use_case.yaml:41 model.window: '17d' leaves no row to fit on whose label is known "
+     "before the validation of '7d' and the holdout of '7d'; lengthen it, or shorten "
+     "model.validation"),
     ("  metric: roc_auc\n", "  metric: roc_auc\n  min_rows: many\n",
      "parcels/use_case.yaml:40 model.min_rows: 'many' should be a whole number"),
     ("  metric: roc_auc\n", "  metric: roc_auc\n  min_rows: 1\n",

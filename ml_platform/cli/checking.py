@@ -56,10 +56,10 @@ def check(settings: Settings, name: str | None) -> None:
 
 
 def _build(use_case: UseCase) -> SpecError | None:
-    from ml_platform.training import build_estimator
+    from ml_platform.training.fitting import Recipe
 
     try:
-        build_estimator(use_case)
+        Recipe.of(use_case).build()
     except SpecError as error:
         return error
     return None

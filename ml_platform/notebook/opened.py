@@ -36,6 +36,7 @@ from ml_platform.spec.loading import require_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
+from ml_platform.training.estimator import Hook
 from ml_platform.training.training_set import collect
 
 TRY = (
@@ -211,19 +212,25 @@ class OpenedUseCase(Plotting):
         return model
 
     def backtest(
-        self, model: Any = None, range: Range | None = None, *, retrain: str | None = None
+        self,
+        model: Any = None,
+        range: Range | None = None,
+        *,
+        fit: Hook | None = None,
+        retrain: str | None = None,
     ) -> Backtest:
         """Hold an estimator of yours against the champions of a range of history, leak-free.
 
         model: a scikit-learn compatible estimator, or a function that returns one; by default that
-        of the use case. It is trained at the start of the range, and again whenever `retrain` says:
-        `schedule`, `every:30d` or `never`, by default `model.schedule`; each time on what was known
-        before the cutoff alone. Each partition is predicted by it and by its champion, on the same
-        rows. See `Backtest` for what is returned; its `answer` is a sentence.
+        of the use case. fit: a function that fits it, as `model.fit` of a use case does: see
+        docs/estimators.md. It is trained at the start of the range, and again whenever `retrain`
+        says: `schedule`, `every:30d` or `never`, by default `model.schedule`; each time on what was
+        known before the cutoff alone. Each partition is predicted by it and by its champion, on the
+        same rows. See `Backtest` for what is returned; its `answer` is a sentence.
         """
         return backtest(
             self.lake, self.registry, self.use_case, self.range(range), model,
-            retrain=retrain, threads=self.settings.threads,
+            fit=fit, retrain=retrain, threads=self.settings.threads,
         )  # fmt: skip
 
     def performance(self, range: Range | None = None) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """A backtest: an estimator on history as if it had served, beside the champions of that time."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from html import escape
@@ -24,7 +24,8 @@ from ml_platform.spec.declared import Metric
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Lake
-from ml_platform.training.estimator import build_estimator, prepare_estimator
+from ml_platform.training.estimator import Hook, prepare_estimator
+from ml_platform.training.fitting import Recipe
 
 FEWEST_WINDOWS = 10
 """With fewer, resamples of windows say little of the noise: rows are drawn instead."""
@@ -112,6 +113,7 @@ def backtest(
     window_range: Window,
     model: Any = None,
     *,
+    fit: Hook | None = None,
     retrain: str | None = None,
     threads: int,
 ) -> Backtest:
@@ -123,6 +125,8 @@ def backtest(
     champion when it began. Both are given the same rows, with values as they were known then.
 
     model: an estimator, or a function that returns one; by default what the use case builds.
+    fit: a function that fits it, as `model.fit` of a use case does; by default that one where the
+    use case builds the estimator, else the estimator's own `fit`.
     retrain: `schedule`, `every:30d` or `never`; by default `model.schedule`, or every 30 days.
     threads: of model fitting. Nothing is written to the lake or the registry.
     Raises EmptyPartition without examples, NoChampion where no champion served in the range,
@@ -130,10 +134,10 @@ def backtest(
     where the metric is not defined on the labels of the range.
     """
     policy = _policy(use_case, retrain)
-    build = build_estimator if model is None else partial(_prepared, model)
-    build(use_case)
+    recipe = _recipe(use_case, model, fit)
+    recipe.build()
     known = ReplayInputs.read(lake, use_case, looking_back(use_case, window_range))
-    ours = Versions(known, threads, build)
+    ours = Versions(known, threads, recipe)
     theirs = _Registered(known, threads, registry=registry)
     champions, skipped = _predicted_windows(lake, known, window_range)
     served, trainings = _train(ours, policy, champions, window_range)
@@ -152,8 +156,14 @@ class _Registered(Versions):
         return self.registry.load(self.use_case, version)
 
 
-def _prepared(model: Any, use_case: UseCase) -> Any:
-    return prepare_estimator(use_case, model)
+def _recipe(use_case: UseCase, model: Any, fit: Hook | None) -> Recipe:
+    if fit is not None and not callable(fit):
+        raise TrainingFailed(f"fit is a {type(fit).__name__}; it should be a function")
+    if model is None:
+        declared = Recipe.of(use_case)
+        return replace(declared, hook=fit or declared.hook)
+    # The use case's own function fits what its own `build` returns.
+    return Recipe(partial(prepare_estimator, use_case, model), fit)
 
 
 def _policy(use_case: UseCase, retrain: str | None) -> Policy:

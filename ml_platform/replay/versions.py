@@ -15,8 +15,7 @@ from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.training import GateVerdict, judge, judged_range
-from ml_platform.training.estimator import build_estimator
-from ml_platform.training.train import Build, fit
+from ml_platform.training.fitting import Recipe, fit
 from ml_platform.training.training_set import cut, training_range
 
 
@@ -29,8 +28,8 @@ class Versions:
 
     known: ReplayInputs
     threads: int
-    build: Build = build_estimator
-    """What builds the estimator that is trained."""
+    recipe: Recipe | None = None
+    """How the estimator is made that is trained; by default as the use case says."""
     _versions: list[ModelVersion] = field(default_factory=list)
     _fitting: list[float] = field(default_factory=list)
     _trained: dict[tuple[datetime, Duration], int | TrainingFailed] = field(default_factory=dict)
@@ -62,7 +61,7 @@ class Versions:
         window_range = training_range(self.use_case, cutoff, window)
         rows = self.known.labelled(window_range, cutoff)
         data = cut(self.use_case, rows, window_range, self.known.snapshot)
-        fitted = fit(self.use_case, data, self.threads, self.build)
+        fitted = fit(self.use_case, data, self.threads, self.recipe)
         version = len(self._versions) + 1
         self._versions.append(
             ModelVersion(

@@ -54,7 +54,7 @@ def check(use_case: UseCase, mistakes: Mistakes, databases: Collection[str] | No
     _check_causes(use_case, mistakes)
     _check_gate(use_case, mistakes)
     _check_times(use_case, mistakes)
-    _check_function(use_case, mistakes)
+    _check_functions(use_case, mistakes)
     _check_publications(use_case, mistakes, databases)
     check_pipelines(use_case, mistakes)
     mistakes.stop()
@@ -161,6 +161,9 @@ def _check_model(case: UseCase, mistakes: Mistakes) -> None:
             problem = unknown("feature view", view, case.features)
             mistakes.add(("model", "features", index), problem)
     _check_metric(case, ("model", "metric"), case.model.metric, mistakes)
+    if case.model.fit is None and case.model.validation is not None:
+        problem = "nothing looks at it without `fit: model:fit`, a function that is given it"
+        mistakes.add(("model", "validation"), problem)
     if not case.examples.columns and not case.model_views:
         mistakes.add(("examples",), "the model is given nothing; add `columns:`, or features")
 
@@ -239,6 +242,8 @@ def _check_lengths(case: UseCase, mistakes: Mistakes) -> None:
     if model.window.before(start, zone) >= holdout:
         problem = f"'{model.holdout}' leaves nothing to train on of a window of '{model.window}'"
         mistakes.add(("model", "holdout"), f"{problem}; shorten it")
+    if model.fit:
+        _check_validation(case, holdout, mistakes)
     window = case.retrain.window
     if window and window.before(start, zone) >= holdout:
         problem = f"'{window}' is no longer than the holdout of '{model.holdout}'"
@@ -255,8 +260,31 @@ def _check_lengths(case: UseCase, mistakes: Mistakes) -> None:
         mistakes.add(("model", "holdout"), f"{problem}, so that nothing is left to train on")
 
 
-def _check_function(case: UseCase, mistakes: Mistakes) -> None:
+def _check_validation(case: UseCase, holdout: datetime, mistakes: Mistakes) -> None:
+    """Lengths that leave `fit` nothing to validate on before the holdout, or to fit on before."""
+    model, start, zone = case.model, case.calendar.start, case.calendar.timezone
+    length, horizon = model.validated_by, case.label.horizon
+    validation, unlabelled = length.before(holdout, zone), horizon.before(holdout, zone)
+    # As long as the holdout it is long enough where that is.
+    if model.validation and validation >= unlabelled and horizon.count:
+        problem = f"'{length}' ends before its labels are there: labels are known '{horizon}' after"
+        problem = f"{problem} a window's end; take more than '{horizon}'"
+        mistakes.add(("model", "validation"), problem)
+    fitted = horizon.before(validation, zone)
+    for name, window in (("model", model.window), ("retrain", case.retrain.window)):
+        if window and unlabelled > window.before(start, zone) >= fitted:
+            problem = f"'{window}' leaves no row to fit on whose label is known before the"
+            problem = f"{problem} validation of '{length}' and the holdout of '{model.holdout}'"
+            mistakes.add((name, "window"), f"{problem}; lengthen it, or shorten model.validation")
+
+
+def _check_functions(case: UseCase, mistakes: Mistakes) -> None:
     _check_python(case, ("model", "build"), case.model.build, mistakes)
+    if case.model.fit and case.model.fit.partition(":")[0] != case.model.build.partition(":")[0]:
+        problem = f"'{case.model.fit}' should be in {case.model_file}, beside `build`"
+        mistakes.add(("model", "fit"), f"{problem}: one file says how the model is made")
+    elif case.model.fit:
+        _check_python(case, ("model", "fit"), case.model.fit, mistakes)
     for name, source in case.sources.items():
         if source.python:
             _check_python(case, ("sources", name, "python"), source.python, mistakes)

@@ -115,8 +115,8 @@ def _message(path: PathInDocument, item: Any) -> str:
         case "literal_error" | "enum":
             options = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
             message = f"{shown} should be one of {', '.join(options)}{_closest_of(given, options)}"
-        case "string_pattern_mismatch" if path[-1] == "build":
-            message = f"{shown} should read like 'model:build': a file and a function in it"
+        case "string_pattern_mismatch" if path[-1] in {"build", "fit"}:
+            message = f"{shown} should read like 'model:{path[-1]}': a file and a function in it"
         case "string_pattern_mismatch":
             message = f"{shown} should be lower case letters, digits and underscores"
             message += _as_name(given)

@@ -8,24 +8,36 @@ from ml_platform.spec.declared import Declared, Length, Metric, Names
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.values import n_of_m
 
+Function = Annotated[str, Field(pattern=r"^\w+:\w+$")]
+"""`file:function`, a file of the use case's folder without its ending."""
+
 
 class Model(Declared):
     """How a model version is made and judged."""
 
-    build: Annotated[str, Field(pattern=r"^\w+:\w+$")] = "model:build"
-    """`file:function`; the function returns an unfitted scikit-learn compatible estimator."""
+    build: Function = "model:build"
+    """The function returns an unfitted scikit-learn compatible estimator."""
+    fit: Function | None = None
+    """The function, of the same file, fits the estimator; by default its own `fit` does."""
     features: Names | None = None
     """Feature views that the model is given; by default all of them."""
     window: Length = Duration(60, "d")
     """Length of the training set, back from the cutoff."""
     holdout: Length = Duration(7, "d")
     """Last part before the cutoff: not trained on, it judges champion and challenger."""
+    validation: Length | None = None
+    """Last part before the holdout, which `fit` is given apart; by default as long as `holdout`."""
     schedule: str | None = None
     """Cron expression of the cutoffs that are trained on regularly."""
     metric: Metric
     """What the promotion gate compares."""
     min_rows: Annotated[int, Field(ge=2)] = 50
     """Fewest labelled rows that may be fitted or judged on."""
+
+    @property
+    def validated_by(self) -> Duration:
+        """Length of what `fit` validates on; it ends where the holdout begins."""
+        return self.validation or self.holdout
 
 
 class Gate(Declared):

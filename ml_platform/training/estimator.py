@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import sys
 import types
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from typing import Any
 from ml_platform.errors import Location, SpecError, TrainingFailed
 from ml_platform.spec.modules import line_within, module_name, run_module
 from ml_platform.spec.use_case import UseCase
+from ml_platform.training.training_set import FitData
 
 SEED = 0
+Hook = Callable[[Any, FitData], Any]
+"""Fits an estimator on data: returns nothing where it did so in place, else what is fitted."""
 
 
 def build_estimator(use_case: UseCase) -> Any:
@@ -23,24 +26,34 @@ def build_estimator(use_case: UseCase) -> Any:
     loading one needs none of the use case's files. Every `random_state` left at None is set.
     Raises SpecError, with the line of the function, where it yields anything else.
     """
-    file = use_case.folder / use_case.model_file
-    function = use_case.model.build.partition(":")[2]
-    module = load_module(use_case.name, file)
-    build = getattr(module, function, None)
-    if not callable(build):
-        raise SpecError(Location(file, 1), "", f"there is no function '{function}'")
-    where = Location(file, _line_of(build))
+    build, name, where = _declared(use_case, use_case.model.build)
     try:
         estimator = build()
     except Exception as error:
         # A use case's own code can fail in any way.
-        line = line_within(error, str(module.__file__))
-        problem = f"{function}() raised {type(error).__name__}: {error}"
-        raise SpecError(Location(file, line or where.line), "", problem) from error
+        line = line_of_failure(error, build) or where.line
+        problem = f"{name}() raised {type(error).__name__}: {error}"
+        raise SpecError(Location(where.file, line), "", problem) from error
     task = use_case.label.task
     if unfit := _problem_of(estimator, task, "returned", "end it with, for example, `return {}`"):
-        raise SpecError(where, "", f"{function}() {unfit}")
+        raise SpecError(where, "", f"{name}() {unfit}")
     return seeded(estimator)
+
+
+def load_hook(use_case: UseCase) -> Hook | None:
+    """The function that `model.fit` names; None where the estimator's own `fit` fits it.
+
+    Raises SpecError, with its line, where it does not take the estimator and the data.
+    """
+    if use_case.model.fit is None:
+        return None
+    hook, name, where = _declared(use_case, use_case.model.fit)
+    try:
+        inspect.signature(hook).bind(None, None)
+    except TypeError as error:
+        problem = f"{name}() should take the estimator and the data, `def {name}(estimator, data):`"
+        raise SpecError(where, "", f"{problem}; {error}") from error
+    return hook
 
 
 def prepare_estimator(use_case: UseCase, model: Any) -> Any:
@@ -118,6 +131,22 @@ def without_columns(estimator: Any, left_out: Collection[str]) -> Any:
     return estimator
 
 
+def line_of_failure(error: Exception, function: Callable[..., Any]) -> int | None:
+    """The last line of a function's file that an error came through."""
+    code = _code_of(function)
+    return line_within(error, code.co_filename) if code else None
+
+
+def _declared(use_case: UseCase, named: str) -> tuple[Callable[..., Any], str, Location]:
+    """A function of the use case's Python file, its name, and where it begins."""
+    file, name = use_case.folder / use_case.model_file, named.partition(":")[2]
+    function = getattr(load_module(use_case.name, file), name, None)
+    if not callable(function):
+        raise SpecError(Location(file, 1), "", f"there is no function '{name}'")
+    code = _code_of(function)
+    return function, name, Location(file, code.co_firstlineno if code else None)
+
+
 def _kept(columns: Any, left_out: Collection[str]) -> Any:
     if isinstance(columns, str):
         return [] if columns in left_out else columns
@@ -177,6 +206,5 @@ def _name_for_pickling(declared: type) -> None:
     _lookup_class_or_track(hashlib.sha256(name.encode()).hexdigest()[:32], declared)
 
 
-def _line_of(build: Any) -> int | None:
-    code = getattr(inspect.unwrap(build), "__code__", None)
-    return code.co_firstlineno if code else None
+def _code_of(function: Any) -> types.CodeType | None:
+    return getattr(inspect.unwrap(function), "__code__", None)

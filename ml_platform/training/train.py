@@ -1,23 +1,21 @@
 """Train one model version at a cutoff: only what was known before it is used."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
 
-from ml_platform.errors import ModelRefused, TrainingFailed
 from ml_platform.extras import extra
 from ml_platform.metrics import measure
-from ml_platform.registry import Registry, SeenColumn, TrainedModel, predict
-from ml_platform.registry.prediction import POSITIVE
+from ml_platform.registry import Registry, SeenColumn, TrainedModel
 from ml_platform.registry.versions import fitted_columns
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import ROWS, SECONDS, Commit, Lake
-from ml_platform.training.estimator import SEED, build_estimator, without_columns
+from ml_platform.training.fitting import fit, predicted
 from ml_platform.training.importances import measure_importances
 from ml_platform.training.plots import draw
 from ml_platform.training.provenance import describe_code, describe_parameters, fingerprint
@@ -26,8 +24,6 @@ from ml_platform.training.segments import segments_of
 from ml_platform.training.too_good import find_too_good
 from ml_platform.training.training_set import TrainingSet, collect, targets
 
-Build = Callable[[UseCase], Any]
-"""Returns an unfitted estimator."""
 HOLDOUT = "holdout_"
 """Prefix of what was measured on rows that the model was not fitted on."""
 MOST_CATEGORIES = 1000
@@ -77,21 +73,6 @@ class TrainingReport:
             f"rows, from {self.trained_from.isoformat()} to {self.trained_until.isoformat()}, has "
             "a value; check what fills it, then train again",
         )
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted estimator, as `predict` wants it."""
-
-    estimator: Any
-    columns: Mapping[str, str]
-    classes: tuple[str, ...]
-    reference: pd.DataFrame
-    """Sample of the fitted rows by time: model columns, `label`, prediction columns."""
-    seconds: float
-    """What fitting took."""
-    left_out: frozenset[str] = frozenset()
-    """Columns without a value, which the estimator was not given."""
 
 
 def train(
@@ -164,94 +145,16 @@ def train(
     )
 
 
-def fit(use_case: UseCase, data: TrainingSet, threads: int, build: Build = build_estimator) -> Fit:
-    """Fit an estimator on a training set, without registering anything.
-
-    threads: how many it may use; build: what builds it, by default as the use case says.
-    Raises TrainingFailed where it cannot be fitted.
-    """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    # Sums over threads are rounded in another order when their number differs.
-    with threadpool_limits(limits=threads):
-        started = time.perf_counter()
-        bare = fit_estimator(use_case, data.fitted, build)
-        seconds = time.perf_counter() - started
-        sample = data.fitted.sample(
-            min(len(data.fitted), use_case.monitoring.reference_rows), random_state=SEED
-        ).sort_index()
-        sampled = _predicted(use_case, bare, sample)
-    reference = sample[[*bare.columns, "label"]].join(sampled).reset_index(drop=True)
-    return replace(bare, reference=reference, seconds=seconds)
-
-
-def fit_estimator(use_case: UseCase, rows: pd.DataFrame, build: Build = build_estimator) -> Fit:
-    """Fit an estimator on labelled rows; it has no reference sample yet.
-
-    A column without any value is left out: it says nothing, and most estimators cannot be fitted
-    on one. Raises TrainingFailed where no column has a value.
-    """
-    columns = use_case.model_columns
-    left_out = frozenset(name for name in columns if rows[name].isna().all())
-    given = fitted_columns(columns, left_out)
-    if not given:
-        raise TrainingFailed(
-            f"{use_case.name}: none of the columns that the model is given has a value in "
-            f"{len(rows)} labelled rows ({', '.join(columns)}); check that the feature views are "
-            "computed for this range, and that the files that landed fill these columns"
-        )
-    estimator = without_columns(build(use_case), left_out)
-    target = targets(use_case.label.task, rows["label"])
-    try:
-        estimator.fit(rows[list(given)], target)
-    except Exception as error:
-        # A use case's own code can fail in any way.
-        raise TrainingFailed(
-            f"{use_case.name}: {type(estimator).__name__}.fit of {len(rows)} rows and "
-            f"{len(given)} columns failed: {type(error).__name__}: {error}"
-            + _without(use_case, left_out)
-        ) from error
-    classes = _classes(use_case, estimator)
-    return Fit(estimator, columns, classes, rows.head(0), 0.0, left_out)
-
-
-def _without(use_case: UseCase, left_out: frozenset[str]) -> str:
-    if not left_out:
-        return ""
-    return (
-        f". No row has a value of {', '.join(sorted(left_out))}, so the estimator is not given it: "
-        f"where {use_case.model_file} names it, choose columns by their type instead"
-    )
-
-
-def _classes(use_case: UseCase, estimator: Any) -> tuple[str, ...]:
-    if use_case.label.task == "regression":
-        return ()
-    classes = getattr(estimator, "classes_", None)
-    if classes is None:
-        raise TrainingFailed(
-            f"{use_case.name}: {type(estimator).__name__} has no classes_ after fit, so the "
-            "columns of its predict_proba have no names; set it in fit, as scikit-learn asks"
-        )
-    names = tuple(str(name) for name in classes)
-    if use_case.label.task == "binary" and POSITIVE not in names:
-        raise TrainingFailed(
-            f"{use_case.name}: {type(estimator).__name__} has classes_ {names} after it was fitted "
-            "on 0 and 1; it should keep them"
-        )
-    return names
-
-
 def _trained(
     use_case: UseCase, data: TrainingSet, threads: int, inputs: str, asked: Mapping[str, str]
 ) -> TrainedModel:
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     task = use_case.label.task
     fitted = fit(use_case, data, threads)
     label = targets(task, data.holdout["label"])
     with threadpool_limits(limits=threads):
-        prediction = _predicted(use_case, fitted, data.holdout)
+        prediction = predicted(use_case, fitted, data.holdout)
         given = fitted_columns(fitted.columns, fitted.left_out)
         inputs_of_holdout = data.holdout[list(given)]
         importances = measure_importances(
@@ -275,7 +178,11 @@ def _trained(
         },
         importances=importances,
         reference=fitted.reference,
-        seen={column: _seen(data.fitted[column]) for column in fitted.columns},
+        seen={
+            # Of a column that was left out anything may come: nothing is known of it.
+            column: SeenColumn(True) if column in fitted.left_out else _seen(data.fitted[column])
+            for column in fitted.columns
+        },
         plots=draw(task, label, prediction, importances, segments_of(use_case, data.holdout)),
         parameters={**describe_parameters(use_case, fitted.estimator, threads), **asked},
         left_out=fitted.left_out,
@@ -288,17 +195,9 @@ def _labelled(data: TrainingSet, columns: Collection[str]) -> pd.DataFrame:
     return pd.concat([part[[*columns, "label"]] for part in (data.fitted, data.holdout)])
 
 
-def _predicted(use_case: UseCase, fitted: Fit, rows: pd.DataFrame) -> pd.DataFrame:
-    try:
-        return predict(use_case, fitted, rows)
-    except ModelRefused as error:
-        raise TrainingFailed(str(error)) from error
-
-
 def _seen(values: "pd.Series[Any]") -> SeenColumn:
     missing = bool(values.isna().any())
     if values.dtype != object:
         return SeenColumn(missing)
     texts = values.dropna().unique()
-    # Of a column that was left out any text may come: nothing is known of it.
-    return SeenColumn(missing, frozenset(texts) if 0 < len(texts) <= MOST_CATEGORIES else None)
+    return SeenColumn(missing, frozenset(texts) if len(texts) <= MOST_CATEGORIES else None)

@@ -1,6 +1,7 @@
 """The labelled examples before a cutoff: which are fitted on, which judge."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,7 +17,7 @@ from ml_platform.features import assemble
 from ml_platform.spec.declared import Task
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Lake
 from ml_platform.training.sample import ALL_ROWS, Sample
 
@@ -37,6 +38,45 @@ class TrainingSet:
     def digest(self) -> str:
         """Digest of both parts: columns, types and every value."""
         return digest_of(self.fitted, self.holdout)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled examples as `model.fit` is given them, ordered by event time; shares no memory."""
+
+    rows: pd.DataFrame
+    """What the estimator is given: numbers as float64 with NaN, all else as text with None."""
+    labels: NDArray[Any]
+    """0 and 1, class names, or float64; shape (n,)."""
+    times: "pd.Series[pd.Timestamp]"
+    """Event times, in the zone of the use case."""
+    keys: pd.DataFrame
+    """Entity columns."""
+
+    @classmethod
+    def of(cls, use_case: UseCase, rows: pd.DataFrame, columns: Iterable[str]) -> "Labelled":
+        """Rows of a training set, with the columns that the estimator is given."""
+        copied = rows.reset_index(drop=True)
+        return cls(
+            copied[list(columns)],
+            targets(use_case.label.task, copied["label"]),
+            copied["event_time"],
+            copied[[*use_case.examples.entity]],
+        )
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What `model.fit` is given: rows of the training set before its holdout, and no others."""
+
+    training: Labelled
+    """Rows before the validation whose label was known when that begins."""
+    validation: Labelled
+    """The last rows: they say when to stop, or which of several is best."""
+    everything: Labelled
+    """All rows: these two parts, and those between them whose label was known later."""
+    threads: int
+    """How many to use; libraries on OpenMP or BLAS are held to it already."""
 
 
 def collect(
@@ -102,6 +142,30 @@ def cut(
     return TrainingSet(snapshot, begin, until, cutoff, fitted, holdout)
 
 
+def cut_validation(use_case: UseCase, data: TrainingSet) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cut what is fitted on in two for `model.fit`: what it fits on, and what it validates on.
+
+    As the holdout is cut off: of the rows before the validation only those are fitted on whose
+    label was known when it begins. Raises TrainingFailed where there is too little of either.
+    """
+    length, rows = use_case.model.validated_by, data.fitted
+    begin, until = data.trained_from, data.trained_until
+    start = length.before(until, use_case.calendar.timezone)
+    in_fit = (rows["event_time"] < start) & (rows["label_known_at"] < start)
+    training, validation = rows[in_fit], rows[rows["event_time"] >= start]
+    named, cutoff = f"model.validation ({length})", data.cutoff
+    if utc(start) <= utc(begin):
+        raise TrainingFailed(
+            f"{use_case.name} at cutoff {cutoff.isoformat()}: nothing is left to fit on between "
+            f"{begin.isoformat()} and {named}; {_remedy(use_case, cutoff)}, or shorten it"
+        )
+    lengths = "model.window or model.validation"
+    before, within = Window(begin, start), Window(start, until)
+    _require(use_case, cutoff, f"to fit on before {named}", before, training, lengths)
+    _require(use_case, cutoff, f"for {named}", within, validation, lengths)
+    return training, validation
+
+
 def labelled(
     cursor: duckdb.DuckDBPyConnection,
     lake: Lake,
@@ -158,7 +222,12 @@ def _remedy(use_case: UseCase, cutoff: datetime) -> str:
 
 
 def _require(
-    use_case: UseCase, cutoff: datetime, purpose: str, window_range: Window, rows: pd.DataFrame
+    use_case: UseCase,
+    cutoff: datetime,
+    purpose: str,
+    window_range: Window,
+    rows: pd.DataFrame,
+    lengths: str = "model.window or model.holdout",
 ) -> None:
     here = (
         f"{use_case.name} at cutoff {cutoff.isoformat()}: "
@@ -176,5 +245,5 @@ def _require(
     if len(classes) < 2:
         raise TrainingFailed(
             f"{here}, all with label {classes[0]}; a classifier needs two classes, so take a "
-            "longer model.window or model.holdout, or check that labels.sql yields others"
+            f"longer {lengths}, or check that labels.sql yields others"
         )
