@@ -28,7 +28,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-LANGUAGES = {"sh", "yaml", "json", "python", ""}
+LANGUAGES = {"sh", "yaml", "json", "python", "sql", ""}
 NOT_RUN = {
     "CONTRIBUTING.md:definitions.py     composition": "a tree of folders",
     "CONTRIBUTING.md:make install": "make is run by people and CI",
@@ -41,6 +41,7 @@ NOT_RUN = {
     "control.md:export AIRFLOW_CONN": "a setting of Airflow",
     "estimators.md:# model.py of a": "tests/test_docs_estimators.py fits them",
     "estimators.md:fit: model:fit": "tests/test_docs_estimators.py fits the models with it",
+    "first_use_case.md:": "tests/test_docs_first_use_case.py runs them, one after the other",
     "notebook.md:flights": "tests/test_docs_notebook.py runs them, one after the other",
     "operations.md:export DAGSTER_HOME": "dg is Dagster's own program, for a running Dagster",
     "pipelines.md:ML_PLATFORM_KEPT_VERSION=true ML": "a code server of another checkout",
@@ -92,7 +93,7 @@ def of(language: str) -> list[Any]:
 
 def test_every_block_is_of_a_language_that_is_run_or_says_why_not() -> None:
     assert {block.language for block in BLOCKS} <= LANGUAGES
-    assert [str(b) for b in BLOCKS if b.language == "" and b.why_not is None] == []
+    assert [str(b) for b in BLOCKS if b.language in {"", "sql"} and b.why_not is None] == []
     used = {b.why_not for b in BLOCKS}
     assert [reason for reason in NOT_RUN.values() if reason not in used] == []
 
