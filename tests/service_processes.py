@@ -44,7 +44,7 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 def wait_for(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while not is_so():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)

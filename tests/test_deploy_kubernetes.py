@@ -197,6 +197,7 @@ def live_through(made: Deployment, inside: list[str]) -> None:
         assert process.wait(pod()["terminationGracePeriodSeconds"]) == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_container_starts_answers_probes_and_ends_in_its_grace_period(made: Deployment) -> None:
     live_through(made, [])
