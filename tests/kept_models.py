@@ -9,7 +9,7 @@ import pandas as pd
 
 from ml_platform.errors import ModelNotFound
 from ml_platform.features import assemble
-from ml_platform.registry import ModelVersion, Promotion, predict, record
+from ml_platform.registry import ModelVersion, Promotion, TrainedVersion, predict, record
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
@@ -39,6 +39,12 @@ class KeptModels:
     def tags(self, use_case: UseCase, version: int) -> dict[str, str]:
         self.load(use_case, version)
         return {}
+
+    def trained(self, use_case: UseCase) -> list[TrainedVersion]:
+        return [
+            TrainedVersion(each.version, each.cutoff, each.snapshot, each.trained_from)
+            for each in self.versions.values()
+        ]
 
     def made_since(
         self, use_case: UseCase, moment: datetime

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.counts import SENSORS, START, declare, land, land_hour
 from ml_platform.backfill import judge
 from ml_platform.backfill.local_run import compute
+from ml_platform.impact import data_impact, source_row
 from ml_platform.settings import Settings
 from ml_platform.sources import arrivals
 from ml_platform.spec.use_case import UseCase
@@ -114,6 +115,22 @@ def test_an_hour_is_judged_without_the_others(few_and_many: tuple[Hours, Hours])
     for each in few_and_many:
         each.lake.statements = each.lake.rows = 0
         judge(each.lake, each.use_case, window)
+        read.append((each.lake.statements, each.lake.rows))
+    assert read[0] == read[1]
+
+
+@pytest.mark.slow
+def test_what_a_row_touched_is_found_without_the_other_hours(
+    few_and_many: tuple[Hours, Hours],
+) -> None:
+    at = START + timedelta(hours=CHANGED + 5)
+    key, window = {"sensor": "3", "counted_at": str(at)}, Window(at, at + timedelta(hours=1))
+    read = []
+    for each in few_and_many:
+        each.lake.statements = each.lake.rows = 0
+        subject = source_row(each.lake, each.use_case, "counts", key, at=window)
+        impact = data_impact(each.lake, KeptModels(), each.use_case, subject)
+        assert len(impact.tables["recent_features"].read) == 49
         read.append((each.lake.statements, each.lake.rows))
     assert read[0] == read[1]
 

@@ -23,7 +23,7 @@ from ml_platform.errors import (
     ModelRefused,
     RegistryError,
 )
-from ml_platform.registry import Registry, TrainedModel, predict
+from ml_platform.registry import Registry, TrainedModel, TrainedVersion, predict
 from ml_platform.registry.tracking import ensure_registered_model, experiment_id, open_client
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
@@ -201,6 +201,9 @@ def test_what_it_was_made_from_is_recorded(registry, use_case, version):
     assert tags["code_version"] == use_case.code_version
     assert tags["snapshot"] == "7"
     assert registry.plots(use_case, version) == {"roc": b"\x89PNG"}
+    made = registry.load(use_case, version)
+    (noted,) = (each for each in registry.trained(use_case) if each.version == version)
+    assert noted == TrainedVersion(version, made.cutoff, made.snapshot, made.trained_from)
     client = registry._client
     run = client.get_run(registry.load(use_case, version).run_id)
     assert run.info.status == "FINISHED"

@@ -2,7 +2,7 @@
 
 from ml_platform.features.feedback import best_sql, counted_sql, given_sql, has_feedback
 from ml_platform.features.feedback_counts import FeedbackCounts, count_feedback
-from ml_platform.features.frame import assemble, join_sql, split_by_window
+from ml_platform.features.frame import assemble, examples_sql, join_sql, split_by_window
 from ml_platform.features.known import (
     features_sql,
     label_history_sql,
@@ -47,7 +47,9 @@ from ml_platform.features.views import (
     inside_sql,
     instant,
     labels_table,
+    own_labels_sql,
     replace_view,
+    since_sql,
     view_sql,
     windows_sql,
 )
@@ -77,6 +79,7 @@ __all__ = [
     "count_feedback",
     "counted_sql",
     "entity_types",
+    "examples_sql",
     "feature_view_table",
     "features_sql",
     "given_sql",
@@ -93,11 +96,13 @@ __all__ = [
     "note_checks",
     "online_features",
     "open_online_store",
+    "own_labels_sql",
     "publish",
     "publish_views",
     "read_coverage",
     "replace_view",
     "request_columns",
+    "since_sql",
     "split_by_window",
     "unpublished",
     "versions_if_asked",

@@ -45,7 +45,7 @@ from ml_platform.registry.serving_events import (
     note_serving,
     serving_events,
 )
-from ml_platform.registry.versions import ModelVersion, SeenColumn, TrainedModel
+from ml_platform.registry.versions import ModelVersion, SeenColumn, TrainedModel, TrainedVersion
 
 __all__ = [
     "NOT_JUDGED",
@@ -60,6 +60,7 @@ __all__ = [
     "SeenColumn",
     "ServingEvent",
     "TrainedModel",
+    "TrainedVersion",
     "answer",
     "card_markdown",
     "champion_at",

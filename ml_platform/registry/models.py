@@ -27,7 +27,7 @@ from ml_platform.registry.tracking import (
     experiment_id,
     open_client,
 )
-from ml_platform.registry.versions import ModelVersion, TrainedModel
+from ml_platform.registry.versions import ModelVersion, TrainedModel, TrainedVersion
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage.patience import Patience
@@ -108,6 +108,7 @@ class Registry:
         described = {
             **tags,
             "cutoff": trained.cutoff.isoformat(),
+            "trained_from": trained.trained_from.isoformat(),
             "snapshot": str(trained.snapshot),
             "code_version": use_case.code_version,
             FINGERPRINT: trained.fingerprint,
@@ -157,15 +158,17 @@ class Registry:
         return max(int(entry.version) for entry in found)
 
     @_asks
+    def trained(self, use_case: UseCase) -> list[TrainedVersion]:
+        """What every version was trained on, in order; none is loaded, and none of others."""
+        found = self._client.search_model_versions(f"name = '{use_case.name}'")
+        ours = [entry for entry in found if "cutoff" in entry.tags]
+        listed = [TrainedVersion.of(int(entry.version), entry.tags) for entry in ours]
+        return sorted(listed, key=lambda each: each.version)
+
     def last_cutoff(self, use_case: UseCase, but: Collection[int] = ()) -> datetime | None:
         """The latest cutoff that any version was trained at; but: versions that do not count."""
-        found = self._client.search_model_versions(f"name = '{use_case.name}'")
-        cutoffs = [
-            datetime.fromisoformat(entry.tags["cutoff"])
-            for entry in found
-            if int(entry.version) not in but
-        ]
-        return max(cutoffs, default=None)
+        found = self.trained(use_case)
+        return max((each.cutoff for each in found if each.version not in but), default=None)
 
     @_asks
     def versions(self, use_case: UseCase) -> list[int]:

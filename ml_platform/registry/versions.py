@@ -73,6 +73,28 @@ class TrainedModel:
 
 
 @dataclass(frozen=True)
+class TrainedVersion:
+    """What a registered version was trained on, as far as its tags say."""
+
+    version: int
+    cutoff: datetime
+    snapshot: int
+    trained_from: datetime | None
+    """None where it was registered before that was noted."""
+
+    @classmethod
+    def of(cls, version: int, tags: Mapping[str, str]) -> "TrainedVersion":
+        """By what the registry recorded."""
+        since = tags.get("trained_from")
+        return cls(
+            version,
+            datetime.fromisoformat(tags["cutoff"]),
+            int(tags["snapshot"]),
+            datetime.fromisoformat(since) if since else None,
+        )
+
+
+@dataclass(frozen=True)
 class ModelVersion:
     """One registered version, loaded: its artifacts are those that were registered."""
 
