@@ -26,6 +26,7 @@ PlatformError
 │   ├── LeakFound        a feature or a label depends on rows that were not known yet
 │   └── ExampleRefused   a row to predict lacks a column, or holds a value of another type
 ├── EmptyPartition       a window without rows: nothing to compute
+├── SubjectNotFound      no such landed file, row of a source, or version of one
 ├── EmptySample          a statistic of no values
 ├── LabelsNotArrived     predictions exist, their labels are not known yet
 ├── TrainingFailed       the estimator or its training set cannot be used
@@ -222,6 +223,10 @@ class ExampleRefused(FeatureError):
 
 class EmptyPartition(PlatformError):
     """A window without rows: there is nothing to compute, and no number stands for that."""
+
+
+class SubjectNotFound(PlatformError):
+    """What somebody asks about is no landed file, no row of a source, or no version of one."""
 
 
 class EmptySample(PlatformError):

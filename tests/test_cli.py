@@ -1,4 +1,5 @@
 import io
+import json
 import re
 import subprocess
 import sys
@@ -112,6 +113,12 @@ def test_check_finds_a_function_that_cannot_fit(run: Run, tmp_path: Path):
          "use_cases/power: is there already; remove it, or take another name"),
         (["promote", "power", "3"],
          "power has no model version 3; train one"),
+        (["impact", "power", "--source", "records"],
+         "name one of --file F, --source S --key column=value, --version N"),
+        (["impact", "power", "--version", "1", "--at", "2024-03-29"],
+         "--at and --as-of choose a row; give them with --source and --key"),
+        (["impact", "power", "--file", "records/power.csv"],
+         "power: no file has landed yet"),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_a_line_and_never_a_traceback(
@@ -221,6 +228,22 @@ def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     assert (
         "'noon' is neither a time nor a partition"
         in run("trace", "power", entity, "--at", "noon")[2]
+    )
+    whole = ("impact", "power", "--file", "records/power.csv")
+    assert run(*whole)[2] == (
+        "error: power: file 'records/power.csv' is one of outcomes, records; name the source\n"
+    )
+    code, touched, _ = run(*whole, "--source", "outcomes", "--rows")
+    kept = "4,320 rows landed, 4,320 kept the contract, 0 in quarantine"
+    assert (code, touched.splitlines()[1]) == (0, kept)
+    assert "zone_history_features  72: 2024-03-29-00:00...2024-03-31-23:00" in touched
+    assert "version 1      2024-03-30 12:00 UTC" in touched
+    documented = json.loads(run("impact", "power", "--version", "1", "--json")[1])
+    assert sum(documented["tables"]["predictions"].values()) == 2160
+    assert [each["decision"] for each in documented["decisions"]] == ["promoted"]
+    assert (
+        "champion from 2024-03-30 12:00 UTC and serves now"
+        in run("impact", "power", "--version", "1")[1]
     )
     assert later in run("drift", "power", "--range", f"{later}...2024-03-31-14:00")[1]
     assert "60 of 60" in run("performance", "power", "--partition", later)[1]

@@ -10,19 +10,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import settings as h_settings
+from hypothesis import strategies as st
 
-from ml_platform.errors import EmptyPartition, ModelNotFound, PlatformError
+from ml_platform.errors import ModelNotFound, SubjectNotFound
 from ml_platform.features import compute_features, compute_labels
 from ml_platform.impact import DataImpact, data_impact, landed_file, source_row, version_impact
+from ml_platform.impact.partitions import readers
 from ml_platform.monitoring import report_drift, report_performance
 from ml_platform.registry import Promotion, record
 from ml_platform.scoring import score
 from ml_platform.settings import Settings
 from ml_platform.sources import ingest
+from ml_platform.spec.duration import Duration
 from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.tables import Reads
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.windows import Window
+from ml_platform.spec.windows import Calendar, Window, utc
 from ml_platform.storage import Commit, Lake
+from tests.calendars import around_skipped, calendars, durations, moments_after
+from tests.examples import at_most
 from tests.kept_models import KeptModels, promote
 
 SPEC = """\
@@ -69,6 +77,7 @@ TABLES = (
 )  # fmt: skip
 STAMPS = {"_snapshot", "snapshot", "scored_at", "labels_known_by", "published_at"}
 COMMIT = Commit("run", "code")
+DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 DAYS, CUTOFFS = 9, (4, 7)
 """Days that land, and those at whose start a version is trained that serves from then on."""
 
@@ -245,6 +254,42 @@ def arrivals_of(day: int, number: int) -> str:
     return str(arrived[arrived["arrived"].dt.day == day]["ride"].iloc[number])
 
 
+@given(st.data(), st.one_of(calendars, around_skipped), durations)
+@h_settings(deadline=None, max_examples=at_most(60))
+def test_no_window_beyond_the_readers_of_a_range_reads_of_it(
+    data: st.DataObject, calendar: Calendar, duration: Duration
+) -> None:
+    zone = calendar.timezone
+    ranges = {
+        "looking back": lambda w: Window(duration.before(w.start, zone), w.end),
+        "ahead": lambda w: Window(w.start, duration.after(w.end, zone)),
+        "trailing": lambda w: Window(duration.before(w.end, zone), w.end),
+    }
+    seen = ranges[data.draw(st.sampled_from(sorted(ranges)))]
+    if duration.count == 0:
+        return
+    begin = data.draw(moments_after(calendar, 60))
+    touched = Window(begin, begin + data.draw(st.timedeltas(timedelta(microseconds=1), 9 * DAY)))
+
+    def reads(window: Window) -> bool:
+        read = seen(window)
+        return utc(read.start) < utc(touched.end) and utc(read.end) > utc(touched.start)
+
+    found = readers(calendar, Reads("rides", seen), touched)
+    before, after = found.start, found.end
+    for _ in range(30):
+        earlier, later = (
+            calendar.window_at(before - timedelta(seconds=1)),
+            calendar.window_at(after),
+        )
+        assert not reads(earlier)
+        assert not reads(later)
+        before, after = earlier.start, later.end
+    edges = (calendar.window_at(found.start), calendar.window_at(utc(found.end) - SECOND))
+    for edge in edges:
+        assert reads(edge) or (utc(edge.start) < utc(touched.end) and utc(edge.end) > utc(begin))
+
+
 SUBJECTS = {
     "an arrival before the first version": ("arrivals", arrivals_of(2, 3)),
     "an arrival between the versions": ("arrivals", arrivals_of(5, 2)),
@@ -367,7 +412,7 @@ def test_partitions_computed_before_rows_landed_have_not_read_them(
     late = arrived["ride"] == arrivals_of(5, 2)
     world = World(tmp_path, folder, asked, arrived[~late]).whole()
     world.land("arrivals/late.csv", at(9), arrived[late])
-    with pytest.raises(PlatformError, match="no landed file 'arrivals/late"):
+    with pytest.raises(SubjectNotFound, match="no landed file 'arrivals/late"):
         landed_file(world.lake, folder, "arrivals/late.csv")
     world.ingest()
     subject = landed_file(world.lake, folder, "arrivals/late.csv")
@@ -384,7 +429,7 @@ def test_partitions_computed_before_rows_landed_have_not_read_them(
     score(world.lake, world.registry, folder, only, COMMIT)
     impact = data_impact(world.lake, world.registry, folder, subject)
     assert keys_of(impact.tables["predictions"].read) == {key(5)}
-    assert keys_of(impact.tables["share_features"].before) == {key(5)}
+    assert keys_of(impact.tables["share_features"].before) == {key(5), key(6)}
     world.lake.close()
 
 
@@ -419,7 +464,7 @@ def test_a_version_touched_what_it_served_wrote_and_was_compared_with(
 def test_what_is_asked_wrongly_is_said(world: World, folder: UseCase) -> None:
     def said(*given: Any, **named: Any) -> str:
         ask = landed_file if isinstance(given[0], str) and "/" in given[0] else source_row
-        with pytest.raises(PlatformError) as error:
+        with pytest.raises(SubjectNotFound) as error:
             ask(world.lake, folder, *given, **named)
         return str(error.value)
 
@@ -428,7 +473,7 @@ def test_what_is_asked_wrongly_is_said(world: World, folder: UseCase) -> None:
     assert "no source 'arival'" in said("arival", {"ride": "r1"})
     assert "is named by ride=…" in said("arrivals", {"trip": "r1"})
     assert "there is no row ride=r999 of arrivals" in said("arrivals", {"ride": "r999"})
-    with pytest.raises(EmptyPartition, match="was not known at 2024-02-01"):
+    with pytest.raises(SubjectNotFound, match="was not known at 2024-02-01"):
         source_row(
             world.lake, folder, "arrivals", {"ride": "r1"}, as_of=datetime(2024, 2, 1, tzinfo=UTC)
         )

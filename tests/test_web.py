@@ -111,7 +111,9 @@ def test_a_use_case_shows_what_its_reports_say(site):
         assert f"{key}: {each.drifted} of {each.judged} columns drifted" in page
 
 
-@pytest.mark.parametrize("page", ["", "drift/", "predictions", "costs", "rollouts", "drift.csv"])
+@pytest.mark.parametrize(
+    "page", ["", "drift/", "predictions", "impact", "costs", "rollouts", "drift.csv"]
+)
 def test_of_a_use_case_without_any_data_nothing_is_shown(site, page):
     status, said = get(site, f"/untouched/{page}")
     assert status == 200
@@ -200,6 +202,60 @@ def test_a_prediction_is_asked_for_by_its_key(site):
 def test_a_prediction_that_is_not_there_is_said(site, query, status, said):
     found, page = get(site, f"/trips/predictions?{query}")
     assert found == status
+    assert said in page
+
+
+def test_what_something_touched_is_asked_for_by_file_row_or_version(site):
+    assert 'name="file"' in get(site, "/trips/impact")[1]
+    assert 'name="key.trip"' in get(site, "/trips/impact?source=trips")[1]
+
+
+def test_the_page_of_a_row_names_the_partitions_that_may_have_read_it(site):
+    query = "source=trips&key.trip=110005"
+    status, page = get(site, f"/trips/impact?{query}")
+    assert status == 200
+    assert "What row trip=110005 of trips touched" in page
+    found = site.client.get(f"/trips/impact.json?{query}").json()
+    assert found["tables"]["pace_features"]["may_have_read"] == ["2024-03-11", "2024-03-12"]
+    assert found["tables"]["pace_features"]["dependent_rows"] is None
+    assert [each["version"] for each in found["trained_versions"]] == [1]
+    assert found["by_these_versions"]["predictions"] == [f"2024-03-{day}" for day in (22, 23, 24)]
+    for table in ("drift", "performance"):
+        assert f'href="/trips/{table}/2024-03-23"' in page
+    assert "partition=2024-03-12" in page
+    assert 'href="/trips/impact?source=trips&amp;key.trip=110005&amp;rows=yes"' in page
+
+
+def test_the_page_of_a_version_shows_where_it_served(site):
+    status, page = get(site, "/trips/impact?version=1")
+    assert status == 200
+    assert "What version 1 touched" in page
+    assert "<td>120</td>" in page
+    assert "2024-03-22 00:00 to now" in page
+
+
+def test_a_prediction_links_to_what_its_rows_touched(site):
+    page = get(site, "/trips/predictions?trip=110485")[1]
+    assert "source=trips" in page
+    assert "key.trip=110485" in page
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("file=trips.csv", "no file has landed yet"),
+        ("source=trip&key.trip=1", "no source &#39;trip&#39;. Did you mean &#39;trips&#39;?"),
+        ("source=trips&key.trip=1", "there is no row trip=1 of trips"),
+        ("source=trips&key.trip=one", "Could not convert string &#39;one&#39; to INT64"),
+        ("source=trips&key.city=Rome", "a row of trips is named by trip=…"),
+        ("source=trips&key.trip=110005&as_of=noon", "neither a time nor a partition"),
+        ("version=first", "version should be a whole number"),
+        ("version=77", "has no version 77"),
+    ],
+)
+def test_what_cannot_have_touched_anything_is_said(site, query, said):
+    status, page = get(site, f"/trips/impact?{query}")
+    assert status == 404
     assert said in page
 
 
@@ -306,6 +362,8 @@ def test_a_broken_use_case_shows_its_mistakes(site):
         "/%2e%2e/%2e%2e/etc/passwd",
         "/trips/drift/2024-03-99",
         "/trips/labels.csv",
+        "/trips/impact.json",
+        "/trips/impact.csv",
         "/trips/costs?days=never",
         "/trips/costs?days=0",
         "/audit?since=yesterday",
@@ -327,7 +385,13 @@ def test_head_sends_no_body(site):
 
 
 def test_a_page_runs_no_script_and_fetches_nothing(site):
-    for path in ("/", "/trips/", "/trips/drift/2024-03-23", "/trips/predictions"):
+    for path in (
+        "/",
+        "/trips/",
+        "/trips/drift/2024-03-23",
+        "/trips/predictions",
+        "/trips/impact?version=1",
+    ):
         check_policy(site.client.get(path))
 
 

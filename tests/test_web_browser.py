@@ -55,6 +55,8 @@ class Site:
         return (
             "/", "/moods/", "/moods/drift/", f"/moods/drift/{KEY}", f"/moods/performance/{KEY}",
             "/moods/versions/1", "/moods/predictions", f"/moods/predictions?trip={found[0]}",
+            "/moods/impact", f"/moods/impact?file=arrivals/{KEY}.csv",
+            f"/moods/impact?source=trips&key.trip={found[0]}&rows=yes", "/moods/impact?version=1",
             "/nothing/", "/approvals", "/runs", "/audit", "/moods/rollouts", "/moods/costs",
             "/moods/retraining",
         )  # fmt: skip
@@ -213,4 +215,34 @@ def test_a_prediction_is_followed_to_files_and_commit(site: Site, browser: Any) 
     assert f"{moods.day(DAYS - 1)}.csv" in said
     page.get_by_role("link", name="version ").click()
     assert "/moods/versions/" in page.url
+    page.close()
+
+
+def test_a_row_and_a_version_are_followed_forwards(site: Site, browser: Any) -> None:
+    from playwright.sync_api import expect
+
+    path = next(path for path in site.paths if "trip=" in path)
+    page = browser.new_page()
+    page.goto(f"{site.address}{path}")
+    trip = path.partition("trip=")[2]
+    page.get_by_role("link", name="row ").first.click()
+    expect(
+        page.get_by_role("heading", name=f"What row trip={trip} of trips touched")
+    ).to_be_visible()
+    page.get_by_role("link", name="Count the rows that depend on it").click()
+    expect(page.get_by_role("columnheader", name="Rows that depend on it")).to_be_visible()
+    features = page.get_by_role("row", name="pace_features")
+    expect(features).to_contain_text(f"1 in {moods.day(DAYS - 1)}")
+    page.get_by_role("link", name="JSON").click()
+    found = page.request.get(page.url).json()
+    last = {str(moods.day(DAYS - 1)): 1}
+    assert found["tables"]["pace_features"]["dependent_rows"] == last
+    assert found["tables"]["predictions"]["dependent_rows"] == last
+    page.goto(f"{site.address}/moods/versions/1")
+    page.get_by_role("link", name="what it touched").click()
+    expect(page.get_by_role("heading", name="What version 1 touched")).to_be_visible()
+    expect(page.get_by_text("Compared with it as champion")).to_be_visible()
+    page.get_by_role("row", name="drift_report").get_by_role("group").click()
+    page.get_by_role("link", name=str(moods.day(CUTOFFS[0]))).last.click()
+    assert "/moods/" in page.url
     page.close()

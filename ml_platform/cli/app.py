@@ -13,6 +13,7 @@ from ml_platform.cli import (
     declare_commands,
     engines,
     environments,
+    impacts,
     models,
     replaying,
     reviewing,
@@ -35,9 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 GROUPS = (
-    declare_commands, tables, backfilling, models, decisions, rollouts, reviewing, replaying,
-    watching, costs, servers, access, upkeep, engines,
-    environments,
+    declare_commands, tables, backfilling, models, impacts, decisions, rollouts, reviewing,
+    replaying, watching, costs, servers, access, upkeep, engines, environments,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

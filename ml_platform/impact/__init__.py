@@ -1,6 +1,7 @@
 """Impact: what a landed file, a source row, a correction or a model version touched."""
 
 from ml_platform.impact.data_impact import DataImpact, data_impact
+from ml_platform.impact.document import data_document, version_document
 from ml_platform.impact.files import landed_file
 from ml_platform.impact.partitions import TableImpact
 from ml_platform.impact.source_rows import source_row
@@ -15,8 +16,10 @@ __all__ = [
     "Subject",
     "TableImpact",
     "VersionImpact",
+    "data_document",
     "data_impact",
     "landed_file",
     "source_row",
+    "version_document",
     "version_impact",
 ]

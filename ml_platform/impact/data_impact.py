@@ -12,8 +12,8 @@ from ml_platform.impact.partitions import (
     TableImpact,
     Touched,
     follow,
-    hull,
     readers,
+    spanned,
     touched_by,
 )
 from ml_platform.impact.subjects import Subject
@@ -101,7 +101,7 @@ def _trained(
     for read in reads_of(use_case, "predictions"):
         entries = found.touched.get(read.table)
         if entries and read.table != use_case.examples.source:
-            joined = readers(use_case.calendar, read, hull([each.range for each in entries]))
+            joined = readers(use_case.calendar, read, spanned(entries))
             ranges.append((joined, min(each.since for each in entries)))
     if not ranges:
         return ()

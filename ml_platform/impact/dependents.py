@@ -23,7 +23,7 @@ from ml_platform.features import (
     view_sql,
     windows_sql,
 )
-from ml_platform.impact.partitions import TableImpact, hull
+from ml_platform.impact.partitions import TableImpact, covering_range
 from ml_platform.impact.subjects import Subject
 from ml_platform.impact.versions import Rows
 from ml_platform.sources.known import KnownVersions
@@ -79,7 +79,7 @@ class Recomputed:
             source, where = case.examples.source, "false"
             time = "NULL::TIMESTAMPTZ AS event_time"
         elif self.subject.spans:
-            where += f" AND {windows_sql(case, hull(list(self.subject.spans)))}"
+            where += f" AND {windows_sql(case, covering_range(list(self.subject.spans)))}"
         relation = self.lake.relation(self.cursor, case.name, source)
         self.cursor.execute(
             f"CREATE OR REPLACE TEMP TABLE __affected AS "
@@ -110,7 +110,7 @@ class Recomputed:
         if self.use_case.is_as_known:
             for version in chosen:
                 if version.known_until is not None:
-                    yield version.known_until - datetime.resolution
+                    yield utc(version.known_until) - datetime.resolution
 
     def _queries(self, view: str | None, sight: Sight) -> tuple[str, str]:
         case, relations = self.use_case, {self.subject.source: self._without(view, sight)}
@@ -177,7 +177,7 @@ class Recomputed:
         first, last = (
             min(rows, key=lambda w: utc(w.start)), max(rows, key=lambda w: utc(w.start))
         )  # fmt: skip
-        expires = max(case.expiry(view).of(last.end), last.end, key=utc) + datetime.resolution
+        expires = max(utc(case.expiry(view).of(last.end)), utc(last.end)) + datetime.resolution
         near = Window(first.start, expires)
         stored = self.lake.relation(self.cursor, case.name, feature_table(view), self.snapshot)
         entity = ", ".join(f"e.{quote(c)}" for c in case.examples.entity)
@@ -207,7 +207,7 @@ class Recomputed:
         rows = self.cursor.execute(
             f"""SELECT {WINDOW_START}, count(*) FROM {relation}
             SEMI JOIN {AFFECTED} USING ({by})
-            WHERE {windows_sql(case, hull(windows))} AND {known} GROUP BY 1 ORDER BY 1"""
+            WHERE {windows_sql(case, covering_range(windows))} AND {known} GROUP BY 1 ORDER BY 1"""
         ).fetchall()
         read = {naive_utc(window.start): window for window in windows}
         return {read[start]: count for start, count in rows if start in read}

@@ -4,13 +4,14 @@ from datetime import datetime
 
 import duckdb
 
-from ml_platform.errors import PlatformError, TableNotFound
+from ml_platform.errors import SubjectNotFound, TableNotFound
 from ml_platform.impact.subjects import Span, Subject, arrivals, window_of
 from ml_platform.sources.known import KnownVersions
 from ml_platform.sources.tables import landings_table, quarantine_table
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import KNOWN_FROM, UseCase
 from ml_platform.spec.values import unknown
+from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform.storage.changes import Range
 from ml_platform.storage.tables import WINDOW_START
@@ -19,40 +20,44 @@ from ml_platform.storage.tables import WINDOW_START
 def landed_file(lake: Lake, use_case: UseCase, name: str, source: str | None = None) -> Subject:
     """A landed file, by the name that rows of sources have in `_file`.
 
-    source: where several sources read it. Raises PlatformError where no such file has landed.
+    source: where several sources read it. Raises SubjectNotFound where no such file has landed.
     """
     with lake.cursor(use_case.timezone) as cursor:
         source = _source_of(cursor, lake, use_case, name, source)
         landings = landings_table(use_case)
         noted = cursor.execute(
-            f"""SELECT {WINDOW_START}, max(rows), min(first_event), max(last_event), max(error)
+            f"""SELECT {WINDOW_START}, max(rows), max(error)
             FROM {landings.sql} WHERE source = ? AND file = ? GROUP BY 1 ORDER BY 1""",
             [source, name],
         ).fetchall()
-        errors = [error for *_, error in noted if error]
-        found = {start: each for start, *each in noted if start is not None}
-        if not found:
+        landed = {start: rows for start, rows, _ in noted if start is not None}
+        if not landed:
+            errors = [error for *_, error in noted if error]
             why = f"was refused: {errors[0]}" if errors else "has no rows"
-            raise PlatformError(f"{use_case.name}/{source}: file '{name}' {why}")
-        at = arrivals(cursor, lake, use_case, source, name, found)
+            raise SubjectNotFound(f"{use_case.name}/{source}: file '{name}' {why}")
+        at = arrivals(cursor, lake, use_case, source, name, landed)
         where = f"_file = {literal(name)}"
-        within = Range.of(found).holds(WINDOW_START)
+        within = Range.of(landed).holds(WINDOW_START)
         held = _held(cursor, lake, use_case, source, where, within)
-        spans, waiting = {}, []
-        for start, (_, first, last, _) in found.items():
+        spans: dict[Window, Span] = {}
+        waiting = []
+        for start in landed:
             window = window_of(use_case, start)
             if start not in at and start not in held:
                 waiting.append(window)
-            else:
-                begin, end = first or window.start, last or window.end - datetime.resolution
-                count = held[start][0] if start in held else 0
-                spans[window] = Span(count, begin, end, min(at.get(start, [0])))
+                continue
+            # Whole windows: rows that it replaced may have been anywhere in them.
+            rows, since = held[start][0] if start in held else 0, min(at.get(start, [0]))
+            if (other := spans.get(window)) is not None:
+                # Another calendar noted it under other starts.
+                rows, since = rows + other.rows, min(since, other.since)
+            spans[window] = Span(rows, window, since)
         return Subject(
             source, f"file {name} of {source}", spans, where,
             min((began for _, began, _ in held.values()), default=None),
-            landed=sum(rows for rows, *_ in found.values()),
+            landed=sum(landed.values()),
             quarantined=_quarantined(cursor, lake, use_case, source, name, within),
-            waiting=tuple(waiting),
+            waiting=tuple(window for window in waiting if window not in spans),
             is_correction=bool(held) and all(corrects for *_, corrects in held.values()),
         )  # fmt: skip
 
@@ -65,10 +70,10 @@ def _source_of(
     source: str | None,
 ) -> str:
     if source is not None and source not in use_case.sources:
-        raise PlatformError(f"{use_case.name}: {unknown('source', source, use_case.sources)}")
+        raise SubjectNotFound(f"{use_case.name}: {unknown('source', source, use_case.sources)}")
     landings = landings_table(use_case)
     if landings.name not in lake.tables(cursor, use_case.name):
-        raise PlatformError(f"{use_case.name}: no file has landed yet")
+        raise SubjectNotFound(f"{use_case.name}: no file has landed yet")
     found = [
         each
         for (each,) in cursor.execute(
@@ -77,7 +82,7 @@ def _source_of(
         if each in use_case.sources and source in {None, each}
     ]
     if len(found) > 1:
-        raise PlatformError(
+        raise SubjectNotFound(
             f"{use_case.name}: file '{name}' is one of {', '.join(found)}; name the source"
         )
     if not found:
@@ -85,7 +90,7 @@ def _source_of(
             f"SELECT DISTINCT file FROM {landings.sql} WHERE $1 IS NULL OR source = $1 ORDER BY 1",
             [source],
         ).fetchall()
-        raise PlatformError(
+        raise SubjectNotFound(
             f"{use_case.name}: {unknown('landed file', name, (each for (each,) in rows))}"
         )
     return str(found[0])

@@ -43,13 +43,7 @@ class Touched:
 
 def touched_by(subject: Subject) -> dict[str, list[Touched]]:
     """What downstream tables find of a subject in its source."""
-    spans = subject.spans.values()
-    return {
-        subject.source: [
-            Touched(Window(span.first, span.last + datetime.resolution), span.since)
-            for span in spans
-        ]
-    }
+    return {subject.source: [Touched(each.range, each.since) for each in subject.spans.values()]}
 
 
 @dataclass(frozen=True)
@@ -152,19 +146,21 @@ def _reach(
     use_case: UseCase, origin: Mapping[str, Sequence[Touched]], tables: Sequence[str]
 ) -> dict[str, Range]:
     """The windows of each table that can reach what is touched, from the first to the last."""
-    hulls = {table: hull([each.range for each in ranges]) for table, ranges in origin.items()}
+    covered = {
+        table: covering_range([each.range for each in ranges]) for table, ranges in origin.items()
+    }
     for table in tables:
-        own = [hulls[table]] if table in hulls else []
+        own = [covered[table]] if table in covered else []
         found = [
-            readers(use_case.calendar, read, hulls[read.table])
+            readers(use_case.calendar, read, covered[read.table])
             for read in reads_of(use_case, table)
-            if read.table in hulls
+            if read.table in covered
         ]
         if found or own:
-            hulls[table] = hull([*own, *found])
+            covered[table] = covering_range([*own, *found])
     return {
         table: Range(naive_utc(use_case.calendar.window_at(h.start).start), naive_utc(h.end))
-        for table, h in hulls.items()
+        for table, h in covered.items()
     }
 
 
@@ -176,7 +172,7 @@ def readers(calendar: Calendar, read: Reads, touched: Window) -> Window:
         return utc(seen.start) < utc(touched.end) and utc(seen.end) > utc(touched.start)
 
     first = calendar.window_at(touched.start)
-    last = calendar.window_at(touched.end - datetime.resolution)
+    last = calendar.window_at(utc(touched.end) - datetime.resolution)
     start = _farthest(calendar, first, sees, -1).start
     return Window(start, _farthest(calendar, last, sees, +1).end)
 
@@ -189,7 +185,7 @@ def _farthest(
     Found in steps that double, since a time to live may span very many windows.
     """
     while True:
-        beside = calendar.window_at(near.end if sign > 0 else near.start - datetime.resolution)
+        beside = calendar.window_at(near.end if sign > 0 else utc(near.start) - datetime.resolution)
         if not sees(beside):
             return near
         near, step = beside, timedelta(hours=1)
@@ -197,7 +193,12 @@ def _farthest(
             near, step = farther, 2 * step
 
 
-def hull(ranges: Sequence[Window]) -> Window:
+def spanned(touched: Iterable[Touched]) -> Window:
+    """From where the first range begins to where the last one ends."""
+    return covering_range([each.range for each in touched])
+
+
+def covering_range(ranges: Sequence[Window]) -> Window:
     """From the first start to the last end."""
     start = min((each.start for each in ranges), key=utc)
     return Window(start, max((each.end for each in ranges), key=utc))

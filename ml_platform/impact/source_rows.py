@@ -5,7 +5,7 @@ from datetime import datetime
 
 import duckdb
 
-from ml_platform.errors import EmptyPartition, PlatformError
+from ml_platform.errors import SubjectNotFound
 from ml_platform.features import inside_sql, windows_sql
 from ml_platform.impact.subjects import RowVersion, Span, Subject, arrivals, window_of
 from ml_platform.sources.known import KnownVersions
@@ -14,6 +14,7 @@ from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, version_
 from ml_platform.spec.values import unknown
 from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Lake
+from ml_platform.storage.changes import Range
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 MOST_NAMED = 10
@@ -33,14 +34,14 @@ def source_row(
 
     key: its key columns and values. at: its event time, or a partition that it lies in. as_of: ask
     about the version known at this moment, against the one that it replaced.
-    Raises PlatformError for a key that is none, EmptyPartition where there is no such row.
+    Raises SubjectNotFound for a key that is none, and where there is no such row.
     """
     declared = use_case.sources.get(source)
     if declared is None:
-        raise PlatformError(f"{use_case.name}: {unknown('source', source, use_case.sources)}")
+        raise SubjectNotFound(f"{use_case.name}: {unknown('source', source, use_case.sources)}")
     if key.keys() != {*declared.key}:
         wanted = " ".join(f"{name}=…" for name in declared.key)
-        raise PlatformError(f"{use_case.name}: a row of {source} is named by {wanted}")
+        raise SubjectNotFound(f"{use_case.name}: a row of {source} is named by {wanted}")
     where = " AND ".join(
         f"{quote(c)} = CAST({literal(value)} AS {declared.columns[c]})" for c, value in key.items()
     )
@@ -48,6 +49,7 @@ def source_row(
     with lake.cursor(use_case.timezone) as cursor:
         versions = _versions(cursor, lake, use_case, source, where, at, named)
         since = _since(cursor, lake, use_case, source, versions)
+        rewritten = _is_rewritten(cursor, lake, use_case, source, versions[0].window)
     first = versions[0]
     where += f" AND {WINDOW_START} = TIMESTAMP '{naive_utc(first.window.start)}'"
     chosen = None
@@ -57,7 +59,8 @@ def source_row(
     meant = versions if chosen is None else versions[chosen : chosen + 1]
     # What a correction moved was read at its old time too.
     times = [each.event_time for each in versions[max(0, (chosen or 0) - 1) :]]
-    span = Span(1, min(times), max(times), since[chosen or 0])
+    seen = Window(min(times, key=utc), utc(max(times, key=utc)) + datetime.resolution)
+    span = Span(1, first.window if rewritten else seen, since[chosen or 0])
     return Subject(
         source, named, {first.window: span}, where, min(each.known_from for each in meant),
         versions=tuple(versions), chosen=chosen,
@@ -100,14 +103,14 @@ def _versions(
         ).fetchall()
     except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
         said = str(error).splitlines()[0].removeprefix("Conversion Error: ")
-        raise PlatformError(f"{use_case.name}: {named}: {said}") from None
+        raise SubjectNotFound(f"{use_case.name}: {named}: {said}") from None
     if not rows:
         then = "" if at is None else " then"
-        raise EmptyPartition(f"{use_case.name}: there is no {named}{then}")
+        raise SubjectNotFound(f"{use_case.name}: there is no {named}{then}")
     starts = sorted({start for start, *_ in rows})
     if len(starts) > 1:
         keys = [use_case.calendar.key(window_of(use_case, start)) for start in starts[:MOST_NAMED]]
-        raise PlatformError(
+        raise SubjectNotFound(
             f"{use_case.name}: {named} is in the partitions {', '.join(keys)}; name one of them"
         )
     return [
@@ -141,6 +144,21 @@ def _since(
     return found
 
 
+def _is_rewritten(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, use_case: UseCase, source: str, window: Window
+) -> bool:
+    """Whether the past of a window was rewritten: then nothing says what its rows were before."""
+    if "ingestions" not in lake.tables(cursor, use_case.name):
+        return False
+    found = cursor.execute(
+        f"""SELECT 1 FROM lake.{quote(use_case.name)}.ingestions WHERE source = ?
+        AND {Range.of([naive_utc(window.start)]).holds("window_start")}
+        AND corrections = 'rewrite' LIMIT 1""",
+        [source],
+    ).fetchone()
+    return found is not None
+
+
 def _known_at(versions: Sequence[RowVersion], moment: datetime, named: str) -> int:
     for place, version in enumerate(versions):
         until = version.known_until
@@ -151,7 +169,7 @@ def _known_at(versions: Sequence[RowVersion], moment: datetime, named: str) -> i
         + (f" to {v.known_until.isoformat(' ')}" if v.known_until else " on")
         for v in versions[:MOST_NAMED]
     )
-    raise EmptyPartition(f"{named} was not known at {moment.isoformat(' ')}; it is {listed}")
+    raise SubjectNotFound(f"{named} was not known at {moment.isoformat(' ')}; it is {listed}")
 
 
 def _aware(use_case: UseCase, moment: datetime) -> datetime:

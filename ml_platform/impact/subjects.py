@@ -18,9 +18,8 @@ class Span:
     """Rows of one window of a source."""
 
     rows: int
-    first: datetime
-    """Least event time, aware."""
-    last: datetime
+    range: Window
+    """Of event time, in which there is something else to read than without them."""
     since: int
     """Snapshot from which on they may have been read; 0 where nothing says it."""
 

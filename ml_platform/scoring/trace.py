@@ -31,6 +31,8 @@ class SourceRows:
     count: int
     origins: tuple[tuple[str, int], ...]
     """File and row of the latest of them."""
+    keys: tuple[Mapping[str, str], ...] = ()
+    """The key columns of each of these, with their values as text."""
 
 
 @dataclass(frozen=True)
@@ -201,13 +203,18 @@ def _source_rows(
         f"known_at <= {instant(known_by)}",
         *(f"{quote(name)} = ?" for name in shared),
     ]
+    key = ", ".join(f"{quote(name)}::VARCHAR" for name in declared.key)
     rows = cursor.execute(
-        f"SELECT _file, _row, count(*) OVER () FROM {relation} WHERE {' AND '.join(conditions)} "
-        f"ORDER BY known_at DESC, _file, _row LIMIT {most:d}",
+        f"SELECT _file, _row, count(*) OVER (), {key} FROM {relation} "
+        f"WHERE {' AND '.join(conditions)} ORDER BY known_at DESC, _file, _row LIMIT {most:d}",
         list(shared.values()),
     ).fetchall()
-    count = int(rows[0][2]) if rows else 0
-    return SourceRows(source, count, tuple((file, number) for file, number, _ in rows))
+    return SourceRows(
+        source,
+        int(rows[0][2]) if rows else 0,
+        tuple((file, number) for file, number, *_ in rows),
+        tuple(dict(zip(declared.key, values, strict=True)) for _, _, _, *values in rows),
+    )
 
 
 def _first(cursor: duckdb.DuckDBPyConnection, query: str, values: list[Any]) -> Row | None:

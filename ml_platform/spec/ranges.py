@@ -37,7 +37,11 @@ def named_time(use_case: UseCase, text: str) -> datetime | Window:
     try:
         return use_case.calendar.window(text)
     except ValueError:
-        pass
+        return named_moment(use_case, text)
+
+
+def named_moment(use_case: UseCase, text: str) -> datetime:
+    """A moment in ISO 8601; without an offset it is in the use case's zone."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

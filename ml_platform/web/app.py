@@ -11,7 +11,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,6 +35,7 @@ from ml_platform.errors import (
     RateExceeded,
     RequestRefused,
     RequestTooLarge,
+    SubjectNotFound,
     TableNotFound,
     Unauthenticated,
     Unavailable,
@@ -41,6 +48,7 @@ from ml_platform.web import (
     data,
     decisions,
     drift_reports,
+    impacts,
     partitions,
     predictions,
     records,
@@ -57,6 +65,7 @@ from ml_platform.web.visitors import Visitors
 
 STATUS: Mapping[type[PlatformError], HTTPStatus] = {
     EmptyPartition: HTTPStatus.NOT_FOUND,
+    SubjectNotFound: HTTPStatus.NOT_FOUND,
     TableNotFound: HTTPStatus.NOT_FOUND,
     ModelNotFound: HTTPStatus.NOT_FOUND,
     NoChampion: HTTPStatus.NOT_FOUND,
@@ -142,9 +151,15 @@ class Pages:
 
     def prediction(self, request: Request) -> Response:
         """What a prediction was made of."""
-        asked = dict(request.query_params)
-        name = request.path_params["use_case"]
-        return _page("prediction.html", predictions.prediction_page(self.site, name, asked))
+        return _page("prediction.html", predictions.prediction_page(self.site, *_asked(request)))
+
+    def impact(self, request: Request) -> Response:
+        """What a file, a row, a correction or a model version touched."""
+        return _page("impact.html", impacts.impact_page(self.site, *_asked(request)))
+
+    def impact_json(self, request: Request) -> Response:
+        """The same as a document."""
+        return JSONResponse(impacts.impact_json(self.site, *_asked(request)))
 
     async def approvals(self, request: Request) -> Response:
         """What waits for a person, in all use cases."""
@@ -251,6 +266,8 @@ def build_app(pages: Pages) -> Starlette:
             Route("/{use_case}/retraining", pages.retraining),
             Route("/{use_case}/costs", pages.costs),
             Route("/{use_case}/predictions", pages.prediction),
+            Route("/{use_case}/impact", pages.impact),
+            Route("/{use_case}/impact.json", pages.impact_json),
             Route("/{use_case}/versions/{version:int}", pages.version),
             Route("/{use_case}/versions/{version:int}.md", pages.version_markdown),
             Route("/{use_case}/drift/", pages.drift_reports),
@@ -292,6 +309,10 @@ def serve_pages(settings: Settings, serving: ServingSettings, port: int) -> None
 def _of(request: Request) -> tuple[str, ...]:
     parts = request.path_params
     return tuple(parts[name] for name in ("use_case", "partition") if name in parts)
+
+
+def _asked(request: Request) -> tuple[str, dict[str, str]]:
+    return request.path_params["use_case"], dict(request.query_params)
 
 
 def _page(template: str, values: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -6,10 +6,11 @@ from typing import Any
 
 from ml_platform.errors import PlatformError
 from ml_platform.registry.card import RECORDED
-from ml_platform.scoring import explain_prediction, trace
+from ml_platform.scoring import SourceRows, explain_prediction, trace
 from ml_platform.spec.ranges import named_time
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
+from ml_platform.web.impacts import here
 from ml_platform.web.site import PageNotFound, Site, path_to, shown_moment
 
 CONTRIBUTIONS = 12
@@ -45,13 +46,26 @@ def prediction_page(site: Site, name: str, asked: Mapping[str, str]) -> dict[str
             {
                 "view": each.view,
                 "row": {k: _shown(case, v) for k, v in (each.row or {}).items()},
-                "sources": each.sources,
+                "sources": [(source, _origins(case, source)) for source in each.sources],
             }
             for each in found.features
         ],
         "model": {name: found.model[tag] for tag, name in RECORDED.items() if tag in found.model},
         "version": (version, path_to(case, "versions", version)),
     }
+
+
+def _origins(case: UseCase, rows: SourceRows) -> list[tuple[str, int, str, str]]:
+    """File and row of source rows, with the pages of what the file and the row touched."""
+    return [
+        (
+            file,
+            number,
+            here(case, file=file, source=rows.source),
+            here(case, key, source=rows.source),
+        )
+        for (file, number), key in zip(rows.origins, rows.keys, strict=True)
+    ]
 
 
 def _time(case: UseCase, text: str) -> datetime | Window:

@@ -6,6 +6,7 @@ from typing import Any
 from ml_platform.errors import PlatformError
 from ml_platform.registry import history
 from ml_platform.registry.card import card_markdown, read_card
+from ml_platform.web.impacts import here
 from ml_platform.web.site import Site, path_to, shown_moment
 
 IMPORTANCES = 25
@@ -40,6 +41,7 @@ def version_page(site: Site, name: str, version: int) -> dict[str, Any]:
         "before": _neighbour(case, [v for v in known if v < version][-1:]),
         "after": _neighbour(case, [v for v in known if v > version][:1]),
         "markdown": path_to(case, "versions", f"{version}.md"),
+        "touched": here(case, version=version),
         "mlflow": site.in_mlflow(case, version),
         "champion": card.champion and path_to(case, "versions", card.champion),
         "dagster": site.in_dagster(case, "model"),
