@@ -20,7 +20,7 @@ from ml_platform.storage import Commit, Lake
 from ml_platform.web import Pages, build_app, observer
 from ml_platform.web import site as sites
 from tests.kept_models import KeptModels, promote
-from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
+from tests.trips_use_case import COMMIT, at, days, land_file, settings, trips, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def site(tmp_path_factory):
     (root / "broken").mkdir()
     (root / "broken" / "use_case.yaml").write_text("description: <b>nothing else</b>\n")
     lake, registry = Lake(settings(root)), KeptModels()
-    land(lake, use_case, trips(11, 24), days(11, 24))
+    land_file(lake, use_case, trips(11, 24), days(11, 24))
     promote(lake, use_case, registry.train(lake, use_case, days(11, 21)), at(22))
     score(lake, registry, use_case, days(22, 24), COMMIT)
     report_drift(lake, registry, use_case, days(22, 24), COMMIT)
@@ -243,7 +243,7 @@ def test_a_prediction_links_to_what_its_rows_touched(site):
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("file=trips.csv", "no file has landed yet"),
+        ("file=trip.csv", "no landed file &#39;trip.csv&#39;. Did you mean &#39;trips.csv&#39;?"),
         ("source=trip&key.trip=1", "no source &#39;trip&#39;. Did you mean &#39;trips&#39;?"),
         ("source=trips&key.trip=1", "there is no row trip=1 of trips"),
         ("source=trips&key.trip=one", "Could not convert string &#39;one&#39; to INT64"),

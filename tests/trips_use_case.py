@@ -9,11 +9,11 @@ import pandas as pd
 
 from ml_platform.features import compute_features, compute_labels
 from ml_platform.settings import Settings
-from ml_platform.sources.tables import source_table
+from ml_platform.sources import ingest
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
-from ml_platform.storage import Commit, Lake, replace_windows
+from ml_platform.storage import Commit, Lake, Table, replace_windows
 
 ZONE = ZoneInfo("America/New_York")
 COMMIT = Commit("test", "0")
@@ -113,9 +113,9 @@ def trips(first: int, last: int, a_day: int = 40, seed: int = 0) -> pd.DataFrame
 
 def land(lake: Lake, use_case: UseCase, rows: pd.DataFrame, window_range: Window) -> None:
     """Store trips with their features and labels, as if they had been ingested."""
-    lines = np.arange(len(rows)) + 2
-    shown = rows.assign(known_at=rows["started_at"], _file="trips.csv", _row=lines)
-    table = source_table(use_case, "trips")
+    shown = rows.assign(known_at=rows["started_at"])
+    columns = {**use_case.sources["trips"].columns, "known_at": "TIMESTAMPTZ"}
+    table = Table(use_case.name, "trips", columns, ("started_at", "trip"))
     with lake.cursor(use_case.timezone) as cursor:
         cursor.register("landed", shown)
         replace_windows(
@@ -123,6 +123,16 @@ def land(lake: Lake, use_case: UseCase, rows: pd.DataFrame, window_range: Window
             time="started_at", calendar=use_case.calendar, window_range=window_range, commit=COMMIT,
         )  # fmt: skip
         cursor.unregister("landed")
+    compute_features(lake, use_case, "pace", window_range, COMMIT)
+    compute_labels(lake, use_case, window_range, COMMIT)
+
+
+def land_file(lake: Lake, use_case: UseCase, rows: pd.DataFrame, window_range: Window) -> None:
+    """Ingest trips from a file, with their features and labels."""
+    file = Path(lake.settings.landing_uri) / use_case.name / "trips.csv"
+    file.parent.mkdir(parents=True)
+    rows.to_csv(file, index=False)
+    ingest(lake, use_case, "trips", window_range, COMMIT)
     compute_features(lake, use_case, "pace", window_range, COMMIT)
     compute_labels(lake, use_case, window_range, COMMIT)
 
