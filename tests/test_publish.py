@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ml_platform.impact import version_impact
 from ml_platform.publish import Counted
 from ml_platform.status import read_costs
 from tests.database_servers import Database
@@ -43,6 +44,14 @@ def test_publishing_twice_changes_nothing(trips):
     assert trips.database.run("SELECT * FROM twice ORDER BY trip") == rows
     assert again.windows == first.windows
     assert again.written.changed == frozenset()
+
+
+def test_what_a_version_touched_includes_what_was_published(trips):
+    use_case = trips.declare("touched")
+    trips.publish(use_case, days(9, 10))
+    found = version_impact(trips.lake, trips.registry, use_case, 1)
+    published = found.tables["published_touched"]
+    assert {window.start.day: rows for window, rows in published.items()} == {9: 1, 10: 1}
 
 
 def test_publishing_costs_what_was_published_and_not_what_the_lake_notes_of_it(trips):

@@ -75,6 +75,11 @@ def here(case: UseCase, key: Mapping[str, str] | None = None, **asked: str | int
     return f"{path_to(case, 'impact')}?{urlencode(named)}"
 
 
+def file_page(case: UseCase, source: str, file: str) -> str | None:
+    """The address of the page for a landed file; None of a row that came from a table."""
+    return None if case.sources[source].rows_of else here(case, file=file, source=source)
+
+
 def _key(asked: Mapping[str, str]) -> dict[str, str]:
     return {k.removeprefix(KEY): v for k, v in asked.items() if k.startswith(KEY) and v}
 
@@ -173,7 +178,7 @@ def _row_versions(case: UseCase, subject: Subject, key: Mapping[str, str]) -> li
                 "version": each,
                 "from": shown_moment(case, each.known_from),
                 "until": each.known_until and shown_moment(case, each.known_until),
-                "file": here(case, file=each.file, source=subject.source),
+                "file": file_page(case, subject.source, each.file),
                 "asked": subject.chosen == place,
                 "alone": here(case, key, source=subject.source, at=at, as_of=since),
             }

@@ -55,7 +55,7 @@ def prediction_page(site: Site, name: str, asked: Mapping[str, str]) -> dict[str
     }
 
 
-def _origins(case: UseCase, rows: SourceRows) -> list[tuple[str, int, str, str]]:
+def _origins(case: UseCase, rows: SourceRows) -> list[tuple[str, int, str | None, str]]:
     """File and row of source rows, with the pages of what the file and the row touched."""
     return [
         (
