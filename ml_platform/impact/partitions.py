@@ -5,7 +5,7 @@ at. Where that was before the rows were there, it has not read them, whatever it
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +19,10 @@ from ml_platform.spec.windows import Calendar, Window, utc
 from ml_platform.storage import Lake
 from ml_platform.storage.changes import Range
 from ml_platform.storage.tables import naive_utc
+
+APART = timedelta(days=2)
+"""Where a zone skips a whole day, hours before it reach a day farther than those after it: between
+windows that see something there may be others for so long."""
 
 
 @dataclass(frozen=True)
@@ -180,17 +184,27 @@ def readers(calendar: Calendar, read: Reads, touched: Window) -> Window:
 def _farthest(
     calendar: Calendar, near: Window, sees: Callable[[Window], bool], sign: int
 ) -> Window:
-    """The last window in one direction that sees something: beyond one that does not none does.
+    """The last window in one direction that sees something.
 
     Found in steps that double, since a time to live may span very many windows.
     """
     while True:
-        beside = calendar.window_at(near.end if sign > 0 else utc(near.start) - datetime.resolution)
-        if not sees(beside):
+        found = next(filter(sees, _beside(calendar, near, sign)), None)
+        if found is None:
             return near
-        near, step = beside, timedelta(hours=1)
+        near, step = found, timedelta(hours=1)
         while sees(farther := calendar.window_at(utc(near.start) + sign * step)):
             near, step = farther, 2 * step
+
+
+def _beside(calendar: Calendar, window: Window, sign: int) -> Iterator[Window]:
+    """The next windows in one direction, as many as `APART` holds, at least one."""
+    edge = utc(window.end if sign > 0 else window.start)
+    last = edge + sign * APART
+    while (edge < last) if sign > 0 else (edge > last):
+        beside = calendar.window_at(edge if sign > 0 else edge - datetime.resolution)
+        yield beside
+        edge = utc(beside.end if sign > 0 else beside.start)
 
 
 def spanned(touched: Iterable[Touched]) -> Window:
