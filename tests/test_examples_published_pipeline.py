@@ -112,7 +112,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.lake.close()
 
 
-@pytest.mark.exhaustive
 def test_what_has_landed_is_refreshed_before_there_is_a_model(world: World) -> None:
     run = world.done("refresh", **{"from": "2024-03-01", "to": "2024-03-26"})
     assert set(run["tables"]) == {"parcels", "depot_features", "labels"}
@@ -143,7 +142,6 @@ def test_pipelines_and_their_versions_are_listed(world: World) -> None:
     assert found == {"sensors": [], "schedules": []}
 
 
-@pytest.mark.exhaustive
 def test_parameters_stand_with_the_run_the_model_and_the_commit(world: World) -> None:
     asked = {"cutoff": "2024-03-24", "window": "20d", "sample": 0.5}
     started = world.post("challenger", parameters=asked, reason="the monthly training")
@@ -193,7 +191,6 @@ def test_a_version_is_chosen_by_its_commit(world: World) -> None:
     assert world.trained_by(ended["id"]).tags["mlflow.source.git.commit"] == world.s.current
 
 
-@pytest.mark.exhaustive
 def test_files_of_another_folder_are_added_and_predicted(world: World) -> None:
     land(world.s.settings, "archive/late/", date(2024, 3, 27), date(2024, 3, 28))
     run = world.done(

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from ml_platform.spec.windows import Window
 
 MOST_RANGES = 3
-TABLES = ("table", "may have read it", "changed since", "computed before it, not since")
+TABLES: tuple[str, ...] = (
+    "table",
+    "may have read it",
+    "changed since",
+    "computed before it, not since",
+)
 
 
 def show_data_impact(case: "UseCase", impact: "DataImpact") -> None:
@@ -31,14 +36,7 @@ def show_data_impact(case: "UseCase", impact: "DataImpact") -> None:
             depend = f"{sum(found.values()):,} in {_partitions(case, list(found))}"
             cells = (*cells, depend if found else "")
         rows.append(cells)
-    header: tuple[str, ...] = (
-        "table",
-        "may have read it",
-        "changed since",
-        "computed before it, not since",
-    )
-    if impact.dependents is not None:
-        header = (*header, "rows that depend on it")
+    header = TABLES if impact.dependents is None else (*TABLES, "rows that depend on it")
     show_table(header, rows)
     zone = case.calendar.timezone
     show_table(
