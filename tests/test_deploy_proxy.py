@@ -243,7 +243,7 @@ def test_what_a_caller_makes_up_never_arrives(proxy: Proxy, ada: httpx.Client) -
         arrived = proxy.behind[name].of("/made-up")
         said = {key for key in arrived if key.startswith(("x-", "oidc", "forwarded", "auth"))}
         allowed = {f"x-forwarded-{what}" for what in ("proto", "for", "host", "server")}
-        assert said == (allowed | {"authorization"} if name == "service" else allowed)
+        assert said == (allowed | {"authorization"} if name in {"service", "pages"} else allowed)
         assert arrived["x-forwarded-for"] == "127.0.0.1"
         assert arrived["x-forwarded-host"] == arrived["host"] == f"{name}.ml.example.org"
         assert arrived["x-forwarded-proto"] == "https"

@@ -82,7 +82,7 @@ def test_no_window_beyond_the_readers_of_a_range_reads_of_it(
     before, after = found.start, found.end
     for _ in range(60):
         earlier, later = (
-            calendar.window_at(before - timedelta(seconds=1)),
+            calendar.window_at(utc(before) - timedelta(seconds=1)),
             calendar.window_at(after),
         )
         assert not reads(earlier)
