@@ -20,7 +20,8 @@ from ml_platform.storage import Lake
 from tests import dagster_servers as servers
 from tests import trips_use_case as trips
 
-pytestmark = pytest.mark.slow
+# Each test builds on those before it.
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 PATIENCE_SECONDS = 240
 LAST = 28
@@ -116,7 +117,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.lake.close()
 
 
-@pytest.mark.exhaustive
 def test_a_backfill_is_shown_first_and_then_one_run(world: World) -> None:
     asked = {"from": "2024-03-01", "to": "2024-03-28", "with_sources": True}
     shown = world.ask("backfill", status=200, **asked, dry_run=True)
@@ -159,7 +159,6 @@ def test_a_version_that_waits_is_approved(world: World) -> None:
     assert world.ask("approve", "approve-1", status=200, version=1, reason="looked at it") == given
 
 
-@pytest.mark.exhaustive
 def test_a_range_is_scored_and_a_rollback_recomputes_exactly_what_was_wrong(world: World) -> None:
     run = world.done("score", **{"from": "2024-03-22", "to": "2024-03-25"})
     assert run["tables"] == ["predictions"]
@@ -204,7 +203,6 @@ def test_a_run_that_failed_says_why(world: World) -> None:
     assert any(cause.startswith("trips/model: ") for cause in run["failures"]), run
 
 
-@pytest.mark.exhaustive
 def test_a_key_holds_after_a_restart_and_without_what_was_stored(world: World) -> None:
     asked = {"cutoff": "2024-03-22", "reason": "the monthly training"}
     first = world.ask("train", "train-1", **asked)
@@ -220,7 +218,6 @@ def test_a_key_holds_after_a_restart_and_without_what_was_stored(world: World) -
     world.ask("train", "train-1", status=422, cutoff="2024-03-21")
 
 
-@pytest.mark.exhaustive
 def test_what_is_too_long_for_a_run_is_a_backfill_of_the_daemon(world: World) -> None:
     table = {"tables": ["drift_report"], "only": True}
     started = world.ask("backfill", **table, **{"from": "2024-03-22", "to": "2024-03-28"})
@@ -239,7 +236,6 @@ def test_what_dagster_refuses_is_in_its_own_words(world: World) -> None:
     assert world.client.get("/control/runs/abcdefgh").status_code == 404
 
 
-@pytest.mark.exhaustive
 def test_every_action_is_in_the_audit_once(world: World) -> None:
     rows = Audit(world.lake).verify()
     actions = [row.action for row in rows]
