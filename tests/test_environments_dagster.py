@@ -31,7 +31,8 @@ from tests.dagster_servers import ROOT, dagster_dev, free_port, project, start, 
 from tests.served import ROW
 from tests.trips_use_case import write_folder
 
-pytestmark = pytest.mark.slow
+# Environments of their own are made for it, which takes minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 WITHIN_SECONDS = 300
 FIRST, LAST, CUTOFF = "2024-03-01", "2024-03-24", "2024-03-21"
@@ -168,7 +169,6 @@ def test_each_service_answers_for_the_use_cases_of_its_environment(deployment, t
         assert post(f"{url}/mlflow/trips/invocations", asked)[0] == 404
 
 
-@pytest.mark.exhaustive
 def test_after_an_upgrade_the_gate_lets_a_version_of_the_new_environment_serve(deployment):
     def command(*arguments: str) -> str:
         done = deployment.command(*arguments)

@@ -133,6 +133,7 @@ def test_a_daemon_killed_in_the_midst_of_a_backfill(dagster: Dagster) -> None:
         assert counted(dagster.environment, table) == dict.fromkeys(DAYS, (40, 40))
 
 
+@pytest.mark.exhaustive
 def test_a_code_server_killed(tmp_path: Path) -> None:
     environment = project(tmp_path, 1, 8, ML_PLATFORM_AUTOMATION="true")
     data, log = Path(environment["ML_PLATFORM_DATA"]), tmp_path / "keeper.log"

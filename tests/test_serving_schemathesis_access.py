@@ -104,6 +104,7 @@ def answered_to(
     return statuses
 
 
+@pytest.mark.exhaustive
 def test_who_may_do_everything_finds_no_fault_and_no_door_without_a_lock(
     served: Served, keys: Mapping[str, str], tmp_path: Path
 ) -> None:
