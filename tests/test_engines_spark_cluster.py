@@ -126,6 +126,7 @@ def in_process(made: Trips) -> list[tuple[Any, ...]]:
     return rows
 
 
+@pytest.mark.exhaustive
 def test_on_a_cluster_a_killed_executor_leaves_no_trace(
     made: Trips, in_process: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
