@@ -1,14 +1,13 @@
 """The real Dagster servers and a real browser on a small use case."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests import dagster_servers as servers
+from tests.browsers import needs_chromium, opened_browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.slow
 
 
@@ -57,18 +56,13 @@ def address(
         yield url
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_chromium
 def test_the_ui_shows_lineage_and_partitions(address: str) -> None:
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with opened_browser() as browser:
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.goto(f"{address}/asset-groups", timeout=120_000)
         expect(page.get_by_text("drift_report").first).to_be_visible(timeout=120_000)
         page.goto(f"{address}/assets/trips/trips?view=partitions&partition=2024-03-03")
         expect(page.get_by_text("quarantined").first).to_be_visible(timeout=120_000)
-        browser.close()

@@ -1,6 +1,5 @@
 """What a person sees in the Dagster UI of a history that has ended, in a real browser."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,19 +11,19 @@ from ml_platform.settings import Settings
 from ml_platform_dagster.definitions import build_definitions
 from tests import dagster_servers as servers
 from tests import trips_use_case as trips
+from tests.browsers import needs_chromium, opened_browser
 from tests.test_assets import Location
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WITHIN_MILLISECONDS = 120_000
 NEWEST = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
     partitionKeyConnection(limit: 120, ascending: false) { results } } } }"""
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+    needs_chromium,
 ]
 
 
@@ -68,18 +67,11 @@ def address(environment: dict[str, str]) -> Iterator[str]:
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator["Page"]:
     """A browser's page, whose last state is kept as a picture beside the test's files."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with opened_browser() as browser:
         page = browser.new_page(viewport={"width": 1600, "height": 1300})
         page.set_default_timeout(WITHIN_MILLISECONDS)
         yield page
         page.screenshot(path=tmp_path / "page.png")
-        browser.close()
 
 
 def test_plots_show_the_last_partitions_of_the_history(address: str, page: "Page") -> None:

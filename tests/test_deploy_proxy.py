@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -20,8 +19,8 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 from tests.apache_proxy import APACHE, MODULES, UIS, Proxy, proxied
+from tests.browsers import needs_chromium, opened_browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 COOKIE = "ml_platform_session"
 PROGRAM = {"accept": "*/*"}
 """What a program says that runs in a page, and curl."""
@@ -447,19 +446,12 @@ def test_the_proxys_log_says_who_asked_for_what(proxy: Proxy, ada: httpx.Client)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_chromium
 def test_a_browser_logs_in_and_shows_dagster(proxy: Proxy, tmp_path: Path) -> None:
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
     here = f"MAP *.ml.example.org:443 127.0.0.1:{proxy.port}, MAP *.ml.example.org 127.0.0.1"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-                f"--host-resolver-rules={here}",
-            ],
-        )  # fmt: skip
+    with opened_browser(f"--host-resolver-rules={here}") as browser:
         window = browser.new_context(
             ignore_https_errors=True, viewport={"width": 1400, "height": 900}
         )
@@ -477,4 +469,3 @@ def test_a_browser_logs_in_and_shows_dagster(proxy: Proxy, tmp_path: Path) -> No
         window.clear_cookies(name=COOKIE)
         for seen in (asked, "fetch('/server_info').then(a => a.status)"):
             assert page.evaluate(seen) == 401
-        browser.close()

@@ -2,7 +2,6 @@
 
 import re
 import runpy
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from html.parser import HTMLParser
@@ -12,9 +11,10 @@ from threading import Thread
 
 import pytest
 
+from tests.browsers import opened_browser
+
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "site"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 LOADED = {("link", "href"), ("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src")}
 """Tags and attributes whose address a browser loads by itself."""
 
@@ -80,15 +80,9 @@ def address() -> Iterator[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_browser_shows_pages_and_finds_a_word(address: str, scheme: str, width: int) -> None:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium")
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with opened_browser() as browser:
         context = browser.new_context(
             color_scheme=scheme,  # type: ignore[arg-type]
             viewport={"width": width, "height": 900},
@@ -116,4 +110,3 @@ def test_a_browser_shows_pages_and_finds_a_word(address: str, scheme: str, width
         expect(page).to_have_url(re.compile(r"reference/ml_platform\.registry/"))
         assert failed == []
         assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
-        browser.close()

@@ -2,7 +2,6 @@
 
 import html
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -12,9 +11,8 @@ from starlette.testclient import TestClient
 from ml_platform.serving.http.openapi import describe
 from ml_platform.serving.http.page import write_page
 from tests.attacked import REVIEWED
+from tests.browsers import opened_browser
 from tests.served import Deployment, Served, deployed
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +93,10 @@ def ask(command: str) -> "subprocess.CompletedProcess[str]":
 def test_a_browser_shows_it_without_a_script_or_another_host(
     served: Served, scheme: str, width: int
 ) -> None:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium")
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
     address = f"http://{served.http}"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with opened_browser() as browser:
         context = browser.new_context(
             color_scheme=scheme,  # type: ignore[arg-type]
             viewport={"width": width, "height": 900},
@@ -128,4 +120,3 @@ def test_a_browser_shows_it_without_a_script_or_another_host(
         assert (said, asked) == ([], [f"{address}/docs"])
         page.get_by_role("link", name="/health/live").click()
         expect(page.get_by_text("true")).to_be_visible()
-        browser.close()

@@ -1,6 +1,5 @@
 """The pages in a real browser, over a use case that was landed, trained, scored and reported on."""
 
-import shutil
 import socket
 import threading
 import time
@@ -24,10 +23,10 @@ from ml_platform.storage import Commit, Lake
 from ml_platform.training import decide, train
 from ml_platform.web import Pages, build_app
 from tests import moody_trips as moods
+from tests.browsers import opened_browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.every_case]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 COMMIT = Commit("test", "0")
 DAYS, CUTOFFS = 24, (12, 20)
 """From the second cutoff on what is asked is much farther away."""
@@ -101,17 +100,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with opened_browser() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize(

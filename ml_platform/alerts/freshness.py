@@ -164,5 +164,5 @@ def _newest_windows(lake: Lake, use_case: UseCase) -> dict[str, Window | None]:
                 continue
             row = cursor.execute(f"SELECT max({WINDOW_START}) FROM {relation}").fetchone()
             start = row[0] if row else None
-            found[table] = start and use_case.calendar.window_at(start.replace(tzinfo=UTC))
+            found[table] = start and use_case.calendar.window_stored(start)
     return found

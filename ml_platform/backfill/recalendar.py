@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import duckdb
 
@@ -128,8 +128,8 @@ def _time_of(use_case: UseCase, name: str) -> str:
 
 def _starts(use_case: UseCase, first: datetime, last: datetime) -> list[datetime]:
     calendar = use_case.calendar
-    begin = calendar.window_at(first.replace(tzinfo=UTC)).start
-    end = calendar.window_at(last.replace(tzinfo=UTC)).end
+    begin = calendar.window_stored(first).start
+    end = calendar.window_stored(last).end
     # Rows from before the first window are rows all the same.
     wider = replace(calendar, start=begin)
     return [naive_utc(window.start) for window in wider.windows(Window(begin, end))]

@@ -71,7 +71,7 @@ def with_examples(lake: Lake, use_case: UseCase) -> Window:
     if row is None or row[0] is None:
         raise EmptyPartition(f"{use_case.name}/{source} has no rows; ingest some first")
     calendar = use_case.calendar
-    return Window(calendar.start, calendar.window_at(row[0].replace(tzinfo=UTC)).end)
+    return Window(calendar.start, calendar.window_stored(row[0]).end)
 
 
 def look_at_landing(

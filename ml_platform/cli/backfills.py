@@ -257,8 +257,7 @@ def _listed(tables: tuple[str, ...]) -> str:
 
 
 def _named(use_case: UseCase, chunk: Chunk) -> str:
-    first, last = chunk.keys(use_case.calendar)
-    return first if first == last else f"{first}...{last}"
+    return printing.range_in(chunk.keys(use_case.calendar))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from ml_platform.cli.printing import console, moment_in
+from ml_platform.cli.printing import console, moment_in, range_in
 
 if TYPE_CHECKING:
     from ml_platform.registry import Promotion
@@ -47,11 +47,7 @@ def show_plan(case: "UseCase", plan: "RollbackPlan") -> None:
     replaced = ", ".join(str(version) for version in plan.replaced) or "nobody"
     table = _table("recomputed", "partitions", "which")
     for name, windows in plan.affected.tables:
-        window_ranges = [
-            (case.calendar.window_at(s.start), list(case.calendar.windows(s))[-1])
-            for s in case.calendar.ranges(windows)
-        ]
-        named = (key(a) if a == b else f"{key(a)}...{key(b)}" for a, b in window_ranges)
+        named = [range_in(case.calendar.keys(s)) for s in case.calendar.ranges(windows)]
         table.add_row(name, str(len(windows)), ", ".join(named) or "none")
     serves = f"serves again from {since} on, instead of {replaced}"
     if plan.is_decided:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from ml_platform.cli.printing import moment_in, show_line, show_table
+from ml_platform.cli.printing import moment_in, range_in, show_line, show_table
 
 if TYPE_CHECKING:
     from ml_platform.impact import DataImpact, Subject, VersionImpact
@@ -117,9 +117,6 @@ def _partitions(case: "UseCase", windows: Collection["Window"]) -> str:
     """How many, and the ranges that they are."""
     if not windows:
         return ""
-    named = []
-    for each in case.calendar.ranges(windows):
-        first, last = case.calendar.keys(each)
-        named.append(first if first == last else f"{first}...{last}")
+    named = [range_in(case.calendar.keys(each)) for each in case.calendar.ranges(windows)]
     more = f", and {len(named) - MOST_RANGES} more" if len(named) > MOST_RANGES else ""
     return f"{len(windows)}: {', '.join(named[:MOST_RANGES])}{more}"

@@ -37,6 +37,18 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=UNBOUNDED)
 
 
+def range_in(keys: tuple[str, str]) -> str:
+    """A range of partitions as `--range` takes it, by its first and its last key.
+
+    >>> range_in(("2024-03-01", "2024-03-09")), range_in(("2024-03-01", "2024-03-01"))
+    ('2024-03-01...2024-03-09', '2024-03-01')
+    """
+    from ml_platform.spec.ranges import BETWEEN
+
+    first, last = keys
+    return first if first == last else f"{first}{BETWEEN}{last}"
+
+
 def moment_in(zone: tzinfo, moment: datetime, timespec: str = "minutes") -> str:
     """An aware moment by the clocks of a zone, which is named; timespec: as of `isoformat`.
 
@@ -207,8 +219,8 @@ def show_scores(case: "UseCase", report: "ScoreReport") -> None:
         versions = ", ".join(str(version) for version in sorted(set(report.versions.values())))
         show_line(f"by version {versions}")
     if report.in_process:
-        first, last = (case.calendar.key(report.in_process[place]) for place in (0, -1))
-        count, named = len(report.in_process), first if first == last else f"{first}...{last}"
+        count, ends = len(report.in_process), (report.in_process[0], report.in_process[-1])
+        named = range_in((case.calendar.key(ends[0]), case.calendar.key(ends[1])))
         show_line(
             f"{count} partitions ({named}) in process: the endpoint serves another version than "
             "their champion"

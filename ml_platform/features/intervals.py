@@ -56,7 +56,7 @@ def _corrections(
         ).fetchall()
         for start, moment in rows:
             if moment is not None:
-                window = use_case.calendar.window_at(start.replace(tzinfo=UTC))
+                window = use_case.calendar.window_stored(start)
                 found.setdefault(window, set()).add(utc(moment))
     return found
 

@@ -5,7 +5,7 @@ from datetime import datetime
 import duckdb
 
 from ml_platform.errors import SubjectNotFound, TableNotFound
-from ml_platform.impact.subjects import Span, Subject, arrivals, window_of
+from ml_platform.impact.subjects import Span, Subject, arrivals
 from ml_platform.sources.known import KnownVersions
 from ml_platform.sources.tables import landings_table, quarantine_table
 from ml_platform.spec.queries import literal, quote
@@ -42,7 +42,7 @@ def landed_file(lake: Lake, use_case: UseCase, name: str, source: str | None = N
         spans: dict[Window, Span] = {}
         waiting = []
         for start in landed:
-            window = window_of(use_case, start)
+            window = use_case.calendar.window_stored(start)
             if start not in at and start not in held:
                 waiting.append(window)
                 continue

@@ -7,7 +7,7 @@ at. Where that was before the rows were there, it has not read them, whatever it
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import duckdb
 
@@ -108,7 +108,7 @@ class _Known:
     ) -> tuple[TableImpact, list[Touched]]:
         read, before, changed, entries = [], [], set(), []
         for start, made in evidence.get(self.table, {}).items():
-            window = self.calendar.window_at(start.replace(tzinfo=UTC))
+            window = self.calendar.window_stored(start)
             if after is not None and utc(window.end) <= utc(after):
                 continue
             since = self.since(window)

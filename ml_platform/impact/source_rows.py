@@ -7,7 +7,7 @@ import duckdb
 
 from ml_platform.errors import SubjectNotFound
 from ml_platform.features import inside_sql, windows_sql
-from ml_platform.impact.subjects import RowVersion, Span, Subject, arrivals, window_of
+from ml_platform.impact.subjects import RowVersion, Span, Subject, arrivals
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, version_table
@@ -109,12 +109,15 @@ def _versions(
         raise SubjectNotFound(f"{use_case.name}: there is no {named}{then}")
     starts = sorted({start for start, *_ in rows})
     if len(starts) > 1:
-        keys = [use_case.calendar.key(window_of(use_case, start)) for start in starts[:MOST_NAMED]]
+        keys = [
+            use_case.calendar.key(use_case.calendar.window_stored(start))
+            for start in starts[:MOST_NAMED]
+        ]
         raise SubjectNotFound(
             f"{use_case.name}: {named} is in the partitions {', '.join(keys)}; name one of them"
         )
     return [
-        RowVersion(window_of(use_case, start), _aware(use_case, happened), *rest)
+        RowVersion(use_case.calendar.window_stored(start), _aware(use_case, happened), *rest)
         for start, happened, *rest in rows
     ]
 

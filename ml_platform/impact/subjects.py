@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import duckdb
 
@@ -99,8 +99,3 @@ def arrivals(
         [source, file],
     ).fetchall()
     return dict(rows)
-
-
-def window_of(use_case: UseCase, start: datetime) -> Window:
-    """The window that begins at a start as it is stored."""
-    return use_case.calendar.window_at(start.replace(tzinfo=UTC))

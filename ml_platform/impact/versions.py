@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import duckdb
 
@@ -178,4 +178,4 @@ def _rows(
         WHERE {ours} AND {near} GROUP BY 1 ORDER BY 1"""
     ).fetchall()
     calendar = use_case.calendar
-    return {calendar.window_at(start.replace(tzinfo=UTC)): count for start, count in found}
+    return {calendar.window_stored(start): count for start, count in found}

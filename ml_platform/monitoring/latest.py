@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
 
 from ml_platform.errors import TableNotFound
 from ml_platform.monitoring.scores import drifted_column, named_column
@@ -133,9 +132,7 @@ def unjudged_since(
             GROUP BY 1 HAVING count({said}) = 0 ORDER BY 1""",
             [naive_utc(judged.start) if judged else None],
         ).fetchall()
-    return tuple(
-        Unjudged(use_case.calendar.window_at(start.replace(tzinfo=UTC)), why) for start, why in rows
-    )
+    return tuple(Unjudged(use_case.calendar.window_stored(start), why) for start, why in rows)
 
 
 def named_unjudged(use_case: UseCase, unjudged: Sequence[Unjudged]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from ml_platform.errors import TableNotFound
@@ -55,7 +55,7 @@ def predicted_windows(
             f"count(*), quantile_cont({quote(name)}, {list(QUANTILES)})", newest, until,
         )  # fmt: skip
         return [
-            PredictedWindow(_window(use_case, start), count, tuple(quantiles))
+            PredictedWindow(use_case.calendar.window_stored(start), count, tuple(quantiles))
             for start, count, quantiles in rows
         ]
     rows = _rows(
@@ -72,7 +72,7 @@ def predicted_windows(
         shares = {name: by_class.get(name, 0.0) for name in kept}
         if len(counted) > len(kept):
             shares[OTHER] = max(0.0, 1.0 - sum(shares.values()))
-        found.append(PredictedWindow(_window(use_case, start), count, shares=shares))
+        found.append(PredictedWindow(use_case.calendar.window_stored(start), count, shares=shares))
     return found
 
 
@@ -88,7 +88,9 @@ def label_delays(
         "count(*), quantile_cont(epoch(known_at) - epoch(event_time), [0.5, 0.9])", newest, until,
     )  # fmt: skip
     return [
-        LabelDelay(_window(use_case, start), count, *(timedelta(seconds=s) for s in seconds))
+        LabelDelay(
+            use_case.calendar.window_stored(start), count, *(timedelta(seconds=s) for s in seconds)
+        )
         for start, count, seconds in rows
     ]
 
@@ -108,7 +110,7 @@ def _rows(
         ).fetchone()
         if not found or found[0] is None:
             return []
-        last = _window(use_case, found[0])
+        last = use_case.calendar.window_stored(found[0])
         # Files of what was long before are not opened. A window may be longer than the last one
         # by an hour or by days, as months are.
         first = naive_utc(last.start - (last.end - last.start) * newest * 1.2)
@@ -118,7 +120,3 @@ def _rows(
             [first, found[0], newest],
         ).fetchall()
     return rows[::-1]
-
-
-def _window(use_case: UseCase, start: datetime) -> Window:
-    return use_case.calendar.window_at(start.replace(tzinfo=UTC))

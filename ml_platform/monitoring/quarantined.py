@@ -75,7 +75,7 @@ def read_quarantine(lake: Lake, use_case: UseCase) -> list[Quarantined]:
         for source in broken.keys() & use_case.sources.keys():
             ingested = _count_ingested(lake, cursor, use_case, source, list(broken[source]))
             for start, reasons in broken[source].items():
-                window = use_case.calendar.window_at(start.replace(tzinfo=UTC))
+                window = use_case.calendar.window_stored(start)
                 rows = sum(reasons.values())
                 landed = rows + ingested.get(start, 0)
                 found.append(Quarantined(source, window, rows, landed, reasons))

@@ -7,7 +7,7 @@ that trail up to a window, and its predictions are measured by the labels known 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import duckdb
@@ -161,7 +161,7 @@ def latest_segments(
         ).fetchall()
     if not rows:
         return None
-    found = use_case.calendar.window_at(rows[0][0].replace(tzinfo=UTC))
+    found = use_case.calendar.window_stored(rows[0][0])
     known = {each.name: each for each in fields(SegmentReport)}
     reports = [dict(zip(known, row[1:], strict=True)) for row in rows]
     return found, [SegmentReport(**{**r, "drifted": tuple(r["drifted"])}) for r in reports]

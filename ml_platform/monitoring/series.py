@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from ml_platform.errors import TableNotFound
@@ -150,7 +150,7 @@ def performance_windows(
     )  # fmt: skip
     return [
         PerformanceWindow(
-            _window(use_case, start), count, labelled or 0, tuple(versions or ()),
+            use_case.calendar.window_stored(start), count, labelled or 0, tuple(versions or ()),
             status or "no label is known", passed, current, first, tuple(failing), errors,
         )
         for start, count, labelled, versions, status, passed, current, first, failing, errors
@@ -170,7 +170,7 @@ def drift_windows(
     limit = use_case.monitoring.drift.share
     return [
         DriftWindow(
-            _window(use_case, start), version, judged, drifted,
+            use_case.calendar.window_stored(start), version, judged, drifted,
             not is_failure(drifted, judged, limit) if judged else None,
         )
         for start, version, judged, drifted in rows
@@ -263,7 +263,3 @@ def _rows(
             [naive_utc(until) if until else None, newest],
         ).fetchall()
     return found[::-1]
-
-
-def _window(use_case: UseCase, start: datetime) -> Window:
-    return use_case.calendar.window_at(start.replace(tzinfo=UTC))

@@ -1,7 +1,6 @@
 """Drift reports as the lake holds them, one summary a window."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from ml_platform.errors import EmptyPartition, TableNotFound
 from ml_platform.spec.use_case import UseCase
@@ -46,10 +45,13 @@ def stored_drift(lake: Lake, use_case: UseCase, window: Window | None = None) ->
             f"materialise {use_case.name}/drift_report for it first"
         )
     return [
-        StoredDrift(_window(use_case, start), version, snapshot, judged, tuple(drifted), largest)
+        StoredDrift(
+            use_case.calendar.window_stored(start),
+            version,
+            snapshot,
+            judged,
+            tuple(drifted),
+            largest,
+        )
         for start, version, snapshot, judged, drifted, largest in rows
     ]
-
-
-def _window(use_case: UseCase, start: datetime) -> Window:
-    return use_case.calendar.window_at(start.replace(tzinfo=UTC))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import ceil
 
 from ml_platform.errors import TableNotFound
@@ -80,7 +80,7 @@ def _trend(
 
 def _key(use_case: UseCase, start: datetime) -> str:
     calendar = use_case.calendar
-    return calendar.key(calendar.window_at(start.replace(tzinfo=UTC)))
+    return calendar.key(calendar.window_stored(start))
 
 
 def describe_trend(trend: Trend, most_characters: int) -> str:

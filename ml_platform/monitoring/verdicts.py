@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import takewhile
 from typing import Literal
 
@@ -65,20 +65,25 @@ def newest_streak(lake: Lake, use_case: UseCase, cause: Cause) -> Streak | None:
         return None
     newest, passed = verdicts[-1]
     alike = [start for start, _ in takewhile(lambda v: v[1] == passed, reversed(verdicts))]
-    return Streak(passed, _window(use_case, newest), _window(use_case, alike[-1]), len(alike))
+    return Streak(
+        passed,
+        use_case.calendar.window_stored(newest),
+        use_case.calendar.window_stored(alike[-1]),
+        len(alike),
+    )
 
 
 def window_verdicts(lake: Lake, use_case: UseCase, cause: Cause) -> list[tuple[Window, bool]]:
     """(window, passed) of every window that could be judged, in order of time."""
     verdicts = _verdicts(lake, use_case, cause, None)
-    return [(_window(use_case, start), passed) for start, passed in verdicts]
+    return [(use_case.calendar.window_stored(start), passed) for start, passed in verdicts]
 
 
 def retraining_verdicts(lake: Lake, use_case: UseCase, cause: Cause) -> list[tuple[Window, bool]]:
     """The same by what counts for retraining: `retrain.columns` and `retrain.metrics`."""
     columns, metrics = use_case.retrain.columns, use_case.retrain.metrics
     verdicts = _verdicts(lake, use_case, cause, columns if cause == "drift" else metrics)
-    return [(_window(use_case, start), passed) for start, passed in verdicts]
+    return [(use_case.calendar.window_stored(start), passed) for start, passed in verdicts]
 
 
 def _verdicts(
@@ -103,7 +108,3 @@ def _verdicts(
         (start, not is_failure(true, counted, limit) if cause == "drift" else true == counted)
         for start, true, counted in rows
     ]
-
-
-def _window(use_case: UseCase, start: datetime) -> Window:
-    return use_case.calendar.window_at(start.replace(tzinfo=UTC))

@@ -1,7 +1,7 @@
 """Tables of a use case as frames, a range of partitions at a time."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pandas as pd
 
@@ -113,7 +113,7 @@ def stored_range(lake: Lake, use_case: UseCase, table: str) -> tuple[str, int] |
     if row is None or row[0] is None:
         return None
     calendar = use_case.calendar
-    first, last = (calendar.key(calendar.window_at(at.replace(tzinfo=UTC))) for at in row[:2])
+    first, last = (calendar.key(calendar.window_stored(at)) for at in row[:2])
     return f"{first}{BETWEEN}{last}", int(row[2])
 
 

@@ -115,4 +115,4 @@ def _first_unpredicted(lake: Lake, use_case: UseCase, cutoff: datetime) -> datet
         ).fetchone()
     if row is None or row[0] is None:
         return cutoff
-    return use_case.calendar.window_at(row[0].replace(tzinfo=UTC)).end
+    return use_case.calendar.window_stored(row[0]).end

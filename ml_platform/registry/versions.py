@@ -81,6 +81,10 @@ class TrainedVersion:
     snapshot: int
     trained_from: datetime | None
     """None where it was registered before that was noted."""
+    cause: str = ""
+    """Why it was trained; empty where a schedule or a person asked for it."""
+    reason: str = ""
+    """The same in a sentence."""
 
     @classmethod
     def of(cls, version: int, tags: Mapping[str, str]) -> "TrainedVersion":
@@ -91,6 +95,8 @@ class TrainedVersion:
             datetime.fromisoformat(tags["cutoff"]),
             int(tags["snapshot"]),
             datetime.fromisoformat(since) if since else None,
+            tags.get("cause", ""),
+            tags.get("reason", ""),
         )
 
 

@@ -1,7 +1,5 @@
 """What is known of a use case now: what the live sensor decides on."""
 
-from datetime import UTC
-
 from ml_platform.errors import TableNotFound
 from ml_platform.monitoring import retraining_verdicts
 from ml_platform.registry import Registry, history
@@ -37,4 +35,4 @@ def _newest_predicted(lake: Lake, use_case: UseCase) -> Window | None:
         row = cursor.execute(f"SELECT max({WINDOW_START}) FROM {relation}").fetchone()
     if row is None or row[0] is None:
         return None
-    return use_case.calendar.window_at(row[0].replace(tzinfo=UTC))
+    return use_case.calendar.window_stored(row[0])

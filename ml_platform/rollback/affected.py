@@ -137,7 +137,7 @@ def _stored(
         [naive_utc(since)],
     ).fetchall()
     return {
-        use_case.calendar.window_at(start.replace(tzinfo=UTC)): _Stored(frozenset(found), snapshot)
+        use_case.calendar.window_stored(start): _Stored(frozenset(found), snapshot)
         for start, found, snapshot in rows
     }
 

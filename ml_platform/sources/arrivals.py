@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import duckdb
 
@@ -238,7 +238,7 @@ def _windows(use_case: UseCase, behind: Mapping[datetime, list[str]]) -> dict[Wi
 def _in_order(use_case: UseCase, found: Mapping[datetime, str]) -> dict[Window, str]:
     end = use_case.partitions.closes_at
     return {
-        use_case.calendar.window_at(start.replace(tzinfo=UTC)): found[start]
+        use_case.calendar.window_stored(start): found[start]
         for start in sorted(found)
         if end is None or start < naive_utc(end)
     }

@@ -92,7 +92,7 @@ class SourceTable:
         starts = {start for (start,) in self._execute("SELECT window_start FROM temp.__raw")}
         starts |= self._left_behind()
         calendar = self._use_case.calendar
-        windows = [calendar.window_at(start.replace(tzinfo=UTC)) for start in sorted(starts)]
+        windows = [calendar.window_stored(start) for start in sorted(starts)]
         self._stage(windows)
         return max(highest or since, since), self._states(starts)
 
@@ -168,7 +168,7 @@ class SourceTable:
         windows: list[Window] = []
         if first is not None:
             calendar = self._use_case.calendar
-            begin, end = (calendar.window_at(at.replace(tzinfo=UTC)) for at in (first, last))
+            begin, end = (calendar.window_stored(at) for at in (first, last))
             windows = list(calendar.windows(Window(begin.start, end.end)))
         name_windows(self._cursor, windows)
         self._execute(f"CREATE OR REPLACE TEMP TABLE __raw AS {IN_WINDOWS.format('temp.__read')}")

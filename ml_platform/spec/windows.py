@@ -100,6 +100,10 @@ class Calendar:
         start = self._floor(instant)
         return Window(start, _next(start, self.cadence))
 
+    def window_stored(self, start: datetime) -> Window:
+        """The window of a start as tables hold it: in UTC, without an offset."""
+        return self.window_at(start.replace(tzinfo=UTC))
+
     def windows(self, window_range: Window) -> Iterator[Window]:
         """The windows that overlap a range, in order, none before the first."""
         begin = max(window_range.start, self.start, key=utc)

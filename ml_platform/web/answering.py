@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from ml_platform.access import Action, Audit, Caller
 from ml_platform.errors import RequestRefused
-from ml_platform.registry import answer, served_classes
+from ml_platform.registry import answer, repair, served_classes
 from ml_platform.serving.records.answers import answering
 from ml_platform.serving.records.feedback import REVIEW, Said
 from ml_platform.serving.records.items import read_label
@@ -40,6 +40,8 @@ def decide(
     commit = Commit(
         "pages", case.code_version, f"{case.name}/promotions", also=Audit(site.lake).along(action)
     )
+    # Before anything is refused: whoever decided last may have died before the alias was set.
+    repair(site.lake, site.registry, case)
     answer(
         site.lake, site.registry, case, version, approve=decision == "approve", decided_by=by,
         reason=reason, commit=commit,

@@ -164,8 +164,10 @@ class Pages:
     async def approvals(self, request: Request) -> Response:
         """What waits for a person, in all use cases."""
         values = await run_in_threadpool(decisions.approvals_page, self.site)
+        names = {each["case"].name for each in values["found"]}
+        why_not = await self.visitors.why_not(request, "approve", names)
         for each in values["found"]:
-            each["why_not"] = await self.visitors.why_not(request, "approve", each["case"].name)
+            each["why_not"] = why_not[each["case"].name]
         return _page("approvals.html", {**values, "asks_name": not self.visitors.have_to_log_in})
 
     async def answer(self, request: Request) -> Response:
@@ -181,9 +183,9 @@ class Pages:
         """The next prediction that waits for a person."""
         name, by = request.path_params["use_case"], request.query_params.get("by", "")
         values = await run_in_threadpool(answering.review_page, self.site, name, by)
-        why_not = await self.visitors.why_not(request, "label", name)
+        why_not = await self.visitors.why_not(request, "label", [name])
         asks_name = not self.visitors.have_to_log_in
-        return _page("review.html", {**values, "why_not": why_not, "asks_name": asks_name})
+        return _page("review.html", {**values, "why_not": why_not[name], "asks_name": asks_name})
 
     async def review(self, request: Request) -> Response:
         """A person's answer about a prediction."""

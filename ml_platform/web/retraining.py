@@ -79,16 +79,15 @@ def _trained(site: Site, case: UseCase) -> list[dict[str, Any]]:
     """The newest versions, why each was trained, and what became of it."""
     decisions = history(site.lake, case)
     found = []
-    for version in sorted(site.registry.versions(case), reverse=True)[:LISTED]:
-        tags = site.registry.tags(case, version)
-        decided = latest_decision(decisions, version)
+    for each in reversed(site.registry.trained(case)[-LISTED:]):
+        decided = latest_decision(decisions, each.version)
         found.append(
             {
-                "version": version,
-                "page": path_to(case, "versions", version),
-                "cutoff": tags.get("cutoff", "")[:16].replace("T", " "),
-                "cause": tags.get("cause", "schedule or a person"),
-                "reason": tags.get("reason", ""),
+                "version": each.version,
+                "page": path_to(case, "versions", each.version),
+                "cutoff": shown_moment(case, each.cutoff),
+                "cause": each.cause or "schedule or a person",
+                "reason": each.reason,
                 "outcome": decided.outcome if decided else "not decided",
             }
         )

@@ -1,7 +1,7 @@
 """Who decides something on a page, and from which page."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from ml_platform.errors import (
     RequestTooLarge,
 )
 from ml_platform.serving.admission import Admission, with_address
+from ml_platform.serving.http.origins import name_of
 from ml_platform.settings import ServingSettings
 from ml_platform.web.site import Site
 
@@ -47,13 +48,15 @@ class Visitors:
             raise self._admission.refused(error, address) from None
         return with_address(found, address)
 
-    async def why_not(self, request: Request, permission: Permission, use_case: str) -> str:
-        """Why whoever looks at a page may not do something; empty where they may."""
+    async def why_not(
+        self, request: Request, permission: Permission, use_cases: Collection[str]
+    ) -> dict[str, str]:
+        """By use case, why whoever looks at a page may not do something; empty where they may."""
         try:
-            (await self.caller(request)).require(permission, use_case)
+            caller = await self.caller(request)
         except RequestError as error:
-            return str(error)
-        return ""
+            return dict.fromkeys(use_cases, str(error))
+        return {name: _lacking(caller, permission, name) for name in use_cases}
 
     async def sent(
         self, request: Request, permission: Permission
@@ -79,7 +82,7 @@ class Visitors:
 
         A page of somebody else can lead its own name to this server, and read what is answered.
         """
-        name = request.url.hostname or ""
+        name = name_of(request.headers.get("host", "localhost"))
         if name == self._own or is_loopback(name):
             return ""
         return (
@@ -95,6 +98,14 @@ class Visitors:
                 "only a form of these pages decides something here; programs ask the service, or "
                 "use the command line"
             )
+
+
+def _lacking(caller: Caller, permission: Permission, use_case: str) -> str:
+    try:
+        caller.require(permission, use_case)
+    except RequestError as error:
+        return str(error)
+    return ""
 
 
 async def _body(request: Request) -> bytes:

@@ -41,7 +41,7 @@ class SameOrigin:
 
     def _check(self, scope: Scope) -> None:
         host = _header(scope, b"host") or ""
-        name = _name_of(host) if host else "localhost"
+        name = name_of(host) if host else "localhost"
         if not is_loopback(name) and name not in self._hosts:
             raise OriginRefused(
                 "without authentication nobody may call this service "
@@ -78,10 +78,10 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return next((given.decode("latin-1") for key, given in scope["headers"] if key == name), None)
 
 
-def _name_of(host: str) -> str:
+def name_of(host: str) -> str:
     """The name in a Host header; empty where it is no host.
 
-    >>> _name_of("Localhost:8080"), _name_of("[::1]:8080"), _name_of("[::1")
+    >>> name_of("Localhost:8080"), name_of("[::1]:8080"), name_of("[::1")
     ('localhost', '::1', '')
     """
     try:
