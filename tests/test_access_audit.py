@@ -16,6 +16,8 @@ from ml_platform.errors import AuditBroken
 from ml_platform.storage import Lake
 from tests.trips_use_case import COMMIT, settings
 
+pytestmark = pytest.mark.slow
+
 ACTIONS = [
     Action("ada", "cli", "train", "trips", "version 1", {"cutoff": "2024-01-20"}),
     Action("bob", "api", "approve", "trips", "version 1", {"reason": "it's better, 'much'"}),

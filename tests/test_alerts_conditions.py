@@ -20,6 +20,8 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake, Table, replace_windows
 from tests import trips_use_case as trips
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def use_case(tmp_path: Path) -> UseCase:
@@ -230,7 +232,6 @@ def late(lake: Lake, use_case: UseCase, now: datetime) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.slow
 def test_a_daily_partition_is_late_from_noon_of_the_next_day_on(
     lake: Lake, use_case: UseCase
 ) -> None:
@@ -260,7 +261,6 @@ def in_an_hour() -> datetime:
     return datetime.now(UTC) + timedelta(minutes=61)
 
 
-@pytest.mark.slow
 def test_what_is_computed_is_late_only_where_its_input_has_been_there_for_an_hour(
     lake: Lake, use_case: UseCase
 ) -> None:
@@ -284,7 +284,6 @@ def test_labels_and_performance_are_due_a_horizon_later(use_case: UseCase) -> No
     }  # fmt: skip
 
 
-@pytest.mark.slow
 def test_predictions_are_late_once_there_has_been_a_champion_for_an_hour(
     lake: Lake, use_case: UseCase
 ) -> None:
@@ -335,7 +334,6 @@ def test_partitions_that_cannot_be_judged_are_named_and_are_no_recovery(
     assert find(lake, use_case, "performance") == []
 
 
-@pytest.mark.slow
 def test_a_failing_partition_that_cannot_be_judged_any_more_is_no_all_clear(
     lake: Lake, use_case: UseCase
 ) -> None:

@@ -17,6 +17,8 @@ from ml_platform_dagster.definitions import build_definitions
 from ml_platform_dagster.resources import range_tags
 from tests import trips_use_case as trips
 
+pytestmark = pytest.mark.slow
+
 FIRST, LAST = 1, 28
 CUTOFF = "2024-03-21"
 
@@ -239,7 +241,6 @@ def test_a_partition_that_cannot_be_computed_fails_with_the_reason(walked: Locat
     assert "no promotion is effective" in failure.step_failure_data.error.cause.message
 
 
-@pytest.mark.slow
 def test_a_planted_leak_fails_the_check_of_its_view_or_of_the_labels(tmp_path: Path) -> None:
     use_case = trips.write_folder(tmp_path / "use_cases", "binary")
     (use_case.folder / "features" / "pace.sql").write_text(

@@ -169,6 +169,7 @@ def test_what_was_there_before_automation_is_not_computed_again(loop: Loop) -> N
     assert loop.tick() == []
 
 
+@pytest.mark.exhaustive
 def test_a_corrected_day_recomputes_what_the_lineage_says_and_no_more(loop: Loop) -> None:
     loop.tick()
     loop.land(23, seed=5)

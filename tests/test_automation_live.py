@@ -110,6 +110,7 @@ def test_requests_that_land_are_reported_on(loop: Loop) -> None:
     assert loop.tick() == []
 
 
+@pytest.mark.exhaustive
 def test_feedback_that_lands_becomes_labels_and_their_reports(loop: Loop) -> None:
     first, *_ = ask(27)
     arrive(loop)

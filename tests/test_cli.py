@@ -16,6 +16,8 @@ from tests.dagster_servers import land_trips
 from tests.plain_tables import power
 from tests.trips_use_case import write_folder
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -144,7 +146,6 @@ def test_a_wrong_setting_is_named(run: Run, monkeypatch: pytest.MonkeyPatch):
     assert run("check")[2].startswith("error: ML_PLATFORM_THREADS=many: Input should be a valid")
 
 
-@pytest.mark.slow
 def test_features_that_look_into_the_future_are_reported(run: Run, tmp_path: Path):
     trips = write_folder(tmp_path / "use_cases", "binary")
     land_trips(tmp_path / "data", 1, 2)
@@ -166,7 +167,6 @@ def test_features_that_look_into_the_future_are_reported(run: Run, tmp_path: Pat
     assert (code, "a leak in partition 2024-03-02" in said + errors) == (1, True), said
 
 
-@pytest.mark.slow
 def test_a_landing_that_rewrites_the_past_is_recorded(run: Run, tmp_path: Path):
     write_folder(tmp_path / "use_cases", "binary")
     partition = ("trips", "--partition", "2024-03-01")
@@ -181,7 +181,6 @@ def test_a_landing_that_rewrites_the_past_is_recorded(run: Run, tmp_path: Path):
     assert run("audit", "--what", "ingest --rewrite")[1].count("2024-03-01") == 1
 
 
-@pytest.mark.slow
 def test_the_whole_loop_runs_from_the_command_line(run: Run, tmp_path: Path):
     first, later = "2024-03-30-12:00", "2024-03-31-12:00"
     assert "load   " in run("new", "power", "--from", str(power(tmp_path)))[1]

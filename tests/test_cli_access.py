@@ -18,6 +18,8 @@ from ml_platform.storage import Lake
 from tests.served import deploy
 from tests.trips_use_case import COMMIT
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime.now(UTC)
 PROMOTE = "WHERE what = 'promote'"
 
@@ -65,7 +67,6 @@ def test_a_key_is_shown_once_listed_and_revoked(lake: Lake) -> None:
     assert "nothing is recorded" in run("audit", "--who", "bob").stdout
 
 
-@pytest.mark.slow
 def test_a_training_and_a_decision_stand_in_the_audit(lake: Lake) -> None:
     run("train", "trips", "--cutoff", "2024-03-20")
     run("promote", "trips", "1")

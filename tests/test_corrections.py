@@ -29,6 +29,8 @@ from ml_platform.training import decide, train
 from ml_platform.training.training_set import TrainingSet, collect, labelled
 from tests import moody_trips as moods
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit("test", "0")
 DAYS, CUTOFF, CORRECTED = 22, 12, 29
 
@@ -206,7 +208,6 @@ def test_a_trace_shows_the_rows_that_were_known(world: World) -> None:
     assert file != "trips/corrected.csv"
 
 
-@pytest.mark.slow
 def test_performance_says_what_was_reported_and_what_is_known_now(world: World) -> None:
     before = world.before["performance"]
     early, late = world.report(CORRECTED - 1), world.report(CORRECTED + 5)

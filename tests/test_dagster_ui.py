@@ -74,6 +74,7 @@ def page(tmp_path: Path) -> Iterator["Page"]:
         page.screenshot(path=tmp_path / "page.png")
 
 
+@pytest.mark.exhaustive
 def test_plots_show_the_last_partitions_of_the_history(address: str, page: "Page") -> None:
     for table in ("performance_report", "drift_report"):
         key = {"path": ["trips", table]}

@@ -434,6 +434,7 @@ def logged(proxy: Proxy, path: str) -> str:
     return line
 
 
+@pytest.mark.exhaustive
 def test_the_proxys_log_says_who_asked_for_what(proxy: Proxy, ada: httpx.Client) -> None:
     ada.get(url("dagster", "/runs?who"), headers=FORGED)
     with proxy.browser() as nobody:

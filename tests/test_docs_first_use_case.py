@@ -81,6 +81,7 @@ def test_files_of_all_tasks_are_complete() -> None:
         assert f"\nml-platform train {name} " in PAGE
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.every_case
 @pytest.mark.parametrize("name", BETTER_THAN)

@@ -107,6 +107,7 @@ def test_the_views_of_flights_are_those_in_process(flights: Flights, view: str) 
         assert all(all(map(close, *pair)) for pair in zip(before, after, strict=True))
 
 
+@pytest.mark.exhaustive
 def test_predictions_are_those_in_process_to_the_bit(flights: Flights) -> None:
     lake, case = flights.lake, flights.use_case
     served = flights.range("2013-03-11", "2013-03-14")
@@ -355,6 +356,7 @@ def alike(one: Any, other: Any) -> bool:
     return close(one, other)
 
 
+@pytest.mark.exhaustive
 def test_every_expression_has_the_same_values(valued: tuple[Lake, UseCase]) -> None:
     lake, case = valued
     wrong = []

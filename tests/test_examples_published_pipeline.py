@@ -300,6 +300,7 @@ def test_a_pipeline_of_data_factory_fails_with_the_reason(world: World) -> None:
         factory(world, cutoff="2024-03-24", first="2024-03-05", last="2024-03-06").run()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not show.AIRFLOW.is_dir(), reason="Airflow is not installed: `make airflow`")
 def test_airflow_runs_its_dag_and_fails_with_the_reason(world: World) -> None:
     done = show.airflow(world.s, {"cutoff": "2024-03-26", "sample": 0.3})

@@ -373,6 +373,7 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.exhaustive
 def test_a_disk_that_is_full_is_called_full(tmp_path: Path) -> None:
     write_folder(tmp_path / "use_cases", "binary")
     folder = tmp_path / "landing" / "trips"

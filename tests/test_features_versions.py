@@ -28,6 +28,8 @@ from ml_platform.storage.tables import naive_utc
 from tests.corrected_rides import CITY, COMMIT, LATE, OPEN, World, a_few_rides, at, days
 from tests.examples import at_most
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(tmp_path: Path, shared_lake: Lake) -> Iterator[World]:
@@ -68,7 +70,6 @@ def test_a_correction_that_lands_later_changes_no_example_from_before(world: Wor
     ]
 
 
-@pytest.mark.slow
 def test_revised_values_are_given_where_a_use_case_asks_for_them(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -79,7 +80,6 @@ def test_revised_values_are_given_where_a_use_case_asks_for_them(world: World) -
     assert world.examples("3 00") == [("a", 5, None, False), ("b", 6, 2, False), ("c", 70, 1, True)]
 
 
-@pytest.mark.slow
 def test_where_revised_values_are_taken_no_versions_of_computed_rows_are_kept(
     world: World,
 ) -> None:
@@ -98,7 +98,6 @@ def test_where_revised_values_are_taken_no_versions_of_computed_rows_are_kept(
     assert len(world.versions("labels", "ride")) == 2
 
 
-@pytest.mark.slow
 def test_a_later_cutoff_trains_on_the_corrected_label(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -130,7 +129,6 @@ def test_an_example_after_a_correction_is_given_the_corrected_value(world: World
     ]
 
 
-@pytest.mark.slow
 def test_where_a_row_was_not_there_yet_or_not_any_more_the_one_before_it_is_given(
     world: World,
 ) -> None:
@@ -148,7 +146,6 @@ def test_where_a_row_was_not_there_yet_or_not_any_more_the_one_before_it_is_give
     assert ("e", 9, 1) in world.examples()
 
 
-@pytest.mark.slow
 def test_rows_that_land_late_for_the_first_time_are_known_as_declared(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -159,7 +156,6 @@ def test_rows_that_land_late_for_the_first_time_are_known_as_declared(world: Wor
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_day_by_day_in_any_order_and_twice_the_versions_are_the_same(world: World) -> None:
     def found() -> list[list[tuple[Any, ...]]]:
         return [
@@ -189,7 +185,6 @@ def test_day_by_day_in_any_order_and_twice_the_versions_are_the_same(world: Worl
     assert found() == once
 
 
-@pytest.mark.slow
 def test_a_correction_that_rewrites_the_past_is_known_as_declared(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -201,7 +196,6 @@ def test_a_correction_that_rewrites_the_past_is_known_as_declared(world: World) 
     assert world.examples("3 00") == [("a", 5, None, False), ("b", 6, 2, False), ("c", 7, 1, True)]
 
 
-@pytest.mark.slow
 def test_a_correction_that_changes_no_value_makes_no_version(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -211,7 +205,6 @@ def test_a_correction_that_changes_no_value_makes_no_version(world: World) -> No
     assert world.versions("city_features", "city") == []
 
 
-@pytest.mark.slow
 def test_a_window_that_was_something_else_in_between_has_changed(world: World) -> None:
     def since() -> int:
         with world.lake.cursor() as cursor:
@@ -237,7 +230,6 @@ def test_a_window_that_was_something_else_in_between_has_changed(world: World) -
     ]
 
 
-@pytest.mark.slow
 def test_windows_that_do_not_see_a_correction_have_no_intervals(world: World) -> None:
     world.land("rides1", "4 00", ("e", "3 08", "Rome", 5))
     world.land("arrivals1", "4 00", ("e", "3 08", "3 09", "Rome", 20))
@@ -262,7 +254,6 @@ def test_windows_that_do_not_see_a_correction_have_no_intervals(world: World) ->
     ]
 
 
-@pytest.mark.slow
 def test_the_history_of_labels_says_from_when_and_until_when_each_was_known(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -288,7 +279,6 @@ def test_the_history_of_labels_says_from_when_and_until_when_each_was_known(worl
     assert elsewhere is None
 
 
-@pytest.mark.slow
 def test_a_row_without_an_entity_is_known_in_one_version_at_a_time(world: World) -> None:
     world.land("rides1", "3 00", ("a", "2 08", "", 5))
     world.land("arrivals1", "3 00", ("a", "2 08", "2 09", "", 20), ("b", "2 09", "2 12", "x", 3))
@@ -308,7 +298,6 @@ def test_a_row_without_an_entity_is_known_in_one_version_at_a_time(world: World)
     assert check_leak(world.lake, world.use_case, "city", days(2, 2)).problem is None
 
 
-@pytest.mark.slow
 def test_corrected_windows_pass_the_leak_check_and_leaks_in_them_do_not(world: World) -> None:
     a_few_rides(world)
     world.compute()
@@ -365,7 +354,6 @@ def histories(draw: st.DrawFn) -> list[tuple[list[tuple[Any, ...]], list[tuple[A
     return landings
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=at_most(8), suppress_health_check=list(HealthCheck))
 @given(history=histories(), whole=st.booleans(), most=st.sampled_from((1, MOST_A_STEP)))
 def test_a_training_set_stays_as_it_was_whatever_is_corrected_later(

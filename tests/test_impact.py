@@ -25,6 +25,8 @@ from tests.calendars import around_skipped, calendars, durations, moments_after
 from tests.examples import at_most
 from tests.impact_rides import COMMIT, TABLES, World, at, key, rides, write_folder
 
+pytestmark = pytest.mark.slow
+
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 
 
@@ -104,7 +106,6 @@ SUBJECTS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", SUBJECTS)
 def test_what_is_different_without_rows_is_named(
     world: World, tmp_path: Path, folder: UseCase, case: str
@@ -163,7 +164,6 @@ def _are_the_dependents(world: World, without: World, impact: DataImpact) -> Non
     assert {at: n for at, n in found.items() if at not in by_others} == counted
 
 
-@pytest.mark.slow
 def test_what_is_different_without_a_correction_is_named(
     world: World, tmp_path: Path, folder: UseCase
 ) -> None:
@@ -188,7 +188,6 @@ def test_what_is_different_without_a_correction_is_named(
     corrected.lake.close()
 
 
-@pytest.mark.slow
 def test_what_a_correction_changed_is_what_holds_other_rows(
     tmp_path: Path, folder: UseCase
 ) -> None:
@@ -233,7 +232,6 @@ def test_what_a_correction_changed_is_what_holds_other_rows(
     world.lake.close()
 
 
-@pytest.mark.slow
 def test_partitions_computed_before_rows_landed_have_not_read_them(
     tmp_path: Path, folder: UseCase
 ) -> None:
@@ -262,7 +260,6 @@ def test_partitions_computed_before_rows_landed_have_not_read_them(
     world.lake.close()
 
 
-@pytest.mark.slow
 def test_a_partition_has_read_what_was_there_of_a_file(tmp_path: Path, folder: UseCase) -> None:
     asked, arrived = rides()
     of_two_days = arrived["arrived"].dt.day.isin((5, 6))
@@ -282,7 +279,6 @@ def test_a_partition_has_read_what_was_there_of_a_file(tmp_path: Path, folder: U
     world.lake.close()
 
 
-@pytest.mark.slow
 def test_a_version_touched_what_it_served_wrote_and_was_compared_with(
     world: World, folder: UseCase
 ) -> None:
@@ -307,7 +303,6 @@ def test_a_version_touched_what_it_served_wrote_and_was_compared_with(
         version_impact(world.lake, world.registry, folder, 9)
 
 
-@pytest.mark.slow
 def test_what_is_asked_wrongly_is_said(world: World, folder: UseCase) -> None:
     def said(*given: Any, **named: Any) -> str:
         ask = landed_file if isinstance(given[0], str) and "/" in given[0] else source_row

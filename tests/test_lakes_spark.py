@@ -35,6 +35,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield session
 
 
+@pytest.mark.exhaustive
 def test_spark_reads_every_type_that_is_published(spark, tmp_path):
     shared = local_lake("parquet", tmp_path)
     table = declared({column: kind for column, (kind, *_) in VALUES.items()})

@@ -17,6 +17,8 @@ from ml_platform.orchestrator.outcomes import backfill_outcomes, planned_tables
 from ml_platform.web.runs import read_runs
 from tests import dagster_servers as servers
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 TAGS = {"ml_platform/backfill": "trips"}
@@ -48,7 +50,6 @@ def until(ask: Callable[[], T], enough: Callable[[T], bool], seconds: float = 18
     return answer
 
 
-@pytest.mark.slow
 def test_a_range_of_two_tables_is_one_run(dagster: Orchestrator, ended: Run) -> None:
     assert ended.status is RunStatus.success
     assert ended.partitions == MARCH
@@ -61,14 +62,12 @@ def test_a_range_of_two_tables_is_one_run(dagster: Orchestrator, ended: Run) -> 
     assert dagster.partitions(["trips/trips"])["trips/trips"].materialized == (MARCH,)
 
 
-@pytest.mark.slow
 def test_runs_are_found_by_tag_and_status(dagster: Orchestrator, ended: Run) -> None:
     assert [run.id for run in dagster.runs(TAGS, [RunStatus.success])] == [ended.id]
     assert dagster.runs(TAGS, [RunStatus.failure]) == []
     assert dagster.runs({"ml_platform/backfill": "another"}) == []
 
 
-@pytest.mark.slow
 def test_a_failed_run_says_why_and_which_partitions(dagster: Orchestrator, ended: Run) -> None:
     run = wait(dagster, dagster.launch_range(["trips/predictions"], *MARCH, {}).id)
     assert run.status is RunStatus.failure
@@ -82,7 +81,6 @@ def test_a_failed_run_says_why_and_which_partitions(dagster: Orchestrator, ended
     assert outcomes_since(dagster, datetime.now(UTC) + timedelta(hours=1)) == Outcomes()
 
 
-@pytest.mark.slow
 def test_tables_of_a_run_are_known_also_where_it_names_none(
     dagster: Orchestrator, ended: Run
 ) -> None:
@@ -92,7 +90,6 @@ def test_tables_of_a_run_are_known_also_where_it_names_none(
     assert planned_tables(dagster, []) == {}
 
 
-@pytest.mark.slow
 def test_the_daemon_carries_out_a_backfill(dagster: Orchestrator, ended: Run) -> None:
     found = dagster.launch_backfill({"trips/labels": [MARCH]}, "labels", TAGS)
     backfill = until(lambda: dagster.backfill(found), lambda b: b.is_over)
@@ -108,7 +105,6 @@ def test_the_daemon_carries_out_a_backfill(dagster: Orchestrator, ended: Run) ->
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_the_page_of_runs_shows_what_is_under_way_and_what_failed(
     dagster: Orchestrator, ended: Run
 ) -> None:
@@ -123,7 +119,6 @@ def test_the_page_of_runs_shows_what_is_under_way_and_what_failed(
     assert read_runs(dagster, datetime.now(UTC))["backfills"] == []
 
 
-@pytest.mark.slow
 def test_a_run_can_be_ended(dagster: Orchestrator, ended: Run) -> None:
     run = dagster.launch_range(["trips/labels"], *MARCH, {})
     end_run(dagster, run.id)
@@ -131,7 +126,6 @@ def test_a_run_can_be_ended(dagster: Orchestrator, ended: Run) -> None:
     assert wait(dagster, run.id).status is RunStatus.canceled or dagster.was_ended(run.id)
 
 
-@pytest.mark.slow
 def test_refusals_are_in_dagsters_words(dagster: Orchestrator) -> None:
     with pytest.raises(LaunchRefused, match="knows no asset trips/nowhere"):
         dagster.launch_range(["trips/nowhere"], *MARCH, {})

@@ -11,6 +11,8 @@ from tests.published_trips import Published, published_trips
 from tests.shared_lakes import SHARED_LAKES, SharedLake, local_lake
 from tests.trips_use_case import ZONE, days
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=SHARED_LAKES)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SharedLake:
@@ -86,7 +88,6 @@ def test_a_rollback_recomputes_what_the_replaced_version_published(trips, shared
     assert set(map(tuple, found.values())) == {((1,),)}
 
 
-@pytest.mark.slow
 def test_a_partition_that_lost_its_predictions_loses_its_rows(trips, shared):
     use_case = trips.declare("emptied", table="others.shop.emptied")
     trips.publish(use_case, days(9, 10))

@@ -16,6 +16,8 @@ from tests.published_trips import Published, published_trips
 from tests.shared_lakes import SHARED_LAKES, SharedLake, local_lake
 from tests.trips_use_case import days
 
+pytestmark = pytest.mark.slow
+
 VERSIONS = "count(*), min(model_version), max(model_version)"
 
 
@@ -31,7 +33,7 @@ def trips(shared: SharedLake, tmp_path_factory: pytest.TempPathFactory) -> Itera
     made.lake.close()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_reader_sees_a_whole_old_partition_or_a_whole_new_one(trips, shared):
     use_case = trips.declare("watched", table="others.shop.watched")
     trips.publish(use_case, days(10, 10))
@@ -101,7 +103,6 @@ PLACES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 1])
 def test_one_that_is_killed_leaves_whole_partitions_and_the_next_one_finishes(trips, shared, place):
     use_case = trips.declare("killed", table="others.shop.killed")

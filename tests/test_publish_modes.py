@@ -8,6 +8,8 @@ from tests.database_servers import Database
 from tests.published_trips import Published, published_trips
 from tests.trips_use_case import days
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trips(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:

@@ -24,6 +24,8 @@ from ml_platform.storage import Lake, Table, replace_windows
 from tests.kept_models import KeptModels
 from tests.trips_use_case import COMMIT, at, days, settings, write_folder
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class World:

@@ -131,6 +131,7 @@ def replayed(live: Live) -> list[tuple[str, str, str, str, str]]:
     ]
 
 
+@pytest.mark.exhaustive
 def test_a_replay_decides_what_was_decided_live(live: Live) -> None:
     lake = Lake(live.settings)
     decided = history(lake, live.use_case)

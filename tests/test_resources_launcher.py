@@ -24,6 +24,8 @@ from ml_platform_dagster.sensors.running import training_under_way
 from tests import trips_use_case as trips
 from tests.dagster_servers import ROOT
 
+pytestmark = pytest.mark.slow
+
 MODEL = dg.AssetKey(["trips", "model"])
 DEPLOYED = yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text())
 ON_A_SOCKET = {"host": "localhost", "socket": "/tmp/socket"}

@@ -23,6 +23,8 @@ from ml_platform.storage import Lake
 from tests.kept_models import ByDistance, KeptModels, promote
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
+pytestmark = pytest.mark.slow
+
 COMMITS = dict.fromkeys(("predictions", "drift_report", "performance_report"), COMMIT)
 STAMPS = ["snapshot", "scored_at", "labels_known_by"]
 
@@ -118,7 +120,7 @@ def test_the_plan_names_exactly_what_the_replaced_version_wrote(world):
     assert numbers(affected.drift_report) == [14, 15, 16, 18, 19, 20, 21, 22, 23, 24]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_afterwards_everything_is_as_if_the_version_had_never_served(world, without_the_second):
     world.make(days(9, 16), days(18, 24))
     plan = world.plan()
@@ -131,7 +133,6 @@ def test_afterwards_everything_is_as_if_the_version_had_never_served(world, with
         pd.testing.assert_frame_equal(world.rows(table), without_the_second.rows(table))
 
 
-@pytest.mark.slow
 def test_what_is_not_affected_is_not_written_again(world):
     world.make(days(9, 24))
     plan = world.plan(since=20)
@@ -155,7 +156,6 @@ def days_written(cursor, lake: Lake, table: str, since: int) -> list[int]:
     return [day for (day,) in rows]
 
 
-@pytest.mark.slow
 def test_reports_that_trail_over_wrong_predictions_are_recomputed_and_no_later_ones(world):
     world.make(days(9, 24))
     later = world.plan(since=19)
@@ -187,7 +187,6 @@ def test_predictions_come_before_the_reports_that_read_them(world):
     ]
 
 
-@pytest.mark.slow
 def test_one_that_was_interrupted_is_finished_by_ordering_it_again(world, without_the_second):
     world.make(days(9, 16), days(18, 24))
     plan = world.plan()
@@ -212,7 +211,6 @@ def test_one_that_was_interrupted_is_finished_by_ordering_it_again(world, withou
         world.plan(to=1, since=14)
 
 
-@pytest.mark.slow
 def test_a_second_rollback_goes_back_one_more(world):
     world.registry.train(world.lake, world.use_case, days(5, 18))
     promote(world.lake, world.use_case, 3, at(19))
@@ -264,7 +262,6 @@ def test_of_two_rollbacks_at_once_one_wins(world):
     assert len(history(world.lake, world.use_case)) == 3
 
 
-@pytest.mark.slow
 def test_of_many_who_name_the_version_that_serves_one_rolls_back(world):
     world.registry.train(world.lake, world.use_case, days(5, 18))
     promote(world.lake, world.use_case, 3, at(19))

@@ -23,6 +23,8 @@ from ml_platform.storage import Commit, Lake
 from ml_platform.training import decide, train
 from tests.plain_tables import orders, power, tickets
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit("test", "0")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 NAMED = {"power": ("temperature",), "tickets": (), "orders": ("size",)}
@@ -67,7 +69,6 @@ def test_a_plain_table_is_guessed_right(
     assert (list(guess.columns), guess.group) == (columns, group)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "cutoff", "metric", "at_least"),
     [

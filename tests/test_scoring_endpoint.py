@@ -23,6 +23,8 @@ from tests.endpoint_front import Front, Said, front_of
 from tests.served import Deployment, deployed
 from tests.trips_use_case import COMMIT, days, trips
 
+pytestmark = pytest.mark.slow
+
 SCORED = days(25, 27)
 """Three windows of 40 trips each."""
 REQUESTS = 18
@@ -130,7 +132,6 @@ def test_no_more_requests_wait_than_are_declared(world: World) -> None:
     assert 1 <= world.front.most_at_once <= 3
 
 
-@pytest.mark.slow
 def test_what_was_answered_is_not_asked_again_by_the_next_run(world: World) -> None:
     world.front.rule = lambda number, body: Said(400) if number >= 10 else None
     with pytest.raises(EndpointRefused) as refused:
@@ -153,7 +154,6 @@ def test_what_was_answered_is_not_asked_again_by_the_next_run(world: World) -> N
     assert len(world.front.asked) == REQUESTS
 
 
-@pytest.mark.slow
 def test_what_was_answered_outlives_a_file_that_cannot_be_written(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -203,7 +203,6 @@ def test_a_server_that_asks_for_more_time_than_there_is_fails_at_once(world: Wor
     assert len(world.front.asked) == 1
 
 
-@pytest.mark.slow
 def test_no_request_is_sent_before_the_time_that_the_server_asks_for(world: World) -> None:
     said: list[float] = []
 
@@ -357,7 +356,6 @@ FULL = [
 """Days on which every trip has a city."""
 
 
-@pytest.mark.slow
 def test_over_grpc_the_same_is_predicted(world: World) -> None:
     for day in FULL:
         report = world.score(days(day, day), url=f"grpc://{world.grpc}")
@@ -384,7 +382,6 @@ def test_what_the_server_refuses_over_grpc_is_said(world: World) -> None:
         world.score(days(FULL[0], FULL[0]), url=f"grpc://{world.grpc}", model="tripz")
 
 
-@pytest.mark.slow
 def test_a_share_of_the_time_is_left_to_others(world: World) -> None:
     world.score(days(25, 25), concurrency=1, share=0.25)
     came, gone = world.front.came_at, world.front.gone_at

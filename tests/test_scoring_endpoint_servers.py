@@ -80,6 +80,7 @@ def wait_for_answer(url: str, server: "subprocess.Popen[bytes]", log: Path) -> N
             time.sleep(0.2)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_command_that_is_killed_is_finished_by_the_same_command(tmp_path: Path) -> None:
     made = declare(deploy(tmp_path), OPEN)

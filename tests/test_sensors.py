@@ -23,6 +23,8 @@ from ml_platform_dagster.resources import RANGE_END, RANGE_START, LakeResource
 from ml_platform_dagster.sensors.landing import build_landing
 from tests import trips_use_case as trips
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 HEADER = b"trip,started_at,city,distance,delay\n"
 
@@ -128,7 +130,6 @@ def test_a_corrected_day_is_asked_for_again_under_another_run_key(use_case: UseC
     assert keys(first).isdisjoint(keys(again))
 
 
-@pytest.mark.slow
 def test_a_correction_that_is_taken_back_is_asked_for_under_a_third_run_key(
     use_case: UseCase,
 ) -> None:
@@ -164,7 +165,6 @@ def test_a_touched_file_does_not_overrule_the_one_that_corrected_it(use_case: Us
     lake.close()
 
 
-@pytest.mark.slow
 def test_a_day_that_a_file_has_no_rows_of_any_more_is_asked_for_too(use_case: UseCase) -> None:
     row = "{},2024-03-0{}T12:00:00Z,Albany,1,5\n"
     write("a.csv", HEADER + (row.format(1, 2) + row.format(2, 5)).encode(), 3000)
@@ -246,7 +246,6 @@ def test_a_run_of_the_sensor_leaves_half_a_file_that_a_person_would_get(use_case
     assert (patient.landed, at_once.landed) == (40, 42)
 
 
-@pytest.mark.slow
 def test_what_the_service_writes_waits_for_more_and_is_never_forgotten(use_case: UseCase) -> None:
     spec = use_case.folder / "use_case.yaml"
     spec.write_text(spec.read_text() + "serving: {log: {}}\nschedules: {horizon: 2000d}\n")

@@ -24,6 +24,8 @@ from ml_platform_dagster.sensors.failures import failed_since, standing_runs
 from tests import trips_use_case as trips
 from tests.alert_receivers import WebReceiver, web_receiver
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def receiver() -> Iterator[WebReceiver]:
@@ -86,7 +88,6 @@ def succeed(instance: dg.DagsterInstance, use_case: UseCase, first: str, last: s
     assert dg.materialize([labels], instance=instance, tags=range_tags([first, last])).success
 
 
-@pytest.mark.slow
 def test_a_failed_run_stands_until_a_later_one_of_its_partitions_has_succeeded(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
@@ -139,7 +140,6 @@ def test_notified_is_said_only_where_a_channel_has_taken_it(
     assert notified().startswith("nobody") is False
 
 
-@pytest.mark.slow
 def test_what_began_without_a_channel_is_reported_once_there_is_one(
     use_case: UseCase, receiver: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +153,6 @@ def test_what_began_without_a_channel_is_reported_once_there_is_one(
     assert receiver.titles == ["A run of trips failed: labels (2024-03-02)"]
 
 
-@pytest.mark.slow
 def test_a_failed_backfill_stands_with_its_error(use_case: UseCase, receiver: WebReceiver) -> None:
     with dg.instance_for_test() as instance:
         labels, other = (dg.AssetKey([name, "labels"]) for name in ("trips", "trips_too"))
@@ -175,7 +174,6 @@ def test_a_failed_backfill_stands_with_its_error(use_case: UseCase, receiver: We
     assert "/runs/b/of_trips" in receiver.received[0]["message"]
 
 
-@pytest.mark.slow
 def test_attempts_of_the_same_are_one_alert_until_one_succeeds(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
@@ -202,7 +200,6 @@ def test_attempts_of_the_same_are_one_alert_until_one_succeeds(
     assert "It is asked for again by itself." in receiver.received[0]["message"]
 
 
-@pytest.mark.slow
 def test_a_failed_run_that_dagster_reports_is_one_alert_with_what_was_noted(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
@@ -219,7 +216,6 @@ def test_a_failed_run_that_dagster_reports_is_one_alert_with_what_was_noted(
     assert found["failed_run/another"] is None
 
 
-@pytest.mark.slow
 def test_an_alert_stands_while_the_next_attempt_is_under_way(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
@@ -235,7 +231,6 @@ def test_an_alert_stands_while_the_next_attempt_is_under_way(
     assert receiver.titles == ["A run of trips failed: labels (2024-03-02)"]
 
 
-@pytest.mark.slow
 def test_what_failed_is_asked_for_again_under_another_key_after_a_wait(use_case: UseCase) -> None:
     now = datetime.now(UTC)
     with dg.instance_for_test() as instance:
@@ -276,7 +271,6 @@ def test_a_failed_run_is_reported_once_with_its_error_and_a_link(
     assert link == f"http://127.0.0.1:3000/runs/{run_id}"
 
 
-@pytest.mark.slow
 def test_the_failed_run_of_another_use_case_is_no_matter(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
@@ -287,7 +281,6 @@ def test_the_failed_run_of_another_use_case_is_no_matter(
     assert result.skip_reason == dg.SkipReason("nothing new")
 
 
-@pytest.mark.slow
 def test_a_run_that_is_tried_again_by_itself_is_not_reported(
     use_case: UseCase, receiver: WebReceiver
 ) -> None:
@@ -297,7 +290,6 @@ def test_a_run_that_is_tried_again_by_itself_is_not_reported(
     assert receiver.received == []
 
 
-@pytest.mark.slow
 def test_a_dead_channel_fails_no_tick(
     use_case: UseCase, receiver: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ from ml_platform_dagster.sensors.retraining import build_retraining, build_retra
 from ml_platform_dagster.sensors.running import UNFINISHED
 from tests import trips_use_case as trips
 
+pytestmark = pytest.mark.slow
+
 MODEL = dg.AssetKey(["trips", "model"])
 
 
@@ -184,7 +186,6 @@ def test_a_cutoff_is_a_partition_as_soon_as_it_has_begun(world: World) -> None:
     assert not partitions_of(world.use_case).has_partition_key(today)
 
 
-@pytest.mark.slow
 def test_failures_that_a_refused_challenger_answered_are_not_answered_again(
     world: World, instance: dg.DagsterInstance
 ) -> None:

@@ -23,6 +23,8 @@ from ml_platform_dagster.sensors.retraining import build_retraining_schedule
 from ml_platform_dagster.sensors.retries import LOOK_BACK, build_retries, lost_runs
 from tests import trips_use_case as trips
 
+pytestmark = pytest.mark.slow
+
 TRAINED = frozenset({dg.AssetKey(["trips", "model"]), dg.AssetKey(["trips", "promotions"])})
 STARTED = dg.DagsterRunStatus.STARTED
 SUCCESS = dg.DagsterRunStatus.SUCCESS

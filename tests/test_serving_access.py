@@ -30,6 +30,8 @@ from ml_platform.serving.worker import create_app
 from tests.served import ROW, Deployment, Served, serving_settings
 from tests.trips_use_case import COMMIT
 
+pytestmark = pytest.mark.slow
+
 INVOKE = "/mlflow/trips/invocations"
 BODY = {"dataframe_records": [ROW]}
 

@@ -14,6 +14,8 @@ from tests.attacked import REVIEWED
 from tests.browsers import opened_browser
 from tests.served import Deployment, Served, deployed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
@@ -69,7 +71,6 @@ def test_texts_of_a_use_case_are_text(client: TestClient) -> None:
     assert "<script" not in write_page(document)
 
 
-@pytest.mark.slow
 def test_requests_that_are_pasted_are_answered(served: Served) -> None:
     page = ask(f"curl -s http://{served.http}/docs").stdout
     asked = [each for each in requests_of(page) if "/control/" not in each]
@@ -86,7 +87,6 @@ def ask(command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
 
 
-@pytest.mark.slow
 @pytest.mark.every_case
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])

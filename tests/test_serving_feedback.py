@@ -28,6 +28,8 @@ from ml_platform.training.training_set import labelled
 from tests.served import LOGGED, Deployment, declare, deploy, published, rows_of
 from tests.trips_use_case import COMMIT, at, days, land, trips
 
+pytestmark = pytest.mark.slow
+
 DAY = days(29, 29)
 NOW = datetime(2024, 4, 20, tzinfo=UTC)
 
@@ -91,7 +93,6 @@ def late(trip: int) -> bool:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_what_is_given_later_holds(deployment: Deployment) -> None:
     trip, other = rows_of(29)[0]["trip"], rows_of(29)[1]["trip"]
     with deployment.client() as client:
@@ -148,7 +149,6 @@ def test_of_several_the_one_known_last_holds_and_repeating_changes_nothing(
     assert (counts.given, counts.conflicts, counts.unmatched) == (2, 0, 0)
 
 
-@pytest.mark.slow
 def test_two_that_contradict_each_other_are_reported(deployment: Deployment) -> None:
     trip = rows_of(29)[3]["trip"]
     with deployment.client() as client:
@@ -158,7 +158,6 @@ def test_two_that_contradict_each_other_are_reported(deployment: Deployment) -> 
     assert count_feedback(deployment.lake, deployment.use_case, DAY).conflicts == 1
 
 
-@pytest.mark.slow
 def test_a_prediction_is_named_by_its_id(deployment: Deployment) -> None:
     row = rows_of(29)[4]
     with deployment.client() as client:
@@ -171,7 +170,6 @@ def test_a_prediction_is_named_by_its_id(deployment: Deployment) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_what_is_said_of_an_example_waits_for_it_and_is_counted_meanwhile(
     deployment: Deployment,
 ) -> None:
@@ -198,7 +196,6 @@ def test_what_is_said_of_an_example_waits_for_it_and_is_counted_meanwhile(
     assert 7 not in labels_of(lake)
 
 
-@pytest.mark.slow
 def test_reports_and_training_sets_use_what_was_given(deployment: Deployment) -> None:
     case, lake = deployment.use_case, deployment.lake
     score(lake, deployment.registry, case, DAY, COMMIT)
@@ -224,7 +221,6 @@ def test_reports_and_training_sets_use_what_was_given(deployment: Deployment) ->
     assert known_by(datetime.now(UTC)) == given
 
 
-@pytest.mark.slow
 def test_live_traffic_has_reports_of_its_own(deployment: Deployment) -> None:
     case, lake = deployment.use_case, deployment.lake
     with deployment.client() as client:
@@ -280,7 +276,6 @@ def test_features_looked_up_online_are_compared_with_the_join(deployment: Deploy
     assert compare_online(lake, case, DAY) == Skew(40, {"pace__pace": 1})
 
 
-@pytest.mark.slow
 def test_uncertain_predictions_wait_until_somebody_answers_or_skips(
     deployment: Deployment,
 ) -> None:
@@ -311,7 +306,6 @@ def test_uncertain_predictions_wait_until_somebody_answers_or_skips(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_nobody_is_asked_again_between_a_look_at_landing_and_the_run_that_ingests(
     deployment: Deployment,
 ) -> None:
@@ -328,7 +322,6 @@ def test_nobody_is_asked_again_between_a_look_at_landing_and_the_run_that_ingest
         assert waiting(client) == others
 
 
-@pytest.mark.slow
 def test_what_was_answered_weeks_ago_waits_no_longer_and_what_came_later_does(
     deployment: Deployment,
 ) -> None:
@@ -440,7 +433,6 @@ def test_clocks_may_differ_by_little_and_what_lands_otherwise_is_quarantined(
     assert (counts.landed, counts.quarantined) == (2, 1)
 
 
-@pytest.mark.slow
 def test_an_answer_is_taken_once_and_of_what_waits_alone(deployment: Deployment) -> None:
     with deployment.client() as client:
         answered = client.post("/predict/trips", json={"rows": rows_of(29)}).json()["predictions"]
@@ -502,7 +494,6 @@ def test_an_answer_is_taken_once_and_of_what_waits_alone(deployment: Deployment)
     ]
 
 
-@pytest.mark.slow
 def test_what_has_not_happened_has_no_label_but_may_be_skipped(deployment: Deployment) -> None:
     case, lake = deployment.use_case, deployment.lake
     tomorrow = datetime.now(UTC) + timedelta(days=1)
@@ -519,7 +510,6 @@ def test_what_has_not_happened_has_no_label_but_may_be_skipped(deployment: Deplo
         assert client.post(f"/review/trips/{only}", json={"skip": True}).status_code == 202
 
 
-@pytest.mark.slow
 def test_the_queue_is_worked_off_on_the_command_line(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -563,7 +553,6 @@ def actions(made: Deployment) -> list[Action]:
     return [row.action for row in Audit(made.lake).verify() if row.action.what in about]
 
 
-@pytest.mark.slow
 def test_who_labelled_what_stands_in_the_audit_one_row_a_call(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -626,7 +615,6 @@ def test_what_nobody_has_written_yet_is_ingested_as_nothing(deployment: Deployme
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_classes_are_logged_measured_and_reviewed(tmp_path: Path) -> None:
     made = declare(deploy(tmp_path, "multiclass"), "serving: {log: {}, review: {below: 0.99999}}\n")
     made.promote(20)

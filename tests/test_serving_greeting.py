@@ -32,6 +32,7 @@ def started(made: Deployment, port: int, log: Path, **changes: str) -> Iterator[
         program.end()
 
 
+@pytest.mark.exhaustive
 def test_the_request_that_is_printed_is_answered_and_an_interrupt_says_how_to_start_it_again(
     tmp_path: Path,
 ) -> None:

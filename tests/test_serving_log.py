@@ -24,6 +24,8 @@ from tests.served import (
 )
 from tests.trips_use_case import COMMIT, days
 
+pytestmark = pytest.mark.slow
+
 PREDICT = "/predict/trips"
 
 
@@ -95,7 +97,6 @@ def test_a_refused_request_is_kept_apart(deployment: Deployment, landing: Path) 
     assert not (landing / "requests").exists() or records(landing / "requests") == []
 
 
-@pytest.mark.slow
 def test_a_full_disk_fails_no_prediction(deployment: Deployment, landing: Path) -> None:
     with deployment.client() as client:
         (landing / "requests").mkdir(parents=True, exist_ok=True)

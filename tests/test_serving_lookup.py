@@ -14,6 +14,8 @@ from ml_platform.registry import predict
 from tests.served import ROW, Deployment, declare, deploy, deployed, published, rows_of, ruled
 from tests.trips_use_case import MODEL, days
 
+pytestmark = pytest.mark.slow
+
 PREDICT = "/predict/trips"
 RULES = ("distance > 0", "delay < 2000", "city <> 'Boston' or distance < 100")
 

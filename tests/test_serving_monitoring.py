@@ -18,6 +18,8 @@ from starlette.testclient import TestClient
 from ml_platform.settings import Settings
 from tests.served import ROW, Deployment, deploy, deployed, rows_of
 
+pytestmark = pytest.mark.slow
+
 INVOKE = "/mlflow/trips/invocations"
 GOOD = {"dataframe_records": [ROW]}
 BAD = {"dataframe_records": [{**ROW, "distance": "far"}]}
@@ -101,7 +103,6 @@ def test_health(client: TestClient) -> None:
     assert (ready.status_code, ready.json()) == (200, {"ready": True, "not_served": 0})
 
 
-@pytest.mark.slow
 def test_without_the_lake_the_service_is_alive_and_not_ready(tmp_path: Path) -> None:
     made = deploy(tmp_path)
     made.promote(20)
@@ -142,7 +143,6 @@ def test_a_request_is_a_line_of_json_with_its_id(
     assert (line["status"], line["use_case"], line["error"]) == (400, "trips", "RequestRefused")
 
 
-@pytest.mark.slow
 def test_grpc_is_counted_and_has_request_ids(deployment: Deployment) -> None:
     inputs = []
     for name, given in ROW.items():
@@ -201,7 +201,6 @@ def test_every_metric_that_dashboard_and_rules_name_exists(client: TestClient) -
             assert {*chosen, *added} - labels[name] == set(), expr
 
 
-@pytest.mark.slow
 def test_records_of_the_log_are_counted_and_those_that_are_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

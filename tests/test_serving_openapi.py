@@ -20,6 +20,8 @@ from tests.attacked import REVIEWED
 from tests.served import Deployment, deploy, deployed, rows_of
 from tests.trips_use_case import COMMIT, days, write_folder
 
+pytestmark = pytest.mark.slow
+
 PUBLIC = {declared.name for declared in ENDPOINTS if declared.needs is None}
 TASKS = {
     "binary": REVIEWED,

@@ -115,6 +115,7 @@ def test_a_python_client_has_every_path_and_its_predictions_are_answered(
     assert all(kind.endswith("Response200") for *_, kind in answered)
 
 
+@pytest.mark.exhaustive
 def test_a_typescript_client_is_checked_by_types_and_answered(
     served: Served, document: Path, tmp_path: Path
 ) -> None:

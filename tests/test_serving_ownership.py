@@ -18,6 +18,8 @@ from tests.served import LOGGED, ROW, Deployment, declare, deploy, published, re
 from tests.test_serving_grpc import inputs
 from tests.trips_use_case import COMMIT
 
+pytestmark = pytest.mark.slow
+
 INVOKE, FEEDBACK = "/mlflow/trips/invocations", "/feedback/trips"
 BODY = {"dataframe_records": [ROW, ROW]}
 LACKS = "lacks the permission 'label' for 'trips'; a role that has it: labeller, operator, admin"

@@ -190,6 +190,7 @@ def test_an_answer_is_repeated_by_whichever_instance(replicas: Replicas) -> None
     assert sum(row.action.what == "roll back" for row in Audit(replicas.made.lake).rows()) == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("is_silent", [False, True], ids=["refused", "silent"])
 def test_one_that_the_lake_is_cut_off_predicts_on_and_catches_up(
     replicas: Replicas, tmp_path: Path, is_silent: bool

@@ -26,6 +26,8 @@ from tests.served import ROW, Deployment, deploy
 from tests.test_serving_swaps import decide
 from tests.trips_use_case import COMMIT, at
 
+pytestmark = pytest.mark.slow
+
 INVOKE = "/mlflow/trips/invocations"
 MOODY = """\
 import os
@@ -103,7 +105,6 @@ def test_the_same_entity_gets_the_same_side_and_a_larger_share_keeps_it() -> Non
     assert 520 < len(large) < 680
 
 
-@pytest.mark.slow
 def test_only_one_version_is_tried_at_a_time(moody: Deployment) -> None:
     with pytest.raises(RolloutRefused, match="version 2 is not being tried"):
         try_out(moody, 2, "ended")
@@ -116,7 +117,6 @@ def test_only_one_version_is_tried_at_a_time(moody: Deployment) -> None:
         try_out(moody, 2, "canary", 1.5)
 
 
-@pytest.mark.slow
 def test_a_shadow_predicts_the_same_rows_and_answers_nobody(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +141,6 @@ def test_a_shadow_predicts_the_same_rows_and_answers_nobody(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_a_shadow_that_there_is_no_time_for_is_left_out_and_no_failure(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +173,6 @@ def test_a_canary_answers_its_share(moody: Deployment) -> None:
     assert found.difference is None
 
 
-@pytest.mark.slow
 def test_a_rollback_ends_a_canary_and_says_so(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,7 +207,6 @@ def test_a_rollback_ends_a_canary_and_says_so(
     assert live.of("trips").candidate is not None
 
 
-@pytest.mark.slow
 def test_a_canary_that_fails_is_stood_in_for_and_ended(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +231,6 @@ def test_a_canary_that_fails_is_stood_in_for_and_ended(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 @pytest.mark.parametrize("error", [Overloaded("8 rows wait", 1), OnlineStoreUnavailable("gone")])
 def test_a_canary_that_there_is_no_time_for_is_left_out_and_no_failure(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch, error: PlatformError
@@ -255,7 +251,6 @@ def test_a_canary_that_there_is_no_time_for_is_left_out_and_no_failure(
     assert (seen(moody).errors, seen(moody).dropped) == (0, 5)
 
 
-@pytest.mark.slow
 def test_a_load_under_which_the_champion_is_too_slow_is_no_failure_of_the_canary(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,7 +272,7 @@ def test_a_load_under_which_the_champion_is_too_slow_is_no_failure_of_the_canary
     assert (seen(moody).errors, seen(moody).dropped) == (0, 4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_canary_that_dawdles_is_ended(moody: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     try_out(moody, 2, "canary", 0.5)
     monkeypatch.setenv("MOOD", "slow")
@@ -290,7 +285,6 @@ def test_a_canary_that_dawdles_is_ended(moody: Deployment, monkeypatch: pytest.M
     assert ended.reason.startswith("it is too slow: p95 of its last")
 
 
-@pytest.mark.slow
 def test_a_canary_that_takes_too_long_is_not_waited_for(
     moody: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,7 +297,6 @@ def test_a_canary_that_takes_too_long_is_not_waited_for(
     assert rollouts(moody.lake, moody.use_case)[-1].reason.endswith("no answer in 2 s")
 
 
-@pytest.mark.slow
 def test_the_command_decides_and_shows(moody: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ML_PLATFORM_DATA", str(moody.settings.data))
     monkeypatch.setenv("ML_PLATFORM_USE_CASES", str(moody.settings.use_cases))

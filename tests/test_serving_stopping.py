@@ -103,6 +103,7 @@ def test_a_worker_that_dies_is_replaced_while_the_other_answers(made: Deployment
         assert instance.is_ready()
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_is_silent_is_killed_when_it_has_been_for_as_long_as_is_set(
     made: Deployment,
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_worker_that_is_silent_is_killed_when_it_has_been_for_as_long_as_is_se
         assert second in instance.workers
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_is_starved_for_a_while_stays(made: Deployment) -> None:
     with serving(made, DRAIN_SECONDS=DRAIN_SECONDS) as instance:
         before = instance.workers
@@ -126,6 +128,7 @@ def test_a_worker_that_is_starved_for_a_while_stays(made: Deployment) -> None:
         assert instance.workers == before
 
 
+@pytest.mark.exhaustive
 def test_an_interrupt_stops_at_once(made: Deployment) -> None:
     with serving(made, DRAIN_SECONDS="600") as instance:
         instance.process.send_signal(signal.SIGTERM)

@@ -27,6 +27,8 @@ from tests.otlp_receiver import attributes, receiving
 from tests.served import ROW, Deployment, deploy, serving_settings
 from tests.trips_use_case import days
 
+pytestmark = pytest.mark.slow
+
 INVOKE = "/mlflow/trips/invocations"
 ROUTE = "POST /mlflow/{model}/invocations"
 GOOD = {"dataframe_records": [ROW]}
@@ -111,7 +113,6 @@ def test_requests_that_are_predicted_together_each_have_the_span_of_the_whole() 
         assert whole.parent_span_id.hex() == span_id
 
 
-@pytest.mark.slow
 def test_rows_by_key_are_looked_up_in_a_span_of_its_own(deployment: Deployment) -> None:
     with receiving() as receiver:
         with deployment.client(otlp_endpoint=f"{receiver.address}/", trace_ratio=1.0) as client:
@@ -122,7 +123,6 @@ def test_rows_by_key_are_looked_up_in_a_span_of_its_own(deployment: Deployment) 
     assert parts_of(span, receiver.spans) == ["check inputs", "look up", "predict", "log"]
 
 
-@pytest.mark.slow
 def test_a_mistake_of_the_caller_is_no_error_of_the_service(deployment: Deployment) -> None:
     with receiving() as receiver:
         with deployment.client(otlp_endpoint=receiver.address, trace_ratio=1.0) as client:
@@ -140,7 +140,6 @@ def test_a_mistake_of_the_caller_is_no_error_of_the_service(deployment: Deployme
     assert attributes(other)["http.request.method"] == "_OTHER"
 
 
-@pytest.mark.slow
 def test_lines_of_the_log_have_the_trace_recorded_or_not(
     deployment: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,7 +161,6 @@ def test_lines_of_the_log_have_the_trace_recorded_or_not(
     assert {span.name for span in receiver.spans} == {ROUTE, "check inputs", "predict", "log"}
 
 
-@pytest.mark.slow
 def test_grpc_is_traced_alike(deployment: Deployment) -> None:
     inputs = []
     for name, value in ROW.items():
@@ -193,7 +191,6 @@ def test_grpc_is_traced_alike(deployment: Deployment) -> None:
     assert bad.status.code == Status.STATUS_CODE_UNSET
 
 
-@pytest.mark.slow
 def test_a_collector_that_is_unavailable_fails_no_request(deployment: Deployment) -> None:
     with socket.socket() as taken:
         # Bound and not listening: nobody else gets the port, and nobody answers there.
@@ -204,7 +201,6 @@ def test_a_collector_that_is_unavailable_fails_no_request(deployment: Deployment
     assert answers == [200] * 20
 
 
-@pytest.mark.slow
 def test_a_collector_that_hangs_fails_no_request_and_keeps_nothing_from_ending(
     deployment: Deployment,
 ) -> None:
@@ -216,7 +212,6 @@ def test_a_collector_that_hangs_fails_no_request_and_keeps_nothing_from_ending(
     assert answers == [200] * 20
 
 
-@pytest.mark.slow
 def test_what_waits_for_the_collector_is_bounded() -> None:
     held = threading.Event()
     with receiving(held) as receiver:
@@ -233,7 +228,6 @@ def test_what_waits_for_the_collector_is_bounded() -> None:
     assert TRACE.get() is None
 
 
-@pytest.mark.slow
 def test_without_the_setting_nothing_is_traced_or_imported(deployment: Deployment) -> None:
     assert open_tracing(serving_settings()) is None
     with traced("predict", [None, None], rows=2):

@@ -28,6 +28,8 @@ from tests.shared_sources import (
 )
 from tests.trips_use_case import COMMIT, SPEC, days, trips, write_folder
 
+pytestmark = pytest.mark.slow
+
 KINDS: dict[str, Callable[[Path], SharedTrips]] = {
     "parquet": HiveTrips, "delta": DeltaTrips, "iceberg": IcebergTrips,
 }  # fmt: skip
@@ -195,7 +197,6 @@ def test_a_row_that_breaks_the_contract_goes_to_quarantine(shared, reader):
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_rows_deleted_by_a_vector_are_left_out(tmp_path):
     (tmp_path / "shared").mkdir()
     shared = DeltaTrips(tmp_path / "shared")
@@ -238,7 +239,6 @@ def test_columns_are_taken_from_the_path_whatever_the_format(tmp_path, ending):
     reader.lake.close()
 
 
-@pytest.mark.slow
 def test_a_table_of_iceberg_is_found_by_its_folder_where_that_says_what_holds(tmp_path):
     (tmp_path / "shared").mkdir()
     shared = IcebergTrips(tmp_path / "shared")
@@ -279,7 +279,6 @@ def test_a_column_of_iceberg_that_was_renamed_is_the_same_column(tmp_path):
     reader.lake.close()
 
 
-@pytest.mark.slow
 def test_rows_deleted_by_positions_are_left_out(tmp_path):
     (tmp_path / "shared").mkdir()
     shared = IcebergTrips(tmp_path / "shared")

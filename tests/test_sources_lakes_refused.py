@@ -14,6 +14,8 @@ from ml_platform.errors import LakeUnavailable, LandingError, PlatformError
 from tests.shared_sources import DeltaTrips, HiveTrips, IcebergTrips, SharedTrips, table_of
 from tests.test_sources_lakes import Reader, a_day, reading
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=[DeltaTrips, pytest.param(IcebergTrips, marks=pytest.mark.slow)])
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> SharedTrips:

@@ -226,6 +226,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_line_of_a_gigabyte_and_a_bomb_take_little_memory(rides: Rides, tmp_path: Path) -> None:
     with (rides.landing / "long.csv").open("wb") as file:

@@ -25,6 +25,8 @@ from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from tests.database_servers import mysql_database
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit("run-1", "abc")
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 MARCH_IS_OVER = datetime(2024, 3, 8, tzinfo=UTC)

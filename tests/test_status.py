@@ -22,6 +22,8 @@ from tests import dagster_servers as servers
 from tests import trips_use_case as trips
 from tests.alert_receivers import web_receiver
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str, str]]
 UNREACHABLE = "http://127.0.0.1:9"
 
@@ -76,7 +78,6 @@ def test_status_says_how_each_use_case_is_and_what_is_broken(run: Run) -> None:
     assert lines[-1] == f"Dagster: not reachable at {UNREACHABLE}"
 
 
-@pytest.mark.slow
 def test_a_use_case_that_older_code_wrote_does_not_hide_the_others(
     run: Run, tmp_path: Path
 ) -> None:
@@ -125,7 +126,6 @@ def test_the_keys_of_the_json_stay(run: Run) -> None:
     assert alert["notified_at"] is None
 
 
-@pytest.mark.slow
 def test_what_speaks_against_a_champion_is_said(run: Run) -> None:
     lake, use_case = Lake(Settings()), trips.write_folder(Settings().use_cases, "binary")
     decided = datetime(2024, 4, 2, tzinfo=UTC)
@@ -158,7 +158,6 @@ def test_alerts_lists_what_is_the_matter(run: Run) -> None:
     assert said.splitlines()[-1] == "channels: none, see ML_PLATFORM_ALERTS"
 
 
-@pytest.mark.slow
 def test_a_test_message_says_which_channel_took_it(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +199,6 @@ def wait_for(url: str, seconds: float = 180) -> Dagster:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_a_failing_sensor_is_named_with_its_error(dagster: str) -> None:
     found = wait_for(dagster)
     assert found.problem is None
@@ -210,7 +208,6 @@ def test_a_failing_sensor_is_named_with_its_error(dagster: str) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_a_failed_run_is_shown_where_no_sensor_looks_at_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

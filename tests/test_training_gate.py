@@ -22,6 +22,8 @@ from ml_platform.training import decide, train
 from tests.changed_facts import change_facts
 from tests.trips_use_case import COMMIT, MODEL, at, days, land, settings, trips, write_folder
 
+pytestmark = pytest.mark.slow
+
 CONSTANT = """\
 from sklearn.dummy import DummyClassifier
 

@@ -22,6 +22,8 @@ from ml_platform.training import decide, train
 from ml_platform.training.training_set import collect
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
+pytestmark = pytest.mark.slow
+
 CUTOFF = at(25)
 PLOTS = {
     "binary": {"roc", "precision_recall", "calibration", "importances"},
@@ -137,7 +139,6 @@ def test_training_again_from_the_same_inputs_returns_the_version(lake, registry,
         assert getattr(again, name) == getattr(first, name)
 
 
-@pytest.mark.slow
 def test_other_data_or_another_cutoff_gives_another_version(tmp_path, root, registry):
     lake = Lake(settings(tmp_path))
     use_case = write_folder(tmp_path, "binary", name="changing")
@@ -175,7 +176,6 @@ print(report.is_new, report.digest, report.metrics["holdout_log_loss"])
 """
 
 
-@pytest.mark.slow
 def test_another_process_with_another_hash_seed_makes_the_same_model_to_the_bit(
     root, lake, registry, cases, reports, tmp_path
 ):
@@ -232,7 +232,6 @@ def build():
         train(lake, registry, use_case, CUTOFF, COMMIT, tags={})
 
 
-@pytest.mark.slow
 def test_fitting_uses_the_threads_of_the_settings_and_gives_them_back(lake, registry, root, cases):
     text = """\
 from sklearn.dummy import DummyClassifier
@@ -263,7 +262,6 @@ DEAD = {
 
 
 @pytest.mark.parametrize("dead", DEAD)
-@pytest.mark.slow
 def test_a_column_without_a_value_is_left_out_by_name(lake, registry, root, dead):
     use_case = write_folder(root, "binary", name=f"dead_{len(dead)}")
     (column,) = DEAD[dead]
@@ -347,7 +345,6 @@ def test_a_metric_that_is_too_good_to_be_true_is_said_wherever_the_version_is_sh
     assert decided.promotion.too_good == history(lake, use_case)[-1].too_good == report.too_good
 
 
-@pytest.mark.slow
 def test_a_metric_that_models_reach_is_not_doubted(lake, registry, root):
     use_case = write_folder(root, "regression", name="noisy")
     land(lake, use_case, trips(1, 28), days(1, 28))

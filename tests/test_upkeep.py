@@ -20,6 +20,8 @@ from ml_platform_dagster.definitions import build_definitions
 from tests import trips_use_case as trips
 from tests.dagster_servers import land_trips
 
+pytestmark = pytest.mark.slow
+
 NOW = trips.at(11, 1)
 TABLES = ("pace_features", "labels")
 
@@ -64,7 +66,6 @@ def day(number: int, use_case: UseCase) -> Window:
     return use_case.calendar.window_at(trips.at(number))
 
 
-@pytest.mark.slow
 def test_all_that_is_left_behind_is_one_run_where_the_budget_allows(
     lake: Lake, use_case: UseCase
 ) -> None:
@@ -74,7 +75,6 @@ def test_all_that_is_left_behind_is_one_run_where_the_budget_allows(
     assert asked(lake, use_case) == []
 
 
-@pytest.mark.slow
 def test_the_newest_partitions_come_first_and_the_budget_is_kept(
     lake: Lake, use_case: UseCase
 ) -> None:
@@ -100,7 +100,6 @@ def test_what_is_under_way_is_not_asked_for_again(lake: Lake, use_case: UseCase)
     assert asked(lake, use_case, busy) == [("01", "08", ("labels", "pace_features"))]
 
 
-@pytest.mark.slow
 def test_what_failed_twice_is_asked_for_again_when_its_inputs_or_its_code_change(
     lake: Lake, use_case: UseCase
 ) -> None:
@@ -180,7 +179,6 @@ def execute(instance: dg.DagsterInstance, request: dg.RunRequest) -> dg.ExecuteI
     )
 
 
-@pytest.mark.slow
 def test_the_schedule_catches_up_in_one_run_and_is_then_content(
     lake: Lake, use_case: UseCase, instance: dg.DagsterInstance
 ) -> None:
@@ -191,7 +189,7 @@ def test_the_schedule_catches_up_in_one_run_and_is_then_content(
     assert isinstance(tick(instance, "catch_up", NOW + timedelta(minutes=30)), dg.SkipReason)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_that_keeps_failing_is_tried_twice(
     lake: Lake, use_case: UseCase, instance: dg.DagsterInstance
 ) -> None:
@@ -208,7 +206,6 @@ def test_a_run_that_keeps_failing_is_tried_twice(
     assert execute(instance, request).success
 
 
-@pytest.mark.slow
 def test_the_newest_window_is_scored_when_it_can_be_and_once(
     lake: Lake, use_case: UseCase, instance: dg.DagsterInstance
 ) -> None:

@@ -19,6 +19,8 @@ from ml_platform_dagster.definitions import build_definitions
 from tests.served import Deployment
 from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
 
+pytestmark = pytest.mark.slow
+
 WITHOUT = {
     "feature views": ("features:\n  pace: {entity: [trip], lookback: 1d, ttl: 1d}\n", ""),
     "request columns": (", columns: [city, distance]", ""),

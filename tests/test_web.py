@@ -22,6 +22,8 @@ from ml_platform.web import site as sites
 from tests.kept_models import KeptModels, promote
 from tests.trips_use_case import COMMIT, at, days, land_file, settings, trips, write_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):

@@ -134,6 +134,7 @@ def test_a_project_is_written_once_and_what_is_there_is_kept(complete: Path, pro
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_make_dev_shows_the_lineage_of_a_project(complete: Path, project: Path):
     port = free_port()
@@ -151,6 +152,7 @@ def test_make_dev_shows_the_lineage_of_a_project(complete: Path, project: Path):
     assert "predictions" in reads["drift_report"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_service_answers_without_dagster_and_matplotlib(
     wheel: Path, complete: Path, project: Path, tmp_path: Path
