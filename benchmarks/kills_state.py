@@ -34,7 +34,7 @@ from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase, version_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
-from ml_platform.storage.lake import METADATA
+from ml_platform.storage.known_files import METADATA
 from ml_platform.storage.tables import SNAPSHOT
 from ml_platform.training import decide, train
 

@@ -13,8 +13,10 @@ PlatformError
 ├── LakeError
 │   ├── DiskFull         there is no room for what was to be written
 │   ├── CommitConflict   other writers kept winning until the retries were used up
+│   ├── DataFileLost     a data file is missing or damaged: what it held, how it comes back
 │   ├── CalendarChanged  its windows were written by another calendar
 │   └── TableNotFound    nothing has been written to this table yet
+├── BackupRefused        a backup is lost, damaged, or cannot be made or restored there
 ├── OnlineStoreError     the online store cannot be reached, or refuses
 │   └── NotPublished     none of this feature view is in the online store yet
 ├── TargetError          a database that predictions are published to refuses or fails
@@ -38,6 +40,7 @@ PlatformError
 ├── EndpointRefused      an endpoint refuses rows, or answers what is no prediction of them
 │   └── EndpointDiffers  it predicts something else than the registered version
 ├── ModelRefused         an artifact is not what the registry recorded
+│   ├── ArtifactLost     a file of a model version is missing
 │   ├── ModelOutdated    older code registered it, without what is needed now
 │   └── EnvironmentDiffers   another Python or scikit-learn made it
 ├── EnvironmentMissing   a use case has an environment of its own, which was not made
@@ -147,6 +150,10 @@ class DiskFull(LakeError):
     """There is no room for what was to be written; what was there before is whole."""
 
 
+class DataFileLost(LakeError):
+    """A data file that the catalog names is missing or damaged."""
+
+
 class CalendarChanged(LakeError):
     """The windows of a table were written by another calendar than the use case has now."""
 
@@ -161,6 +168,10 @@ class InputsChanged(LakeError):
 
 class TableNotFound(LakeError):
     """Nothing has been written to this table yet."""
+
+
+class BackupRefused(PlatformError):
+    """A backup is lost or damaged, or cannot be made or restored there."""
 
 
 class OnlineStoreError(PlatformError):
@@ -279,6 +290,10 @@ class RollbackRefused(PlatformError):
 
 class ModelRefused(PlatformError):
     """An artifact is not what the registry recorded when it was registered."""
+
+
+class ArtifactLost(ModelRefused):
+    """A file of a model version is missing from the artifact store."""
 
 
 class ModelOutdated(ModelRefused):

@@ -16,7 +16,7 @@ from ml_platform.spec.tables import MONITORING, reads_of, tables_of
 from ml_platform.spec.use_case import LIVE_REPORTS, LOGGED_SOURCES, UseCase
 from ml_platform.spec.windows import Cadence, Window, utc
 from ml_platform.storage import Lake
-from ml_platform.storage.lake import METADATA
+from ml_platform.storage.known_files import METADATA
 from ml_platform.storage.tables import WINDOW_START
 
 GRACE = {

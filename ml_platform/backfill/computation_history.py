@@ -19,8 +19,11 @@ from ml_platform.storage import Commit, Lake, Table
 from ml_platform.storage.appending import insert_latest, latest_sql
 from ml_platform.storage.basis import BEGUN_AT
 from ml_platform.storage.changes import Change, Range, read_changes
-from ml_platform.storage.lake import METADATA
+from ml_platform.storage.known_files import METADATA
 from ml_platform.storage.tables import WINDOW_START
+
+LOST = "data file lost"
+"""Stands for the version of the code where a window is to be computed since its file was lost."""
 
 
 @dataclass(frozen=True)

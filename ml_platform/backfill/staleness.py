@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ml_platform.backfill.computation_history import (
+    LOST,
     Evidence,
     Made,
     gather,
@@ -149,7 +150,8 @@ class _Judge:
         seen = max(made.begun_at, 0 if self.upstream else made.changed_at)
         outdated = f"{newest} has changed since" if inputs_at > seen else None
         if made.code_version not in {None, self.known.codes[self.table]}:
-            outdated = "made by older code"
+            lost = made.code_version == LOST
+            outdated = "its data file was lost" if lost else "made by older code"
         if outdated := outdated or self._other_champion(window, made):
             return State(Standing.stale, outdated, inputs_at)
         if not made.has_rows:

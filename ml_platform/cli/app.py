@@ -8,6 +8,7 @@ import typer
 from ml_platform.cli import (
     access,
     backfilling,
+    backups,
     costs,
     decisions,
     declare_commands,
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 GROUPS = (
     declare_commands, tables, backfilling, models, impacts, decisions, rollouts, reviewing,
-    replaying, watching, costs, servers, access, upkeep, engines, environments,
+    replaying, watching, costs, servers, access, backups, upkeep, engines, environments,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ml_platform.errors import ModelOutdated, ModelRefused
+from ml_platform.errors import ArtifactLost, ModelOutdated, ModelRefused
+from ml_platform.masking import masked
 from ml_platform.registry.environment import environment, require_environment
 from ml_platform.registry.versions import SeenColumn, TrainedModel, fitted_columns
+from ml_platform.settings import Settings
 from ml_platform.spec.loading import SPEC_FILE
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion as RegisteredVersion
     from mlflow.models import ModelSignature
 
 ESTIMATOR = "model.pkl"
@@ -37,6 +41,8 @@ NEEDED = frozenset(
 """Facts that a version has to have."""
 DIGESTED = (ESTIMATOR, REFERENCE, FACTS)
 
+MISSING = re.compile(r"(?i)no such (artifact|file)|not found|does not exist|404|NoSuchKey")
+"""What MLflow's artifact stores say of a file that is not there."""
 LOGGER = logging.getLogger(__name__)
 EXAMPLE_ROWS = 5
 PACKAGES = {
@@ -115,6 +121,44 @@ def write_origins(folder: Path, use_case: UseCase, trained: TrainedModel) -> Non
         (plots / f"{name}.png").write_bytes(image)
 
 
+def fetch_files(entry: "RegisteredVersion", folder: str, settings: Settings, *files: str) -> None:
+    """Bring files of a registered version to a folder; ArtifactLost where one is missing."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    location = str(entry.source).rstrip("/")
+    for file in files:
+        try:
+            download_artifacts(
+                artifact_uri=f"{location}/{file}",
+                dst_path=folder,
+                tracking_uri=settings.tracking_uri,
+            )
+        except (MlflowException, OSError) as error:
+            if not MISSING.search(str(error)):
+                raise
+            raise ArtifactLost(
+                f"{entry.name} version {entry.version}: {file} is missing from "
+                f"{masked(location, settings)}; `ml-platform repair --backup …` brings it back "
+                "from a backup; without one, train at its cutoff again, or let another version "
+                "serve"
+            ) from None
+
+
+def read_files(folder: Path, name: str, digests: dict[str, str]) -> dict[str, bytes]:
+    """The files of a model version as they were registered; ModelRefused where one was changed."""
+    contents = {file: (folder / file).read_bytes() for file in DIGESTED}
+    for file, content in contents.items():
+        found, recorded = digest_of(content), digests.get(file)
+        if found != recorded:
+            raise ModelRefused(
+                f"{name}: {file} has digest {found[:12]}, {(recorded or 'none')[:12]} was recorded "
+                "when it was registered; it was changed since, so it is not loaded. Restore it "
+                "(ml-platform repair --backup …), or train the version again"
+            )
+    return contents
+
+
 def read_model(folder: Path, name: str, digests: dict[str, str]) -> dict[str, Any]:
     """Fields of a ModelVersion from its files.
 
@@ -122,15 +166,7 @@ def read_model(folder: Path, name: str, digests: dict[str, str]) -> dict[str, An
     ModelRefused where a file was changed, ModelOutdated where one lacks what it has to hold,
     EnvironmentDiffers where it was trained with other software than is installed, and that matters.
     """
-    contents = {file: (folder / file).read_bytes() for file in DIGESTED}
-    for file, content in contents.items():
-        found, recorded = digest_of(content), digests.get(file)
-        if found != recorded:
-            raise ModelRefused(
-                f"{name}: {file} has digest {found[:12]}, {(recorded or 'none')[:12]} was recorded "
-                "when it was registered; it was changed since, so it is not loaded. Restore it, or "
-                "train the version again"
-            )
+    contents = read_files(folder, name, digests)
     import cloudpickle
 
     facts = json.loads(contents[FACTS])

@@ -16,6 +16,8 @@ from ml_platform.registry.aliases import read_alias
 from ml_platform.registry.artifacts import (
     DIGESTED,
     ESTIMATOR,
+    fetch_files,
+    read_files,
     read_model,
     write_model,
     write_origins,
@@ -214,16 +216,17 @@ class Registry:
 
         Whoever unpickles it compares it with `ModelVersion.digest` first.
         """
-        from mlflow.artifacts import download_artifacts
-
-        location = str(self._entry(use_case, version).source).rstrip("/")
         with tempfile.TemporaryDirectory() as folder:
-            path = download_artifacts(
-                artifact_uri=f"{location}/{ESTIMATOR}",
-                dst_path=folder,
-                tracking_uri=self.settings.tracking_uri,
-            )
-            return Path(path).read_bytes()
+            fetch_files(self._entry(use_case, version), folder, self.settings, ESTIMATOR)
+            return Path(folder, ESTIMATOR).read_bytes()
+
+    @_asks
+    def require_artifacts(self, use_case: UseCase, version: int) -> None:
+        """Raise ArtifactLost or ModelRefused where a version's files are not as registered.
+
+        Nothing is unpickled.
+        """
+        self._files(use_case, version, read_files)
 
     @_asks
     def plots(self, use_case: UseCase, version: int) -> dict[str, bytes]:
@@ -303,22 +306,22 @@ class Registry:
         return int(entry.version)
 
     def _load(self, use_case: UseCase, version: int) -> ModelVersion:
-        from mlflow.artifacts import download_artifacts
+        fields = self._files(use_case, version, read_model)
+        run_id = str(self._entry(use_case, version).run_id)
+        return ModelVersion(use_case=use_case.name, version=version, run_id=run_id, **fields)
 
+    def _files(
+        self,
+        use_case: UseCase,
+        version: int,
+        read: Callable[[Path, str, dict[str, str]], dict[str, T]],
+    ) -> dict[str, T]:
+        """What a function makes of a version's files, its name and their recorded digests."""
         entry = self._entry(use_case, version)
-        location = str(entry.source).rstrip("/")
+        digests = json.loads(entry.tags.get(DIGESTS, "{}"))
         with tempfile.TemporaryDirectory() as folder:
-            for file in DIGESTED:
-                download_artifacts(
-                    artifact_uri=f"{location}/{file}",
-                    dst_path=folder,
-                    tracking_uri=self.settings.tracking_uri,
-                )
-            digests = json.loads(entry.tags.get(DIGESTS, "{}"))
-            fields = read_model(Path(folder), f"{use_case.name} version {version}", digests)
-        return ModelVersion(
-            use_case=use_case.name, version=version, run_id=str(entry.run_id), **fields
-        )
+            fetch_files(entry, folder, self.settings, *DIGESTED)
+            return read(Path(folder), f"{use_case.name} version {version}", digests)
 
     def _entry(self, use_case: UseCase, version: int) -> "Entry":
         from mlflow.exceptions import MlflowException

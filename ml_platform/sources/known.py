@@ -9,7 +9,7 @@ from ml_platform.sources.tables import source_table
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, version_table
 from ml_platform.storage import Lake
-from ml_platform.storage.lake import METADATA
+from ml_platform.storage.known_files import METADATA
 from ml_platform.storage.tables import WINDOW_START
 
 

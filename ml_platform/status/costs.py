@@ -15,7 +15,8 @@ from ml_platform.registry import Registry
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import BYTES, ROWS, SECONDS, Lake
-from ml_platform.storage.lake import ENGINE, METADATA
+from ml_platform.storage.known_files import METADATA
+from ml_platform.storage.lake import ENGINE
 from ml_platform.storage.tables import naive_utc
 
 MODEL = "model"

@@ -5,7 +5,8 @@ from dataclasses import replace
 import duckdb
 
 from ml_platform.spec.queries import literal, quote
-from ml_platform.storage.lake import METADATA, Commit, Lake
+from ml_platform.storage.known_files import METADATA
+from ml_platform.storage.lake import Commit, Lake
 from ml_platform.storage.tables import Table, evolve
 
 MOST_FILES_A_TABLE = 64

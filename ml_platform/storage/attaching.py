@@ -6,6 +6,7 @@ from pathlib import Path
 import duckdb
 
 from ml_platform.errors import LakeError
+from ml_platform.masking import masked
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.values import no_database
@@ -17,8 +18,12 @@ from ml_platform.storage.connection_strings import (
 )
 from ml_platform.storage.extensions import connect_with, load_extension
 from ml_platform.storage.failing import lake_error
+from ml_platform.storage.known_files import OF_DUCKLAKE
+from ml_platform.storage.stored_files import StoredFiles
 from ml_platform.storage.turns import lost_race, retried, turn
 
+NO_LAKE = "creating a new DuckLake is explicitly disabled"
+"""What DuckLake says of a catalog that holds none."""
 PASSWORD_OF_CATALOG = "password of the lake"
 CATALOG_EXTENSIONS = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
 DATABASE_EXTENSIONS = {**CATALOG_EXTENSIONS, "mysql": "mysql_scanner"}
@@ -36,7 +41,7 @@ def attached(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyC
     read_only: DuckDB refuses every statement that would write to it, and it has to exist.
     Raises LakeError where the catalog cannot be opened.
     """
-    kind, turns = _catalog_kind(settings), None if read_only else turns_file(settings)
+    kind, turns = catalog_kind(settings), None if read_only else turns_file(settings)
     if turns is not None:
         turns.parent.mkdir(parents=True, exist_ok=True)
     elif kind == "sqlite" and not (file := Path(settings.catalog_uri.partition(":")[2])).exists():
@@ -86,7 +91,8 @@ def attach_database(cursor: duckdb.DuckDBPyConnection, settings: Settings, name:
     return kind
 
 
-def _catalog_kind(settings: Settings) -> str:
+def catalog_kind(settings: Settings) -> str:
+    """Which database the catalog is in: sqlite or postgres. Raises LakeError for another one."""
     kind, colon, _ = settings.catalog_uri.partition(":")
     if not colon or kind not in CATALOG_EXTENSIONS:
         known = " or ".join(f"'{k}:'" for k in CATALOG_EXTENSIONS)
@@ -114,8 +120,7 @@ def _attach(
         # again: two writers that both found a window empty would both fill it.
         database.execute("SET ducklake_max_retry_count = 0")
         with turn(turns):
-            for statement in _attach_sql(settings, kind, read_only):
-                database.execute(statement)
+            _attach_or_make(database, settings, kind, read_only)
     except duckdb.Error as error:
         database.close()
         if lost_race(error):
@@ -125,6 +130,37 @@ def _attach(
         database.close()
         raise
     return database
+
+
+def _attach_or_make(
+    database: duckdb.DuckDBPyConnection, settings: Settings, kind: str, read_only: bool
+) -> None:
+    """Attach the lake; where there is none yet make it, unless there are data files of one."""
+    *before, attach = _attach_sql(settings, kind, read_only)
+    for statement in before:
+        database.execute(statement)
+    try:
+        database.execute(attach.removesuffix(")") + ", CREATE_IF_NOT_EXISTS false)")
+    except duckdb.InvalidInputException as error:
+        if NO_LAKE not in str(error) or read_only:
+            raise
+        _require_no_files(database, settings)
+        database.execute(attach)
+
+
+def _require_no_files(database: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Raise LakeError where data files lie where a new lake's are to be: its catalog is gone."""
+    sizes = StoredFiles(database, settings.lake_files_uri).sizes()
+    found = [name for name in sizes if OF_DUCKLAKE.search(name)]
+    if found:
+        catalog = masked(settings.catalog_uri, settings)
+        raise LakeError(
+            f"the catalog {catalog} is empty or missing, and {len(found):,} data files of a lake "
+            f"are below {settings.lake_files_uri}, which nothing can read without it; no new lake "
+            "is made over them. Bring the catalog back (ml-platform restore brings all back from a "
+            "backup), correct ML_PLATFORM_CATALOG, or name another folder with "
+            "ML_PLATFORM_LAKE_FILES"
+        )
 
 
 def _attach_sql(settings: Settings, kind: str, read_only: bool) -> Iterator[str]:

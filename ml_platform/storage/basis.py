@@ -21,7 +21,8 @@ from ml_platform.spec.use_case import UseCase, feature_table, version_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage.calendars import require_calendar
 from ml_platform.storage.changes import Range, changed_since
-from ml_platform.storage.lake import METADATA, Commit, Lake
+from ml_platform.storage.known_files import METADATA
+from ml_platform.storage.lake import Commit, Lake
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 from ml_platform.storage.turns import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS
 

@@ -14,7 +14,7 @@ import duckdb
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import version_table
 from ml_platform.storage.appending import insert_latest
-from ml_platform.storage.lake import METADATA
+from ml_platform.storage.known_files import METADATA
 from ml_platform.storage.months import since_sql
 from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, Table
 

@@ -4,7 +4,6 @@ A file becomes part of the table as it is, where all of its windows are to be re
 can take it; rows of others are copied.
 """
 
-import re
 from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,8 @@ import duckdb
 
 from ml_platform.errors import LakeError
 from ml_platform.spec.queries import literal, quote
-from ml_platform.storage.lake import METADATA, Lake
+from ml_platform.storage.known_files import METADATA, file_key
+from ml_platform.storage.lake import Lake
 from ml_platform.storage.tables import WINDOW_START, Table, canonical_types
 
 TAKEN = frozenset({"year", "month"})
@@ -21,10 +21,6 @@ TAKEN = frozenset({"year", "month"})
 one of them."""
 NOT_IN_PARQUET = ("HUGEINT", "UHUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 """Types that files of other engines hold as another one, which DuckLake does not take for them."""
-
-KEY_PATTERN = r"(spark-[0-9a-f]{16}/([^/]+/)*)?[^/]+$"
-"""DuckLake's names are there once; those of Spark are there once a folder."""
-KEY = re.compile(KEY_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -90,18 +86,6 @@ class DataFiles:
         listed = ", ".join(map(literal, self.paths))
         named = ", filename = true" if filename else ""
         return f"read_parquet([{listed}], hive_partitioning = false{named})"
-
-
-def file_key(path: str) -> str:
-    """What identifies a file of the lake, from its path or from that in the catalog.
-
-    >>> file_key("/srv/lake/trips/x/year=2024/month=5/ducklake-0.parquet")
-    'ducklake-0.parquet'
-    >>> file_key("/srv/lake/trips/x/spark-00c0ffee00c0ffee/year=2024/month=5/part-0.parquet")
-    'spark-00c0ffee00c0ffee/year=2024/month=5/part-0.parquet'
-    """
-    found = KEY.search(path)
-    return found.group() if found else path
 
 
 def table_folder(lake: Lake, cursor: duckdb.DuckDBPyConnection, table: Table) -> str:

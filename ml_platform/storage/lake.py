@@ -5,7 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -17,6 +17,8 @@ from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
 from ml_platform.storage.attaching import attached, turns_file
 from ml_platform.storage.failing import lake_error
+from ml_platform.storage.known_files import METADATA
+from ml_platform.storage.lost_files import lost_file_error
 from ml_platform.storage.memory import MemoryLimit
 from ml_platform.storage.patience import Patience
 from ml_platform.storage.turns import retried, turn
@@ -29,8 +31,6 @@ SECONDS, ROWS, BYTES = "seconds", "rows", "bytes"
 """Under these names a commit says how long its work took, and how many rows it wrote."""
 ENGINE = "engine"
 """Under this name a commit says where its rows were computed; without it, in process."""
-METADATA = "__ducklake_metadata_lake"
-"""Where DuckLake attaches its own catalog."""
 
 
 class Accompaniment(Protocol):
@@ -161,7 +161,11 @@ class Lake:
 
     def named(self, error: duckdb.Error) -> LakeError:
         """An error of DuckDB as one of the platform's, in one line and without passwords."""
-        return lake_error(error, self.settings)
+        found = lake_error(error, self.settings)
+        if type(found) is LakeError and self._database is not None:
+            with closing(self._database.cursor()) as cursor:
+                return lost_file_error(error, cursor, self.settings.lake_files_uri) or found
+        return found
 
     def snapshot(self, cursor: duckdb.DuckDBPyConnection) -> int:
         """Number of the newest snapshot; inside a transaction, of the one that it reads."""

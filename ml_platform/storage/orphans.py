@@ -1,6 +1,5 @@
 """Data files that nothing names: what writers leave who are killed before they commit."""
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -8,15 +7,11 @@ import duckdb
 
 from ml_platform.errors import LakeError
 from ml_platform.spec.queries import literal
-from ml_platform.storage.data_files import file_key
-from ml_platform.storage.lake import METADATA, Lake
+from ml_platform.storage.known_files import METADATA, OF_DUCKLAKE, file_key
+from ml_platform.storage.lake import Lake
 
 LEFT_AFTER = timedelta(days=1)
 """A file that nothing names and that is younger may be one of a writer who is about to commit."""
-OF_DUCKLAKE = re.compile(
-    r"(^|/)(ducklake-[0-9a-f-]{36}(-delete)?\.parquet|spark-[0-9a-f]{16}/([^/]+/)*[^/]+)$"
-)
-"""Files that DuckLake wrote, or an engine below a folder of its own."""
 NAMED_IN = ("ducklake_data_file", "ducklake_delete_file", "ducklake_files_scheduled_for_deletion")
 
 

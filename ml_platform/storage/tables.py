@@ -9,9 +9,22 @@ import duckdb
 
 from ml_platform.errors import DuplicateRows, LakeError
 from ml_platform.spec.queries import literal, quote
+from ml_platform.storage.known_files import WINDOW_START
 from ml_platform.storage.lake import Commit, Lake
 
-WINDOW_START = "window_start"
+__all__ = [
+    "LAYOUT",
+    "SNAPSHOT",
+    "WINDOW_START",
+    "Table",
+    "canonical_types",
+    "duplicated",
+    "ensure_table",
+    "evolve",
+    "naive_utc",
+    "widened_sql",
+]
+
 SNAPSHOT = "_snapshot"
 """Column of tables with windows: the snapshot since which a row's window holds what it holds.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from ml_platform.spec.queries import literal
-from ml_platform.storage.data_files import file_key
+from ml_platform.storage.known_files import file_key
 
 SCHEMES = {"s3://": "s3a://", "gcs://": "gs://", "az://": "abfss://"}
 """How Hadoop calls object stores that DuckDB calls otherwise."""

@@ -16,8 +16,8 @@ from ml_platform.errors import EngineFailed
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.spark_sql import LakeTable
 from ml_platform.spec.windows import Window
-from ml_platform.storage.data_files import KEY_PATTERN, file_key
-from ml_platform.storage.lake import METADATA, Lake
+from ml_platform.storage.known_files import KEY_PATTERN, METADATA, file_key
+from ml_platform.storage.lake import Lake
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import duckdb
 from ml_platform.errors import LakeError, NotKept
 from ml_platform.spec.queries import literal
 from ml_platform.storage import Lake
-from ml_platform.storage.lake import METADATA
+from ml_platform.storage.known_files import METADATA
 from ml_platform.storage.turns import retried
 
 State = Literal["waiting", "delivered", "given up"]

@@ -18,7 +18,7 @@ import duckdb
 from ml_platform.errors import LakeUnavailable, NotKept, Overloaded, PlatformError
 from ml_platform.spec.queries import literal
 from ml_platform.storage import Lake
-from ml_platform.storage.lake import METADATA
+from ml_platform.storage.known_files import METADATA
 from ml_platform.storage.turns import retried
 
 WAIT_SECONDS = 75.0
