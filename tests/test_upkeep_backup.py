@@ -115,7 +115,7 @@ def test_a_damaged_backup_is_refused_by_name(
     restored = elsewhere(world, tmp_path)
     with pytest.raises(BackupRefused, match=f"lake/{entry.name}, is damaged"):
         restore(restored, str(copied), None, quiet)
-    # The same command goes on where it stopped, and until then no lake can be begun by mistake.
+    # The same command continues where it stopped, and until then no lake can be begun by mistake.
     with closing(Lake(restored)) as lake, pytest.raises(LakeError, match="no new lake is made"):
         content(lake)
     file.write_bytes((Path(target) / "contents" / entry.sha256[:2] / entry.sha256).read_bytes())
@@ -236,7 +236,7 @@ def test_a_lake_moves_to_postgresql_and_s3_and_back(
 
 @pytest.mark.every_case
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
-def test_move_lake_keeps_history_and_goes_on_where_it_stopped(
+def test_move_lake_keeps_history_and_continues_where_it_stopped(
     encrypted: bool, tmp_path: Path, store: ObjectStore, postgres: Any
 ) -> None:
     name = f"moving_{encrypted}".lower()
@@ -274,7 +274,7 @@ def test_a_lake_that_is_written_to_all_the_time_is_not_moved(tmp_path: Path) -> 
             )
 
     catalog = f"sqlite:{tmp_path / 'other.sqlite'}"
-    with pytest.raises(BackupRefused, match="somebody goes on writing"):
+    with pytest.raises(BackupRefused, match="somebody keeps writing"):
         move_lake(lake, catalog, str(tmp_path / "files"), write)
     move_lake(lake, catalog, str(tmp_path / "files"), quiet)
     with closing(Lake(moved(lake.settings, catalog, str(tmp_path / "files")))) as other:

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from ml_platform.cli.platform import Platform
     from ml_platform.storage.lost_files import LostFile
-    from ml_platform.upkeep.repair import Missed, Plan
+    from ml_platform.upkeep.repair import Missed, RepairPlan
 
 PANEL = "Upkeep"
 commands = typer.Typer()
@@ -168,7 +168,7 @@ def repair(
     ] = False,
     accept_loss: Annotated[
         bool,
-        typer.Option("--accept-loss", help="Go on without rows that nothing can bring back."),
+        typer.Option("--accept-loss", help="Continue without rows that nothing can bring back."),
     ] = False,
 ) -> None:
     """Bring lost data files back from a backup; compute again what was in the others."""
@@ -257,7 +257,7 @@ def _fetch(
     return left
 
 
-def _show_plan(plan: "Plan", *, accept_loss: bool) -> None:
+def _show_plan(plan: "RepairPlan", *, accept_loss: bool) -> None:
     from ml_platform.cli import printing
 
     for name, tables in plan.windows.items():

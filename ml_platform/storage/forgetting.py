@@ -2,7 +2,7 @@
 
 DuckLake cannot delete rows of a file that it cannot read. What it writes where all rows of a file
 are deleted is a new snapshot from which on the file is not read; the same is written here. Older
-snapshots go on to name the file.
+snapshots still name the file.
 """
 
 from collections.abc import Collection

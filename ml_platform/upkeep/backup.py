@@ -12,6 +12,7 @@ import duckdb
 from ml_platform.errors import BackupRefused
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
+from ml_platform.storage.extensions import load_extension
 from ml_platform.storage.stored_files import Content, StoredFiles
 from ml_platform.upkeep.archive import Archive, Backup, Entry
 from ml_platform.upkeep.catalogs import copied_files, copy_catalog, copy_sqlite, name_below

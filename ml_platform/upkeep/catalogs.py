@@ -31,7 +31,7 @@ FILE, SERVER = "file", "server"
 
 
 def copy_catalog(settings: Settings, file: Path) -> None:
-    """Copy the catalog to a file that does not exist, as of one moment; writers go on.
+    """Copy the catalog to a file that does not exist, as of one moment; writers continue.
 
     Raises LakeError or LakeUnavailable where it cannot be read.
     """
@@ -86,7 +86,7 @@ def require_none(settings: Settings) -> None:
 
 
 def copy_sqlite(database: Path, file: Path) -> None:
-    """Copy a SQLite database to another file, as of one moment; its writers go on."""
+    """Copy a SQLite database to another file, as of one moment; its writers continue."""
     with (
         closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as source,
         closing(sqlite3.connect(file)) as target,

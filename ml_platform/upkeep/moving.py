@@ -54,7 +54,7 @@ def move_lake(lake: Lake, catalog: str | None, lake_files: str | None, say: Say)
                     break
         else:
             raise BackupRefused(
-                "somebody goes on writing to the lake; stop the daemon, the service and commands, "
+                "somebody keeps writing to the lake; stop the daemon, the service and commands, "
                 "then do the same again: what was copied is not copied again"
             )
     _require_opened(target)

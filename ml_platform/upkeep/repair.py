@@ -35,7 +35,7 @@ QUARANTINE = "quarantine"
 
 
 @dataclass(frozen=True)
-class Plan:
+class RepairPlan:
     """What can be done about lost files."""
 
     windows: Mapping[str, Mapping[str, frozenset[Window]]]
@@ -99,7 +99,7 @@ def fetch_artifacts(archive: Archive, settings: Settings, *, dry_run: bool = Fal
     return count
 
 
-def plan_repair(use_cases: Mapping[str, UseCase], lost: Iterable[LostFile]) -> Plan:
+def plan_repair(use_cases: Mapping[str, UseCase], lost: Iterable[LostFile]) -> RepairPlan:
     """What can be done about lost files that no backup holds; nothing is written."""
     windows: dict[str, dict[str, set[Window]]] = {}
     forgotten, irreplaceable, old = [], [], []
@@ -119,11 +119,15 @@ def plan_repair(use_cases: Mapping[str, UseCase], lost: Iterable[LostFile]) -> P
         name: {t: frozenset(found[t]) for t in tables_of(use_cases[name]) if t in found}
         for name, found in windows.items()
     }
-    return Plan(ordered, tuple(forgotten), tuple(irreplaceable), tuple(old))
+    return RepairPlan(ordered, tuple(forgotten), tuple(irreplaceable), tuple(old))
 
 
 def forget(
-    lake: Lake, use_cases: Mapping[str, UseCase], plan: Plan, files: Sequence[LostFile], run: str
+    lake: Lake,
+    use_cases: Mapping[str, UseCase],
+    plan: RepairPlan,
+    files: Sequence[LostFile],
+    run: str,
 ) -> None:
     """Take files out of the newest snapshot, after noting that their windows are to be computed.
 
@@ -214,7 +218,7 @@ def compute_again(
     lake: Lake,
     registry: Registry,
     use_cases: Mapping[str, UseCase],
-    plan: Plan,
+    plan: RepairPlan,
     run: str,
     say: Say,
 ) -> None:
