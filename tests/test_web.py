@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ml_platform.access import Action, Audit
+from ml_platform.errors import PlatformError
 from ml_platform.monitoring import report_drift, report_path, report_performance
 from ml_platform.monitoring.series import drift_by_column, drift_windows, performance_windows
 from ml_platform.registry import Promotion, Rollout, decide_rollout, record
@@ -17,8 +18,9 @@ from ml_platform.scoring import score
 from ml_platform.spec.windows import Window
 from ml_platform.status import read_costs, summed
 from ml_platform.storage import Commit, Lake
-from ml_platform.web import Pages, build_app, observer
+from ml_platform.web import Pages, build_app, observer, partitions
 from ml_platform.web import site as sites
+from ml_platform.web.rendering import render_in_parts
 from tests.kept_models import KeptModels, promote
 from tests.trips_use_case import COMMIT, at, days, land_file, settings, trips, write_folder
 
@@ -310,6 +312,24 @@ def test_the_audit_is_filtered_by_what_is_asked(site):
     assert "<td>bob</td>" not in page
     assert "note: &lt;i&gt;" in page
     assert "0 rows" in get(site, "/audit?since=2999-01-01")[1]
+
+
+def test_a_drift_report_is_shown_before_its_distributions_are_read(site, monkeypatch):
+    read = []
+    monkeypatch.setattr(partitions, "compared_rows", lambda *_all: read.append(1) or refuse())
+    values = partitions.drift_partition(site.pages.site, "trips", "2024-03-23")
+    parts = render_in_parts("drift.html", values)
+    first = next(parts)
+    assert "columns drifted" in first
+    assert not read
+    assert "Distributions cannot be drawn: not now" in "".join(parts)
+    # Nothing between the page and the browser keeps the first part back.
+    answer = site.client.get("/trips/drift/2024-03-23", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] == "identity"
+
+
+def refuse():
+    raise PlatformError("not now")
 
 
 @pytest.mark.parametrize("table", ["drift", "performance"])

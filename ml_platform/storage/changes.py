@@ -133,6 +133,19 @@ def read_changes(
     return found
 
 
+def last_changes(cursor: duckdb.DuckDBPyConnection, table: str) -> dict[str, int]:
+    """The snapshot that last changed a table of this name, by schema, where it was written to."""
+    rows = cursor.execute(
+        f"""SELECT s.schema_name, max(greatest(f.begin_snapshot, coalesce(f.end_snapshot, 0)))
+        FROM {METADATA}.ducklake_data_file f
+        JOIN {METADATA}.ducklake_table t USING (table_id)
+        JOIN {METADATA}.ducklake_schema s USING (schema_id)
+        WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL
+        AND t.table_name = {literal(table)} GROUP BY 1"""
+    ).fetchall()
+    return dict(rows)
+
+
 def changed_since(
     cursor: duckdb.DuckDBPyConnection,
     schema: str,

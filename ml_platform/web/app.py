@@ -17,6 +17,7 @@ from starlette.responses import (
     PlainTextResponse,
     RedirectResponse,
     Response,
+    StreamingResponse,
 )
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -59,7 +60,7 @@ from ml_platform.web import (
 )
 from ml_platform.web.observer import Observer
 from ml_platform.web.overview import overview
-from ml_platform.web.rendering import headers, render
+from ml_platform.web.rendering import headers, render, render_in_parts
 from ml_platform.web.site import PageNotFound, Site
 from ml_platform.web.visitors import Visitors
 
@@ -99,6 +100,7 @@ class Pages:
         self.serving = serving or ServingSettings()
         self.visitors = Visitors(self.site, self.serving)
         self.observer = Observer(self.site)
+        self.waiting = decisions.Approvals(self.site)
         self.evidently = drift_reports.EvidentlyPages(self.site)
 
     def overview(self, _request: Request) -> Response:
@@ -131,7 +133,10 @@ class Pages:
 
     def drift(self, request: Request) -> Response:
         """The drift report of a partition."""
-        return _page("drift.html", partitions.drift_partition(self.site, *_of(request)))
+        parts = render_in_parts("drift.html", partitions.drift_partition(self.site, *_of(request)))
+        # Distributions take a second: what is known is shown meanwhile. Compressed, it would wait.
+        known = {**headers(), "Content-Encoding": "identity"}
+        return StreamingResponse(parts, media_type="text/html", headers=known)
 
     def performance(self, request: Request) -> Response:
         """The performance report of a partition."""
@@ -163,7 +168,7 @@ class Pages:
 
     async def approvals(self, request: Request) -> Response:
         """What waits for a person, in all use cases."""
-        values = await run_in_threadpool(decisions.approvals_page, self.site)
+        values = await run_in_threadpool(self.waiting.page)
         names = {each["case"].name for each in values["found"]}
         why_not = await self.visitors.why_not(request, "approve", names)
         for each in values["found"]:

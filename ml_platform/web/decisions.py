@@ -7,20 +7,44 @@ from ml_platform.errors import PlatformError
 from ml_platform.registry import Promotion, read_card, rollouts, tried_now, waiting
 from ml_platform.serving.versions.comparison import SIDES, Comparison, comparisons
 from ml_platform.spec.use_case import UseCase
+from ml_platform.storage.changes import last_changes
 from ml_platform.web.site import Site, path_to, shown_moment
 
 
-def approvals_page(site: Site) -> dict[str, Any]:
-    """Every challenger that waits for a person, with the comparison that it passed."""
-    found = []
-    problems: list[str] = []
-    for case in site.loaded.use_cases.values():
-        try:
-            found += [_waiting(site, case, each) for each in waiting(site.lake, case)]
-        except PlatformError as error:
-            # The others are shown all the same.
-            problems.append(f"{case.name}: {error}")
-    return {"found": found, "problems": problems}
+class Approvals:
+    """Challengers that wait; those of a use case are read again once something was decided.
+
+    Safe for threads.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._read: dict[str, tuple[int, list[dict[str, Any]]]] = {}
+        """By use case, the snapshot that last changed its decisions, and what waits."""
+
+    def page(self) -> dict[str, Any]:
+        """Every challenger that waits for a person, with the comparison that it passed."""
+        found: list[dict[str, Any]] = []
+        problems: list[str] = []
+        with self._site.lake.cursor() as cursor:
+            changed = last_changes(cursor, "promotions")
+        for case in self._site.loaded.use_cases.values():
+            if case.name not in changed:
+                continue
+            try:
+                found += self._of(case, changed[case.name])
+            except PlatformError as error:
+                # The others are shown all the same.
+                problems.append(f"{case.name}: {error}")
+        return {"found": found, "problems": problems}
+
+    def _of(self, case: UseCase, changed: int) -> list[dict[str, Any]]:
+        seen, found = self._read.get(case.name, (-1, []))
+        if seen != changed:
+            site = self._site
+            found = [_waiting(site, case, each) for each in waiting(site.lake, case)]
+            self._read[case.name] = changed, found
+        return found
 
 
 def _waiting(site: Site, case: UseCase, asked: Promotion) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from ml_platform.alerts.condition import counted
@@ -18,6 +19,7 @@ from ml_platform.monitoring.series import (
     drift_windows,
     performance_windows,
 )
+from ml_platform.monitoring.stored_drift import StoredDrift
 from ml_platform.spec.declared import LARGER_IS_BETTER
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -32,20 +34,6 @@ def drift_partition(site: Site, name: str, key: str) -> dict[str, Any]:
     case = site.use_case(name)
     window = site.window(case, key)
     (stored,) = stored_drift(site.lake, case, window)
-    columns = sorted(column_drift(site.lake, case, window), key=_farthest_first)
-    names = [column.column for column in columns[:DRAWN]]
-    drawn: Mapping[str, Distribution] = {}
-    problem = ""
-    try:
-        compared = compared_rows(site.lake, site.registry, case, window, stored)
-        drawn = distributions(compared, names)
-        if compared.expired:
-            problem = (
-                f"Snapshot {stored.snapshot}, which the scores were computed from, has expired; "
-                f"the distributions are those of snapshot {compared.snapshot}."
-            )
-    except PlatformError as error:
-        problem = f"Distributions cannot be drawn: {error}"
     segments = latest_segments(site.lake, case, window)
     return {
         "case": case,
@@ -53,8 +41,7 @@ def drift_partition(site: Site, name: str, key: str) -> dict[str, Any]:
         "stored": stored,
         "share": len(stored.drifted) / stored.judged if stored.judged else None,
         "limit": case.monitoring.drift.share,
-        "columns": [_column(column, drawn.get(column.column)) for column in columns],
-        "problem": problem,
+        "drawn": DrawnColumns(site, case, window, stored),
         "segments": segments[1] if segments else [],
         "version": path_to(case, "versions", stored.version),
         "evidently": path_to(case, "drift", f"{key}.html"),
@@ -62,6 +49,44 @@ def drift_partition(site: Site, name: str, key: str) -> dict[str, Any]:
         "data": path_to(case, "drift", key),
         **_neighbours(case, [w.window for w in drift_windows(site.lake, case)], window, "drift"),
     }
+
+
+class DrawnColumns:
+    """The columns of a drift report; their distributions are read when the page comes to them."""
+
+    def __init__(self, site: Site, case: UseCase, window: Window, stored: StoredDrift) -> None:
+        self._site, self._case, self._window, self._stored = site, case, window, stored
+
+    @cached_property
+    def _reported(self) -> list[ReportedColumn]:
+        return sorted(column_drift(self._site.lake, self._case, self._window), key=_farthest_first)
+
+    @cached_property
+    def _drawn(self) -> tuple[Mapping[str, Distribution], str]:
+        """Distributions by column, and what is wrong with them."""
+        site, stored = self._site, self._stored
+        names = [column.column for column in self._reported[:DRAWN]]
+        try:
+            compared = compared_rows(site.lake, site.registry, self._case, self._window, stored)
+            drawn = distributions(compared, names)
+        except PlatformError as error:
+            return {}, f"Distributions cannot be drawn: {error}"
+        if not compared.expired:
+            return drawn, ""
+        return drawn, (
+            f"Snapshot {stored.snapshot}, which the scores were computed from, has expired; the "
+            f"distributions are those of snapshot {compared.snapshot}."
+        )
+
+    @property
+    def problem(self) -> str:
+        """Why there are no distributions, or other ones; empty where all is well."""
+        return self._drawn[1]
+
+    @property
+    def columns(self) -> list[dict[str, Any]]:
+        """Each column, the farthest beyond its limit first."""
+        return [_column(column, self._drawn[0].get(column.column)) for column in self._reported]
 
 
 def _farthest_first(column: ReportedColumn) -> tuple[bool, float, str]:
