@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_platform.errors import TableNotFound
 from ml_platform.spec.queries import quote
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import EXPLANATIONS, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START, naive_utc
@@ -93,6 +93,50 @@ def label_delays(
         )
         for start, count, seconds in rows
     ]
+
+
+@dataclass(frozen=True)
+class ContributedColumn:
+    """How much a column moved the predictions that are explained, window by window."""
+
+    column: str
+    mean: float
+    """Mean of the absolute contributions, in the unit of the prediction, over all windows."""
+    windows: Mapping[Window, float]
+    """The same of each window, in order of time."""
+
+
+def contributed_columns(
+    lake: Lake, use_case: UseCase, newest: int, *, until: datetime | None = None
+) -> list[ContributedColumn]:
+    """Columns by how much they moved predictions in the newest windows, the farthest first.
+
+    As `predicted_windows`; empty where no explanations are stored.
+    """
+    counted = _rows(lake, use_case, EXPLANATIONS, "count(*)", newest, until)
+    if not counted:
+        return []
+    with lake.cursor(use_case.timezone) as cursor:
+        relation = lake.relation(cursor, use_case.name, EXPLANATIONS)
+        rows = cursor.execute(
+            f"""SELECT each.key, {WINDOW_START}, sum(abs(each.value)), count(*) FROM (
+                SELECT {WINDOW_START}, unnest(map_entries(contributions)) AS each FROM {relation}
+                WHERE {WINDOW_START} BETWEEN $1 AND $2
+            ) GROUP BY ALL ORDER BY ALL""",
+            [counted[0][0], counted[-1][0]],
+        ).fetchall()
+    sums: dict[str, dict[datetime, tuple[float, int]]] = {}
+    for column, start, total, count in rows:
+        sums.setdefault(column, {})[start] = (total, count)
+    found = [
+        ContributedColumn(
+            column,
+            sum(total for total, _ in by.values()) / sum(count for _, count in by.values()),
+            {use_case.calendar.window_stored(s): total / n for s, (total, n) in by.items()},
+        )
+        for column, by in sums.items()
+    ]
+    return sorted(found, key=lambda each: (-each.mean, each.column))
 
 
 def _rows(

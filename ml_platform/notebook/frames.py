@@ -51,8 +51,13 @@ def read_labels(lake: Lake, use_case: UseCase) -> pd.DataFrame:
     return frame.rename(columns={"known_at": "label_known_at"})
 
 
-def read_reports(lake: Lake, use_case: UseCase, table: Table, window_range: Window) -> pd.DataFrame:
-    """Rows of a table of reports with their `partition`; EmptyPartition where there are none."""
+def read_reports(
+    lake: Lake, use_case: UseCase, table: Table, window_range: Window, at: str = "window_at"
+) -> pd.DataFrame:
+    """Rows of a table of reports with their `partition`; EmptyPartition where there are none.
+
+    at: column with a moment within the partition.
+    """
     columns = ", ".join(map(quote, table.columns))
     with lake.cursor(use_case.timezone) as cursor:
         relation = lake.relation(cursor, use_case.name, table.name)
@@ -68,8 +73,8 @@ def read_reports(lake: Lake, use_case: UseCase, table: Table, window_range: Wind
     if frame.empty:
         raise _nothing(lake, use_case, table.name, window_range)
     calendar = use_case.calendar
-    keys = {at: calendar.key(calendar.window_at(at)) for at in frame["window_at"].unique()}
-    frame.insert(0, "partition", frame["window_at"].map(keys))
+    keys = {moment: calendar.key(calendar.window_at(moment)) for moment in frame[at].unique()}
+    frame.insert(0, "partition", frame[at].map(keys))
     return frame
 
 

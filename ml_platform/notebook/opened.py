@@ -30,6 +30,7 @@ from ml_platform.registry import (
 from ml_platform.registry.tracking import SQLITE
 from ml_platform.replay import Backtest, backtest
 from ml_platform.scoring.explain import SAMPLES, explain
+from ml_platform.scoring.explanations import explanations_table
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.loading import require_use_case
@@ -153,6 +154,20 @@ class OpenedUseCase(Plotting):
         """
         by = None if known_by is None else read_moment(self.use_case, known_by, "known_by")
         return frames.read_predictions(self.lake, self.use_case, self.range(range), by)
+
+    def explanations(self, range: Range | None = None) -> pd.DataFrame:
+        """Stored explanations, of as many predictions a partition as the use case declares.
+
+        Returns entity columns, `event_time`, `model_version`, `output` (what is explained),
+        `prediction`, `base`, `contributions` and their standard `errors` by column, `snapshot`, and
+        `partition`. `base` and the contributions add up to the prediction.
+        """
+        table = explanations_table(self.use_case)
+        window_range = self.range(range)
+        found = frames.read_reports(self.lake, self.use_case, table, window_range, "event_time")
+        for name in ("contributions", "errors"):
+            found[name] = found[name].map(dict)
+        return found
 
     @property
     def labels(self) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import assemble, entity_types, split_by_window
 from ml_platform.registry import ModelVersion, Registry, champions_of, is_row_wise, predict
 from ml_platform.scoring.endpoint import Endpoint, open_endpoint
+from ml_platform.scoring.explanations import explained_rows, explanations_table
 from ml_platform.scoring.on_spark import predict_on_spark
 from ml_platform.scoring.remote import predict_remotely
 from ml_platform.spec.use_case import Engine, UseCase
@@ -22,10 +23,11 @@ from ml_platform.storage import (
     Basis,
     Commit,
     Lake,
+    Replacement,
     Table,
     Written,
     compute_windows,
-    replace_windows,
+    replace_together,
 )
 
 
@@ -86,6 +88,11 @@ def score(
     engine: where it is computed, instead of where the use case declares.
     """
     engine = engine or use_case.engine
+    if engine == "spark" and use_case.monitoring.explanations:
+        raise PlatformError(
+            f"{use_case.name}: engine spark writes no explanations; take it away, or "
+            "`monitoring.explanations`"
+        )
     scorer = None if in_process or engine == "spark" else use_case.scorer
     if scorer is None:
         return _compute(lake, registry, use_case, window_range, commit, None, engine)
@@ -147,7 +154,10 @@ def _scored(
         )
         scored = _stamp(use_case, frame, by_endpoint.predictions, basis.snapshot)
         versions = dict(by_endpoint.versions)
-    written = _write(lake, cursor, use_case, scored, scored_range, commit, basis)
+    explained = None
+    if use_case.monitoring.explanations:
+        explained = explained_rows(registry, use_case, frame, versions, basis.snapshot)
+    written = _write(lake, cursor, use_case, scored, explained, scored_range, commit, basis)
     in_process = by_endpoint.in_process if by_endpoint else ()
     return _report(use_case, written, champions, versions, lacking, in_process)
 
@@ -239,17 +249,25 @@ def _write(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     scored: pd.DataFrame,
+    explained: pd.DataFrame | None,
     window_range: Window,
     commit: Commit,
     basis: Basis,
 ) -> Written:
-    table = predictions_table(use_case)
     cursor.register("scored", scored)
+    replaced = [Replacement(predictions_table(use_case), "FROM scored", time="event_time")]
+    if explained is not None:
+        # In the same transaction: they never explain other predictions than are stored.
+        cursor.register("explained", explained)
+        table = explanations_table(use_case)
+        replaced.append(Replacement(table, "FROM explained", time="event_time"))
     try:
-        return replace_windows(
-            lake, cursor, table, "FROM scored",
-            time="event_time", calendar=use_case.calendar, window_range=window_range, commit=commit,
-            basis=basis,
+        written, *_ = replace_together(
+            lake, cursor, replaced,
+            calendar=use_case.calendar, window_range=window_range, commit=commit, basis=basis,
         )  # fmt: skip
+        return written
     finally:
         cursor.unregister("scored")
+        if explained is not None:
+            cursor.unregister("explained")

@@ -56,6 +56,7 @@ def check(use_case: UseCase, mistakes: Mistakes, databases: Collection[str] | No
     _check_times(use_case, mistakes)
     _check_functions(use_case, mistakes)
     _check_publications(use_case, mistakes, databases)
+    _check_explanations(use_case, mistakes)
     check_pipelines(use_case, mistakes)
     mistakes.stop()
 
@@ -126,6 +127,18 @@ def _check_publications(
             problem = f"'{publication.table}' is that of '{other}' already; give each a table"
             mistakes.add(path, problem)
         taken[publication.table] = name
+
+
+def _check_explanations(case: UseCase, mistakes: Mistakes) -> None:
+    """Explanations ask the registered version, in process, for many rows of each one."""
+    if not case.monitoring.explanations:
+        return
+    path = ("monitoring", "explanations")
+    if case.engine == "spark":
+        mistakes.add(path, "engine spark writes none: they are computed in process")
+    if case.scored_by_any_version:
+        problem = "no registered version is known that predicts: set `scorer.version` or none"
+        mistakes.add(path, problem)
 
 
 def check_engine(case: UseCase, mistakes: Mistakes) -> None:

@@ -175,7 +175,9 @@ def _declared_of_others(use_case: UseCase, table: str) -> tuple[Any, ...]:
             given = use_case.label.model_dump(mode="json", exclude_none=True)
             return use_case.label.query, given
         case "predictions":
-            return use_case.examples.model_dump(mode="json"), use_case.prediction_columns
+            explained = (monitoring.explanations,) if monitoring.explanations else ()
+            given = use_case.examples.model_dump(mode="json")
+            return given, use_case.prediction_columns, *explained
         case "drift_report" | "live_drift_report":
             return (monitoring.model_dump(mode="json", exclude=_apart(monitoring)),)
         case "performance_report" | "live_performance_report":
@@ -186,7 +188,7 @@ def _declared_of_others(use_case: UseCase, table: str) -> tuple[Any, ...]:
 def _apart(monitoring: Monitoring) -> set[str]:
     """What of monitoring does not decide what a drift report says."""
     unused = set() if monitoring.segments.columns else {"segments"}
-    return {"freshness", "quarantine", *unused}
+    return {"freshness", "quarantine", "explanations", *unused}
 
 
 def _looking(use_case: UseCase, back: Duration) -> Callable[[Window], Window]:

@@ -33,11 +33,13 @@ LOGGED_SOURCES = (REQUESTS, REFUSALS, FEEDBACK)
 LIVE_REPORTS = ("live_drift_report", "live_performance_report")
 SEGMENT_REPORTS = ("segment_report", "live_segment_report")
 """Written with the drift reports, of which they are parts."""
+EXPLANATIONS = "explanations"
+"""Written with the predictions, of some of which it says what each column contributed."""
 RESERVED_TABLES = frozenset(
     {
         "landings", "ingestions", "quarantine", "labels", "model", "promotions",
         "predictions", "drift_report", "performance_report", "computations", "emptied_windows",
-        "leak_checks", "alerts", "alert_deliveries", ONLINE_FEATURES,
+        "leak_checks", "alerts", "alert_deliveries", ONLINE_FEATURES, EXPLANATIONS,
         *LOGGED_SOURCES, *LIVE_REPORTS, *SEGMENT_REPORTS,
     }
 )  # fmt: skip

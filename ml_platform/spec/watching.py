@@ -92,5 +92,7 @@ class Monitoring(Declared):
     quarantine: Quarantine = Quarantine()
     freshness: Duration | None = None
     """How long after its window's end a partition may lack; by default what the cadence allows."""
+    explanations: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Rows of each partition whose prediction is explained and stored with the predictions."""
     reference_rows: Annotated[int, Field(ge=100)] = 10_000
     """Rows of the training set that a model version keeps to compare with."""

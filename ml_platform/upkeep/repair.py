@@ -14,7 +14,7 @@ from ml_platform.registry import Registry
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import quote
 from ml_platform.spec.tables import tables_of
-from ml_platform.spec.use_case import UseCase, version_table
+from ml_platform.spec.use_case import EXPLANATIONS, UseCase, version_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.changes import Range
@@ -242,6 +242,8 @@ def _made_with(use_case: UseCase, table: str) -> tuple[str, ...]:
     known = tables_of(use_case)
     if table in known:
         return (table,)
+    if table == EXPLANATIONS:
+        return ("predictions",)
     segments = {segments_table(use_case, live=live).name: live for live in (False, True)}
     if table in segments:
         report = drift_table(use_case, live=segments[table]).name

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ml_platform.monitoring.over_time import (
+    ContributedColumn,
     LabelDelay,
     PredictedWindow,
+    contributed_columns,
     label_delays,
     predicted_windows,
 )
@@ -27,6 +29,8 @@ MOST_WINDOWS = 400
 """Of a history: more than a year of days; earlier ones are another one."""
 CELLS = 120
 """In time, of drift by column."""
+EXPLAINED = 30
+"""Windows whose explanations are shown."""
 KEPT = 100
 """Histories in memory, those looked at last."""
 
@@ -41,6 +45,8 @@ class History:
     """Drift by column, in at most `CELLS` cells of time."""
     predicted: Sequence[PredictedWindow]
     delays: Sequence[LabelDelay]
+    contributed: Sequence[ContributedColumn]
+    """How much columns moved predictions in the newest `EXPLAINED` windows."""
 
 
 class Histories:
@@ -78,4 +84,5 @@ class Histories:
             drift_by_column(lake, case, [each.window for each in drift], CELLS),
             predicted_windows(lake, case, MOST_WINDOWS, until=until),
             label_delays(lake, case, MOST_WINDOWS, until=until),
+            contributed_columns(lake, case, EXPLAINED, until=until),
         )

@@ -8,7 +8,7 @@ from ml_platform.monitoring.segments import latest_segments
 from ml_platform.monitoring.series import DriftCell, DriftRow
 from ml_platform.registry import Promotion, history, served_ranges
 from ml_platform.spec.use_case import UseCase
-from ml_platform.web.charts import LEVELS
+from ml_platform.web.charts import LEVELS, Value, sparkline
 from ml_platform.web.histories import CELLS, MOST_WINDOWS, History
 from ml_platform.web.observer import Observer
 from ml_platform.web.site import Site, path_to, shown_moment
@@ -47,6 +47,7 @@ def use_case_page(
         "predictions": predictions_diagram(case, past.predicted, decisions),
         "classes": list(past.predicted[-1].shares) if past.predicted else [],
         "delays": delay_diagram(case, past.delays),
+        "contributed": _contributed(case, past),
         "heat": _heat(case, past, importances, every_column),
         "earlier": _earlier(case, past),
         "before": before,
@@ -82,6 +83,22 @@ def _heat(
             for i in range(0, len(windows), max(1, -(-count // 6)) * each)
         ],
     }
+
+
+def _contributed(case: UseCase, past: History) -> list[dict[str, Any]]:
+    """What predictions rest on: columns by how much they moved those that are explained."""
+    found = []
+    for each in past.contributed[:COLUMNS]:
+        values = [
+            Value(
+                value,
+                f"{case.calendar.key(window)}: {value:.3g}",
+                path_to(case, "drift", case.calendar.key(window)),
+            )
+            for window, value in each.windows.items()
+        ]
+        found.append({"column": each.column, "mean": each.mean, "line": sparkline(values)})
+    return found
 
 
 def _weight(row: DriftRow, importances: Mapping[str, float]) -> float:
