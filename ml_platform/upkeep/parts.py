@@ -81,7 +81,7 @@ class Places:
             for name in sorted(names):
                 path = here / name
                 lasts = not name.endswith(BESIDE_A_DATABASE)
-                if path.is_file() and not path.is_symlink() and lasts and path != catalog:
+                if path.is_file() and lasts and path != catalog:
                     yield path
 
 
