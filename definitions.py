@@ -18,6 +18,7 @@ from ml_platform.spec.environments import (
 )
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
+from ml_platform_dagster.assets.backups import build_backup
 from ml_platform_dagster.assets.features import build_features
 from ml_platform_dagster.assets.freshness import with_freshness
 from ml_platform_dagster.assets.monitoring import build_monitoring
@@ -32,6 +33,7 @@ from ml_platform_dagster.resources.versions import marked_as_kept
 from ml_platform_dagster.sensors.alerts import build_alerts
 from ml_platform_dagster.sensors.audit import build_audit
 from ml_platform_dagster.sensors.automation import build_automation
+from ml_platform_dagster.sensors.backups import build_backup_schedule
 from ml_platform_dagster.sensors.landing import build_landing
 from ml_platform_dagster.sensors.retraining import build_retraining, build_retraining_schedule
 from ml_platform_dagster.sensors.retries import build_retries
@@ -102,14 +104,18 @@ def _build(
             *(_broken(name, errors) for name, errors in broken.items()),
             *(_elsewhere(environment) for environment in others),
         ],
-        jobs=[each for case in use_cases for build in JOBS for each in build(case, settings)],
+        jobs=[
+            *(each for case in use_cases for build in JOBS for each in build(case, settings)),
+            *(build_backup(settings) if is_platforms() else ()),
+        ],
         sensors=[
             *(each for case in use_cases for build in SENSORS for each in build(case, settings)),
             # One sensor for the lake, whatever the number of code locations.
             *(build_sweeping(settings) if is_platforms() else ()),
         ],
         schedules=[
-            each for case in use_cases for build in SCHEDULES for each in build(case, settings)
+            *(each for case in use_cases for build in SCHEDULES for each in build(case, settings)),
+            *(build_backup_schedule(settings) if is_platforms() else ()),
         ],
         resources={
             "lake": LakeResource(),

@@ -129,6 +129,11 @@ class Settings(BaseSettings):
     server_wait_seconds: Annotated[float, Field(ge=0)] = 120
     """How long commands and runs wait for a server that does not answer: the lake's PostgreSQL, an
     object store, Redis; 0 fails at once."""
+    backups: str | None = None
+    """Folder or URL to which Dagster's job `backup` copies everything each night; there is no such
+    job by default."""
+    backups_kept: Annotated[int, Field(ge=1)] | None = None
+    """How many of the newest backups in a folder that job leaves; all by default."""
     commit_retries: Annotated[int, Field(ge=0)] = 30
     """How often a lake transaction that lost against another writer is tried again."""
 

@@ -20,6 +20,9 @@ from ml_platform.upkeep.archive import Archive
 from ml_platform.upkeep.backup import make_backup, opened_archive
 from ml_platform.upkeep.moving import move_lake, moved
 from ml_platform.upkeep.restore import opened_without_lake, restore
+from ml_platform_dagster.assets.backups import build_backup
+from ml_platform_dagster.resources import LakeResource
+from ml_platform_dagster.sensors.backups import build_backup_schedule
 from tests.object_stores import ObjectStore, s3_store
 from tests.served import Deployment, rows_of
 from tests.trips_use_case import days
@@ -286,3 +289,23 @@ def store_secret(store: ObjectStore) -> Any:
     from pydantic import SecretStr
 
     return SecretStr(store.secret_sql)
+
+
+def test_dagster_backs_up_each_night_where_a_place_is_set(
+    world: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_DATA", str(world.settings.data))
+    assert build_backup(world.settings) == []
+    target = tmp_path / "archive"
+    fields = {**world.settings.model_dump(), "backups": str(target), "backups_kept": 1}
+    chosen = Settings.model_validate(fields)
+    (job,), (schedule,) = build_backup(chosen), build_backup_schedule(chosen)
+    assert schedule.job_name == job.name
+    for _ in range(2):
+        assert job.execute_in_process(resources={"lake": LakeResource()}).success
+    archive = archive_at(str(target))
+    assert len(archive.names) == 1
+    restored = elsewhere(world, tmp_path)
+    restore(restored, str(target), None, quiet)
+    with opened(world, restored) as found:
+        assert Audit(found.lake).verify()[-1].action.what == "backup"
