@@ -33,7 +33,8 @@ help:
 	@echo 'make test-all   run all tests but those of make test-exhaustive'
 	@echo 'make test-spark run the tests of engine spark, which it installs'
 	@echo 'make check      lint, formatting, types, import contracts'
-	@echo 'make screenshots take the images of pages in docs, after make demo'
+	@echo 'make screenshots take the images of docs, after make demo'
+	@echo 'make figures    compare what docs quote of the demo, after make demo'
 	@echo 'make mutants    plant faults and see which the tests find'
 	@echo 'make bench      run the benchmarks'
 	@echo 'make airflow    create .venv-airflow, for the example of a published pipeline'
@@ -103,10 +104,14 @@ $(DAGSTER_HOME)/dagster.yaml: deploy/dagster.yaml
 demo: $(STAMP) $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/python -m demo
 
-# Images of the pages in docs/images, over what the demo has made.
+# The images in docs/images, over what the demo has made: all of them, or those that IMAGES names.
 .PHONY: screenshots
 screenshots: $(STAMP)
-	$(BIN)/python -m demo.screenshots
+	$(BIN)/python -m demo.screenshots $(IMAGES)
+
+.PHONY: figures
+figures: $(STAMP)
+	@$(BIN)/python -m demo.figures
 
 # With the code locations of use cases that have environments of their own, where there are any.
 ENVIRONMENTS := $(or $(ML_PLATFORM_ENVIRONMENTS),.venvs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from demo.ranges import flown_range, recorded_range
 from demo.runs import Runs
 from demo.source_system import land_flights
 from demo.stages import Begin, Done, stages
@@ -25,12 +26,7 @@ def walk(console: Console, folder: Path) -> Summary:
     """Walk through the year of one use case; what is there already is left as it is."""
     settings = Settings()
     use_case = load_use_case(folder)
-    end = use_case.partitions.closes_at
-    assert end is not None
-    recorded = Window(use_case.calendar.start, end)
-    # In the last partition flights of the year arrive, and none leaves any more.
-    *_, last = use_case.calendar.windows(recorded)
-    year = Window(recorded.start, last.start)
+    recorded, year = recorded_range(use_case), flown_range(use_case)
     with stages(console) as begin, Runs(use_case, settings.root / "dagster") as runs:
         _land(begin, settings, use_case, recorded)
         # What the service writes is ingested once there is a service.
