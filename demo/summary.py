@@ -1,15 +1,13 @@
 """What the year came to: figures, decisions, and one picture."""
 
 from dataclasses import dataclass
-from datetime import UTC
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from demo.year_picture import draw_year
 from ml_platform.metrics import measure
-from ml_platform.monitoring import stored_drift
 from ml_platform.registry import Promotion, history
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -65,63 +63,6 @@ def summarize(lake: Lake, use_case: UseCase, year: Window, folder: Path) -> Summ
             f"""SELECT probability, label FROM lake.{use_case.name}.predictions
             JOIN lake.{use_case.name}.labels USING ({keys})"""
         ).fetch_df()
-        daily = cursor.execute(
-            f"""SELECT window_at, value FROM lake.{use_case.name}.performance_report
-            WHERE revision = 'current' AND metric = ? ORDER BY 1""",
-            [use_case.model.metric],
-        ).fetch_df()
-    decisions = history(lake, use_case)
-    picture = folder / f"{use_case.name}.png"
-    _draw(lake, use_case, year, daily, decisions, picture)
+    picture = draw_year(lake, use_case, year, folder / f"{use_case.name}.png")
     pooled = measure(use_case.label.task, joined["label"], joined[["probability"]])
-    return Summary(use_case, rows, decisions, pooled, picture)
-
-
-def _draw(
-    lake: Lake,
-    use_case: UseCase,
-    year: Window,
-    daily: pd.DataFrame,
-    decisions: list[Promotion],
-    file: Path,
-) -> None:
-    from matplotlib.figure import Figure
-
-    zone = use_case.calendar.timezone
-    metric = use_case.model.metric
-    drift = [
-        (r.window.start, len(r.drifted) / r.judged)
-        for r in stored_drift(lake, use_case)
-        if r.judged
-    ]
-    figure = Figure(figsize=(10, 5.2), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-    upper.plot(daily["window_at"], daily["value"], ".", color="tab:blue", alpha=0.35, label="a day")
-    mean = daily["value"].rolling(14, center=True, min_periods=5).mean()
-    upper.plot(daily["window_at"], mean, color="tab:blue", label="14 days")
-    bound = use_case.monitoring.performance.min
-    if bound is not None:
-        upper.axhline(bound, color="tab:red", linewidth=0.8, label=f"bound {bound}")
-    upper.set_ylabel(metric)
-    lower.fill_between(
-        [d for d, _ in drift], [s for _, s in drift], step="mid", color="tab:orange", alpha=0.6
-    )
-    lower.axhline(use_case.monitoring.drift.share, color="tab:red", linewidth=0.8)
-    lower.set_ylabel("share of columns\ndrifted, 28 days")
-    for decision in decisions:
-        style = "-" if decision.serves else ":"
-        for axes in (upper, lower):
-            axes.axvline(decision.effective_from, color="black", linewidth=0.7, linestyle=style)
-        text = f"v{decision.version}" if decision.serves else f"v{decision.version} refused"
-        upper.annotate(
-            text, (decision.effective_from, 1), xycoords=("data", "axes fraction"), xytext=(2, -10),
-            textcoords="offset points", fontsize=7,
-        )  # fmt: skip
-    upper.legend(loc="lower right", fontsize=8, ncols=3)
-    upper.set_xlim(year.start.astimezone(UTC), year.end.astimezone(UTC))
-    upper.set_title(
-        f"{use_case.name} in {year.start.astimezone(zone):%Y}: "
-        "each day scored by the champion of that day",
-        fontsize=10,
-    )
-    figure.savefig(file, dpi=130)
+    return Summary(use_case, rows, history(lake, use_case), pooled, picture)

@@ -41,7 +41,7 @@ def pages() -> dict[str, str]:
 
 def images() -> dict[str, str]:
     """Image of the site by file of the repository."""
-    found = sorted((ROOT / "docs" / "images").iterdir())
+    found = sorted((ROOT / "docs" / "images").glob("*.png"))
     return {f"docs/images/{path.name}": f"images/{path.name}" for path in found}
 
 
