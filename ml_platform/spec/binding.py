@@ -118,12 +118,13 @@ class _Binder:
         examples = self.use_case.examples
         self._require_known(examples.source)
         request: dict[str, str] = {}
+        taken = IN_EXAMPLES | {*examples.entity}
         self.checker.bind_items(examples.source, examples.columns)
         for index, item in enumerate(examples.columns):
             path = ("examples", "columns", index)
             found = self._try(path, self.checker.items, examples.source, item) or {}
             for column in found:
-                if column in IN_EXAMPLES | {*examples.entity, *request}:
+                if column in taken or column in request:
                     problem = f"'{column}' is taken; name it otherwise, such as '{column}_input'"
                     self.mistakes.add(path, problem)
                     break

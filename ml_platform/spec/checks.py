@@ -22,7 +22,7 @@ from ml_platform.spec.use_case import (
     published_table,
     version_table,
 )
-from ml_platform.spec.values import suggest, unknown
+from ml_platform.spec.values import first_repeated, suggest, unknown
 from ml_platform.spec.windows import Cadence, utc
 from ml_platform.spec.yaml_text import PathInDocument
 
@@ -105,12 +105,10 @@ def _check_source(path: PathInDocument, source: Source, mistakes: Mistakes) -> N
     for column in IN_SOURCES & source.columns.keys():
         problem = f"'{column}' is a column of the platform; rename it in the files"
         mistakes.add((*path, "columns", column), problem)
-    lowered = [column.lower() for column in source.columns]
-    for column in source.columns:
-        if lowered.count(column.lower()) > 1:
-            problem = f"'{column}' is there in another spelling too; DuckDB ignores case"
-            mistakes.add((*path, "columns", column), problem)
-            break
+    if twice := first_repeated(column.lower() for column in source.columns):
+        column = next(column for column in source.columns if column.lower() == twice)
+        problem = f"'{column}' is there in another spelling too; DuckDB ignores case"
+        mistakes.add((*path, "columns", column), problem)
     if "known_at" in source.columns and source.known_at != "known_at":
         problem = "is about a column of that name; write `known_at: known_at`"
         mistakes.add((*path, "known_at"), problem)

@@ -1,6 +1,6 @@
 """The select items of publications, bound to predictions and their examples, or to features."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import duckdb
 
@@ -74,7 +74,9 @@ def _bound(
         return publication
     relation = feature_table(view) if view else RELATION
     items = list(publication.columns or _default_items(use_case, view))
+    checker.bind_items(relation, items)
     types: dict[str, str] = {}
+    taken: set[str] = set()
     for index, item in enumerate(items):
         place = (*path, "columns", index)
         try:
@@ -82,9 +84,10 @@ def _bound(
         except duckdb.Error as error:
             mistakes.add(place, complaint(error))
             continue
-        for problem in _problems(found, types):
+        for problem in _problems(found, taken):
             mistakes.add(place, problem)
         types |= found
+        taken |= {name.lower() for name in found}
     if publication.mode == "append" and "snapshot" not in types:
         # It distinguishes what is appended of a partition whose predictions have changed.
         items.append("snapshot")
@@ -132,10 +135,9 @@ def _key(use_case: UseCase, publication: Publication) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*key, "snapshot"))) if publication.mode == "append" else key
 
 
-def _problems(found: dict[str, str], before: dict[str, str]) -> Iterable[str]:
-    lowered = {name.lower() for name in before}
+def _problems(found: dict[str, str], taken: Set[str]) -> Iterable[str]:
     for name, kind in found.items():
-        if name.lower() in lowered:
+        if name.lower() in taken:
             yield f"there is a column '{name}' already; name one of them otherwise"
         if not is_portable(kind):
             yield (

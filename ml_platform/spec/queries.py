@@ -11,7 +11,7 @@ from functools import lru_cache
 import duckdb
 
 from ml_platform.spec.moving import moving_part
-from ml_platform.spec.values import is_close, unknown
+from ml_platform.spec.values import first_repeated, is_close, unknown
 
 NUMERIC_TYPES = frozenset(
     {
@@ -212,10 +212,8 @@ class QueryChecker:
     def columns(self, query: str) -> dict[str, str]:
         """Names and types that a query yields."""
         rows = self._describe(query)
-        names = [name for name, _ in rows]
-        for name in names:
-            if names.count(name) > 1:
-                raise duckdb.BinderException(f"the query yields two columns called '{name}'")
+        if twice := first_repeated(name for name, _ in rows):
+            raise duckdb.BinderException(f"the query yields two columns called '{twice}'")
         return dict(rows)
 
     def reads(self, query: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from datetime import date, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -94,10 +95,18 @@ def owner(value: str) -> str:
 
 def named_once(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names of which none comes twice."""
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"'{name}' is there twice; once is enough")
+    if twice := first_repeated(names):
+        raise ValueError(f"'{twice}' is there twice; once is enough")
     return names
+
+
+def first_repeated(names: Iterable[str]) -> str | None:
+    """The first of some names that comes again later.
+
+    >>> first_repeated(["a", "b", "c", "b", "a"])
+    'a'
+    """
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def longer_than_nothing(duration: Duration) -> Duration:
