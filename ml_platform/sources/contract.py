@@ -1,6 +1,6 @@
 """What a source declares, as SQL over raw rows: types, required values, rules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import datetime
 
 import duckdb
@@ -59,10 +59,10 @@ class Contract:
         known_at = "" if "known_at" in self._source.columns else ", __known AS known_at"
         names = ", ".join(quote(column) for column in self._source.columns)
         return f"""
-            SELECT __file, __row, {names}{known_at}, __event, __reason,
-                CASE WHEN __reason IS NOT NULL THEN {batch.record} END AS __record
+            SELECT __file, __row, {names}{known_at}, __event, nullif(__reasons, '') AS __reason,
+                CASE WHEN __reasons <> '' THEN {batch.record} END AS __record
                 {"".join(f", {name}" for name in also)}
-            FROM (SELECT *, {self._reason(raw, batch.problem)} AS __reason
+            FROM (SELECT *, {self._reason(raw, batch.problem)} AS __reasons
             FROM (SELECT *,
                 CASE WHEN __instant < {LAST_MOMENT} THEN __instant END AS __event,
                 TRY(CAST({self._source.known_at_sql} AS TIMESTAMPTZ)) AS __known
@@ -97,28 +97,11 @@ class Contract:
         return kind
 
     def _reason(self, raw: Mapping[str, str], problem: str) -> str:
+        """SQL of all that is wrong with a row; empty where nothing is."""
         source = self._source
-        needed = {*source.key, source.event_time, *source.required}
-        columns = []
-        for column, name in raw.items():
-            shown = f"left(CAST({name} AS VARCHAR), {LONGEST_SHOWN})"
-            begin, end = literal(f"{column}: '"), literal(f"' is not {self._expected(column)}")
-            case = f"CASE WHEN {self._failed(column, name)} THEN {begin} || {shown} || {end}"
-            if is_number(self._types[column]):
-                infinite = f"isinf(TRY_CAST({self._plain(column, name)} AS DOUBLE))"
-                end = literal("' is infinite")
-                first = f"CASE WHEN {infinite} THEN {begin} || {shown} || {end} "
-                case = first + case.removeprefix("CASE ")
-            if column in needed:
-                missing = literal(f"{column} is missing")
-                case += f" WHEN {quote(column)} IS NULL THEN {missing}"
-            if self._types[column] in TIME_TYPES and (
-                twice := ambiguous_sql(quote(column), name, self._zone, self._first)
-            ):
-                end = literal(f"' comes twice in {self._zone}: write an offset after the seconds")
-                case += f" WHEN {twice} THEN {begin} || {shown} || {end}"
-            columns.append(f"{case} END")
         event = source.event_time
+        needed = frozenset({*source.key, event, *source.required})
+        columns = [self._against(column, name, needed) for column, name in raw.items()]
         early = literal(f"{event} is before the first window: ")
         checks = [
             *columns,
@@ -132,12 +115,38 @@ class Contract:
             f"CASE WHEN __event IS NOT NULL AND __known IS NULL "
             f"THEN {literal(f'known_at is missing: {source.known_at_sql}')} END",
         ]
-        broken = f"nullif(concat_ws('; ', {', '.join(checks)}), '')"
+        broken = f"concat_ws('; ', {', '.join(checks)})"
         return f"CASE WHEN {problem} IS NOT NULL THEN {problem} ELSE {broken} END"
 
-    def _failed(self, column: str, raw: str) -> str:
-        plain = self._plain(column, raw)
-        return failed_sql(raw, quote(column), self._types[column], plain)
+    def _against(self, column: str, raw: str, needed: Set[str]) -> str:
+        """What is wrong with the value of one column; null where nothing is."""
+        begin, missing = literal(f"{column}: '"), literal(f"{column} is missing")
+        said = f"{begin} || left(CAST({raw} AS VARCHAR), {LONGEST_SHOWN})"
+        failed = f"{said} || {self._failure(column, raw)}"
+        cases = []
+        if column in needed:
+            failed = f"coalesce({failed}, {missing})"
+            cases.append(f"WHEN {quote(column)} IS NULL THEN {missing}")
+        if self._types[column] in TIME_TYPES and (
+            twice := ambiguous_sql(quote(column), raw, self._zone, self._first)
+        ):
+            end = literal(f"' comes twice in {self._zone}: write an offset after the seconds")
+            cases.append(f"WHEN {twice} THEN {said} || {end}")
+        # Most values are of their type, and nothing more is asked of them.
+        first = f"WHEN {raw} IS NOT NULL AND {quote(column)} IS NULL THEN {failed}"
+        return f"CASE {' '.join([first, *cases])} END"
+
+    def _failure(self, column: str, raw: str) -> str:
+        """The end of what is said of a value that is not of its type; null where it is NaN."""
+        end = literal(f"' is not {self._expected(column)}")
+        if not is_number(self._types[column]):
+            return end
+        number = f"TRY_CAST({self._plain(column, raw)} AS DOUBLE)"
+        infinite = literal("' is infinite")
+        return (
+            f"CASE WHEN {number} = 'inf' THEN {infinite} WHEN {number} = '-inf' THEN {infinite} "
+            f"WHEN isnan({number}) THEN NULL ELSE {end} END"
+        )
 
 
 def typed_sql(raw: str, kind: str) -> str:
@@ -148,23 +157,21 @@ def typed_sql(raw: str, kind: str) -> str:
     kind: what DuckDB calls the type.
     """
     value = f"TRY_CAST({raw} AS {kind})"
-    if kind in WHOLE_NUMBERS:
-        # DuckDB would round 1.5 to 2.
-        number = f"TRY_CAST({raw} AS DOUBLE)"
-        return f"CASE WHEN {number} = floor({number}) THEN {value} END"
-    if kind in FLOATS:
-        return f"CASE WHEN isfinite({value}) THEN {value} END"
-    return value
+    if kind not in WHOLE_NUMBERS | FLOATS:
+        return value
+    # DuckDB would round 1.5 to 2.
+    is_one = f"isfinite({value})" if kind in FLOATS else f"TRY_CAST({raw} AS DOUBLE) % 1 = 0"
+    # DuckDB's hash of an expression is the XOR of its parts: a column that appears twice cancels
+    # out, and the planner compares such expressions of all columns with each other. Hence a third
+    # time, which changes nothing.
+    return f"CASE WHEN {is_one} THEN {value} WHEN {raw} IS NULL THEN NULL END"
 
 
-def failed_sql(raw: str, typed: str, kind: str, plain: str | None = None) -> str:
-    """Whether a landed value is not of its type.
-
-    typed: what `typed_sql` made of it, or of it as `plain` writes it.
-    """
+def failed_sql(raw: str, typed: str, kind: str) -> str:
+    """Whether a landed value is not of its type; typed: what `typed_sql` made of it."""
     failed = f"{raw} IS NOT NULL AND {typed} IS NULL"
     if is_number(kind):
-        failed += f" AND coalesce(NOT isnan(TRY_CAST({plain or raw} AS DOUBLE)), true)"
+        failed += f" AND coalesce(NOT isnan(TRY_CAST({raw} AS DOUBLE)), true)"
     return failed
 
 

@@ -58,7 +58,7 @@ def _read(
         ignore_errors = true, filename = '__path', hive_partitioning = false)""",
         {file: rows[file] for file in files},
     )
-    yield Batch(numbered_lines(first_row=2), _values(reading, header), json_object(header))
+    yield Batch(numbered_lines(first_row=2), reading.values(header), json_object(header))
 
 
 def _read_alone(
@@ -68,11 +68,7 @@ def _read_alone(
     nulls = frozenset(reading.source.null_values)
     if reading.load_salvaged(file, records, len(header), nulls):
         record = or_text(json_object(header))
-        yield Batch("temp.__salvaged", _values(reading, header), record, "__problem")
-
-
-def _values(reading: Reading, header: tuple[str, ...]) -> dict[str, str]:
-    return {column: reading.value(column, header) for column in reading.source.columns}
+        yield Batch("temp.__salvaged", reading.values(header), record, "__problem")
 
 
 def _separator(reading: Reading) -> str:

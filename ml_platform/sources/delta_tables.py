@@ -123,12 +123,11 @@ class DeltaFiles:
 
     def _batch(self, reading: Reading, query: str) -> Batch:
         reading.cursor.execute(f"CREATE OR REPLACE TEMP TABLE __raw AS {query}")
-        names = [column.lower() for column in self.columns]
-        declared = reading.source.columns
-        reading.ignored.update(
-            dict.fromkeys(c for c in self.columns if c.lower() not in map(str.lower, declared))
-        )
-        values = {column: f"__c{names.index(column.lower())}" for column in declared}
+        places = {column.lower(): n for n, column in enumerate(self.columns)}
+        declared = {column: column.lower() for column in reading.source.columns}
+        read = set(declared.values())
+        reading.ignored.update(dict.fromkeys(c for c in self.columns if c.lower() not in read))
+        values = {column: f"__c{places[lowered]}" for column, lowered in declared.items()}
         return Batch("temp.__raw", values, json_object(list(self.columns)))
 
     def _create_partitions(

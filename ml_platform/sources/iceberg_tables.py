@@ -53,12 +53,11 @@ class IcebergFiles:
 
     def read(self, reading: Reading, files: list[LandingFile]) -> Iterator[Batch]:
         """Every row of some of its files that is not deleted, once."""
-        names = [column.lower() for column in self.columns]
-        declared = reading.source.columns
-        reading.ignored.update(
-            dict.fromkeys(c for c in self.columns if c.lower() not in map(str.lower, declared))
-        )
-        values = {column: f"__c{names.index(column.lower())}" for column in declared}
+        places = {column.lower(): n for n, column in enumerate(self.columns)}
+        declared = {column: column.lower() for column in reading.source.columns}
+        read = set(declared.values())
+        reading.ignored.update(dict.fromkeys(c for c in self.columns if c.lower() not in read))
+        values = {column: f"__c{places[lowered]}" for column, lowered in declared.items()}
         for some in chunks(files, MOST_BYTES):
             self._load(reading.cursor, some)
             yield Batch("temp.__raw", values, json_object(list(self.columns)))

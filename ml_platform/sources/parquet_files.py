@@ -51,7 +51,7 @@ def _read(reading: Reading, columns: tuple[str, ...], files: list[LandingFile]) 
             hive_partitioning = false) r
         JOIN temp.__files f ON f.path = r.__path"""
     )
-    values = {column: reading.value(column, columns) for column in reading.source.columns}
+    values = reading.values(columns)
     yield Batch("temp.__raw", values, json_object(columns))
 
 

@@ -1,6 +1,7 @@
 """What readers of all formats share: raw rows as SQL, and files that fail alone."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -81,27 +82,30 @@ class Reading:
     def accept(self, file: LandingFile, columns: Sequence[str]) -> bool:
         """Whether a file has the declared columns; it is refused where not."""
         in_path = path_columns(file.path)
+        times = Counter(columns)
         for column in self.source.columns:
-            if column not in columns:
+            if not times[column]:
                 if column.lower() in in_path:
                     continue
                 self.refuse(file, _missing(column, columns))
                 return False
-            if columns.count(column) > 1:
+            if times[column] > 1:
                 self.refuse(file, f"column '{column}' stands in it twice; rename one")
                 return False
         extra = (column for column in columns if column not in self.source.columns)
         self.ignored.update(dict.fromkeys(extra))
         return True
 
-    def value(self, column: str, columns: Sequence[str]) -> str:
-        """SQL of a declared column's raw value: of the file's own, or of a folder in its path.
+    def values(self, columns: Sequence[str]) -> dict[str, str]:
+        """SQL of the declared columns' raw values: of the file's own, or of folders in its path.
 
         columns: those of the file; the relation has them as `__c0`, `__c1`, …, and `__file`.
         """
-        if column in columns:
-            return f"__c{columns.index(column)}"
-        return path_value(column)
+        places = {column: n for n, column in enumerate(columns)}
+        return {
+            column: f"__c{places[column]}" if column in places else path_value(column)
+            for column in self.source.columns
+        }
 
     def scan(self, files: Sequence[LandingFile]) -> dict[LandingFile, Scan]:
         """Look into text files; those that cannot be opened are refused."""
