@@ -56,6 +56,9 @@ MOST_FOUND = 3
 """Windows with a leak after which the rest of a range is not checked: why costs many queries."""
 WORK_OF_A_QUERY = 1_500
 """What a query costs however few rows it reads, in rows."""
+NARROW = 100
+WORK_OF_A_FEATURE, WORK_OF_A_COLUMN = 60, 3
+"""What each column more costs that a query yields, or that its sources have, beyond so many."""
 
 
 def check_written(
@@ -134,12 +137,23 @@ def _cuts(shown: Shown, windows: Sequence[Window]) -> int:
     covered = shown.subject.sees(Sight(_range(windows), shown.snapshot))
     rows = shown.count_rows(covered)
     share = _seconds(shown.subject.sees(Sight(windows[-1], shown.snapshot))) / _seconds(covered)
-    affordable = max(WORK, SHARE_OF_WORK * rows) / (share * rows + WORK_OF_A_QUERY)
+    affordable = max(WORK, SHARE_OF_WORK * rows) / (share * rows + _work_of_a_query(shown.subject))
     fewest = FEWEST_CUTS
     if len(windows) <= WHOLE:
         affordable = max(affordable, min(3 * affordable, CUTS_IN_A_MONTH * len(windows)))
         fewest = FEWEST_IN_A_MONTH if len(windows) > 1 else FEWEST_CUTS
     return max(fewest, min(most, int(affordable)))
+
+
+def _work_of_a_query(subject: Subject) -> int:
+    """What a query costs however few rows it reads, in rows; DuckDB plans each column of it."""
+    sources = (subject.use_case.sources[name] for name in subject.reads)
+    features, columns = len(subject.table.columns), sum(len(each.columns) for each in sources)
+    return (
+        WORK_OF_A_QUERY
+        + WORK_OF_A_FEATURE * max(0, features - NARROW)
+        + WORK_OF_A_COLUMN * max(0, columns - NARROW)
+    )
 
 
 def _range(windows: Sequence[Window]) -> Window:
