@@ -69,7 +69,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     Broken ones show up with what is wrong; in the platform's environment those that have another
     are named.
     """
-    loaded = load_use_cases(settings.use_cases, settings.databases)
+    loaded = load_use_cases(settings.use_cases, settings.databases, settings.derived)
     use_cases = [case for case in loaded.use_cases.values() if runs_here(case.name, case.folder)]
     broken = {
         name: errors

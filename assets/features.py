@@ -19,7 +19,7 @@ from ml_platform.features import (
 from ml_platform.orchestrator.parameters import described_by
 from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
-from ml_platform.spec.lineage import Lineage
+from ml_platform.spec.lineage import KeptLineage
 from ml_platform.spec.tables import code_version, given_labels
 from ml_platform.spec.use_case import FEEDBACK, UseCase
 from ml_platform.storage import Table, Written
@@ -55,13 +55,13 @@ FEEDBACK_AGREES = "feedback_agrees"
 
 def build_features(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinition]:
     """One asset for each feature view, and one for the labels."""
-    lineage = lineage_of(use_case)
+    lineage = lineage_of(use_case, settings)
     views = [_build_view(use_case, view, lineage, settings) for view in use_case.features]
     return [*views, _build_labels(use_case, lineage, settings)]
 
 
 def _build_view(
-    use_case: UseCase, view: str, lineage: Lineage, settings: Settings
+    use_case: UseCase, view: str, lineage: KeptLineage, settings: Settings
 ) -> dg.AssetsDefinition:
     declared = use_case.features[view]
     table = feature_view_table(use_case, view)
@@ -111,7 +111,9 @@ def _build_view(
     return view_asset
 
 
-def _build_labels(use_case: UseCase, lineage: Lineage, settings: Settings) -> dg.AssetsDefinition:
+def _build_labels(
+    use_case: UseCase, lineage: KeptLineage, settings: Settings
+) -> dg.AssetsDefinition:
     label = use_case.label
     table = labels_table(use_case)
     mapping = looking_ahead(use_case, label.horizon)

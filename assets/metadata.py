@@ -6,7 +6,8 @@ from typing import Any, TypedDict
 
 import dagster as dg
 
-from ml_platform.spec.lineage import Lineage
+from ml_platform.settings import Settings
+from ml_platform.spec.lineage import KeptLineage
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Table
 
@@ -28,9 +29,9 @@ def table_metadata(table: Table) -> dict[str, Any]:
     }
 
 
-def lineage_of(use_case: UseCase) -> Lineage:
+def lineage_of(use_case: UseCase, settings: Settings) -> KeptLineage:
     """From which columns of its sources the queries of a use case compute theirs."""
-    return Lineage({name: source.columns for name, source in use_case.sources.items()})
+    return KeptLineage(use_case, settings.derived)
 
 
 def column_lineage(

@@ -63,7 +63,7 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         automation_condition=follows(use_case, *_sources(use_case, declared)),
         code_version=code_version(use_case, table.name),
         description=described(_text(declared), _query(declared)),
-        metadata=_metadata(use_case, declared),
+        metadata=_metadata(use_case, declared, settings),
         check_specs=[
             dg.AssetCheckSpec(
                 COMPLETE,
@@ -142,7 +142,7 @@ def _query(declared: Publication) -> str:
     return f"SELECT {', '.join(declared.items)}\nFROM {quote(declared.reads)}"
 
 
-def _metadata(use_case: UseCase, declared: Publication) -> dict[str, Any]:
+def _metadata(use_case: UseCase, declared: Publication, settings: Settings) -> dict[str, Any]:
     columns = [
         dg.TableColumn(name, kind, tags={"key": ""} if name in declared.keyed_by else None)
         for name, kind in declared.types.items()
@@ -150,17 +150,19 @@ def _metadata(use_case: UseCase, declared: Publication) -> dict[str, Any]:
     return {
         "dagster/column_schema": dg.TableSchema(columns=columns),
         "dagster/table_name": declared.table,
-        **column_lineage(use_case, _lineage(use_case, declared)),
+        **column_lineage(use_case, _lineage(use_case, declared, settings)),
     }
 
 
-def _lineage(use_case: UseCase, declared: Publication) -> dict[str, tuple[tuple[str, str], ...]]:
+def _lineage(
+    use_case: UseCase, declared: Publication, settings: Settings
+) -> dict[str, tuple[tuple[str, str], ...]]:
     source, predicted = use_case.examples.source, prediction_types(use_case)
     columns = {**predicted, **example_types(use_case)}
     if declared.features:
         predicted = columns = feature_types(use_case, declared.features)
     known = Lineage({declared.reads: columns})
-    computed = lineage_of(use_case).of(
+    computed = lineage_of(use_case, settings).of(
         f"SELECT {', '.join(use_case.examples.columns) or '1'} FROM {source}"
     )
 

@@ -179,6 +179,11 @@ class Settings(BaseSettings):
     def reports(self) -> Path:
         return self.root / "reports"
 
+    @property
+    def derived(self) -> Path:
+        """Where is kept what was derived from use cases; what goes is derived again."""
+        return self.root / "derived"
+
 
 class CallbackReceiver(BaseModel):
     """Who is notified when a run of a pipeline has ended."""

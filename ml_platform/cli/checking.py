@@ -25,7 +25,7 @@ def check(settings: Settings, name: str | None) -> None:
 
     Raises PlatformError with all mistakes.
     """
-    loaded = load_use_cases(settings.use_cases, settings.databases)
+    loaded = load_use_cases(settings.use_cases, settings.databases, settings.derived)
     if name is not None:
         chosen = [loaded.require(name)]
         continue_where_it_runs(settings, chosen[0])

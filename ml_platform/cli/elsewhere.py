@@ -41,7 +41,7 @@ def continue_to_serve(settings: Settings, name: str) -> None:
     Raises EnvironmentMissing where the use case shares the platform's environment: there is one
     service for all of those.
     """
-    use_case = require_use_case(settings.use_cases, name, settings.databases)
+    use_case = require_use_case(settings.use_cases, name, settings.databases, settings.derived)
     if environment_of(settings, name, use_case.folder) is None:
         raise EnvironmentMissing(
             f"{name} has no environment of its own; `ml-platform serve` serves it with all others"

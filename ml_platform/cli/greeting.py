@@ -78,7 +78,7 @@ def _next(address: str, paths: dict[str, Any], settings: Settings) -> str:
         if path.startswith("/predict/"):
             body = methods["post"]["requestBody"]["content"]["application/json"]["example"]
             return f"ready; try: curl -s {address}{path} --json {shlex.quote(json.dumps(body))}"
-    cases = load_use_cases(settings.use_cases, settings.databases).use_cases
+    cases = load_use_cases(settings.use_cases, settings.databases, settings.derived).use_cases
     if not cases:
         return f"ready; there are no use cases yet: {program()} new --help"
     name, case = next(iter(cases.items()))

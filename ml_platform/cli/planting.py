@@ -31,7 +31,7 @@ def check_planted(settings: Settings, name: str) -> None:
     The lake is only read; everything is computed in a temporary one. Raises PlatformError where
     there is nothing to plant leaks in.
     """
-    use_case = require_use_case(settings.use_cases, name, settings.databases)
+    use_case = require_use_case(settings.use_cases, name, settings.databases, settings.derived)
     if not has_lake(settings):
         raise PlatformError(f"nothing has been ingested of {name}; run: ml-platform ingest {name}")
     with TemporaryDirectory() as folder, closing(Lake(settings)) as lake:

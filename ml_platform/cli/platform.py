@@ -45,7 +45,8 @@ class Platform:
 
     @cached_property
     def loaded(self) -> Loaded:
-        return load_use_cases(self.settings.use_cases, self.settings.databases)
+        settings = self.settings
+        return load_use_cases(settings.use_cases, settings.databases, settings.derived)
 
     def case(self, name: str, *, anywhere: bool = False) -> UseCase:
         """A use case, for a command that works with it; what mirrors its lake is repaired first.
@@ -54,7 +55,7 @@ class Platform:
         begin again in the use case's environment, where it has one of its own.
         """
         settings = self.settings
-        found = require_use_case(settings.use_cases, name, settings.databases)
+        found = require_use_case(settings.use_cases, name, settings.databases, settings.derived)
         if not anywhere:
             continue_where_it_runs(settings, found)
         return self._repaired(found)

@@ -58,7 +58,7 @@ def open_use_case(name: str, project: str | Path | None = None) -> "OpenedUseCas
             f"there is no folder of use cases {settings.use_cases}; name the project that holds "
             "it, ml_platform.open(…, project=…), or set ML_PLATFORM_USE_CASES"
         )
-    use_case = require_use_case(settings.use_cases, name, settings.databases)
+    use_case = require_use_case(settings.use_cases, name, settings.databases, settings.derived)
     return OpenedUseCase(settings, use_case)
 
 

@@ -20,9 +20,8 @@ from ml_platform.masking import masked
 from ml_platform.registry.environment import environment, require_environment
 from ml_platform.registry.versions import SeenColumn, TrainedModel, fitted_columns
 from ml_platform.settings import Settings
-from ml_platform.spec.loading import SPEC_FILE
 from ml_platform.spec.queries import is_numeric
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import SPEC_FILE, UseCase
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel

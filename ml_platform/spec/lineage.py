@@ -1,6 +1,8 @@
 """Which source columns a query's columns are computed from."""
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
 
 import sqlglot
 from sqlglot import exp
@@ -9,6 +11,9 @@ from sqlglot.lineage import Node, lineage
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope
 from sqlglot.schema import MappingSchema
+
+from ml_platform.spec.kept import Kept, way_of_deriving
+from ml_platform.spec.use_case import UseCase, digest
 
 
 class Lineage:
@@ -67,6 +72,31 @@ class Lineage:
             if isinstance(each.expression, exp.Table) and each.expression.name in self._sources:
                 found.add((each.expression.name, each.name.split(".")[-1].strip('"')))
         return tuple(sorted(found))
+
+
+class KeptLineage:
+    """As `Lineage` of a use case's sources; what was found is kept until a query changes."""
+
+    def __init__(self, use_case: UseCase, folder: Path) -> None:
+        self._sources = {name: source.columns for name, source in use_case.sources.items()}
+        self._kept, self._name = Kept(folder), f"{use_case.name}.lineage"
+        self._source = digest(way_of_deriving(), self._sources, use_case.code_version)
+        found = self._kept.read(self._name, self._source) or {}
+        self._known: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
+            query: {name: tuple((s, c) for s, c in pairs) for name, pairs in columns.items()}
+            for query, columns in found.items()
+        }
+
+    def of(self, query: str) -> dict[str, tuple[tuple[str, str], ...]]:
+        """As `Lineage.of`."""
+        if query not in self._known:
+            self._known[query] = self._lineage.of(query)
+            self._kept.write(self._name, self._source, self._known)
+        return self._known[query]
+
+    @cached_property
+    def _lineage(self) -> Lineage:
+        return Lineage(self._sources)
 
 
 def _has_unplaced(tree: exp.Query) -> bool:

@@ -1,8 +1,9 @@
 """Use cases from their folders, or everything that is wrong with them."""
 
-from collections.abc import Collection
-from contextlib import closing, suppress
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import duckdb
@@ -12,13 +13,13 @@ from ml_platform.errors import Location, SpecError, SpecErrors
 from ml_platform.spec.binding import bind
 from ml_platform.spec.checks import check
 from ml_platform.spec.declared import FILLED_IN
+from ml_platform.spec.kept import Kept, states, way_of_deriving
+from ml_platform.spec.kept_use_cases import files_of, keeping, restored
 from ml_platform.spec.mistakes import Mistakes, spec_errors
 from ml_platform.spec.queries import checking_database
-from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.use_case import SPEC_FILE, UseCase, digest
 from ml_platform.spec.values import unknown
 from ml_platform.spec.yaml_text import YamlText
-
-SPEC_FILE = "use_case.yaml"
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,21 @@ class Loaded:
         raise SpecError(Location(Path(name)), "", unknown("use case", name, known))
 
 
-def load_use_cases(root: Path, databases: Collection[str] | None = None) -> Loaded:
+def load_use_cases(
+    root: Path, databases: Collection[str] | None = None, kept: Path | None = None
+) -> Loaded:
     """Read every use case below a folder; a broken one never takes the others down.
 
     databases: those that sources may have tables in; by default they are not checked.
+    kept: where to keep what is found, and to look for what was found of files that have not
+    changed since; see `ml_platform.spec.kept.Kept`. By default nowhere.
     """
     loaded = Loaded()
     found: dict[str, list[UseCase]] = {}
-    with closing(checking_database()) as checked_in:
+    with _Loader.opened(databases, kept) as loader:
         for folder in sorted(path for path in root.glob("[!._]*") if path.is_dir()):
             try:
-                use_case = _load(folder, databases, checked_in)
+                use_case = loader.load(folder)
             except SpecErrors as errors:
                 loaded.broken[folder.name] = errors
             else:
@@ -66,27 +71,74 @@ def load_use_cases(root: Path, databases: Collection[str] | None = None) -> Load
     return loaded
 
 
-def require_use_case(root: Path, name: str, databases: Collection[str] | None = None) -> UseCase:
-    """As `load_use_cases(root, databases).require(name)`, without reading what is not needed."""
+def require_use_case(
+    root: Path, name: str, databases: Collection[str] | None = None, kept: Path | None = None
+) -> UseCase:
+    """As `load_use_cases(…).require(name)`, without reading what is not needed."""
     folder = root / name
     if name[:1] not in {"", ".", "_"} and folder.is_dir():
         # The folder that is called like it has the name, whoever else claims it.
         with suppress(SpecErrors):
-            use_case = load_use_case(folder, databases)
+            use_case = load_use_case(folder, databases, kept)
             if use_case.name == name:
                 return use_case
-    return load_use_cases(root, databases).require(name)
+    return load_use_cases(root, databases, kept).require(name)
 
 
-def load_use_case(folder: Path, databases: Collection[str] | None = None) -> UseCase:
-    """Read one use case; SpecErrors lists every mistake that is found in it."""
-    with closing(checking_database()) as checked_in:
-        return _load(folder, databases, checked_in)
-
-
-def _load(
-    folder: Path, databases: Collection[str] | None, checked_in: duckdb.DuckDBPyConnection
+def load_use_case(
+    folder: Path, databases: Collection[str] | None = None, kept: Path | None = None
 ) -> UseCase:
+    """Read one use case; SpecErrors lists every mistake that is found in it."""
+    with _Loader.opened(databases, kept) as loader:
+        return loader.load(folder)
+
+
+class _Loader:
+    """Loads use cases, one after the other; a database to check queries in is opened if needed."""
+
+    def __init__(
+        self, databases: Collection[str] | None, kept: Path | None, stack: ExitStack
+    ) -> None:
+        self._databases, self._stack = databases, stack
+        self._kept = Kept(kept) if kept else None
+
+    @classmethod
+    @contextmanager
+    def opened(cls, databases: Collection[str] | None, kept: Path | None) -> Iterator["_Loader"]:
+        with ExitStack() as stack:
+            yield cls(databases, kept, stack)
+
+    def load(self, folder: Path) -> UseCase:
+        """The use case of a folder; SpecErrors lists every mistake that is found in it."""
+        if self._kept is None:
+            return self._bound(*_declared(folder))
+        databases = None if self._databases is None else sorted(self._databases)
+        source = digest(way_of_deriving(), str(folder.resolve()), databases)
+        held = restored(folder, self._kept.read(folder.name, source))
+        return held or self._derived(self._kept, folder, source)
+
+    def _derived(self, kept: Kept, folder: Path, source: str) -> UseCase:
+        """The use case, derived from its files, and kept from now on."""
+        spec = states(folder, [SPEC_FILE])
+        declared, mistakes = _declared(folder)
+        read = files_of(declared)
+        before = states(folder, read)
+        bound = self._bound(declared, mistakes)
+        # What changed meanwhile may have been read as it was before, or as it is now.
+        if spec and before and {**before, **spec} == states(folder, read):
+            kept.write(folder.name, source, keeping(declared, bound, before))
+        return bound
+
+    def _bound(self, declared: UseCase, mistakes: Mistakes) -> UseCase:
+        check(declared, mistakes, self._databases)
+        return bind(declared, mistakes, self._checked_in)
+
+    @cached_property
+    def _checked_in(self) -> duckdb.DuckDBPyConnection:
+        return self._stack.enter_context(closing(checking_database()))
+
+
+def _declared(folder: Path) -> tuple[UseCase, Mistakes]:
     try:
         text = YamlText(_spec_file(folder))
     except SpecError as error:
@@ -100,9 +152,7 @@ def _load(
         declared = UseCase.model_validate(values)
     except ValidationError as error:
         raise SpecErrors(folder.name, spec_errors(text, error)) from None
-    mistakes = Mistakes(folder, text)
-    check(declared, mistakes, databases)
-    return bind(declared, mistakes, checked_in)
+    return declared, Mistakes(folder, text)
 
 
 def _spec_file(folder: Path) -> Path:

@@ -37,9 +37,14 @@ LABEL_TYPES = {"binary": "BOOLEAN", "multiclass": "VARCHAR", "regression": "DOUB
 
 
 def with_logged_sources(use_case: UseCase, mistakes: Mistakes) -> UseCase:
-    """The use case with the sources that its service writes; nothing but SQL is left to bind."""
+    """As `logged_sources_added`, where nothing is wrong with them; raises SpecErrors."""
     _check(use_case, mistakes)
     mistakes.stop()
+    return logged_sources_added(use_case)
+
+
+def logged_sources_added(use_case: UseCase) -> UseCase:
+    """The use case with the sources that its service writes; nothing but SQL is left to bind."""
     sources = dict(use_case.sources)
     if use_case.serving.log is not None:
         sources[REQUESTS] = Source(

@@ -22,6 +22,7 @@ from ml_platform.spec.watching import Monitoring
 from ml_platform.spec.windows import Calendar
 
 Engine = Literal["in_process", "spark"]
+SPEC_FILE = "use_case.yaml"
 PLATFORM = "platform"
 """Schema of the tables that belong to no use case: keys, the audit."""
 ONLINE_FEATURES = "online_features"

@@ -29,7 +29,7 @@ class Site:
         self.lake = Lake(settings)
         self.histories = Histories(self.lake)
         self.registry = Registry(settings)
-        self.loaded = load_use_cases(settings.use_cases, settings.databases)
+        self.loaded = load_use_cases(settings.use_cases, settings.databases, settings.derived)
 
     def close(self) -> None:
         """Detach from the lake."""
