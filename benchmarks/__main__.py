@@ -29,6 +29,7 @@ NAMES = (
     "log_ingestion",
     "corrections",
     "loading",
+    "wide",
     "year_backfill",
     "leaks",
     "backfill_daemon",
