@@ -16,7 +16,7 @@ DATA, DAGSTER, CATALOG, LAKE, MLFLOW, ARTIFACTS, LANDING = (
 )  # fmt: skip
 MAGIC = b"SQLite format 3\x00"
 BESIDE_A_DATABASE = ("-wal", "-shm", "-journal", ".lock", ".unfinished")
-PASSING = ("spill", "benchmarks", "npm")
+PASSING = ("spill", "benchmarks", "derived", "npm")
 """Folders of the data folder that hold nothing that lasts."""
 SERVERS = ("dagster_postgres", "dagster_mysql")
 
