@@ -21,6 +21,7 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform_dagster.assets.backups import build_backup
 from ml_platform_dagster.assets.features import build_features
 from ml_platform_dagster.assets.freshness import with_freshness
+from ml_platform_dagster.assets.lake_upkeep import build_lake_upkeep
 from ml_platform_dagster.assets.monitoring import build_monitoring
 from ml_platform_dagster.assets.online import build_online
 from ml_platform_dagster.assets.publishing import build_publishing
@@ -34,11 +35,11 @@ from ml_platform_dagster.sensors.alerts import build_alerts
 from ml_platform_dagster.sensors.audit import build_audit
 from ml_platform_dagster.sensors.automation import build_automation
 from ml_platform_dagster.sensors.backups import build_backup_schedule
+from ml_platform_dagster.sensors.lake_upkeep import build_lake_upkeep_schedule
 from ml_platform_dagster.sensors.landing import build_landing
 from ml_platform_dagster.sensors.retraining import build_retraining, build_retraining_schedule
 from ml_platform_dagster.sensors.retries import build_retries
 from ml_platform_dagster.sensors.rollback import build_rollback
-from ml_platform_dagster.sensors.sweeping import build_sweeping
 from ml_platform_dagster.sensors.upkeep import build_upkeep
 
 ASSETS = (
@@ -106,16 +107,15 @@ def _build(
         ],
         jobs=[
             *(each for case in use_cases for build in JOBS for each in build(case, settings)),
+            # One job each for the lake, whatever the number of code locations.
             *(build_backup(settings) if is_platforms() else ()),
+            *(build_lake_upkeep(settings) if is_platforms() else ()),
         ],
-        sensors=[
-            *(each for case in use_cases for build in SENSORS for each in build(case, settings)),
-            # One sensor for the lake, whatever the number of code locations.
-            *(build_sweeping(settings) if is_platforms() else ()),
-        ],
+        sensors=[each for case in use_cases for build in SENSORS for each in build(case, settings)],
         schedules=[
             *(each for case in use_cases for build in SCHEDULES for each in build(case, settings)),
             *(build_backup_schedule(settings) if is_platforms() else ()),
+            *(build_lake_upkeep_schedule(settings) if is_platforms() else ()),
         ],
         resources={
             "lake": LakeResource(),

@@ -33,6 +33,10 @@ CallbackPrefix = Annotated[
 """Scheme, host, perhaps with `*.` for what is below it, and the beginning of a path."""
 
 
+Kept = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}(d|w|mo)$")]
+"""A length of time in days, weeks or months."""
+
+
 class Endpoint(BaseModel):
     """What this deployment knows of an endpoint that predicts batches of a use case."""
 
@@ -136,6 +140,9 @@ class Settings(BaseSettings):
     """How many of the newest backups in a folder that job leaves; all by default."""
     commit_retries: Annotated[int, Field(ge=0)] = 30
     """How often a lake transaction that lost against another writer is tried again."""
+    keep_snapshots: Kept | None = None
+    """How long snapshots of the lake are kept that nothing names: `30d`, `8w`, `6mo`; by default
+    for good. Longer than any command or training takes."""
 
     @field_validator("extensions", mode="before")
     @classmethod

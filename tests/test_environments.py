@@ -134,9 +134,9 @@ def test_each_code_location_has_the_use_cases_of_its_environment_once(
     of_rides, its_instigators = defined()
     assert {name.partition("/")[0] for name in of_rides} == {"rides"}
     assert instigators.isdisjoint(its_instigators)
-    assert "sweep_lake" in instigators
+    assert "lake_upkeep" in instigators
     assert {name.replace("rides", "trips") for name in its_instigators} == (
-        instigators - {"sweep_lake"}
+        instigators - {"lake_upkeep"}
     )
 
 

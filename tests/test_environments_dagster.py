@@ -117,7 +117,7 @@ def test_each_use_case_is_in_one_code_location_with_its_sensors_and_schedules(de
     assert found.keys() == {PLATFORM, OWN}
     assert found[PLATFORM].isdisjoint(found[OWN])
     assert {name.partition("_")[0] for name in found[OWN]} == {"rides"}
-    assert {name.partition("_")[0] for name in found[PLATFORM]} == {"trips", "sweep"}
+    assert {name.partition("_")[0] for name in found[PLATFORM]} == {"trips", "lake"}
     for name, location in {"trips": PLATFORM, "rides": OWN}.items():
         locations = read_locations(deployment.dagster.post, name)
         assert [each.name for each in locations] == [location]

@@ -209,7 +209,7 @@ def test_a_window_that_was_something_else_in_between_has_changed(world: World) -
     def since() -> int:
         with world.lake.cursor() as cursor:
             ranges = {"city_features": Range.of([naive_utc(at("1 00"))])}
-            (change,) = read_changes(cursor, "rides", ranges)["city_features"].values()
+            (change,) = read_changes(world.lake, cursor, "rides", ranges)["city_features"].values()
         return change.snapshot
 
     a_few_rides(world)

@@ -93,7 +93,7 @@ def read(lake: Lake, snapshot: int | None = None) -> dict[int, list[int]]:
 
 def changes(lake: Lake, wanted: Range = WHOLE) -> dict[int, tuple[int, bool]]:
     with lake.cursor() as cursor:
-        found = read_changes(cursor, "uc", {"counts": wanted}).get("counts", {})
+        found = read_changes(lake, cursor, "uc", {"counts": wanted}).get("counts", {})
     return {(at - START) // timedelta(hours=1): (c.snapshot, c.has_rows) for at, c in found.items()}
 
 

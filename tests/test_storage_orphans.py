@@ -7,15 +7,12 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import dagster as dg
 import pytest
 
 from ml_platform.errors import LakeError
 from ml_platform.settings import Settings
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.orphans import find_orphans, sweep_orphans
-from ml_platform_dagster.resources import LakeResource
-from ml_platform_dagster.sensors.sweeping import build_sweeping
 from tests.dagster_servers import ROOT
 
 COMMIT = Commit("test", "0")
@@ -109,17 +106,3 @@ def test_files_of_others_are_never_touched(killed: Lake) -> None:
         sweep_orphans(killed, now())
     assert other.exists()
     assert len(files(killed.settings)) == 3
-
-
-def test_the_sensor_sweeps_what_is_older_than_a_day(
-    killed: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ML_PLATFORM_DATA", str(killed.settings.data))
-    two_days_ago = (datetime.now(UTC) - timedelta(days=2)).timestamp()
-    for file in files(killed.settings):
-        os.utime(file, (two_days_ago, two_days_ago))
-    (sensor,) = build_sweeping(killed.settings)
-    with dg.build_sensor_context(resources={"lake": LakeResource()}) as context:
-        said = sensor(context)
-    assert isinstance(said, dg.SkipReason)
-    assert said.skip_message == "files of killed writers deleted: 1"

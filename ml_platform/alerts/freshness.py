@@ -16,7 +16,6 @@ from ml_platform.spec.tables import MONITORING, reads_of, tables_of
 from ml_platform.spec.use_case import LIVE_REPORTS, LOGGED_SOURCES, UseCase
 from ml_platform.spec.windows import Cadence, Window, utc
 from ml_platform.storage import Lake
-from ml_platform.storage.known_files import METADATA
 from ml_platform.storage.tables import WINDOW_START
 
 GRACE = {
@@ -116,11 +115,11 @@ def _late(
 
 
 def _snapshot_times(lake: Lake, snapshots: Collection[int]) -> dict[int, datetime]:
-    """When snapshots were made; of those that have expired nothing is known, but they are old."""
+    """When snapshots were made, also of those that have expired."""
     with lake.cursor() as cursor:
         rows = cursor.execute(
-            f"""SELECT snapshot_id, timezone('UTC', snapshot_time::TIMESTAMPTZ)
-            FROM {METADATA}.ducklake_snapshot WHERE snapshot_id IN (SELECT unnest(?::BIGINT[]))""",
+            f"""SELECT snapshot, timezone('UTC', made_at) FROM {lake.commits(cursor)}
+            WHERE snapshot IN (SELECT unnest(?::BIGINT[]))""",
             [sorted(snapshots)],
         ).fetchall()
     return {snapshot: at.replace(tzinfo=UTC) for snapshot, at in rows}

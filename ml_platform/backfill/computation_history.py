@@ -36,7 +36,7 @@ class Made:
     """Snapshot since which the window holds what it holds; 0 if it was never written."""
     has_rows: bool
     code_version: str | None
-    """None where the snapshot that says so has expired."""
+    """None where nothing says so: another tool wrote it."""
     reason: str = ""
     """Why it came out empty."""
 
@@ -70,7 +70,7 @@ def gather(
     ranges: the windows to look at, by table.
     """
     said = ("code_version", BEGUN_AT)
-    changes = read_changes(cursor, use_case.name, ranges, said)
+    changes = read_changes(lake, cursor, use_case.name, ranges, said)
     found = {
         table: {start: _made(change) for start, change in windows.items()}
         for table, windows in changes.items()
@@ -86,8 +86,10 @@ def gather(
 
 def last_change(cursor: duckdb.DuckDBPyConnection, use_case: UseCase, table: str) -> int:
     """The snapshot that last changed a table without windows; 0 if none did."""
+    # A merged file begins with its oldest rows; `partial_max` is the snapshot of its newest.
     row = cursor.execute(
-        f"""SELECT coalesce(max(greatest(f.begin_snapshot, coalesce(f.end_snapshot, 0))), 0)
+        f"""SELECT coalesce(max(greatest(f.begin_snapshot, coalesce(f.end_snapshot, 0),
+            coalesce(f.partial_max, 0))), 0)
         FROM {METADATA}.ducklake_data_file f WHERE f.table_id IN ({_tables(use_case, table)})"""
     ).fetchone()
     assert row is not None

@@ -9,28 +9,35 @@ commands = typer.Typer()
 
 
 @commands.command(rich_help_panel=PANEL)
-def sweep(
-    hours: Annotated[
-        float, typer.Option(min=0, help="Files that are younger stay: a writer may be at work.")
-    ] = 24,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
+def upkeep(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done, and why not more.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
 ) -> None:
-    """Delete data files that killed writers left and that nothing names."""
-    from datetime import UTC, datetime, timedelta
+    """Expire snapshots that nothing names, merge files, delete those that nothing needs.
+
+    A snapshot that a model version, a row of the lake or the audit names is kept. Ends with 1 where
+    something could not be done; the rest is.
+    """
+    import json
+    from datetime import UTC, datetime
 
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened
-    from ml_platform.storage.orphans import find_orphans, sweep_orphans
+    from ml_platform.cli.upkeep_tables import show_upkeep
+    from ml_platform.upkeep import keep_up, plan_upkeep, upkeep_document
 
     with opened() as platform:
-        older_than = datetime.now(UTC) - timedelta(hours=hours)
+        now, use_cases = datetime.now(UTC), platform.loaded.use_cases.values()
         if dry_run:
-            with platform.lake.cursor() as cursor:
-                found = find_orphans(platform.lake, cursor, older_than)
+            report = plan_upkeep(platform.lake, use_cases, now)
         else:
-            platform.audit("sweep", "", "data files", older_than=older_than.isoformat())
-            found = sweep_orphans(platform.lake, older_than)
-        for path in found.files:
-            printing.show_line(path)
-        verb = "would be deleted" if dry_run else "deleted"
-        printing.show_line(f"{verb}: {len(found.files)} files that nothing names")
+            platform.audit("upkeep", "", "lake")
+            report = keep_up(platform.lake, use_cases, platform.platform_commit("upkeep"), now)
+    if as_json:
+        printing.show_line(json.dumps(upkeep_document(report), indent=2))
+    else:
+        show_upkeep(report, dry_run=dry_run)
+    if report.problems:
+        raise typer.Exit(1)

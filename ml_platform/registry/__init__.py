@@ -45,6 +45,7 @@ from ml_platform.registry.serving_events import (
     note_serving,
     serving_events,
 )
+from ml_platform.registry.snapshots import trained_snapshots
 from ml_platform.registry.versions import ModelVersion, SeenColumn, TrainedModel, TrainedVersion
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "served_classes",
     "served_ranges",
     "serving_events",
+    "trained_snapshots",
     "tried_now",
     "waiting",
 ]

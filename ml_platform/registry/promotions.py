@@ -168,18 +168,21 @@ def newest_undecided(registry: Registry, use_case: UseCase, decisions: Sequence[
 def decided_with(lake: Lake, use_case: UseCase, name: str, value: str) -> int | None:
     """Number of the decision, the first is 1, whose commit says a value under a name.
 
-    None where no commit does, or its snapshot has expired.
+    None where no commit does.
     """
     with lake.cursor() as cursor:
         snapshot = lake.snapshot_saying(cursor, name, value)
         if snapshot is None:
             return None
         try:
-            table = lake.relation(cursor, use_case.name, "promotions", snapshot)
+            table = lake.relation(cursor, use_case.name, "promotions")
         except TableNotFound:
             return None
-        # Each decision is stored as later than all before it, so it was the last one then.
-        row = cursor.execute(f"SELECT count(*) FROM {table}").fetchone()
+        # Each decision is stored as later than all before it, so it was the last one then. None is
+        # ever changed, and merged files keep the snapshots of their rows.
+        row = cursor.execute(
+            f"SELECT count(*) FROM {table} WHERE snapshot_id <= {snapshot:d}"
+        ).fetchone()
     return int(row[0]) if row and row[0] else None
 
 

@@ -97,14 +97,10 @@ def _of_tables(lake: Lake, use_case: UseCase, since: datetime) -> list[Cost]:
         rows = cursor.execute(
             f"""
             WITH said AS (
-                SELECT s.snapshot_id, c.commit_message AS written,
-                    CAST(s.snapshot_time AS TIMESTAMPTZ) AS moment, c.commit_extra_info AS extra
-                FROM {METADATA}.ducklake_snapshot s
-                JOIN {METADATA}.ducklake_snapshot_changes c USING (snapshot_id)
-                WHERE starts_with(c.commit_message, {literal(prefix)})
-                AND json_extract_string(c.commit_extra_info, '$.{SECONDS}') IS NOT NULL
-                AND timezone('UTC', CAST(s.snapshot_time AS TIMESTAMPTZ))
-                    >= TIMESTAMP {literal(str(naive_utc(since)))}),
+                SELECT snapshot AS snapshot_id, message AS written, made_at AS moment, extra
+                FROM {lake.commits(cursor)} WHERE starts_with(message, {literal(prefix)})
+                AND json_extract_string(extra, '$.{SECONDS}') IS NOT NULL
+                AND timezone('UTC', made_at) >= TIMESTAMP {literal(str(naive_utc(since)))}),
             files AS (
                 SELECT begin_snapshot, CAST(sum(file_size_bytes) AS BIGINT) AS bytes
                 FROM {METADATA}.ducklake_data_file

@@ -17,12 +17,12 @@ import duckdb
 from ml_platform.errors import CommitConflict, InputsChanged
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.tables import BY_CHAMPION, reads_itself, reads_of
-from ml_platform.spec.use_case import UseCase, feature_table, version_table
+from ml_platform.spec.use_case import PLATFORM, UseCase, feature_table, version_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage.calendars import require_calendar
 from ml_platform.storage.changes import Range, changed_since
 from ml_platform.storage.known_files import METADATA
-from ml_platform.storage.lake import Commit, Lake
+from ml_platform.storage.lake import EXPIRED_COMMITS, Commit, Lake
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 from ml_platform.storage.turns import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS
 
@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 BEGUN_AT = "begun_at"
 """Under this name a commit says at which snapshot its computation began to read."""
+SURELY_KEPT_SECONDS = 3600.0
+"""Nothing that is younger than a day expires; what takes less than an hour need not look."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,15 @@ class Basis:
     def require(self, transaction: duckdb.DuckDBPyConnection) -> None:
         """Raise InputsChanged where what was read holds other rows than at the snapshot.
 
-        Costs a query for each table that has changed, over the files with changed rows alone.
+        Also where a snapshot since then has expired, so that nobody knows. Costs a query for each
+        table that has changed, over the files with changed rows alone.
         """
         now = self.lake.snapshot(transaction)
-        if now == self.snapshot or not self.reads:
+        if now == self.snapshot:
+            return
+        if time.monotonic() - self.began > SURELY_KEPT_SECONDS:
+            self._require_history(transaction)
+        if not self.reads:
             return
         written = self._written(transaction)
         for read in self.reads:
@@ -86,6 +93,15 @@ class Basis:
                 raise InputsChanged(
                     f"{self.schema}.{read.table} was changed after snapshot {self.snapshot}"
                 )
+
+    def _require_history(self, transaction: duckdb.DuckDBPyConnection) -> None:
+        if EXPIRED_COMMITS not in self.lake.tables(transaction, PLATFORM):
+            return
+        row = transaction.execute(
+            f"SELECT max(snapshot) FROM lake.{PLATFORM}.{EXPIRED_COMMITS}"
+        ).fetchone()
+        if row and row[0] is not None and row[0] >= self.snapshot:
+            raise InputsChanged(f"snapshots since {self.snapshot} have expired")
 
     def _written(self, transaction: duckdb.DuckDBPyConnection) -> frozenset[str]:
         """Tables that rows were inserted into or deleted from; merged files do not count."""

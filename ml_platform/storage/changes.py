@@ -15,6 +15,7 @@ from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import version_table
 from ml_platform.storage.appending import insert_latest
 from ml_platform.storage.known_files import METADATA
+from ml_platform.storage.lake import Lake
 from ml_platform.storage.months import since_sql
 from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, Table
 
@@ -51,7 +52,7 @@ class Change:
     snapshot: int
     has_rows: bool
     said: tuple[str | None, ...]
-    """Values under the asked names of the commit's `extra`; None where the snapshot has expired."""
+    """Values under the asked names of the commit's `extra`; None where it has none."""
 
 
 def emptied_table(schema: str) -> Table:
@@ -80,6 +81,7 @@ def note_emptied(
 
 
 def read_changes(
+    lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
     schema: str,
     ranges: Mapping[str, Range],
@@ -115,16 +117,14 @@ def read_changes(
             AND {wanted.holds("window_at")} GROUP BY ALL"""
             for table, wanted in ranges.items()
         ]
-    said = "".join(
-        f", json_extract_string(commit_extra_info, {literal(f'$.{name}')})" for name in names
-    )
+    said = "".join(f", json_extract_string(c.extra, {literal(f'$.{name}')})" for name in names)
     rows: list[tuple[Any, ...]] = cursor.execute(
         f"""WITH windows AS (
             SELECT name, start, max(snapshot) AS snapshot, bool_or(has_rows) AS has_rows
             FROM ({" UNION ALL ".join(parts)}) GROUP BY ALL
         )
-        SELECT name, start, snapshot, has_rows{said}
-        FROM windows LEFT JOIN {METADATA}.ducklake_snapshot_changes ON snapshot_id = snapshot
+        SELECT name, start, w.snapshot, has_rows{said}
+        FROM windows w LEFT JOIN {lake.commits(cursor)} c USING (snapshot)
         ORDER BY name, start"""
     ).fetchall()
     found: dict[str, dict[datetime, Change]] = {}
@@ -135,8 +135,10 @@ def read_changes(
 
 def last_changes(cursor: duckdb.DuckDBPyConnection, table: str) -> dict[str, int]:
     """The snapshot that last changed a table of this name, by schema, where it was written to."""
+    # A merged file begins with its oldest rows; `partial_max` is the snapshot of its newest.
     rows = cursor.execute(
-        f"""SELECT s.schema_name, max(greatest(f.begin_snapshot, coalesce(f.end_snapshot, 0)))
+        f"""SELECT s.schema_name, max(greatest(f.begin_snapshot, coalesce(f.end_snapshot, 0),
+            coalesce(f.partial_max, 0)))
         FROM {METADATA}.ducklake_data_file f
         JOIN {METADATA}.ducklake_table t USING (table_id)
         JOIN {METADATA}.ducklake_schema s USING (schema_id)

@@ -15,6 +15,7 @@ from ml_platform.errors import DiskFull, LakeError, LakeUnavailable, TableNotFou
 from ml_platform.masking import masked
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
+from ml_platform.spec.use_case import PLATFORM
 from ml_platform.storage.attaching import attached, turns_file
 from ml_platform.storage.failing import lake_error
 from ml_platform.storage.known_files import METADATA
@@ -31,6 +32,8 @@ SECONDS, ROWS, BYTES = "seconds", "rows", "bytes"
 """Under these names a commit says how long its work took, and how many rows it wrote."""
 ENGINE = "engine"
 """Under this name a commit says where its rows were computed; without it, in process."""
+EXPIRED_COMMITS = "expired_commits"
+"""Table of the platform's own with what the commits of expired snapshots said."""
 
 
 class Accompaniment(Protocol):
@@ -177,13 +180,30 @@ class Lake:
     def snapshot_saying(
         self, cursor: duckdb.DuckDBPyConnection, name: str, value: str
     ) -> int | None:
-        """The newest snapshot whose commit says a value under a name of its `extra`, or None."""
-        said = f"json_extract_string(commit_extra_info, {literal(f'$.{name}')})"
+        """The newest snapshot whose commit says a value under a name of its `extra`, or None.
+
+        It may have expired.
+        """
+        said = f"json_extract_string(extra, {literal(f'$.{name}')})"
         row = cursor.execute(
-            f"""SELECT max(snapshot_id) FROM {METADATA}.ducklake_snapshot_changes
-            WHERE {said} = {literal(value)}"""
+            f"SELECT max(snapshot) FROM {self.commits(cursor)} WHERE {said} = {literal(value)}"
         ).fetchone()
         return None if row is None or row[0] is None else int(row[0])
+
+    def commits(self, cursor: duckdb.DuckDBPyConnection) -> str:
+        """SQL of what every commit said, whether or not its snapshot has expired.
+
+        Columns: snapshot, made_at (TIMESTAMPTZ), author, message, extra (JSON).
+        """
+        present = f"""SELECT c.snapshot_id AS snapshot,
+            CAST(s.snapshot_time AS TIMESTAMPTZ) AS made_at, c.author,
+            c.commit_message AS message, c.commit_extra_info AS extra
+            FROM {METADATA}.ducklake_snapshot_changes c
+            JOIN {METADATA}.ducklake_snapshot s USING (snapshot_id)"""
+        if EXPIRED_COMMITS not in self.tables(cursor, PLATFORM):
+            return f"({present})"
+        # Between the two transactions that expire it a snapshot is in both.
+        return f"({present} UNION FROM lake.{PLATFORM}.{EXPIRED_COMMITS})"
 
     def tables(self, cursor: duckdb.DuckDBPyConnection, schema: str) -> frozenset[str]:
         """Tables that have been written to."""
@@ -211,6 +231,10 @@ class Lake:
             is_absent = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
             if not (is_absent and "does not exist" in text) and "No snapshot" not in text:
                 raise
+            if "No snapshot" in text:
+                raise TableNotFound(
+                    f"snapshot {snapshot} has expired: what {schema}.{table} held then is gone"
+                ) from None
             at = "" if snapshot is None else f" at snapshot {snapshot}"
             raise TableNotFound(
                 f"nothing has been written to {schema}.{table}{at}; "

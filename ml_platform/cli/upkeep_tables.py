@@ -1,0 +1,39 @@
+"""What upkeep did, or would do, as tables for people."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from ml_platform.cli import printing
+
+if TYPE_CHECKING:
+    from ml_platform.upkeep import LakeUpkeep
+
+
+def show_upkeep(report: "LakeUpkeep", *, dry_run: bool) -> None:
+    """What became of snapshots and files; problems go to standard error."""
+    would = "would be " if dry_run else ""
+    if (plan := report.expiry) is not None:
+        printing.show_table(
+            ("snapshots", "kept since"), [(f"{n:,}", why) for why, n in plan.reasons.items()]
+        )
+        expired = len(plan.expired) if dry_run else report.expired
+        printing.show_line(f"snapshots: {plan.kept:,} kept, {expired:,} {would}expired")
+    if report.compacted:
+        heading = ("table", "files before", "files now", "bytes before", "bytes now")
+        rows = [
+            (
+                each.before.name, f"{each.before.files:,}", f"{each.after.files:,}",
+                f"{each.before.bytes:,}", f"{each.after.bytes:,}",
+            )
+            for each in report.compacted
+        ]  # fmt: skip
+        printing.show_table(heading, rows)
+    files = sum(each.files for each in report.files)
+    printing.show_line(f"files of the newest snapshot: {files:,} of {len(report.files)} tables")
+    if (cleaned := report.cleaned) is not None:
+        printing.show_line(
+            f"files {would}deleted: {len(cleaned.scheduled):,} that no snapshot needs, "
+            f"{len(cleaned.orphans.files):,} that nothing names"
+        )
+    for problem in report.problems:
+        print(f"problem: {problem}", file=sys.stderr)

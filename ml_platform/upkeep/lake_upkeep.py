@@ -1,0 +1,131 @@
+"""What keeps a lake usable: expiry, compaction and clean-up, one after the other."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import duckdb
+
+from ml_platform.errors import LakeUnavailable, PlatformError
+from ml_platform.spec.duration import Duration
+from ml_platform.spec.use_case import UseCase
+from ml_platform.storage import Commit, Lake
+from ml_platform.storage.orphans import LEFT_AFTER
+from ml_platform.upkeep.cleanup import Cleaned, delete_orphans, delete_scheduled, find_files
+from ml_platform.upkeep.compaction import Compacted, Files, compact, read_files
+from ml_platform.upkeep.expiry import ExpiryPlan, carry_out, plan_expiry
+from ml_platform.upkeep.names import Tables, collect_names, named_in_lake
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LakeUpkeep:
+    """What was done to a lake, or would be."""
+
+    expiry: ExpiryPlan | None
+    """None where it could not be found out what may expire."""
+    expired: int
+    """Snapshots that expired."""
+    files: tuple[Files, ...]
+    """The files of every table before."""
+    compacted: tuple[Compacted, ...]
+    cleaned: Cleaned | None
+    problems: tuple[str, ...]
+    """What could not be done; the rest was."""
+
+
+def plan_upkeep(lake: Lake, use_cases: Iterable[UseCase], now: datetime) -> LakeUpkeep:
+    """What `keep_up` would do; nothing is written. Files that expiry frees are not counted yet."""
+    attempts = _Attempts()
+    plan = attempts(lambda: _planned(lake, kept_by_table(use_cases), now))
+    with lake.cursor() as cursor:
+        files = tuple(read_files(cursor))
+    cleaned = attempts(lambda: find_files(lake, now - LEFT_AFTER))
+    return LakeUpkeep(plan, 0, files, (), cleaned, tuple(attempts.problems))
+
+
+def keep_up(lake: Lake, use_cases: Iterable[UseCase], commit: Commit, now: datetime) -> LakeUpkeep:
+    """Expire what nothing names, compact every table, delete what no snapshot needs any more.
+
+    What cannot be done is a problem of the report and does not keep the rest from being done.
+    Raises LakeUnavailable.
+    """
+    attempts = _Attempts()
+    with lake.cursor() as cursor:
+        files = tuple(read_files(cursor))
+    kept_for = kept_by_table(use_cases)
+    plan = attempts(lambda: _planned(lake, kept_for, now))
+    expired = attempts(lambda: _carried_out(lake, plan, kept_for, commit)) if plan else None
+    compacted = tuple(compact(lake, commit))
+    attempts.problems += [f"{c.before.name}: {c.problem}" for c in compacted if c.problem]
+    older_than = now - LEFT_AFTER
+    scheduled = attempts(lambda: delete_scheduled(lake, older_than))
+    orphans = attempts(lambda: delete_orphans(lake, older_than))
+    cleaned = Cleaned(scheduled or (), orphans) if orphans else None
+    return LakeUpkeep(plan, expired or 0, files, compacted, cleaned, tuple(attempts.problems))
+
+
+def upkeep_document(report: LakeUpkeep) -> dict[str, Any]:
+    """Plain data with keys that stay."""
+    plan, cleaned = report.expiry, report.cleaned
+    return {
+        "snapshots": plan
+        and {
+            "kept": plan.kept,
+            "kept_by": dict(plan.reasons),
+            "may_expire": len(plan.expired),
+            "expired": report.expired,
+        },
+        "files": {each.name: each.files for each in report.files},
+        "compacted": {
+            each.before.name: {"before": each.before.files, "after": each.after.files}
+            for each in report.compacted
+        },
+        "deleted": cleaned
+        and {"not_needed": list(cleaned.scheduled), "orphans": list(cleaned.orphans.files)},
+        "problems": list(report.problems),
+    }
+
+
+def kept_by_table(use_cases: Iterable[UseCase]) -> Tables:
+    """How long the snapshots are kept that rows of tables name, as use cases declare it."""
+    return {}
+
+
+def retention_of(setting: str | None) -> timedelta | None:
+    """A length of time as a setting says it; None where it sets none."""
+    return None if setting is None else timedelta(seconds=Duration.parse(setting).seconds)
+
+
+def _planned(lake: Lake, kept_for: Tables, now: datetime) -> ExpiryPlan:
+    with lake.cursor() as cursor:
+        named = collect_names(lake, cursor, kept_for)
+        retention = retention_of(lake.settings.keep_snapshots)
+        return plan_expiry(lake, cursor, named, retention, now)
+
+
+def _carried_out(lake: Lake, plan: ExpiryPlan, kept_for: Tables, commit: Commit) -> int:
+    def named_since(transaction: duckdb.DuckDBPyConnection, snapshot: int) -> set[int]:
+        found = named_in_lake(lake, transaction, kept_for, since=snapshot)
+        return {snapshot for each in found for snapshot in each.snapshots}
+
+    with lake.cursor() as cursor:
+        return carry_out(lake, cursor, plan, commit, named_since)
+
+
+class _Attempts:
+    """Does things of which one that fails keeps no other from being done."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def __call__(self, work: Callable[[], T]) -> T | None:
+        try:
+            return work()
+        except LakeUnavailable:
+            raise
+        except PlatformError as error:
+            self.problems.append(str(error))
+            return None
