@@ -119,6 +119,11 @@ def _attach(
         # DuckLake would repeat a commit that lost on top of the one that won, without reading
         # again: two writers that both found a window empty would both fill it.
         database.execute("SET ducklake_max_retry_count = 0")
+        if kind == "sqlite":
+            # A scan by several threads opens connections of its own and ends at the last row that
+            # there was when it was planned. A reader whom a merge of files comes in between would
+            # find neither those files nor their successor: a table without rows.
+            database.execute("SET GLOBAL sqlite_disable_multithreaded_scans = true")
         with turn(turns):
             _attach_or_make(database, settings, kind, read_only)
     except duckdb.Error as error:

@@ -49,30 +49,33 @@ class Compacted:
     """Why it was left as it is; empty where it was not."""
 
 
-def read_files(cursor: duckdb.DuckDBPyConnection) -> list[Files]:
+def read_files(lake: Lake) -> list[Files]:
     """The files of every table, in order of schema and table."""
-    rows = cursor.execute(
-        f"""SELECT s.schema_name, t.table_name, count(f.data_file_id),
-            CAST(coalesce(sum(f.file_size_bytes), 0) AS BIGINT), count(d.data_file_id),
-            t.table_id IN (SELECT table_id FROM {METADATA}.ducklake_inlined_data_tables)
-        FROM {METADATA}.ducklake_table t
-        JOIN {METADATA}.ducklake_schema s USING (schema_id)
-        LEFT JOIN (FROM {METADATA}.ducklake_data_file WHERE end_snapshot IS NULL) f
-            ON f.table_id = t.table_id
-        LEFT JOIN (SELECT DISTINCT data_file_id FROM {METADATA}.ducklake_delete_file
-            WHERE end_snapshot IS NULL) d ON d.data_file_id = f.data_file_id
-        WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL
-        GROUP BY s.schema_name, t.table_name, t.table_id ORDER BY ALL"""
-    ).fetchall()
+    return lake.patience(lambda: _read_files(lake))
+
+
+def _read_files(lake: Lake) -> list[Files]:
+    with lake.cursor() as cursor:
+        rows = cursor.execute(
+            f"""SELECT s.schema_name, t.table_name, count(f.data_file_id),
+                CAST(coalesce(sum(f.file_size_bytes), 0) AS BIGINT), count(d.data_file_id),
+                t.table_id IN (SELECT table_id FROM {METADATA}.ducklake_inlined_data_tables)
+            FROM {METADATA}.ducklake_table t
+            JOIN {METADATA}.ducklake_schema s USING (schema_id)
+            LEFT JOIN (FROM {METADATA}.ducklake_data_file WHERE end_snapshot IS NULL) f
+                ON f.table_id = t.table_id
+            LEFT JOIN (SELECT DISTINCT data_file_id FROM {METADATA}.ducklake_delete_file
+                WHERE end_snapshot IS NULL) d ON d.data_file_id = f.data_file_id
+            WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL
+            GROUP BY s.schema_name, t.table_name, t.table_id ORDER BY ALL"""
+        ).fetchall()
     return [Files(*row) for row in rows]
 
 
 def compact(lake: Lake, commit: Commit) -> list[Compacted]:
     """Compact each table that has more than one file; those that cannot be are named, and left."""
-    with lake.cursor() as cursor:
-        found = read_files(cursor)
     done = []
-    for before in found:
+    for before in read_files(lake):
         if before.files > 1 or before.deleting or before.inlined:
             done.append(_compact_if_possible(lake, before, commit))
     return done
@@ -89,8 +92,7 @@ def _compact_if_possible(lake: Lake, before: Files, commit: Commit) -> Compacted
         problem = str(error)
         # What DuckDB takes for a fault of its own ends the connection for every other table.
         lake.close()
-    with lake.cursor() as cursor:
-        after = {each.name: each for each in read_files(cursor)}
+    after = {each.name: each for each in read_files(lake)}
     return Compacted(before, after.get(before.name, before), problem)
 
 

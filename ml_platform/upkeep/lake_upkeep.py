@@ -40,8 +40,7 @@ def plan_upkeep(lake: Lake, use_cases: Iterable[UseCase], now: datetime) -> Lake
     """What `keep_up` would do; nothing is written. Files that expiry frees are not counted yet."""
     attempts = _Attempts()
     plan = attempts(lambda: _planned(lake, kept_by_table(use_cases), now))
-    with lake.cursor() as cursor:
-        files = tuple(read_files(cursor))
+    files = tuple(read_files(lake))
     cleaned = attempts(lambda: find_files(lake, now - LEFT_AFTER))
     return LakeUpkeep(plan, 0, files, (), cleaned, tuple(attempts.problems))
 
@@ -53,8 +52,7 @@ def keep_up(lake: Lake, use_cases: Iterable[UseCase], commit: Commit, now: datet
     Raises LakeUnavailable.
     """
     attempts = _Attempts()
-    with lake.cursor() as cursor:
-        files = tuple(read_files(cursor))
+    files = tuple(read_files(lake))
     kept_for = kept_by_table(use_cases)
     plan = attempts(lambda: _planned(lake, kept_for, now))
     expired = attempts(lambda: _carried_out(lake, plan, kept_for, commit)) if plan else None
