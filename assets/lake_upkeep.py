@@ -52,6 +52,7 @@ def build_lake_upkeep(settings: Settings) -> list[dg.JobDefinition]:
 def _metadata(report: LakeUpkeep) -> dict[str, dg.MetadataValue]:
     found: dict[str, dg.MetadataValue] = {
         "snapshots expired": dg.MetadataValue.int(report.expired),
+        "rows deleted": dg.MetadataValue.int(sum(each.rows for each in report.dropped)),
         "tables with merged files": dg.MetadataValue.int(
             sum(each.after.files < each.before.files for each in report.compacted)
         ),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_platform.backfill import Standing, computing, judge
-from ml_platform.backfill.computation_history import gather, note
+from ml_platform.backfill.computation_history import gather
 from ml_platform.backfill.staleness import Greatest
 from ml_platform.errors import NoChampion
 from ml_platform.features import compute_features, compute_labels
@@ -21,6 +21,7 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, Table, replace_windows
 from ml_platform.storage.changes import Range
+from ml_platform.storage.computations import note
 from ml_platform.storage.tables import naive_utc
 from tests import kept_models
 from tests import trips_use_case as trips

@@ -15,10 +15,11 @@ from ml_platform.sources.arrivals import table_landed
 from ml_platform.sources.tables import landings_table
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
-from ml_platform.storage import Commit, Lake, Table
-from ml_platform.storage.appending import insert_latest, latest_sql
+from ml_platform.storage import Lake
+from ml_platform.storage.appending import latest_sql
 from ml_platform.storage.basis import BEGUN_AT
 from ml_platform.storage.changes import Change, Range, read_changes
+from ml_platform.storage.computations import computations_table
 from ml_platform.storage.known_files import METADATA
 from ml_platform.storage.tables import WINDOW_START
 
@@ -43,23 +44,6 @@ class Made:
 
 Evidence = Mapping[str, Mapping[datetime, Made]]
 """By table and start of the window, in UTC without an offset."""
-
-
-def computations_table(use_case: UseCase) -> Table:
-    """Where computations that changed nothing are noted; it has no windows of its own."""
-    return Table(
-        schema=use_case.name,
-        name="computations",
-        columns={
-            "table_name": "VARCHAR",
-            "window_at": "TIMESTAMP",
-            "begun_at": "BIGINT",
-            "code_version": "VARCHAR",
-            "run_id": "VARCHAR",
-            "reason": "VARCHAR",
-        },
-        order=("table_name", "window_at"),
-    )
 
 
 def gather(
@@ -133,36 +117,6 @@ def landed(
         WHERE source = {literal(source)} AND {wanted.holds(WINDOW_START)} GROUP BY 1"""
     ).fetchall()
     return dict(rows)
-
-
-def note(
-    lake: Lake,
-    cursor: duckdb.DuckDBPyConnection,
-    use_case: UseCase,
-    table: str,
-    begun_at: int,
-    reasons: Mapping[datetime, str],
-    commit: Commit,
-) -> None:
-    """Note that windows, by start, were computed; with the reason for those that are empty."""
-    cursor.execute(
-        "CREATE OR REPLACE TEMP TABLE __noted AS "
-        "SELECT unnest(?::TIMESTAMP[]) AS window_at, unnest(?::VARCHAR[]) AS reason",
-        [list(reasons), list(reasons.values())],
-    )
-    rows = (
-        f"SELECT {literal(table)} AS table_name, window_at, {begun_at:d}::BIGINT AS begun_at, "
-        f"{literal(commit.code_version)} AS code_version, {literal(commit.run_id)} AS run_id, "
-        "reason FROM temp.__noted"
-    )
-    # Of two runs that overlap, the one that read later says what was checked.
-    lake.transact(
-        cursor,
-        commit,
-        lambda transaction: insert_latest(
-            transaction, computations_table(use_case), rows, "begun_at"
-        ),
-    )
 
 
 def _tables(use_case: UseCase, *names: str) -> str:

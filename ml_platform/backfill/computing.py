@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from ml_platform.backfill.computation_history import note
 from ml_platform.backfill.staleness import Standing, judge
 from ml_platform.errors import EmptyPartition, LabelsNotArrived, NoChampion, TableNotFound
 from ml_platform.spec.tables import code_version
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
+from ml_platform.storage.computations import note
 from ml_platform.storage.tables import naive_utc
 
 NOTHING_TO_COMPUTE = (EmptyPartition, LabelsNotArrived, NoChampion, TableNotFound)

@@ -6,7 +6,6 @@ from datetime import datetime
 
 import duckdb
 
-from ml_platform.backfill.computation_history import computations_table
 from ml_platform.features import leak_checks_table
 from ml_platform.sources.tables import ingestions_table
 from ml_platform.spec.queries import quote
@@ -22,6 +21,7 @@ from ml_platform.storage import (
     stored_calendars,
 )
 from ml_platform.storage.changes import emptied_table
+from ml_platform.storage.computations import computations_table
 from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, evolve, naive_utc
 
 

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 def show_upkeep(report: "LakeUpkeep", *, dry_run: bool) -> None:
     """What became of snapshots and files; problems go to standard error."""
     would = "would be " if dry_run else ""
+    for each in report.dropped:
+        printing.show_line(
+            f"{each.use_case.name}.{each.table}: {each.rows:,} rows of {each.windows:,} windows "
+            f"before {each.before:%Y-%m-%d %H:%M} UTC {would}deleted, {each.reason}"
+        )
     if (plan := report.expiry) is not None:
         printing.show_table(
             ("snapshots", "kept since"), [(f"{n:,}", why) for why, n in plan.reasons.items()]

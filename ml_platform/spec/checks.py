@@ -11,6 +11,7 @@ from ml_platform.spec.inputs import Source
 from ml_platform.spec.mistakes import Mistakes
 from ml_platform.spec.origins import check_origin, check_table
 from ml_platform.spec.published import check_pipelines
+from ml_platform.spec.retained import check_retention
 from ml_platform.spec.spark_sql import Untranslatable, translate
 from ml_platform.spec.use_case import (
     KNOWN_FROM,
@@ -58,6 +59,7 @@ def check(use_case: UseCase, mistakes: Mistakes, databases: Collection[str] | No
     _check_publications(use_case, mistakes, databases)
     _check_explanations(use_case, mistakes)
     check_pipelines(use_case, mistakes)
+    check_retention(use_case, mistakes)
     mistakes.stop()
 
 

@@ -14,6 +14,7 @@ from ml_platform.spec.inputs import Examples, FeatureView, Label, Partitions, So
 from ml_platform.spec.modelling import Gate, Model, Retrain
 from ml_platform.spec.pipelines import BUILT_IN, Pipeline
 from ml_platform.spec.publication import Publication
+from ml_platform.spec.retention import Retention
 from ml_platform.spec.schedules import Schedules
 from ml_platform.spec.scoring import Scorer
 from ml_platform.spec.serving import Serving
@@ -73,6 +74,8 @@ class UseCase(Declared):
     """Where features and predictions of a range are computed."""
     publish: dict[Name, Publication] = Field(default_factory=dict)
     """Tables of others that predictions are published to, by a name of their own."""
+    retention: dict[Name, Retention] = Field(default_factory=dict)
+    """How long rows of tables are kept, and the snapshots that they name; by default for good."""
     pipelines: dict[Name, Pipeline] = Field(default_factory=dict)
     """What other software may start, with parameters, by the name that it has in the URL."""
 
@@ -148,8 +151,9 @@ class UseCase(Declared):
     @cached_property
     def code_version(self) -> str:
         """Digest of what the folder declares of data and model: spec, queries and model source."""
-        # Where batches are predicted, by which engine, and what others may start, changes neither.
-        apart = {"scorer", "engine", "pipelines"}
+        # Where batches are predicted, by which engine, what others may start, and how long results
+        # are kept, changes neither.
+        apart = {"scorer", "engine", "pipelines", "retention"}
         declared = {key: value for key, value in self.document.items() if key not in apart}
         return digest(declared, self._queries, (self.folder / self.model_file).read_text())
 

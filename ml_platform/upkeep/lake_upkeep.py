@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import duckdb
@@ -16,6 +17,12 @@ from ml_platform.upkeep.cleanup import Cleaned, delete_orphans, delete_scheduled
 from ml_platform.upkeep.compaction import Compacted, Files, compact, read_files
 from ml_platform.upkeep.expiry import ExpiryPlan, carry_out, plan_expiry
 from ml_platform.upkeep.names import Tables, collect_names, named_in_lake
+from ml_platform.upkeep.retention import (
+    Surplus,
+    drop_surplus,
+    find_surplus,
+    snapshots_kept_for,
+)
 
 T = TypeVar("T")
 
@@ -34,26 +41,32 @@ class LakeUpkeep:
     cleaned: Cleaned | None
     problems: tuple[str, ...]
     """What could not be done; the rest was."""
+    dropped: tuple[Surplus, ...] = ()
+    """Rows that were deleted since they are older than their use case keeps them."""
 
 
 def plan_upkeep(lake: Lake, use_cases: Iterable[UseCase], now: datetime) -> LakeUpkeep:
     """What `keep_up` would do; nothing is written. Files that expiry frees are not counted yet."""
-    attempts = _Attempts()
-    plan = attempts(lambda: _planned(lake, kept_by_table(use_cases), now))
+    attempts, cases = _Attempts(), list(use_cases)
+    surplus = attempts(lambda: find_surplus(lake, cases, now)) or []
+    plan = attempts(lambda: _planned(lake, snapshots_kept_for(cases), now))
     files = tuple(read_files(lake))
     cleaned = attempts(lambda: find_files(lake, now - LEFT_AFTER))
-    return LakeUpkeep(plan, 0, files, (), cleaned, tuple(attempts.problems))
+    problems = tuple(attempts.problems)
+    return LakeUpkeep(plan, 0, files, (), cleaned, problems, tuple(surplus))
 
 
 def keep_up(lake: Lake, use_cases: Iterable[UseCase], commit: Commit, now: datetime) -> LakeUpkeep:
-    """Expire what nothing names, compact every table, delete what no snapshot needs any more.
+    """Delete old rows, expire what nothing names, compact tables, delete files nothing needs.
 
     What cannot be done is a problem of the report and does not keep the rest from being done.
     Raises LakeUnavailable.
     """
-    attempts = _Attempts()
+    attempts, cases = _Attempts(), list(use_cases)
     files = tuple(read_files(lake))
-    kept_for = kept_by_table(use_cases)
+    surplus = attempts(lambda: find_surplus(lake, cases, now)) or []
+    dropped = [attempts(partial(drop_surplus, lake, each, commit)) for each in surplus]
+    kept_for = snapshots_kept_for(cases)
     plan = attempts(lambda: _planned(lake, kept_for, now))
     expired = attempts(lambda: _carried_out(lake, plan, kept_for, commit)) if plan else None
     compacted = tuple(compact(lake, commit))
@@ -62,7 +75,10 @@ def keep_up(lake: Lake, use_cases: Iterable[UseCase], commit: Commit, now: datet
     scheduled = attempts(lambda: delete_scheduled(lake, older_than))
     orphans = attempts(lambda: delete_orphans(lake, older_than))
     cleaned = Cleaned(scheduled or (), orphans) if orphans else None
-    return LakeUpkeep(plan, expired or 0, files, compacted, cleaned, tuple(attempts.problems))
+    return LakeUpkeep(
+        plan, expired or 0, files, compacted, cleaned, tuple(attempts.problems),
+        tuple(each for each in dropped if each is not None),
+    )  # fmt: skip
 
 
 def upkeep_document(report: LakeUpkeep) -> dict[str, Any]:
@@ -81,15 +97,18 @@ def upkeep_document(report: LakeUpkeep) -> dict[str, Any]:
             each.before.name: {"before": each.before.files, "after": each.after.files}
             for each in report.compacted
         },
-        "deleted": cleaned
+        "rows_deleted": {
+            f"{each.use_case.name}.{each.table}": {
+                "rows": each.rows,
+                "windows": each.windows,
+                "before": f"{each.before.isoformat()}Z",
+            }
+            for each in report.dropped
+        },
+        "files_deleted": cleaned
         and {"not_needed": list(cleaned.scheduled), "orphans": list(cleaned.orphans.files)},
         "problems": list(report.problems),
     }
-
-
-def kept_by_table(use_cases: Iterable[UseCase]) -> Tables:
-    """How long the snapshots are kept that rows of tables name, as use cases declare it."""
-    return {}
 
 
 def retention_of(setting: str | None) -> timedelta | None:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import duckdb
 
-from ml_platform.backfill.computation_history import LOST, note
+from ml_platform.backfill.computation_history import LOST
 from ml_platform.backfill.local_run import compute
 from ml_platform.monitoring.drift import drift_table
 from ml_platform.monitoring.segments import segments_table
@@ -18,6 +18,7 @@ from ml_platform.spec.use_case import EXPLANATIONS, UseCase, version_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.changes import Range
+from ml_platform.storage.computations import note
 from ml_platform.storage.forgetting import forget_files
 from ml_platform.storage.known_files import METADATA, WINDOW_START, KnownFile, known_files
 from ml_platform.storage.lost_files import LostFile
