@@ -1,6 +1,6 @@
 """A job that keeps the lake of a deployment usable, whatever its use cases."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -8,12 +8,14 @@ from ml_platform.access import Action, Audit
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.storage import Commit
-from ml_platform.upkeep import LakeUpkeep, keep_up
+from ml_platform.upkeep import LakeUpkeep, keep_up, retention_of
 from ml_platform_dagster.resources import LakeResource
 from ml_platform_dagster.resources.private import SCHEDULE_NAME, USER
 
 JOB = "lake_upkeep"
 SOMEBODY = "somebody in Dagster"
+WITHOUT_SUCCESS = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+MOST_RUNS = 10_000
 
 
 def build_lake_upkeep(settings: Settings) -> list[dg.JobDefinition]:
@@ -35,7 +37,10 @@ def build_lake_upkeep(settings: Settings) -> list[dg.JobDefinition]:
         Audit(lake.lake).record(action, commit)
         use_cases = load_use_cases(settings.use_cases, settings.databases).use_cases
         report = keep_up(lake.lake, use_cases.values(), commit, datetime.now(UTC))
-        context.add_output_metadata(_metadata(report))
+        runs = delete_failed_runs(context.instance, retention_of(settings.keep_failed_runs))
+        context.add_output_metadata(
+            {**_metadata(report), "runs deleted": dg.MetadataValue.int(runs)}
+        )
         if report.problems:
             raise dg.Failure("the rest was done:\n" + "\n".join(report.problems))
 
@@ -47,6 +52,23 @@ def build_lake_upkeep(settings: Settings) -> list[dg.JobDefinition]:
         keep_up_op()
 
     return [job]
+
+
+def delete_failed_runs(instance: dg.DagsterInstance, kept: timedelta | None) -> int:
+    """Delete runs that ended without success longer ago and materialised nothing; how many.
+
+    The events of others say which partitions there are. kept: None keeps all.
+    """
+    if kept is None:
+        return 0
+    old = dg.RunsFilter(statuses=WITHOUT_SUCCESS, created_before=datetime.now(UTC) - kept)
+    deleted = 0
+    for run in instance.get_runs(old, limit=MOST_RUNS, ascending=True):
+        stats = instance.get_run_stats(run.run_id)
+        if not stats.materializations:
+            instance.delete_run(run.run_id)
+            deleted += 1
+    return deleted
 
 
 def _metadata(report: LakeUpkeep) -> dict[str, dg.MetadataValue]:

@@ -24,6 +24,7 @@ NAMES = (
     "overlaps",
     "kills",
     "windows",
+    "upkeep",
     "new_use_case",
     "landing",
     "log_ingestion",

@@ -143,6 +143,12 @@ class Settings(BaseSettings):
     keep_snapshots: Kept | None = None
     """How long snapshots of the lake are kept that nothing names: `30d`, `8w`, `6mo`; by default
     for good. Longer than any command or training takes."""
+    keep_mlflow_runs: Kept | None = None
+    """How long after their end runs in MLflow are kept that no model version names; by default for
+    good."""
+    keep_failed_runs: Kept | None = None
+    """How long Dagster's runs are kept that ended without success and materialised nothing, with
+    their events; by default for good."""
 
     @field_validator("extensions", mode="before")
     @classmethod

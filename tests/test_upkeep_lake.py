@@ -274,9 +274,9 @@ def test_a_computation_whose_snapshot_expired_begins_again(
         monkeypatch.setattr("ml_platform.storage.basis.SURELY_KEPT_SECONDS", 0)
         world.note()
         world.lake.transact(cursor, COMMIT, basis.require)
-        world.upkeep()
-        with pytest.raises(InputsChanged, match="have expired"):
-            world.lake.transact(cursor, COMMIT, basis.require)
+    world.upkeep()
+    with world.lake.cursor() as cursor, pytest.raises(InputsChanged, match="have expired"):
+        world.lake.transact(cursor, COMMIT, basis.require)
 
 
 def test_files_are_merged_and_deleted_a_day_later(world: World) -> None:

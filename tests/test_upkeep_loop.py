@@ -14,11 +14,13 @@ from ml_platform.backfill import judge
 from ml_platform.cli.app import app
 from ml_platform.features import assemble
 from ml_platform.monitoring import report_drift
+from ml_platform.registry.tracking import open_client
 from ml_platform.scoring import reproduce, score
 from ml_platform.status import read_costs
 from ml_platform.storage import Lake
 from ml_platform.storage.known_files import METADATA
 from ml_platform.upkeep import keep_up, plan_upkeep
+from ml_platform_dagster.assets.lake_upkeep import delete_failed_runs
 from ml_platform_dagster.definitions import build_definitions
 from tests.served import Deployment
 from tests.trips_use_case import COMMIT, days, land, trips
@@ -119,3 +121,60 @@ def test_the_job_does_the_same_and_is_audited(deployment: Deployment, environmen
     assert metadata["snapshots kept"].value <= plan.expiry.kept
     row = Audit(deployment.lake).rows(what="upkeep")[-1]
     assert (row.action.who, row.action.channel) == ("bo", "dagster")
+
+
+def test_old_runs_that_no_version_names_are_deleted_in_mlflow(deployment: Deployment) -> None:
+    settings, case = deployment.settings, deployment.use_case
+    client = open_client(settings)
+    experiment = client.get_experiment_by_name(case.name).experiment_id
+    long_ago = int((datetime.now(UTC) - timedelta(days=40)).timestamp() * 1000)
+    made = {}
+    for name, tags, ended in (
+        ("failed", {"fingerprint": "f"}, long_ago),
+        ("of others", {}, long_ago),
+        ("recent", {"fingerprint": "f"}, None),
+    ):
+        run = client.create_run(experiment, start_time=long_ago, tags=tags).info.run_id
+        client.set_terminated(run, "FAILED", end_time=ended)
+        made[name] = run
+    running = client.create_run(experiment, start_time=long_ago, tags={"fingerprint": "f"})
+
+    lake = deployment.lake
+    keep = settings.model_copy(update={"keep_mlflow_runs": "30d"})
+    lake.settings = keep
+    now = datetime.now(UTC)
+    assert plan_upkeep(lake, [case], now).mlflow_runs == (made["failed"],)
+    assert keep_up(lake, [case], COMMIT, now).mlflow_runs == (made["failed"],)
+    left = {run.info.run_id for run in client.search_runs([experiment])}
+    version = client.get_model_version(case.name, "1")
+    assert left == {made["of others"], made["recent"], running.info.run_id, version.run_id}
+    assert plan_upkeep(lake, [case], now + LATER).mlflow_runs == ()
+    lake.settings = settings
+
+
+def test_old_runs_that_materialised_nothing_are_deleted_in_dagster() -> None:
+    @dg.op
+    def fails() -> None:
+        raise ValueError("not today")
+
+    @dg.op
+    def materialises_and_fails(context: dg.OpExecutionContext):
+        yield dg.AssetMaterialization("a")
+        raise ValueError("too late")
+
+    @dg.op
+    def works() -> None:
+        """Do nothing."""
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        runs = [
+            dg.GraphDefinition(name=f"job_{op.name}", node_defs=[op])
+            .to_job()
+            .execute_in_process(instance=instance, raise_on_error=False)
+            .run_id
+            for op in (fails, materialises_and_fails, works)
+        ]
+        assert delete_failed_runs(instance, None) == 0
+        assert delete_failed_runs(instance, timedelta(days=1)) == 0
+        assert delete_failed_runs(instance, timedelta()) == 1
+        assert {run.run_id for run in instance.get_runs()} == set(runs[1:])

@@ -40,5 +40,9 @@ def show_upkeep(report: "LakeUpkeep", *, dry_run: bool) -> None:
             f"files {would}deleted: {len(cleaned.scheduled):,} that no snapshot needs, "
             f"{len(cleaned.orphans.files):,} that nothing names"
         )
+    if report.mlflow_runs:
+        printing.show_line(
+            f"runs of MLflow {would}deleted: {len(report.mlflow_runs):,} that no version names"
+        )
     for problem in report.problems:
         print(f"problem: {problem}", file=sys.stderr)

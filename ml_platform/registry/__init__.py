@@ -46,6 +46,7 @@ from ml_platform.registry.serving_events import (
     serving_events,
 )
 from ml_platform.registry.snapshots import trained_snapshots
+from ml_platform.registry.unnamed_runs import delete_runs, unnamed_runs
 from ml_platform.registry.versions import ModelVersion, SeenColumn, TrainedModel, TrainedVersion
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "decide_rollout",
     "decided_with",
     "decision_tags",
+    "delete_runs",
     "describe_version",
     "differences",
     "failing",
@@ -95,5 +97,6 @@ __all__ = [
     "serving_events",
     "trained_snapshots",
     "tried_now",
+    "unnamed_runs",
     "waiting",
 ]

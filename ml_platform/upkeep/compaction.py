@@ -78,6 +78,9 @@ def compact(lake: Lake, commit: Commit) -> list[Compacted]:
     for before in read_files(lake):
         if before.files > 1 or before.deleting or before.inlined:
             done.append(_compact_if_possible(lake, before, commit))
+    # While it merges, DuckLake keeps for older snapshots which tables there are now: within this
+    # process they would seem to have tables, without rows, that were only made later.
+    lake.close()
     return done
 
 

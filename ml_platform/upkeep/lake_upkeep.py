@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import duckdb
 
 from ml_platform.errors import LakeUnavailable, PlatformError
+from ml_platform.registry import delete_runs, unnamed_runs
+from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
@@ -43,6 +45,8 @@ class LakeUpkeep:
     """What could not be done; the rest was."""
     dropped: tuple[Surplus, ...] = ()
     """Rows that were deleted since they are older than their use case keeps them."""
+    mlflow_runs: tuple[str, ...] = ()
+    """Runs of MLflow that were deleted, since they ended long ago and no version names them."""
 
 
 def plan_upkeep(lake: Lake, use_cases: Iterable[UseCase], now: datetime) -> LakeUpkeep:
@@ -52,15 +56,16 @@ def plan_upkeep(lake: Lake, use_cases: Iterable[UseCase], now: datetime) -> Lake
     plan = attempts(lambda: _planned(lake, snapshots_kept_for(cases), now))
     files = tuple(read_files(lake))
     cleaned = attempts(lambda: find_files(lake, now - LEFT_AFTER))
+    runs = attempts(lambda: _old_runs(lake.settings, cases, now)) or ()
     problems = tuple(attempts.problems)
-    return LakeUpkeep(plan, 0, files, (), cleaned, problems, tuple(surplus))
+    return LakeUpkeep(plan, 0, files, (), cleaned, problems, tuple(surplus), runs)
 
 
 def keep_up(lake: Lake, use_cases: Iterable[UseCase], commit: Commit, now: datetime) -> LakeUpkeep:
     """Delete old rows, expire what nothing names, compact tables, delete files nothing needs.
 
     What cannot be done is a problem of the report and does not keep the rest from being done.
-    Raises LakeUnavailable.
+    The lake is closed and opened again, which ends its open cursors. Raises LakeUnavailable.
     """
     attempts, cases = _Attempts(), list(use_cases)
     files = tuple(read_files(lake))
@@ -75,9 +80,10 @@ def keep_up(lake: Lake, use_cases: Iterable[UseCase], commit: Commit, now: datet
     scheduled = attempts(lambda: delete_scheduled(lake, older_than))
     orphans = attempts(lambda: delete_orphans(lake, older_than))
     cleaned = Cleaned(scheduled or (), orphans) if orphans else None
+    runs = attempts(lambda: _without_old_runs(lake.settings, cases, now)) or ()
     return LakeUpkeep(
         plan, expired or 0, files, compacted, cleaned, tuple(attempts.problems),
-        tuple(each for each in dropped if each is not None),
+        tuple(each for each in dropped if each is not None), runs,
     )  # fmt: skip
 
 
@@ -107,6 +113,7 @@ def upkeep_document(report: LakeUpkeep) -> dict[str, Any]:
         },
         "files_deleted": cleaned
         and {"not_needed": list(cleaned.scheduled), "orphans": list(cleaned.orphans.files)},
+        "mlflow_runs_deleted": list(report.mlflow_runs),
         "problems": list(report.problems),
     }
 
@@ -114,6 +121,20 @@ def upkeep_document(report: LakeUpkeep) -> dict[str, Any]:
 def retention_of(setting: str | None) -> timedelta | None:
     """A length of time as a setting says it; None where it sets none."""
     return None if setting is None else timedelta(seconds=Duration.parse(setting).seconds)
+
+
+def _old_runs(settings: Settings, use_cases: Iterable[UseCase], now: datetime) -> tuple[str, ...]:
+    kept = retention_of(settings.keep_mlflow_runs)
+    return () if kept is None else unnamed_runs(settings, use_cases, now - kept)
+
+
+def _without_old_runs(
+    settings: Settings, use_cases: Iterable[UseCase], now: datetime
+) -> tuple[str, ...]:
+    found = _old_runs(settings, use_cases, now)
+    if found:
+        delete_runs(settings, found)
+    return found
 
 
 def _planned(lake: Lake, kept_for: Tables, now: datetime) -> ExpiryPlan:
