@@ -4,6 +4,7 @@ from ml_platform.spec.mistakes import Mistakes
 from ml_platform.spec.retention import DAY_SECONDS
 from ml_platform.spec.tables import MONITORING
 from ml_platform.spec.use_case import (
+    EXPLANATIONS,
     LIVE_REPORTS,
     REQUESTS,
     SEGMENT_REPORTS,
@@ -22,7 +23,7 @@ def tables_with_rows_to_drop(case: UseCase) -> tuple[str, ...]:
 def tables_that_name_snapshots(case: UseCase) -> tuple[str, ...]:
     """Tables whose rows name the snapshots that they were made from."""
     published = map(published_table, case.publish)
-    return (*tables_with_rows_to_drop(case), *SEGMENT_REPORTS, *published)
+    return (*tables_with_rows_to_drop(case), *SEGMENT_REPORTS, EXPLANATIONS, *published)
 
 
 def check_retention(case: UseCase, mistakes: Mistakes) -> None:

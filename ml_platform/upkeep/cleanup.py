@@ -9,7 +9,7 @@ from ml_platform.errors import LakeError
 from ml_platform.spec.queries import literal
 from ml_platform.storage import Lake
 from ml_platform.storage.known_files import METADATA, file_key
-from ml_platform.storage.orphans import Orphans, find_orphans, sweep_orphans
+from ml_platform.storage.orphans import Orphans, find_orphans
 
 IN_USE = ("ducklake_data_file", "ducklake_delete_file")
 
@@ -24,7 +24,10 @@ class Cleaned:
 
 
 def find_files(lake: Lake, older_than: datetime) -> Cleaned:
-    """What `delete_files` would delete. Raises LakeError as it does, but for files of others."""
+    """What `delete_scheduled` and `sweep_orphans` would delete.
+
+    Raises LakeError as they do, but for files of others.
+    """
     with lake.cursor() as cursor:
         return Cleaned(_scheduled(cursor, older_than), find_orphans(lake, cursor, older_than))
 
@@ -39,11 +42,6 @@ def delete_scheduled(lake: Lake, older_than: datetime) -> tuple[str, ...]:
         if found:
             cursor.execute(f"FROM {_call(older_than, dry_run=False)}").fetchall()
     return found
-
-
-def delete_orphans(lake: Lake, older_than: datetime) -> Orphans:
-    """Delete files that nothing names, as `sweep_orphans` does."""
-    return sweep_orphans(lake, older_than)
 
 
 def _scheduled(cursor: duckdb.DuckDBPyConnection, older_than: datetime) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
-from ml_platform.storage.orphans import LEFT_AFTER
-from ml_platform.upkeep.cleanup import Cleaned, delete_orphans, delete_scheduled, find_files
+from ml_platform.storage.orphans import LEFT_AFTER, sweep_orphans
+from ml_platform.upkeep.cleanup import Cleaned, delete_scheduled, find_files
 from ml_platform.upkeep.compaction import Compacted, Files, compact, read_files
 from ml_platform.upkeep.expiry import ExpiryPlan, carry_out, plan_expiry
 from ml_platform.upkeep.names import Tables, collect_names, named_in_lake
@@ -78,7 +78,7 @@ def keep_up(lake: Lake, use_cases: Iterable[UseCase], commit: Commit, now: datet
     attempts.problems += [f"{c.before.name}: {c.problem}" for c in compacted if c.problem]
     older_than = now - LEFT_AFTER
     scheduled = attempts(lambda: delete_scheduled(lake, older_than))
-    orphans = attempts(lambda: delete_orphans(lake, older_than))
+    orphans = attempts(lambda: sweep_orphans(lake, older_than))
     cleaned = Cleaned(scheduled or (), orphans) if orphans else None
     runs = attempts(lambda: _without_old_runs(lake.settings, cases, now)) or ()
     return LakeUpkeep(

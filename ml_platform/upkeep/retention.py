@@ -12,14 +12,18 @@ import duckdb
 
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.tables import code_version
-from ml_platform.spec.use_case import LIVE_REPORTS, SEGMENT_REPORTS, UseCase
+from ml_platform.spec.use_case import EXPLANATIONS, LIVE_REPORTS, SEGMENT_REPORTS, UseCase
 from ml_platform.spec.windows import utc
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.computations import insert_notes
 from ml_platform.storage.tables import WINDOW_START, naive_utc
 from ml_platform.upkeep.names import Tables
 
-PARTS = {"drift_report": SEGMENT_REPORTS[0], LIVE_REPORTS[0]: SEGMENT_REPORTS[1]}
+PARTS = {
+    "predictions": (EXPLANATIONS,),
+    "drift_report": (SEGMENT_REPORTS[0],),
+    LIVE_REPORTS[0]: (SEGMENT_REPORTS[1],),
+}
 """Tables whose rows are parts of those of another one."""
 
 
@@ -64,7 +68,7 @@ def drop_surplus(lake: Lake, surplus: Surplus, commit: Commit) -> Surplus:
         begun_at = lake.snapshot(transaction)
         insert_notes(transaction, use_case, surplus.table, begun_at, windows, said)
         there = lake.tables(transaction, use_case.name)
-        for table in {surplus.table, PARTS.get(surplus.table, surplus.table)} & there:
+        for table in there.intersection((surplus.table, *PARTS.get(surplus.table, ()))):
             transaction.execute(
                 f"DELETE FROM lake.{quote(use_case.name)}.{table} WHERE {surplus.where}"
             )
