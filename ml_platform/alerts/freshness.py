@@ -118,7 +118,7 @@ def _snapshot_times(lake: Lake, snapshots: Collection[int]) -> dict[int, datetim
     """When snapshots were made, also of those that have expired."""
     with lake.cursor() as cursor:
         rows = cursor.execute(
-            f"""SELECT snapshot, timezone('UTC', made_at) FROM {lake.commits(cursor)}
+            f"""SELECT snapshot, timezone('UTC', made_at) FROM {lake.commits(cursor, timed=True)}
             WHERE snapshot IN (SELECT unnest(?::BIGINT[]))""",
             [sorted(snapshots)],
         ).fetchall()

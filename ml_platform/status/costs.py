@@ -98,7 +98,8 @@ def _of_tables(lake: Lake, use_case: UseCase, since: datetime) -> list[Cost]:
             f"""
             WITH said AS (
                 SELECT snapshot AS snapshot_id, message AS written, made_at AS moment, extra
-                FROM {lake.commits(cursor)} WHERE starts_with(message, {literal(prefix)})
+                FROM {lake.commits(cursor, timed=True)}
+                WHERE starts_with(message, {literal(prefix)})
                 AND json_extract_string(extra, '$.{SECONDS}') IS NOT NULL
                 AND timezone('UTC', made_at) >= TIMESTAMP {literal(str(naive_utc(since)))}),
             files AS (

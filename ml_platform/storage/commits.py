@@ -32,7 +32,7 @@ def keep_commits(lake: Lake, transaction: duckdb.DuckDBPyConnection, snapshots: 
     snapshots: SQL that yields their numbers. Whoever read at one of them finds it noted when they
     commit, and begins again.
     """
-    said = lake.commits(transaction)
+    said = lake.commits(transaction, timed=True)
     names = ", ".join(TABLE.columns)
     evolve(transaction, TABLE, partitioned=False)
     transaction.execute(

@@ -190,25 +190,31 @@ class Lake:
         ).fetchone()
         return None if row is None or row[0] is None else int(row[0])
 
-    def commits(self, cursor: duckdb.DuckDBPyConnection) -> str:
+    def commits(self, cursor: duckdb.DuckDBPyConnection, *, timed: bool = False) -> str:
         """SQL of what every commit said, whether or not its snapshot has expired.
 
-        Columns: snapshot, made_at (TIMESTAMPTZ), author, message, extra (JSON).
+        Columns: snapshot, author, message, extra (JSON); timed: made_at (TIMESTAMPTZ), too.
         """
-        present = f"""SELECT c.snapshot_id AS snapshot,
-            CAST(s.snapshot_time AS TIMESTAMPTZ) AS made_at, c.author,
-            c.commit_message AS message, c.commit_extra_info AS extra
-            FROM {METADATA}.ducklake_snapshot_changes c
-            JOIN {METADATA}.ducklake_snapshot s USING (snapshot_id)"""
-        if EXPIRED_COMMITS not in self.tables(cursor, PLATFORM):
+        at = ", CAST(s.snapshot_time AS TIMESTAMPTZ) AS made_at" if timed else ""
+        made = f"JOIN {METADATA}.ducklake_snapshot s USING (snapshot_id)" if timed else ""
+        present = f"""SELECT c.snapshot_id AS snapshot, c.author, c.commit_message AS message,
+            c.commit_extra_info AS extra{at}
+            FROM {METADATA}.ducklake_snapshot_changes c {made}"""
+        row = cursor.execute(
+            f"""SELECT 1 FROM {METADATA}.ducklake_table
+            WHERE table_name = {literal(EXPIRED_COMMITS)} AND end_snapshot IS NULL"""
+        ).fetchone()
+        if row is None:
             return f"({present})"
         # Between the two transactions that expire it a snapshot is in both.
-        return f"({present} UNION FROM lake.{PLATFORM}.{EXPIRED_COMMITS})"
+        names = f"snapshot, author, message, extra{', made_at' if timed else ''}"
+        return f"({present} UNION SELECT {names} FROM lake.{PLATFORM}.{EXPIRED_COMMITS})"
 
     def tables(self, cursor: duckdb.DuckDBPyConnection, schema: str) -> frozenset[str]:
         """Tables that have been written to."""
+        # duckdb_tables() would estimate the size of each, which takes ten times as long.
         rows = cursor.execute(
-            f"""SELECT table_name FROM duckdb_tables()
+            f"""SELECT DISTINCT table_name FROM duckdb_columns()
             WHERE database_name = 'lake' AND schema_name = {literal(schema)}"""
         ).fetchall()
         return frozenset(name for (name,) in rows)
