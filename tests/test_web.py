@@ -317,8 +317,11 @@ def test_the_audit_is_filtered_by_what_is_asked(site):
 def test_a_drift_report_is_shown_before_its_distributions_are_read(site, monkeypatch):
     read = []
     monkeypatch.setattr(partitions, "compared_rows", lambda *_all: read.append(1) or refuse())
-    values = partitions.drift_partition(site.pages.site, "trips", "2024-03-23")
-    parts = render_in_parts("drift.html", values)
+    known = partitions.drift_partition(site.pages.site, "trips", "2024-03-23")
+    case, stored = known["case"], known["stored"]
+    parts = render_in_parts(
+        "drift.html", known, lambda: partitions.drift_columns(site.pages.site, case, stored)
+    )
     first = next(parts)
     assert "columns drifted" in first
     assert not read
@@ -326,6 +329,14 @@ def test_a_drift_report_is_shown_before_its_distributions_are_read(site, monkeyp
     # Nothing between the page and the browser keeps the first part back.
     answer = site.client.get("/trips/drift/2024-03-23", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["Content-Encoding"] == "identity"
+
+
+def test_what_is_wrong_with_the_rest_of_a_page_is_said_in_it(site):
+    known = {"case": site.use_case, "policy": site.use_case.retrain}
+    page = "".join(render_in_parts("retraining.html", known, refuse))
+    assert "The policy" in page
+    assert "The rest cannot be shown: not now" in page
+    assert page.rstrip().endswith("</html>")
 
 
 def refuse():

@@ -1,6 +1,6 @@
 """The application of the pages: paths, and what is answered where there is no page."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -116,10 +116,13 @@ class Pages:
         asked = request.query_params
         every_column = asked.get("columns") == "all"
         name = request.path_params["use_case"]
-        values = use_case.use_case_page(
-            self.site, self.observer, name, asked.get("before"), every_column
+        before = asked.get("before")
+        known = use_case.known(self.site, name, before)
+        return _in_parts(
+            "use_case.html",
+            known,
+            lambda: use_case.use_case_page(self.site, self.observer, name, before, every_column),
         )
-        return _page("use_case.html", values)
 
     def drift_reports(self, request: Request) -> Response:
         """All drift reports of a use case."""
@@ -133,20 +136,28 @@ class Pages:
 
     def drift(self, request: Request) -> Response:
         """The drift report of a partition."""
-        parts = render_in_parts("drift.html", partitions.drift_partition(self.site, *_of(request)))
-        # Distributions take a second: what is known is shown meanwhile. Compressed, it would wait.
-        known = {**headers(), "Content-Encoding": "identity"}
-        return StreamingResponse(parts, media_type="text/html", headers=known)
+        known = partitions.drift_partition(self.site, *_of(request))
+        return _in_parts(
+            "drift.html",
+            known,
+            lambda: partitions.drift_columns(self.site, known["case"], known["stored"]),
+        )
 
     def performance(self, request: Request) -> Response:
         """The performance report of a partition."""
-        values = partitions.performance_partition(self.site, *_of(request))
-        return _page("performance.html", values)
+        asked = _of(request)
+        known = partitions.require_performance(self.site, *asked)
+        return _in_parts(
+            "performance.html", known, lambda: partitions.performance_partition(self.site, *asked)
+        )
 
     def version(self, request: Request) -> Response:
         """The card of a model version."""
         name, version = request.path_params["use_case"], request.path_params["version"]
-        return _page("version.html", versions.version_page(self.site, name, version))
+        known = versions.require_version(self.site, name, version)
+        return _in_parts(
+            "version.html", known, lambda: versions.version_page(self.site, name, version)
+        )
 
     def version_markdown(self, request: Request) -> Response:
         """The card as Markdown."""
@@ -211,7 +222,12 @@ class Pages:
 
     def retraining(self, request: Request) -> Response:
         """When challengers are trained, and what that would have done on history."""
-        return _page("retraining.html", retraining.retraining_page(self.site, *_of(request)))
+        (name,) = _of(request)
+        case = self.site.use_case(name)
+        known = {"case": case, "policy": case.retrain}
+        return _in_parts(
+            "retraining.html", known, lambda: retraining.retraining_page(self.site, name)
+        )
 
     def costs(self, request: Request) -> Response:
         """What a use case took."""
@@ -324,6 +340,15 @@ def _asked(request: Request) -> tuple[str, dict[str, str]]:
 
 def _page(template: str, values: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
     return HTMLResponse(render(template, values), status, headers=headers())
+
+
+def _in_parts(
+    template: str, known: Mapping[str, Any], look: Callable[[], Mapping[str, Any]]
+) -> Response:
+    """A page whose first part is sent before the rest is looked up. Compressed, it would wait."""
+    sent = {**headers(), "Content-Encoding": "identity"}
+    parts = render_in_parts(template, known, look)
+    return StreamingResponse(parts, media_type="text/html", headers=sent)
 
 
 def _not_found(_request: Request, error: Exception) -> Response:

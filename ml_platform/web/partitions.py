@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 from ml_platform.alerts.condition import counted
@@ -23,6 +22,7 @@ from ml_platform.monitoring.stored_drift import StoredDrift
 from ml_platform.spec.declared import LARGER_IS_BETTER
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
+from ml_platform.storage.tables import WINDOW_START, naive_utc
 from ml_platform.web.site import Site, neighbours, path_to
 
 DRAWN = 30
@@ -30,19 +30,16 @@ DRAWN = 30
 
 
 def drift_partition(site: Site, name: str, key: str) -> dict[str, Any]:
-    """Values of the page of one drift report; raises EmptyPartition where there is none."""
+    """What is known of one drift report; raises EmptyPartition where there is none."""
     case = site.use_case(name)
     window = site.window(case, key)
     (stored,) = stored_drift(site.lake, case, window)
-    segments = latest_segments(site.lake, case, window)
     return {
         "case": case,
         "key": key,
         "stored": stored,
         "share": len(stored.drifted) / stored.judged if stored.judged else None,
         "limit": case.monitoring.drift.share,
-        "drawn": DrawnColumns(site, case, window, stored),
-        "segments": segments[1] if segments else [],
         "version": path_to(case, "versions", stored.version),
         "evidently": path_to(case, "drift", f"{key}.html"),
         "dagster": site.in_dagster(case, "drift_report", window),
@@ -51,42 +48,29 @@ def drift_partition(site: Site, name: str, key: str) -> dict[str, Any]:
     }
 
 
-class DrawnColumns:
-    """The columns of a drift report; their distributions are read when the page comes to them."""
-
-    def __init__(self, site: Site, case: UseCase, window: Window, stored: StoredDrift) -> None:
-        self._site, self._case, self._window, self._stored = site, case, window, stored
-
-    @cached_property
-    def _reported(self) -> list[ReportedColumn]:
-        return sorted(column_drift(self._site.lake, self._case, self._window), key=_farthest_first)
-
-    @cached_property
-    def _drawn(self) -> tuple[Mapping[str, Distribution], str]:
-        """Distributions by column, and what is wrong with them."""
-        site, stored = self._site, self._stored
-        names = [column.column for column in self._reported[:DRAWN]]
-        try:
-            compared = compared_rows(site.lake, site.registry, self._case, self._window, stored)
-            drawn = distributions(compared, names)
-        except PlatformError as error:
-            return {}, f"Distributions cannot be drawn: {error}"
-        if not compared.expired:
-            return drawn, ""
-        return drawn, (
-            f"Snapshot {stored.snapshot}, which the scores were computed from, has expired; the "
-            f"distributions are those of snapshot {compared.snapshot}."
-        )
-
-    @property
-    def problem(self) -> str:
-        """Why there are no distributions, or other ones; empty where all is well."""
-        return self._drawn[1]
-
-    @property
-    def columns(self) -> list[dict[str, Any]]:
-        """Each column, the farthest beyond its limit first."""
-        return [_column(column, self._drawn[0].get(column.column)) for column in self._reported]
+def drift_columns(site: Site, case: UseCase, stored: StoredDrift) -> dict[str, Any]:
+    """The columns and segments of a drift report; distributions are read again for it."""
+    window = stored.window
+    columns = sorted(column_drift(site.lake, case, window), key=_farthest_first)
+    names = [column.column for column in columns[:DRAWN]]
+    drawn: Mapping[str, Distribution] = {}
+    problem = ""
+    try:
+        compared = compared_rows(site.lake, site.registry, case, window, stored)
+        drawn = distributions(compared, names)
+        if compared.expired:
+            problem = (
+                f"Snapshot {stored.snapshot}, which the scores were computed from, has expired; "
+                f"the distributions are those of snapshot {compared.snapshot}."
+            )
+    except PlatformError as error:
+        problem = f"Distributions cannot be drawn: {error}"
+    segments = latest_segments(site.lake, case, window)
+    return {
+        "columns": [_column(column, drawn.get(column.column)) for column in columns],
+        "problem": problem,
+        "segments": segments[1] if segments else [],
+    }
 
 
 def _farthest_first(column: ReportedColumn) -> tuple[bool, float, str]:
@@ -143,6 +127,24 @@ def bars(drawn: Distribution) -> Bars:
     sides = zip(drawn.bins, drawn.reference, drawn.current, strict=True)
     boxes = tuple(box(i, name, was, now) for i, (name, was, now) in enumerate(sides))
     return Bars(width, height, boxes)
+
+
+def require_performance(site: Site, name: str, key: str) -> dict[str, Any]:
+    """Use case and key of a performance report; EmptyPartition where there is none."""
+    case = site.use_case(name)
+    with site.lake.cursor() as cursor:
+        try:
+            table = site.lake.relation(cursor, name, "performance_report")
+            sql = f"SELECT 1 FROM {table} WHERE {WINDOW_START} = $1 LIMIT 1"
+            found = cursor.execute(sql, [naive_utc(site.window(case, key).start)]).fetchone()
+        except TableNotFound:
+            found = None
+    if found is None:
+        raise EmptyPartition(
+            f"{name} has no performance report for {key}; materialise "
+            f"{name}/performance_report for it first"
+        )
+    return {"case": case, "key": key}
 
 
 def performance_partition(site: Site, name: str, key: str) -> dict[str, Any]:

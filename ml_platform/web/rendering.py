@@ -1,12 +1,14 @@
 """Pages as HTML, from the templates beside this module."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from ml_platform.errors import PlatformError
 from ml_platform.html import page_headers, page_templates
 
 FIRST_PART = Markup("<!-- first part -->")
@@ -28,21 +30,28 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     return _templates().get_template(template).render(style=_style(), **values)
 
 
-def render_in_parts(template: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """As `render`, in two parts: what stands before `first_part` in the template, and the rest.
+def render_in_parts(
+    template: str, known: Mapping[str, Any], look: Callable[[], Mapping[str, Any]]
+) -> Iterator[str]:
+    """The HTML of a page in two parts: what stands before `first_part` in the template, then all.
 
-    The first is there before anything of the rest is looked up, where values are looked up when the
-    template asks for them.
+    known: the values that the first part needs; look: finds the others. What is wrong with those is
+    said in the page, whose status has been sent by then.
     """
+    yield _first_part(template, known)
+    try:
+        values = {**known, **look()}
+    except PlatformError as error:
+        yield render("unfinished.html", {"said": str(error)})
+        return
     made = _templates().get_template(template)
-    kept: list[str] = []
-    for piece in made.generate(style=_style(), first_part=FIRST_PART, **values):
-        if piece == FIRST_PART:
-            yield "".join(kept)
-            kept = []
-        else:
-            kept.append(piece)
-    yield "".join(kept)
+    yield made.render(style=_style(), first_part=FIRST_PART, **values).partition(FIRST_PART)[2]
+
+
+def _first_part(template: str, known: Mapping[str, Any]) -> str:
+    made = _templates().get_template(template)
+    pieces = made.generate(style=_style(), first_part=FIRST_PART, **known)
+    return "".join(takewhile(lambda piece: piece != FIRST_PART, pieces))
 
 
 @cache

@@ -24,6 +24,15 @@ COLUMNS = 20
 """Of the heat map; all where they are asked for."""
 
 
+def known(site: Site, name: str, before: str | None) -> dict[str, Any]:
+    """What is known of a use case at once; raises PageNotFound where there is no such partition."""
+    case = site.use_case(name)
+    if before:
+        site.window(case, before)
+    root = site.settings.dagster_url.rstrip("/")
+    return {"case": case, "dagster": f"{root}/asset-groups/{case.name}"}
+
+
 def use_case_page(
     site: Site, observer: Observer, name: str, before: str | None, every_column: bool
 ) -> dict[str, Any]:
@@ -55,7 +64,6 @@ def use_case_page(
         "decisions": [_decision(case, each) for each in reversed(decisions)],
         "segments": _segments(site, case),
         "readme": _readme(case),
-        "dagster": f"{site.settings.dagster_url.rstrip('/')}/asset-groups/{case.name}",
         "tables": _tables(site, case, seen.health.tables if seen and seen.health else ()),
         "parts": _parts(case),
         "contract": _contract(case),

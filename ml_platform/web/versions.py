@@ -13,6 +13,13 @@ IMPORTANCES = 25
 """Columns that the diagram shows."""
 
 
+def require_version(site: Site, name: str, version: int) -> dict[str, Any]:
+    """Use case and number of a version; raises ModelNotFound where there is no such version."""
+    case = site.use_case(name)
+    site.registry.tags(case, version)
+    return {"case": case, "number": version}
+
+
 def version_page(site: Site, name: str, version: int) -> dict[str, Any]:
     """Values of the page; raises ModelNotFound where there is no such version."""
     case = site.use_case(name)
