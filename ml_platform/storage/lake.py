@@ -237,7 +237,7 @@ class Lake:
             is_absent = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
             if not (is_absent and "does not exist" in text) and "No snapshot" not in text:
                 raise
-            if "No snapshot" in text:
+            if "No snapshot" in text and snapshot is not None and snapshot < self.snapshot(cursor):
                 raise TableNotFound(
                     f"snapshot {snapshot} has expired: what {schema}.{table} held then is gone"
                 ) from None
