@@ -42,7 +42,7 @@ def render_in_parts(
     try:
         values = {**known, **look()}
     except PlatformError as error:
-        yield render("unfinished.html", {"said": str(error)})
+        yield render("not_shown.html", {"said": str(error)})
         return
     made = _templates().get_template(template)
     yield made.render(style=_style(), first_part=FIRST_PART, **values).partition(FIRST_PART)[2]
