@@ -2,15 +2,12 @@
 
 import dagster as dg
 
-from ml_platform.access import Action, Audit
 from ml_platform.settings import Settings
-from ml_platform.storage import Commit
 from ml_platform.upkeep.backup import make_backup, opened_archive
+from ml_platform_dagster.assets.lake_upkeep import record_run
 from ml_platform_dagster.resources import LakeResource
-from ml_platform_dagster.resources.private import SCHEDULE_NAME, USER
 
 JOB = "backup"
-SOMEBODY = "somebody in Dagster"
 
 
 def build_backup(settings: Settings) -> list[dg.JobDefinition]:
@@ -25,11 +22,8 @@ def build_backup(settings: Settings) -> list[dg.JobDefinition]:
         description="Copies lake, models, runs, online store and audit, while they are used.",
     )
     def make_backup_op(context: dg.OpExecutionContext, lake: LakeResource) -> None:
-        run = context.run
-        who = run.tags.get(SCHEDULE_NAME) or run.tags.get(USER, SOMEBODY)
         # Before it is made: so it stands in the audit that is part of it.
-        action = Action(who, "dagster", "backup", "", target, {"run": run.run_id})
-        Audit(lake.lake).record(action, Commit(run.run_id, "", "platform/audit"))
+        record_run(lake.lake, context.run, "backup", target, "platform/audit")
         made = make_backup(lake.lake, target, context.log.info)
         metadata: dict[str, dg.MetadataValue] = {
             "backup": dg.MetadataValue.text(made.name),

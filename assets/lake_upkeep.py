@@ -7,7 +7,7 @@ import dagster as dg
 from ml_platform.access import Action, Audit
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_cases
-from ml_platform.storage import Commit
+from ml_platform.storage import Commit, Lake
 from ml_platform.upkeep import LakeUpkeep, keep_up, retention_of
 from ml_platform_dagster.resources import LakeResource
 from ml_platform_dagster.resources.private import SCHEDULE_NAME, USER
@@ -30,11 +30,7 @@ def build_lake_upkeep(settings: Settings) -> list[dg.JobDefinition]:
         ),
     )
     def keep_up_op(context: dg.OpExecutionContext, lake: LakeResource) -> None:
-        run = context.run
-        who = run.tags.get(SCHEDULE_NAME) or run.tags.get(USER, SOMEBODY)
-        commit = Commit(run.run_id, "", "platform/upkeep")
-        action = Action(who, "dagster", "upkeep", "", "lake", {"run": run.run_id})
-        Audit(lake.lake).record(action, commit)
+        commit = record_run(lake.lake, context.run, "upkeep", "lake", "platform/upkeep")
         use_cases = load_use_cases(settings.use_cases, settings.databases).use_cases
         report = keep_up(lake.lake, use_cases.values(), commit, datetime.now(UTC))
         runs = delete_failed_runs(context.instance, retention_of(settings.keep_failed_runs))
@@ -52,6 +48,15 @@ def build_lake_upkeep(settings: Settings) -> list[dg.JobDefinition]:
         keep_up_op()
 
     return [job]
+
+
+def record_run(lake: Lake, run: dg.DagsterRun, what: str, changed: str, message: str) -> Commit:
+    """Record in the audit what a run of a job is about to do; the commit of what it writes."""
+    who = run.tags.get(SCHEDULE_NAME) or run.tags.get(USER, SOMEBODY)
+    commit = Commit(run.run_id, "", message)
+    action = Action(who, "dagster", what, "", changed, {"run": run.run_id})
+    Audit(lake).record(action, commit)
+    return commit
 
 
 def delete_failed_runs(instance: dg.DagsterInstance, kept: timedelta | None) -> int:

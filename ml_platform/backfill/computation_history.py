@@ -20,7 +20,6 @@ from ml_platform.storage.appending import latest_sql
 from ml_platform.storage.basis import BEGUN_AT
 from ml_platform.storage.changes import Change, Range, read_changes
 from ml_platform.storage.computations import computations_table
-from ml_platform.storage.known_files import METADATA
 from ml_platform.storage.tables import WINDOW_START
 
 LOST = "data file lost"
@@ -68,18 +67,6 @@ def gather(
     return found
 
 
-def last_change(cursor: duckdb.DuckDBPyConnection, use_case: UseCase, table: str) -> int:
-    """The snapshot that last changed a table without windows; 0 if none did."""
-    # A merged file begins with its oldest rows; `partial_max` is the snapshot of its newest.
-    row = cursor.execute(
-        f"""SELECT coalesce(max(greatest(f.begin_snapshot, coalesce(f.end_snapshot, 0),
-            coalesce(f.partial_max, 0))), 0)
-        FROM {METADATA}.ducklake_data_file f WHERE f.table_id IN ({_tables(use_case, table)})"""
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 def versions(
     lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
@@ -117,16 +104,6 @@ def landed(
         WHERE source = {literal(source)} AND {wanted.holds(WINDOW_START)} GROUP BY 1"""
     ).fetchall()
     return dict(rows)
-
-
-def _tables(use_case: UseCase, *names: str) -> str:
-    listed = ", ".join(literal(name) for name in names)
-    return (
-        f"SELECT t.table_id FROM {METADATA}.ducklake_table t "
-        f"JOIN {METADATA}.ducklake_schema s ON s.schema_id = t.schema_id "
-        "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL "
-        f"AND s.schema_name = {literal(use_case.name)} AND t.table_name IN ({listed})"
-    )
 
 
 def _noted(

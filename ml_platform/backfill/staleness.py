@@ -17,7 +17,6 @@ from ml_platform.backfill.computation_history import (
     Made,
     gather,
     landed,
-    last_change,
     versions,
 )
 from ml_platform.registry import Promotion, champion_if_any, history
@@ -25,7 +24,7 @@ from ml_platform.spec.tables import BY_CHAMPION, Reads, code_versions, reads_of,
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, require_calendar
-from ml_platform.storage.changes import Range
+from ml_platform.storage.changes import Range, last_changes
 from ml_platform.storage.tables import naive_utc
 
 
@@ -106,7 +105,7 @@ def _look(lake: Lake, use_case: UseCase, asked: Sequence[str], judged: Window) -
             gather(lake, cursor, use_case, _seen(use_case, asked, judged)),
             code_versions(use_case),
             history(lake, use_case) if by_champion else (),
-            last_change(cursor, use_case, "promotions") if by_champion else 0,
+            last_changes(cursor, "promotions").get(use_case.name, 0) if by_champion else 0,
             {t: versions(lake, cursor, use_case, t, c, own) for t, c in by_champion.items()},
             {t: landed(lake, cursor, use_case, t, own) for t in asked if t in use_case.sources},
         )

@@ -226,7 +226,7 @@ class Registry:
 
         Nothing is unpickled.
         """
-        self._files(use_case, version, read_files)
+        self._files(use_case, self._entry(use_case, version), read_files)
 
     @_asks
     def plots(self, use_case: UseCase, version: int) -> dict[str, bytes]:
@@ -306,22 +306,23 @@ class Registry:
         return int(entry.version)
 
     def _load(self, use_case: UseCase, version: int) -> ModelVersion:
-        fields = self._files(use_case, version, read_model)
-        run_id = str(self._entry(use_case, version).run_id)
-        return ModelVersion(use_case=use_case.name, version=version, run_id=run_id, **fields)
+        entry = self._entry(use_case, version)
+        fields = self._files(use_case, entry, read_model)
+        return ModelVersion(
+            use_case=use_case.name, version=version, run_id=str(entry.run_id), **fields
+        )
 
     def _files(
         self,
         use_case: UseCase,
-        version: int,
+        entry: "Entry",
         read: Callable[[Path, str, dict[str, str]], dict[str, T]],
     ) -> dict[str, T]:
         """What a function makes of a version's files, its name and their recorded digests."""
-        entry = self._entry(use_case, version)
         digests = json.loads(entry.tags.get(DIGESTS, "{}"))
         with tempfile.TemporaryDirectory() as folder:
             fetch_files(entry, folder, self.settings, *DIGESTED)
-            return read(Path(folder), f"{use_case.name} version {version}", digests)
+            return read(Path(folder), f"{use_case.name} version {entry.version}", digests)
 
     def _entry(self, use_case: UseCase, version: int) -> "Entry":
         from mlflow.exceptions import MlflowException

@@ -139,9 +139,15 @@ class Archive:
         path = _content_of(entry.sha256)
         if self.files.size(path) != entry.bytes:
             raise BackupRefused(f"{self.files.at(path)}, {entry.part}/{entry.name}, is lost")
-        if self.files.content(path) != entry.content:
+        # Read once from an object store; in pieces, and so twice, on this machine.
+        held = None if self.files.is_local else self.files.read(path)
+        content = self.files.content(path) if held is None else content_of(held)
+        if content != entry.content:
             raise BackupRefused(f"{self.files.at(path)}, {entry.part}/{entry.name}, is damaged")
-        target.copy(name, self.files, path)
+        if held is None:
+            target.copy(name, self.files, path)
+        else:
+            target.write(name, held)
 
     def damaged(self, backup: Backup) -> list[Entry]:
         """Files of a backup whose content is lost or another one; each is read."""

@@ -140,11 +140,15 @@ def require_performance(site: Site, name: str, key: str) -> dict[str, Any]:
         except TableNotFound:
             found = None
     if found is None:
-        raise EmptyPartition(
-            f"{name} has no performance report for {key}; materialise "
-            f"{name}/performance_report for it first"
-        )
+        raise _not_reported(name, key)
     return {"case": case, "key": key}
+
+
+def _not_reported(name: str, key: str) -> EmptyPartition:
+    return EmptyPartition(
+        f"{name} has no performance report for {key}; materialise "
+        f"{name}/performance_report for it first"
+    )
 
 
 def performance_partition(site: Site, name: str, key: str) -> dict[str, Any]:
@@ -154,10 +158,7 @@ def performance_partition(site: Site, name: str, key: str) -> dict[str, Any]:
     windows = performance_windows(site.lake, case)
     report = next((each for each in windows if each.window == window), None)
     if report is None:
-        raise EmptyPartition(
-            f"{name} has no performance report for {key}; materialise "
-            f"{name}/performance_report for it first"
-        )
+        raise _not_reported(name, key)
     problem = ""
     curves = None
     try:
