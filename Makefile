@@ -234,7 +234,7 @@ LOCK_ARGS ?=
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--no-strip-extras --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	$(LOCK_ARGS)
-EXTRAS := --extra dagster --extra serve --extra monitoring --extra postgres --extra mysql --extra adbc --extra azure --extra delta --extra iceberg --extra iceberg-azure --extra redis --extra otel --extra demo
+EXTRAS := --extra dagster --extra serve --extra monitoring --extra postgres --extra mysql --extra adbc --extra azure --extra delta --extra iceberg --extra iceberg-azure --extra redis --extra vault --extra otel --extra demo
 
 .PHONY: lock
 lock: $(BIN)/python

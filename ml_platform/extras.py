@@ -9,6 +9,7 @@ EXTRAS = {
     "deltalake": "delta", "pyiceberg": "iceberg", "pyiceberg_core": "iceberg",
     "adlfs": "iceberg-azure", "azure": "azure", "psycopg": "postgres", "pymysql": "mysql",
     "adbc_driver_manager": "adbc", "redis": "redis", "pyspark": "spark",
+    "hvac": "vault",
     "evidently": "monitoring", "matplotlib": "monitoring",
     "grpc": "serve", "grpc_health": "serve", "grpc_reflection": "serve", "psutil": "serve",
     "prometheus_client": "serve", "starlette": "serve", "structlog": "serve",

@@ -39,6 +39,16 @@ UNAVAILABLE = re.compile(
     # SQLite: another process opens, closes or writes the database at this very moment.
     r"|(^|: )database (table |schema )?is locked\s*$"
 )
+# A server that answers and does not let this client in, or that this client does not trust: it
+# says so in the words of one that is not there.
+REFUSED = re.compile(
+    r"(?i)certificate.?verify.?failed|ssl peer certificate|certificate for .* does not match"
+    r"|tls.*alert|wrong.version.number|does not support ssl|(server|client) does not support tls"
+    r"|root certificate file .* does not exist|could not (read|load).* certificate"
+    r"|password authentication failed|no password supplied|no pg_hba\.conf entry"
+    r"|fatal: +(database|role) .* does not exist"
+    r"|access denied for user|wrongpass|noauth|invalid username-password"
+)
 NO_ROOM = re.compile(
     r"(?i)no space left on device|database or disk is full|could not (extend|write to) file"
     r"|disk quota exceeded|disk full|file too large|not enough space|insufficientstorage"
@@ -94,7 +104,12 @@ def failure_of(error: BaseException, settings: Settings) -> Failure:
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether an error, or one that led to it, says that a server does not answer."""
-    return _is_of(error, _is_unavailable)
+    return not is_refused(error) and _is_of(error, _is_unavailable)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether an error says that server and client do not trust each other, which lasts."""
+    return _is_of(error, lambda found: is_of_a_store(found) and _says(REFUSED, found))
 
 
 def one_line(error: BaseException) -> str:
@@ -138,7 +153,7 @@ def _is_of(error: BaseException, holds: Callable[[BaseException], bool]) -> bool
 def _has_no_room(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in NO_ROOM_ERRNO:
         return True
-    return is_of_a_store(error) and NO_ROOM.search(reason(error)) is not None
+    return is_of_a_store(error) and _says(NO_ROOM, error)
 
 
 def _is_unavailable(error: BaseException) -> bool:
@@ -147,7 +162,11 @@ def _is_unavailable(error: BaseException) -> bool:
     status = getattr(error, "status_code", None)
     if isinstance(status, int) and status in RETRIED_STATUS:
         return True
-    return is_of_a_store(error) and UNAVAILABLE.search(reason(error)) is not None
+    return is_of_a_store(error) and _says(UNAVAILABLE, error)
+
+
+def _says(pattern: re.Pattern[str], error: BaseException) -> bool:
+    return pattern.search(reason(error)) is not None
 
 
 def is_of_a_store(error: BaseException) -> bool:

@@ -1,6 +1,7 @@
 """Where things live: the only difference between a laptop and a cluster.
 
-Every field can be set by an environment variable, `ML_PLATFORM_` and its name in capitals.
+Every field can be set by an environment variable, `ML_PLATFORM_` and its name in capitals. Its
+value may refer to secrets that are kept elsewhere, `${file:/run/secrets/lake}`.
 """
 
 import base64
@@ -10,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from ml_platform.secret_references import SettingsVariables
 
 
 def _signing_secret(value: SecretStr) -> SecretStr:
@@ -54,7 +62,22 @@ class Endpoint(BaseModel):
     """PEM file of that certificate's key; by default in the same file."""
 
 
-class Settings(BaseSettings):
+class VariableSettings(BaseSettings):
+    """Settings from the environment alone, with the secrets that they refer to."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, SettingsVariables(settings_cls)
+
+
+class Settings(VariableSettings):
     """Settings of one deployment; the defaults need no server at all."""
 
     model_config = SettingsConfigDict(env_prefix="ML_PLATFORM_", frozen=True, extra="forbid")
@@ -92,6 +115,9 @@ class Settings(BaseSettings):
     """More DuckDB extensions to load, comma separated: `httpfs`, `azure`."""
     secrets_sql: SecretStr | None = None
     """`CREATE SECRET` statements that DuckDB runs on opening, for object stores."""
+    object_store_ca: Path | None = None
+    """PEM file of the authorities that certificates of object stores and `https://` are trusted by,
+    instead of this machine's."""
     online_store: str | None = None
     """Where features are looked up online: `redis://…`; by default SQLite in `data`."""
     mlflow_tracking_uri: str | None = None
@@ -211,7 +237,7 @@ class CallbackReceiver(BaseModel):
     """Sent with each call: `{"Authorization": "Bearer …"}`."""
 
 
-class ServingSettings(BaseSettings):
+class ServingSettings(VariableSettings):
     """Settings of the prediction service, `ML_PLATFORM_SERVING_` and the name in capitals."""
 
     model_config = SettingsConfigDict(

@@ -36,6 +36,8 @@ class Place:
     """A deployment whose catalog, and whose files where they are on S3, are behind proxies."""
 
     environment: dict[str, str]
+    """In which passwords are references to a file that holds them."""
+    reference: str
     proxies: dict[str, Proxy]
 
     def start(self, *command: str, **variables: str) -> "Running":
@@ -54,7 +56,8 @@ class Place:
     def rows(self) -> dict[str, tuple[int, int]]:
         """Rows of each table, and how many different ones."""
         settings = Settings(
-            **{k.removeprefix("ML_PLATFORM_").lower(): v for k, v in self.environment.items()
+            **{k.removeprefix("ML_PLATFORM_").lower(): v.replace(self.reference, PASSWORD)
+               for k, v in self.environment.items()
                if k.startswith("ML_PLATFORM_")
                and not k.startswith(("ML_PLATFORM_DAGSTER", "ML_PLATFORM_SERVING"))}
         )  # fmt: skip
@@ -125,6 +128,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, postgres) -> Iterator[
     server = parse_qs(urlsplit(postgres.get_uri("unavailable")).query)["host"][0]
     write_folder(tmp_path / "use_cases", "binary")
     land_trips(tmp_path / "data", 1, 8)
+    (tmp_path / "password").write_text(PASSWORD)
+    reference = f"${{file:{tmp_path}/password}}"
     with tempfile.TemporaryDirectory() as folder:
         name = ".s.PGSQL.5432"
         proxies = {"postgres": Proxy(f"{folder}/{name}", f"{server}/{name}")}
@@ -133,7 +138,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, postgres) -> Iterator[
             "ML_PLATFORM_DATA": str(tmp_path / "data"),
             "ML_PLATFORM_USE_CASES": str(tmp_path / "use_cases"),
             "ML_PLATFORM_DAGSTER_URL": "http://127.0.0.1:9",
-            "ML_PLATFORM_CATALOG": f"postgres:host={folder} user=postgres password={PASSWORD} "
+            "ML_PLATFORM_CATALOG": f"postgres:host={folder} user=postgres password={reference} "
             "dbname=unavailable",
         }
         if request.param == "s3":
@@ -144,10 +149,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, postgres) -> Iterator[
                 "ML_PLATFORM_LAKE_FILES": "s3://lake/files/",
                 "ML_PLATFORM_EXTENSIONS": "httpfs",
                 "ML_PLATFORM_SECRETS_SQL": "CREATE SECRET (TYPE s3, KEY_ID 'testing', SECRET "
-                f"'{PASSWORD}', ENDPOINT '{host}:{port}', URL_STYLE 'path', USE_SSL false, "
+                f"'{reference}', ENDPOINT '{host}:{port}', URL_STYLE 'path', USE_SSL false, "
                 "REGION 'us-east-1')",
             }
-        yield Place(environment, proxies)
+        yield Place(environment, reference, proxies)
         for proxy in proxies.values():
             proxy.close()
     postgres.psql("DROP DATABASE unavailable WITH (FORCE);")

@@ -77,7 +77,7 @@ def _line_of(error: Exception) -> str:
 
     try:
         settings = Settings()
-    except ValueError:
+    except (ValueError, PlatformError):
         # What is wrong with them is the error.
         settings = Settings.model_construct()
     if isinstance(error, PlatformError):

@@ -10,7 +10,7 @@ import redis
 from redis.client import Pipeline
 
 from ml_platform.errors import OnlineStoreError, OnlineStoreUnavailable
-from ml_platform.failures import failure_of
+from ml_platform.failures import failure_of, is_refused
 from ml_platform.features.online_store import (
     Found,
     Fresh,
@@ -132,7 +132,8 @@ class RedisStore:
             where = self._client.connection_pool.connection_kwargs
             named = where.get("path") or f"{where.get('host')}:{where.get('port', 6379)}"
             failure = failure_of(error, self._settings)
-            is_gone = failure.kind == "unavailable" or isinstance(error, GONE)
+            is_gone = isinstance(error, GONE) and not is_refused(error)
+            is_gone = is_gone or failure.kind == "unavailable"
             of_kind = OnlineStoreUnavailable if is_gone else OnlineStoreError
             raise of_kind(f"the online store at {named}: {failure}") from None
 

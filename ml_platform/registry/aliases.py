@@ -5,12 +5,14 @@ So that every command can afford to compare them with the promotion history.
 
 import os
 import sqlite3
+import ssl
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ml_platform.errors import RegistryUnavailable
+from ml_platform.errors import RegistryError, RegistryUnavailable
+from ml_platform.failures import is_refused
 from ml_platform.settings import Settings
 
 SQLITE = "sqlite:///"
@@ -62,10 +64,12 @@ def _over_http(uri: str, model: str, alias: str) -> int | None:
             uri.rstrip("/") + PATH,
             params={"name": model, "alias": alias},
             timeout=TIMEOUT_SECONDS,
-            verify=os.environ.get("MLFLOW_TRACKING_INSECURE_TLS") != "true",
+            verify=_trusted(),
             **_credentials(),
         )
     except httpx.TransportError as error:
+        if is_refused(error):
+            raise RegistryError(f"MLflow at {address}: {error}") from None
         raise RegistryUnavailable(f"MLflow does not answer at {address}: {error}") from None
     if answer.status_code in {400, 404}:
         # How MLflow says that there is no such alias, or no such model.
@@ -73,6 +77,20 @@ def _over_http(uri: str, model: str, alias: str) -> int | None:
     if answer.is_error:
         raise RegistryUnavailable(f"MLflow at {address} answers with HTTP {answer.status_code}")
     return int(answer.json()["model_version"]["version"])
+
+
+def _trusted() -> ssl.SSLContext:
+    """What MLflow's own client takes from the environment: whom to trust, and what to show."""
+    import httpx
+
+    if authorities := os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"):
+        context = ssl.create_default_context(cafile=authorities)
+    else:
+        is_checked = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS") != "true"
+        context = httpx.create_ssl_context(verify=is_checked)
+    if certificate := os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
+        context.load_cert_chain(certificate)
+    return context
 
 
 def _credentials() -> dict[str, Any]:

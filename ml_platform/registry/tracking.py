@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_platform.errors import PlatformError, RegistryError, RegistryUnavailable
-from ml_platform.failures import failure_of, is_of_a_store
+from ml_platform.failures import failure_of, is_of_a_store, is_refused
 from ml_platform.registry.database import open_database
 from ml_platform.settings import Settings
 
@@ -113,7 +113,7 @@ def answering(settings: Settings) -> Iterator[None]:
     except PlatformError:
         raise
     except Exception as error:
-        unanswered = str(error).startswith(UNANSWERED)
+        unanswered = str(error).startswith(UNANSWERED) and not is_refused(error)
         failure = failure_of(error, settings)
         if unanswered or failure.kind == "unavailable":
             # What stands before an @ may be a password.

@@ -1,7 +1,7 @@
 """The lake: attach it, replace partitions in one transaction, read at a snapshot."""
 
 from ml_platform.storage.appending import append, insert, keep_few_files
-from ml_platform.storage.attaching import attach_database
+from ml_platform.storage.attaching import allow_object_stores, attach_database
 from ml_platform.storage.basis import Basis, Read, begin_again, compute_windows, read_of
 from ml_platform.storage.calendars import (
     StoredCalendar,
@@ -31,6 +31,7 @@ __all__ = [
     "StoredCalendar",
     "Table",
     "Written",
+    "allow_object_stores",
     "append",
     "attach_database",
     "begin_again",

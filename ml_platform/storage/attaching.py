@@ -101,6 +101,16 @@ def catalog_kind(settings: Settings) -> str:
     return kind
 
 
+def allow_object_stores(database: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Give a DuckDB the secrets of object stores, and the authorities that these are trusted by."""
+    if settings.object_store_ca:
+        # Else it would hold for this connection, and not for those that write files.
+        ca = str(settings.object_store_ca.absolute())
+        database.execute(f"SET GLOBAL ca_cert_file = {literal(ca)}")
+    if settings.secrets_sql:
+        database.execute(settings.secrets_sql.get_secret_value())
+
+
 def _attach(
     settings: Settings, kind: str, turns: Path | None, read_only: bool
 ) -> duckdb.DuckDBPyConnection:
@@ -114,8 +124,7 @@ def _attach(
             database.execute(f"SET threads = {settings.duckdb_threads:d}")
         if settings.duckdb_memory:
             database.execute(f"SET memory_limit = {literal(settings.duckdb_memory)}")
-        if settings.secrets_sql:
-            database.execute(settings.secrets_sql.get_secret_value())
+        allow_object_stores(database, settings)
         # DuckLake would repeat a commit that lost on top of the one that won, without reading
         # again: two writers that both found a window empty would both fill it.
         database.execute("SET ducklake_max_retry_count = 0")

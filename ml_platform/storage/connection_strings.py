@@ -125,8 +125,21 @@ def mysql_options(connection: str) -> dict[str, Any]:
 
 
 def mysql_secret_sql(name: str, connection: str) -> str:
-    """SQL that gives DuckDB all of a connection to MySQL under a name."""
+    """SQL that gives DuckDB all of a connection to MySQL under a name.
+
+    Raises ValueError as `mysql_parts`, and where DuckDB's extension would not check what it says:
+    it compares no names, and without authorities it takes any certificate.
+    """
     parts = mysql_parts(connection)
+    mode = parts.get("ssl_mode", "").lower()
+    if mode == "verify_identity":
+        raise ValueError(
+            "ssl_mode=verify_identity cannot be held where DuckDB reads, which does not compare "
+            "the server's name with its certificate: use ssl_mode=verify_ca, with a ssl_ca that "
+            "signs for this server alone, or that is its certificate"
+        )
+    if mode == "verify_ca" and "ssl_ca" not in parts:
+        raise ValueError("ssl_mode=verify_ca needs ssl_ca, the file of authorities to trust")
     options = ", ".join(f"{part} {literal(value)}" for part, value in parts.items())
     return f"CREATE OR REPLACE SECRET {quote(name)} (TYPE mysql, {options})"
 

@@ -11,7 +11,7 @@ import duckdb
 
 from ml_platform.errors import BackupRefused
 from ml_platform.settings import Settings
-from ml_platform.storage import Lake, connect_with
+from ml_platform.storage import Lake, allow_object_stores, connect_with
 from ml_platform.storage.lost_files import find_lost
 from ml_platform.storage.stored_files import Content, StoredFiles
 from ml_platform.upkeep.archive import Archive, Backup, Entry
@@ -95,8 +95,7 @@ class _Work:
 def opened_without_lake(settings: Settings) -> duckdb.DuckDBPyConnection:
     """A DuckDB that reaches what the lake's would, without a lake."""
     database = connect_with("httpfs", *settings.extensions)
-    if settings.secrets_sql:
-        database.execute(settings.secrets_sql.get_secret_value())
+    allow_object_stores(database, settings)
     return database
 
 
