@@ -161,7 +161,9 @@ def test_the_reason_names_the_file_and_what_to_do(attack: Attack) -> None:
     assert (instead.version, instead.problem) == (1, None)
     assert swap.problem
     assert swap.problem.startswith("trips version 2: model.pkl has digest ")
-    assert swap.problem.endswith("Restore it, or train the version again")
+    assert swap.problem.endswith(
+        "Restore it (ml-platform repair --backup …), or train the version again"
+    )
 
 
 def test_a_version_that_nobody_signed_is_not_loaded(attack: Attack) -> None:
