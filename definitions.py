@@ -34,9 +34,8 @@ from ml_platform_dagster.resources.versions import marked_as_kept
 from ml_platform_dagster.sensors.alerts import build_alerts
 from ml_platform_dagster.sensors.audit import build_audit
 from ml_platform_dagster.sensors.automation import build_automation
-from ml_platform_dagster.sensors.backups import build_backup_schedule
-from ml_platform_dagster.sensors.lake_upkeep import build_lake_upkeep_schedule
 from ml_platform_dagster.sensors.landing import build_landing
+from ml_platform_dagster.sensors.nightly import build_nightly_schedules
 from ml_platform_dagster.sensors.retraining import build_retraining, build_retraining_schedule
 from ml_platform_dagster.sensors.retries import build_retries
 from ml_platform_dagster.sensors.rollback import build_rollback
@@ -114,8 +113,7 @@ def _build(
         sensors=[each for case in use_cases for build in SENSORS for each in build(case, settings)],
         schedules=[
             *(each for case in use_cases for build in SCHEDULES for each in build(case, settings)),
-            *(build_backup_schedule(settings) if is_platforms() else ()),
-            *(build_lake_upkeep_schedule(settings) if is_platforms() else ()),
+            *(build_nightly_schedules(settings) if is_platforms() else ()),
         ],
         resources={
             "lake": LakeResource(),

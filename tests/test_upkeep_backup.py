@@ -22,7 +22,7 @@ from ml_platform.upkeep.moving import move_lake, moved
 from ml_platform.upkeep.restore import opened_without_lake, restore
 from ml_platform_dagster.assets.backups import build_backup
 from ml_platform_dagster.resources import LakeResource
-from ml_platform_dagster.sensors.backups import build_backup_schedule
+from ml_platform_dagster.sensors.nightly import build_nightly_schedules
 from tests.object_stores import ObjectStore, s3_store
 from tests.served import Deployment, rows_of
 from tests.trips_use_case import days
@@ -299,7 +299,7 @@ def test_dagster_backs_up_each_night_where_a_place_is_set(
     target = tmp_path / "archive"
     fields = {**world.settings.model_dump(), "backups": str(target), "backups_kept": 1}
     chosen = Settings.model_validate(fields)
-    (job,), (schedule,) = build_backup(chosen), build_backup_schedule(chosen)
+    (job,), (schedule, _) = build_backup(chosen), build_nightly_schedules(chosen)
     assert schedule.job_name == job.name
     for _ in range(2):
         assert job.execute_in_process(resources={"lake": LakeResource()}).success
