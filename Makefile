@@ -215,6 +215,12 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The lake of this release, which every later one has to open: see docs/upgrades.md.
+VERSION = $(shell $(BIN)/python -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])')
+.PHONY: fixture-lake
+fixture-lake: $(STAMP)
+	PYTHONPATH=$(CURDIR) $(BIN)/python tests/release_lake.py tests/fixtures/lakes/$(VERSION)/trips.tar.xz
+
 # What the messages and the service of the Open Inference Protocol are in Python. It is checked in, so
 # that neither `make install` nor a wheel needs a compiler; a test compares it.
 .PHONY: protos

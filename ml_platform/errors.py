@@ -16,6 +16,9 @@ PlatformError
 │   ├── DataFileLost     a data file is missing or damaged: what it held, how it comes back
 │   ├── CalendarChanged  its windows were written by another calendar
 │   └── TableNotFound    nothing has been written to this table yet
+├── SchemaVersionRefused  what is stored has a schema version that cannot be used here
+│   ├── NewerRelease     a newer release wrote it: install that one
+│   └── UpgradeNeeded    an older release wrote it: ml-platform upgrade
 ├── BackupRefused        a backup is lost, damaged, or cannot be made or restored there
 ├── OnlineStoreError     the online store cannot be reached, or refuses
 │   └── NotPublished     none of this feature view is in the online store yet
@@ -168,6 +171,18 @@ class InputsChanged(LakeError):
 
 class TableNotFound(LakeError):
     """Nothing has been written to this table yet."""
+
+
+class SchemaVersionRefused(PlatformError):
+    """What is stored has a schema version that this release does not use."""
+
+
+class NewerRelease(SchemaVersionRefused):
+    """A newer release wrote what is stored, and this one cannot know what it means."""
+
+
+class UpgradeNeeded(SchemaVersionRefused):
+    """An older release wrote what is stored; it has to be migrated before it is used."""
 
 
 class BackupRefused(PlatformError):

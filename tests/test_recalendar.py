@@ -217,26 +217,6 @@ def test_a_version_from_before_is_not_judged_by_rows_in_other_windows(tmp_path: 
     lake.close()
 
 
-def test_a_table_that_notes_no_calendar_is_judged_by_its_windows(tmp_path: Path) -> None:
-    lake = Lake(trips.settings(tmp_path))
-    use_case = trips.write_folder(tmp_path, "binary")
-    trips.land(lake, use_case, trips.trips(1, 8), trips.days(1, 8))
-    with lake.cursor() as cursor:
-        for table in ("trips", "pace_features", "labels"):
-            cursor.execute(f"COMMENT ON TABLE lake.trips.{table} IS NULL")
-    spec = use_case.folder / "use_case.yaml"
-    spec.write_text(spec.read_text().replace("cadence: daily", "cadence: weekly"))
-    with pytest.raises(CalendarChanged, match="another one"):
-        trips.land(lake, load_use_case(use_case.folder), trips.trips(3, 9), trips.days(3, 9))
-    trips.land(lake, use_case, trips.trips(1, 8), trips.days(1, 8))
-    with lake.cursor() as cursor:
-        noted = stored_calendars(cursor, "trips")
-    assert {name for name, stored in noted.items() if stored} == {
-        "trips", "pace_features", "labels",
-    }  # fmt: skip
-    lake.close()
-
-
 CALENDARS = st.builds(
     "{{cadence: {}, start: {}, timezone: {}, week_starts: {}}}".format,
     st.sampled_from(["hourly", "daily", "weekly", "monthly"]),

@@ -208,16 +208,6 @@ def test_columns_that_a_version_was_trained_without_are_kept_with_its_figures(wo
     assert (found.decided_by, found.reason, found.decided_at.tzinfo) == ("ada", "why", UTC)
 
 
-@pytest.mark.parametrize("column", ["left_out", "too_good"])
-def test_decisions_of_a_table_that_lacks_a_later_column_are_read(world, column):
-    lake, use_case = world
-    decided(world, "promoted")
-    with lake.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE lake.trips.promotions DROP COLUMN {column}")
-    found = [(p.version, p.left_out, p.too_good) for p in history(lake, use_case)]
-    assert found == [(2, (), "")]
-
-
 def test_a_decision_carries_the_commit_and_is_found_by_what_that_says(world):
     lake, use_case = world
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from ml_platform.settings import Settings
@@ -197,36 +196,3 @@ def test_columns_may_have_the_names_that_ducklake_gives_its_own(lake: Lake, colu
     assert len(files(lake)) <= MOST_FILES
     assert changes(lake)[3] == (last.snapshot, True)
     assert changes(lake)[4] == (first.snapshot, True)
-
-
-def test_a_table_with_a_file_a_window_still_works_and_is_laid_out_by_month(lake: Lake) -> None:
-    # As lakes of older versions have it.
-    with lake.cursor() as cursor:
-        make_old_table(cursor)
-    old = files(lake)
-    assert len(old) == 24
-    at = changes(lake)[0]
-    with lake.cursor() as cursor:
-        snapshot = lake.snapshot(cursor)
-    assert changes(lake) == dict.fromkeys(range(24), at)
-    written = write(lake, 3, 4, 50)
-    assert read(lake) == {**{h: [10, 11, 12] for h in range(24)}, 3: [50, 51, 52]}
-    assert read(lake, snapshot) == {h: [10, 11, 12] for h in range(24)}
-    # The month had too many files, so it was written as a whole.
-    assert len(files(lake)) == 1
-    assert changes(lake) == {**dict.fromkeys(range(24), at), 3: (written.snapshot, True)}
-
-
-def make_old_table(cursor: duckdb.DuckDBPyConnection) -> None:
-    cursor.execute("CREATE SCHEMA lake.uc")
-    cursor.execute(
-        "CREATE TABLE lake.uc.counts "
-        "(window_start TIMESTAMP, seen_at TIMESTAMPTZ, sensor BIGINT, people BIGINT)"
-    )
-    cursor.execute("ALTER TABLE lake.uc.counts SET PARTITIONED BY (window_start)")
-    cursor.execute(
-        """INSERT INTO lake.uc.counts
-        SELECT TIMESTAMP '2024-01-01' + to_hours(h::INTEGER),
-            TIMESTAMPTZ '2024-01-01 00:00:00+00' + to_hours(h::INTEGER) AS seen_at, s, 10 + s
-        FROM range(24) r(h), range(3) t(s) ORDER BY ALL"""
-    )

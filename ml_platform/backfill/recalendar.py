@@ -22,7 +22,7 @@ from ml_platform.storage import (
 )
 from ml_platform.storage.changes import emptied_table
 from ml_platform.storage.computations import computations_table
-from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, evolve, naive_utc
+from ml_platform.storage.tables import SNAPSHOT, WINDOW_START, naive_utc
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ def recalendar(lake: Lake, use_case: UseCase, commit: Commit) -> Recalendared:
 
     def work(transaction: duckdb.DuckDBPyConnection) -> Recalendared:
         known = stored_calendars(transaction, use_case.name)
-        windowed = {n: c for n, c in known.items() if c is not None or n in _declared(use_case)}
-        changed = {n: c for n, c in windowed.items() if c is None or not c.is_of(use_case.calendar)}
+        windowed = {name: stored for name, stored in known.items() if stored is not None}
+        changed = {n: c for n, c in windowed.items() if not c.is_of(use_case.calendar)}
         if not changed:
             return Recalendared()
-        if all(c is not None and c.has_windows_of(use_case.calendar) for c in changed.values()):
+        if all(c.has_windows_of(use_case.calendar) for c in changed.values()):
             for name, stored in changed.items():
-                since = 0 if stored is None else stored.since
-                settle_calendar(transaction, _table(use_case, name), use_case.calendar, since)
+                table = _table(use_case, name)
+                settle_calendar(transaction, table, use_case.calendar, stored.since)
             return Recalendared(before=_named(changed))
         made = computed_tables(use_case)
         computed = {*made, *map(version_table, made), *SEGMENT_REPORTS} & windowed.keys()
@@ -76,17 +76,12 @@ def recalendar(lake: Lake, use_case: UseCase, commit: Commit) -> Recalendared:
         return lake.transact(cursor, replace(commit, message=f"{use_case.name}/recalendar"), work)
 
 
-def _declared(use_case: UseCase) -> frozenset[str]:
-    windowed = (*use_case.sources, *computed_tables(use_case))
-    return frozenset({*windowed, *map(version_table, windowed), "quarantine"})
-
-
 def _table(use_case: UseCase, name: str) -> Table:
     return Table(use_case.name, name, {}, ())
 
 
-def _named(changed: Mapping[str, StoredCalendar | None]) -> str:
-    return next((str(stored) for stored in changed.values() if stored), "one that is not noted")
+def _named(changed: Mapping[str, StoredCalendar]) -> str:
+    return str(next(iter(changed.values())))
 
 
 def _move(transaction: duckdb.DuckDBPyConnection, use_case: UseCase, name: str, since: int) -> int:
@@ -97,7 +92,6 @@ def _move(transaction: duckdb.DuckDBPyConnection, use_case: UseCase, name: str, 
         f"SELECT min({time}), max({time}), count(*) FROM {table.sql}"
     ).fetchall()[0]
     if rows:
-        evolve(transaction, table)
         transaction.execute(
             "CREATE OR REPLACE TEMP TABLE __starts AS SELECT unnest(?::TIMESTAMP[]) AS new_start",
             [_starts(use_case, first, last)],

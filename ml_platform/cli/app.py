@@ -21,6 +21,7 @@ from ml_platform.cli import (
     rollouts,
     servers,
     tables,
+    upgrading,
     upkeep,
     watching,
 )
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 GROUPS = (
     declare_commands, tables, backfilling, models, impacts, decisions, rollouts, reviewing,
-    replaying, watching, costs, servers, access, backups, upkeep, engines, environments,
+    replaying, watching, costs, servers, access, backups, upgrading, upkeep, engines, environments,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

@@ -34,7 +34,7 @@ def backup(
     from ml_platform.cli.platform import opened
     from ml_platform.upkeep.backup import make_backup, opened_archive
 
-    with _files(), opened() as platform:
+    with files_named(), opened(is_upgrading=True) as platform:
         # Before it is made: so it stands in the audit that is part of it.
         platform.audit("backup", "", target)
         made = make_backup(platform.lake, target, _say, landing=landing)
@@ -66,7 +66,7 @@ def backups(
     from ml_platform.upkeep.backup import opened_archive
     from ml_platform.upkeep.restore import opened_without_lake
 
-    with _files(), closing(opened_without_lake(read_settings())) as database:
+    with files_named(), closing(opened_without_lake(read_settings())) as database:
         archive = opened_archive(database, target)
         found = [archive.backup(name) for name in archive.names]
         rows = [
@@ -94,9 +94,10 @@ def restore(
     from ml_platform.cli.platform import opened, read_settings
     from ml_platform.upkeep.restore import restore as bring_back
 
-    with _files():
+    with files_named():
         done = bring_back(read_settings(), target, name, _say)
-    with opened() as platform:
+    # It may be of an older release; then the next command asks for the upgrade.
+    with opened(is_upgrading=True) as platform:
         platform.audit("restore", "", f"{target} {done.backup.name}")
     printing.show_line(
         f"restored {done.backup.name}, up to snapshot {done.backup.snapshot}: {done.written:,} of "
@@ -123,7 +124,7 @@ def move_lake(
 
     if catalog is None and files is None:
         raise PlatformError("say where the lake is to be: --catalog, --files, or both")
-    with _files(), opened() as platform:
+    with files_named(), opened() as platform:
         target = moved(platform.settings, catalog, files)
         where = f"{masked(target.catalog_uri, target)}, {target.lake_files_uri}"
         # In the old lake and, since it is copied, in the new one.
@@ -144,7 +145,7 @@ def verify(
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened
 
-    with _files(), opened() as platform:
+    with files_named(), opened() as platform:
         lost = _lost(platform, reading=reading, source=source)
         models = _lost_models(platform)
         for problem in [*map(str, lost[:SHOWN]), *models]:
@@ -176,7 +177,7 @@ def repair(
     from ml_platform.cli.platform import opened
     from ml_platform.upkeep.repair import Rows, compute_again, forget, plan_repair
 
-    with _files(), opened() as platform:
+    with files_named(), opened() as platform:
         lost = _lost(platform, reading=reading, source=source)
         if source is not None:
             lost = _fetch(platform, source, lost, dry_run=dry_run)
@@ -207,7 +208,7 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _files() -> Iterator[None]:
+def files_named() -> Iterator[None]:
     """Say in one line what a file system refuses."""
     from ml_platform.errors import BackupRefused
 

@@ -30,10 +30,12 @@ class Platform:
     """One deployment, opened as far as a command needs it."""
 
     settings: Settings
+    is_upgrading: bool = False
+    """Whether what an older release wrote is taken as it is."""
 
     @cached_property
     def lake(self) -> Lake:
-        return Lake(self.settings)
+        return Lake(self.settings, is_upgrading=self.is_upgrading)
 
     @cached_property
     def registry(self) -> Registry:
@@ -116,9 +118,9 @@ class Platform:
 
 
 @contextmanager
-def opened() -> Iterator[Platform]:
+def opened(*, is_upgrading: bool = False) -> Iterator[Platform]:
     """The platform of the environment's settings, closed at the end."""
-    platform = Platform(read_settings())
+    platform = Platform(read_settings(), is_upgrading)
     try:
         yield platform
     except Unavailable as error:

@@ -20,6 +20,7 @@ from ml_platform.features.online_store import (
     not_published,
 )
 from ml_platform.settings import Settings
+from ml_platform.storage.schema_versions import Stamp, require_not_newer
 
 T = TypeVar("T")
 
@@ -27,6 +28,8 @@ GONE = (redis.ConnectionError, redis.TimeoutError)
 
 ROWS_A_COMMAND = 1000
 TIME_BYTES = 8
+# Names of use cases are followed by a colon.
+STAMP = "ml-platform:schema_version"
 
 # In one script, a batch costs one round trip and sees one state of the store.
 LATEST = """
@@ -54,6 +57,7 @@ class RedisStore:
         self._settings = settings
         self._client = redis.Redis.from_url(url)
         self._latest = self._client.register_script(LATEST)
+        self._is_known = False
 
     def replace(
         self, use_case: str, view: str, start: int, end: int, read: Callable[[Stored], Fresh]
@@ -70,6 +74,7 @@ class RedisStore:
             gone = [m for r in ranges for m in _members(pipeline.zrangebyscore(all_rows, *r))]
             keys = [_entity_key(use_case, view, entity) for entity in set(map(_entity_of, gone))]
             pipeline.multi()
+            pipeline.set(STAMP, Stamp.of("online store").text)
             for key in (all_rows, *keys):
                 for first, last in ranges:
                     pipeline.zremrangebyscore(key, first, last)
@@ -81,6 +86,7 @@ class RedisStore:
 
         # Watching the rows, a writer whose range another one changed meanwhile reads again.
         with self._named_errors():
+            self._require_known()
             self._client.transaction(work, all_rows)
 
     def read(
@@ -93,6 +99,7 @@ class RedisStore:
             keys += [prefix + entity for entity, _ in lookups]
             moments += [moment for _, moment in lookups]
         with self._named_errors():
+            self._require_known()
             answers = iter(self._latest(keys, moments))
         for view in wanted:
             if not next(answers):
@@ -119,7 +126,16 @@ class RedisStore:
     def close(self) -> None:
         self._client.close()
 
+    def _require_known(self) -> None:
+        """Raise NewerRelease where a newer release wrote what is stored; looked at once."""
+        if not self._is_known:
+            said: Any = self._client.get(STAMP)
+            if said is not None:
+                require_not_newer("online store", Stamp.read(said.decode()), "in Redis")
+            self._is_known = True
+
     def _require(self, use_case: str, view: str) -> None:
+        self._require_known()
         if not self._client.exists(_key(use_case, view, "windows")):
             raise not_published(use_case, view)
 

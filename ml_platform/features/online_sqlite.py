@@ -15,13 +15,15 @@ from ml_platform.features.online_store import (
     Stored,
     not_published,
 )
-from ml_platform.spec.queries import quote
+from ml_platform.spec.queries import literal, quote
+from ml_platform.storage.schema_versions import Stamp, require_not_newer
 
 BUSY_SECONDS = 60
 MAPPED_BYTES = 1 << 30
 STATEMENTS = 512
 # No view can have this name, nor that of an index, which SQLite does not distinguish from tables.
 WINDOWS = quote("stored windows")
+SCHEMA_VERSION = "schema version"
 
 
 class SqliteStore:
@@ -52,6 +54,14 @@ class SqliteStore:
             connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {WINDOWS} "
                 "(view TEXT, start INTEGER, PRIMARY KEY (view, start)) WITHOUT ROWID"
+            )
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {quote(SCHEMA_VERSION)} "
+                "(id INTEGER PRIMARY KEY, stamp TEXT)"
+            )
+            connection.execute(
+                f"INSERT OR REPLACE INTO {quote(SCHEMA_VERSION)} VALUES (1, ?)",
+                (Stamp.of("online store").text,),
             )
             (newest,) = connection.execute(
                 f"SELECT max(latest) FROM ("
@@ -132,7 +142,10 @@ class SqliteStore:
             if not writes and not file.is_file():
                 raise not_published(use_case)
             file.parent.mkdir(parents=True, exist_ok=True)
-            connections[use_case] = self._connect(file)
+            opened = self._connect(file)
+            if (stamp := _stamp(opened)) is not None:
+                require_not_newer("online store", stamp, str(file))
+            connections[use_case] = opened
         return connections[use_case]
 
     def _connect(self, file: Path) -> sqlite3.Connection:
@@ -155,6 +168,14 @@ class SqliteStore:
 
     def _file(self, use_case: str) -> Path:
         return self._folder / f"{use_case}.sqlite"
+
+
+def _stamp(connection: sqlite3.Connection) -> Stamp | None:
+    there = connection.execute(
+        f"SELECT 1 FROM sqlite_master WHERE name = {literal(SCHEMA_VERSION)}"
+    ).fetchone()
+    row = there and connection.execute(f"SELECT stamp FROM {quote(SCHEMA_VERSION)}").fetchone()
+    return Stamp.read(row[0]) if row else None
 
 
 def _latest(view: str) -> str:

@@ -222,9 +222,8 @@ def _stored_first(
         relation = lake.relation(cursor, use_case.name, table.name, snapshot)
     except TableNotFound:
         return {}
-    # Not by name: reports of before a column was added lack it, and stay as they were reported.
     stored = cursor.execute(
-        f"""SELECT *
+        f"""SELECT {", ".join(table.columns)}
         FROM {relation} WHERE revision = 'first' AND {windows_sql(use_case, window_range)}
         ORDER BY {WINDOW_START}, metric"""
     ).to_arrow_table()

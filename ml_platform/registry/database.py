@@ -1,12 +1,15 @@
 """MLflow's embedded database: made as a whole or not at all, however its maker ends."""
 
 import fcntl
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ml_platform.errors import NewerRelease, SchemaVersionRefused, UpgradeNeeded
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -15,6 +18,8 @@ SQLITE = "sqlite:///"
 UNFINISHED = ".unfinished"
 """What follows the name of a database that is being made."""
 REVISION = "alembic_version"
+OUTDATED = re.compile(r"out-of-date database schema \(found version (\w+), but expected")
+"""What MLflow says of a database that another release of it made, also of a newer one."""
 HELD_IN = {
     "runs": "SELECT count(*) FROM runs",
     "registered_models": "SELECT count(*) FROM registered_models",
@@ -37,9 +42,11 @@ def open_database(database: Path) -> "MlflowClient":
             _fill(database, _made(database))
         try:
             return _client(database)
-        except Exception:
+        except Exception as error:
             # Of MLflow, SQLAlchemy or Alembic, as far as its maker came.
             if not _holds_nothing(database):
+                if (found := OUTDATED.search(str(error))) is not None:
+                    raise _of_another_release(database, found[1]) from None
                 raise
             made = _made(database)
             if _tables(made) <= _tables(database):
@@ -58,6 +65,21 @@ def _client(database: Path) -> "MlflowClient":
     # The tables of the registry are made by its first call.
     client.search_registered_models(max_results=1)
     return client
+
+
+def _of_another_release(database: Path, revision: str) -> SchemaVersionRefused:
+    import mlflow
+
+    said = f"MLflow's database {database} has MLflow's schema {revision}, "
+    migrations = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    if any(migrations.glob(f"{revision}_*.py")):
+        return UpgradeNeeded(
+            f"{said}older than that of MLflow {mlflow.__version__}: stop the processes that use "
+            "it, then run ml-platform upgrade --backup TARGET (--dry-run shows what it would do)"
+        )
+    return NewerRelease(
+        f"{said}which MLflow {mlflow.__version__} does not know: install the newer one that made it"
+    )
 
 
 def _made(database: Path) -> Path:

@@ -146,9 +146,7 @@ def history(lake: Lake, use_case: UseCase) -> list[Promotion]:
             f"""SELECT version, timezone('UTC', effective_from), timezone('UTC', decided_at),
             decided_by, decision, reason, map_keys(figures), map_values(figures),
             coalesce(left_out, []), coalesce(too_good, '')
-            FROM (FROM {table} UNION ALL BY NAME
-                SELECT NULL::VARCHAR[] AS left_out, NULL::VARCHAR AS too_good WHERE false)
-            ORDER BY decided_at, version"""
+            FROM {table} ORDER BY decided_at, version"""
         ).fetchall()
     return [_promotion(*row) for row in rows]
 

@@ -1,11 +1,13 @@
 """Attach the lake, and other databases that it reads, to DuckDB; load what that needs."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+from packaging.version import Version
 
-from ml_platform.errors import LakeError
+from ml_platform.errors import LakeError, NewerRelease, SchemaVersionRefused, UpgradeNeeded
 from ml_platform.masking import masked
 from ml_platform.settings import Settings
 from ml_platform.spec.queries import literal, quote
@@ -22,6 +24,9 @@ from ml_platform.storage.known_files import OF_DUCKLAKE
 from ml_platform.storage.stored_files import StoredFiles
 from ml_platform.storage.turns import lost_race, retried, turn
 
+OTHER_DUCKLAKE = re.compile(
+    r"catalog version is (\d[^ ,]*), but the extension requires version (\d[^ ,]*)\. "
+)
 NO_LAKE = "creating a new DuckLake is explicitly disabled"
 """What DuckLake says of a catalog that holds none."""
 PASSWORD_OF_CATALOG = "password of the lake"
@@ -35,11 +40,15 @@ def turns_file(settings: Settings) -> Path | None:
     return Path(f"{path}.lock") if kind == "sqlite" else None
 
 
-def attached(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+def attached(
+    settings: Settings, *, read_only: bool = False, migrates: bool = False
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB in this process with the lake as its database `lake`, which is made if need be.
 
     read_only: DuckDB refuses every statement that would write to it, and it has to exist.
-    Raises LakeError where the catalog cannot be opened.
+    migrates: DuckLake migrates a catalog that an older one made.
+    Raises LakeError where the catalog cannot be opened; NewerRelease and UpgradeNeeded where it was
+    made by another DuckLake.
     """
     kind, turns = catalog_kind(settings), None if read_only else turns_file(settings)
     if turns is not None:
@@ -47,7 +56,7 @@ def attached(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyC
     elif kind == "sqlite" and not (file := Path(settings.catalog_uri.partition(":")[2])).exists():
         raise LakeError(f"there is no lake: {file} does not exist; ML_PLATFORM_DATA says where")
     return retried(
-        lambda: _attach(settings, kind, turns, read_only),
+        lambda: _attach(settings, kind, turns, read_only, migrates),
         settings.commit_retries,
         "opening the lake",
     )
@@ -112,7 +121,7 @@ def allow_object_stores(database: duckdb.DuckDBPyConnection, settings: Settings)
 
 
 def _attach(
-    settings: Settings, kind: str, turns: Path | None, read_only: bool
+    settings: Settings, kind: str, turns: Path | None, read_only: bool, migrates: bool
 ) -> duckdb.DuckDBPyConnection:
     # DuckDB's built-in cryptography only decrypts; httpfs brings OpenSSL.
     encrypting = ("httpfs",) if settings.encrypted else ()
@@ -134,11 +143,13 @@ def _attach(
             # find neither those files nor their successor: a table without rows.
             database.execute("SET GLOBAL sqlite_disable_multithreaded_scans = true")
         with turn(turns):
-            _attach_or_make(database, settings, kind, read_only)
+            _attach_or_make(database, settings, kind, read_only, migrates)
     except duckdb.Error as error:
         database.close()
         if lost_race(error):
             raise
+        if (made_by_another := _of_another_ducklake(error, settings)) is not None:
+            raise made_by_another from None
         raise lake_error(error, settings, f"the lake's {kind} catalog cannot be opened: ") from None
     except BaseException:
         database.close()
@@ -146,11 +157,32 @@ def _attach(
     return database
 
 
+def _of_another_ducklake(error: duckdb.Error, settings: Settings) -> SchemaVersionRefused | None:
+    found = OTHER_DUCKLAKE.search(str(error))
+    if found is None:
+        return None
+    stored, needed = found.groups()
+    said = (
+        f"DuckLake's catalog {masked(settings.catalog_uri, settings)} has DuckLake's version "
+        f"{stored}, and the DuckLake of this release uses {needed}: "
+    )
+    if Version(stored) > Version(needed):
+        return NewerRelease(f"{said}a newer release opened it; install that one")
+    return UpgradeNeeded(
+        f"{said}stop the processes that use it, then run ml-platform upgrade --backup TARGET "
+        "(--dry-run shows what it would do)"
+    )
+
+
 def _attach_or_make(
-    database: duckdb.DuckDBPyConnection, settings: Settings, kind: str, read_only: bool
+    database: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    kind: str,
+    read_only: bool,
+    migrates: bool,
 ) -> None:
     """Attach the lake; where there is none yet make it, unless there are data files of one."""
-    *before, attach = _attach_sql(settings, kind, read_only)
+    *before, attach = _attach_sql(settings, kind, read_only, migrates)
     for statement in before:
         database.execute(statement)
     try:
@@ -177,7 +209,7 @@ def _require_no_files(database: duckdb.DuckDBPyConnection, settings: Settings) -
         )
 
 
-def _attach_sql(settings: Settings, kind: str, read_only: bool) -> Iterator[str]:
+def _attach_sql(settings: Settings, kind: str, read_only: bool, migrates: bool) -> Iterator[str]:
     uri = settings.catalog_uri
     # Rows kept in the catalog instead of a file would be missed by engines that read the
     # files, and would stay readable where the files are encrypted.
@@ -205,4 +237,6 @@ def _attach_sql(settings: Settings, kind: str, read_only: bool) -> Iterator[str]
         options.append("ENCRYPTED")
     if read_only:
         options.append("READ_ONLY")
+    if migrates:
+        options.append("AUTOMATIC_MIGRATION true")
     yield f"ATTACH {literal('ducklake:' + uri)} AS lake ({', '.join(options)})"

@@ -7,14 +7,13 @@ read would miss it. So both are refused until the rows have been moved.
 
 import json
 from dataclasses import dataclass
-from datetime import UTC
 
 import duckdb
 
 from ml_platform.errors import CalendarChanged
 from ml_platform.spec.queries import literal
 from ml_platform.spec.windows import Cadence, Calendar
-from ml_platform.storage.tables import WINDOW_START, Table
+from ml_platform.storage.tables import Table
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,7 @@ class StoredCalendar:
 def stored_calendars(
     cursor: duckdb.DuckDBPyConnection, schema: str
 ) -> dict[str, StoredCalendar | None]:
-    """The calendar of each table of a use case; None where it notes none.
-
-    Those are tables without windows, and tables that an older version of the platform wrote.
-    """
+    """The calendar of each table of a use case; None of tables without windows."""
     rows = cursor.execute(
         f"""SELECT table_name, comment FROM duckdb_tables()
         WHERE database_name = 'lake' AND schema_name = {literal(schema)} ORDER BY ALL"""
@@ -111,22 +107,6 @@ def settle_calendar(
     """Say in a table's comment by which calendar its windows are."""
     said = StoredCalendar.of(calendar, since).text
     transaction.execute(f"COMMENT ON TABLE {table.sql} IS {literal(said)}")
-
-
-def require_starts(cursor: duckdb.DuckDBPyConnection, table: Table, calendar: Calendar) -> None:
-    """Raise CalendarChanged where a window of a table that notes no calendar is not of this one."""
-    starts = cursor.execute(f"SELECT DISTINCT {WINDOW_START} FROM {table.sql}").fetchall()
-    for (start,) in starts:
-        moment = start.replace(tzinfo=UTC)
-        if calendar.window_at(moment).start.astimezone(UTC) != moment:
-            raise CalendarChanged(
-                _changed(
-                    table.schema,
-                    table.name,
-                    f"another one (a window begins at {start} UTC)",
-                    calendar,
-                )
-            )
 
 
 def _changed(schema: str, name: str, stored: str, calendar: Calendar) -> str:

@@ -94,7 +94,7 @@ def read_changes(
     stored = _columns(cursor, schema)
     parts = [
         f"""SELECT {literal(table)} AS name, {WINDOW_START} AS start,
-            max({_since(stored[table])}) AS snapshot, true AS has_rows
+            max({since_sql(stored[table])}) AS snapshot, true AS has_rows
         FROM lake.{quote(schema)}.{quote(table)} WHERE {wanted.holds(WINDOW_START)} GROUP BY ALL"""
         for table, wanted in ranges.items()
         if WINDOW_START in stored.get(table, ())
@@ -165,7 +165,7 @@ def changed_since(
     if WINDOW_START in stored.get(table, ()):
         parts.append(
             f"SELECT 1 FROM lake.{quote(schema)}.{quote(table)} "
-            f"WHERE {where} AND {_since(stored[table])} > {snapshot:d}"
+            f"WHERE {where} AND {since_sql(stored[table])} > {snapshot:d}"
         )
     emptied = emptied_table(schema)
     if emptied.name in stored:
@@ -175,11 +175,6 @@ def changed_since(
         )
     found = parts and cursor.execute(f"{' UNION ALL '.join(parts)} LIMIT 1").fetchone()
     return bool(found)
-
-
-def _since(columns: Collection[str]) -> str:
-    # A table that only older versions have written to says it by DuckLake's own column.
-    return since_sql(columns) if SNAPSHOT in columns else "snapshot_id"
 
 
 def _columns(cursor: duckdb.DuckDBPyConnection, schema: str) -> dict[str, set[str]]:

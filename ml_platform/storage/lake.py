@@ -21,7 +21,9 @@ from ml_platform.storage.failing import lake_error
 from ml_platform.storage.known_files import METADATA
 from ml_platform.storage.lost_files import lost_file_error
 from ml_platform.storage.memory import MemoryLimit
+from ml_platform.storage.migrations import Place, require_current
 from ml_platform.storage.patience import Patience
+from ml_platform.storage.schema_versions import stamp_lake
 from ml_platform.storage.turns import retried, turn
 
 T = TypeVar("T")
@@ -84,12 +86,17 @@ class Lake:
     """A DuckLake attached to one in-process DuckDB; safe to share between threads.
 
     Attaching takes a fifth of a second, so keep one per process and ask it for cursors.
-    read_only: nothing can be written through it, and it has to exist.
+    read_only: nothing can be written through it, and it has to exist. is_upgrading: a lake of an
+    older schema version is opened, too, to back it up or to upgrade it. Whatever opens it raises
+    NewerRelease or UpgradeNeeded where its version cannot be used.
     """
 
-    def __init__(self, settings: Settings, *, read_only: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, read_only: bool = False, is_upgrading: bool = False
+    ) -> None:
         self.settings = settings
-        self._read_only = read_only
+        self._read_only, self._is_upgrading = read_only, is_upgrading
+        self._lacks_stamp = False
         self._lock = threading.Lock()
         self._database: duckdb.DuckDBPyConnection | None = None
         self.patience = Patience(settings.server_wait_seconds)
@@ -136,7 +143,8 @@ class Lake:
         never both succeed. Where `work` returns False it did nothing, and nothing is written along
         with it. Raises CommitConflict once the retries are used up.
         """
-        transaction = _Transaction(commit, work)
+        stamp = stamp_lake if self._lacks_stamp else None
+        transaction = _Transaction(commit, work, stamp)
 
         def attempt() -> T:
             with turn(turns_file(self.settings)):
@@ -157,6 +165,7 @@ class Lake:
 
         result = self.patience(attempts)
         self.has_written = True
+        self._lacks_stamp = self._lacks_stamp and not transaction.has_stamped
         return result
 
     def _has(self, cursor: duckdb.DuckDBPyConnection, transaction: str) -> bool:
@@ -253,10 +262,21 @@ class Lake:
             return database
         with self._lock:
             if self._database is None:
-                self._database = self.patience(
-                    lambda: attached(self.settings, read_only=self._read_only)
-                )
+                self._database = self.patience(self._opened)
             return self._database
+
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        database = attached(self.settings, read_only=self._read_only)
+        try:
+            self._lacks_stamp = require_current(
+                Place(self.settings, database),
+                read_only=self._read_only,
+                is_upgrading=self._is_upgrading,
+            )
+        except BaseException:
+            database.close()
+            raise
+        return database
 
 
 def _harmless(error: duckdb.Error, settings: Settings) -> duckdb.Error | None:
@@ -267,11 +287,17 @@ def _harmless(error: duckdb.Error, settings: Settings) -> duckdb.Error | None:
 class _Transaction(Generic[T]):
     """One transaction, tried until it is committed, and known in the lake by its id."""
 
-    def __init__(self, commit: Commit, work: Callable[[duckdb.DuckDBPyConnection], T]) -> None:
+    def __init__(
+        self,
+        commit: Commit,
+        work: Callable[[duckdb.DuckDBPyConnection], T],
+        stamp: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
+    ) -> None:
         self.id = secrets.token_hex(8)
+        self.has_stamped = False
         self.in_doubt = False
         """Whether a commit was sent and no answer came."""
-        self._commit, self._work = commit, work
+        self._commit, self._work, self._stamp = commit, work, stamp
         self._result: list[T] = []
 
     def run(self, cursor: duckdb.DuckDBPyConnection) -> T:
@@ -282,6 +308,9 @@ class _Transaction(Generic[T]):
             self._result = [self._work(cursor)]
             if (also := self._also) is not None:
                 also.write(cursor)
+            if self._stamp is not None and self._result[0] is not False:
+                self._stamp(cursor)
+                self.has_stamped = True
             # Literals: DuckDB imports pandas, over a second, for the first parameter of a process.
             cursor.execute(
                 f"CALL lake.set_commit_message({literal(commit.author)}, "

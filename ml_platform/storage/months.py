@@ -58,7 +58,10 @@ def take_out(
 
 
 def since_sql(columns: Collection[str]) -> str:
-    """The snapshot since which a row's window holds what it holds, also as older versions wrote it.
+    """The snapshot since which a row's window holds what it holds.
+
+    Rows of files that an engine wrote, and those that release 0.1.0 or before did, leave it to
+    DuckLake.
 
     columns: of the table; one of the name `snapshot_id` hides DuckLake's own.
     """

@@ -13,7 +13,6 @@ from ml_platform.storage.basis import Basis
 from ml_platform.storage.calendars import (
     StoredCalendar,
     require_calendar,
-    require_starts,
     settle_calendar,
 )
 from ml_platform.storage.changes import note_emptied
@@ -172,12 +171,10 @@ def _evolved(
     calendar: Calendar,
     known: Mapping[str, StoredCalendar | None],
 ) -> bool:
-    """As `evolve`; a table that notes no calendar does from now on."""
+    """As `evolve`; a table that is made notes its calendar."""
     evolved = evolve(transaction, table)
     if known.get(table.name) is not None:
         return evolved
-    if table.name in known:
-        require_starts(transaction, table, calendar)
     settle_calendar(transaction, table, calendar)
     return True
 

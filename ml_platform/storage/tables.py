@@ -92,12 +92,11 @@ def evolve(transaction: duckdb.DuckDBPyConnection, table: Table, partitioned: bo
         columns = ", ".join(f"{quote(name)} {kind}" for name, kind in missing.items())
         transaction.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{quote(table.schema)}")
         transaction.execute(f"CREATE TABLE {table.sql} ({columns})")
+        if partitioned:
+            transaction.execute(f"ALTER TABLE {table.sql} SET PARTITIONED BY ({LAYOUT})")
     else:
         for name, kind in missing.items():
             transaction.execute(f"ALTER TABLE {table.sql} ADD COLUMN {quote(name)} {kind}")
-    if SNAPSHOT in missing:
-        # Also of a table whose windows have a file each, as older versions wrote them.
-        transaction.execute(f"ALTER TABLE {table.sql} SET PARTITIONED BY ({LAYOUT})")
     return bool(missing)
 
 

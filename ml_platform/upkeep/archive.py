@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ml_platform.errors import BackupRefused
+from ml_platform.storage.schema_versions import Stamp, require_not_newer
 from ml_platform.storage.stored_files import (
     STEP_BYTES,
     UNFINISHED,
@@ -58,6 +59,8 @@ class Backup:
     entries: tuple[Entry, ...]
     left_out: tuple[str, ...] = ()
     """What it does not hold, and who does."""
+    schema_version: int = 1
+    """Of this list."""
 
     @property
     def bytes(self) -> int:
@@ -74,6 +77,8 @@ class Backup:
     @classmethod
     def read(cls, document: str) -> "Backup":
         fields = json.loads(document)
+        stamp = Stamp(fields.get("schema_version", 1), fields["platform"])
+        require_not_newer("backup", stamp, str(fields["name"]))
         entries = tuple(Entry(**entry) for entry in fields.pop("entries"))
         return cls(**{**fields, "entries": entries, "left_out": tuple(fields["left_out"])})
 

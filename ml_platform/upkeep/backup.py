@@ -12,10 +12,12 @@ import duckdb
 from ml_platform.errors import BackupRefused
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
+from ml_platform.storage.attaching import attached
 from ml_platform.storage.extensions import load_extension
+from ml_platform.storage.schema_versions import KNOWN
 from ml_platform.storage.stored_files import Content, StoredFiles
 from ml_platform.upkeep.archive import Archive, Backup, Entry
-from ml_platform.upkeep.catalogs import copied_files, copy_catalog, copy_sqlite, name_below
+from ml_platform.upkeep.catalogs import as_file, copied_files, copy_catalog, copy_sqlite, name_below
 from ml_platform.upkeep.parts import (
     ARTIFACTS,
     CATALOG,
@@ -53,13 +55,30 @@ def make_backup(lake: Lake, target: str, say: Say, *, landing: bool = True) -> B
     target: DuckDB reaches a URL by the secrets of the lake. landing: whether landing files are part
     of it. Raises BackupRefused, LakeError or OSError; then no backup of that name is listed.
     """
-    settings = lake.settings
-    with lake.cursor() as cursor, tempfile.TemporaryDirectory() as scratch:
+    with lake.cursor() as cursor:
+        return back_up(lake.settings, cursor, target, say, landing=landing)
+
+
+def back_up(
+    settings: Settings,
+    cursor: duckdb.DuckDBPyConnection,
+    target: str,
+    say: Say,
+    *,
+    landing: bool = True,
+    is_migrating: bool = False,
+) -> Backup:
+    """As `make_backup`, through a connection that need not have the lake.
+
+    is_migrating: the catalog, in SQLite, is one of an older DuckLake; it is stored as it is, and a
+    copy that DuckLake migrates says which files there are.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
         archive = opened_archive(cursor, target)
         _require_apart(settings, archive)
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
         places = Places.of(settings)
-        work = _Work(settings, cursor, archive, archive.newest(), Path(scratch), say)
+        work = _Work(settings, cursor, archive, archive.newest(), Path(scratch), say, is_migrating)
         snapshot = work.everything(places, landing=landing)
         left_out = [*places.left_out, *work.left_out]
         if not landing:
@@ -71,6 +90,7 @@ def make_backup(lake: Lake, target: str, say: Say, *, landing: bool = True) -> B
             dict(places.folders),
             tuple(work.entries),
             tuple(left_out),
+            KNOWN["backup"],
         )
         archive.finish(backup)
         return backup
@@ -94,6 +114,7 @@ class _Work:
     before: Backup | None
     scratch: Path
     say: Say
+    is_migrating: bool
     entries: list[Entry] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -111,6 +132,8 @@ class _Work:
         catalog = self.scratch / CATALOG_FILE
         copy_catalog(self.settings, catalog)
         self._add(CATALOG, CATALOG_FILE, self.archive.store(self._scratch, CATALOG_FILE))
+        if self.is_migrating:
+            attached(as_file(self.settings, catalog), migrates=True).close()
         snapshot = self._lake(catalog, places.folders[LAKE])
         if MLFLOW in places.folders and (database := mlflow_database(self.settings)).exists():
             self._file(MLFLOW, database.parent, database)

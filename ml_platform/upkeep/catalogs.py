@@ -85,6 +85,11 @@ def require_none(settings: Settings) -> None:
                 raise LakeError(f"there is a lake already: {where}; name another database")
 
 
+def as_file(settings: Settings, file: Path) -> Settings:
+    """The same deployment with a copy of its catalog."""
+    return settings.model_copy(update={"catalog": f"sqlite:{file}"})
+
+
 def copy_sqlite(database: Path, file: Path) -> None:
     """Copy a SQLite database to another file, as of one moment; its writers continue."""
     with (

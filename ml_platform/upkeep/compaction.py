@@ -125,6 +125,6 @@ def _says_when_it_changed(cursor: duckdb.DuckDBPyConnection, files: Files) -> bo
     columns = {name for name, *_ in cursor.execute(f"DESCRIBE {table}").fetchall()}
     if not {SNAPSHOT, WINDOW_START} <= columns:
         return False
-    # An older version of the platform left it to DuckLake.
+    # Files that an engine wrote, and those of releases before, leave it to DuckLake.
     silent = cursor.execute(f"SELECT 1 FROM {table} WHERE {SNAPSHOT} IS NULL LIMIT 1").fetchone()
     return silent is None

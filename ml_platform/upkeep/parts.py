@@ -37,12 +37,12 @@ class Places:
         In this order what a part names is in one that is copied later, and so is there: the ends of
         the audit are copied before the audit, decisions before the versions that they name.
         """
-        home = _dagster_home()
+        home = dagster_home()
         found = {DATA: str(settings.root)}
         left_out = []
         if home is not None and not home.is_relative_to(settings.root):
             found[DAGSTER] = str(home)
-        if home is not None and _is_on_a_server(home):
+        if home is not None and is_on_a_server(home):
             left_out.append("what Dagster keeps of runs: the server that its dagster.yaml names")
         found[CATALOG] = masked(settings.catalog_uri, settings)
         found[LAKE] = settings.lake_files_uri.rstrip("/")
@@ -92,7 +92,7 @@ def mlflow_database(settings: Settings) -> Path:
 
 def dagster_folder(settings: Settings) -> str:
     """Where Dagster keeps its runs: DAGSTER_HOME, or a folder of the data folder."""
-    home = _dagster_home()
+    home = dagster_home()
     return str(home if home is not None else settings.root / "dagster")
 
 
@@ -102,12 +102,14 @@ def is_database(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def _dagster_home() -> Path | None:
+def dagster_home() -> Path | None:
+    """DAGSTER_HOME, where there is such a folder."""
     home = os.environ.get("DAGSTER_HOME")
     return Path(home).absolute() if home and Path(home).is_dir() else None
 
 
-def _is_on_a_server(home: Path) -> bool:
+def is_on_a_server(home: Path) -> bool:
+    """Whether the instance of a DAGSTER_HOME keeps its runs on a server."""
     file = home / "dagster.yaml"
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     lines = [line.partition("#")[0] for line in text.splitlines()]

@@ -120,7 +120,7 @@ def _bring_mlflow(work: _Work, entry: Entry, files: StoredFiles) -> bool:
     """Write MLflow's database, which says where artifacts are now."""
     work.archive.fetch(entry, work.scratch, entry.name)
     if (now := Places.of(work.settings).folders.get(ARTIFACTS)) is not None:
-        _move_artifacts(Path(work.scratch.at(entry.name)), now)
+        move_artifacts(Path(work.scratch.at(entry.name)), now)
     name = mlflow_database(work.settings).name
     if _is_there(files, name, work.scratch.content(entry.name)):
         return False
@@ -141,7 +141,7 @@ def _is_there(files: StoredFiles, name: str, content: Content) -> bool:
     )
 
 
-def _move_artifacts(database: Path, now: str) -> None:
+def move_artifacts(database: Path, now: str) -> None:
     """Have MLflow look below another place for the artifacts of the platform's experiments."""
     root = now if "://" in now else Path(now).as_uri()
     with closing(sqlite3.connect(database)) as connection, connection:
@@ -160,7 +160,7 @@ def _move_artifacts(database: Path, now: str) -> None:
 
 
 def _require_whole(settings: Settings) -> None:
-    lake = Lake(settings, read_only=True)
+    lake = Lake(settings, read_only=True, is_upgrading=True)
     try:
         with lake.cursor() as cursor:
             found = find_lost(cursor, settings.lake_files_uri)

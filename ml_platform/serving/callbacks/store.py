@@ -55,10 +55,9 @@ class Callback:
     notified_at: float | None
 
 
-# Tables that are there already have the name of the last column from earlier.
-NAMES = tuple(each.name.replace("notified_at", "told_at") for each in fields(Callback))
+NAMES = tuple(each.name for each in fields(Callback))
 _KINDS = {"attempts": "INTEGER", "next_at": "FLOAT8", "first_at": "FLOAT8", "over_at": "FLOAT8",
-          "told_at": "FLOAT8"}  # fmt: skip
+          "notified_at": "FLOAT8"}  # fmt: skip
 _COLUMNS = ", ".join(f"{name} {_KINDS.get(name, 'TEXT')}" for name in NAMES)
 TABLE = (
     f"CREATE TABLE IF NOT EXISTS ml_platform_callbacks "
@@ -90,7 +89,7 @@ class CallbackStore:
         """Keep callbacks; those that are there already stay as they are. Raises NotKept."""
         if not callbacks:
             return
-        old = f"DELETE FROM ml_platform_callbacks WHERE told_at < {time.time() - KEPT_SECONDS}"
+        old = f"DELETE FROM ml_platform_callbacks WHERE notified_at < {time.time() - KEPT_SECONDS}"
         rows = ", ".join(f"({', '.join(map(_sql, astuple(each)))})" for each in callbacks)
         insert = f"INSERT INTO ml_platform_callbacks ({', '.join(NAMES)}) VALUES {rows}"
         self.database.execute(TABLE, old, f"{insert} ON CONFLICT (id) DO NOTHING")
