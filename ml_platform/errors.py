@@ -15,6 +15,7 @@ PlatformError
 │   ├── CommitConflict   other writers kept winning until the retries were used up
 │   ├── DataFileLost     a data file is missing or damaged: what it held, how it comes back
 │   ├── CalendarChanged  its windows were written by another calendar
+│   ├── ColumnChanged    a column is stored as another type than the use case has now
 │   └── TableNotFound    nothing has been written to this table yet
 ├── SchemaVersionRefused  what is stored has a schema version that cannot be used here
 │   ├── NewerRelease     a newer release wrote it: install that one
@@ -159,6 +160,10 @@ class DataFileLost(LakeError):
 
 class CalendarChanged(LakeError):
     """The windows of a table were written by another calendar than the use case has now."""
+
+
+class ColumnChanged(LakeError):
+    """A column of a table is stored as another type than the use case declares now."""
 
 
 class CommitConflict(LakeError):

@@ -7,6 +7,7 @@ import pytest
 
 from ml_platform.errors import FeatureError, ModelRefused
 from ml_platform.registry import predict
+from ml_platform.registry.prediction import named_predictions
 from tests.trips_use_case import write_folder
 
 COLUMNS = {"city": "VARCHAR", "distance": "DOUBLE"}
@@ -119,3 +120,17 @@ def test_a_model_that_fails_or_misshapes_is_refused(cases):
         predict(cases["regression"], Fitted(object(), COLUMNS, ()), FRAME)
     with pytest.raises(ModelRefused, match=r"shape \(3,\) where \(2,\) was expected"):
         predict(cases["regression"], Fitted(Fixed([1.0, 2.0, 3.0]), COLUMNS, ()), FRAME)
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "fitted"),
+    [
+        ("regression", ("0", "1"), "classes 0, 1"),
+        ("binary", (), "a number"),
+        ("binary", ("early", "late"), "classes early, late"),
+        ("multiclass", (), "a number"),
+    ],
+)
+def test_a_model_of_another_task_is_refused(cases, task, classes, fitted):
+    with pytest.raises(ModelRefused, match=f"task is {task}, and the model predicts {fitted}"):
+        named_predictions(cases[task], classes, np.zeros((3, max(len(classes), 1))), FRAME.index)

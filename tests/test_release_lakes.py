@@ -149,3 +149,21 @@ def test_a_catalog_of_an_older_ducklake_is_migrated_by_ducklake(run: Run, tmp_pa
     shutil.rmtree(settings.root)
     _, said = run("restore", str(tmp_path / "kept"))
     assert "DuckLake's version 0.3" in said
+
+
+@pytest.mark.slow
+def test_dagster_migrates_its_own_where_that_is_asked_for(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "use_cases").mkdir()
+    home = tmp_path / "dagster"
+    home.mkdir()
+    with closing(Lake(Settings(data=tmp_path / "data"))) as lake, lake.cursor():
+        pass
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    _, said = run("upgrade")
+    assert f"by hand: Dagster, with DAGSTER_HOME={home}: dagster instance migrate" in said
+    assert not list(home.rglob("*.db"))
+    code, said = run("upgrade", "--dagster", "--without-backup")
+    assert (code, "runs at the end: dagster instance migrate" in said) == (0, True), said
+    assert list(home.rglob("*.db"))

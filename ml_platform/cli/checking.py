@@ -3,21 +3,28 @@
 from contextlib import closing, suppress
 from pathlib import Path
 
+import duckdb
+
 from ml_platform.cli.elsewhere import continue_where_it_runs, outdated, run_in
 from ml_platform.cli.printing import console, show_line
 from ml_platform.errors import (
     CalendarChanged,
+    ColumnChanged,
     EnvironmentMissing,
     LandingError,
     PlatformError,
     SpecError,
 )
+from ml_platform.features import feature_view_table, labels_table
 from ml_platform.features.too_late import TooLate, find_too_late, find_too_late_landed
+from ml_platform.scoring import predictions_table
 from ml_platform.settings import Settings
+from ml_platform.sources.tables import source_table
 from ml_platform.spec.environments import environment_of, is_platforms, runs_here
 from ml_platform.spec.loading import load_use_cases
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake, require_calendar
+from ml_platform.storage.tables import require_types
 
 
 def check(settings: Settings, name: str | None) -> None:
@@ -45,7 +52,7 @@ def check(settings: Settings, name: str | None) -> None:
             continue
         try:
             warnings = _look(settings, use_case)
-        except CalendarChanged as error:
+        except (CalendarChanged, ColumnChanged) as error:
             problems.append(str(error))
             continue
         _show(use_case)
@@ -92,18 +99,37 @@ def has_lake(settings: Settings) -> bool:
 def _look(settings: Settings, use_case: UseCase) -> tuple[TooLate, ...]:
     """What rows say against the declaration: those that are stored, else those that have landed.
 
-    Raises CalendarChanged where they lie in windows of another calendar.
+    Raises CalendarChanged where they lie in windows of another calendar, ColumnChanged where
+    columns are stored as other types.
     """
     if has_lake(settings):
         with closing(Lake(settings)) as lake:
             with lake.cursor() as cursor:
                 require_calendar(cursor, use_case.name, use_case.calendar)
                 stored = lake.tables(cursor, use_case.name)
+                _require_types(cursor, use_case)
             if use_case.examples.source in stored:
                 return find_too_late(lake, use_case)
     with suppress(LandingError):
         return find_too_late_landed(settings, use_case)
     return ()
+
+
+def _require_types(cursor: duckdb.DuckDBPyConnection, use_case: UseCase) -> None:
+    tables = [
+        *(source_table(use_case, source) for source in use_case.sources),
+        *(feature_view_table(use_case, view) for view in use_case.features),
+        labels_table(use_case),
+        predictions_table(use_case),
+    ]
+    changed = []
+    for table in tables:
+        try:
+            require_types(cursor, table)
+        except ColumnChanged as error:
+            changed.append(str(error))
+    if changed:
+        raise ColumnChanged("\n".join(changed))
 
 
 def _show(case: UseCase) -> None:

@@ -48,7 +48,8 @@ def ingest(
         files = "file was" if len(refused) == 1 else "files were"
         raise LandingError(
             f"{len(refused)} {files} refused, as said above; correct or remove what is wrong, the "
-            "rest is ingested"
+            "rest is ingested. Rows that were ingested of a file before stay: one from before a "
+            "column was declared can be moved out of the landing folder"
         )
 
 

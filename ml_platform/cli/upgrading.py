@@ -27,6 +27,9 @@ def upgrade(
     without_backup: Annotated[
         bool, typer.Option("--without-backup", help="Upgrade without a backup.")
     ] = False,
+    dagster: Annotated[
+        bool, typer.Option("--dagster", help="Have Dagster migrate what DAGSTER_HOME keeps, too.")
+    ] = False,
 ) -> None:
     """Migrate what an older release stored to the shape that this one uses.
 
@@ -45,7 +48,7 @@ def upgrade(
         printing.show_line("there is no lake yet; nothing to upgrade")
         return
     with files_named(), upgrading.alone_upgrading(settings):
-        plan = upgrading.plan_upgrade(settings)
+        plan = upgrading.plan_upgrade(settings, dagster=dagster)
         _show(plan)
         if dry_run or plan.is_current:
             return

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from ml_platform.features.known import features_sql, labels_sql, versions_if_asked
-from ml_platform.features.views import inside_sql, instant, windows_sql
+from ml_platform.features.views import inside_sql, instant, labels_table, windows_sql
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import is_numeric, is_time, quote
 from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, feature_table
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake, require_calendar
-from ml_platform.storage.tables import naive_utc
+from ml_platform.storage.tables import naive_utc, require_types
 
 MARK = '"mark of the example"'
 """What distinguishes the examples of one query; a column that nobody else calls so."""
@@ -84,6 +84,8 @@ def join_sql(
     joins = [*found.joins]
     selected += found.selected
     if labels_known_by is not None:
+        # Labels of another task would be taken for numbers, or numbers for classes.
+        require_types(cursor, labels_table(use_case))
         where = windows_sql(use_case, window_range)
         labels = labels_sql(known, where, labels_known_by)
         on = " AND ".join(f"e.{c} = l.{c}" for c in (*entity, "event_time"))

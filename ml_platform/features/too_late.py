@@ -15,10 +15,12 @@ from ml_platform.settings import Settings
 from ml_platform.sources import ingest
 from ml_platform.sources.arrivals import arrivals
 from ml_platform.sources.listing import list_landing
+from ml_platform.sources.tables import source_table
 from ml_platform.spec.queries import is_time, literal, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
+from ml_platform.storage.tables import widened_sql
 
 MOST_BYTES = 16_000_000
 """Landing files of a source that are looked into before they are ingested, all together."""
@@ -48,9 +50,11 @@ def find_too_late(lake: Lake, use_case: UseCase) -> tuple[TooLate, ...]:
     """
     with lake.cursor(use_case.timezone) as cursor:
         try:
-            relation = lake.relation(cursor, use_case.name, use_case.examples.source)
+            lake.relation(cursor, use_case.name, use_case.examples.source)
         except TableNotFound:
             return ()
+        # What is declared may have columns that no row was ingested with yet.
+        relation = widened_sql(cursor, source_table(use_case, use_case.examples.source))
         return (*_late_rows(cursor, use_case, relation), *_late_rules(lake, cursor, use_case))
 
 

@@ -89,9 +89,16 @@ def named_predictions(
 def _by_column(
     use_case: UseCase, classes: tuple[str, ...], values: NDArray[np.float64]
 ) -> dict[str, NDArray[Any]]:
-    if use_case.label.task == "regression":
+    task = use_case.label.task
+    if (task == "regression") != (not classes) or (task == "binary" and POSITIVE not in classes):
+        fitted = f"classes {', '.join(classes)}" if classes else "a number"
+        raise ModelRefused(
+            f"{use_case.name}: label.task is {task}, and the model predicts {fitted}: it was "
+            "trained for another task. Change the task back, or declare another use case for it"
+        )
+    if task == "regression":
         return {"predicted": values}
-    if use_case.label.task == "binary":
+    if task == "binary":
         return {"probability": values[:, classes.index(POSITIVE)]}
     best = [classes[i] for i in values.argmax(axis=1)] if len(values) else []
     named = [dict(zip(classes, row, strict=True)) for row in values.tolist()]

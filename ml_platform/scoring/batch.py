@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ml_platform.errors import EmptyPartition, PlatformError
-from ml_platform.features import assemble, entity_types, split_by_window
+from ml_platform.features import assemble, entity_types, labels_table, split_by_window
 from ml_platform.registry import ModelVersion, Registry, champions_of, is_row_wise, predict
 from ml_platform.scoring.endpoint import Endpoint, open_endpoint
 from ml_platform.scoring.explanations import explained_rows, explanations_table
@@ -29,6 +29,7 @@ from ml_platform.storage import (
     compute_windows,
     replace_together,
 )
+from ml_platform.storage.tables import require_types
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ def _scored(
     champions, lacking = _champions(lake, use_case, window_range, endpoint)
     if not champions:
         return ScoreReport(None, skipped=lacking)
+    # What labels were is what a champion predicts, whatever the task is called now.
+    require_types(cursor, labels_table(use_case))
     windows = list(champions)
     scored_range = Window(windows[0].start, windows[-1].end)
     own = {window: version for window, version in champions.items() if version is not None}

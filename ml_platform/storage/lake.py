@@ -267,14 +267,20 @@ class Lake:
 
     def _opened(self) -> duckdb.DuckDBPyConnection:
         database = attached(self.settings, read_only=self._read_only)
-        try:
-            self._lacks_stamp = require_current(
-                Place(self.settings, database),
-                read_only=self._read_only,
-                is_upgrading=self._is_upgrading,
+        place = Place(self.settings, database)
+
+        def look() -> bool:
+            return require_current(
+                place, read_only=self._read_only, is_upgrading=self._is_upgrading
             )
-        except BaseException:
+
+        try:
+            # As with attaching: another process may hold the catalog for a moment.
+            self._lacks_stamp = retried(look, self.settings.commit_retries, "opening the lake")
+        except BaseException as error:
             database.close()
+            if isinstance(error, duckdb.Error):
+                raise lake_error(error, self.settings, "the lake cannot be opened: ") from None
             raise
         return database
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from ml_platform.errors import DuplicateRows, LakeError
+from ml_platform.errors import ColumnChanged, DuplicateRows
 from ml_platform.spec.queries import literal, quote
 from ml_platform.storage.known_files import WINDOW_START
 from ml_platform.storage.lake import Commit, Lake
@@ -22,6 +22,7 @@ __all__ = [
     "ensure_table",
     "evolve",
     "naive_utc",
+    "require_types",
     "widened_sql",
 ]
 
@@ -78,7 +79,7 @@ def ensure_table(
     commit: Commit,
     partitioned: bool = True,
 ) -> None:
-    """Create the table, or add the columns it lacks; LakeError where a column's type changed."""
+    """Create the table, or add the columns it lacks; ColumnChanged where a column's type did."""
     if _missing(cursor, table, partitioned):
         # What is written along belongs to the rows, which follow.
         alone = replace(commit, also=None)
@@ -103,7 +104,7 @@ def evolve(transaction: duckdb.DuckDBPyConnection, table: Table, partitioned: bo
 def widened_sql(cursor: duckdb.DuckDBPyConnection, table: Table) -> str:
     """SQL of a stored table with windows, with nulls in columns that it is only about to gain.
 
-    Raises LakeError where a column's type changed.
+    Raises ColumnChanged where a column's type did.
     """
     missing = _missing(cursor, table, partitioned=True)
     if not missing:
@@ -119,7 +120,7 @@ def _wanted(table: Table, partitioned: bool) -> dict[str, str]:
 
 
 def _missing(cursor: duckdb.DuckDBPyConnection, table: Table, partitioned: bool) -> dict[str, str]:
-    """Columns that are declared and not stored, in order; LakeError where a type changed."""
+    """Columns that are declared and not stored, in order; ColumnChanged where a type did."""
     wanted = _wanted(table, partitioned)
     stored = dict(
         cursor.execute(
@@ -133,12 +134,29 @@ def _missing(cursor: duckdb.DuckDBPyConnection, table: Table, partitioned: bool)
         known.items(), canonical_types(cursor, known.values()), strict=True
     ):
         if now != stored[name.lower()]:
-            raise LakeError(
+            raise ColumnChanged(
                 f"{table.schema}.{table.name}: column '{name}' is stored as "
-                f"{stored[name.lower()]}, now it would be {kind}; give it another name, or cast it "
-                "back in the query"
+                f"{stored[name.lower()]}, now it would be {kind}; {_path(table, name)}"
             )
     return {name: kind for name, kind in wanted.items() if name not in known}
+
+
+def require_types(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Raise ColumnChanged where a column of a table is stored as another type than declared."""
+    _missing(cursor, table, partitioned=True)
+
+
+def _path(table: Table, column: str) -> str:
+    """What to do about a column whose type changed."""
+    if column == "label" or column in table.order:
+        return (
+            "keys and labels keep their type: change it back, or declare the use case under "
+            "another name, which computes everything of it anew"
+        )
+    return (
+        "stored columns keep their type: cast it back in the query, or give it another name; one "
+        "of a source: declare the source under another name, which reads its files again"
+    )
 
 
 def canonical_types(cursor: duckdb.DuckDBPyConnection, kinds: Collection[str]) -> tuple[str, ...]:

@@ -78,14 +78,15 @@ class UpgradePlan:
     mlflow: str = ""
     """What is the matter with MLflow's database, if it is a file."""
     commands: tuple[tuple[str, ...], ...] = ()
-    """Commands of others that the upgrade runs at the end; they find out what there is to do."""
+    """Commands of others that the upgrade runs at the end, as asked."""
     by_hand: tuple[str, ...] = ()
-    """What is kept by servers, and the command that migrates it there."""
+    """What others keep and migrate, and the command that does it."""
 
     @property
     def changes(self) -> bool:
         """Whether anything has to change but stamps."""
-        return bool(self.ducklake or self.mlflow or any(part.steps for part in self.parts))
+        steps = any(part.steps for part in self.parts)
+        return bool(self.ducklake or self.mlflow or self.commands or steps)
 
     @property
     def is_current(self) -> bool:
@@ -93,9 +94,13 @@ class UpgradePlan:
         return not self.changes and all(part.is_current for part in self.parts)
 
 
-def plan_upgrade(settings: Settings) -> UpgradePlan:
-    """Find out what has to change; nothing is written. Raises NewerRelease or LakeError."""
-    commands, by_hand = _dagster()
+def plan_upgrade(settings: Settings, *, dagster: bool = False) -> UpgradePlan:
+    """Find out what has to change; nothing is written. Raises NewerRelease or LakeError.
+
+    dagster: whether Dagster is to migrate what DAGSTER_HOME keeps, too; nothing shows whether there
+    is anything to migrate.
+    """
+    commands, by_hand = _dagster(dagster)
     if not settings.tracking_uri.startswith(SQLITE):
         uri = masked(settings.tracking_uri, settings)
         by_hand = (*by_hand, f"MLflow at {uri}: mlflow db upgrade, with its server's database")
@@ -251,12 +256,12 @@ def _mlflow(settings: Settings) -> str:
     return ""
 
 
-def _dagster() -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+def _dagster(run: bool) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
     """The command that migrates what Dagster keeps: to be run here, or named."""
     home = dagster_home()
     if home is None:
         return (), ()
-    if is_on_a_server(home) or find_spec("dagster") is None:
+    if not run or is_on_a_server(home) or find_spec("dagster") is None:
         return (), (f"Dagster, with DAGSTER_HOME={home}: dagster instance migrate",)
     return ((sys.executable, "-m", "dagster", "instance", "migrate"),), ()
 
