@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from ml_platform.access import Audit
 from ml_platform.cli import main
 from ml_platform.errors import NewerRelease, UpgradeNeeded
+from ml_platform.features.online_redis import STAMP, RedisStore
 from ml_platform.features.online_sqlite import SCHEMA_VERSION, SqliteStore
 from ml_platform.features.online_store import Fresh, OnlineStore
 from ml_platform.registry import history
@@ -310,3 +312,24 @@ def test_an_online_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
                 store.count("trips", "pace")
             with pytest.raises(NewerRelease, match=r"online store .*version 99"):
                 fill(store)
+
+
+def test_a_redis_of_a_newer_release_is_refused(redis_url: str) -> None:
+    with (
+        closing(RedisStore(redis_url, Settings())) as store,
+        closing(RedisStore(redis_url, Settings())) as other,
+        closing(redis.Redis.from_url(redis_url)) as client,
+    ):
+        fill(store)
+        said = client.get(STAMP)
+        assert said is not None
+        assert Stamp.read(said.decode()) == Stamp.of("online store")
+        client.set(STAMP, NEWER)
+        try:
+            with pytest.raises(NewerRelease, match=r"online store in Redis .*version 99"):
+                other.read("trips", {"pace": []})
+            with pytest.raises(NewerRelease, match=r"online store in Redis .*version 99"):
+                fill(other)
+        finally:
+            # Other tests use the same server.
+            client.delete(STAMP)
