@@ -50,6 +50,7 @@ NOT_RUN = {
     "README.md:make demo": "make is run by people and CI",
     "projects.md:python3 -m venv": "it needs an index; tests/test_wheel.py has a wheel",
     "time.md:trip 7 in arrivals": "a picture",
+    "secrets.md:[project.entry-points": "pyproject.toml of somebody's own package",
     "serving_access.md:apt-get install apache2": "tests/test_deploy_proxy.py sets the proxy up",
 }
 """By page and what a block holds: why it cannot run in this test."""
