@@ -21,6 +21,7 @@ PlatformError
 │   ├── NewerRelease     a newer release wrote it: install that one
 │   └── UpgradeNeeded    an older release wrote it: ml-platform upgrade
 ├── BackupRefused        a backup is lost, damaged, or cannot be made or restored there
+├── ErasureRefused       no such key column or value, or rows that cannot be erased
 ├── OnlineStoreError     the online store cannot be reached, or refuses
 │   └── NotPublished     none of this feature view is in the online store yet
 ├── TargetError          a database that predictions are published to refuses or fails
@@ -192,6 +193,10 @@ class UpgradeNeeded(SchemaVersionRefused):
 
 class BackupRefused(PlatformError):
     """A backup is lost or damaged, or cannot be made or restored there."""
+
+
+class ErasureRefused(PlatformError):
+    """What is to be erased is named wrongly, or the place that holds it cannot be rewritten."""
 
 
 class OnlineStoreError(PlatformError):

@@ -14,6 +14,7 @@ from ml_platform.cli import (
     declare_commands,
     engines,
     environments,
+    erasures,
     impacts,
     models,
     replaying,
@@ -39,7 +40,8 @@ app = typer.Typer(
 )
 GROUPS = (
     declare_commands, tables, backfilling, models, impacts, decisions, rollouts, reviewing,
-    replaying, watching, costs, servers, access, backups, upgrading, upkeep, engines, environments,
+    replaying, watching, costs, servers, access, backups, upgrading, upkeep, erasures, engines,
+    environments,
 )  # fmt: skip
 for group in GROUPS:
     app.add_typer(group.commands)

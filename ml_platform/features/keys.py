@@ -40,6 +40,22 @@ def entity_text(parts: Iterable[str | None]) -> str | None:
     return None if None in texts else "".join(f"{len(t)}:{t}" for t in texts if t is not None)
 
 
+def entity_parts(text: str, count: int) -> list[str]:
+    """The texts of an entity's key values, of which there are so many; as `entity_text` joins them.
+
+    >>> entity_parts("EWR", 1), entity_parts("2:UA1:1", 2)
+    (['EWR'], ['UA', '1'])
+    """
+    if count == 1:
+        return [text]
+    parts = []
+    while text:
+        length, _, rest = text.partition(":")
+        parts.append(rest[: int(length)])
+        text = rest[int(length) :]
+    return parts
+
+
 def key_sql(column: str) -> str:
     """SQL for the text of a key's value."""
     return f"CAST({quote(column)} AS VARCHAR)"

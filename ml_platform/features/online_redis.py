@@ -1,7 +1,7 @@
 """The online store in Redis: one sorted set an entity, scored by event time."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
@@ -88,6 +88,35 @@ class RedisStore:
         with self._named_errors():
             self._require_known()
             self._client.transaction(work, all_rows)
+
+    def forget(
+        self,
+        use_case: str,
+        view: str,
+        meant: Callable[[Sequence[str]], Collection[str]],
+        *,
+        dry_run: bool = False,
+    ) -> int:
+        all_rows = _key(use_case, view, "rows")
+        counts = []
+
+        def work(pipeline: Pipeline) -> None:
+            members: dict[str, list[bytes]] = defaultdict(list)
+            for member in _members(pipeline.zrange(all_rows, 0, -1)):
+                members[_entity_of(member)].append(member)
+            chosen = meant(list(members))
+            counts.append(len(chosen))
+            pipeline.multi()
+            if not dry_run:
+                for entity in chosen:
+                    pipeline.delete(_entity_key(use_case, view, entity))
+                    for some in _chunks(members[entity]):
+                        pipeline.zrem(all_rows, *some)
+
+        with self._named_errors():
+            self._require(use_case, view)
+            self._client.transaction(work, all_rows)
+        return counts[-1]
 
     def read(
         self, use_case: str, wanted: Mapping[str, Sequence[Lookup]]

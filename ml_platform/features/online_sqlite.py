@@ -3,7 +3,7 @@
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,6 +85,24 @@ class SqliteStore:
                 connection.execute(
                     f"DELETE FROM {WINDOWS} WHERE view = :view AND start < :kept", kept
                 )
+
+    def forget(
+        self,
+        use_case: str,
+        view: str,
+        meant: Callable[[Sequence[str]], Collection[str]],
+        *,
+        dry_run: bool = False,
+    ) -> int:
+        table = quote(view)
+        with self._transaction(use_case, "BEGIN" if dry_run else "BEGIN IMMEDIATE") as connection:
+            stored = connection.execute(f"SELECT DISTINCT entity FROM {table}").fetchall()
+            chosen = meant([entity for (entity,) in stored])
+            if not dry_run:
+                connection.executemany(
+                    f"DELETE FROM {table} WHERE entity = ?", [(entity,) for entity in chosen]
+                )
+        return len(chosen)
 
     def read(
         self, use_case: str, wanted: Mapping[str, Sequence[Lookup]]

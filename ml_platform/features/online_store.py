@@ -69,6 +69,20 @@ class OnlineStore(Protocol):
         Readers see all of the old rows or all of the new ones, also when the writer is killed.
         """
 
+    def forget(
+        self,
+        use_case: str,
+        view: str,
+        meant: Callable[[Sequence[str]], Collection[str]],
+        *,
+        dry_run: bool = False,
+    ) -> int:
+        """Delete all rows of those entities of a view that are meant; how many entities those are.
+
+        meant: is given entities, and says which of them. dry_run: only count them. Raises
+        NotPublished for a view that no range was ever stored of.
+        """
+
     def read(
         self, use_case: str, wanted: Mapping[str, Sequence[Lookup]]
     ) -> dict[str, list[Found | None]]:

@@ -97,7 +97,7 @@ def take_in(
     for chunk in landing.chunks(files, CHUNK_BYTES):
         cursor.execute("DELETE FROM temp.__judged")
         reading = Reading(cursor, declared)
-        for batch in _batches(reading, chunk, table):
+        for batch in batches(reading, chunk, table):
             cursor.execute(f"INSERT INTO temp.__judged {contract.judged(batch)}")
         reading.check_unchanged(chunk)
         _drop_changed(reading)
@@ -131,9 +131,10 @@ def create_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __elsewhere ({kept})")
 
 
-def _batches(
+def batches(
     reading: Reading, files: list[LandingFile], table: SharedTable | None
 ) -> Iterator[Batch]:
+    """Raw rows of files, which `temp.__files` numbers; those that cannot be read are refused."""
     if table is not None:
         yield from table.read(reading, files)
         return

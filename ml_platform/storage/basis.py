@@ -28,6 +28,8 @@ from ml_platform.storage.turns import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS
 
 T = TypeVar("T")
 
+ERASED = "erased"
+"""Under this name a commit says that it took so many rows out of every snapshot."""
 BEGUN_AT = "begun_at"
 """Under this name a commit says at which snapshot its computation began to read."""
 SURELY_KEPT_SECONDS = 3600.0
@@ -85,6 +87,7 @@ class Basis:
             return
         if time.monotonic() - self.began > SURELY_KEPT_SECONDS:
             self._require_history(transaction)
+        self._require_nothing_erased(transaction)
         if not self.reads:
             return
         written = self._written(transaction)
@@ -102,6 +105,19 @@ class Basis:
         ).fetchone()
         if row and row[0] is not None and row[0] >= self.snapshot:
             raise InputsChanged(f"snapshots since {self.snapshot} have expired")
+
+    def _require_nothing_erased(self, transaction: duckdb.DuckDBPyConnection) -> None:
+        """Rows that were erased for every snapshot are in none of the files any more.
+
+        Whatever was read may have been one of them, and no window says that it has changed.
+        """
+        row = transaction.execute(
+            f"""SELECT max(snapshot_id) FROM {METADATA}.ducklake_snapshot_changes
+            WHERE snapshot_id > {self.snapshot:d}
+            AND contains(commit_extra_info, {literal(f'"{ERASED}"')})"""
+        ).fetchone()
+        if row and row[0] is not None:
+            raise InputsChanged(f"rows were erased at snapshot {row[0]}")
 
     def _written(self, transaction: duckdb.DuckDBPyConnection) -> frozenset[str]:
         """Tables that rows were inserted into or deleted from; merged files do not count."""

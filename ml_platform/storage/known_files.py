@@ -46,6 +46,8 @@ class KnownFile:
     """Start of the first window with rows in it, in UTC without an offset; None in a table without
     windows."""
     last: datetime | None = None
+    holds_deletes: bool = False
+    """Whether it says which rows of the data file of this id are deleted, and holds none itself."""
 
     @property
     def is_current(self) -> bool:
@@ -99,7 +101,7 @@ def known_files(
             {where} ORDER BY f.data_file_id"""
         ).fetchall()
         for row in rows:
-            yield _known(root.rstrip("/"), row)
+            yield _known(root.rstrip("/"), row, holds_deletes=kind == "delete")
 
 
 def file_key(path: str) -> str:
@@ -114,15 +116,16 @@ def file_key(path: str) -> str:
     return found.group() if found else path
 
 
-def _known(root: str, row: tuple[Any, ...]) -> KnownFile:
+def _known(root: str, row: tuple[Any, ...], *, holds_deletes: bool) -> KnownFile:
     (number, path, of_table, size, count, schema, s_path, of_root, table, t_path, of_schema,
      begin, end, key, first, last) = row  # fmt: skip
     above = f"{root}/{s_path}".rstrip("/") if of_root else str(s_path).rstrip("/")
     folder = f"{above}/{t_path}".rstrip("/") if of_schema else str(t_path).rstrip("/")
     full = f"{folder}/{path}" if of_table else str(path)
     return KnownFile(
-        number, full, size, count, schema, table, begin, end, key, _moment(first), _moment(last)
-    )
+        number, full, size, count, schema, table, begin, end, key, _moment(first), _moment(last),
+        holds_deletes,
+    )  # fmt: skip
 
 
 def _moment(said: str | None) -> datetime | None:

@@ -170,17 +170,27 @@ class Archive:
 
         Raises BackupRefused for an archive at a URL.
         """
+        old = self.names[:-keep]
+        self.remove(old)
+        return old
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete backups and what no other one holds; BackupRefused for an archive at a URL."""
         if not self.files.is_local:
             raise BackupRefused(
                 "old backups in an object store are deleted there, by a rule of the bucket"
             )
-        old = self.names[:-keep]
-        kept = {entry.sha256 for name in self.names[-keep:] for entry in self.backup(name).entries}
-        for name in old:
-            Path(self.files.at(_list_of(name))).unlink()
+        gone = set(names)
+        left = [name for name in self.names if name not in gone]
+        kept = {entry.sha256 for name in left for entry in self.backup(name).entries}
+        for name in gone:
+            Path(self.files.at(_list_of(name))).unlink(missing_ok=True)
         _delete(Path(self.files.at(path)) for path in self.present if Path(path).name not in kept)
         self._present = None
-        return old
+
+    def place(self, entry: Entry) -> str:
+        """The path or URL of what a file of a backup holds."""
+        return self.files.at(_content_of(entry.sha256))
 
     def _store_here(self, path: Path) -> Content:
         folder = Path(self.files.at(CONTENTS))
