@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -76,6 +77,26 @@ def test_what_is_too_old_is_dropped(online_store: OnlineStore) -> None:
     put(online_store, "v", 100, 200, [("a", 150, b"3")], keep_from=50)
     assert latest(online_store, "v", ("a", 100), ("b", 100)) == [None, b"2"]
     assert online_store.count("uc", "v") == 2
+
+
+def test_entities_are_forgotten_with_all_their_rows(online_store: OnlineStore) -> None:
+    put(online_store, "v", 0, 100, [("a", 10, b"1"), ("a", 20, b"2"), ("ab", 15, b"3")])
+    put(online_store, "w", 0, 100, [("a", 12, b"4")])
+    seen: list[str] = []
+
+    def meant(entities: Sequence[str]) -> list[str]:
+        seen[:] = sorted(entities)
+        return ["a"]
+
+    assert online_store.forget("uc", "v", meant, dry_run=True) == 1
+    assert latest(online_store, "v", ("a", 99)) == [b"2"]
+    assert online_store.forget("uc", "v", meant) == 1
+    assert seen == ["a", "ab"]
+    assert latest(online_store, "v", ("a", 99), ("ab", 99)) == [None, b"3"]
+    assert latest(online_store, "w", ("a", 99)) == [b"4"]
+    assert online_store.count("uc", "v") == 1
+    with pytest.raises(NotPublished):
+        online_store.forget("uc", "x", meant)
 
 
 def test_the_writer_learns_what_is_there(online_store: OnlineStore) -> None:

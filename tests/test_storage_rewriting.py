@@ -1,5 +1,6 @@
 """Rows are removed from data files for every snapshot; all others stay as they were at each."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -146,6 +147,28 @@ def test_a_computation_that_read_before_begins_again(kept: Lake) -> None:
         erased(kept)
         with pytest.raises(InputsChanged, match="rows were erased at snapshot"):
             basis.require(cursor)
+
+
+def test_a_file_that_another_engine_wrote_is_rewritten_too(kept: Lake) -> None:
+    if kept.settings.encrypted:
+        pytest.skip("others cannot write the files of an encrypted lake")
+    folder = f"{kept.settings.lake_files_uri.rstrip('/')}/x/t/spark-00c0ffee00c0ffee"
+    os.makedirs(folder)
+    with kept.cursor() as cursor:
+        cursor.execute(
+            f"""COPY (SELECT 'n' || i AS name, i::BIGINT AS n, NULL::TIMESTAMPTZ AS seen,
+                'm' AS more FROM range(3) r(i) UNION ALL SELECT '{PLANTED}', 7, NULL, 'm')
+            TO '{folder}/part-0.parquet' (FORMAT parquet)"""
+        )
+        cursor.execute(
+            f"CALL ducklake_add_data_files('lake', 't', '{folder}/part-0.parquet', "
+            "schema => 'x', allow_missing => true)"
+        )
+    before = history(kept, f"NOT ({GONE})")
+    assert erased(kept) is not None
+    after = history(kept)
+    assert {number: after[number] for number in before} == before
+    assert rows_of(kept, GONE) == {}
 
 
 def test_a_column_that_the_table_has_not_is_named(kept: Lake) -> None:

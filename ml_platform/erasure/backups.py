@@ -90,7 +90,7 @@ def _tables(
 
 def _in_bytes(archive: Archive, backup: Backup, entity: Entity, looked: _Looked) -> int:
     """How many other files of a backup have every value in their bytes."""
-    if not archive.files.is_local or not entity.is_telling:
+    if not archive.files.is_local or not entity.is_distinctive:
         return 0
     values = [value.encode() for value in entity.values.values()]
     count = 0

@@ -15,7 +15,7 @@ def files_with(settings: Settings, entity: Entity) -> list[str]:
 
     None is looked for where a value is so short that others have it, too.
     """
-    if not entity.is_telling:
+    if not entity.is_distinctive:
         return []
     values = [value.encode() for value in entity.values.values()]
     return [str(path) for path in _files(settings) if holds_all(path, values)]

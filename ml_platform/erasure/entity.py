@@ -11,7 +11,7 @@ from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.values import unknown
 
-TELLING = 6
+SHORTEST = 6
 """So many letters are needed to be found in bytes of which nobody says what they are."""
 
 
@@ -31,9 +31,9 @@ class Entity:
         return tuple(self.values)
 
     @property
-    def is_telling(self) -> bool:
+    def is_distinctive(self) -> bool:
         """Whether bytes in which its values stand are of it, and not of others by chance."""
-        return all(len(value) >= TELLING for value in self.values.values())
+        return all(len(value) >= SHORTEST for value in self.values.values())
 
     def is_named_in(self, text: str) -> bool:
         """Whether a text has one of the values in it, as a word of its own."""

@@ -21,6 +21,7 @@ from ml_platform.erasure.landing_files import (
     rewrite_landed,
 )
 from ml_platform.erasure.landing_notes import note_rewritten
+from ml_platform.erasure.leftovers import erase_leftovers, flush_inlined
 from ml_platform.erasure.matching import Matching
 from ml_platform.erasure.online_rows import forget_online
 from ml_platform.erasure.open_files import blank_lines
@@ -50,6 +51,8 @@ class Erased:
     each of them."""
     files: int = 0
     """Data files that were written again."""
+    leftovers: int = 0
+    """Files that no snapshot reads."""
     landing: dict[str, int] = field(default_factory=dict)
     """Rows in landing files, by file."""
     waiting: dict[str, int] = field(default_factory=dict)
@@ -65,7 +68,8 @@ class Erased:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.tables or self.landing or self.waiting or self.online or self.samples)
+        found = (self.tables, self.leftovers, self.landing, self.waiting, self.online, self.samples)
+        return not any(found)
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,8 @@ class _Work:
         """Erase the entity from one place after the other; what was found."""
         lake, erased = self.deployment.lake, self.erased
         self.say(f"{self.case.name}: looking through the lake")
+        if not self.dry_run:
+            flush_inlined(lake, self.cursor, self.case.name)
         tables = data_files(lake, self.cursor, self.case.name)
         learn_links(self.matching, tables)
         windows = windows_of(self.matching, tables)
@@ -173,6 +179,12 @@ class _Work:
         self.say(f"{self.case.name}: the online store")
         erased.online = forget_online(self.deployment.store, self.matching, dry_run=self.dry_run)
         self._lake()
+        if not self.dry_run:
+            delete_at_once(lake, self.cursor)
+        erased.leftovers, problems = erase_leftovers(
+            lake, self.cursor, self.matching, dry_run=self.dry_run
+        )
+        self.problems += problems
         if not self.dry_run and erased.online:
             # Who read the lake before may have published since.
             forget_online(self.deployment.store, self.matching, dry_run=False)
@@ -191,7 +203,7 @@ class _Work:
         if self.dry_run:
             return
         for each in sorted(found, key=lambda each: sources.index(each.source)):
-            rewrite_landed(lake, self.cursor, each)
+            rewrite_landed(self.cursor, each)
         note_rewritten(lake, self.cursor, self.case, found, self.commit)
 
     def _lake(self) -> None:

@@ -7,6 +7,7 @@ finds the same rows that it found before. A Parquet file has no blank rows.
 import gzip
 import os
 import secrets
+import tempfile
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,14 +133,14 @@ def _with_entity(matching: Matching, declared: Source) -> Source | None:
     return declared.model_copy(update={"columns": {**declared.columns, **missing}})
 
 
-def rewrite_landed(lake: Lake, cursor: duckdb.DuckDBPyConnection, rows: FileRows) -> None:
+def rewrite_landed(cursor: duckdb.DuckDBPyConnection, rows: FileRows) -> None:
     """Write a landing file without some rows, as a whole or not at all.
 
     Raises ErasureRefused where it was written to meanwhile.
     """
     file = rows.file
     if file.path.lower().endswith((".parquet", ".pq")) or not rows.starts:
-        content = _without_rows(lake, cursor, rows)
+        content = _without_rows(cursor, rows)
     else:
         store = _store(cursor, file.path)
         content = _without_lines(store.read(_name(file.path)), rows, is_gzip=file.is_gzip)
@@ -169,19 +170,17 @@ def _joined(lines: Sequence[bytes]) -> list[bytes]:
     return joined
 
 
-def _without_rows(lake: Lake, cursor: duckdb.DuckDBPyConnection, rows: FileRows) -> bytes:
-    scratch = Path(lake.settings.data) / f"{secrets.token_hex(8)}{UNFINISHED}"
+def _without_rows(cursor: duckdb.DuckDBPyConnection, rows: FileRows) -> bytes:
     listed = ", ".join(str(number - 1) for number in rows.numbers)
-    try:
+    with tempfile.TemporaryDirectory() as scratch:
+        written = Path(scratch, "rows.parquet")
         cursor.execute(
             f"""COPY (SELECT * EXCLUDE (file_row_number) FROM read_parquet(
                 {literal(rows.file.path)}, file_row_number = true, hive_partitioning = false)
             WHERE file_row_number NOT IN ({listed}) ORDER BY file_row_number)
-            TO {literal(str(scratch))} (FORMAT parquet)"""
+            TO {literal(str(written))} (FORMAT parquet)"""
         )
-        return scratch.read_bytes()
-    finally:
-        scratch.unlink(missing_ok=True)
+        return written.read_bytes()
 
 
 def _replace(cursor: duckdb.DuckDBPyConnection, file: Listed, content: bytes) -> None:

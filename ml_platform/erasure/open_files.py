@@ -1,6 +1,6 @@
 """Lines of an entity in files that a service appends to, or that wait to be brought to landing.
 
-They are overwritten by blanks where they are: the service goes on writing behind them, and blank
+They are overwritten by blanks where they are: the service continues to write behind them, and blank
 lines are no rows.
 """
 

@@ -210,11 +210,6 @@ class Registry:
                 self._cache.popitem(last=False)
         return loaded
 
-    def forget_loaded(self, use_case: UseCase, version: int) -> None:
-        """Load a version anew when it is asked for next."""
-        with self._caching:
-            self._cache.pop((use_case.name, version), None)
-
     @_asks
     def pickled(self, use_case: UseCase, version: int) -> bytes:
         """The pickled estimator of a version, as it was registered; for processes elsewhere.

@@ -53,7 +53,6 @@ def take_from_reference(
         digests[REFERENCE] = digest_of((folder / REFERENCE).read_bytes())
         client.set_model_version_tag(use_case.name, str(version), DIGESTS, json.dumps(digests))
         client.log_model_artifacts(_logged_model(str(entry.source)), temporary)
-    registry.forget_loaded(use_case, version)
     return count
 
 

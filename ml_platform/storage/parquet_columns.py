@@ -20,7 +20,6 @@ NUMBERS = {
 }
 """Columns of DuckLake's own, which are numbered alike in every table."""
 KEY_BYTES = 16
-STATISTICS = ("column_size_bytes", "num_values", "null_count", "min", "max", "has_nan")
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class WrittenParquet:
     key: str | None
     """What it is encrypted with, in base64."""
     statistics: Mapping[int, Mapping[str, str]]
-    """By the number of a column, those of `STATISTICS` that there are."""
+    """By the number of a column, as DuckDB names them: `num_values`, `min`, `max`."""
 
 
 class Columns:
@@ -51,11 +50,11 @@ class Columns:
         self._table = f"{file.schema}.{file.table}"
 
     def field_ids(self, names: Iterable[str]) -> str:
-        """What COPY is told of columns, so that DuckLake finds them again."""
+        """Field ids of columns for COPY, so that DuckLake finds them again."""
         return f"{{{', '.join(f'{quote(name)}: {self._field(name)}' for name in names)}}}"
 
     def numbers(self) -> dict[str, int]:
-        """Number of each column by its path, as DuckDB names it where it tells statistics."""
+        """Number of each column by its path, as DuckDB names it in statistics."""
         paths: dict[int, str] = {}
         for (parent, name), number in self._numbers.items():
             above = "" if parent is None else f"{paths[parent]}."

@@ -65,6 +65,21 @@ def discard(lake: Lake, cursor: duckdb.DuckDBPyConnection, paths: Sequence[str])
         retried(attempt, lake.settings.commit_retries, "discarding data files")
 
 
+def hasten(lake: Lake, cursor: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
+    """Have files deleted at once that are scheduled for deletion, under these paths."""
+    listed = ", ".join(map(literal, paths))
+
+    def attempt() -> None:
+        with turn(turns_file(lake.settings)):
+            cursor.execute(
+                f"""UPDATE {METADATA}.ducklake_files_scheduled_for_deletion
+                SET schedule_start = {literal(AT_ONCE)} WHERE path IN ({listed})"""
+            )
+
+    if paths:
+        retried(attempt, lake.settings.commit_retries, "deleting data files")
+
+
 def delete_at_once(lake: Lake, cursor: duckdb.DuckDBPyConnection) -> list[str]:
     """Delete the files that others have taken the place of; what was deleted.
 
