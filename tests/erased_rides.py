@@ -195,10 +195,12 @@ class Kept:
             rides = cursor.execute(
                 "SELECT ride FROM lake.rides.rides WHERE customer = ?", [customer]
             ).fetchall()
-            named = frozenset(ride for (ride,) in rides)
+            named = frozenset(ride for (ride,) in rides) | (
+                {BROKEN} if customer == CUSTOMER else set()
+            )
             asked = cursor.execute("SELECT prediction_id, ride FROM lake.rides.requests").fetchall()
         ids = frozenset(prediction for prediction, ride in asked if ride in named)
-        return cls(customer, named, ids, (customer, *ids, *texts))
+        return cls(customer, frozenset(named), ids, (customer, *ids, *texts))
 
     def is_in(self, row: dict[str, Any]) -> bool:
         """Whether a row of some table is of him."""

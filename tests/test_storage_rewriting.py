@@ -149,6 +149,16 @@ def test_a_computation_that_read_before_begins_again(kept: Lake) -> None:
             basis.require(cursor)
 
 
+def test_who_is_about_to_read_a_file_that_goes_begins_again(kept: Lake) -> None:
+    file = next(iter(rows_of(kept, GONE)))
+    erased(kept)
+    with (
+        pytest.raises(InputsChanged, match=r"parquet was replaced while it was read"),
+        kept.cursor() as cursor,
+    ):
+        cursor.execute(f"FROM {reading(file.path, file.key)}").fetchall()
+
+
 def test_a_file_that_another_engine_wrote_is_rewritten_too(kept: Lake) -> None:
     if kept.settings.encrypted:
         pytest.skip("others cannot write the files of an encrypted lake")

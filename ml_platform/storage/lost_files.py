@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from ml_platform.errors import DataFileLost
+from ml_platform.errors import DataFileLost, InputsChanged
 from ml_platform.failures import is_unavailable, one_line
 from ml_platform.spec.queries import literal
 from ml_platform.storage.known_files import KnownFile, file_key, known_files
@@ -49,8 +49,11 @@ def find_lost(
 
 def lost_file_error(
     error: duckdb.Error, cursor: duckdb.DuckDBPyConnection, root: str
-) -> DataFileLost | None:
-    """What an error of DuckDB means where a data file is the reason; None where none is."""
+) -> DataFileLost | InputsChanged | None:
+    """What an error of DuckDB means where a data file is the reason; None where none is.
+
+    InputsChanged where the catalog has come to name another file in its place.
+    """
     text = one_line(error)
     if WRONG_TAG in text:
         return DataFileLost(
@@ -63,7 +66,7 @@ def lost_file_error(
     try:
         found = next(known_files(cursor, root, file_key(named[1])), None)
         if found is None:
-            return None
+            return _replaced(named[1], cursor, root)
         size = _size(cursor, found.path)
     except duckdb.Error:
         return None
@@ -72,6 +75,13 @@ def lost_file_error(
         f"{LostFile(found, problem)}. `ml-platform repair --backup …` brings it back from a "
         "backup; without one, `ml-platform repair` computes again what can be"
     )
+
+
+def _replaced(path: str, cursor: duckdb.DuckDBPyConnection, root: str) -> InputsChanged | None:
+    if not path.startswith(f"{root.rstrip('/')}/") or _size(cursor, path) is not None:
+        return None
+    name = path.rpartition("/")[2]
+    return InputsChanged(f"data file {name} was replaced while it was read; do the same again")
 
 
 def _problem(file: KnownFile, size: int | None) -> str | None:
