@@ -95,7 +95,10 @@ def _show(done: "Erasure") -> None:
 def _counted(erased: "Erased") -> list[tuple[str, int, str]]:
     return [
         *((f"table {table}", count, "rows") for table, count in erased.tables.items()),
-        *((f"landing file {name}", count, "rows") for name, count in erased.landing.items()),
+        *(
+            (f"landing of {source}, {len(files):,} files", sum(files.values()), "rows")
+            for source, files in erased.landing.items()
+        ),
         *((f"{s}, not landed yet", count, "rows") for s, count in erased.waiting.items()),
         *((f"online store, {view}", count, "keys") for view, count in erased.online.items()),
         *((f"sample of version {v}", count, "rows") for v, count in erased.samples.items()),
@@ -108,7 +111,9 @@ def _figures(done: "Erasure") -> dict[str, str]:
     return {
         "rows": str(sum(n for each in done.use_cases for n in each.tables.values())),
         "data_files": str(sum(each.files for each in done.use_cases)),
-        "landing_rows": str(sum(n for each in done.use_cases for n in each.landing.values())),
+        "landing_rows": str(
+            sum(n for each in done.use_cases for f in each.landing.values() for n in f.values())
+        ),
         "versions": ", ".join(
             f"{each.use_case} {version}" for each in done.use_cases for version in each.trained
         ),

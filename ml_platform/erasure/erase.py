@@ -53,8 +53,8 @@ class Erased:
     """Data files that were written again."""
     leftovers: int = 0
     """Files that no snapshot reads."""
-    landing: dict[str, int] = field(default_factory=dict)
-    """Rows in landing files, by file."""
+    landing: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Rows in landing files, by source and file."""
     waiting: dict[str, int] = field(default_factory=dict)
     """Rows that the service has written and that had not landed, by source."""
     online: dict[str, int] = field(default_factory=dict)
@@ -198,8 +198,7 @@ class _Work:
         for source in reversed(sources):
             found += find_landed(lake, self.matching, source)
         for each in found:
-            name = each.file.name
-            self.erased.landing[name] = self.erased.landing.get(name, 0) + len(each.numbers)
+            self.erased.landing.setdefault(each.source, {})[each.file.name] = len(each.numbers)
         if self.dry_run:
             return
         for each in sorted(found, key=lambda each: sources.index(each.source)):

@@ -1,26 +1,17 @@
 """What the lake notes of landing files that were written again without an entity's rows.
 
-A file that holds something else is ingested again. Of these it is known what they hold: what was
-noted of the old content is noted of the new one.
+A file that holds something else is ingested again, and what is computed from it is stale. Of these
+it is known that all other rows are the same: they are noted as the versions that they were.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import replace
 
 import duckdb
 
 from ml_platform.erasure.landing_files import FileRows
-from ml_platform.sources.intake import number_files, take_in
-from ml_platform.sources.landing import (
-    LANDINGS,
-    LandingFile,
-    LandingIndex,
-    create_notes,
-    identify,
-)
+from ml_platform.sources.landing import create_notes, note, read_index, write_notes
 from ml_platform.sources.listing import list_landing
-from ml_platform.sources.tables import ingestions_table, landings_table
-from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
 
@@ -29,47 +20,27 @@ def note_rewritten(
     lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
-    rewritten: Sequence[FileRows],
+    rewritten: Iterable[FileRows],
     commit: Commit,
 ) -> None:
-    """Note the new content of files in the place of the old one.
+    """Note what files look like now, where it was noted what they looked like before.
 
     Whoever is killed before leaves files that the next ingestion reads again, and finds unchanged.
     """
-    if landings_table(use_case).name not in lake.tables(cursor, use_case.name):
-        return
-    first = use_case.calendar.window_at(use_case.calendar.start)
+    create_notes(cursor, use_case)
+    by_source: dict[str, list[FileRows]] = {}
     for each in rewritten:
-        listed = list_landing(lake, use_case, each.source)
-        now = [file for file in listed if file.path == each.file.path]
-        files = identify(cursor, use_case, each.source, now, LandingIndex())
-        number_files(cursor, files, LandingIndex(), frozenset())
-        create_notes(cursor, use_case)
-        take_in(cursor, use_case, each.source, files, LandingIndex(), first)
-        for file in files:
-            lake.transact(cursor, commit, partial(_note, use_case, each, file))
-
-
-def _note(
-    use_case: UseCase, old: FileRows, file: LandingFile, transaction: duckdb.DuckDBPyConnection
-) -> bool:
-    """Note a file as `temp.__landings` has it, where its old content was noted."""
-    landings, ingestions = landings_table(use_case), ingestions_table(use_case)
-    known = (
-        f"source = {literal(old.source)} AND file = {literal(old.file.name)} "
-        f"AND fingerprint = {literal(old.file.fingerprint)}"
-    )
-    row = transaction.execute(
-        f"SELECT epoch_us(min(modified_at)) FROM {landings.sql} WHERE {known}"
-    ).fetchone()
-    if row is None or row[0] is None:
-        return False
-    names = ", ".join(landings.columns)
-    # It stays where it was among the versions of files, of which the newest is right.
-    values = names.replace("modified_at", f"make_timestamptz({row[0]}) AS modified_at")
-    transaction.execute(f"DELETE FROM {landings.sql} WHERE {known}")
-    transaction.execute(f"INSERT INTO {landings.sql} ({names}) SELECT {values} FROM {LANDINGS}")
-    transaction.execute(
-        f"UPDATE {ingestions.sql} SET fingerprint = {literal(file.fingerprint)} WHERE {known}"
-    )
-    return True
+        by_source.setdefault(each.source, []).append(each)
+    for source, rows in by_source.items():
+        stats = read_index(lake, cursor, use_case, source).stats
+        now = {file.path: file for file in list_landing(lake, use_case, source)}
+        for old in (each.file for each in rows):
+            known, file = stats.get(old.stat), now.get(old.path)
+            if known is not None and file is not None:
+                fingerprint, modified = known
+                looks = replace(
+                    old, size=file.size, written_us=file.written_us,
+                    fingerprint=fingerprint, modified_us=modified,
+                )  # fmt: skip
+                note(cursor, source, looks)
+    write_notes(lake, cursor, use_case, commit)

@@ -6,9 +6,10 @@ the entity's examples as they were trained on, at the snapshot of the version.
 
 import pandas as pd
 
+from ml_platform.erasure.lake_rows import columns_of
 from ml_platform.erasure.matching import Matching
 from ml_platform.errors import PlatformError
-from ml_platform.features import assemble
+from ml_platform.features import join_sql
 from ml_platform.registry import Registry, TrainedVersion
 from ml_platform.registry.reference_samples import take_from_reference
 from ml_platform.spec.queries import quote
@@ -54,27 +55,23 @@ def _as_trained(
     lake: Lake, matching: Matching, version: TrainedVersion, windows: set[Window]
 ) -> pd.DataFrame:
     """The entity's examples with what a version was given of them."""
-    frames = [
-        _own(
-            matching,
-            assemble(matching.cursor, lake, matching.use_case, window, version.snapshot),
-        )
-        for window in sorted(windows, key=lambda each: utc(each.start))
+    inside = [
+        window for window in windows
         if utc(window.start) < utc(version.cutoff)
         and (version.trained_from is None or utc(window.end) > utc(version.trained_from))
-    ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
-def _own(matching: Matching, frame: pd.DataFrame) -> pd.DataFrame:
-    where = _where(matching, frame)
+    ]  # fmt: skip
+    if not inside:
+        return pd.DataFrame()
+    starts, ends = ({getattr(w, name) for w in inside} for name in ("start", "end"))
+    covered = Window(min(starts, key=utc), max(ends, key=utc))
+    # One join over all of them: each window of its own would take almost as long.
+    sql = f"({join_sql(matching.cursor, lake, matching.use_case, covered, version.snapshot)})"
+    where = matching.of_columns(columns_of(matching.cursor, sql))
     if where is None:
-        return frame.iloc[:0]
-    matching.cursor.register("__assembled", frame)
-    own: pd.DataFrame = matching.cursor.execute(
-        f"SELECT * FROM __assembled WHERE {where}"
-    ).to_arrow_table().to_pandas()  # fmt: skip
-    matching.cursor.unregister("__assembled")
+        return pd.DataFrame()
+    own: pd.DataFrame = (
+        matching.cursor.execute(f"FROM {sql} WHERE {where}").to_arrow_table().to_pandas()
+    )
     return own
 
 
