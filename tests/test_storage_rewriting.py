@@ -84,7 +84,9 @@ def erased(lake: Lake, where: str = GONE) -> int | None:
     return snapshot
 
 
-@pytest.mark.parametrize("merged", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.every_case
+@pytest.mark.parametrize("merged", [True, False])
 def test_every_snapshot_reads_all_other_rows_with_their_numbers(kept: Lake, merged: bool) -> None:
     if merged:
         run(kept, MERGE)
