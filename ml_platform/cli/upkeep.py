@@ -1,5 +1,6 @@
 """Commands that keep a lake usable."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -21,7 +22,7 @@ def upkeep(
     something could not be done; the rest is.
     """
     import json
-    from datetime import UTC, datetime
+    from datetime import UTC
 
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened
@@ -41,3 +42,37 @@ def upkeep(
         show_upkeep(report, dry_run=dry_run)
     if report.problems:
         raise typer.Exit(1)
+
+
+@commands.command(rich_help_panel=PANEL)
+def rekey(
+    before: Annotated[
+        datetime | None,
+        typer.Option(
+            "--before",
+            help="Only files that were written before this moment, in UTC: what an earlier call "
+            "said, to continue it.",
+            formats=["%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S"],
+        ),
+    ] = None,
+) -> None:
+    """Give the data files of an encrypted lake new keys; every snapshot reads the same rows."""
+    from datetime import UTC
+
+    from ml_platform.cli import printing
+    from ml_platform.cli.platform import opened
+    from ml_platform.upkeep.rekeying import rekey as write_again
+
+    moment = before.replace(tzinfo=UTC) if before else datetime.now(UTC)
+    with opened() as platform:
+        printing.show_line(
+            f"to continue after an interruption: --before {moment:%Y-%m-%dT%H:%M:%S.%f}"
+        )
+        platform.audit("rekey", "", "lake")
+        done = write_again(
+            platform.lake, platform.platform_commit("rekey"), moment, printing.show_line
+        )
+    printing.show_line(
+        f"{done.files:,} data files, {done.bytes / 2**20:,.1f} MiB, have new keys; backups of "
+        "before keep the old ones until they are deleted"
+    )

@@ -53,7 +53,8 @@ def rewrite_without(lake: Lake, erasing: Erasing, commit: Commit) -> int | None:
     whoever asked has to look again. The old files are there until `delete_at_once`.
     Raises LakeError for a file that the platform does not know how to write.
     """
-    commit = replace(commit, extra={**commit.extra, ERASED: str(erasing.count)})
+    if erasing.count:
+        commit = replace(commit, extra={**commit.extra, ERASED: str(erasing.count)})
     with lake.cursor() as cursor:
         successors = _write(lake, cursor, erasing)
 
