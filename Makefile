@@ -188,6 +188,20 @@ clients: .venv-clients/.installed
 	    --prefix .venv-clients openapi-typescript@7 openapi-fetch@0.15 typescript@5 @types/node@20; fi
 	@touch $@
 
+# What containers run (docs/deployment.md). `make images BUILDER=buildah REGISTRY=… VERSION=…`;
+# IMAGE_ARGS has more arguments, as for another base: '--build-arg BASE=…'.
+BUILDER ?= docker
+REGISTRY ?= ml-platform
+VERSION ?= 1
+CONTAINERS ?= code_location service mlflow proxy
+.PHONY: images
+images:
+	set -e; for name in $(CONTAINERS); do \
+	  $(BUILDER) build -f deploy/images/$$name.Dockerfile \
+	    --build-arg CODE_COMMIT=$$(git rev-parse HEAD) $(IMAGE_ARGS) \
+	    -t $(REGISTRY)/$$name:$(VERSION) .; \
+	done
+
 # The docs, README and the API reference as a site. Its generator has an environment of its own, and
 # reads the docstrings without importing anything, so that it needs none of the dependencies.
 .PHONY: docs
@@ -240,7 +254,9 @@ LOCK_ARGS ?=
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--no-strip-extras --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	$(LOCK_ARGS)
-EXTRAS := --extra dagster --extra serve --extra monitoring --extra postgres --extra mysql --extra adbc --extra azure --extra delta --extra iceberg --extra iceberg-azure --extra redis --extra vault --extra otel --extra demo
+EXTRAS := --extra dagster --extra serve --extra monitoring --extra postgres --extra mysql --extra adbc --extra azure --extra delta --extra iceberg --extra iceberg-azure --extra redis --extra vault --extra otel --extra demo --extra dagster-postgres --extra kubernetes --extra celery
+# What the images of deploy/images can reach: databases, object stores, Redis, secrets.
+CLUSTER := --extra postgres --extra mysql --extra azure --extra redis --extra vault
 
 .PHONY: lock
 lock: $(BIN)/python
@@ -248,8 +264,12 @@ lock: $(BIN)/python
 	$(COMPILE) $(EXTRAS) --extra dev pyproject.toml -o requirements/dev.txt
 	$(COMPILE) $(EXTRAS) -c requirements/dev.txt pyproject.toml -o requirements/base.txt
 	$(COMPILE) --extra dagster --extra serve --extra monitoring --extra spark -c requirements/dev.txt pyproject.toml -o requirements/spark.txt
+	$(COMPILE) --extra dagster --extra serve --extra monitoring $(CLUSTER) --extra dagster-postgres --extra kubernetes --extra celery -c requirements/dev.txt pyproject.toml -o requirements/code_location.txt
+	$(COMPILE) --extra serve --extra otel $(CLUSTER) -c requirements/dev.txt pyproject.toml -o requirements/service.txt
+	$(COMPILE) -c requirements/dev.txt requirements/mlflow.in -o requirements/mlflow.txt
 	$(COMPILE) --group bootstrap -o requirements/uv.txt
 	$(COMPILE) --group docs -o requirements/docs.txt
+	$(COMPILE) --group sbom -o requirements/sbom.txt
 	$(COMPILE) --group mutants -c requirements/dev.txt -o requirements/mutants.txt
 	$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) requirements/bench_bento.in -o requirements/bench_bento.txt

@@ -30,6 +30,7 @@ from ml_platform_dagster.assets.scoring import build_scoring
 from ml_platform_dagster.assets.sources import build_sources
 from ml_platform_dagster.assets.training import build_training
 from ml_platform_dagster.resources import LakeResource, OnlineStoreResource, RegistryResource
+from ml_platform_dagster.resources.executor import build_executor
 from ml_platform_dagster.resources.versions import marked_as_kept
 from ml_platform_dagster.sensors.alerts import build_alerts
 from ml_platform_dagster.sensors.audit import build_audit
@@ -93,14 +94,15 @@ def _build(
     others: Iterable[Environment],
     settings: Settings,
 ) -> dg.Definitions:
+    steps = [
+        (case, with_freshness(asset, case))
+        for case in use_cases
+        for build in ASSETS
+        for asset in build(case, settings)
+    ]
     return dg.Definitions(
         assets=[
-            *(
-                with_freshness(asset, case)
-                for case in use_cases
-                for build in ASSETS
-                for asset in build(case, settings)
-            ),
+            *(asset for _, asset in steps),
             *(_broken(name, errors) for name, errors in broken.items()),
             *(_elsewhere(environment) for environment in others),
         ],
@@ -120,6 +122,7 @@ def _build(
             "online_store": OnlineStoreResource(),
             "registry": RegistryResource(),
         },
+        executor=build_executor(settings, steps),
     )
 
 
@@ -128,7 +131,7 @@ def _kept(built: dg.Definitions) -> dg.Definitions:
     assets = [
         marked_as_kept(each) for each in built.assets or () if isinstance(each, dg.AssetsDefinition)
     ]
-    return dg.Definitions(assets=assets, resources=built.resources)
+    return dg.Definitions(assets=assets, resources=built.resources, executor=built.executor)
 
 
 def _broken(name: str, errors: SpecErrors) -> dg.AssetSpec:

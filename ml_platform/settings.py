@@ -8,7 +8,7 @@ import base64
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import (
@@ -130,6 +130,12 @@ class Settings(VariableSettings):
     """Where Dagster's web server is reached."""
     alerts: SecretStr | None = None
     """Apprise addresses, comma separated, or the path of an Apprise configuration file."""
+    executor: Literal["processes", "kubernetes", "celery"] = "processes"
+    """What runs the steps of Dagster's runs: processes beside it, pods, workers of Celery."""
+    kubernetes_steps: Mapping[str, Mapping[str, Any]] = {}
+    """Dagster's `dagster-k8s/config` of pods of steps, by `<use case>/<engine>`, case or engine."""
+    celery_broker: SecretStr | None = None
+    """Redis that workers of Celery take steps from: `redis://redis:6379/1`."""
     automation: bool = False
     """Whether sensors, schedules and automation are on from the start, without clicks in the UI."""
     code_commit: str | None = None
@@ -151,8 +157,7 @@ class Settings(VariableSettings):
     spark_remote: SecretStr | None = None
     """A server of Spark Connect instead, `sc://host:15002`; it may hold a token."""
     spark_conf: Mapping[str, str] = {}
-    """More of Spark's own settings, in the environment as JSON:
-    `{"spark.executor.memory": "8g"}`."""
+    """More of Spark's own settings, as JSON: `{"spark.executor.memory": "8g"}`."""
     spark_archive: str | None = None
     """The packed Python environment that executors are given, as `ml-platform pack` makes it; a
     path or URL. By default they have that of this process at the same path."""

@@ -1,11 +1,10 @@
-# The platform with the environment of one use case, which is what its code location, its service and
-# its commands run in:
-#   docker build -f deploy/use_case.Dockerfile --build-arg USE_CASE=flight_delays -t flight-delays .
-# The use case's folder holds requirements.txt and the requirements.lock that was made from it.
+# As code_location.Dockerfile and service.Dockerfile in one, with the packages of one use case that has
+# an environment of its own, from the lock file beside its requirements:
+#   docker build -f deploy/images/use_case.Dockerfile --build-arg USE_CASE=trips -t trips:1 .
 # BASE is any image with Python 3.11 or newer as `python` and its venv module.
 ARG BASE=python:3.11-slim-bookworm
 
-FROM ${BASE} AS made
+FROM ${BASE} AS installed
 ARG USE_CASE
 WORKDIR /srv/ml-platform
 COPY requirements requirements
@@ -16,24 +15,33 @@ RUN python -m venv .venv \
 COPY . .
 # What the lock file says, never something newer: where it is out of date, the build fails.
 RUN .venv/bin/python -m ml_platform.cli environment "${USE_CASE}" --locked \
-    && .venv/bin/python -m compileall -q ".venvs/${USE_CASE}"
+    && rm -rf .venv data \
+    && SOURCE_DATE_EPOCH=0 PYTHONHASHSEED=0 ".venvs/${USE_CASE}/bin/python" -m compileall -q -f \
+        --invalidation-mode unchecked-hash . \
+    && mkdir data dagster \
+    && chmod g=u data dagster
 
 FROM ${BASE}
 ARG USE_CASE
+ARG CODE_COMMIT=""
 WORKDIR /srv/ml-platform
-COPY . .
 # At the same path, which its scripts name.
-COPY --from=made /srv/ml-platform/.venvs .venvs
-RUN useradd --system --create-home --uid 10001 platform \
-    && mkdir data \
-    && chown platform data
-USER 10001
+COPY --from=installed /srv/ml-platform /srv/ml-platform
+# Any user will do, as on OpenShift, where its group is 0; it has no entry in /etc/passwd.
+USER 10001:0
 ENV PATH="/srv/ml-platform/.venvs/${USE_CASE}/bin:${PATH}" \
+    HOME=/tmp \
+    LOGNAME=ml-platform \
+    PYTHONPATH=/srv/ml-platform \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
     USE_CASE="${USE_CASE}" \
+    DAGSTER_HOME=/srv/ml-platform/dagster \
     DAGSTER_DISABLE_TELEMETRY=1 \
+    DAGSTER_EVENT_BATCH_SIZE=1000 \
     DO_NOT_TRACK=1 \
     MLFLOW_DISABLE_TELEMETRY=true \
-    PYTHONDONTWRITEBYTECODE=1
+    ML_PLATFORM_CODE_COMMIT="${CODE_COMMIT}"
 EXPOSE 4000
 # A code location; its service is `python -m ml_platform.cli serve` in the same image.
 CMD ["sh", "-c", "exec dagster api grpc --host 0.0.0.0 --port 4000 --module-name definitions --location-name ml-platform-${USE_CASE}"]
