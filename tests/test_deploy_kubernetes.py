@@ -1,4 +1,4 @@
-"""The Kubernetes manifests that are shipped: valid, and what they start, ask and mount works."""
+"""The prediction service of the Helm chart: what it starts, asks and mounts works."""
 
 import os
 import shutil
@@ -13,21 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
-import yaml
 
 from ml_platform.access import Grant, create_key
 from ml_platform.serving.draining import QUEUE_SECONDS
 from ml_platform.serving.http.declared import HEALTH_PATHS
-from ml_platform.settings import ServingSettings, Settings
+from ml_platform.settings import ServingSettings
+from tests.charts import RELEASE, find, needs_helm
 from tests.dagster_servers import free_port
 from tests.served import LOGGED, ROW, Deployment, deployed
 from tests.service_processes import wait_for
 from tests.trips_use_case import COMMIT
 
 ROOT = Path(__file__).parents[1]
-MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
 LAST_SECONDS = 30
 """At least so long for the longest answer, and for what is written at the end."""
 PREFIX, SERVING = "ML_PLATFORM_", "ML_PLATFORM_SERVING_"
@@ -35,19 +33,16 @@ OF_SERVERS = {"CATALOG", "LAKE_FILES", "LANDING", "EXTENSIONS", "SECRETS_SQL", "
               "MLFLOW_TRACKING_URI", "DAGSTER_URL"}  # fmt: skip
 """Settings that name servers of the cluster."""
 
-
-def documents() -> Iterator[dict[str, Any]]:
-    for path in MANIFESTS:
-        yield from yaml.safe_load_all(path.read_text(encoding="utf-8"))
+pytestmark = needs_helm
 
 
-def of_kind(kind: str) -> dict[str, Any]:
-    (found,) = (each for each in documents() if each["kind"] == kind)
+def stateful_set() -> dict[str, Any]:
+    found: dict[str, Any] = find("StatefulSet", "predictions")["spec"]
     return found
 
 
 def pod() -> dict[str, Any]:
-    found: dict[str, Any] = of_kind("StatefulSet")["spec"]["template"]["spec"]
+    found: dict[str, Any] = stateful_set()["template"]["spec"]
     return found
 
 
@@ -57,7 +52,12 @@ def container() -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    return {**of_kind("ConfigMap")["data"], **of_kind("Secret")["stringData"]}
+    names = [each["configMapRef"]["name"] for each in container()["envFrom"]
+             if "configMapRef" in each]  # fmt: skip
+    found: dict[str, str] = {}
+    for name in names:
+        found |= find("ConfigMap", name.removeprefix(f"{RELEASE}-"))["data"]
+    return found
 
 
 def serving() -> ServingSettings:
@@ -66,34 +66,12 @@ def serving() -> ServingSettings:
     return ServingSettings.model_validate(own)
 
 
-@pytest.mark.parametrize("document", list(documents()), ids=lambda each: each["kind"])
-def test_each_document_is_as_kubernetes_wants_it(document: dict[str, Any]) -> None:
-    version = kubernetes_validate.latest_version()
-    kubernetes_validate.validate(document, version, strict=True)
-
-
-def test_settings_are_those_that_there_are() -> None:
-    others = {name.removeprefix(PREFIX).lower(): value for name, value in environment().items()
-              if not name.startswith(SERVING)}  # fmt: skip
-    Settings.model_validate(others)
+def test_ports_are_those_that_the_service_listens_at() -> None:
     assert serving().authentication
     ports = {each["name"]: each["containerPort"] for each in container()["ports"]}
     assert ports == {"http": serving().port, "grpc": serving().grpc_port}
-    targets = {each["targetPort"] for each in of_kind("Service")["spec"]["ports"]}
+    targets = {each["targetPort"] for each in find("Service", "predictions")["spec"]["ports"]}
     assert targets == ports.keys()
-
-
-def test_what_selects_pods_selects_these() -> None:
-    labels = of_kind("StatefulSet")["spec"]["template"]["metadata"]["labels"].items()
-    selectors = [
-        of_kind("StatefulSet")["spec"]["selector"]["matchLabels"],
-        of_kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
-        of_kind("Service")["spec"]["selector"],
-        *(each["labelSelector"]["matchLabels"] for each in pod()["topologySpreadConstraints"]),
-    ]
-    assert all(selector.items() <= labels for selector in selectors)
-    scaled = of_kind("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
-    assert (scaled["kind"], scaled["name"]) == ("StatefulSet", "predictions")
 
 
 def test_probes_ask_paths_that_are_answered_to_anybody_also_when_connections_are_out() -> None:
@@ -221,8 +199,8 @@ exec "$@"
     reason="mounting takes root's rights, and unshare of util-linux",
 )
 def test_a_read_only_root_with_the_declared_mounts_is_enough(made: Deployment) -> None:
-    data = environment()["ML_PLATFORM_DATA"]
-    assert {each["mountPath"] for each in container()["volumeMounts"]} == {data, "/tmp"}
+    mounts = {each["mountPath"] for each in container()["volumeMounts"]}
+    assert mounts == {"/srv/ml-platform/data", "/tmp"}
     assert container()["securityContext"]["readOnlyRootFilesystem"]
     folder = made.root.parent
     places = f"DATA={folder / 'data'} SERVERS={made.root}"
