@@ -14,7 +14,7 @@ EXTRAS = {
     "grpc": "serve", "grpc_health": "serve", "grpc_reflection": "serve", "psutil": "serve",
     "prometheus_client": "serve", "starlette": "serve", "structlog": "serve",
     "uvicorn": "serve", "uvloop": "serve",
-    "dagster": "dagster",
+    "dagster": "dagster", "dagster_k8s": "kubernetes", "dagster_celery": "celery",
 }  # fmt: skip
 """The extra that brings a package."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from ml_platform.extras import extra
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase, feature_table
 
@@ -19,14 +20,16 @@ def build_executor(settings: Settings, steps: Iterable[Step]) -> dg.ExecutorDefi
         case "processes":
             return None
         case "kubernetes":
-            from dagster_k8s import k8s_job_executor
+            with extra():
+                from dagster_k8s import k8s_job_executor
 
             needs = settings.kubernetes_steps
             asked = {asset.op.name: _needs(use_case, asset, needs) for use_case, asset in steps}
             config = {"per_step_k8s_config": {name: each for name, each in asked.items() if each}}
             return _configured(k8s_job_executor, config)
         case "celery":
-            from dagster_celery import celery_executor
+            with extra():
+                from dagster_celery import celery_executor
 
             return _configured(celery_executor, {"broker": BROKER, "backend": BROKER})
 

@@ -120,6 +120,7 @@ def test_a_deployment_in_containers_lands_trains_scores_and_answers(
         by_dagster(code, web, deployment)
         for command in (
             ("features", "trips", "--range", "2024-03-02...2024-03-22"),
+            ("labels", "trips", "--range", "2024-03-02...2024-03-22"),
             ("train", "trips", "--cutoff", CUTOFF),
             ("promote", "trips"),
             ("score", "trips", "--range", SCORED),

@@ -145,7 +145,7 @@ def test_a_run_gets_a_pod_of_its_team(values: str, location: str, tmp_path: Path
 def test_dagster_takes_its_instance_and_its_locations(
     values: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DAGSTER_POSTGRES", "postgresql://dagster:secret@postgres/dagster")
+    monkeypatch.setenv("DAGSTER_POSTGRES", "postgresql+psycopg2://dagster:secret@postgres/dagster")
     config = instance(values)
     checked = process_config(dagster_instance_config_schema(), config)
     assert checked.success, checked.errors
