@@ -10,12 +10,13 @@ from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase, feature_table
 
 Step = tuple[UseCase, dg.AssetsDefinition]
-BROKER = {"env": "ML_PLATFORM_CELERY_BROKER"}
-"""Its address, which may hold a password, is looked up where it is used."""
 
 
 def build_executor(settings: Settings, steps: Iterable[Step]) -> dg.ExecutorDefinition | None:
-    """The executor that the settings name; None for Dagster's own, which starts processes."""
+    """The executor that the settings name; None for Dagster's own, which starts processes.
+
+    Raises DagsterInvalidDefinitionError where Celery is chosen without a broker.
+    """
     match settings.executor:
         case "processes":
             return None
@@ -31,7 +32,13 @@ def build_executor(settings: Settings, steps: Iterable[Step]) -> dg.ExecutorDefi
             with extra():
                 from dagster_celery import celery_executor
 
-            return _configured(celery_executor, {"broker": BROKER, "backend": BROKER})
+            if settings.celery_broker is None:
+                raise dg.DagsterInvalidDefinitionError(
+                    "ML_PLATFORM_EXECUTOR is celery: ML_PLATFORM_CELERY_BROKER has to say where "
+                    "its workers take steps from, as in redis://redis:6379/1"
+                )
+            broker = settings.celery_broker.get_secret_value()
+            return _configured(celery_executor, {"broker": broker, "backend": broker})
 
 
 def _configured(

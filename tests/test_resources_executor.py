@@ -60,8 +60,8 @@ def test_pods_of_a_step_are_given_what_the_most_particular_entry_says(tmp_path: 
 
 
 def test_celery_asks_for_its_broker() -> None:
-    with pytest.raises(ValueError, match="executor celery needs celery_broker"):
-        Settings(executor="celery")
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="ML_PLATFORM_CELERY_BROKER"):
+        build_executor(Settings(executor="celery"), [])
 
 
 @pytest.mark.slow
