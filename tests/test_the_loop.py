@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -56,6 +56,7 @@ class World:
         self.settings = Settings(
             data=Path(environment["ML_PLATFORM_DATA"]),
             use_cases=Path(environment["ML_PLATFORM_USE_CASES"]),
+            catalog=environment.get("ML_PLATFORM_CATALOG"),
         )
         self.use_case: UseCase = load_use_case(self.settings.use_cases / "flight_delays")
         self.dagster = Orchestrator(url)
@@ -113,13 +114,19 @@ def eventually(found: Callable[[], T | None], what: str, world: World) -> T:
     return it
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.exhaustive)]
+)
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     root = tmp_path_factory.mktemp("loop")
     with web_receiver() as receiver:
         environment = project(
             root, 1, 1, ML_PLATFORM_AUTOMATION="true", ML_PLATFORM_ALERTS=receiver.url
         )
+        if request.param == "postgres":
+            environment |= on_postgres(request.getfixturevalue("postgres"), root)
         shutil.rmtree(root / "use_cases" / "trips")
         folder = shutil.copytree(
             ROOT / "use_cases" / "flight_delays", root / "use_cases" / "flight_delays"
@@ -139,6 +146,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             yield world
             world.dagster.close()
             world.lake.close()
+
+
+def on_postgres(server: Any, root: Path) -> dict[str, str]:
+    """Lake and Dagster in PostgreSQL, as on a host that compose or systemd set up."""
+    for name in ("loop_lake", "loop_dagster"):
+        server.psql(f"CREATE DATABASE {name};")
+    shutil.copy(
+        ROOT / "deploy" / "dagster_postgres.yaml", root / "data" / "dagster" / "dagster.yaml"
+    )
+    return {
+        "ML_PLATFORM_CATALOG": f"postgres:{server.get_uri('loop_lake')}",
+        "DAGSTER_POSTGRES": server.get_uri("loop_dagster").replace("://", "+psycopg2://", 1),
+        "DAGSTER_FILES": str(root / "data" / "dagster"),
+    }
 
 
 def test_the_loop_closes_by_itself(world: World) -> None:
