@@ -106,7 +106,7 @@ def test_a_computation_that_has_read_need_not_begin_again(lake: Lake) -> None:
 def test_a_lake_that_is_not_encrypted_has_no_keys(either_catalog: Settings) -> None:
     plain = Lake(either_catalog)
     run(plain, *STATEMENTS)
-    with pytest.raises(LakeError, match="not encrypted, so there are no keys to replace"):
+    with pytest.raises(LakeError, match="is not encrypted, so there are no keys to replace"):
         rekey(plain, COMMIT, LATER, quiet)
     with plain.cursor() as cursor:
         row = cursor.execute(f"SELECT count(*) FROM {METADATA}.ducklake_data_file").fetchone()

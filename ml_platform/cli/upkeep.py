@@ -61,15 +61,16 @@ def rekey(
 
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened
-    from ml_platform.upkeep.rekeying import rekey as write_again
+    from ml_platform.upkeep import rekeying
 
     moment = before.replace(tzinfo=UTC) if before else datetime.now(UTC)
     with opened() as platform:
+        rekeying.require_keys(platform.lake)
         printing.show_line(
             f"to continue after an interruption: --before {moment:%Y-%m-%dT%H:%M:%S.%f}"
         )
         platform.audit("rekey", "", "lake")
-        done = write_again(
+        done = rekeying.rekey(
             platform.lake, platform.platform_commit("rekey"), moment, printing.show_line
         )
     printing.show_line(

@@ -113,12 +113,17 @@ def named_below(cursor: duckdb.DuckDBPyConnection, folder: str) -> frozenset[str
     return frozenset(file_key(path) for (path,) in rows)
 
 
-def require_no_encryption(cursor: duckdb.DuckDBPyConnection, what: str) -> None:
-    """Raise LakeError where the lake's files are encrypted: then others cannot write them."""
+def is_encrypted(cursor: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the lake's files are encrypted."""
     row = cursor.execute(
         "SELECT value FROM ducklake_options('lake') WHERE option_name = 'encrypted'"
     ).fetchone()
-    if row is not None and str(row[0]).lower() == "true":
+    return row is not None and str(row[0]).lower() == "true"
+
+
+def require_no_encryption(cursor: duckdb.DuckDBPyConnection, what: str) -> None:
+    """Raise LakeError where the lake's files are encrypted: then others cannot write them."""
+    if is_encrypted(cursor):
         raise LakeError(
             f"{what} reads and writes the lake's files itself, and this lake's are encrypted with "
             "keys that only DuckDB has; compute in process, or keep the lake unencrypted on a "

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from ml_platform.errors import LakeError
 from ml_platform.storage import Commit, Lake
+from ml_platform.storage.data_files import is_encrypted
 from ml_platform.storage.known_files import KnownFile, known_files
 from ml_platform.storage.renaming import delete_at_once
 from ml_platform.storage.rewriting import Erasing, rewrite_without
@@ -31,6 +32,16 @@ class Rekeyed:
     bytes: int
 
 
+def require_keys(lake: Lake) -> None:
+    """Raise LakeError where the lake is not encrypted."""
+    with lake.cursor() as cursor:
+        if not is_encrypted(cursor):
+            raise LakeError(
+                "this lake is not encrypted, so there are no keys to replace; "
+                "ML_PLATFORM_ENCRYPTED is decided when a lake is first opened"
+            )
+
+
 def rekey(lake: Lake, commit: Commit, before: datetime, say: Callable[[str], None]) -> Rekeyed:
     """Write every data file that is older than a moment again, with a new key.
 
@@ -40,6 +51,7 @@ def rekey(lake: Lake, commit: Commit, before: datetime, say: Callable[[str], Non
 
     Raises LakeError where the lake is not encrypted, or where others replace files all the time.
     """
+    require_keys(lake)
     files = size = 0
     for _ in range(MOST_LOOKS):
         old = _older(lake, before)
@@ -68,11 +80,6 @@ def _older(lake: Lake, before: datetime) -> list[KnownFile]:
         modified = {
             name: listed.modified_us for name, listed in StoredFiles(cursor, root).listed().items()
         }
-    if any(file.key is None for file in known):
-        raise LakeError(
-            "this lake has data files that are not encrypted, so there are no keys to replace; "
-            "ML_PLATFORM_ENCRYPTED is decided when a lake is first opened"
-        )
     begin = root.rstrip("/") + "/"
     # A file that is lost is named by `ml-platform verify`, and by whoever reads it.
     return [file for file in known if modified.get(file.path.removeprefix(begin), moment) < moment]
