@@ -14,7 +14,9 @@ from ml_platform.errors import PlatformError
 from ml_platform.settings import Settings
 
 MASK = "***"
-SECRET = frozenset({"alerts", "databases", "endpoints", "log_secret", "secrets_sql"})
+SECRET = frozenset(
+    {"alerts", "celery_broker", "databases", "endpoints", "log_secret", "secrets_sql"}
+)
 """Settings that hold passwords."""
 SHORTEST = 3
 """A password that is shorter is replaced where its form shows that it is one, and nowhere else."""
@@ -30,7 +32,7 @@ SECRET_OPTION = re.compile(
 )
 USERINFO = re.compile(r"(?<=://)([^\s/@:'\"]*):([^\s/@'\"]+)@")
 SECRET_QUERY = re.compile(
-    r"(?i)([?&](?:password|passwd|pwd|token|secret|sig|signature|key)=)([^&\s'\"]+)"
+    r"(?i)([?&;](?:password|passwd|pwd|token|secret|sig|signature|key)=)([^&\s'\"]+)"
 )
 SECRET_WORDS = frozenset({"password", "passwd", "pwd", "token", "secret", "sig", "key"})
 SQL_TEXT = re.compile(r"'((?:[^']|'')*)'")
@@ -96,8 +98,9 @@ def _addresses(settings: Settings) -> Iterator[str]:
     ):  # fmt: skip
         if text:
             yield text
-    for secret in settings.databases.values():
-        yield secret.get_secret_value()
+    for secret in (*settings.databases.values(), settings.celery_broker, settings.spark_remote):
+        if secret:
+            yield secret.get_secret_value()
     for endpoint in settings.endpoints.values():
         if endpoint.url:
             yield endpoint.url
@@ -122,7 +125,14 @@ def _of_address(address: str) -> Iterator[str]:
     if colon and password:
         yield password
     yield from (
-        value for name, value in parse_qsl(parts.query) if name.lower() in SECRET_WORDS and value
+        value
+        # Spark Connect has its parameters in the path: sc://spark:15002/;token=…
+        for listed in (
+            parse_qsl(parts.query),
+            parse_qsl(parts.path.partition(";")[2], separator=";"),
+        )
+        for name, value in listed
+        if name.lower() in SECRET_WORDS and value
     )
 
 

@@ -70,6 +70,8 @@ SETTINGS = {
         }
     },
     "endpoint": {"endpoints": {"trips": {"url": f"https://ada:{ENCODED}@models"}}},
+    "celery": {"celery_broker": f"redis://:{ENCODED}@redis:6379/1"},
+    "spark": {"spark_remote": f"sc://spark:15002/;token={ENCODED}"},
     "alerts": {"alerts": f"mailto://ada:{ENCODED}@example.com"},
 }
 
