@@ -89,6 +89,9 @@ def _take_pages(browser: "Browser", names: list[str]) -> None:
             answer = page.goto(f"{address}{PAGES[name]}")
             if answer is None or answer.status != 200:
                 sys.exit(f"{PAGES[name]} cannot be shown.")
+            # What is wrong with a part of a page is said in it, under status 200.
+            if problems := page.locator("p.note").all_inner_texts():
+                sys.exit(f"{PAGES[name]}: {problems[0]}")
             page.screenshot(path=FOLDER / f"{name}.png")
 
 
@@ -106,11 +109,13 @@ def _served() -> Iterator[str]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         case = pages.site.use_case(NAME)
-        while pages.observer.of(case) is None:
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        try:
+            while pages.observer.of(case) is None:
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def _take_lineage(browser: "Browser", settings: Settings) -> None:
