@@ -10,6 +10,7 @@ import pytest
 from demo import figures
 from demo.quoted import OF_REPLAY, OF_THE_LAKE
 from demo.quotes import Quote, differences, printed
+from ml_platform.errors import UpgradeNeeded
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
@@ -90,7 +91,7 @@ def demo() -> Iterator[tuple[Lake, Registry, UseCase]]:
     with closing(Lake(settings)) as lake:
         try:
             figures.require_demo(lake, use_case)
-        except figures.DemoNotMade as error:
+        except (figures.DemoNotMade, UpgradeNeeded) as error:
             pytest.skip(str(error))
         yield lake, Registry(settings), use_case
 

@@ -45,13 +45,20 @@ def test_the_licence_is_whole_and_named() -> None:
     assert (PROJECT["license"], PROJECT["license-files"]) == ("Apache-2.0", ["LICENSE"])
 
 
-def test_the_newest_release_of_the_changelog_is_this_version() -> None:
+def test_the_newest_release_of_the_changelog_is_this_version_or_the_one_before() -> None:
     unreleased, *releases = re.findall(r"^## (.+)$", CHANGELOG, re.MULTILINE)
     assert unreleased == "Unreleased"
     versions, days = zip(*(release.split(" - ") for release in releases), strict=True)
-    assert versions[0] == PROJECT["version"]
+    is_under_way = ".dev" in PROJECT["version"]
+    assert is_under_way == bool(unreleased_changes())
+    assert is_under_way or versions[0] == PROJECT["version"]
     assert list(days) == sorted(days, reverse=True)
     assert all(date.fromisoformat(day) for day in days)
+
+
+def unreleased_changes() -> str:
+    """What the changelog says of the version that is under way."""
+    return re.split(r"^## .+$", CHANGELOG, flags=re.MULTILINE)[1].strip()
 
 
 def test_the_changelog_has_the_sections_of_keep_a_changelog() -> None:

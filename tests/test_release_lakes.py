@@ -77,7 +77,8 @@ def rows(settings: Settings) -> dict[str, Any]:
 
 def test_this_release_has_a_lake_that_later_ones_are_tried_on() -> None:
     project = tomllib.loads((LAKES.parents[2] / "pyproject.toml").read_text())["project"]
-    assert project["version"] in RELEASES, "make fixture-lake"
+    is_under_way = ".dev" in project["version"]
+    assert is_under_way or project["version"] in RELEASES, "make fixture-lake"
 
 
 @pytest.mark.slow
