@@ -13,7 +13,6 @@ from ml_platform.monitoring import (
     window_verdicts,
 )
 from ml_platform.monitoring.latest import latest_performance
-from ml_platform.monitoring.series import performance_windows
 from ml_platform.scoring import score
 from ml_platform.spec.watching import Bounds, Monitoring, Performance
 from ml_platform.spec.windows import Window
@@ -77,19 +76,6 @@ def test_the_models_metric_and_those_with_bounds_have_a_standard_error(case):
         ((error,),) = stored(case, "current", "standard_error", metric)
         assert (error is not None) == has_one
     assert 0 < stored(case, "first", "standard_error", "roc_auc")[0][0] < 0.3
-
-
-def test_a_report_of_before_standard_errors_is_read_and_stays(case):
-    report(case, 14, 15)
-    with case.lake.cursor() as cursor:
-        cursor.execute("ALTER TABLE lake.trips.performance_report DROP standard_error")
-    seen = performance_windows(case.lake, case.use_case)
-    assert [each.errors for each in seen] == [{}, {}]
-    before = stored(case, "first")
-    report(case, 15, 16)
-    assert stored(case, "first")[:2] == before
-    errors = [bool(each.errors) for each in performance_windows(case.lake, case.use_case)]
-    assert errors == [False, True, True]
 
 
 def test_what_was_first_reported_stays_while_labels_arrive(case):
