@@ -150,7 +150,14 @@ CLIENTS = {
 }
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # MLflow's server takes up to two minutes to start on a busy machine.
+        pytest.param(name, marks=[pytest.mark.exhaustive] * ("MLflow" in name))
+        for name in CLIENTS
+    ],
+)
 def test_a_server_is_taken_by_its_certificate_and_name_alone(
     name: str,
     servers: Any,
