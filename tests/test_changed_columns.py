@@ -1,7 +1,5 @@
 """What happens where a use case gains, loses or changes a column: each works, or says the path."""
 
-import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -9,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ml_platform.cli import main
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
+from tests.command_line import Run, command_line
 from tests.release_lake import DAYS, rows_of
 from tests.test_release_lakes import RELEASES, brought
 
@@ -24,7 +22,7 @@ ANOTHER_NAME = "declare the use case under another name"
 class World:
     """A deployment with a champion, whose use case changes."""
 
-    def __init__(self, settings: Settings, run: Callable[..., tuple[int, str]]) -> None:
+    def __init__(self, settings: Settings, run: Run) -> None:
         self.settings, self.run = settings, run
         self.case = settings.use_cases / "trips"
         self.landing = settings.root / "landing" / "trips"
@@ -68,13 +66,7 @@ def world(
     monkeypatch.setenv("ML_PLATFORM_LANDING_SETTLE_SECONDS", "0")
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
 
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["ml-platform", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
-
+    run = command_line(monkeypatch, capsys)
     world = World(brought(RELEASES[-1], tmp_path), run)
     # Of an older release it asks for it.
     run("upgrade", "--without-backup")

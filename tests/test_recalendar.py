@@ -1,7 +1,6 @@
 """A use case whose cadence, start or zone is changed after data exist."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ml_platform.backfill import recalendar
-from ml_platform.cli import main
 from ml_platform.errors import CalendarChanged
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings
@@ -22,10 +20,10 @@ from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake, replace_windows, stored_calendars
 from ml_platform.training import decide, train
 from tests import trips_use_case as trips
+from tests.command_line import Run, command_line
 from tests.examples import at_most
 
 COMMIT = Commit("test", "0")
-Run = Callable[..., tuple[int, str]]
 TABLES = ("trips", "quarantine", "pace_features", "labels")
 DAILY = "{cadence: daily, start: 2024-03-03, timezone: America/New_York}"
 WEEKLY = "{cadence: weekly, start: 2024-03-03, timezone: America/New_York}"
@@ -67,14 +65,7 @@ def run(
         monkeypatch.setenv("ML_PLATFORM_CATALOG", either_catalog.catalog)
     land(tmp_path)
 
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["ml-platform", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
-
-    return run
+    return command_line(monkeypatch, capsys)
 
 
 def held(use_case: UseCase, table: str, lake: Lake) -> pd.DataFrame:

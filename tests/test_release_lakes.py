@@ -1,10 +1,8 @@
 """Lakes that earlier releases made are upgraded, read as they were, and continued."""
 
 import shutil
-import sys
 import tarfile
 import tomllib
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -12,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from ml_platform.cli import main
 from ml_platform.errors import UpgradeNeeded
 from ml_platform.monitoring.series import performance_windows
 from ml_platform.registry import Registry, history
@@ -24,12 +21,12 @@ from ml_platform.spec.ranges import named_partition, named_range
 from ml_platform.storage import Lake
 from ml_platform.storage.schema_versions import Stamp, read_lake_stamp
 from ml_platform.upkeep.restore import move_artifacts
+from tests.command_line import Run, command_line
 from tests.release_lake import DAYS, SCORED, rows_of
 from tests.upkept_trips import content
 
 LAKES = Path(__file__).parent / "fixtures" / "lakes"
 RELEASES = sorted(folder.name for folder in LAKES.iterdir() if folder.is_dir())
-Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
@@ -40,14 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("ML_PLATFORM_LANDING_SETTLE_SECONDS", "0")
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
 
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["ml-platform", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
-
-    return run
+    return command_line(monkeypatch, capsys)
 
 
 def brought(release: str, folder: Path) -> Settings:

@@ -3,8 +3,6 @@
 import fcntl
 import json
 import sqlite3
-import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import pytest
 import redis
 
 from ml_platform.access import Audit
-from ml_platform.cli import main
 from ml_platform.errors import NewerRelease, UpgradeNeeded
 from ml_platform.features.online_redis import STAMP, RedisStore
 from ml_platform.features.online_sqlite import SCHEMA_VERSION, SqliteStore
@@ -32,8 +29,8 @@ from ml_platform.storage.schema_versions import (
 )
 from ml_platform.upkeep.archive import Backup
 from tests import trips_use_case as trips
+from tests.command_line import Run, command_line
 
-Run = Callable[..., tuple[int, str]]
 COMMIT = Commit("test", "0")
 NOTES = Table("trips", "notes", {"id": "BIGINT"}, ("id",))
 NEWER = json.dumps({"schema_version": 99, "release": "9.1.0"})
@@ -55,14 +52,7 @@ def run(
     monkeypatch.setenv("ML_PLATFORM_DATA", str(settings.root))
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
 
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["ml-platform", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
-
-    return run
+    return command_line(monkeypatch, capsys)
 
 
 def write(settings: Settings, number: int = 1) -> None:

@@ -11,10 +11,10 @@ from contextlib import suppress
 import duckdb
 
 from ml_platform.errors import LakeError
-from ml_platform.spec.queries import literal
 from ml_platform.storage.attaching import turns_file
 from ml_platform.storage.known_files import METADATA, KnownFile
 from ml_platform.storage.lake import Commit, Lake
+from ml_platform.storage.own_snapshots import add_snapshot
 from ml_platform.storage.turns import retried, turn
 
 
@@ -49,24 +49,7 @@ def _forgotten(
         ).fetchone()
         if count != (len({file.id for file in files}),):
             raise LakeError("data files were replaced meanwhile; do the same again")
-        row = cursor.execute(
-            f"SELECT max(snapshot_id) FROM {METADATA}.ducklake_snapshot"
-        ).fetchone()
-        assert row is not None
-        snapshot = int(row[0]) + 1
-        cursor.execute(
-            f"""INSERT INTO {METADATA}.ducklake_snapshot
-                (snapshot_id, snapshot_time, schema_version, next_catalog_id, next_file_id)
-            SELECT {snapshot}, now(), schema_version, next_catalog_id, next_file_id
-            FROM {METADATA}.ducklake_snapshot WHERE snapshot_id = {snapshot - 1}"""
-        )
-        changes = ",".join(f"deleted_from_table:{table}" for (table,) in rows)
-        cursor.execute(
-            f"""INSERT INTO {METADATA}.ducklake_snapshot_changes
-                (snapshot_id, changes_made, author, commit_message, commit_extra_info)
-            VALUES ({snapshot}, {literal(changes)}, {literal(commit.author)},
-                {literal(commit.message)}, {literal(commit.extra_info)})"""
-        )
+        snapshot = add_snapshot(cursor, (table for (table,) in rows), commit)
         for kind in ("data", "delete"):
             cursor.execute(
                 f"""UPDATE {METADATA}.ducklake_{kind}_file SET end_snapshot = {snapshot}

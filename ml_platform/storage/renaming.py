@@ -11,6 +11,7 @@ from ml_platform.spec.queries import literal
 from ml_platform.storage.attaching import turns_file
 from ml_platform.storage.known_files import METADATA, KnownFile
 from ml_platform.storage.lake import Commit, Lake
+from ml_platform.storage.own_snapshots import add_snapshot
 from ml_platform.storage.parquet_columns import WrittenParquet
 from ml_platform.storage.turns import retried, turn
 
@@ -42,7 +43,7 @@ def take_over(
     try:
         snapshot = None
         if _are_named(cursor, successors):
-            snapshot = _begin_snapshot(cursor, successors, commit)
+            snapshot = add_snapshot(cursor, _tables_of(cursor, successors), commit)
             for each in successors:
                 _take_over(cursor, each)
             _measure_tables(cursor, successors)
@@ -115,32 +116,13 @@ def _are_named(cursor: duckdb.DuckDBPyConnection, successors: Sequence[Successor
     return True
 
 
-def _begin_snapshot(
-    cursor: duckdb.DuckDBPyConnection, successors: Sequence[Successor], commit: Commit
-) -> int:
+def _tables_of(cursor: duckdb.DuckDBPyConnection, successors: Sequence[Successor]) -> list[int]:
     ids = ", ".join(str(each.old.id) for each in successors)
-    tables = cursor.execute(
+    rows = cursor.execute(
         f"""SELECT DISTINCT table_id FROM {METADATA}.ducklake_data_file
         WHERE data_file_id IN ({ids}) ORDER BY 1"""
     ).fetchall()
-    row = cursor.execute(f"SELECT max(snapshot_id) FROM {METADATA}.ducklake_snapshot").fetchone()
-    assert row is not None
-    snapshot = int(row[0]) + 1
-    cursor.execute(
-        f"""INSERT INTO {METADATA}.ducklake_snapshot
-            (snapshot_id, snapshot_time, schema_version, next_catalog_id, next_file_id)
-        SELECT {snapshot}, now(), schema_version, next_catalog_id, next_file_id
-        FROM {METADATA}.ducklake_snapshot WHERE snapshot_id = {snapshot - 1}"""
-    )
-    # Whoever merges the files of one of these tables meanwhile has to begin again.
-    changes = ",".join(f"deleted_from_table:{table}" for (table,) in tables)
-    cursor.execute(
-        f"""INSERT INTO {METADATA}.ducklake_snapshot_changes
-            (snapshot_id, changes_made, author, commit_message, commit_extra_info)
-        VALUES ({snapshot}, {literal(changes)}, {literal(commit.author)},
-            {literal(commit.message)}, {literal(commit.extra_info)})"""
-    )
-    return snapshot
+    return [table for (table,) in rows]
 
 
 def _take_over(cursor: duckdb.DuckDBPyConnection, each: Successor) -> None:
