@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pytest
 
 from demo.source_system import land_flights
+from ml_platform.monitoring import retraining_verdicts
 from ml_platform.orchestrator import Orchestrator
 from ml_platform.registry import Promotion, history
 from ml_platform.settings import Settings
@@ -47,6 +48,10 @@ SHORTER = {
     ),
 }
 """Changes of the use case that let a week do what else takes months."""
+
+
+TICKS = """{ repositoriesOrError { ... on RepositoryConnection { nodes { sensors {
+  name sensorState { status ticks(limit: 1) { status skipReason error { message } } } } } } } }"""
 
 
 class World:
@@ -99,6 +104,15 @@ class World:
     def decisions(self) -> list[Promotion]:
         return history(self.lake, self.use_case)
 
+    def ticks(self) -> dict[str, Any]:
+        """What each sensor did last, and why it asked for nothing."""
+        found = self.dagster.post(TICKS)["repositoriesOrError"]["nodes"]
+        return {
+            sensor["name"]: sensor["sensorState"]["ticks"]
+            for repository in found
+            for sensor in repository["sensors"]
+        }
+
     def idle(self) -> bool:
         return not [run for run in self.dagster.runs(limit=20) if not run.status.is_over]
 
@@ -108,8 +122,12 @@ def eventually(found: Callable[[], T | None], what: str, world: World) -> T:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (it := found()):
         if time.monotonic() > deadline:
-            runs = [(r.status.value, r.tags) for r in world.dagster.runs(limit=5)]
-            pytest.fail(f"{what} did not happen; latest runs: {runs}")
+            runs = [(r.run_id, r.status.value, r.tags) for r in world.dagster.runs(limit=5)]
+            verdicts = retraining_verdicts(world.lake, world.use_case, "drift")
+            pytest.fail(
+                f"{what} did not happen; drift: {verdicts}; decisions: {world.decisions()}; "
+                f"ticks: {world.ticks()}; latest runs: {runs}"
+            )
         time.sleep(1)
     return it
 
@@ -168,6 +186,10 @@ def test_the_loop_closes_by_itself(world: World) -> None:
     eventually(
         lambda: all(CUTOFF.isoformat() in world.materialized(table) for table in tables[:-1]),
         "ingesting what had landed", world,
+    )  # fmt: skip
+    eventually(
+        lambda: (CUTOFF - timedelta(days=1)).isoformat() in world.materialized("labels"),
+        "labels of what had landed", world,
     )  # fmt: skip
     eventually(world.idle, "the end of the first runs", world)
 
