@@ -37,6 +37,7 @@ from ml_platform_dagster.assets.partitions import (
     partitions_of,
     range_of,
 )
+from ml_platform_dagster.assets.pools import database_pool
 from ml_platform_dagster.resources import LakeResource
 
 COMPLETE = "rows_out_are_rows_in"
@@ -72,6 +73,7 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
             )
         ],
         output_required=False,
+        pool=database_pool(declared.database),
         **common(use_case, _kind(settings, declared)),
     )
     def published(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from ml_platform_dagster.assets.partition_events import (
     materialized,
 )
 from ml_platform_dagster.assets.partitions import backfill_policy, partitions_of, range_of
+from ml_platform_dagster.assets.pools import database_pool
 from ml_platform_dagster.resources import LakeResource
 
 COMPLETE = "landed_is_ingested_or_quarantined"
@@ -55,6 +56,7 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
             dg.AssetCheckSpec(READABLE, asset=key, description="Every landing file could be read."),
         ],
         output_required=False,
+        pool=database_pool(source.rows_from),
         **common(use_case, "ducklake", source.file_format),
     )
     def source_asset(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:

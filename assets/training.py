@@ -27,6 +27,7 @@ from ml_platform_dagster.assets.partition_events import (
     withheld,
 )
 from ml_platform_dagster.assets.partitions import before_cutoff, cutoffs_of
+from ml_platform_dagster.assets.pools import TRAINING
 from ml_platform_dagster.resources import LakeResource, RegistryResource
 from ml_platform_dagster.resources.reasons import (
     reasons_in,
@@ -79,6 +80,7 @@ def _build_model(use_case: UseCase, settings: Settings) -> dg.AssetsDefinition:
         ),
         metadata=version_metadata(use_case, settings),
         output_required=False,
+        pool=TRAINING,
         **common(use_case, "scikitlearn", "mlflow"),
     )
     def model(

@@ -10,6 +10,7 @@ it can go:
   `MaterializeResult` takes metadata and a data version for each partition of a range.
 - `EngineEventData`, `CheckRunHealthResult`, `WorkerStatus`: whether the process of a run is still
   there; once `DefaultRunLauncher` says that itself.
+- `SubmitRunContext`: what a run coordinator is given; once it is public, as its base class is.
 - `BulkActionsFilter`, `BulkActionStatus`, `PartitionBackfill`: backfills under way and failed; once
   `DagsterInstance.get_backfills` is public.
 - `ConsolidatedSqliteEventLogStorage`, `SqliteRunStorage`, `SqliteScheduleStorage`,
@@ -27,6 +28,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from dagster._core.events import ASSET_EVENTS, DagsterEventBatchMetadata, EngineEventData
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.run_coordinator import SubmitRunContext
 from dagster._serdes import ConfigurableClassData
 
 if TYPE_CHECKING:
@@ -35,13 +37,38 @@ if TYPE_CHECKING:
     from dagster._core.storage.schedules import SqliteScheduleStorage
 
 __all__ = [
-    "ASSET_EVENTS", "AUTOMATION_CONDITION", "AUTO_MATERIALIZE", "BACKFILL", "CODE_VERSION",
-    "DATA_VERSION", "EVENT_LOG", "GRPC_INFO", "NO_COMPUTE_LOGS", "OBSERVATION", "PARTITION",
-    "RANGE_END", "RANGE_START", "RETRY_NUMBER", "SCHEDULE_NAME", "SENSOR_NAME", "USER",
-    "AssetCheckEvaluationTargetMaterializationData", "BulkActionStatus", "BulkActionsFilter",
-    "CheckRunHealthResult", "ConfigurableClassData", "ConsolidatedSqliteEventLogStorage",
-    "DagsterEventBatchMetadata", "EngineEventData", "EntitySubset", "PartitionBackfill",
-    "SqliteRunStorage", "SqliteScheduleStorage", "WorkerStatus",
+    "ASSET_EVENTS",
+    "AUTOMATION_CONDITION",
+    "AUTO_MATERIALIZE",
+    "BACKFILL",
+    "CODE_VERSION",
+    "DATA_VERSION",
+    "EVENT_LOG",
+    "GRPC_INFO",
+    "NO_COMPUTE_LOGS",
+    "OBSERVATION",
+    "PARTITION",
+    "PRIORITY",
+    "RANGE_END",
+    "RANGE_START",
+    "RETRY_NUMBER",
+    "SCHEDULE_NAME",
+    "SENSOR_NAME",
+    "USER",
+    "AssetCheckEvaluationTargetMaterializationData",
+    "BulkActionStatus",
+    "BulkActionsFilter",
+    "CheckRunHealthResult",
+    "ConfigurableClassData",
+    "ConsolidatedSqliteEventLogStorage",
+    "DagsterEventBatchMetadata",
+    "EngineEventData",
+    "EntitySubset",
+    "PartitionBackfill",
+    "SqliteRunStorage",
+    "SqliteScheduleStorage",
+    "SubmitRunContext",
+    "WorkerStatus",
 ]  # fmt: skip
 
 # Names that Dagster stores, or reads in dagster.yaml: they outlive the constants that it has for
@@ -52,6 +79,7 @@ PARTITION = "dagster/partition"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 BACKFILL = "dagster/backfill"
+PRIORITY = "dagster/priority"
 RETRY_NUMBER = "dagster/retry_number"
 SCHEDULE_NAME = "dagster/schedule_name"
 SENSOR_NAME = "dagster/sensor_name"

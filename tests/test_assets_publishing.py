@@ -105,3 +105,13 @@ def test_a_partition_without_predictions_is_said_to_be_one(location):
     assert not result.success
     said = result.get_step_failure_events()[0].event_specific_data.error.cause
     assert "has no predictions in" in said.message
+
+
+def test_steps_that_load_the_same_database_or_train_are_in_a_pool(location: Location) -> None:
+    job = location.definitions.resolve_implicit_global_asset_job_def()
+    pools = {node.name: node.definition.pool for node in job.graph.nodes}
+    assert {name: pool for name, pool in pools.items() if pool} == {
+        "trips__model": "training",
+        "trips__published_late_trips": "database_others",
+        "trips__published_paces": "database_others",
+    }

@@ -38,7 +38,7 @@ NOT_STARTED, STARTED, FAILURE, CANCELED = (
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     """An instance that starts and watches runs as the deployed one does."""
-    kept = {key: DEPLOYED[key] for key in ("run_launcher", "run_monitoring", "run_queue")}
+    kept = {key: DEPLOYED[key] for key in ("run_launcher", "run_monitoring", "run_coordinator")}
     with dg.instance_for_test(overrides=kept) as instance:
         assert isinstance(instance.run_launcher, WatchedRunLauncher)
         yield instance

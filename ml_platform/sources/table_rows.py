@@ -70,7 +70,7 @@ class SourceTable:
         if source.python:
             return PythonRows(settings, self._use_case, self._name), AS_TEXT
         timezone = self._use_case.timezone
-        secret = settings.databases.get(source.table.partition(".")[0])
+        secret = settings.databases.get(source.rows_from)
         if secret and secret.get_secret_value().startswith(PREFIX):
             return AdbcTable(settings, source, self._types, timezone), IN_DATABASES
         table = DatabaseTable(self._cursor, settings, source, self._types, timezone)

@@ -164,6 +164,11 @@ class Source(Declared):
         return self.table or self.python
 
     @property
+    def rows_from(self) -> str:
+        """The database whose rows are read again; empty where none is."""
+        return self.database or self.table.partition(".")[0]
+
+    @property
     def not_declared(self) -> set[str]:
         """Fields that say nothing of this source, and are no part of its digests."""
         unset = {name for name in ("delta", "iceberg", "when_gone") if not getattr(self, name)}

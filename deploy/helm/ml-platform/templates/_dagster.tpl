@@ -59,12 +59,20 @@ run_monitoring:
   start_timeout_seconds: 900
   cancel_timeout_seconds: 900
   poll_interval_seconds: 60
-concurrency:
-  runs:
+  free_slots_after_run_end_seconds: 60
+run_coordinator:
+  module: ml_platform_dagster.resources.queue
+  class: SharedRunCoordinator
+  config:
     max_concurrent_runs: {{ .Values.dagster.maxConcurrentRuns }}
-run_queue:
-  max_user_code_failure_retries: 10
-  user_code_failure_retry_delay: 30
+    tag_concurrency_limits:
+      - key: ml_platform/use_case
+        value: {applyLimitPerUniqueValue: true}
+        limit: {{ .Values.dagster.maxRunsOfUseCase }}
+    max_user_code_failure_retries: 10
+    user_code_failure_retry_delay: 30
+concurrency:
+  pools: {default_limit: {{ .Values.dagster.maxStepsOfPool }}}
 nux:
   enabled: false
 {{- end }}
