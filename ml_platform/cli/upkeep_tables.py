@@ -40,6 +40,12 @@ def show_upkeep(report: "LakeUpkeep", *, dry_run: bool) -> None:
             f"files {would}deleted: {len(cleaned.scheduled):,} that no snapshot needs, "
             f"{len(cleaned.orphans.files):,} that nothing names"
         )
+    if report.old_logs:
+        size = sum(each.file.size for each in report.old_logs) / 2**20
+        printing.show_line(
+            f"landing files of the service {would}deleted: {len(report.old_logs):,} with "
+            f"{size:,.1f} MiB, ingested and older than their use case keeps them"
+        )
     if report.mlflow_runs:
         printing.show_line(
             f"runs of MLflow {would}deleted: {len(report.mlflow_runs):,} that no version names"

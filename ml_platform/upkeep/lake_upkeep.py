@@ -18,6 +18,7 @@ from ml_platform.storage.orphans import LEFT_AFTER, sweep_orphans
 from ml_platform.upkeep.cleanup import Cleaned, delete_scheduled, find_files
 from ml_platform.upkeep.compaction import Compacted, Files, compact, read_files
 from ml_platform.upkeep.expiry import ExpiryPlan, carry_out, plan_expiry
+from ml_platform.upkeep.landed_logs import OldLog, delete_old_logs, find_old_logs
 from ml_platform.upkeep.names import Tables, collect_names, named_in_lake
 from ml_platform.upkeep.retention import (
     Surplus,
@@ -47,6 +48,8 @@ class LakeUpkeep:
     """Rows that were deleted since they are older than their use case keeps them."""
     mlflow_runs: tuple[str, ...] = ()
     """Runs of MLflow that were deleted, since they ended long ago and no version names them."""
+    old_logs: tuple[OldLog, ...] = ()
+    """Landing files of the service that were deleted: their rows are in the lake, or too old."""
 
 
 def plan_upkeep(lake: Lake, use_cases: Iterable[UseCase], now: datetime) -> LakeUpkeep:
@@ -57,8 +60,9 @@ def plan_upkeep(lake: Lake, use_cases: Iterable[UseCase], now: datetime) -> Lake
     files = tuple(read_files(lake))
     cleaned = attempts(lambda: find_files(lake, now - LEFT_AFTER))
     runs = attempts(lambda: _old_runs(lake.settings, cases, now)) or ()
+    logs = tuple(attempts(lambda: find_old_logs(lake, cases, now)) or ())
     problems = tuple(attempts.problems)
-    return LakeUpkeep(plan, 0, files, (), cleaned, problems, tuple(surplus), runs)
+    return LakeUpkeep(plan, 0, files, (), cleaned, problems, tuple(surplus), runs, logs)
 
 
 def keep_up(lake: Lake, use_cases: Iterable[UseCase], commit: Commit, now: datetime) -> LakeUpkeep:
@@ -81,9 +85,10 @@ def keep_up(lake: Lake, use_cases: Iterable[UseCase], commit: Commit, now: datet
     orphans = attempts(lambda: sweep_orphans(lake, older_than))
     cleaned = Cleaned(scheduled or (), orphans) if orphans else None
     runs = attempts(lambda: _without_old_runs(lake.settings, cases, now)) or ()
+    logs = tuple(attempts(lambda: delete_old_logs(lake, cases, now)) or ())
     return LakeUpkeep(
         plan, expired or 0, files, compacted, cleaned, tuple(attempts.problems),
-        tuple(each for each in dropped if each is not None), runs,
+        tuple(each for each in dropped if each is not None), runs, logs,
     )  # fmt: skip
 
 
@@ -114,6 +119,7 @@ def upkeep_document(report: LakeUpkeep) -> dict[str, Any]:
         "files_deleted": cleaned
         and {"not_needed": list(cleaned.scheduled), "orphans": list(cleaned.orphans.files)},
         "mlflow_runs_deleted": list(report.mlflow_runs),
+        "landing_files_deleted": [each.file.path for each in report.old_logs],
         "problems": list(report.problems),
     }
 
