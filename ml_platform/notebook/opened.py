@@ -18,6 +18,7 @@ from ml_platform.monitoring import drift_table, performance_table
 from ml_platform.notebook import frames
 from ml_platform.notebook.arguments import Moment, Range, read_moment, read_range
 from ml_platform.notebook.plotting import Plotting
+from ml_platform.notebook.projects import placed
 from ml_platform.registry import (
     ChampionPeriod,
     ModelVersion,
@@ -52,7 +53,7 @@ def open_use_case(name: str, project: str | Path | None = None) -> "OpenedUseCas
         raise PlatformError(f"a use case is named by a text, not by a {type(name).__name__}")
     with named_variables("ML_PLATFORM_"):
         settings = Settings()
-    settings = _placed(settings, project)
+    settings = placed(settings, project)
     if not settings.use_cases.is_dir():
         raise PlatformError(
             f"there is no folder of use cases {settings.use_cases}; name the project that holds "
@@ -331,23 +332,6 @@ class OpenedUseCase(Plotting):
     def _predictions_line(self) -> str:
         found = frames.stored_range(self.lake, self.use_case, "predictions")
         return f"{found[1]:,} rows in {found[0]}" if found else "none yet"
-
-
-def _placed(settings: Settings, project: str | Path | None) -> Settings:
-    """Settings whose folders are those of a project, wherever the notebook is."""
-    here = Path.cwd()
-    if project is not None:
-        root = Path(project).expanduser().resolve()
-    else:
-        # Notebooks often are in a folder of their own, which is where they are run.
-        above = (
-            folder for folder in (here, *here.parents) if (folder / settings.use_cases).is_dir()
-        )
-        root = next(above, here)
-    folders = {
-        name: root / getattr(settings, name) for name in ("use_cases", "data", "environments")
-    }
-    return settings.model_copy(update=folders)
 
 
 def _duration(text: str) -> Duration:

@@ -300,7 +300,7 @@ class Registry:
             source=logged.artifact_location,
             run_id=run_id,
             tags={**tags, DIGESTS: json.dumps(digests)},
-            description=_card(trained),
+            description=trained.card,
             model_id=logged.model_id,
         )
         return int(entry.version)
@@ -336,18 +336,3 @@ class Registry:
                 f"{use_case.name} has no model version {version}; train one, or look for its "
                 f"number in MLflow's registered model '{use_case.name}'"
             ) from None
-
-
-def _card(trained: TrainedModel) -> str:
-    """What MLflow shows as the description of a version."""
-    card = (
-        f"Fitted on event times from {trained.trained_from.isoformat()} to "
-        f"{trained.trained_until.isoformat()}, judged on those up to {trained.cutoff.isoformat()}."
-    )
-    if trained.left_out:
-        card += (
-            f" Trained without {', '.join(sorted(trained.left_out))}: no fitted row has a value."
-        )
-    if trained.too_good:
-        card += f" Too good to be true: {trained.too_good}."
-    return card

@@ -71,6 +71,20 @@ class TrainedModel:
     too_good: str = ""
     """Why its holdout metric is too good to be true, in a sentence; empty where it is not."""
 
+    @property
+    def card(self) -> str:
+        """What MLflow shows as the description of the version."""
+        said = (
+            f"Fitted on event times from {self.trained_from.isoformat()} to "
+            f"{self.trained_until.isoformat()}, judged on those up to {self.cutoff.isoformat()}."
+        )
+        if self.left_out:
+            left_out = ", ".join(sorted(self.left_out))
+            said += f" Trained without {left_out}: no fitted row has a value."
+        if self.too_good:
+            said += f" Too good to be true: {self.too_good}."
+        return said
+
 
 @dataclass(frozen=True)
 class TrainedVersion:

@@ -1,6 +1,6 @@
 """Ingest what has landed: rows that keep the contract into the source, the others to quarantine."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -10,6 +10,7 @@ import duckdb
 from ml_platform.errors import FileRefused, LandingError, PlatformError
 from ml_platform.sources.corrections import Stored, mark_superseded
 from ml_platform.sources.gone import gone_files, note_gone
+from ml_platform.sources.ingest_report import IngestReport, report_on
 from ml_platform.sources.ingestions import Held, held_files, held_states, remember
 from ml_platform.sources.intake import number_files, take_in
 from ml_platform.sources.landed import look_at_landing, require_files
@@ -48,17 +49,6 @@ from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
 @dataclass(frozen=True)
-class WindowCounts:
-    """Rows of one window: landed = ingested + quarantined."""
-
-    landed: int
-    ingested: int
-    quarantined: int
-    changed: bool
-    """Whether the window holds other rows than before, in the source or in quarantine."""
-
-
-@dataclass(frozen=True)
 class RowsOf:
     """Judged rows as SQL, and what names the file of each."""
 
@@ -67,23 +57,6 @@ class RowsOf:
 
 
 FILES = RowsOf("temp.__rows r JOIN temp.__files f ON f.number = r.__file", "f.name")
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What ingesting a range came to."""
-
-    snapshot: int
-    windows: Mapping[Window, WindowCounts]
-    """Every window of the range, those where nothing has landed too."""
-    refused: tuple[FileRefused, ...]
-    """Files that are in landing and cannot be ingested, whatever window they are about."""
-    ignored_columns: tuple[str, ...]
-    """Columns that files have and the source does not declare."""
-    files: int
-    """Landing files with rows in the range."""
-    versions: Mapping[Window, str]
-    """What the source holds of each window now, as a digest."""
 
 
 def ingest(
@@ -197,7 +170,7 @@ def _ingest_files(
     rows, quarantined = _write(
         lake, cursor, use_case, source, window_range, commit, basis, held, before
     )
-    return _report(
+    return report_on(
         use_case,
         window_range,
         lake.snapshot(cursor),
@@ -241,7 +214,7 @@ def _ingest_table(
         before,
         RowsOf("temp.__rows r", table.file_sql("r.__file")),
     )
-    return _report(
+    return report_on(
         use_case,
         window_range,
         lake.snapshot(cursor),
@@ -249,36 +222,6 @@ def _ingest_table(
         rows,
         quarantined,
         ignored_columns=table.columns.ignored,
-    )
-
-
-def _report(
-    use_case: UseCase,
-    window_range: Window,
-    snapshot: int,
-    landed: Mapping[datetime, int],
-    rows: Written,
-    quarantined: Written,
-    refused: tuple[FileRefused, ...] = (),
-    ignored_columns: tuple[str, ...] = (),
-    files: int = 0,
-) -> IngestReport:
-    changed = rows.changed | quarantined.changed
-    return IngestReport(
-        snapshot=snapshot,
-        windows={
-            window: WindowCounts(
-                landed=landed.get(naive_utc(window.start), 0),
-                ingested=rows.rows[window],
-                quarantined=quarantined.rows[window],
-                changed=window in changed,
-            )
-            for window in use_case.calendar.windows(window_range)
-        },
-        refused=refused,
-        ignored_columns=ignored_columns,
-        files=files,
-        versions=rows.versions,
     )
 
 

@@ -1,6 +1,6 @@
 """Replace windows of tables; readers see whole old windows or whole new ones."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -15,19 +15,17 @@ from ml_platform.storage.calendars import (
     require_calendar,
     settle_calendar,
 )
-from ml_platform.storage.changes import note_emptied
 from ml_platform.storage.comparison import window_fingerprints, windows_apart
 from ml_platform.storage.data_files import DataFiles
 from ml_platform.storage.lake import ROWS, Commit, Lake
-from ml_platform.storage.months import crowded_months, month_of, take_out
 from ml_platform.storage.tables import (
-    SNAPSHOT,
     WINDOW_START,
     Table,
     duplicated,
     evolve,
     naive_utc,
 )
+from ml_platform.storage.window_swap import Swap, among, moment
 
 EMPTY = (0, 0)
 """Fingerprint of a window without rows."""
@@ -204,7 +202,7 @@ def _stage(
     # The calendar decides the window of a row, not SQL: one truth also where clocks change.
     # A time without an offset becomes an instant in the session's zone before it is compared.
     instant = f"timezone('UTC', CAST(q.{time} AS TIMESTAMPTZ))"
-    window = f"CASE WHEN {instant} < {_moment(bounds[1])} THEN w.{WINDOW_START} END"
+    window = f"CASE WHEN {instant} < {moment(bounds[1])} THEN w.{WINDOW_START} END"
     cursor.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE {staged} AS
@@ -257,86 +255,28 @@ def _replace(
     snapshot: the one that the transaction makes.
     """
     table = replacement.table
-    within = f"{WINDOW_START} >= {_moment(bounds[0])} AND {WINDOW_START} < {_moment(bounds[1])}"
+    within = f"{WINDOW_START} >= {moment(bounds[0])} AND {WINDOW_START} < {moment(bounds[1])}"
     before = window_fingerprints(
         transaction, table, f"{table.sql} WHERE {within} AND {replacement.scope}"
     )
     after = window_fingerprints(transaction, table, f"temp.{staged}")
     changed = {s for s in before.keys() | after.keys() if before.get(s) != after.get(s)}
     if table.tolerance and (doubted := changed & before.keys() & after.keys()):
-        stored = f"{table.sql} WHERE {_among(doubted, before)} AND {replacement.scope}"
-        computed = f"temp.{staged} WHERE {_among(doubted, after)}"
+        stored = f"{table.sql} WHERE {among(doubted, before)} AND {replacement.scope}"
+        computed = f"temp.{staged} WHERE {among(doubted, after)}"
         changed -= doubted - windows_apart(transaction, table, stored, computed)
     if changed:
-        _swap(transaction, replacement, staged, _Swap(before, after, changed, snapshot))
+        Swap(
+            table, replacement.scope, staged, replacement.files, before, after, changed, snapshot
+        ).carry_out(transaction)
     # Within the tolerance the stored rows stay, so theirs is the fingerprint that holds.
     kept = {start: before[start] for start in after.keys() - changed}
     return {**after, **kept}, changed
 
 
-@dataclass(frozen=True)
-class _Swap:
-    """Windows that are to hold other rows: fingerprints before and after, and which they are."""
-
-    before: Mapping[datetime, tuple[int, int]]
-    after: Mapping[datetime, tuple[int, int]]
-    changed: Set[datetime]
-    snapshot: int
-
-    @property
-    def gone(self) -> Set[datetime]:
-        return self.changed & self.before.keys()
-
-    @property
-    def come(self) -> Set[datetime]:
-        return self.changed & self.after.keys()
-
-
-def _swap(
-    transaction: duckdb.DuckDBPyConnection, replacement: Replacement, staged: str, swap: _Swap
-) -> None:
-    table, gone = replacement.table, swap.gone
-    names = ", ".join(quote(c) for c in (WINDOW_START, *table.columns))
-    months = crowded_months(transaction, table, swap.changed)
-    rows = []
-    if months:
-        going = f"{_among(gone, swap.before)} AND {replacement.scope}" if gone else "false"
-        rows.append(take_out(transaction, table, months, going))
-    # Each statement on a table of the lake searches the catalog for files, the most expensive part
-    # of replacing a small window, so a window that was empty before is not deleted from.
-    if left := {start for start in gone if month_of(start) not in months}:
-        present = [start for start in swap.before if month_of(start) not in months]
-        transaction.execute(
-            f"DELETE FROM {table.sql} WHERE {_among(left, present)} AND {replacement.scope}"
-        )
-    come_in = swap.come
-    if replacement.files is not None:
-        come_in = replacement.files.register(transaction, table, swap.come)
-    if come_in:
-        come = _among(come_in, swap.after)
-        rows.append(f"SELECT {names}, {swap.snapshot:d} FROM temp.{staged} WHERE {come}")
-    if rows:
-        order = ", ".join(quote(c) for c in (WINDOW_START, *table.order))
-        transaction.execute(
-            f"INSERT INTO {table.sql} ({names}, {SNAPSHOT}) "
-            f"FROM ({' UNION ALL '.join(rows)}) ORDER BY {order}"
-        )
-    if emptied := gone - swap.come:
-        note_emptied(transaction, table, emptied, swap.snapshot)
-
-
 def _version(held: tuple[int, int]) -> str:
     rows, total = held
     return f"{rows}-{total % 2**64:016x}"
-
-
-def _among(starts: Set[datetime], present: Collection[datetime]) -> str:
-    """SQL that holds, of the windows that are present, for some; its bounds prune files."""
-    first, last = min(starts), max(starts)
-    where = f"{WINDOW_START} >= {_moment(first)} AND {WINDOW_START} <= {_moment(last)}"
-    if all(start in starts for start in present if first <= start <= last):
-        return where
-    return f"{where} AND {WINDOW_START} IN ({', '.join(_moment(start) for start in starts)})"
 
 
 def _moments(cursor: duckdb.DuckDBPyConnection, starts: Collection[datetime]) -> str:
@@ -351,7 +291,3 @@ def _moments(cursor: duckdb.DuckDBPyConnection, starts: Collection[datetime]) ->
         [list(starts)],
     )
     return "FROM temp.__windows"
-
-
-def _moment(naive: datetime) -> str:
-    return f"TIMESTAMP {literal(str(naive))}"

@@ -1,9 +1,8 @@
-"""The application of the pages: paths, and what is answered where there is no page."""
+"""The application of the pages: paths, and what answers them."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -17,32 +16,13 @@ from starlette.responses import (
     PlainTextResponse,
     RedirectResponse,
     Response,
-    StreamingResponse,
 )
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ml_platform.errors import (
-    AnswerRefused,
-    EmptyPartition,
-    Forbidden,
-    ModelNotFound,
-    ModelRefused,
-    NoChampion,
-    NotReviewed,
-    NotServed,
-    OriginRefused,
     PlatformError,
-    RateExceeded,
-    RequestRefused,
-    RequestTooLarge,
-    SubjectNotFound,
-    TableNotFound,
-    Unauthenticated,
-    Unavailable,
-    WaitsNoMore,
 )
-from ml_platform.extras import NotInstalled
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.web import (
     answering,
@@ -60,31 +40,11 @@ from ml_platform.web import (
 )
 from ml_platform.web.observer import Observer
 from ml_platform.web.overview import overview
-from ml_platform.web.rendering import headers, render, render_in_parts
+from ml_platform.web.rendering import headers
+from ml_platform.web.responses import failed, in_parts, not_found, page
 from ml_platform.web.site import PageNotFound, Site
 from ml_platform.web.visitors import Visitors
 
-STATUS: Mapping[type[PlatformError], HTTPStatus] = {
-    EmptyPartition: HTTPStatus.NOT_FOUND,
-    SubjectNotFound: HTTPStatus.NOT_FOUND,
-    TableNotFound: HTTPStatus.NOT_FOUND,
-    ModelNotFound: HTTPStatus.NOT_FOUND,
-    NoChampion: HTTPStatus.NOT_FOUND,
-    ModelRefused: HTTPStatus.CONFLICT,
-    NotServed: HTTPStatus.NOT_FOUND,
-    NotReviewed: HTTPStatus.NOT_FOUND,
-    WaitsNoMore: HTTPStatus.CONFLICT,
-    AnswerRefused: HTTPStatus.CONFLICT,
-    RequestRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
-    RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    RateExceeded: HTTPStatus.TOO_MANY_REQUESTS,
-    Unauthenticated: HTTPStatus.UNAUTHORIZED,
-    Forbidden: HTTPStatus.FORBIDDEN,
-    OriginRefused: HTTPStatus.FORBIDDEN,
-    NotInstalled: HTTPStatus.NOT_IMPLEMENTED,
-    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-}
-"""HTTP status of an error; 500 of any other one."""
 SOON_SECONDS = 5
 """After which the first page is loaded again while use cases are still being read."""
 
@@ -106,10 +66,10 @@ class Pages:
     def overview(self, _request: Request) -> Response:
         """What needs somebody, and all use cases."""
         values = overview(self.site, self.observer)
-        page = _page("overview.html", values)
+        shown = page("overview.html", values)
         if values["waiting"]:
-            page.headers["Refresh"] = str(SOON_SECONDS)
-        return page
+            shown.headers["Refresh"] = str(SOON_SECONDS)
+        return shown
 
     def use_case(self, request: Request) -> Response:
         """One use case over time."""
@@ -118,7 +78,7 @@ class Pages:
         name = request.path_params["use_case"]
         before = asked.get("before")
         known = use_case.known(self.site, name, before)
-        return _in_parts(
+        return in_parts(
             "use_case.html",
             known,
             lambda: use_case.use_case_page(self.site, self.observer, name, before, every_column),
@@ -126,7 +86,7 @@ class Pages:
 
     def drift_reports(self, request: Request) -> Response:
         """All drift reports of a use case."""
-        return _page("drift_reports.html", drift_reports.listed(self.site, *_of(request)))
+        return page("drift_reports.html", drift_reports.listed(self.site, *_of(request)))
 
     def evidently_page(self, request: Request) -> Response:
         """Evidently's report of a partition."""
@@ -137,7 +97,7 @@ class Pages:
     def drift(self, request: Request) -> Response:
         """The drift report of a partition."""
         known = partitions.drift_partition(self.site, *_of(request))
-        return _in_parts(
+        return in_parts(
             "drift.html",
             known,
             lambda: partitions.drift_columns(self.site, known["case"], known["stored"]),
@@ -147,7 +107,7 @@ class Pages:
         """The performance report of a partition."""
         asked = _of(request)
         known = partitions.require_performance(self.site, *asked)
-        return _in_parts(
+        return in_parts(
             "performance.html", known, lambda: partitions.performance_partition(self.site, *asked)
         )
 
@@ -155,7 +115,7 @@ class Pages:
         """The card of a model version."""
         name, version = request.path_params["use_case"], request.path_params["version"]
         known = versions.require_version(self.site, name, version)
-        return _in_parts(
+        return in_parts(
             "version.html", known, lambda: versions.version_page(self.site, name, version)
         )
 
@@ -167,11 +127,11 @@ class Pages:
 
     def prediction(self, request: Request) -> Response:
         """What a prediction was made of."""
-        return _page("prediction.html", predictions.prediction_page(self.site, *_asked(request)))
+        return page("prediction.html", predictions.prediction_page(self.site, *_asked(request)))
 
     def impact(self, request: Request) -> Response:
         """What a file, a row, a correction or a model version touched."""
-        return _page("impact.html", impacts.impact_page(self.site, *_asked(request)))
+        return page("impact.html", impacts.impact_page(self.site, *_asked(request)))
 
     def impact_json(self, request: Request) -> Response:
         """The same as a document."""
@@ -184,7 +144,7 @@ class Pages:
         why_not = await self.visitors.why_not(request, "approve", names)
         for each in values["found"]:
             each["why_not"] = why_not[each["case"].name]
-        return _page("approvals.html", {**values, "asks_name": not self.visitors.have_to_log_in})
+        return page("approvals.html", {**values, "asks_name": not self.visitors.have_to_log_in})
 
     async def answer(self, request: Request) -> Response:
         """A person's answer about a challenger."""
@@ -201,7 +161,7 @@ class Pages:
         values = await run_in_threadpool(answering.review_page, self.site, name, by)
         why_not = await self.visitors.why_not(request, "label", [name])
         asks_name = not self.visitors.have_to_log_in
-        return _page("review.html", {**values, "why_not": why_not[name], "asks_name": asks_name})
+        return page("review.html", {**values, "why_not": why_not[name], "asks_name": asks_name})
 
     async def review(self, request: Request) -> Response:
         """A person's answer about a prediction."""
@@ -214,29 +174,29 @@ class Pages:
 
     def runs(self, _request: Request) -> Response:
         """What Dagster works on."""
-        return _page("runs.html", runs.runs_page(self.site.settings))
+        return page("runs.html", runs.runs_page(self.site.settings))
 
     def rollouts(self, request: Request) -> Response:
         """What is tried beside the champion."""
-        return _page("rollouts.html", decisions.rollouts_page(self.site, *_of(request)))
+        return page("rollouts.html", decisions.rollouts_page(self.site, *_of(request)))
 
     def retraining(self, request: Request) -> Response:
         """When challengers are trained, and what that would have done on history."""
         (name,) = _of(request)
         case = self.site.use_case(name)
         known = {"case": case, "policy": case.retrain}
-        return _in_parts(
+        return in_parts(
             "retraining.html", known, lambda: retraining.retraining_page(self.site, name)
         )
 
     def costs(self, request: Request) -> Response:
         """What a use case took."""
         name, days = request.path_params["use_case"], request.query_params.get("days")
-        return _page("costs.html", records.costs_page(self.site, name, days))
+        return page("costs.html", records.costs_page(self.site, name, days))
 
     def audit(self, request: Request) -> Response:
         """Who did what."""
-        return _page("audit.html", records.audit_page(self.site, dict(request.query_params)))
+        return page("audit.html", records.audit_page(self.site, dict(request.query_params)))
 
     def rows(self, request: Request) -> Response:
         """The rows behind a diagram, or behind a partition's page."""
@@ -260,7 +220,7 @@ class KnownNames:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (said := self._visitors.refused(Request(scope))):
             values = {"title": "This name is not known", "said": said}
-            await _page("problem.html", values, HTTPStatus.FORBIDDEN)(scope, receive, send)
+            await page("problem.html", values, HTTPStatus.FORBIDDEN)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -301,9 +261,9 @@ def build_app(pages: Pages) -> Starlette:
             Route("/{use_case}/performance/{partition}", pages.performance),
         ],
         exception_handlers={
-            PageNotFound: _not_found,
-            HTTPException: _not_found,
-            PlatformError: _failed,
+            PageNotFound: not_found,
+            HTTPException: not_found,
+            PlatformError: failed,
         },
         middleware=[
             Middleware(KnownNames, pages.visitors),
@@ -336,28 +296,3 @@ def _of(request: Request) -> tuple[str, ...]:
 
 def _asked(request: Request) -> tuple[str, dict[str, str]]:
     return request.path_params["use_case"], dict(request.query_params)
-
-
-def _page(template: str, values: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return HTMLResponse(render(template, values), status, headers=headers())
-
-
-def _in_parts(
-    template: str, known: Mapping[str, Any], look: Callable[[], Mapping[str, Any]]
-) -> Response:
-    """A page whose first part is sent before the rest is looked up. Compressed, it would wait."""
-    sent = {**headers(), "Content-Encoding": "identity"}
-    parts = render_in_parts(template, known, look)
-    return StreamingResponse(parts, media_type="text/html", headers=sent)
-
-
-def _not_found(_request: Request, error: Exception) -> Response:
-    said = str(error) if isinstance(error, PageNotFound) else PageNotFound.OTHER
-    values = {"title": "No such page", "said": said}
-    return _page("problem.html", values, HTTPStatus.NOT_FOUND)
-
-
-def _failed(_request: Request, error: Exception) -> Response:
-    found = (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    status = next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
-    return _page("problem.html", {"title": "This cannot be shown", "said": str(error)}, status)
