@@ -25,6 +25,7 @@ NAMES = (
     "kills",
     "windows",
     "upkeep",
+    "backups",
     "new_use_case",
     "landing",
     "log_ingestion",

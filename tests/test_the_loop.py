@@ -51,7 +51,8 @@ SHORTER = {
 
 
 TICKS = """{ repositoriesOrError { ... on RepositoryConnection { nodes { sensors {
-  name sensorState { status ticks(limit: 1) { status skipReason error { message } } } } } } } }"""
+  name sensorState {
+  status ticks(limit: 1) { tickId timestamp status skipReason error { message } } } } } } } }"""
 
 
 class World:
