@@ -22,6 +22,7 @@ from ml_platform.sources.intake import CHUNK_BYTES, batches, create_rows, number
 from ml_platform.sources.landing import LandingFile, LandingIndex, chunks, identify
 from ml_platform.sources.listing import Listed, list_landing
 from ml_platform.sources.reading import Reading
+from ml_platform.sources.step_tables import FILES, JUDGED
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import LOGGED_SOURCES, REQUESTS, UseCase
@@ -69,7 +70,7 @@ def find_landed(lake: Lake, matching: Matching, source: str) -> list[FileRows]:
             contract = Contract(cursor, each, use_case.calendar.start)
             create_rows(cursor, contract)
             for batch in batches(reading, chunk, None):
-                cursor.execute(f"INSERT INTO temp.__judged {contract.judged(batch)}")
+                cursor.execute(f"INSERT INTO {JUDGED} {contract.judged(batch)}")
             refused += reading.refused
             found += _matched(matching, source, each, contract, chunk)
         left = refused
@@ -90,7 +91,7 @@ def _matched(
     chosen = broken if where is None else f"({where} OR {broken})"
     rows = cursor.execute(
         f"""SELECT f.path, list(DISTINCT __row ORDER BY __row)
-        FROM temp.__judged j JOIN temp.__files f ON f.number = j.__file
+        FROM {JUDGED} j JOIN {FILES} f ON f.number = j.__file
         WHERE {chosen} GROUP BY 1 ORDER BY 1"""
     ).fetchall()
     if not rows:
@@ -100,12 +101,12 @@ def _matched(
         matching.learn(
             tuple(row)
             for row in cursor.execute(
-                f"SELECT DISTINCT {moments} FROM temp.__judged WHERE {chosen}"
+                f"SELECT DISTINCT {moments} FROM {JUDGED} WHERE {chosen}"
             ).fetchall()
         )
     if source == REQUESTS:
         ids = cursor.execute(
-            f"SELECT DISTINCT {PREDICTION_ID} FROM temp.__judged WHERE {chosen}"
+            f"SELECT DISTINCT {PREDICTION_ID} FROM {JUDGED} WHERE {chosen}"
         ).fetchall()
         matching.learn((), (each for (each,) in ids if each is not None))
     by_path = {file.path: file for file in files}
@@ -119,8 +120,8 @@ def _starts(cursor: duckdb.DuckDBPyConnection, declared: Source, path: str) -> t
     if declared.file_format == "parquet":
         return ()
     rows = cursor.execute(
-        f"""SELECT DISTINCT __row FROM temp.__judged WHERE __file =
-            (SELECT number FROM temp.__files WHERE path = {literal(path)}) ORDER BY 1"""
+        f"""SELECT DISTINCT __row FROM {JUDGED} WHERE __file =
+            (SELECT number FROM {FILES} WHERE path = {literal(path)}) ORDER BY 1"""
     ).fetchall()
     return tuple(row for (row,) in rows)
 

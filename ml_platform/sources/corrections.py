@@ -7,6 +7,7 @@ and whose file has been archived since.
 import duckdb
 
 from ml_platform.sources.intake import row_record
+from ml_platform.sources.step_tables import FILES, ROWS
 from ml_platform.sources.tables import quarantine_table, source_table
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal, quote
@@ -53,21 +54,21 @@ class Stored:
         return frozenset(name for (name,) in self._cursor.execute(query).fetchall())
 
     def keep(self, files: frozenset[str]) -> None:
-        """Add the rows of some files to `temp.__rows`."""
+        """Add the rows of some files to `ROWS`."""
         if not files:
             return
         names = ", ".join(literal(name) for name in sorted(files))
-        of_files = f"JOIN temp.__files f ON f.name = s._file WHERE s._file IN ({names})"
+        of_files = f"JOIN {FILES} f ON f.name = s._file WHERE s._file IN ({names})"
         columns = ", ".join(f"s.{quote(c)}" for c in {**self._source.columns, "known_at": ""})
         if self._rows.name in self.tables:
             self._cursor.execute(
-                f"""INSERT INTO temp.__rows BY NAME
+                f"""INSERT INTO {ROWS} BY NAME
                 SELECT f.number AS __file, s._row AS __row, {columns}, s.{WINDOW_START}
                 FROM {widened_sql(self._cursor, self._rows)} s {of_files} AND s.{self._inside}"""
             )
         if self._quarantine.name in self.tables:
             self._cursor.execute(
-                f"""INSERT INTO temp.__rows BY NAME
+                f"""INSERT INTO {ROWS} BY NAME
                 SELECT f.number AS __file, s._row AS __row, s.reason AS __reason,
                     s.record AS __record, s.{WINDOW_START}
                 FROM {self._quarantine.sql} s {of_files} AND s.{self._of_source}"""
@@ -75,35 +76,35 @@ class Stored:
 
 
 def mark_superseded(cursor: duckdb.DuckDBPyConnection, source: Source) -> bool:
-    """Give each row of `temp.__rows` that a later file corrects that reason.
+    """Give each row of `ROWS` that a later file corrects that reason.
 
     Returns whether there were any.
     """
     if source.late == "replace":
         beaten = f"""SELECT r.__file AS file, r.__row AS row, f.name AS by
-            FROM temp.__rows r
+            FROM {ROWS} r
             JOIN (SELECT {WINDOW_START}, max(__file) AS latest
-                FROM temp.__rows WHERE __reason IS NULL GROUP BY ALL) w USING ({WINDOW_START})
-            JOIN temp.__files f ON f.number = w.latest
+                FROM {ROWS} WHERE __reason IS NULL GROUP BY ALL) w USING ({WINDOW_START})
+            JOIN {FILES} f ON f.number = w.latest
             WHERE r.__reason IS NULL AND r.__file < w.latest"""
     else:
         key = ", ".join((WINDOW_START, *(quote(column) for column in source.key)))
         # Most rows are never corrected: find the keys first, rank only their rows.
         cursor.execute(
             f"""CREATE OR REPLACE TEMP TABLE __contested AS SELECT {key}
-            FROM temp.__rows WHERE __reason IS NULL GROUP BY ALL HAVING count(*) > 1"""
+            FROM {ROWS} WHERE __reason IS NULL GROUP BY ALL HAVING count(*) > 1"""
         )
         if not cursor.execute("FROM temp.__contested LIMIT 1").fetchall():
             return False
         beaten = f"""SELECT __file AS file, __row AS row, f.name || ':' || latest AS by
             FROM (SELECT __file, __row, first_value(__file) OVER same AS winner,
                     first_value(__row) OVER same AS latest
-                FROM temp.__rows JOIN temp.__contested USING ({key}) WHERE __reason IS NULL
+                FROM {ROWS} JOIN temp.__contested USING ({key}) WHERE __reason IS NULL
                 WINDOW same AS (PARTITION BY {key} ORDER BY __file DESC, __row)
                 QUALIFY row_number() OVER same > 1)
-            JOIN temp.__files f ON f.number = winner"""
+            JOIN {FILES} f ON f.number = winner"""
     row = cursor.execute(
-        f"""UPDATE temp.__rows r SET __reason = {literal(SUPERSEDED)} || b.by,
+        f"""UPDATE {ROWS} r SET __reason = {literal(SUPERSEDED)} || b.by,
             __record = {row_record(source)}
         FROM ({beaten}) b WHERE r.__file = b.file AND r.__row = b.row AND r.__reason IS NULL"""
     ).fetchone()

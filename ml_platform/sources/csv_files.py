@@ -19,6 +19,7 @@ from ml_platform.sources.reading import (
     path_list,
 )
 from ml_platform.sources.scan import BLOCK_BYTES
+from ml_platform.sources.step_tables import SALVAGED
 from ml_platform.spec.inputs import Csv, Source
 from ml_platform.spec.queries import literal
 
@@ -68,7 +69,7 @@ def _read_alone(
     nulls = frozenset(reading.source.null_values)
     if reading.load_salvaged(file, records, len(header), nulls):
         record = or_text(json_object(header))
-        yield Batch("temp.__salvaged", reading.values(header), record, "__problem")
+        yield Batch(SALVAGED, reading.values(header), record, "__problem")
 
 
 def _separator(reading: Reading) -> str:

@@ -21,6 +21,7 @@ from ml_platform.sources.listing import Listed
 from ml_platform.sources.parquet_files import read_schemas, top_level
 from ml_platform.sources.reading import Batch, Reading, json_object, path_list
 from ml_platform.sources.shared_tables import table_error, types_of
+from ml_platform.sources.step_tables import FILES, RAW
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import digest
 from ml_platform.storage.extensions import load_extension
@@ -106,7 +107,7 @@ class DeltaFiles:
             f"""SELECT f.number AS __file, r.file_row_number + 1 AS __row, {items}
             FROM read_parquet({path_list(files)}, filename = '__path', file_row_number = true,
                 hive_partitioning = false) r
-            JOIN temp.__files f ON f.path = r.__path
+            JOIN {FILES} f ON f.path = r.__path
             JOIN temp.__partitions p ON p.__path = r.__path""",
         )
 
@@ -118,17 +119,17 @@ class DeltaFiles:
             f"""SELECT f.number AS __file, r.file_row_number + 1 AS __row, {items}
             FROM (SELECT *, filename, file_row_number FROM {self._scanned}
                 WHERE filename IN ({paths})) r
-            JOIN temp.__files f ON f.path = r.filename""",
+            JOIN {FILES} f ON f.path = r.filename""",
         )
 
     def _batch(self, reading: Reading, query: str) -> Batch:
-        reading.cursor.execute(f"CREATE OR REPLACE TEMP TABLE __raw AS {query}")
+        reading.cursor.execute(f"CREATE OR REPLACE TEMP TABLE {RAW} AS {query}")
         places = {column.lower(): n for n, column in enumerate(self.columns)}
         declared = {column: column.lower() for column in reading.source.columns}
         read = set(declared.values())
         reading.ignored.update(dict.fromkeys(c for c in self.columns if c.lower() not in read))
         values = {column: f"__c{places[lowered]}" for column, lowered in declared.items()}
-        return Batch("temp.__raw", values, json_object(list(self.columns)))
+        return Batch(RAW, values, json_object(list(self.columns)))
 
     def _create_partitions(
         self, cursor: duckdb.DuckDBPyConnection, files: list[LandingFile]

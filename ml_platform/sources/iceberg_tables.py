@@ -12,6 +12,7 @@ from ml_platform.sources.landing import LandingFile, chunks
 from ml_platform.sources.listing import Listed
 from ml_platform.sources.reading import Batch, Reading, json_object
 from ml_platform.sources.shared_tables import table_error, types_of
+from ml_platform.sources.step_tables import FILES, RAW
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import digest
 
@@ -60,15 +61,15 @@ class IcebergFiles:
         values = {column: f"__c{places[lowered]}" for column, lowered in declared.items()}
         for some in chunks(files, MOST_BYTES):
             self._load(reading.cursor, some)
-            yield Batch("temp.__raw", values, json_object(list(self.columns)))
+            yield Batch(RAW, values, json_object(list(self.columns)))
 
     def _load(self, cursor: duckdb.DuckDBPyConnection, files: list[LandingFile]) -> None:
         items = ", ".join(f"r.{quote(column)} AS __c{n}" for n, column in enumerate(self.columns))
         cursor.register("__rows_of_files", pa.concat_tables(map(self._rows, files)))
         cursor.execute(
-            f"""CREATE OR REPLACE TEMP TABLE __raw AS
+            f"""CREATE OR REPLACE TEMP TABLE {RAW} AS
             SELECT f.number AS __file, r.__row, {items}
-            FROM __rows_of_files r JOIN temp.__files f ON f.path = r.__path"""
+            FROM __rows_of_files r JOIN {FILES} f ON f.path = r.__path"""
         )
         cursor.unregister("__rows_of_files")
 

@@ -27,6 +27,7 @@ from ml_platform.sources.landing import (
 )
 from ml_platform.sources.listing import landing_folder
 from ml_platform.sources.partial_files import unfinished
+from ml_platform.sources.step_tables import FILES, ROWS
 from ml_platform.sources.table_rows import SourceTable
 from ml_platform.sources.tables import ingestions_table, quarantine_table, source_table
 from ml_platform.sources.versions import Before, versions_replacement
@@ -56,7 +57,7 @@ class RowsOf:
     file: str
 
 
-FILES = RowsOf("temp.__rows r JOIN temp.__files f ON f.number = r.__file", "f.name")
+OF_FILES = RowsOf(f"{ROWS} r JOIN {FILES} f ON f.number = r.__file", "f.name")
 
 
 def ingest(
@@ -212,7 +213,7 @@ def _ingest_table(
         basis,
         held,
         before,
-        RowsOf("temp.__rows r", table.file_sql("r.__file")),
+        RowsOf(f"{ROWS} r", table.file_sql("r.__file")),
     )
     return report_on(
         use_case,
@@ -242,13 +243,13 @@ def _known_error(file: LandingFile, index: LandingIndex) -> str | None:
 
 
 def _count_landed(cursor: duckdb.DuckDBPyConnection) -> dict[datetime, int]:
-    rows = cursor.execute(f"SELECT {WINDOW_START}, count(*) FROM temp.__rows GROUP BY 1").fetchall()
+    rows = cursor.execute(f"SELECT {WINDOW_START}, count(*) FROM {ROWS} GROUP BY 1").fetchall()
     return dict(rows)
 
 
 def _count_files(cursor: duckdb.DuckDBPyConnection, present: list[LandingFile]) -> int:
     rows = cursor.execute(
-        """SELECT DISTINCT name FROM temp.__rows r JOIN temp.__files f ON f.number = r.__file
+        f"""SELECT DISTINCT name FROM {ROWS} r JOIN {FILES} f ON f.number = r.__file
         WHERE path IS NOT NULL"""
     ).fetchall()
     return len({name for (name,) in rows} & {file.name for file in present})
@@ -264,7 +265,7 @@ def _write(
     basis: Basis,
     held: Sequence[Held],
     before: Before,
-    rows_of: RowsOf = FILES,
+    rows_of: RowsOf = OF_FILES,
 ) -> tuple[Written, Written]:
     table = source_table(use_case, source)
     of_file = f"{rows_of.file} AS _file, r.__row AS _row"

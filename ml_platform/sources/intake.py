@@ -16,6 +16,7 @@ from ml_platform.sources.landing import LandingFile, LandingIndex
 from ml_platform.sources.parquet_files import read_parquet_files
 from ml_platform.sources.reading import Batch, Reading
 from ml_platform.sources.shared_tables import SharedTable
+from ml_platform.sources.step_tables import ELSEWHERE, FILES, JUDGED, ROWS
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
@@ -28,7 +29,7 @@ CHUNK_BYTES = 512 * 2**20
 
 @dataclass(frozen=True)
 class Taken:
-    """What taking files in came to, besides `temp.__rows`."""
+    """What taking files in came to, besides `ROWS`."""
 
     refused: dict[str, FileRefused]
     """By name of the file."""
@@ -41,7 +42,7 @@ def number_files(
     index: LandingIndex,
     stored: Set[str],
 ) -> None:
-    """Number all files that rows may come from in `temp.__files`, the oldest first.
+    """Number all files that rows may come from in `FILES`, the oldest first.
 
     stored: names of files that the lake has rows of; they need not be there any more.
     """
@@ -52,7 +53,7 @@ def number_files(
     ordered = sorted([*files, *gone], key=lambda item: item[:3])
     known = [file for *_, file in ordered]
     cursor.execute(
-        """CREATE OR REPLACE TEMP TABLE __files AS SELECT
+        f"""CREATE OR REPLACE TEMP TABLE {FILES} AS SELECT
             unnest(range(len(?::VARCHAR[])))::INTEGER AS number, unnest(?::VARCHAR[]) AS name,
             unnest(?::VARCHAR[]) AS path, unnest(?::VARCHAR[]) AS fingerprint,
             unnest(?::BIGINT[]) AS size, make_timestamptz(unnest(?::BIGINT[])) AS modified_at,
@@ -83,7 +84,7 @@ def take_in(
     window_range: Window,
     table: SharedTable | None = None,
 ) -> Taken:
-    """Judge every row of the files; keep those of the range in `temp.__rows`.
+    """Judge every row of the files; keep those of the range in `ROWS`.
 
     File versions that the index does not know are noted for `landings`.
     table: that the files are of, where they are no landing files.
@@ -95,10 +96,10 @@ def take_in(
     refused: dict[str, FileRefused] = {}
     ignored: dict[str, None] = {}
     for chunk in landing.chunks(files, CHUNK_BYTES):
-        cursor.execute("DELETE FROM temp.__judged")
+        cursor.execute(f"DELETE FROM {JUDGED}")
         reading = Reading(cursor, declared)
         for batch in batches(reading, chunk, table):
-            cursor.execute(f"INSERT INTO temp.__judged {contract.judged(batch)}")
+            cursor.execute(f"INSERT INTO {JUDGED} {contract.judged(batch)}")
         reading.check_unchanged(chunk)
         _drop_changed(reading)
         _refuse_timeless(reading, [file for file in chunk if file not in reading.changed])
@@ -119,22 +120,22 @@ def row_record(source: Source) -> str:
 
 
 def create_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Empty `temp.__judged`, `temp.__rows`, and `temp.__elsewhere` with keys outside a range."""
+    """Empty `JUDGED`, `ROWS`, and `ELSEWHERE` with keys outside a range."""
     columns = ", ".join(f"{quote(name)} {kind}" for name, kind in contract.columns.items())
     judged = (
         f"__file BIGINT, __row BIGINT, {columns}, "
         "__event TIMESTAMPTZ, __reason VARCHAR, __record VARCHAR"
     )
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __judged ({judged})")
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __rows ({judged}, window_start TIMESTAMP)")
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE {JUDGED} ({judged})")
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE {ROWS} ({judged}, window_start TIMESTAMP)")
     kept = f"__file BIGINT, {columns}, window_start TIMESTAMP"
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __elsewhere ({kept})")
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE {ELSEWHERE} ({kept})")
 
 
 def batches(
     reading: Reading, files: list[LandingFile], table: SharedTable | None
 ) -> Iterator[Batch]:
-    """Raw rows of files, which `temp.__files` numbers; those that cannot be read are refused."""
+    """Raw rows of files, which `FILES` numbers; those that cannot be read are refused."""
     if table is not None:
         yield from table.read(reading, files)
         return
@@ -156,8 +157,8 @@ def batches(
 def _drop_changed(reading: Reading) -> None:
     paths = [file.path for file in reading.changed]
     reading.cursor.execute(
-        """DELETE FROM temp.__judged WHERE __file IN
-        (SELECT number FROM temp.__files WHERE path IN (SELECT unnest(?::VARCHAR[])))""",
+        f"""DELETE FROM {JUDGED} WHERE __file IN
+        (SELECT number FROM {FILES} WHERE path IN (SELECT unnest(?::VARCHAR[])))""",
         [paths],
     )
 
@@ -165,8 +166,8 @@ def _drop_changed(reading: Reading) -> None:
 def _refuse_timeless(reading: Reading, files: list[LandingFile]) -> None:
     by_name = {file.name: file for file in files}
     timeless = reading.cursor.execute(
-        """SELECT f.name, j.__file, count(*), arg_min(j.__reason, j.__row)
-        FROM temp.__judged j JOIN temp.__files f ON f.number = j.__file
+        f"""SELECT f.name, j.__file, count(*), arg_min(j.__reason, j.__row)
+        FROM {JUDGED} j JOIN {FILES} f ON f.number = j.__file
         GROUP BY f.name, j.__file HAVING count(j.__event) = 0"""
     ).fetchall()
     event = reading.source.event_time
@@ -175,7 +176,7 @@ def _refuse_timeless(reading: Reading, files: list[LandingFile]) -> None:
         reading.refuse(
             by_name[name], f"none of {counted} has a readable {event}; the first one: {reason}"
         )
-        reading.cursor.execute("DELETE FROM temp.__judged WHERE __file = ?", [number])
+        reading.cursor.execute(f"DELETE FROM {JUDGED} WHERE __file = ?", [number])
 
 
 def _mark_duplicates(cursor: duckdb.DuckDBPyConnection, source: Source) -> None:
@@ -183,14 +184,14 @@ def _mark_duplicates(cursor: duckdb.DuckDBPyConnection, source: Source) -> None:
     # Most files have none: find the keys first, rank only their rows.
     cursor.execute(
         f"""CREATE OR REPLACE TEMP TABLE __twice AS SELECT __file, {keys}
-        FROM temp.__judged WHERE __reason IS NULL GROUP BY ALL HAVING count(*) > 1"""
+        FROM {JUDGED} WHERE __reason IS NULL GROUP BY ALL HAVING count(*) > 1"""
     )
     named = ", ".join(source.key)
     cursor.execute(
-        f"""UPDATE temp.__judged j SET __record = {row_record(source)},
+        f"""UPDATE {JUDGED} j SET __record = {row_record(source)},
             __reason = {literal(f"duplicate key ({named}): row ")} || d.first || ' came first'
         FROM (SELECT __file AS file, __row AS row, first_value(__row) OVER same AS first
-            FROM temp.__judged JOIN temp.__twice USING (__file, {keys}) WHERE __reason IS NULL
+            FROM {JUDGED} JOIN temp.__twice USING (__file, {keys}) WHERE __reason IS NULL
             WINDOW same AS (PARTITION BY __file, {keys} ORDER BY __row)
             QUALIFY row_number() OVER same > 1) d
         WHERE j.__file = d.file AND j.__row = d.row"""
@@ -202,7 +203,7 @@ def _place(cursor: duckdb.DuckDBPyConnection, calendar: Calendar) -> None:
     begins = instant(calendar.start)
     days = cursor.execute(
         f"""SELECT DISTINCT CAST(timezone('UTC', greatest(__event, {begins})) AS DATE)
-        FROM temp.__judged WHERE __event IS NOT NULL"""
+        FROM {JUDGED} WHERE __event IS NOT NULL"""
     ).fetchall()
     starts: set[datetime] = set()
     for (day,) in days:
@@ -210,14 +211,14 @@ def _place(cursor: duckdb.DuckDBPyConnection, calendar: Calendar) -> None:
         around = Window(midnight, midnight + timedelta(days=1))
         starts.update(naive_utc(window.start) for window in calendar.windows(around))
     cursor.execute(
-        "CREATE OR REPLACE TEMP TABLE __starts AS SELECT unnest(?::TIMESTAMP[]) AS window_start",
+        "CREATE OR REPLACE TEMP TABLE __begins AS SELECT unnest(?::TIMESTAMP[]) AS window_start",
         [sorted(starts)],
     )
     # What is before the first window counts there; where no time can be read, the first readable
     # row of the file decides.
     cursor.execute(
         f"""CREATE OR REPLACE TEMP TABLE __placed AS
-        SELECT j.*, s.window_start FROM temp.__judged j ASOF LEFT JOIN temp.__starts s
+        SELECT j.*, s.window_start FROM {JUDGED} j ASOF LEFT JOIN temp.__begins s
         ON timezone('UTC', CASE WHEN j.__event IS NOT NULL THEN greatest(j.__event, {begins}) END)
             >= s.window_start"""
     )
@@ -241,7 +242,7 @@ def _note(
         SELECT ?, f.name, f.fingerprint, f.size, f.modified_at, f.written_at,
             coalesce(p.window_start, s.first) AS start, count(*), min(__event), max(__event), NULL
         FROM temp.__placed p JOIN temp.__firsts s USING (__file)
-        JOIN temp.__files f ON f.number = p.__file
+        JOIN {FILES} f ON f.number = p.__file
         WHERE f.name IN (SELECT unnest(?::VARCHAR[]))
         GROUP BY ALL""",
         [source, [file.name for file in unknown]],
@@ -258,7 +259,7 @@ def _note(
 def _keep(cursor: duckdb.DuckDBPyConnection, calendar: Calendar, window_range: Window) -> None:
     windows = list(calendar.windows(window_range))
     cursor.execute(
-        """INSERT INTO temp.__rows
+        f"""INSERT INTO {ROWS}
         SELECT p.* EXCLUDE (window_start), coalesce(p.window_start, s.first) AS start
         FROM temp.__placed p JOIN temp.__firsts s USING (__file)
         WHERE coalesce(p.window_start, s.first) BETWEEN ? AND ?""",
@@ -279,10 +280,10 @@ def _keep_elsewhere(
     windows = list(calendar.windows(window_range))
     key = ", ".join(quote(column) for column in source.key)
     cursor.execute(
-        f"""INSERT INTO temp.__elsewhere BY NAME
+        f"""INSERT INTO {ELSEWHERE} BY NAME
         SELECT __file, {key}, window_start FROM temp.__placed
         WHERE __reason IS NULL AND window_start NOT BETWEEN ? AND ? AND __file IN
-        (SELECT number FROM temp.__files WHERE name IN (SELECT unnest(?::VARCHAR[])))""",
+        (SELECT number FROM {FILES} WHERE name IN (SELECT unnest(?::VARCHAR[])))""",
         [naive_utc(windows[0].start), naive_utc(windows[-1].start), list(rewritten)],
     )
 

@@ -18,6 +18,7 @@ from ml_platform.sources.reading import (
     path_value,
 )
 from ml_platform.sources.scan import LONGEST_LINE_BYTES
+from ml_platform.sources.step_tables import RAW, SALVAGED
 from ml_platform.spec.queries import literal
 
 IS_OBJECT = "CASE WHEN json_valid({0}) THEN json_type({0}) = 'OBJECT' END"
@@ -41,10 +42,10 @@ def _read(
         {file: lines[file] for file in files},
         sound=IS_OBJECT.format("__line"),
     )
-    keys = _keys(reading, "temp.__raw", "__path")
+    keys = _keys(reading, RAW, "__path")
     for file in files:
         if file.path in keys and not reading.accept(file, keys[file.path]):
-            reading.cursor.execute("DELETE FROM temp.__raw WHERE __path = ?", [file.path])
+            reading.cursor.execute(f"DELETE FROM {RAW} WHERE __path = ?", [file.path])
     yield Batch(_extracted(reading, numbered_lines(first_row=1)), _values(reading, files), "__line")
 
 
@@ -52,20 +53,20 @@ def _read_alone(reading: Reading, file: LandingFile, _: duckdb.Error | None) -> 
     if not reading.load_salvaged(file, salvage.text_lines, columns=1):
         return
     reading.cursor.execute(
-        f"""CREATE OR REPLACE TEMP TABLE __salvaged AS
+        f"""CREATE OR REPLACE TEMP TABLE {SALVAGED} AS
         SELECT __file, __row, __text,
             CASE WHEN __problem IS NOT NULL THEN __problem
                 WHEN NOT json_valid(__c0) THEN 'is not JSON'
                 WHEN NOT ({IS_OBJECT.format("__c0")}) THEN 'is not a JSON object' END AS __problem,
             CASE WHEN {IS_OBJECT.format("__c0")} THEN __c0 END AS __line
-        FROM temp.__salvaged"""
+        FROM {SALVAGED}"""
     )
-    keys = _keys(reading, "temp.__salvaged", "__file")
+    keys = _keys(reading, SALVAGED, "__file")
     if not keys:
         reading.refuse(file, "none of its lines is a JSON object")
     for names in keys.values():
         if reading.accept(file, names):
-            relation = _extracted(reading, "temp.__salvaged")
+            relation = _extracted(reading, SALVAGED)
             yield Batch(relation, _values(reading, [file]), or_text("__line"), "__problem")
 
 

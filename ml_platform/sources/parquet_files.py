@@ -8,6 +8,7 @@ import duckdb
 from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.listing import first_line
 from ml_platform.sources.reading import Batch, Reading, json_object, path_list
+from ml_platform.sources.step_tables import FILES, RAW
 from ml_platform.spec.queries import exact_path, quote
 
 
@@ -45,14 +46,14 @@ def read_schemas(
 def _read(reading: Reading, columns: tuple[str, ...], files: list[LandingFile]) -> Iterator[Batch]:
     renamed = ", ".join(f"r.{quote(column)} AS __c{n}" for n, column in enumerate(columns))
     reading.cursor.execute(
-        f"""CREATE OR REPLACE TEMP TABLE __raw AS
+        f"""CREATE OR REPLACE TEMP TABLE {RAW} AS
         SELECT f.number AS __file, r.file_row_number + 1 AS __row, {renamed}
         FROM read_parquet({path_list(files)}, filename = '__path', file_row_number = true,
             hive_partitioning = false) r
-        JOIN temp.__files f ON f.path = r.__path"""
+        JOIN {FILES} f ON f.path = r.__path"""
     )
     values = reading.values(columns)
-    yield Batch("temp.__raw", values, json_object(columns))
+    yield Batch(RAW, values, json_object(columns))
 
 
 def _refuse(reading: Reading, file: LandingFile, error: duckdb.Error | None) -> Iterator[Batch]:

@@ -17,6 +17,7 @@ from ml_platform.sources.landing import LandingFile
 from ml_platform.sources.listing import path_columns
 from ml_platform.sources.opening import changed_since
 from ml_platform.sources.scan import Scan, opened, scan
+from ml_platform.sources.step_tables import FILES, RAW, SALVAGED
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import exact_path, literal
 
@@ -48,7 +49,7 @@ ReadAlone = Callable[[LandingFile, duckdb.Error | None], Iterator[Batch]]
 
 
 class Reading:
-    """Landing files of one source being read; `temp.__files` numbers them by path.
+    """Landing files of one source being read; `FILES` numbers them by path.
 
     The relation of a batch lasts until the next one is asked for.
     """
@@ -147,20 +148,20 @@ class Reading:
                 yield from alone(file, None)
 
     def load_lines(self, query: str, rows: Mapping[LandingFile, int], sound: str = "true") -> None:
-        """Load a `read_csv` that ignores errors into `temp.__raw`.
+        """Load a `read_csv` that ignores errors into `RAW`.
 
         rows: how many every file has. A file that comes out with fewer, or with a row of which
         `sound` is not true, is left out and read alone afterwards.
         """
-        self.cursor.execute(f"CREATE OR REPLACE TEMP TABLE __raw AS {query}")
+        self.cursor.execute(f"CREATE OR REPLACE TEMP TABLE {RAW} AS {query}")
         counts = self.cursor.execute(
-            f"SELECT __path, count(*) FILTER ({sound}) FROM temp.__raw GROUP BY __path"
+            f"SELECT __path, count(*) FILTER ({sound}) FROM {RAW} GROUP BY __path"
         ).fetchall()
         found = dict(counts)
         rejected = [file.path for file, count in rows.items() if found.get(file.path, 0) != count]
         self.cursor.execute("INSERT INTO temp.__rejected SELECT unnest(?::VARCHAR[])", [rejected])
         self.cursor.execute(
-            "DELETE FROM temp.__raw WHERE __path IN (SELECT __path FROM temp.__rejected)"
+            f"DELETE FROM {RAW} WHERE __path IN (SELECT __path FROM temp.__rejected)"
         )
 
     def load_salvaged(
@@ -170,10 +171,10 @@ class Reading:
         columns: int,
         nulls: frozenset[str] = frozenset(),
     ) -> bool:
-        """Load the records of one broken file into `temp.__salvaged`; False where it is refused."""
+        """Load the records of one broken file into `SALVAGED`; False where it is refused."""
         texts = ", ".join(f"__c{n} VARCHAR" for n in range(columns))
         self.cursor.execute(
-            "CREATE OR REPLACE TEMP TABLE __salvaged (__file INTEGER, __row BIGINT, "
+            f"CREATE OR REPLACE TEMP TABLE {SALVAGED} (__file INTEGER, __row BIGINT, "
             f"__problem VARCHAR, __text VARCHAR, {texts})"
         )
         try:
@@ -211,8 +212,8 @@ class Reading:
         )
         self.cursor.register("__records", table)
         self.cursor.execute(
-            f"""INSERT INTO temp.__salvaged
-            SELECT (SELECT number FROM temp.__files WHERE path = {literal(file.path)}), *
+            f"""INSERT INTO {SALVAGED}
+            SELECT (SELECT number FROM {FILES} WHERE path = {literal(file.path)}), *
             FROM __records"""
         )
         self.cursor.unregister("__records")
@@ -222,16 +223,16 @@ def path_value(column: str) -> str:
     """SQL of what the folder says that a column names in the path of the file `__file`."""
     folder = literal(f"(?i)(?:^|/){re.escape(column)}=([^/]*)/")
     value = f"nullif(url_decode(regexp_extract(p.path, {folder}, 1)), {literal(NO_VALUE)})"
-    return f"(SELECT {value} FROM temp.__files p WHERE p.number = __file)"
+    return f"(SELECT {value} FROM {FILES} p WHERE p.number = __file)"
 
 
 def numbered_lines(first_row: int) -> str:
-    """The rows of `temp.__raw` with the numbers of their files and their own."""
+    """The rows of `RAW` with the numbers of their files and their own."""
     # Rows are loaded in the order of their files, so `rowid` counts them.
     return f"""(SELECT f.number AS __file, r.rowid - s.first + {first_row} AS __row, r.*
-        FROM temp.__raw r
-        JOIN (SELECT __path, min(rowid) AS first FROM temp.__raw GROUP BY __path) s USING (__path)
-        JOIN temp.__files f ON f.path = r.__path)"""
+        FROM {RAW} r
+        JOIN (SELECT __path, min(rowid) AS first FROM {RAW} GROUP BY __path) s USING (__path)
+        JOIN {FILES} f ON f.path = r.__path)"""
 
 
 def json_object(columns: Sequence[str]) -> str:

@@ -18,17 +18,17 @@ IN_WINDOWS = """SELECT r.* EXCLUDE (__at), s.start AS window_start FROM {} r
 
 
 def add_rows(cursor: duckdb.DuckDBPyConnection, table: str, query: str) -> None:
-    """Add rows to a temporary table; a column of which parts have two types is one of texts."""
+    """Add rows to a table of `temp`; a column of which parts have two types is one of texts."""
     try:
-        there = _types_of(cursor, f"temp.{table}")
+        there = _types_of(cursor, table)
     except duckdb.CatalogException:
         cursor.execute(f"CREATE TEMP TABLE {table} AS {query}")
         return
     types = _types_of(cursor, f"({query})")
     for name, kind in there.items():
         if types[name] != kind != "VARCHAR":
-            cursor.execute(f"ALTER TABLE temp.{table} ALTER {quote(name)} TYPE VARCHAR")
-    cursor.execute(f"INSERT INTO temp.{table} {query}")
+            cursor.execute(f"ALTER TABLE {table} ALTER {quote(name)} TYPE VARCHAR")
+    cursor.execute(f"INSERT INTO {table} {query}")
 
 
 def _types_of(cursor: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:

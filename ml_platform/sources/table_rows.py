@@ -25,6 +25,7 @@ from ml_platform.sources.reading import Batch, json_object
 from ml_platform.sources.row_staging import IN_WINDOWS, add_rows, name_windows, parts_of
 from ml_platform.sources.selection import Selection
 from ml_platform.sources.source_columns import SourceColumns
+from ml_platform.sources.step_tables import FILES, RAW, ROWS
 from ml_platform.sources.tables import source_table
 from ml_platform.sources.window_states import WindowState
 from ml_platform.spec.queries import TIMELIKE_TYPES, literal, quote
@@ -89,7 +90,7 @@ class SourceTable:
         highest = self._look(
             Selection(since=self._shown(lowest)), f"{self._mark} >= {lowest} OR {unreadable}"
         )
-        starts = {start for (start,) in self._execute("SELECT window_start FROM temp.__raw")}
+        starts = {start for (start,) in self._execute(f"SELECT window_start FROM {RAW}")}
         starts |= self._left_behind()
         calendar = self._use_case.calendar
         windows = [calendar.window_stored(start) for start in sorted(starts)]
@@ -97,7 +98,7 @@ class SourceTable:
         return max(highest or since, since), self._states(starts)
 
     def take_in(self, window_range: Window) -> dict[datetime, WindowState]:
-        """Judge the rows of a range into `temp.__rows`; what its windows hold, by start."""
+        """Judge the rows of a range into `ROWS`; what its windows hold, by start."""
         windows = list(self._use_case.calendar.windows(window_range))
         self._stage(windows, takes_all=True)
         source = self.columns.use_case.sources[self._name]
@@ -111,28 +112,29 @@ class SourceTable:
         batch = Batch(
             f"""(SELECT coalesce(__mark, {NO_MARK}) AS __file,
                 row_number() OVER (PARTITION BY __mark ORDER BY {key}) AS __row,
-                window_start, {renamed} FROM temp.__raw)""",
+                window_start, {renamed} FROM {RAW})""",
             {column: f"__c{n}" for n, column in enumerate(columns)},
             json_object(columns),
         )
         contract = Contract(self._cursor, source, self._use_case.calendar.start)
         create_rows(self._cursor, contract)
-        self._execute(f"INSERT INTO temp.__rows {contract.judged(batch, 'window_start')}")
-        self._execute("DROP TABLE temp.__raw")
+        self._execute(f"INSERT INTO {ROWS} {contract.judged(batch, 'window_start')}")
+        self._execute(f"DROP TABLE {RAW}")
         # A number says in which order rows changed, and not when.
         arrived = "now()"
         if self._is_time:
             arrived = f"coalesce(make_timestamptz(nullif(__file, {NO_MARK})), now())"
+        # A view, unlike a table, cannot be created by a name with a catalog.
         self._execute(
-            f"""CREATE OR REPLACE TEMP VIEW __files AS
+            f"""CREATE OR REPLACE TEMP VIEW {FILES.removeprefix("temp.")} AS
             SELECT __file AS number, NULL::VARCHAR AS path, {self.file_sql("__file")} AS name,
                 {arrived} AS modified_at
-            FROM (SELECT DISTINCT __file FROM temp.__rows)"""
+            FROM (SELECT DISTINCT __file FROM {ROWS})"""
         )
         return states
 
     def file_sql(self, number: str) -> str:
-        """SQL of the name of what a row came from, by its number in `temp.__rows`."""
+        """SQL of the name of what a row came from, by its number in `ROWS`."""
         mark = f"nullif({number}, {NO_MARK})"
         shown = f"CAST({mark} AS VARCHAR)"
         if self._is_time:
@@ -159,8 +161,8 @@ class SourceTable:
         return f"epoch_us(greatest(coalesce({readable}, {self._moment}), {begins}))"
 
     def _look(self, selection: Selection, where: str) -> int | None:
-        """Keys, marks and windows of rows in `temp.__raw`; the highest mark among them."""
-        self._collect("__read", selection, f"SELECT {{items}} FROM {{rows}} WHERE {where}")
+        """Keys, marks and windows of rows in `RAW`; the highest mark among them."""
+        self._collect("temp.__read", selection, f"SELECT {{items}} FROM {{rows}} WHERE {where}")
         ((first, last, mark),) = self._execute(
             """SELECT make_timestamp(min(__at)), make_timestamp(max(__at)), max(__mark)
             FROM temp.__read"""
@@ -171,24 +173,24 @@ class SourceTable:
             begin, end = (calendar.window_stored(at) for at in (first, last))
             windows = list(calendar.windows(Window(begin.start, end.end)))
         name_windows(self._cursor, windows)
-        self._execute(f"CREATE OR REPLACE TEMP TABLE __raw AS {IN_WINDOWS.format('temp.__read')}")
+        self._execute(f"CREATE OR REPLACE TEMP TABLE {RAW} AS {IN_WINDOWS.format('temp.__read')}")
         self._execute("DROP TABLE temp.__read")
         return None if mark is None else int(mark)
 
     def _stage(self, windows: Sequence[Window], takes_all: bool = False) -> None:
-        """Rows of some windows, ascending, with their marks in `temp.__raw`.
+        """Rows of some windows, ascending, with their marks in `RAW`.
 
         takes_all: with all columns that are stored, and not their keys alone.
         """
         name_windows(self._cursor, windows)
         placed = IN_WINDOWS.format("(SELECT {items} FROM {rows})")
-        self._execute("DROP TABLE IF EXISTS temp.__raw")
+        self._execute(f"DROP TABLE IF EXISTS {RAW}")
         for part in parts_of(windows):
             within = f"r.__at >= {_microseconds(part.start)} AND r.__at < {_microseconds(part.end)}"
             # Rows before the first window count there.
             begins = part.start == self._use_case.calendar.start
             selection = Selection(None if begins else naive_utc(part.start), naive_utc(part.end))
-            self._collect("__raw", selection, f"{placed} AND {within}", takes_all)
+            self._collect(RAW, selection, f"{placed} AND {within}", takes_all)
 
     def _collect(
         self, table: str, selection: Selection, query: str, takes_all: bool = False
@@ -210,7 +212,7 @@ class SourceTable:
         rows = self._execute(
             f"""SELECT window_start, coalesce(max(__mark), 0), count(*),
                 sum(hash(hash({key}, __mark))::HUGEINT)
-            FROM temp.__raw GROUP BY 1"""
+            FROM {RAW} GROUP BY 1"""
         )
         contract = contract_of(self._use_case, self._name)
         found = {
@@ -221,7 +223,7 @@ class SourceTable:
         return found if starts is None else {start: found.get(start, nothing) for start in starts}
 
     def _left_behind(self) -> set[datetime]:
-        """Windows that stored rows are in whose keys are among those of `temp.__raw`."""
+        """Windows that stored rows are in whose keys are among those of `RAW`."""
         table = source_table(self._use_case, self._name)
         if table.name not in self._lake.tables(self._cursor, table.schema):
             return set()
@@ -230,7 +232,7 @@ class SourceTable:
             for c in self._source.key
         )
         rows = self._execute(
-            f"SELECT DISTINCT s.window_start FROM {table.sql} s JOIN temp.__raw r ON {same}"
+            f"SELECT DISTINCT s.window_start FROM {table.sql} s JOIN {RAW} r ON {same}"
         )
         return {start for (start,) in rows}
 

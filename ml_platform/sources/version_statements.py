@@ -1,20 +1,19 @@
 """The SQL from what is stored of a source and what has landed to the versions of its rows.
 
-It works on temporary tables: `__rows` and `__files`, as ingesting makes them; `__news`, which files
-are new in which windows; `__news_windows`, when what is new in a window had arrived; `__moved`,
-`__touched` and `__sequence`, which it fills one after the other.
+It works on `ROWS`, `FILES`, `NEWS` and `NEWS_WINDOWS`, and on `__moved`, `TOUCHED` and
+`__sequence`, which it fills one after the other.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ml_platform.sources.corrections import SUPERSEDED
+from ml_platform.sources.step_tables import FILES, NEWS, NEWS_WINDOWS, ROWS, TOUCHED, WINNERS
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL
 from ml_platform.storage.tables import WINDOW_START
 
-WINNERS = "(FROM temp.__rows WHERE __reason IS NULL)"
 TIMES = ("began_at", "ended_at", "arrived_at")
 
 
@@ -44,8 +43,8 @@ class VersionStatements:
         """
         key = self._named("r", self._key)
         found = f"""SELECT {key} FROM {WINNERS} r
-            JOIN temp.__news n ON n.number = r.__file AND n.{WINDOW_START} = r.{WINDOW_START}
-            JOIN temp.__files f ON f.number = r.__file"""
+            JOIN {NEWS} n ON n.number = r.__file AND n.{WINDOW_START} = r.{WINDOW_START}
+            JOIN {FILES} f ON f.number = r.__file"""
         if earlier is None:
             return f"{found} WHERE false"
         same = " AND ".join(f"r.{column} = e.{column}" for column in self._key[1:])
@@ -63,11 +62,11 @@ class VersionStatements:
         rewrites: leave out those that only several new files name.
         """
         key = ", ".join(self._key)
-        news = f"SEMI JOIN temp.__news_windows USING ({WINDOW_START})"
+        news = f"SEMI JOIN {NEWS_WINDOWS} USING ({WINDOW_START})"
         parts = [f"SELECT {key} FROM temp.__moved"]
         if not rewrites:
             parts.append(
-                f"SELECT {key} FROM temp.__rows {news} "
+                f"SELECT {key} FROM {ROWS} {news} "
                 f"WHERE starts_with(__reason, {literal(SUPERSEDED)}) AND {self._typed}"
             )
         if self._stored.rows:
@@ -126,8 +125,7 @@ class VersionStatements:
         if not self._stored.versions:
             return f"SELECT * FROM ({self._nothing()})"
         return (
-            f"SELECT {self._names()} FROM {self._stored.versions} "
-            f"ANTI JOIN temp.__touched {self._using}"
+            f"SELECT {self._names()} FROM {self._stored.versions} ANTI JOIN {TOUCHED} {self._using}"
         )
 
     def refreshed(self, versions: str) -> str:
@@ -144,26 +142,26 @@ class VersionStatements:
             FROM (SELECT {", ".join(self._key)}, coalesce(
                     max({KNOWN_FROM}) FILTER ({KNOWN_UNTIL} IS NULL), max({KNOWN_UNTIL})
                 ) AS {KNOWN_FROM} FROM corrected GROUP BY ALL) t JOIN {WINNERS} r {self._using}
-            JOIN temp.__files f ON f.number = r.__file"""
+            JOIN {FILES} f ON f.number = r.__file"""
 
     def _stored_versions(self) -> str:
         return f"""SELECT {self._named("v", self._key)}, 0 AS step,
                 epoch_us({KNOWN_FROM}) AS place, {self._values("v")} AS said, _file, _row,
                 {KNOWN_FROM} AS began_at, {KNOWN_UNTIL} AS ended_at, {KNOWN_FROM} AS arrived_at
-            FROM {self._stored.versions} v SEMI JOIN temp.__touched {self._using}"""
+            FROM {self._stored.versions} v SEMI JOIN {TOUCHED} {self._using}"""
 
     def _stored_ends(self, versions: str) -> str:
         key = ", ".join(self._key)
         ended = f"max({KNOWN_UNTIL})"
         return f"""SELECT {key}, 0 AS step, epoch_us({ended}) AS place, {ended} AS began_at
-            FROM {versions} SEMI JOIN temp.__touched {self._using}
+            FROM {versions} SEMI JOIN {TOUCHED} {self._using}
             GROUP BY ALL HAVING bool_and({KNOWN_UNTIL} IS NOT NULL)"""
 
     def _never_corrected(self, rows: str) -> str:
         but = f"ANTI JOIN {self._stored.versions} {self._using}" if self._stored.versions else ""
         return f"""SELECT {self._named("s", self._key)}, 0 AS step, 0 AS place,
                 {self._values("s")} AS said, _file, _row, known_at AS began_at
-            FROM {rows} s SEMI JOIN temp.__touched {self._using} {but}"""
+            FROM {rows} s SEMI JOIN {TOUCHED} {self._using} {but}"""
 
     def _steps(self) -> str:
         """Rows of new files, those aside that lost against what had been stored before."""
@@ -171,20 +169,20 @@ class VersionStatements:
         if self._stored.rows:
             # Where notes on what was ingested are lost, the row itself shows that it is not new.
             beaten = f"""ANTI JOIN (SELECT {self._named("s", self._key)}, f.number AS at
-                FROM {self._stored.rows} s SEMI JOIN temp.__touched {self._using}
-                JOIN temp.__files f ON f.name = s._file
-                LEFT JOIN temp.__rows q ON q.__file = f.number AND q.__row = s._row
+                FROM {self._stored.rows} s SEMI JOIN {TOUCHED} {self._using}
+                JOIN {FILES} f ON f.name = s._file
+                LEFT JOIN {ROWS} q ON q.__file = f.number AND q.__row = s._row
                     AND {self._values("q")} IS NOT DISTINCT FROM {self._values("s")}
                 WHERE q.__file IS NOT NULL OR NOT {self._is_news("s", "f.number")}) b
                 ON {self._same("r", "b")} AND r.__file < b.at"""
         return f"""SELECT {self._named("r", self._key)}, 1 AS step, r.__file AS place,
                 {self._values("r")} AS said, f.name AS _file, r.__row AS _row,
                 f.modified_at AS arrived_at
-            FROM (FROM temp.__rows WHERE (__reason IS NULL
+            FROM (FROM {ROWS} WHERE (__reason IS NULL
                 OR starts_with(__reason, {literal(SUPERSEDED)})) AND {self._typed}) r
-            JOIN temp.__news n ON n.number = r.__file AND n.{WINDOW_START} = r.{WINDOW_START}
-            JOIN temp.__files f ON f.number = r.__file
-            SEMI JOIN temp.__touched t ON {self._same("r", "t")} {beaten}"""
+            JOIN {NEWS} n ON n.number = r.__file AND n.{WINDOW_START} = r.{WINDOW_START}
+            JOIN {FILES} f ON f.number = r.__file
+            SEMI JOIN {TOUCHED} t ON {self._same("r", "t")} {beaten}"""
 
     def _outcome(self) -> str:
         """What holds of keys in the end where no new row says it: they are removed, or fall back.
@@ -197,18 +195,18 @@ class VersionStatements:
         return f"""SELECT {self._named("t", self._key)}, 2 AS step, 0 AS place,
                 CASE WHEN r.__file IS NOT NULL THEN {self._values("r")} END AS said,
                 f.name AS _file, r.__row AS _row, w.arrived_at
-            FROM temp.__touched t JOIN temp.__news_windows w USING ({WINDOW_START})
+            FROM {TOUCHED} t JOIN {NEWS_WINDOWS} w USING ({WINDOW_START})
             LEFT JOIN {WINNERS} r ON {self._same("t", "r")}
-            LEFT JOIN temp.__files f ON f.number = r.__file
+            LEFT JOIN {FILES} f ON f.number = r.__file
             LEFT JOIN {stored} s ON {self._same("t", "s")}
-            LEFT JOIN temp.__files s_f ON s_f.name = s._file
+            LEFT JOIN {FILES} s_f ON s_f.name = s._file
             WHERE {self._is_news("t", "r.__file")} IS NOT TRUE
             AND ({"true" if whole else "false"} OR s._file IS NULL
                 OR {self._is_news("t", "s_f.number")})"""
 
     def _is_news(self, alias: str, number: str) -> str:
         return (
-            f"(EXISTS (FROM temp.__news n WHERE n.number = {number} "
+            f"(EXISTS (FROM {NEWS} n WHERE n.number = {number} "
             f"AND n.{WINDOW_START} = {alias}.{WINDOW_START}))"
         )
 
@@ -216,7 +214,7 @@ class VersionStatements:
         """No rows, of the columns of versions."""
         return f"""SELECT {WINDOW_START}, {", ".join(quote(c) for c in self._columns)},
             NULL::VARCHAR AS _file, NULL::BIGINT AS _row, NULL::TIMESTAMPTZ AS {KNOWN_FROM},
-            NULL::TIMESTAMPTZ AS {KNOWN_UNTIL} FROM temp.__rows WHERE false"""
+            NULL::TIMESTAMPTZ AS {KNOWN_UNTIL} FROM {ROWS} WHERE false"""
 
     def _names(self) -> str:
         columns = ", ".join(quote(column) for column in self._columns)

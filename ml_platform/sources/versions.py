@@ -12,6 +12,14 @@ from dataclasses import dataclass
 import duckdb
 
 from ml_platform.sources.ingestions import Held
+from ml_platform.sources.step_tables import (
+    ELSEWHERE,
+    FILES,
+    NEWS,
+    NEWS_WINDOWS,
+    ROWS,
+    TOUCHED,
+)
 from ml_platform.sources.tables import landings_table, source_table, versions_table
 from ml_platform.sources.version_statements import Stored, VersionStatements
 from ml_platform.spec.queries import literal, quote
@@ -19,8 +27,6 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Replacement
 from ml_platform.storage.tables import WINDOW_START, naive_utc, widened_sql
-
-WINNERS = "(FROM temp.__rows WHERE __reason IS NULL)"
 
 TIMES = ("began_at", "ended_at", "arrived_at")
 
@@ -47,7 +53,7 @@ def versions_replacement(
     held: Sequence[Held],
     before: Before,
 ) -> Replacement | None:
-    """What the versions of a source are to hold once `temp.__rows` has been written.
+    """What the versions of a source are to hold once `ROWS` has been written.
 
     held: what windows come to hold; what is new among it corrects earlier rows. A version depends
     on what landed and when, and not on when or how often its window is ingested.
@@ -67,8 +73,8 @@ def versions_replacement(
     may_have_moved = before.may_have_moved and not rewrites
     earlier = _earlier_rows(cursor, use_case, source, before) if may_have_moved else None
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE __moved AS {sql.moved(earlier)}")
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE __touched AS {sql.touched(rewrites)}")
-    if not stored.versions and not cursor.execute("FROM temp.__touched LIMIT 1").fetchall():
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE {TOUCHED} AS {sql.touched(rewrites)}")
+    if not stored.versions and not cursor.execute(f"FROM {TOUCHED} LIMIT 1").fetchall():
         return None
     if rewrites:
         past = sql.untouched()
@@ -96,24 +102,24 @@ def _create_news(cursor: duckdb.DuckDBPyConnection, news: Sequence[Held], is_tab
     if is_table:
         # A window of a table is read as a whole; when a row left it nobody says.
         cursor.execute(
-            f"""CREATE OR REPLACE TEMP TABLE __news AS
+            f"""CREATE OR REPLACE TEMP TABLE {NEWS} AS
             SELECT DISTINCT r.__file AS number, {WINDOW_START}
-            FROM temp.__rows r SEMI JOIN temp.__landed USING ({WINDOW_START})"""
+            FROM {ROWS} r SEMI JOIN temp.__landed USING ({WINDOW_START})"""
         )
         cursor.execute(
-            f"""CREATE OR REPLACE TEMP TABLE __news_windows AS
+            f"""CREATE OR REPLACE TEMP TABLE {NEWS_WINDOWS} AS
             SELECT DISTINCT {WINDOW_START}, now() AS arrived_at FROM temp.__landed"""
         )
         return
     cursor.execute(
-        f"""CREATE OR REPLACE TEMP TABLE __news AS
+        f"""CREATE OR REPLACE TEMP TABLE {NEWS} AS
         SELECT f.number, n.{WINDOW_START} FROM temp.__landed n
-        JOIN temp.__files f ON f.name = n.file"""
+        JOIN {FILES} f ON f.name = n.file"""
     )
     cursor.execute(
-        f"""CREATE OR REPLACE TEMP TABLE __news_windows AS
+        f"""CREATE OR REPLACE TEMP TABLE {NEWS_WINDOWS} AS
         SELECT n.{WINDOW_START}, max(f.modified_at) AS arrived_at
-        FROM temp.__news n JOIN temp.__files f USING (number) GROUP BY 1"""
+        FROM {NEWS} n JOIN {FILES} f USING (number) GROUP BY 1"""
     )
 
 
@@ -132,7 +138,7 @@ def _earlier_rows(
     declared = use_case.sources[source]
     if declared.rows_of:
         name = quote(declared.key[0])
-        news = f"temp.__rows r SEMI JOIN temp.__news_windows USING ({WINDOW_START})"
+        news = f"{ROWS} r SEMI JOIN {NEWS_WINDOWS} USING ({WINDOW_START})"
         bounds = cursor.execute(
             f"SELECT min({name})::VARCHAR, max({name})::VARCHAR FROM {news} WHERE __reason IS NULL"
         ).fetchone()
@@ -154,7 +160,7 @@ def _earlier_rows(
             f"""SELECT DISTINCT l.{WINDOW_START} FROM {landings.sql} l
             JOIN (SELECT f.name, f.fingerprint, min(n.{WINDOW_START}) AS first,
                     max(n.{WINDOW_START}) AS last
-                FROM temp.__news n JOIN temp.__files f USING (number) GROUP BY ALL) f
+                FROM {NEWS} n JOIN {FILES} f USING (number) GROUP BY ALL) f
             ON l.file = f.name AND l.fingerprint <> f.fingerprint
                 AND (l.{WINDOW_START} <> f.first OR f.first <> f.last)
             WHERE l.source = {literal(source)} AND l.{WINDOW_START} IS NOT NULL"""
@@ -167,10 +173,10 @@ def _earlier_rows(
     earlier = " UNION ALL ".join(f"SELECT {key} FROM {table.sql} WHERE {where}" for table in tables)
     if declared.rows_of:
         return earlier
-    there = " UNION ALL BY NAME ".join(f"FROM temp.{name}" for name in ("__rows", "__elsewhere"))
+    there = f"FROM {ROWS} UNION ALL BY NAME FROM {ELSEWHERE}"
     # What the file still has in the other window has not moved from there.
     return f"""FROM ({earlier}) ANTI JOIN (SELECT t.*, f.name AS _file FROM ({there}) t
-        JOIN temp.__files f ON f.number = t.__file) USING ({key})"""
+        JOIN {FILES} f ON f.number = t.__file) USING ({key})"""
 
 
 def _stored(
