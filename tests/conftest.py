@@ -65,9 +65,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for position, item in enumerate(found):
             if position not in kept:
                 item.add_marker(pytest.mark.exhaustive)
-    # Modules that take longest first: at the end no process works alone for minutes.
+    # Modules that take longest first: at the end no process works alone for minutes. Longest of all
+    # are those that wait for sensors.
     slow = Counter(item.path for item in items if _is_slow(item))
-    items.sort(key=lambda item: -slow[item.path])
+    items.sort(key=lambda item: (not _starts_dagster(item), -slow[item.path]))
+
+
+def _starts_dagster(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and hasattr(item.module, "dagster_dev")
 
 
 def _is_slow(item: pytest.Item) -> bool:

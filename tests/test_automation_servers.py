@@ -72,6 +72,7 @@ def launch(environment: Mapping[str, str], *arguments: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_lands_comes_through_to_its_performance_and_a_correction_repairs_what_it_touched(
     tmp_path: Path,
 ) -> None:

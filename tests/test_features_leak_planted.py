@@ -8,6 +8,8 @@ from ml_platform.features import note_checks, read_coverage
 from ml_platform.storage import Lake
 from tests.planted import CLEAN, COMMIT, LEAKS, MONTH, TOO_SHORT, World, day
 
+pytestmark = pytest.mark.slow
+
 QUICK_LEAKS = ("the next row", "in one row of a hundred", "24 hours in a lookback of a day")
 QUICK_CLEAN = ("a sliding sum as a difference of totals",)
 ALONE = (3, 19, 20)
@@ -46,7 +48,6 @@ def test_a_leak_is_found_in_a_month(world: World, kind: str) -> None:
     assert ahead is (kind not in TOO_SHORT)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "number"), list(zip([kind for kind in LEAKS if kind not in RARE], cycle(ALONE)))
 )
@@ -72,7 +73,6 @@ def test_a_day_after_a_clock_change_shows_a_lookback_of_24_hours_by_itself(world
     assert "the lookback of 1d is too short" in str(after.problem)
 
 
-@pytest.mark.slow
 def test_daily_runs_try_different_moments(world: World) -> None:
     query = CLEAN["the day so far"]
     tried = [world.check(query, day(number))[0].cuts for number in range(8)]

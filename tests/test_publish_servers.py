@@ -62,6 +62,7 @@ def correct(data: Path, day: str) -> set[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_rollback_and_a_correction_reach_the_tables_of_others_by_themselves(
     tmp_path: Path, mariadb: dict[str, Any], postgres: Any
 ) -> None:

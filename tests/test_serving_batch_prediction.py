@@ -17,6 +17,8 @@ from tests.served import LOGGED, ROW, Deployment, declare, deploy, records
 from tests.test_serving_grpc import inputs
 from tests.trips_use_case import COMMIT, at
 
+pytestmark = [pytest.mark.slow, pytest.mark.every_case]
+
 BODY = {"dataframe_records": [ROW]}
 
 
@@ -97,7 +99,6 @@ def test_who_is_rejected_is_counted_and_given_the_id(deployment: Deployment) -> 
     assert 'kind="Unauthenticated"' in page
 
 
-@pytest.mark.slow
 def test_monitoring_shows_what_the_caller_may_read(deployment: Deployment) -> None:
     mine = key_of(deployment, "ours", Grant("reader", "trips"))
     others = key_of(deployment, "theirs", Grant("reader", "flights"))
@@ -113,7 +114,6 @@ def test_monitoring_shows_what_the_caller_may_read(deployment: Deployment) -> No
     assert set(document["use_cases"]) == {"trips"}
 
 
-@pytest.mark.slow
 def test_what_a_shadow_says_is_kept_apart(deployment: Deployment, landing: Path) -> None:
     def decided(mode: str) -> None:
         made = Rollout(2, mode, 0.0, "ada", "to see", datetime.now(UTC))

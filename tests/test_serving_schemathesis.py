@@ -83,6 +83,7 @@ def test_while_dagster_is_unavailable_what_it_would_do_is_503_and_the_rest_is_do
     assert len(recorded) == len(decisions) - 3
 
 
+@pytest.mark.exhaustive
 def test_a_dagster_that_begins_nothing_is_asked_for_much(
     deployment: Deployment, queue: str, tmp_path: Path
 ) -> None:

@@ -16,6 +16,8 @@ from ml_platform.storage import Commit, Lake
 from tests.dagster_servers import ROOT
 from tests.test_sources_ingest import HEADER, Rides
 
+pytestmark = [pytest.mark.slow, pytest.mark.every_case]
+
 COMMIT = Commit("run-1", "abc")
 GOOD = HEADER + "good,2024-03-01 09:00,1.5,2\n"
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -168,7 +170,6 @@ def vanish(file: Path) -> None:
 
 @pytest.mark.parametrize("happens", [grow, shrink, vanish])
 @pytest.mark.parametrize("moment", ["scan", "load_lines"])
-@pytest.mark.slow
 def test_a_file_that_changes_while_it_is_read(
     rides: Rides, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Path], None], moment: str
 ) -> None:
@@ -227,7 +228,6 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_a_line_of_a_gigabyte_and_a_bomb_take_little_memory(rides: Rides, tmp_path: Path) -> None:
     with (rides.landing / "long.csv").open("wb") as file:
         file.write(HEADER.encode())
@@ -245,7 +245,6 @@ def test_a_line_of_a_gigabyte_and_a_bomb_take_little_memory(rides: Rides, tmp_pa
     assert int(megabytes) < 300
 
 
-@pytest.mark.slow
 def test_a_broken_file_is_read_line_by_line_in_little_memory(rides: Rides) -> None:
     lines = [f"r{n},2024-03-01 09:00:{n % 60:02d},1.5,2" for n in range(50_000)]
     lines[40_000] = "many,2024-03-01 09:00,1.5,2,3,4"

@@ -14,6 +14,8 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 
+pytestmark = [pytest.mark.slow, pytest.mark.every_case]
+
 SPEC = """\
 description: Rides
 partitions: {cadence: daily, start: 2024-03-01}
@@ -125,7 +127,6 @@ def test_it_is_the_same_when_both_land_before_the_first_ingestion(rides: Rides) 
     assert rides.versions() == [("r1", 5, "1 08", "18 12"), ("r1", 9, "18 12", OPEN)]
 
 
-@pytest.mark.slow
 def test_ingesting_again_later_or_day_by_day_changes_no_version(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "2 09", 6))
     rides.ingest()
@@ -155,7 +156,6 @@ def test_a_file_that_is_written_anew_ends_the_versions_of_the_rows_it_lacks(ride
     assert rides.versions() == [("r2", 6, "1 09", "18 12"), ("r2", 6, "20 12", OPEN)]
 
 
-@pytest.mark.slow
 def test_what_a_removed_row_had_corrected_holds_again(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5))
     rides.land("b.csv", 2, ("r1", "1 08", 6), ("r2", "1 08", 1))
@@ -221,7 +221,6 @@ def test_a_version_outlives_the_file_it_came_from(rides: Rides) -> None:
     assert rides.versions() == [("r1", 5, "1 08", "18 12"), ("r1", 9, "18 12", OPEN)]
 
 
-@pytest.mark.slow
 def test_a_file_that_replaces_a_window_ends_what_it_lacks(rides: Rides) -> None:
     rides.declare("late: replace")
     rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "1 09", 6))
@@ -238,7 +237,6 @@ def test_a_file_that_replaces_a_window_ends_what_it_lacks(rides: Rides) -> None:
     assert rides.versions() == expected
 
 
-@pytest.mark.slow
 def test_a_correction_before_the_row_was_known_leaves_one_truth(rides: Rides) -> None:
     rides.declare('known_at: "began + INTERVAL 10 DAY"')
     rides.land("a.csv", 1, ("r1", "1 08", 5))
@@ -249,7 +247,6 @@ def test_a_correction_before_the_row_was_known_leaves_one_truth(rides: Rides) ->
     assert rides.versions() == []
 
 
-@pytest.mark.slow
 def test_a_row_that_moves_to_another_day_is_known_there_once_it_has_moved(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "1 09", 6), ("r3", "2 10", 1))
     rides.ingest()
@@ -297,7 +294,6 @@ def test_a_file_with_a_column_that_was_declared_later_corrects_rows_without_it(
     assert rides.versions() == [("r1", 5, "1 08", "18 12"), ("r1", 9, "18 12", OPEN)]
 
 
-@pytest.mark.slow
 def test_a_source_may_say_that_corrections_rewrite_the_past(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "1 09", 6))
     rides.ingest()
@@ -329,7 +325,6 @@ def test_one_landing_may_rewrite_the_past(rides: Rides) -> None:
     ]
 
 
-@pytest.mark.slow
 def test_another_declaration_is_no_correction(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5), ("r2", "1 09", 6))
     rides.land("b.csv", 10, ("r1", "1 08", 7))
@@ -346,7 +341,6 @@ def test_another_declaration_is_no_correction(rides: Rides) -> None:
     ]
 
 
-@pytest.mark.slow
 def test_a_key_that_comes_again_each_day_has_not_moved(rides: Rides) -> None:
     rides.land("a.csv", 1, ("r1", "1 08", 5))
     rides.ingest()

@@ -118,6 +118,7 @@ def test_eight_processes_that_create_the_lake_and_fill_eight_windows_each_lose_n
         assert lake.snapshot(cursor) == 64
 
 
+@pytest.mark.slow
 def test_four_processes_that_fill_the_same_window_leave_the_rows_of_one(
     processes, catalog_settings, lake
 ):

@@ -274,3 +274,7 @@ __all__ = [
     "UpgradeNeeded",
     "WaitsNoMore",
 ]
+
+for _name in __all__:
+    # Tracebacks and pickles name what is imported, wherever in this package it is.
+    globals()[_name].__module__ = __name__
