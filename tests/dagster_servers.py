@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 from urllib.request import urlopen
 
 import dagster as dg
+import psutil  # type: ignore[import-untyped]
 
 from ml_platform.settings import Settings
 from tests import trips_use_case as trips
@@ -79,12 +80,22 @@ def start(command: list[str], environment: Mapping[str, str], log: Path) -> subp
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and then what it has started and left behind."""
+    started: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        started = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     try:
         process.wait(DOWN_WITHIN_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    for signaled in (psutil.Process.terminate, psutil.Process.kill):
+        left = [each for each in started if each.is_running()]
+        for each in left:
+            with suppress(psutil.NoSuchProcess):
+                signaled(each)
+        psutil.wait_procs(left, DOWN_WITHIN_SECONDS)
 
 
 @contextmanager
