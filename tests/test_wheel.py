@@ -3,14 +3,17 @@
 import json
 import os
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+import yaml
 
 from tests.dagster_servers import answers, free_port
 from tests.installations import build_wheel, closure, install
@@ -184,3 +187,34 @@ def test_a_service_answers_without_dagster_and_matplotlib(
         answer = asked(f"{url}/predict/power", example)
     (row,) = answer["predictions"]  # type: ignore[index]
     assert 0 < row["predicted"] < 200
+
+
+@pytest.mark.exhaustive
+def test_a_use_case_has_an_environment_of_its_own(complete: Path, project: Path) -> None:
+    uv = complete.with_name("uv")
+    uv.symlink_to(Path(sys.executable).with_name("uv"))
+    folder = project / "use_cases" / "power"
+    (folder / "requirements.txt").write_text("tabulate==0.9.0\n")
+    try:
+        said = run(complete, project, "environment", "power")
+        lock = (folder / "requirements.lock").read_text()
+        assert f"{folder / 'requirements.lock'}: written; commit it" in said
+        # The platform's versions, and what the use case asks for.
+        assert f"scikit-learn=={version('scikit-learn')} " in lock
+        assert "tabulate==0.9.0 " in lock
+        own = project / ".venvs" / "power" / "bin" / "python"
+        seen = "import ml_platform, ml_platform_dagster, tabulate; print(ml_platform.__file__)"
+        done = subprocess.run(
+            [str(own), "-c", seen], cwd=project, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert str(project / ".venvs" / "power" / "ml-platform") in done.stdout
+        assert "power: ready" in run(complete, project, "environment")
+        # Code of the use case runs there, whichever environment's command is called.
+        assert "ok" in run(complete, project, "check", "power")
+        locations = yaml.safe_load((project / ".venvs" / "workspace.yaml").read_text())
+        (entry,) = [each["python_module"] for each in locations["load_from"]]
+        assert (entry["working_directory"], entry["executable_path"]) == (str(project), str(own))
+    finally:
+        uv.unlink()
+        (folder / "requirements.txt").unlink()

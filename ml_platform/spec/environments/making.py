@@ -3,11 +3,12 @@
 uv resolves and installs where it is there, pip otherwise. Nothing but packages is downloaded.
 """
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +16,10 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from ml_platform.errors import EnvironmentRefused
-from ml_platform.spec.environments.own import (
-    BASE,
-    LOCK,
-    PROJECT,
-    ROOT,
-    Environment,
-    asked_by_platform,
-    extras_of_platform,
-)
+from ml_platform.spec.environments.own import LOCK, Environment
+from ml_platform.spec.environments.platform import NAME, PROJECT, Platform, the_platform
 
-LINK = "ml-platform.pth"
+ASKED = "platform.in"
 PINNED = re.compile(r"^([A-Za-z0-9._-]+)(\[[^]]*\])?==\S+", re.MULTILINE)
 # As `make lock` compiles the platform's own.
 COMPILE = (
@@ -40,14 +34,9 @@ def make_environment(environment: Environment, *, locked: bool = False) -> bool:
 
     A lock file that is up to date is installed as it is; locked: any other is refused, as in CI
     and in images. Raises EnvironmentRefused with what the resolver said where the requirements
-    and the platform's exclude each other, or where the platform was installed without its checkout.
+    and the platform's exclude each other.
     """
-    if not (ROOT / BASE).is_file():
-        raise EnvironmentRefused(
-            f"{ROOT} has no {BASE}, which environments of use cases start from; run this in a "
-            "checkout of the platform"
-        )
-    uv = _uv()
+    uv, platform = _uv(), the_platform()
     is_locked = _is_locked(environment)
     if locked and not is_locked:
         raise EnvironmentRefused(
@@ -55,7 +44,7 @@ def make_environment(environment: Environment, *, locked: bool = False) -> bool:
             f"lock has changed since it was written; run `{environment.command}` and commit it"
         )
     if uv is not None and not is_locked:
-        _lock(environment, uv)
+        _lock(environment, uv, platform)
     environment.unmark()
     # What pip installed before is not taken out again: the folder is emptied.
     clear = [] if uv else ["--clear"]
@@ -64,16 +53,16 @@ def make_environment(environment: Environment, *, locked: bool = False) -> bool:
     if uv is not None:
         _run(environment, _with_uv(environment, uv))
     else:
-        _install_with_pip(environment, is_locked)
-    _link(environment)
+        _install_with_pip(environment, is_locked, platform)
+    platform.link(environment.folder)
     environment.mark()
     return uv is not None and not is_locked
 
 
 def _uv() -> str | None:
-    """Uv of the environment that runs this; `make install` puts it there."""
+    """Uv of the environment that runs this, where `make install` puts it, or of the PATH."""
     beside = Path(sys.executable).with_name("uv")
-    return str(beside) if beside.exists() else None
+    return str(beside) if beside.exists() else shutil.which("uv")
 
 
 def _is_locked(environment: Environment) -> bool:
@@ -87,29 +76,34 @@ def _first_line(environment: Environment) -> str:
     return f"# inputs: sha256:{environment.inputs}\n"
 
 
-def _lock(environment: Environment, uv: str) -> None:
+def _lock(environment: Environment, uv: str, platform: Platform) -> None:
     """Resolve from the platform's lock: a version differs only where the requirements ask for it.
 
     Packages that the platform has not stay at the versions that were locked before.
     """
     folder = environment.requirements.parent
-    project = os.path.relpath(ROOT / PROJECT, folder)
-    extras = [word for name in extras_of_platform() for word in ("--extra", name)]
     with tempfile.TemporaryDirectory(dir=folder, prefix=".lock-") as made:
         # uv prefers the versions that it finds in the file that it is to write.
         lock = Path(made) / LOCK
-        lock.write_text(_preferred(environment), encoding="utf-8")
+        lock.write_text(_preferred(environment, platform.pins), encoding="utf-8")
+        # As a project, so that what the resolver says names the platform.
+        asked = Path(made) / PROJECT
+        asked.write_text(
+            f'[project]\nname = "{NAME}"\nversion = "0"\n'
+            f"dependencies = {json.dumps(platform.asked)}\n",
+            encoding="utf-8",
+        )
         command = [
-            uv, *COMPILE, "--custom-compile-command", environment.command, *extras,
-            project, environment.requirements.name, "-o", os.path.relpath(lock, folder),
+            uv, *COMPILE, "--custom-compile-command", environment.command,
+            os.path.relpath(asked, folder), environment.requirements.name,
+            "-o", os.path.relpath(lock, folder),
         ]  # fmt: skip
         _run(environment, command, folder)
         lock.write_text(_first_line(environment) + lock.read_text(encoding="utf-8"))
         lock.replace(environment.lock)
 
 
-def _preferred(environment: Environment) -> str:
-    base = (ROOT / BASE).read_text(encoding="utf-8")
+def _preferred(environment: Environment, base: str) -> str:
     if not environment.lock.is_file():
         return base
     known = {canonicalize_name(found[1]) for found in PINNED.finditer(base)}
@@ -126,26 +120,20 @@ def _with_uv(environment: Environment, uv: str) -> list[str]:
     return [uv, "pip", "sync", "--quiet", *python, *compiled, HASHED, str(environment.lock)]
 
 
-def _install_with_pip(environment: Environment, is_locked: bool) -> None:
+def _install_with_pip(environment: Environment, is_locked: bool, platform: Platform) -> None:
     """Pip cannot write a lock: it installs the platform's and adds what the use case asks for."""
     python = str(environment.python)
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
     if is_locked:
         _run(environment, [*install, HASHED, "-r", str(environment.lock)])
         return
-    _run(environment, [*install, HASHED, "-r", str(ROOT / BASE)])
     with tempfile.TemporaryDirectory() as made:
+        pins, asked = Path(made) / LOCK, Path(made) / ASKED
+        pins.write_text(platform.pins, encoding="utf-8")
+        _run(environment, [*install, *([HASHED] if platform.is_hashed else []), "-r", str(pins)])
         # With what the platform asks for, which keeps holding.
-        platform = Path(made) / "platform.txt"
-        platform.write_text("\n".join(asked_by_platform()) + "\n", encoding="utf-8")
-        _run(environment, [*install, "-r", str(environment.requirements), "-r", str(platform)])
-
-
-def _link(environment: Environment) -> None:
-    """Let the environment import this checkout, as the platform's own does."""
-    base = str(environment.folder)
-    packages = sysconfig.get_path("purelib", "venv", {"base": base, "platbase": base})
-    (Path(packages) / LINK).write_text(f"{ROOT}\n", encoding="utf-8")
+        asked.write_text("\n".join(platform.asked) + "\n", encoding="utf-8")
+        _run(environment, [*install, "-r", str(environment.requirements), "-r", str(asked)])
 
 
 def _run(environment: Environment, command: Sequence[str], folder: Path | None = None) -> None:

@@ -7,23 +7,18 @@ platform's. A process knows its own by a mark that `make_environment` leaves in 
 import hashlib
 import json
 import sys
-import tomllib
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ml_platform.errors import EnvironmentMissing
 from ml_platform.settings import Settings
+from ml_platform.spec.environments.platform import the_platform
 from ml_platform.spec.loading import Loaded
 
 REQUIREMENTS = ("requirements.txt", "requirements.in")
 LOCK = "requirements.lock"
 MARK = "ml-platform-environment.json"
-ROOT = Path(__file__).resolve().parents[3]
-"""The checkout that holds the platform."""
-BASE = Path("requirements", "base.txt")
-PROJECT = "pyproject.toml"
 
 State = Literal["ready", "outdated", "missing"]
 
@@ -117,21 +112,6 @@ def runs_here(name: str, folder: Path) -> bool:
     return _here() == (name if has_own else None)
 
 
-def extras_of_platform(without: Collection[str] = ("dev", "spark")) -> list[str]:
-    """Extras that the platform's lock has, which those of use cases keep."""
-    return [name for name in _project()["optional-dependencies"] if name not in without]
-
-
-def asked_by_platform() -> list[str]:
-    """Requirements of the platform itself and of those extras."""
-    project = _project()
-    extras = project["optional-dependencies"]
-    return [
-        *project["dependencies"],
-        *(line for name in extras_of_platform() for line in extras[name]),
-    ]
-
-
 def _here() -> str | None:
     """The use case whose environment this process runs in."""
     return _mark(Path(sys.prefix)).get("use_case")
@@ -145,17 +125,9 @@ def _mark(prefix: Path) -> dict[str, Any]:
 
 
 def _of_platform() -> list[bytes]:
-    """What the platform itself asks for; nothing where it was installed without its checkout."""
-    if not (ROOT / BASE).is_file():
-        return []
-    project = _project()
-    asked = {name: project[name] for name in ("dependencies", "optional-dependencies")}
-    return [(ROOT / BASE).read_bytes(), json.dumps(asked, sort_keys=True).encode()]
-
-
-def _project() -> dict[str, Any]:
-    document = tomllib.loads((ROOT / PROJECT).read_text(encoding="utf-8"))
-    return dict(document["project"])
+    """What the platform is made of, and what it asks for."""
+    platform = the_platform()
+    return [platform.pins.encode(), json.dumps(platform.asked).encode()]
 
 
 def _digest(*contents: bytes) -> str:

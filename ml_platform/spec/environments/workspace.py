@@ -7,13 +7,14 @@ from pathlib import Path
 import yaml
 
 from ml_platform.settings import Settings
-from ml_platform.spec.environments.own import ROOT, Environment
+from ml_platform.spec.environments.own import Environment
+from ml_platform.spec.environments.platform import ROOT, is_checkout
 
 WORKSPACE = "workspace.yaml"
 """Below the folder of environments: it names interpreters of one machine, so git ignores it."""
 HEAD = """\
 # Written by `ml-platform environment`: one code location for each use case with an environment of
-# its own. Dagster takes it beside the workspace.yaml of the checkout: -w workspace.yaml -w {file}
+# its own. Dagster takes it beside the workspace.yaml of the project: -w workspace.yaml -w {file}
 """
 
 
@@ -23,7 +24,9 @@ def write_workspace(settings: Settings, environments: Iterable[Environment]) -> 
     Where there are none, the file is removed and None returned.
     """
     file = settings.environments.absolute() / WORKSPACE
-    entries = [_entry(each) for each in environments if each.state != "missing"]
+    # `ml-platform init` writes it beside the use cases.
+    project = ROOT if is_checkout() else settings.use_cases.absolute().parent
+    entries = [_entry(each, project) for each in environments if each.state != "missing"]
     if not entries:
         file.unlink(missing_ok=True)
         return None
@@ -42,11 +45,11 @@ def location_of(use_case: str) -> str:
     return f"ml-platform-{use_case}"
 
 
-def _entry(environment: Environment) -> dict[str, dict[str, str]]:
+def _entry(environment: Environment, project: Path) -> dict[str, dict[str, str]]:
     return {
         "python_module": {
             "module_name": "definitions",
-            "working_directory": str(ROOT),
+            "working_directory": str(project),
             "location_name": location_of(environment.use_case),
             "executable_path": str(environment.python),
         }
