@@ -249,7 +249,8 @@ def test_no_run_event_and_no_row_of_the_audit_shows_a_password(
     home.mkdir()
     (home / "dagster.yaml").write_bytes((ROOT / "deploy" / "dagster.yaml").read_bytes())
     (proxy,) = place.proxies.values()
-    assert place.run("ingest", *RANGE).process.returncode == 0
+    ingested = place.run("ingest", *RANGE)
+    assert ingested.process.returncode == 0, ingested.text
     proxy.close_after(random.Random(11).randint(10, 60))
     environment = {
         **place.environment,
