@@ -1,8 +1,6 @@
 """In which turn queued runs start, so that no use case waits for a backfill of another."""
 
-from collections.abc import Iterable
-
-from dagster import AssetKey, DagsterRun, QueuedRunCoordinator
+from dagster import DagsterRun, QueuedRunCoordinator
 
 from ml_platform_dagster.resources.private import BACKFILL, PRIORITY, SubmitRunContext
 
@@ -32,9 +30,5 @@ class SharedRunCoordinator(QueuedRunCoordinator):
 def queue_tags(run: DagsterRun) -> dict[str, str]:
     """Tags that the turn of a run depends on."""
     tags = {PRIORITY: BEHIND_OTHERS} if BACKFILL in run.tags else {}
-    use_cases = _use_cases(run.asset_selection or ())
+    use_cases = {key.path[0] for key in run.asset_selection or ()}
     return {**tags, USE_CASE: use_cases.pop()} if len(use_cases) == 1 else tags
-
-
-def _use_cases(selected: Iterable[AssetKey]) -> set[str]:
-    return {key.path[0] for key in selected}

@@ -13,11 +13,11 @@ import pytest
 from ml_platform.errors import SpecErrors
 from ml_platform.features import compute_labels
 from ml_platform.sources import ingest
-from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 from ml_platform.upkeep import keep_up, plan_upkeep
-from tests.trips_use_case import COMMIT, at, days, land, settings, trips, write_folder
+from tests import test_upkeep_retention
+from tests.trips_use_case import COMMIT, at, days, land, settings, trips
 
 NOW = at(20, 12).astimezone(UTC)
 LAST_KEPT = 14
@@ -25,11 +25,7 @@ SAID_BY_ID, SAID_BY_KEY = "asked-6-1", ("trip", 7002)
 
 
 def declare(root: Path, retention: str) -> UseCase:
-    spec = write_folder(root, "binary").folder / "use_case.yaml"
-    few = "schedules: {horizon: 2d}\nmonitoring: {window: 3d, reference_rows: 200}\n"
-    declared = spec.read_text().replace("monitoring: {reference_rows: 200}\n", few)
-    spec.write_text(f"{declared}serving: {{log: {{}}}}\nretention: {retention}\n")
-    return load_use_case(spec.parent)
+    return test_upkeep_retention.declare(root, f"{retention}\nserving: {{log: {{}}}}")
 
 
 @dataclass(frozen=True)
