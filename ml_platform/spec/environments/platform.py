@@ -4,6 +4,7 @@ import sysconfig
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
@@ -52,8 +53,13 @@ def _checkout() -> Platform:
     return Platform(pins, True, tuple(asked), lambda folder: _write_link(folder, ROOT))
 
 
+@cache
 def _installed() -> Platform:
-    """By what is installed: the extras are those whose packages are there."""
+    """By what is installed: the extras are those whose packages are there.
+
+    Kept, since reading the metadata of all packages takes a third of a second, and the state of
+    each environment asks for it.
+    """
     ours = distribution(NAME)
     there = {canonicalize_name(each.name): each.version for each in distributions()}
     lines = [Requirement(line) for line in ours.requires or ()]
