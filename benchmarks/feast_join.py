@@ -12,6 +12,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 from feast import Entity, FeatureStore, FeatureView, FileSource, RepoConfig
 from feast.value_type import ValueType
 
@@ -81,7 +82,7 @@ def _store(task: Task, folder: Path) -> FeatureStore:
 
 
 def _join(store: FeatureStore, task: Task) -> pd.DataFrame:
-    examples = pd.read_parquet(Path(task["folder"], "examples.parquet"))
+    examples = pq.read_table(Path(task["folder"], "examples.parquet")).to_pandas()
     examples = examples.rename(columns={"event_time": "event_timestamp"})
     references = [f"{view['name']}:{f}" for view in task["views"] for f in view["features"]]
     return store.get_historical_features(

@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.year import USE_CASE
 from ml_platform.features import join_sql
@@ -122,10 +123,10 @@ def _by_hand(cursor: duckdb.DuckDBPyConnection, task: Task) -> pa.Table:
 
 def _by_pandas(task: Task) -> pd.DataFrame:
     folder = Path(task["folder"])
-    joined = pd.read_parquet(folder / "examples.parquet")
+    joined = pq.read_table(folder / "examples.parquet").to_pandas()
     for view in task["views"]:
         name = view["name"]
-        right = pd.read_parquet(folder / f"{name}.parquet").drop(columns="window_start")
+        right = pq.read_table(folder / f"{name}.parquet").to_pandas().drop(columns="window_start")
         right = right.rename(columns={f: f"{name}__{f}" for f in view["features"]})
         joined = pd.merge_asof(
             joined,

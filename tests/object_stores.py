@@ -4,13 +4,17 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import boto3
 import pyarrow.fs as pafs
+from botocore.client import BaseClient
+from moto.server import ThreadedMotoServer
 
 from tests.azure_store import ACCOUNT, KEY, azurite
 from tests.dagster_servers import free_port
@@ -35,6 +39,49 @@ class ObjectStore:
     """Properties of a catalog that its other clients read the store with."""
 
 
+class S3(NamedTuple):
+    """A running S3 without buckets."""
+
+    authority: str
+    """Host and port."""
+    client: BaseClient
+    secret_sql: str
+    """What DuckDB reads it with."""
+
+
+@contextmanager
+def s3_thread(secret: str = "secret") -> Iterator[S3]:
+    """A store in a thread of this process. All of moto in one process share their buckets, so what
+    this one holds is dropped with it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield S3(
+            f"{host}:{port}",
+            _client(f"http://{host}:{port}", secret),
+            _secret_sql(f"{host}:{port}", secret),
+        )
+    finally:
+        reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+        urllib.request.urlopen(reset, timeout=30).close()
+        server.stop()
+
+
+def _client(endpoint: str, secret: str) -> BaseClient:
+    return boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1",
+        aws_access_key_id="key", aws_secret_access_key=secret,
+    )  # fmt: skip
+
+
+def _secret_sql(authority: str, secret: str) -> str:
+    return (
+        f"CREATE SECRET (TYPE s3, KEY_ID 'key', SECRET '{secret}', REGION 'us-east-1', "
+        f"ENDPOINT '{authority}', URL_STYLE 'path', USE_SSL false)"
+    )
+
+
 @contextmanager
 def s3_store() -> Iterator[ObjectStore]:
     host, port = "127.0.0.1", free_port()
@@ -54,16 +101,11 @@ def s3_store() -> Iterator[ObjectStore]:
 def _made(host: str, port: int, endpoint: str) -> ObjectStore:
     """The store that is about to answer there, with its bucket."""
     _await(host, port)
-    client = boto3.client(
-        "s3", endpoint_url=endpoint, region_name="us-east-1",
-        aws_access_key_id="key", aws_secret_access_key=SECRET,
-    )  # fmt: skip
-    client.create_bucket(Bucket="lakes")
+    _client(endpoint, SECRET).create_bucket(Bucket="lakes")
     options = f"key_id=key secret={SECRET} region=us-east-1 endpoint={endpoint}"
     return ObjectStore(
         "s3://lakes", options,
-        f"CREATE SECRET (TYPE s3, KEY_ID 'key', SECRET '{SECRET}', REGION 'us-east-1', "
-        f"ENDPOINT '{host}:{port}', URL_STYLE 'path', USE_SSL false)",
+        _secret_sql(f"{host}:{port}", SECRET),
         {
             "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint, "allow_http": "true",

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qs, urlsplit
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
 from tests.dagster_servers import ROOT, land_trips
+from tests.object_stores import s3_thread
 from tests.severed import Proxy
 from tests.trips_use_case import write_folder
 
@@ -111,15 +110,12 @@ class Running:
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PASSWORD)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client("s3", region_name="us-east-1", endpoint_url=f"http://{host}:{port}")
-    client.create_bucket(Bucket="lake")
-    yield host, port
-    server.stop()
+    with s3_thread(PASSWORD) as store:
+        store.client.create_bucket(Bucket="lake")
+        host, _, port = store.authority.partition(":")
+        yield host, int(port)
 
 
 @pytest.fixture(params=["postgres", "s3"])
@@ -148,7 +144,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, postgres) -> Iterator[
             environment |= {
                 "ML_PLATFORM_LAKE_FILES": "s3://lake/files/",
                 "ML_PLATFORM_EXTENSIONS": "httpfs",
-                "ML_PLATFORM_SECRETS_SQL": "CREATE SECRET (TYPE s3, KEY_ID 'testing', SECRET "
+                "ML_PLATFORM_SECRETS_SQL": "CREATE SECRET (TYPE s3, KEY_ID 'key', SECRET "
                 f"'{reference}', ENDPOINT '{host}:{port}', URL_STYLE 'path', USE_SSL false, "
                 "REGION 'us-east-1')",
             }

@@ -15,6 +15,7 @@ from ml_platform.sources import ingest
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
 from tests.azure_store import AZURITE, azurite
+from tests.object_stores import s3_thread
 from tests.served import LOGGED, Deployment, declare, deploy, published, rows_of
 from tests.trips_use_case import COMMIT, days
 
@@ -48,31 +49,12 @@ class Store:
 
 @contextmanager
 def s3(folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[str], object]]]:
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1",
-        aws_access_key_id="key", aws_secret_access_key="secret",
-    )  # fmt: skip
-    secret = (
-        f"CREATE SECRET (TYPE s3, KEY_ID 'key', SECRET 'secret', REGION 'us-east-1', "
-        f"ENDPOINT '{host}:{port}', URL_STYLE 'path', USE_SSL false)"
-    )
-    try:
+    with s3_thread() as store:
+        secret = SecretStr(store.secret_sql)
         yield (
-            {
-                "landing": "s3://landing",
-                "extensions": ("httpfs",),
-                "secrets_sql": SecretStr(secret),
-            },
-            lambda bucket: client.create_bucket(Bucket=bucket),
+            {"landing": "s3://landing", "extensions": ("httpfs",), "secrets_sql": secret},
+            lambda bucket: store.client.create_bucket(Bucket=bucket),
         )
-    finally:
-        server.stop()
 
 
 @contextmanager

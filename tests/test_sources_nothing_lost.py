@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Commit, Lake
 from tests.examples import at_most
+from tests.object_stores import S3, s3_thread
 
 SPEC = """\
 description: Meters
@@ -166,28 +168,22 @@ def test_rows_landed_are_rows_ingested_and_rows_quarantined(
         meters.drop()
 
 
-@pytest.mark.slow
-def test_an_object_store_is_a_landing_folder_like_any_other(tmp_path: Path) -> None:
-    import boto3
-    from moto.server import ThreadedMotoServer
+@pytest.fixture
+def s3() -> Iterator[S3]:
+    with s3_thread() as store:
+        yield store
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    credentials = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-    store = boto3.client(
-        "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **credentials
-    )
+
+@pytest.mark.slow
+def test_an_object_store_is_a_landing_folder_like_any_other(tmp_path: Path, s3: S3) -> None:
+    store = s3.client
     lake = Lake(
         Settings(
             data=tmp_path,
             landing="s3://landing",
             lake_files="s3://landing/lake/",
             extensions=("httpfs",),
-            secrets_sql=SecretStr(
-                f"CREATE SECRET (TYPE s3, KEY_ID 'key', SECRET 'secret', REGION 'us-east-1', "
-                f"ENDPOINT '{host}:{port}', URL_STYLE 'path', USE_SSL false)"
-            ),
+            secrets_sql=SecretStr(s3.secret_sql),
         )
     )
     local = Meters(tmp_path / "meters", Lake(Settings(data=tmp_path / "local")), "merge")
@@ -234,4 +230,3 @@ def test_an_object_store_is_a_landing_folder_like_any_other(tmp_path: Path) -> N
             assert behind() == ["2024-03-09"]
     finally:
         lake.close()
-        server.stop()

@@ -3,14 +3,14 @@
 import threading
 from collections.abc import Iterator
 
-import boto3
 import duckdb
 import pytest
-from moto.server import ThreadedMotoServer
+from pydantic import SecretStr
 
 from ml_platform.errors import LakeError
 from ml_platform.settings import Settings
 from ml_platform.storage import Commit, Lake
+from tests.object_stores import S3, s3_thread
 
 COMMIT = Commit("run", "code")
 
@@ -18,17 +18,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    boto3.client("s3", region_name="us-east-1", endpoint_url=f"http://{host}:{port}").create_bucket(
-        Bucket="lake"
-    )
-    yield f"{host}:{port}"
-    server.stop()
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with s3_thread() as store:
+        store.client.create_bucket(Bucket="lake")
+        yield store
 
 
 @pytest.fixture
@@ -90,10 +85,7 @@ def test_files_in_an_object_store_are_written_and_read_through_settings_alone(
         update={
             "lake_files": "s3://lake/files/",
             "extensions": ("httpfs",),
-            "secrets_sql": Settings(
-                secrets_sql=f"""CREATE SECRET (TYPE s3, KEY_ID 'testing', SECRET 'testing',
-                ENDPOINT '{bucket}', URL_STYLE 'path', USE_SSL false, REGION 'us-east-1')"""
-            ).secrets_sql,
+            "secrets_sql": SecretStr(bucket.secret_sql),
         }
     )
     lake = Lake(settings)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from ml_platform.errors import ArtifactLost, ModelOutdated, ModelRefused
 from ml_platform.masking import masked
@@ -103,6 +104,17 @@ def write_model(
     return {name: digest_of((folder / name).read_bytes()) for name in DIGESTED}
 
 
+def read_reference(folder: Path) -> pd.DataFrame:
+    """The reference sample among the files of a version.
+
+    By its path: `pandas.read_parquet` hands pyarrow a file object of Python, which a thread may
+    still let go of while the interpreter ends, and the process aborts after it did its work
+    (https://github.com/apache/arrow/issues/34314).
+    """
+    frame: pd.DataFrame = pq.read_table(folder / REFERENCE).to_pandas()
+    return frame
+
+
 def write_origins(folder: Path, use_case: UseCase, trained: TrainedModel) -> None:
     """Write what the model was made from, and pictures of how good it is."""
     origins = folder / "use_case"
@@ -180,7 +192,7 @@ def read_model(folder: Path, name: str, digests: dict[str, str]) -> dict[str, An
     return {
         "estimator": cloudpickle.loads(contents[ESTIMATOR]),
         "digest": digests[ESTIMATOR],
-        "reference": pd.read_parquet(folder / REFERENCE),
+        "reference": read_reference(folder),
         "cutoff": datetime.fromisoformat(facts["cutoff"]),
         "snapshot": facts["snapshot"],
         "trained_from": datetime.fromisoformat(facts["trained_from"]),

@@ -10,7 +10,13 @@ from typing import Any
 import pandas as pd
 
 from ml_platform.errors import RegistryError
-from ml_platform.registry.artifacts import EXAMPLE_ROWS, REFERENCE, digest_of, fetch_files
+from ml_platform.registry.artifacts import (
+    EXAMPLE_ROWS,
+    REFERENCE,
+    digest_of,
+    fetch_files,
+    read_reference,
+)
 from ml_platform.registry.models import DIGESTS, Registry
 from ml_platform.registry.tracking import open_client
 from ml_platform.spec.use_case import UseCase
@@ -37,7 +43,7 @@ def take_from_reference(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         fetch_files(entry, temporary, registry.settings, REFERENCE, *EXAMPLES)
-        reference = pd.read_parquet(folder / REFERENCE)
+        reference = read_reference(folder)
         gone = is_gone(reference)
         count = int(gone.sum())
         if not count or dry_run:
