@@ -1,147 +1,195 @@
 """When an asset follows what it depends on, by itself."""
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import closing
 
 import dagster as dg
-from dagster import AssetKey, AutomationContext, AutomationResult, DagsterEventType
+from dagster import AssetKey, AutomationContext, AutomationResult
 
-from ml_platform.spec.use_case import UseCase
+from ml_platform.backfill.upkeep import due_after, online_due_after
+from ml_platform.settings import Settings
+from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase
+from ml_platform.spec.windows import Window
+from ml_platform.storage import Lake
 from ml_platform_dagster.assets.metadata import asset_key
 from ml_platform_dagster.resources.private import EntitySubset
-from ml_platform_dagster.resources.ranges import range_in
+
+LATEST_PUBLICATIONS = 1000
+"""Materialisations that are read back; a partition that is in none of them is published again."""
+
+Requested = Mapping[str, Collection[Window]]
+Judge = Callable[[Lake, AutomationContext[AssetKey], AbstractSet[Window], Requested], set[Window]]
+"""Which windows have to be computed, once windows of other tables that are requested have been."""
 
 
-class InputsChanged(dg.AutomationCondition[AssetKey]):
-    """True of partitions that depend on one whose content became another, until they are requested.
+class Due(dg.AutomationCondition[AssetKey]):
+    """True of partitions that have to be computed, until they are requested.
 
-    Dagster's own `any_deps_updated` asks whether something was materialised, also where nothing
-    changed, and forgets what happens between a request and the run that it starts.
+    Those are looked at that depend on a partition that was written since the last tick or is
+    requested in this one, and for which one of `sources` has landed. What the lake says decides, as
+    for backfills and `status`. Dagster's own `any_deps_updated` asks whether something was
+    materialised, also where nothing changed, and forgets what happens between a request and the
+    run that it starts.
     """
 
-    def __init__(self, ignored: frozenset[AssetKey]) -> None:
+    def __init__(
+        self, use_case: UseCase, judge: Judge, sources: Sequence[AssetKey], ignored: set[AssetKey]
+    ) -> None:
+        self.use_case = use_case
+        self.judge = judge
+        self.sources = sources
         self.ignored = ignored
 
     @property
     def description(self) -> str:
-        return "An input holds something else than before"
+        return "It has to be computed, by what the lake says of it and of its inputs"
 
     async def evaluate(  # type: ignore[override]
         self, context: AutomationContext[AssetKey]
     ) -> AutomationResult[AssetKey]:
-        pending = context.previous_true_subset or context.get_empty_subset()
-        requested = context.get_previous_requested_subset(context.key)
-        if requested is not None:
-            # What was seen up to the last tick is part of the run that it requested.
-            pending = pending.compute_difference(requested)
-        if context.previous_temporal_context is not None:
-            for parent in sorted(context.asset_graph.get(context.key).parent_keys - self.ignored):
-                pending = pending.compute_union(await self._because_of(context, parent))
-        return AutomationResult(context, pending)
-
-    async def _because_of(
-        self, context: AutomationContext[AssetKey], parent: AssetKey
-    ) -> EntitySubset[AssetKey]:
-        view, since = context.asset_graph_view, context.previous_temporal_context
-        assert since is not None
-        updated = await view.compute_updated_since_temporal_context_subset(
-            key=parent, temporal_context=since
-        )
-        if updated.is_empty:
-            return context.get_empty_subset()
-        changed = await view.compute_data_version_changed_since_temporal_context_subset(
-            key=parent, temporal_context=since
-        )
-        # Where the last attempt failed, or was stopped by a check, another one is due as soon as
-        # something that it depends on is there again, changed or not.
-        due = updated.compute_mapped_subset(context.key, direction="down")
-        failed = await view.compute_execution_failed_subset(key=context.key, from_subset=due)
-        found = failed
-        for run_id, partitions in _by_run(context, changed, since.last_event_id).items():
-            affected = partitions.compute_mapped_subset(context.key, direction="down")
-            found = found.compute_union(affected.compute_difference(_done_by(context, run_id)))
-        return found
-
-
-class HasRows(dg.AutomationCondition[AssetKey]):
-    """True of partitions for which at least one of some sources has landed."""
-
-    def __init__(self, sources: tuple[AssetKey, ...]) -> None:
-        self.sources = sources
-
-    @property
-    def description(self) -> str:
-        return "Something has landed for the partition"
-
-    async def evaluate(  # type: ignore[override]
-        self, context: AutomationContext[AssetKey]
-    ) -> AutomationResult[AssetKey]:
-        landed: set[str] = set()
-        for source in self.sources:
-            asked = _partitions(
-                context, source, context.candidate_subset.expensively_compute_partition_keys()
+        parents = sorted(context.asset_graph.get(context.key).parent_keys - self.ignored)
+        requested = {
+            key: context.request_subsets_by_key[key]
+            for key in parents
+            if key in context.request_subsets_by_key
+        }
+        looked_at = _pending(context)
+        for subset in (*requested.values(), *await _written(context, parents)):
+            looked_at = looked_at.compute_union(
+                subset.compute_mapped_subset(context.key, direction="down")
             )
+        keys = await self._with_rows(context, looked_at.expensively_compute_partition_keys())
+        due = self._judged(context, keys, requested) if keys else set()
+        return AutomationResult(context, _partitions(context, context.key, due))
+
+    async def _with_rows(
+        self, context: AutomationContext[AssetKey], keys: AbstractSet[str]
+    ) -> set[str]:
+        found: set[str] = set()
+        for source in self.sources if keys else ():
+            asked = _partitions(context, source, keys)
             missing = await context.asset_graph_view.compute_missing_subset(
                 key=source, from_subset=asked
             )
-            landed |= asked.compute_difference(missing).expensively_compute_partition_keys()
-        return AutomationResult(context, _partitions(context, context.key, landed))
+            found |= asked.compute_difference(missing).expensively_compute_partition_keys()
+        return found
+
+    def _judged(
+        self,
+        context: AutomationContext[AssetKey],
+        keys: set[str],
+        requested: Mapping[AssetKey, EntitySubset[AssetKey]],
+    ) -> set[str]:
+        calendar = self.use_case.calendar
+        tables = {
+            key.path[-1]: {
+                calendar.window_listed(each) for each in subset.expensively_compute_partition_keys()
+            }
+            for key, subset in requested.items()
+        }
+        # A tick that waited would be ended by Dagster; the next one looks again.
+        settings = Settings(server_wait_seconds=0)
+        with closing(Lake(settings)) as lake:
+            windows = set(map(calendar.window_listed, keys))
+            return set(map(calendar.key, self.judge(lake, context, windows, tables)))
 
 
-def follows(use_case: UseCase, *sources: str) -> dg.AutomationCondition[AssetKey]:
-    """Compute a partition when one that it depends on has changed, of any age.
+def follows(use_case: UseCase, table: str, *sources: str) -> dg.AutomationCondition[AssetKey]:
+    """Compute a partition of a table when one that it depends on has changed, of any age.
 
     sources: a partition for which none of them has landed is left alone: it is not due yet.
     Not while it or something that it depends on is being computed, and never past a blocking check
     that failed. Promotions score nothing again: a new champion begins with the next partition.
     """
-    apart = frozenset({asset_key(use_case, "promotions")})
-    selection = dg.AssetSelection.assets(*apart)
+
+    def judge(
+        lake: Lake,
+        _: AutomationContext[AssetKey],
+        windows: AbstractSet[Window],
+        requested: Requested,
+    ) -> set[Window]:
+        return due_after(lake, use_case, table, windows, requested)
+
+    return _follows(use_case, judge, sources)
+
+
+def online_follows(use_case: UseCase, *sources: str) -> dg.AutomationCondition[AssetKey]:
+    """As `follows`, of what is published to the online store."""
+
+    def judge(
+        lake: Lake,
+        context: AutomationContext[AssetKey],
+        windows: AbstractSet[Window],
+        requested: Requested,
+    ) -> set[Window]:
+        published = _published(context, use_case, windows)
+        return online_due_after(lake, use_case, windows, requested, published)
+
+    return _follows(use_case, judge, sources)
+
+
+def _follows(
+    use_case: UseCase, judge: Judge, sources: Sequence[str]
+) -> dg.AutomationCondition[AssetKey]:
+    promotions = asset_key(use_case, "promotions")
+    apart = dg.AssetSelection.assets(promotions)
     condition = dg.AutomationCondition
+    landed = [asset_key(use_case, source) for source in sources]
     # A check that has never run says nothing, and one that fails in the run stops it there.
     failed = condition.any_deps_match(
         condition.any_checks_match(condition.check_failed(), blocking_only=True)
-    ).ignore(selection)
-    requested = condition.any_deps_match(condition.will_be_requested()).ignore(selection)
+    ).ignore(apart)
     return (
-        (InputsChanged(apart) | requested)
-        & HasRows(tuple(asset_key(use_case, source) for source in sources))
+        Due(use_case, judge, landed, {promotions})
         & ~condition.in_progress()
-        & ~condition.any_deps_in_progress().ignore(selection)
+        & ~condition.any_deps_in_progress().ignore(apart)
         & ~failed
     )
 
 
-def _by_run(
-    context: AutomationContext[AssetKey], changed: EntitySubset[AssetKey], since: int | None
-) -> dict[str, EntitySubset[AssetKey]]:
-    """Partitions of an asset by the run that wrote them last."""
-    if changed.is_empty:
-        return {}
-    latest = {
-        record.partition: record.run_id or ""
-        for record in context.asset_graph_view.instance.get_asset_event_summary_records(
-            DagsterEventType.ASSET_MATERIALIZATION,
-            asset_key=changed.key,
-            after_storage_id=since,
-            ascending=True,
+def _pending(context: AutomationContext[AssetKey]) -> EntitySubset[AssetKey]:
+    """What was due at the last tick and not requested, since something held it up."""
+    before = context.previous_true_subset or context.get_empty_subset()
+    requested = context.get_previous_requested_subset(context.key)
+    return before if requested is None else before.compute_difference(requested)
+
+
+async def _written(
+    context: AutomationContext[AssetKey], parents: Sequence[AssetKey]
+) -> list[EntitySubset[AssetKey]]:
+    """What was written of each parent since the last tick; nothing at the first."""
+    since = context.previous_temporal_context
+    if since is None:
+        return []
+    return [
+        await context.asset_graph_view.compute_updated_since_temporal_context_subset(
+            key=parent, temporal_context=since
         )
-    }
-    runs: dict[str, set[str]] = {}
-    for key in changed.expensively_compute_partition_keys():
-        runs.setdefault(latest[key], set()).add(key)
-    return {run: _partitions(context, changed.key, keys) for run, keys in runs.items()}
+        for parent in parents
+    ]
 
 
-def _done_by(context: AutomationContext[AssetKey], run_id: str) -> EntitySubset[AssetKey]:
-    """What the run that changed an input computes of the asset too, afterwards."""
-    run = context.asset_graph_view.instance.get_run_by_id(run_id)
-    selected = run is not None and context.key in (run.asset_selection or ())
-    window_range = range_in(run.tags, context.key.path[-1]) if run and selected else None
-    definition = context.partitions_def
-    if window_range is None or definition is None:
-        return context.get_empty_subset()
-    keys = definition.get_partition_keys_in_range(dg.PartitionKeyRange(*window_range))
-    return _partitions(context, context.key, set(keys))
+def _published(
+    context: AutomationContext[AssetKey], use_case: UseCase, windows: AbstractSet[Window]
+) -> dict[Window, int]:
+    """The snapshot that each window was last published from, where that is known."""
+    calendar = use_case.calendar
+    records = context.asset_graph_view.instance.fetch_materializations(
+        dg.AssetRecordsFilter(
+            asset_key(use_case, ONLINE_FEATURES),
+            asset_partitions=[calendar.key(window) for window in windows],
+        ),
+        LATEST_PUBLICATIONS,
+    ).records
+    found: dict[Window, int] = {}
+    for record in records:
+        made = record.asset_materialization
+        snapshot = made.metadata["snapshot"].value if made else None
+        if isinstance(snapshot, int):
+            # The newest come first.
+            found.setdefault(calendar.window_listed(str(record.partition_key)), snapshot)
+    return found
 
 
 def _partitions(

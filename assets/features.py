@@ -79,7 +79,7 @@ def _build_view(
         ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
-        automation_condition=follows(use_case, *declared.reads),
+        automation_condition=follows(use_case, table.name, *declared.reads),
         code_version=code_version(use_case, table.name),
         description=described(f"{text}\n\n{reach}", declared.query),
         metadata={
@@ -130,7 +130,7 @@ def _build_labels(
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
         # Feedback about an example that has not landed is counted, and a request may be enough.
-        automation_condition=follows(use_case, use_case.examples.source, *feedback),
+        automation_condition=follows(use_case, table.name, use_case.examples.source, *feedback),
         code_version=code_version(use_case, table.name),
         description=described(
             f"What became of each example ({label.task}), and from when on it was known. "

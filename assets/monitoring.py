@@ -75,7 +75,7 @@ def _build_drift(use_case: UseCase, settings: Settings, live: bool) -> dg.Assets
         deps=_deps(use_case, table.name, trailing(use_case, spec.window)),
         partitions_def=partitions,
         backfill_policy=backfill_policy(settings),
-        automation_condition=follows(use_case, _predicted(use_case, live)),
+        automation_condition=follows(use_case, table.name, _predicted(use_case, live)),
         code_version=code_version(use_case, table.name),
         description=(
             f"{_what(live)} in the {spec.window} that trail up to each partition's end, against "
@@ -147,7 +147,7 @@ def _build_performance(use_case: UseCase, settings: Settings, live: bool) -> dg.
         deps=_deps(use_case, table.name, looking_back(use_case, Duration(0, "d"))),
         partitions_def=partitions,
         backfill_policy=backfill_policy(settings),
-        automation_condition=follows(use_case, _predicted(use_case, live)),
+        automation_condition=follows(use_case, table.name, _predicted(use_case, live)),
         code_version=code_version(use_case, table.name),
         description=(
             f"{_what(live)} against the labels that have arrived: what was reported first, and "

@@ -12,7 +12,7 @@ from ml_platform.settings import Settings
 from ml_platform.spec.duration import Duration
 from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase, digest, feature_table
 from ml_platform.spec.windows import Window
-from ml_platform_dagster.assets.automation import follows
+from ml_platform_dagster.assets.automation import online_follows
 from ml_platform_dagster.assets.metadata import asset_key, common
 from ml_platform_dagster.assets.partition_events import left_out, materialized
 from ml_platform_dagster.assets.partitions import (
@@ -40,7 +40,7 @@ def build_online(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefinit
         ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
-        automation_condition=follows(use_case, *read),
+        automation_condition=online_follows(use_case, *read),
         code_version=digest({view: declared.features for view, declared in views.items()}),
         description=(
             f"The newest rows of {', '.join(views)} by entity, where they are looked up to answer "
@@ -77,7 +77,8 @@ def _metadata(published: Mapping[str, Published], window: Window, now: datetime)
     newest = {view: each.newest for view, each in published.items() if each.newest}
     return {
         "dagster/partition_row_count": sum(rows.values()),
-        "snapshot": max(each.snapshot for each in published.values()),
+        # Whatever changes after it has to be published again.
+        "snapshot": min(each.snapshot for each in published.values()),
         **{f"rows of {view}": count for view, count in rows.items()},
         **{f"newest of {view}": time.isoformat() for view, time in newest.items()},
         **{

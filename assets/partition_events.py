@@ -43,8 +43,7 @@ def materialized(
 ) -> Iterator[Any]:
     """Record a materialisation with metadata of its own for each partition that was computed.
 
-    versions: what each partition holds, as a digest. What depends on a partition is computed again
-    only where this is another one than before.
+    versions: what each partition holds, as a digest: Dagster's data version.
     Partitions in `skipped` stay as they were; their reasons are logged.
     """
     for key, reason in (skipped or {}).items():

@@ -61,7 +61,7 @@ def _build(use_case: UseCase, name: str, settings: Settings) -> dg.AssetsDefinit
         ],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
-        automation_condition=follows(use_case, *_sources(use_case, declared)),
+        automation_condition=follows(use_case, table.name, *_sources(use_case, declared)),
         code_version=code_version(use_case, table.name),
         description=described(_text(declared), _query(declared)),
         metadata=_metadata(use_case, declared, settings),

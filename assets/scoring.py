@@ -34,7 +34,7 @@ def build_scoring(use_case: UseCase, settings: Settings) -> list[dg.AssetsDefini
         deps=[*inputs_of(use_case), asset_key(use_case, "promotions")],
         partitions_def=partitions_of(use_case),
         backfill_policy=backfill_policy(settings),
-        automation_condition=follows(use_case, use_case.examples.source),
+        automation_condition=follows(use_case, table.name, use_case.examples.source),
         code_version=code_version(use_case, table.name),
         description=(
             "Every example scored by the champion of its window: the version whose promotion was "

@@ -10,12 +10,17 @@ import pytest
 
 from ml_platform.features import open_online_store
 from ml_platform.settings import Settings
+from ml_platform.spec.loading import load_use_case
+from ml_platform.spec.tables import computed_tables, reads_of
 from ml_platform.spec.use_case import UseCase
+from ml_platform.spec.windows import Window
 from ml_platform_dagster.assets.features import NO_LEAK
+from ml_platform_dagster.assets.metadata import asset_key
 from ml_platform_dagster.assets.monitoring import NO_DRIFT
 from ml_platform_dagster.definitions import build_definitions
 from ml_platform_dagster.resources import range_tags
 from tests import trips_use_case as trips
+from tests.served import LOGGED
 
 pytestmark = pytest.mark.slow
 
@@ -93,6 +98,30 @@ def test_every_table_is_an_asset_of_the_use_case(location: Location) -> None:
         "performance_report"
     )
     assert keys == {f"trips/{table}" for table in tables.split()} | {"broken/is_broken"}
+
+
+def test_partitions_depend_on_the_windows_that_their_tables_read(tmp_path: Path) -> None:
+    # Dagster says which partitions an automation looks at, `reads_of` which of them are due.
+    folder = trips.write_folder(tmp_path, "binary").folder
+    spec = folder / "use_case.yaml"
+    spec.write_text(spec.read_text() + LOGGED)
+    use_case, settings = load_use_case(folder), Settings(data=tmp_path / "data", use_cases=tmp_path)
+    graph = build_definitions(settings).resolve_asset_graph()
+    calendar, written = use_case.calendar, "2024-03-15"
+    windows = list(calendar.windows(Window(trips.at(1), trips.at(1, month=6))))
+    for table in computed_tables(use_case):
+        child, reads = asset_key(use_case, table), reads_of(use_case, table)
+        parents = graph.get(child).parent_keys - {asset_key(use_case, "promotions")}
+        assert {key.path[-1] for key in parents} == {read.table for read in reads}
+        for parent in parents:
+            ranges = [read.range for read in reads if read.table == parent.path[-1]]
+            assert list(graph.get_child_partition_keys_of_parent(written, parent, child)) == [
+                calendar.key(window)
+                for window in windows
+                if any(
+                    calendar.window(written) in calendar.windows(seen(window)) for seen in ranges
+                )
+            ]
 
 
 def test_a_broken_use_case_shows_what_is_wrong_with_it(location: Location) -> None:

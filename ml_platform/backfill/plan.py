@@ -50,12 +50,15 @@ class Chunk:
         return calendar.key(self.windows[0]), calendar.key(self.windows[-1])
 
 
-def due_with_followers(use_case: UseCase, states: States, every: bool = False) -> Due:
+def due_with_followers(
+    use_case: UseCase, states: States, every: bool = False, requested: Due | None = None
+) -> Due:
     """Windows that are due, and those that will be once these have been computed.
 
-    Only of tables that have been judged. every: fresh ones too.
+    Only of tables that have been judged, and of those in `requested`: windows that are computed
+    first. every: fresh ones too.
     """
-    found: dict[str, set[Window]] = {}
+    found = {table: set(windows) for table, windows in (requested or {}).items()}
     for table in tables_of(use_case):
         if table in states:
             followers = _Followers(use_case, table, found)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from ml_platform.backfill.computation_history import gather
 from ml_platform.backfill.plan import Chunk, Due, chunks, due_with_followers
 from ml_platform.backfill.staleness import Standing, States, judge
 from ml_platform.errors import LakeError, LandingError
@@ -12,6 +13,7 @@ from ml_platform.spec.tables import downstream_of, reads_of, tables_of
 from ml_platform.spec.use_case import UseCase, feature_table
 from ml_platform.spec.windows import Window, utc
 from ml_platform.storage import Lake
+from ml_platform.storage.changes import Range
 from ml_platform.storage.tables import naive_utc
 
 ATTEMPTS = 2
@@ -76,6 +78,45 @@ def scoring_due(
     if any(window in circumstances.under_way.get(table, ()) for table in tables):
         return f"{key} is being computed"
     return next(chunks(use_case, due))
+
+
+def due_after(
+    lake: Lake, use_case: UseCase, table: str, windows: Collection[Window], requested: Due
+) -> set[Window]:
+    """Which windows of a table have to be computed, once others that are requested have been.
+
+    windows: at least one.
+    """
+    first, last = min(windows, key=_start), max(windows, key=_start)
+    states = judge(lake, use_case, Window(first.start, last.end), [table])
+    return set(windows) & set(due_with_followers(use_case, states, requested=requested)[table])
+
+
+def online_due_after(
+    lake: Lake,
+    use_case: UseCase,
+    windows: Collection[Window],
+    requested: Due,
+    published: Mapping[Window, int],
+) -> set[Window]:
+    """Which windows have to be published to the online store: as `due_after`.
+
+    published: the snapshot that each was published from, where that has happened.
+    """
+    tables = [feature_table(view) for view in use_case.model_views]
+    wanted = Range.of(naive_utc(window.start) for window in windows)
+    with lake.cursor() as cursor:
+        views = gather(lake, cursor, use_case, dict.fromkeys(tables, wanted))
+    return {
+        window
+        for window in windows
+        if any(window in requested.get(table, ()) for table in tables)
+        or any(
+            made.changed_at > published.get(window, 0)
+            for table in tables
+            if (made := views.get(table, {}).get(naive_utc(window.start)))
+        )
+    }
 
 
 def catch_up(
