@@ -13,7 +13,7 @@ from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform_dagster.assets.metadata import asset_key
-from ml_platform_dagster.resources.private import EntitySubset
+from ml_platform_dagster.resources.private import EntitySubset, SerializableEntitySubset
 
 LATEST_PUBLICATIONS = 1000
 """Materialisations that are read back; a partition that is in none of them is published again."""
@@ -24,26 +24,36 @@ Judge = Callable[[Lake, AutomationContext[AssetKey], AbstractSet[Window], Reques
 
 
 class Due(dg.AutomationCondition[AssetKey]):
-    """True of partitions that have to be computed, until they are requested.
+    """True of partitions that have to be computed.
 
     Those are looked at that depend on a partition that was written since the last tick or is
-    requested in this one, and for which one of `sources` has landed. What the lake says decides, as
-    for backfills and `status`. Dagster's own `any_deps_updated` asks whether something was
-    materialised, also where nothing changed, and forgets what happens between a request and the
-    run that it starts.
+    requested in this one, and for which one of `sources` has landed; `held` ones are kept for later
+    ticks. What the lake says decides, as for backfills and `status`. Dagster's own
+    `any_deps_updated` asks whether something was materialised, also where nothing changed, and
+    forgets what happens between a request and the run that it starts.
     """
 
     def __init__(
-        self, use_case: UseCase, judge: Judge, sources: Sequence[AssetKey], ignored: set[AssetKey]
+        self,
+        use_case: UseCase,
+        judge: Judge,
+        sources: Sequence[AssetKey],
+        ignored: set[AssetKey],
+        held: dg.AutomationCondition[AssetKey],
     ) -> None:
         self.use_case = use_case
         self.judge = judge
         self.sources = sources
         self.ignored = ignored
+        self.held = held
 
     @property
     def description(self) -> str:
-        return "It has to be computed, by what the lake says of it and of its inputs"
+        return "It has to be computed, by what the lake says of it and of its inputs, and not held"
+
+    @property
+    def children(self) -> Sequence[dg.AutomationCondition[AssetKey]]:
+        return [self.held]
 
     async def evaluate(  # type: ignore[override]
         self, context: AutomationContext[AssetKey]
@@ -54,14 +64,24 @@ class Due(dg.AutomationCondition[AssetKey]):
             for key in parents
             if key in context.request_subsets_by_key
         }
-        looked_at = _pending(context)
+        looked_at = _held_before(context)
         for subset in (*requested.values(), *await _written(context, parents)):
             looked_at = looked_at.compute_union(
                 subset.compute_mapped_subset(context.key, direction="down")
             )
         keys = await self._with_rows(context, looked_at.expensively_compute_partition_keys())
-        due = self._judged(context, keys, requested) if keys else set()
-        return AutomationResult(context, _partitions(context, context.key, due))
+        held = await context.for_child_condition(
+            self.held, child_indices=[0], candidate_subset=_partitions(context, context.key, keys)
+        ).evaluate_async()
+        # The lake is asked afterwards: what a run that is over has computed is no longer due.
+        free = keys - held.true_subset.expensively_compute_partition_keys()
+        due = self._judged(context, free, requested) if free else set()
+        return AutomationResult(
+            context,
+            _partitions(context, context.key, due),
+            child_results=[held],
+            structured_cursor=held.true_subset.convert_to_serializable_subset(),
+        )
 
     async def _with_rows(
         self, context: AutomationContext[AssetKey], keys: AbstractSet[str]
@@ -140,19 +160,15 @@ def _follows(
     failed = condition.any_deps_match(
         condition.any_checks_match(condition.check_failed(), blocking_only=True)
     ).ignore(apart)
-    return (
-        Due(use_case, judge, landed, {promotions})
-        & ~condition.in_progress()
-        & ~condition.any_deps_in_progress().ignore(apart)
-        & ~failed
-    )
+    held = condition.in_progress() | condition.any_deps_in_progress().ignore(apart) | failed
+    return Due(use_case, judge, landed, {promotions}, held)
 
 
-def _pending(context: AutomationContext[AssetKey]) -> EntitySubset[AssetKey]:
-    """What was due at the last tick and not requested, since something held it up."""
-    before = context.previous_true_subset or context.get_empty_subset()
-    requested = context.get_previous_requested_subset(context.key)
-    return before if requested is None else before.compute_difference(requested)
+def _held_before(context: AutomationContext[AssetKey]) -> EntitySubset[AssetKey]:
+    kept = context.get_structured_cursor(SerializableEntitySubset)
+    # None also where the asset has other partitions since.
+    held = kept and context.asset_graph_view.get_subset_from_serializable_subset(kept)
+    return held or context.get_empty_subset()
 
 
 async def _written(

@@ -164,6 +164,21 @@ def keys_between(loop: Loop, window_ranges: Ranges) -> dict[str, set[str]]:
     return found
 
 
+def start(loop: Loop, table: str, partition: str) -> dg.DagsterRun:
+    """A run of one partition that computes nothing and goes on until it is canceled."""
+    keys = [dg.AssetKey(["trips", table])]
+    job = loop.definitions.resolve_implicit_global_asset_job_def()
+    running = loop.instance.create_run_for_job(
+        job.get_subset(asset_selection=set(keys)),
+        asset_selection=frozenset(keys),
+        tags={"dagster/partition": partition},
+    )
+    loop.instance.report_dagster_event(
+        dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job.name), run_id=running.run_id
+    )
+    return running
+
+
 @pytest.mark.exhaustive
 def test_what_was_there_before_automation_is_not_computed_again(loop: Loop) -> None:
     assert loop.tick() == []
@@ -265,21 +280,27 @@ def test_a_partition_in_progress_is_not_asked_for_a_second_time(loop: Loop) -> N
     loop.follow()
     loop.land(25, seed=9)
     loop.ingest(25)
-    keys = [dg.AssetKey(["trips", "pace_features"])]
-    job = loop.definitions.resolve_implicit_global_asset_job_def()
-    running = loop.instance.create_run_for_job(
-        job.get_subset(asset_selection=set(keys)),
-        asset_selection=frozenset(keys),
-        tags={"dagster/partition": on(25)},
-    )
-    loop.instance.report_dagster_event(
-        dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job.name), run_id=running.run_id
-    )
+    running = start(loop, "pace_features", on(25))
     held = loop.tick()
     assert all(on(25) < each.get("pace_features", (on(26), ""))[0] for each in held)
     loop.instance.report_run_canceled(running)
     (requested,) = loop.tick()
     assert requested["pace_features"][0] == on(25)
+
+
+@pytest.mark.exhaustive
+def test_what_a_run_has_computed_is_not_asked_for_when_it_is_over(loop: Loop) -> None:
+    loop.land(25, seed=10)
+    loop.ingest(25)
+    running = start(loop, "pace_features", on(25))
+    loop.tick()
+    assert loop.run(["pace_features"], on(25), on(26))
+    loop.instance.report_run_canceled(running)
+    (requested,) = loop.follow()
+    assert "pace_features" not in requested
+    # Features of the day after came out as they were.
+    assert requested["predictions"] == (on(25), on(26))
+    assert loop.tick() == []
 
 
 @pytest.mark.exhaustive
