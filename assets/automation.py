@@ -8,12 +8,12 @@ import dagster as dg
 from dagster import AssetKey, AutomationContext, AutomationResult
 
 from ml_platform.backfill.upkeep import due_after, online_due_after
-from ml_platform.settings import Settings
 from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform_dagster.assets.metadata import asset_key
 from ml_platform_dagster.resources.private import EntitySubset, SerializableEntitySubset
+from ml_platform_dagster.resources.ticks import tick_settings
 
 LATEST_PUBLICATIONS = 1000
 """Materialisations that are read back; a partition that is in none of them is published again."""
@@ -108,9 +108,7 @@ class Due(dg.AutomationCondition[AssetKey]):
             }
             for key, subset in requested.items()
         }
-        # A tick that waited would be ended by Dagster; the next one looks again.
-        settings = Settings(server_wait_seconds=0)
-        with closing(Lake(settings)) as lake:
+        with closing(Lake(tick_settings())) as lake:
             windows = set(map(calendar.window_listed, keys))
             return set(map(calendar.key, self.judge(lake, context, windows, tables)))
 

@@ -8,6 +8,7 @@ from pydantic import PrivateAttr
 
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
+from ml_platform_dagster.resources.ticks import tick_settings
 from ml_platform_dagster.resources.versions import require_version
 
 
@@ -23,11 +24,10 @@ class LakeResource(DuckDBResource):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Settings are read here, in the process that runs, not where definitions are loaded."""
-        settings = Settings()
         if context.run is None:
-            # A tick that waited would be ended by Dagster; the next one looks again.
-            settings = settings.model_copy(update={"server_wait_seconds": 0})
+            settings = tick_settings()
         else:
+            settings = Settings()
             require_version(settings, context.run.tags)
         self._lake = Lake(settings)
 

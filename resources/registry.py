@@ -6,6 +6,7 @@ from pydantic import PrivateAttr
 
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings
+from ml_platform_dagster.resources.ticks import tick_settings
 
 DAGSTER_RUN_ID = "dagster_run_id"
 
@@ -24,10 +25,7 @@ class RegistryResource(dg.ConfigurableResource[Any]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Settings are read here, in the process that runs, not where definitions are loaded."""
-        settings = Settings()
-        if context.run is None:
-            # As of the lake: a tick does not wait.
-            settings = settings.model_copy(update={"server_wait_seconds": 0})
+        settings = tick_settings() if context.run is None else Settings()
         if self.mlflow_tracking_uri:
             settings = settings.model_copy(update={"mlflow_tracking_uri": self.mlflow_tracking_uri})
         self._registry = Registry(settings)

@@ -18,9 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+def bucket() -> Iterator[S3]:
     with s3_thread() as store:
         store.client.create_bucket(Bucket="lake")
         yield store
