@@ -15,8 +15,9 @@ from ml_platform_dagster.assets.metadata import asset_key
 from ml_platform_dagster.resources.private import EntitySubset, SerializableEntitySubset
 from ml_platform_dagster.resources.ticks import tick_settings
 
-LATEST_PUBLICATIONS = 1000
-"""Materialisations that are read back; a partition that is in none of them is published again."""
+PARTITIONS_AT_ONCE, LATEST = 500, 1000
+"""Partitions that Dagster is asked about, and how many of their materialisations it reads; one that
+is in none of them is published again."""
 
 Requested = Mapping[str, Collection[Window]]
 Judge = Callable[[Lake, AutomationContext[AssetKey], AbstractSet[Window], Requested], set[Window]]
@@ -188,21 +189,20 @@ def _published(
     context: AutomationContext[AssetKey], use_case: UseCase, windows: AbstractSet[Window]
 ) -> dict[Window, int]:
     """The snapshot that each window was last published from, where that is known."""
-    calendar = use_case.calendar
-    records = context.asset_graph_view.instance.fetch_materializations(
-        dg.AssetRecordsFilter(
-            asset_key(use_case, ONLINE_FEATURES),
-            asset_partitions=[calendar.key(window) for window in windows],
-        ),
-        LATEST_PUBLICATIONS,
-    ).records
+    calendar, key = use_case.calendar, asset_key(use_case, ONLINE_FEATURES)
+    instance = context.asset_graph_view.instance
+    keys = list(map(calendar.key, windows))
     found: dict[Window, int] = {}
-    for record in records:
-        made = record.asset_materialization
-        snapshot = made.metadata["snapshot"].value if made else None
-        if isinstance(snapshot, int):
-            # The newest come first.
-            found.setdefault(calendar.window_listed(str(record.partition_key)), snapshot)
+    for first in range(0, len(keys), PARTITIONS_AT_ONCE):
+        some = keys[first : first + PARTITIONS_AT_ONCE]
+        asked = dg.AssetRecordsFilter(key, asset_partitions=some)
+        for record in instance.fetch_materializations(asked, LATEST).records:
+            made = record.asset_materialization
+            # A materialisation that a person reports in the UI published nothing.
+            said = made.metadata.get("snapshot") if made else None
+            if said is not None and isinstance(said.value, int):
+                # The newest come first.
+                found.setdefault(calendar.window_listed(str(record.partition_key)), said.value)
     return found
 
 

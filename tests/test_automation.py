@@ -303,6 +303,18 @@ def test_what_a_run_has_computed_is_not_asked_for_when_it_is_over(loop: Loop) ->
     assert loop.tick() == []
 
 
+def test_a_materialisation_that_a_person_reports_stops_nothing(loop: Loop) -> None:
+    loop.tick()
+    key = dg.AssetKey(["trips", "online_features"])
+    loop.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=on(22)))
+    loop.land(22, seed=11)
+    loop.ingest(22)
+    # Computed by hand, so that the views are written and not requested.
+    assert loop.run(["pace_features"], on(22), on(23))
+    (requested,) = loop.follow()
+    assert on(22) == requested["online_features"][0]
+
+
 @pytest.mark.exhaustive
 def test_the_first_champion_begins_with_the_days_that_come(tmp_path: Path) -> None:
     trips.write_folder(tmp_path / "use_cases", "binary")
