@@ -12,7 +12,7 @@ from ml_platform.spec.use_case import ONLINE_FEATURES, UseCase
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform_dagster.assets.metadata import asset_key
-from ml_platform_dagster.resources.private import EntitySubset, SerializableEntitySubset
+from ml_platform_dagster.resources.private import EntitySubset
 from ml_platform_dagster.resources.ticks import tick_settings
 
 PARTITIONS_AT_ONCE, LATEST = 500, 1000
@@ -81,7 +81,7 @@ class Due(dg.AutomationCondition[AssetKey]):
             context,
             _partitions(context, context.key, due),
             child_results=[held],
-            structured_cursor=held.true_subset.convert_to_serializable_subset(),
+            cursor=dg.serialize_value(held.true_subset.convert_to_serializable_subset()),
         )
 
     async def _with_rows(
@@ -164,10 +164,12 @@ def _follows(
 
 
 def _held_before(context: AutomationContext[AssetKey]) -> EntitySubset[AssetKey]:
-    kept = context.get_structured_cursor(SerializableEntitySubset)
-    # None also where the asset has other partitions since.
-    held = kept and context.asset_graph_view.get_subset_from_serializable_subset(kept)
-    return held or context.get_empty_subset()
+    empty = context.get_empty_subset()
+    if context.cursor is None:
+        return empty
+    kept = dg.deserialize_value(context.cursor, type(empty.convert_to_serializable_subset()))
+    # None where the asset has other partitions since.
+    return context.asset_graph_view.get_subset_from_serializable_subset(kept) or empty
 
 
 async def _written(

@@ -3,8 +3,7 @@
 `tests/test_resources_private.py` says what has moved with a new release. What each is for, and when
 it can go:
 
-- `EntitySubset`, `SerializableEntitySubset`: the type that conditions of automation compute with,
-  and the form in which they keep it between ticks; once they are public.
+- `EntitySubset`: the type that conditions of automation compute with; once it is public.
 - `AssetCheckEvaluationTargetMaterializationData`: which materialisation a check of one partition of
   a range judges; once a check may yield a result for each partition.
 - `ASSET_EVENTS`, `DagsterEventBatchMetadata`: events of a range are stored together; once
@@ -23,7 +22,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dagster._core.asset_graph_view.entity_subset import EntitySubset
-from dagster._core.asset_graph_view.serializable_entity_subset import SerializableEntitySubset
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
@@ -45,8 +43,7 @@ __all__ = [
     "AssetCheckEvaluationTargetMaterializationData", "BulkActionStatus", "BulkActionsFilter",
     "CheckRunHealthResult", "ConfigurableClassData", "ConsolidatedSqliteEventLogStorage",
     "DagsterEventBatchMetadata", "EngineEventData", "EntitySubset", "PartitionBackfill",
-    "SerializableEntitySubset", "SqliteRunStorage", "SqliteScheduleStorage", "SubmitRunContext",
-    "WorkerStatus",
+    "SqliteRunStorage", "SqliteScheduleStorage", "SubmitRunContext", "WorkerStatus",
 ]  # fmt: skip
 
 # Names that Dagster stores, or reads in dagster.yaml: they outlive the constants that it has for

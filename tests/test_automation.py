@@ -165,7 +165,7 @@ def keys_between(loop: Loop, window_ranges: Ranges) -> dict[str, set[str]]:
 
 
 def start(loop: Loop, table: str, partition: str) -> dg.DagsterRun:
-    """A run of one partition that computes nothing and goes on until it is canceled."""
+    """A run of one partition that computes nothing and is under way until it is canceled."""
     keys = [dg.AssetKey(["trips", table])]
     job = loop.definitions.resolve_implicit_global_asset_job_def()
     running = loop.instance.create_run_for_job(
