@@ -71,6 +71,11 @@ class Batches(Generic[Item, Result]):
             wait += abs(self._estimate.seconds(1, rows) - (self._clock() - since))
         return wait
 
+    @property
+    def queue_seconds(self) -> float:
+        """The same where others wait; 0 where nobody does, as who comes then is never refused."""
+        return self.wait_seconds if self._rows_waiting else 0.0
+
     async def submit(self, item: Item, rows: int) -> Result:
         """The result for an item; raises Overloaded, or what the work raised for it."""
         if self._rows_waiting and self._rows_waiting + rows > self._most_waiting:
@@ -78,7 +83,7 @@ class Batches(Generic[Item, Result]):
                 f"{self._rows_waiting} rows are waiting to be predicted already; try again shortly",
                 max(1, math.ceil(self.wait_seconds)),
             )
-        if self._rows_waiting and (wait := self.wait_seconds) > self._longest_wait:
+        if (wait := self.queue_seconds) > self._longest_wait:
             raise Overloaded(
                 f"{self._rows_waiting} rows are waiting, which will take {wait:.1f} seconds; try "
                 "again then",

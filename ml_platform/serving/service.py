@@ -21,6 +21,7 @@ from ml_platform.serving.calls import Call, PredictionIds
 from ml_platform.serving.inputs import Inputs, Values, check_columns
 from ml_platform.serving.lookup import Lookup
 from ml_platform.serving.metrics import Metrics
+from ml_platform.serving.parse_queue import ParseQueue
 from ml_platform.serving.records.records import Records
 from ml_platform.serving.records.request_log import Mode
 from ml_platform.serving.tracing import traced
@@ -50,6 +51,10 @@ class Service:
         # One thread: models share a core better one after the other than all at once.
         self._thread = ThreadPoolExecutor(1, "predict", initializer=_use_one_core)
         self._batches = self._queue("champion", "live", self._thread)
+        self.parse_queue = ParseQueue(
+            lambda: self._batches.queue_seconds,
+            longest_wait_seconds=settings.longest_wait_seconds,
+        )
         # Those on trial have threads of their own: one that hangs must not hold the champion up.
         self._trial_threads = {
             "canary": ThreadPoolExecutor(1, "canary"),

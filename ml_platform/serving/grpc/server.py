@@ -171,6 +171,7 @@ class _Inference(inference_pb2_grpc.GRPCInferenceServiceServicer):
         call = Call.begin("oip-grpc")
         with service.records.requests.watching(name, call, lambda: service.version_of(name)):
             model = service.live.model(name, version)
+            await service.parse_queue.turn(request.ByteSize())
             columns = columns_of(_read_tensors(request), model)
             answer = await service.predict(name, columns, version, call)
         response = _respond(request, answer)

@@ -33,9 +33,7 @@ async def read_body(request: Request, settings: ServingSettings) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding not in {"identity", "gzip"}:
         raise UnsupportedMedia(f"content-encoding '{encoding[:40]}' is not read; send gzip or none")
-    declared = read_length(request.headers.get("content-length", ""))
-    if declared is not None and declared > settings.most_bytes:
-        raise _too_large(settings)
+    declared_bytes(request, settings)
     try:
         async with asyncio.timeout(settings.body_seconds):
             body = await _collect(request.stream(), settings)
@@ -46,6 +44,17 @@ async def read_body(request: Request, settings: ServingSettings) -> bytes:
     except ClientDisconnect:
         raise RequestRefused("the client disconnected before the body had arrived") from None
     return _unpacked(body, settings) if encoding == "gzip" else body
+
+
+def declared_bytes(request: Request, settings: ServingSettings) -> int:
+    """How many bytes a request says that its body has; 0 where it does not say.
+
+    Raises RequestTooLarge where they are more than are taken.
+    """
+    declared = read_length(request.headers.get("content-length", "")) or 0
+    if declared > settings.most_bytes:
+        raise _too_large(settings)
+    return declared
 
 
 def parse(body: bytes, kind: type[T]) -> T:

@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from starlette.requests import Request
+
+from ml_platform.errors import Overloaded
 from ml_platform.serving.batch_prediction import Answer
 from ml_platform.serving.calls import Call
+from ml_platform.serving.connection_limits import LEFT_UNREAD
+from ml_platform.serving.http.bodies import declared_bytes, read_body
 from ml_platform.serving.service import Service
 
 
@@ -14,6 +19,22 @@ def calling(service: Service, protocol: str, name: str) -> Iterator[Call]:
     call = Call.begin(protocol)
     with service.records.requests.watching(name, call, lambda: service.version_of(name)):
         yield call
+
+
+async def read_rows(service: Service, request: Request) -> bytes:
+    """The body of a request for predictions, when it is its turn to be parsed.
+
+    Raises Overloaded, before the body is read if possible, and what `read_body` raises.
+    """
+    size = declared_bytes(request, service.settings)
+    try:
+        with service.parse_queue.arriving(size):
+            body = await read_body(request, service.settings)
+    except Overloaded as error:
+        setattr(request.state, LEFT_UNREAD, error.retry_after_seconds)
+        raise
+    await service.parse_queue.turn(len(body))
+    return body
 
 
 def named(answer: Answer) -> dict[str, str]:

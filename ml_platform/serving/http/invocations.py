@@ -16,8 +16,8 @@ from ml_platform.registry.prediction import POSITIVE
 from ml_platform.serving.batch_prediction import Answer as Answered
 from ml_platform.serving.draining import require_not_draining
 from ml_platform.serving.http.answers import as_json
-from ml_platform.serving.http.bodies import parse, read_body
-from ml_platform.serving.http.calls import calling, named
+from ml_platform.serving.http.bodies import parse
+from ml_platform.serving.http.calls import calling, named, read_rows
 from ml_platform.serving.http.endpoints import (
     JSON,
     TEXT,
@@ -184,7 +184,7 @@ class Invocations:
             if kind != JSON:
                 raise UnsupportedMedia(f"content type '{kind[:60]}' is not taken; send {JSON}")
             model = self.service.live.model(name)
-            asked = parse(await read_body(request, self.service.settings), InvocationRequest)
+            asked = parse(await read_rows(self.service, request), InvocationRequest)
             answer = await self.service.predict(name, read_columns(asked, model), call=call)
         headers = {"X-Model-Version": str(answer.model.version), **named(answer)}
         return as_json(Invoked(_predictions(answer)), headers=headers)
@@ -237,6 +237,13 @@ def _from_split(content: Split, model: ModelVersion) -> dict[str, Values]:
 def _from_records(content: list[Any]) -> dict[str, Values]:
     if not all(isinstance(row, dict) for row in content):
         raise RequestRefused("the rows should be a list of objects, one for each row")
+    if not content:
+        return {}
+    first = list(content[0])
+    # Nearly always, and many times faster for hundreds of rows.
+    if all(list(row) == first for row in content):
+        columns = zip(*map(dict.values, content), strict=True)
+        return dict(zip(first, map(list, columns), strict=True))
     names = list(dict.fromkeys(name for row in content for name in row))
     for number, row in enumerate(content):
         for name in names:

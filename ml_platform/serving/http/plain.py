@@ -10,8 +10,8 @@ from starlette.responses import Response
 from ml_platform.features import OUTCOMES
 from ml_platform.serving.batch_prediction import Answer as Answered
 from ml_platform.serving.http.answers import as_json
-from ml_platform.serving.http.bodies import parse, read_body
-from ml_platform.serving.http.calls import calling, named
+from ml_platform.serving.http.bodies import parse
+from ml_platform.serving.http.calls import calling, named, read_rows
 from ml_platform.serving.http.endpoints import Answer, Body, Need, Schema, Subject, endpoint
 from ml_platform.serving.http.problems import OF_PREDICTIONS
 from ml_platform.serving.http.samples import key_row
@@ -90,7 +90,7 @@ class Plain:
         with calling(self.service, "plain", name) as call:
             # Whether there is anybody to answer comes before what the body looks like.
             self.service.live.model(name)
-            asked = parse(await read_body(request, self.service.settings), PredictRequest)
+            asked = parse(await read_rows(self.service, request), PredictRequest)
             version = None if asked.version is None else str(asked.version)
             answer = await self.service.predict_examples(name, asked.rows, version, call)
         read = await self.service.times_read(name, asked.rows)

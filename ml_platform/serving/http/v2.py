@@ -19,8 +19,8 @@ from ml_platform.registry import ModelVersion
 from ml_platform.serving.batch_prediction import Answer as Answered
 from ml_platform.serving.draining import DRAINING, require_not_draining
 from ml_platform.serving.http.answers import as_json
-from ml_platform.serving.http.bodies import parse, read_body, read_length
-from ml_platform.serving.http.calls import calling, named
+from ml_platform.serving.http.bodies import parse, read_length
+from ml_platform.serving.http.calls import calling, named, read_rows
 from ml_platform.serving.http.endpoints import (
     BINARY,
     JSON,
@@ -183,7 +183,7 @@ class V2:
         name, version = request.path_params["model"], request.path_params.get("version")
         with calling(self.service, "oip-http", name) as call:
             _, model = self._model(request)
-            body = await read_body(request, self.service.settings)
+            body = await read_rows(self.service, request)
             asked = _read_request(body, request.headers.get(JSON_LENGTH), model)
             answer = await self.service.predict(name, asked.columns, version, call)
         response = _respond(asked, answer)
