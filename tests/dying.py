@@ -22,8 +22,8 @@ from sqlalchemy.engine import Engine
 from ml_platform.access import Audit, Grant, create_key
 from ml_platform.features import open_online_store, publish
 from ml_platform.registry.tracking import open_client
-from ml_platform.serving.control.answers import FileAnswers, Kept
-from ml_platform.serving.records.segments import Segments, land_orphans
+from ml_platform.serving.control.answers import FileAnswers, StoredAnswer
+from ml_platform.serving.records.segments import SegmentWriter, land_orphans
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
 from tests.trips_use_case import COMMIT, days, land, trips, write_folder
@@ -150,14 +150,14 @@ def make_online(root: Path) -> None:
 def make_answers(root: Path) -> None:
     with FileAnswers(root / "control").held("a key") as held:
         if held.read() is None:
-            held.keep(Kept("body", b"answer"))
+            held.keep(StoredAnswer("body", b"answer"))
     with FileAnswers(root / "control").held("a key") as held:
-        assert held.read() == Kept("body", b"answer")
+        assert held.read() == StoredAnswer("body", b"answer")
 
 
 def make_log(root: Path) -> None:
     land_orphans(root / "log")
-    segments = Segments(root / "log", 10**6, 10**6)
+    segments = SegmentWriter(root / "log", 10**6, 10**6)
     segments.append(b'{"a": 1}\n')
     segments.append(b'{"a": 2}\n', synced=True)
     segments.close()

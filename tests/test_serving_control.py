@@ -27,7 +27,7 @@ from ml_platform.rollback import affected_by, recompute
 from ml_platform.scoring import score
 from ml_platform.serving.control import Train, control_request
 from ml_platform.serving.control.answers import FileAnswers, SharedAnswers, open_answers
-from ml_platform.serving.control.once import Once, Outcome
+from ml_platform.serving.control.once import ControlOutcome, Once
 from ml_platform.serving.http.declared import ENDPOINTS
 from ml_platform.settings import Settings
 from ml_platform.storage import Lake
@@ -370,13 +370,13 @@ def test_of_requests_that_come_at_once_one_is_carried_out(workers: list[Lake]) -
     done: list[int] = []
     asking = threading.Barrier(20)
 
-    def ask(once: Once) -> Outcome:
+    def ask(once: Once) -> ControlOutcome:
         asking.wait()
         return once(requested(), do)
 
-    def do() -> Outcome:
+    def do() -> ControlOutcome:
         done.append(1)
-        return Outcome({"number": len(done), "said": "it's \x00 \U0001f600"}, "a-run")
+        return ControlOutcome({"number": len(done), "said": "it's \x00 \U0001f600"}, "a-run")
 
     first, second = (Once(open_answers(lake)) for lake in workers)
     with ThreadPoolExecutor(20) as threads:
@@ -392,13 +392,13 @@ def test_of_requests_that_come_at_once_one_is_carried_out(workers: list[Lake]) -
 
 
 def test_what_failed_is_tried_again_under_the_same_key(workers: list[Lake]) -> None:
-    def fail() -> Outcome:
+    def fail() -> ControlOutcome:
         raise Overloaded("busy")
 
     first, second = (Once(open_answers(lake)) for lake in workers)
     with pytest.raises(Overloaded):
         first(requested(), fail)
-    assert second(requested(), lambda: Outcome({"is": "done"})).document == {"is": "done"}
+    assert second(requested(), lambda: ControlOutcome({"is": "done"})).document == {"is": "done"}
 
 
 HOLDER = """
@@ -435,11 +435,11 @@ def test_a_worker_that_is_killed_while_it_works_holds_nobody_up(workers: list[La
     kind = FileAnswers if settings.catalog is None else SharedAnswers
     hasty = kind(settings.root / "control" if kind is FileAnswers else other, wait_seconds=0.1)
     with pytest.raises(Overloaded, match="still being carried out"):
-        Once(hasty)(requested(), lambda: Outcome({}))
+        Once(hasty)(requested(), lambda: ControlOutcome({}))
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
-    answer = Once(open_answers(other))(requested(), lambda: Outcome({"by": "the next"}))
+    answer = Once(open_answers(other))(requested(), lambda: ControlOutcome({"by": "the next"}))
     assert answer.document == {"by": "the next"}
 
 

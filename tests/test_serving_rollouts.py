@@ -19,7 +19,7 @@ from ml_platform.registry import Rollout, decide_rollout, rollouts
 from ml_platform.registry.rollouts import Mode
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.versions.canary import takes
-from ml_platform.serving.versions.comparison import Comparison, comparisons
+from ml_platform.serving.versions.comparison import VersionComparison, comparisons
 from ml_platform.serving.versions.live import LiveVersions
 from ml_platform.training import train
 from tests.served import ROW, Deployment, deploy
@@ -88,7 +88,7 @@ def asked_until(client: TestClient, metric: str) -> None:
         sleep(0.05)
 
 
-def seen(made: Deployment) -> Comparison:
+def seen(made: Deployment) -> VersionComparison:
     (comparison,) = comparisons(made.lake, made.use_case)
     return comparison
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_platform.errors import ParameterNotAllowed, SpecErrors
-from ml_platform.serving.control.given import Given, read_given
+from ml_platform.serving.control.given import RunParameters, read_given
 from ml_platform.serving.control.parameter_schema import schema_of
 from ml_platform.sources.locations import check_location
 from ml_platform.spec.loading import load_use_case
@@ -49,7 +49,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> UseCase:
     return declare(tmp_path_factory.mktemp("declared"), DECLARED)
 
 
-def give(case: UseCase, name: str, **parameters: Any) -> Given:
+def give(case: UseCase, name: str, **parameters: Any) -> RunParameters:
     def newest(use_case: UseCase, now: datetime) -> Window:
         return use_case.calendar.window_at(now)
 

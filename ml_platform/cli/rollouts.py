@@ -9,7 +9,7 @@ from ml_platform.cli.arguments import UseCaseName
 if TYPE_CHECKING:
     from ml_platform.registry import Rollout
     from ml_platform.registry.rollouts import Mode
-    from ml_platform.serving.versions.comparison import Comparison, Side
+    from ml_platform.serving.versions.comparison import Side, VersionComparison
     from ml_platform.spec.use_case import UseCase
 
 PANEL = "Decisions"
@@ -82,7 +82,7 @@ def show_rollouts(case: "UseCase", decisions: list["Rollout"]) -> None:
     console().print(table)
 
 
-def show_comparisons(case: "UseCase", found: list["Comparison"]) -> None:
+def show_comparisons(case: "UseCase", found: list["VersionComparison"]) -> None:
     """Both sides of what was tried beside each other; the service writes it every 15 seconds."""
     from rich.table import Table
 
@@ -121,6 +121,6 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
 
 
-def _latency(comparison: "Comparison", side: "Side", quantile: float) -> str:
+def _latency(comparison: "VersionComparison", side: "Side", quantile: float) -> str:
     bound = comparison.latency(side, quantile)
     return "" if bound is None else f"≤ {bound * 1000:.1f} ms"

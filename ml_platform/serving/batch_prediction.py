@@ -13,10 +13,10 @@ from ml_platform.features.online_store import OnlineStore
 from ml_platform.registry import ModelVersion, predict_columns
 from ml_platform.serving.calls import Call, PredictionIds, moment_of
 from ml_platform.serving.inputs import Inputs
-from ml_platform.serving.lookup import Examples, Found, Lookup
+from ml_platform.serving.lookup import CompletedRows, FeatureLookup, RequestRows
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.records.records import Records
-from ml_platform.serving.records.request_log import Mode, Predicted
+from ml_platform.serving.records.request_log import Mode, PredictedRows
 from ml_platform.serving.tracing import RequestTrace, traced
 from ml_platform.spec.use_case import UseCase
 
@@ -24,7 +24,7 @@ Columns = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Answer:
+class Predictions:
     """Predictions of one request."""
 
     use_case: UseCase
@@ -34,7 +34,7 @@ class Answer:
     rows: int
     inputs: Inputs
     """What the model was given."""
-    found: Found | None = None
+    found: CompletedRows | None = None
     """Keys and event times, where rows came by key."""
     ids: Sequence[str] = ()
     """What each row's prediction is called."""
@@ -46,7 +46,7 @@ class ModelRequest:
 
     use_case: UseCase
     model: ModelVersion
-    content: Inputs | Examples
+    content: Inputs | RequestRows
     call: Call
 
     @property
@@ -68,7 +68,7 @@ class BatchPredictor:
         self._records, self._metrics = records, metrics
         self._ids = ids
         cases = list(use_cases)
-        self._lookups = {case.name: Lookup(case, store) for case in cases}
+        self._lookups = {case.name: FeatureLookup(case, store) for case in cases}
         self._rules = {case.name: InputRules(case) for case in cases}
         for case in cases:
             metrics.lookups_begin(case.name, case.model_views)
@@ -80,23 +80,23 @@ class BatchPredictor:
         for rules in self._rules.values():
             rules.close()
 
-    def check_examples(self, name: str, rows: Sequence[Any]) -> Examples:
+    def check_examples(self, name: str, rows: Sequence[Any]) -> RequestRows:
         """Rows by key, each with what it needs; raises RequestRefused."""
         return self._lookups[name].check(rows)
 
-    def lookup(self, name: str) -> Lookup:
+    def lookup(self, name: str) -> FeatureLookup:
         """What completes rows of a use case."""
         return self._lookups[name]
 
     def answer(
         self, role: str, mode: Mode | None, requests: Sequence[ModelRequest]
-    ) -> list[Answer | Exception]:
+    ) -> list[Predictions | Exception]:
         """Answer requests that came together, those of one version in one call of its model."""
         alike: dict[tuple[str, int, bool], list[int]] = {}
         for index, each in enumerate(requests):
-            by_key = isinstance(each.content, Examples)
+            by_key = isinstance(each.content, RequestRows)
             alike.setdefault((each.use_case.name, each.model.version, by_key), []).append(index)
-        answers: dict[int, Answer | Exception] = {}
+        answers: dict[int, Predictions | Exception] = {}
         for members in alike.values():
             alike_ones = [requests[i] for i in members]
             name = alike_ones[0].use_case.name
@@ -113,20 +113,20 @@ class BatchPredictor:
     def keep(
         self,
         requests: Sequence[ModelRequest],
-        answers: Mapping[int, Answer | Exception],
+        answers: Mapping[int, Predictions | Exception],
         mode: Mode,
     ) -> None:
         """Keep what is about to be answered."""
-        kept: dict[str, list[Predicted]] = {}
+        kept: dict[str, list[PredictedRows]] = {}
         for index, each in enumerate(requests):
             answer = answers[index]
-            if isinstance(answer, Answer) and self._records.requests.keeps(each.use_case.name):
+            if isinstance(answer, Predictions) and self._records.requests.keeps(each.use_case.name):
                 kept.setdefault(each.use_case.name, []).append(_as_kept(each.call, answer, mode))
         for name, predicted in kept.items():
             with traced("log", (each.call.trace for each in predicted)):
                 self._records.requests.answered(name, predicted)
 
-    def _in_one_call(self, requests: Sequence[ModelRequest]) -> list[Answer | Exception]:
+    def _in_one_call(self, requests: Sequence[ModelRequest]) -> list[Predictions | Exception]:
         try:
             return list(self._predicted(requests))
         except PlatformError as error:
@@ -135,7 +135,7 @@ class BatchPredictor:
             # One request's rows must not fail those of the others.
             return [answer for each in requests for answer in self._in_one_call([each])]
 
-    def _predicted(self, requests: Sequence[ModelRequest]) -> list[Answer]:
+    def _predicted(self, requests: Sequence[ModelRequest]) -> list[Predictions]:
         case, model = requests[0].use_case, requests[0].model
         inputs, found = self._completed(requests)
         with traced("predict", _traces(requests), inputs.rows):
@@ -152,29 +152,29 @@ class BatchPredictor:
             moments = own.moments if own else [time.time_ns() // 1000] * rows
             ids = self._ids.name(moments, case.name, each.call.principal)
             answers.append(
-                Answer(case, model, _cut(columns, part), rows, inputs.cut(part), own, ids)
+                Predictions(case, model, _cut(columns, part), rows, inputs.cut(part), own, ids)
             )
         return answers
 
-    def _completed(self, requests: Sequence[ModelRequest]) -> tuple[Inputs, Found | None]:
+    def _completed(self, requests: Sequence[ModelRequest]) -> tuple[Inputs, CompletedRows | None]:
         case, model = requests[0].use_case, requests[0].model
-        examples = [row for each in requests if isinstance(each.content, Examples)
+        examples = [row for each in requests if isinstance(each.content, RequestRows)
                     for row in each.content.rows]  # fmt: skip
         if examples:
             lookup = self._lookups[case.name]
             with traced("look up", _traces(requests), len(examples)):
-                found = lookup.complete(Examples(examples), model, case.serving.known_categories)
+                found = lookup.complete(RequestRows(examples), model, case.serving.known_categories)
             return found.inputs, found
         inputs = Inputs.together([e.content for e in requests if isinstance(e.content, Inputs)])
         self._rules[case.name].check(inputs.columns)
         return inputs, None
 
 
-def _as_kept(call: Call, answer: Answer, mode: Mode) -> Predicted:
+def _as_kept(call: Call, answer: Predictions, mode: Mode) -> PredictedRows:
     moments = answer.found.moments if answer.found else [moment_of(each) for each in answer.ids]
     keys = answer.found.keys if answer.found else None
     version, inputs = answer.model.version, answer.inputs.columns
-    return Predicted(call, version, answer.ids, moments, inputs, answer.columns, keys, mode)
+    return PredictedRows(call, version, answer.ids, moments, inputs, answer.columns, keys, mode)
 
 
 def _traces(requests: Sequence[ModelRequest]) -> Iterator[RequestTrace | None]:

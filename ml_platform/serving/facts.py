@@ -48,7 +48,7 @@ class Tried(TypedDict):
     share: float | None
 
 
-class Serving(TypedDict):
+class ServingState(TypedDict):
     """How a use case is served."""
 
     version: Annotated[int | None, Meta(description="The version that answers.")]
@@ -75,7 +75,7 @@ class Status(TypedDict):
     ]
     note: NotRequired[str]
     facts_age_seconds: float | None
-    serving: Serving
+    serving: ServingState
 
 
 class FactReader(Collector):
@@ -105,7 +105,7 @@ class FactReader(Collector):
         live = self._live.of(name)
         health = self._facts.health.get(name)
         now, followed = datetime.now(UTC), self._live.followed_seconds_ago
-        served: Serving = {
+        served: ServingState = {
             "version": live.champion.version if live.champion else None,
             "wanted": live.wanted,
             "followed_seconds_ago": None if followed is None else round(followed, 3),

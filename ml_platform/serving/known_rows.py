@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ml_platform.errors import PlatformError
 from ml_platform.features import needed_columns
-from ml_platform.serving.lookup import Lookup, Row
+from ml_platform.serving.lookup import FeatureLookup, Row
 from ml_platform.serving.service import Service
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
@@ -59,7 +59,7 @@ class KnownRows:
             self._log.warning("known_rows_not_read", use_case=name, problem=str(error))
             return None
 
-    def _best(self, lookup: Lookup, name: str, rows: list[Row]) -> Row | None:
+    def _best(self, lookup: FeatureLookup, name: str, rows: list[Row]) -> Row | None:
         if not rows:
             return None
         model = self._service.live.model(name)

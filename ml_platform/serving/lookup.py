@@ -20,14 +20,14 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Examples:
+class RequestRows:
     """Rows to predict as they came, checked for their columns only."""
 
     rows: Sequence[Row]
 
 
 @dataclass(frozen=True)
-class Found:
+class CompletedRows:
     """What was made of examples."""
 
     inputs: Inputs
@@ -48,14 +48,14 @@ class Found:
                     lacking[row][view] = outcome
         return lacking
 
-    def cut(self, part: slice) -> "Found":
+    def cut(self, part: slice) -> "CompletedRows":
         """Some of the rows."""
         keys = {name: values[part] for name, values in self.keys.items()}
         outcomes = {view: each[part] for view, each in self.outcomes.items()}
-        return Found(self.inputs.cut(part), keys, self.moments[part], outcomes)
+        return CompletedRows(self.inputs.cut(part), keys, self.moments[part], outcomes)
 
 
-class Lookup:
+class FeatureLookup:
     """Completes examples of one use case; threads may share one."""
 
     def __init__(self, use_case: UseCase, store: OnlineStore) -> None:
@@ -75,7 +75,7 @@ class Lookup:
         self._features.close()
         self._reader.close()
 
-    def check(self, rows: Sequence[Any]) -> Examples:
+    def check(self, rows: Sequence[Any]) -> RequestRows:
         """Rows that have every column that is needed; without an event time it is now.
 
         Raises RequestRefused.
@@ -98,7 +98,7 @@ class Lookup:
                 )
             timed = row.get(self._event_time) is not None
             checked.append(row if timed else {**row, self._event_time: now})
-        return Examples(checked)
+        return RequestRows(checked)
 
     def unzoned(self, rows: Sequence[Row]) -> list[Unzoned]:
         """Times without a zone; rows: as `check` has taken them."""
@@ -135,7 +135,9 @@ class Lookup:
             return f"is looked up by key in the feature view '{view}'; leave it out"
         return f"there is no such column{suggest(column[:SHOWN], self._columns)}"
 
-    def complete(self, examples: Examples, model: ModelVersion, known_categories: bool) -> Found:
+    def complete(
+        self, examples: RequestRows, model: ModelVersion, known_categories: bool
+    ) -> CompletedRows:
         """Compute the request columns and look the features up.
 
         Raises RequestRefused, RuleBroken, OnlineStoreError.
@@ -161,6 +163,6 @@ class Lookup:
                 raise
             raise RequestRefused(error.problem, self._renamed[error.column]) from None
         arrays = {name: inputs.columns.get(name, columns[name]) for name in model.columns}
-        return Found(
+        return CompletedRows(
             Inputs(arrays, inputs.rows), requested.keys, requested.moments, features.outcomes
         )

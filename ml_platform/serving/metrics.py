@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from ml_platform.features import OUTCOMES, Outcome
-from ml_platform.serving.versions.live import LiveVersions, Swap
+from ml_platform.serving.versions.live import LiveVersions, VersionSwap
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -146,7 +146,7 @@ class Metrics:
         """Say that what serves is what the lake says now."""
         self.followed_at.set_to_current_time()
 
-    def swapped(self, swap: Swap) -> None:
+    def swapped(self, swap: VersionSwap) -> None:
         """Count a swap."""
         self.swaps.labels(swap.use_case, "failed" if swap.problem else "swapped").inc()
 

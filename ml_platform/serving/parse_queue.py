@@ -21,7 +21,7 @@ SMALL_BYTES = 16_384
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class _WaitingBody:
     size: int
     since: float
     turn: "asyncio.Future[None]"
@@ -43,7 +43,7 @@ class ParseQueue:
     ) -> None:
         self._prediction_seconds, self._longest_wait = prediction_seconds, longest_wait_seconds
         self._clock = clock
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_WaitingBody] = deque()
         self._bytes_waiting = 0
         # By when they began to arrive.
         self._arriving: dict[object, tuple[float, int]] = {}
@@ -80,7 +80,7 @@ class ParseQueue:
         if self._parsing is None:
             self._begin(loop, size)
             return
-        waiting = _Waiting(size, now, loop.create_future())
+        waiting = _WaitingBody(size, now, loop.create_future())
         self._waiting.append(waiting)
         self._bytes_waiting += size
         await waiting.turn

@@ -15,17 +15,17 @@ from structlog.typing import FilteringBoundLogger
 
 from ml_platform.errors import RequestTooLarge
 from ml_platform.features.online_store import OnlineStore
-from ml_platform.serving.batch_prediction import Answer, BatchPredictor, ModelRequest
+from ml_platform.serving.batch_prediction import BatchPredictor, ModelRequest, Predictions
 from ml_platform.serving.batches import Batches
 from ml_platform.serving.calls import Call, PredictionIds
 from ml_platform.serving.inputs import Inputs, Values, check_columns
-from ml_platform.serving.lookup import Lookup
+from ml_platform.serving.lookup import FeatureLookup
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.parse_queue import ParseQueue
 from ml_platform.serving.records.records import Records
 from ml_platform.serving.records.request_log import Mode
 from ml_platform.serving.tracing import traced
-from ml_platform.serving.versions.live import Live, LiveVersions
+from ml_platform.serving.versions.live import LiveUseCase, LiveVersions
 from ml_platform.serving.versions.trials import Trials
 from ml_platform.serving.zones import RowTimes
 from ml_platform.settings import ServingSettings
@@ -64,7 +64,7 @@ class Service:
             "canary": self._queue("candidate", None, self._trial_threads["canary"]),
             "shadow": self._queue("candidate", "shadow", self._trial_threads["shadow"]),
         }
-        self.trials: Trials[Answer] = Trials(
+        self.trials: Trials[Predictions] = Trials(
             settings, metrics, log, lambda: self._batches.rows_waiting > 0
         )
 
@@ -87,7 +87,7 @@ class Service:
         columns: Mapping[str, Values],
         version: str | None = None,
         call: Call | None = None,
-    ) -> Answer:
+    ) -> Predictions:
         """Predict rows given as the columns of the model.
 
         version: only this one may answer. call: what the log holds of the request.
@@ -110,7 +110,7 @@ class Service:
         rows: Sequence[Any],
         version: str | None = None,
         call: Call | None = None,
-    ) -> Answer:
+    ) -> Predictions:
         """Predict rows given by key: request columns are computed, features are looked up.
 
         rows: the columns of the examples' source that `needed_columns` names; the event time may
@@ -132,7 +132,7 @@ class Service:
         unzoned = lookup.unzoned(rows)
         return await asyncio.to_thread(lookup.read_times, unzoned) if unzoned else None
 
-    def lookup(self, name: str) -> Lookup:
+    def lookup(self, name: str) -> FeatureLookup:
         """What completes rows by key of a use case."""
         return self._predictor.lookup(name)
 
@@ -152,11 +152,11 @@ class Service:
 
     async def _ask(
         self,
-        live: Live,
+        live: LiveUseCase,
         request: ModelRequest,
         version: str | None,
         columns: Mapping[str, Values] | None = None,
-    ) -> Answer:
+    ) -> Predictions:
         """Have the champion answer, or, where a version is tried, whichever of the two it is for.
 
         columns: what was sent, where rows came as columns of the model.
@@ -168,11 +168,11 @@ class Service:
 
     async def _choose(
         self,
-        live: Live,
+        live: LiveUseCase,
         request: ModelRequest,
         version: str | None,
         columns: Mapping[str, Values] | None,
-    ) -> Answer:
+    ) -> Predictions:
         rows = request.rows
         # Who asks for a version by its number is asking for no other.
         if (
@@ -186,7 +186,7 @@ class Service:
         assert rollout is not None
         queue = self._candidates[rollout.mode]
 
-        async def ask_candidate() -> Answer:
+        async def ask_candidate() -> Predictions:
             content = request.content
             if columns is not None:
                 known = request.use_case.serving.known_categories
@@ -208,7 +208,7 @@ class Service:
 
     def _queue(
         self, role: str, mode: Mode | None, executor: ThreadPoolExecutor
-    ) -> Batches[ModelRequest, Answer]:
+    ) -> Batches[ModelRequest, Predictions]:
         return Batches(
             partial(self._answer, role, mode),
             executor,
@@ -219,7 +219,7 @@ class Service:
 
     def _answer(
         self, role: str, mode: Mode | None, requests: Sequence[ModelRequest]
-    ) -> list[Answer | Exception]:
+    ) -> list[Predictions | Exception]:
         self._metrics.rows_waiting.set(self.rows_waiting)
         return self._predictor.answer(role, mode, requests)
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
-from ml_platform.serving.batch_prediction import Answer
+from ml_platform.serving.batch_prediction import Predictions
 from ml_platform.serving.datatypes import (
     BYTES,
     NUMPY_TYPES,
@@ -38,7 +38,7 @@ class Tensor:
     values: Values
 
 
-class Described(Struct, frozen=True):
+class TensorMetadata(Struct, frozen=True):
     """Metadata of a tensor that a model takes or yields; of a shape, -1 is the number of rows."""
 
     name: str
@@ -71,27 +71,27 @@ def columns_of(tensors: Iterable[Tensor], model: ModelVersion) -> dict[str, Valu
     return columns
 
 
-def describe_inputs(model: ModelVersion) -> list[Described]:
+def describe_inputs(model: ModelVersion) -> list[TensorMetadata]:
     """Metadata of the columns that a model is given."""
     return [
-        Described(name, "FP64" if is_numeric(kind) else BYTES, [-1])
+        TensorMetadata(name, "FP64" if is_numeric(kind) else BYTES, [-1])
         for name, kind in model.columns.items()
     ]
 
 
-def describe_outputs(case: UseCase, model: ModelVersion) -> list[Described]:
+def describe_outputs(case: UseCase, model: ModelVersion) -> list[TensorMetadata]:
     """Metadata of what a model yields."""
     described = []
     for name, kind in case.prediction_columns.items():
         if kind.startswith("MAP"):
             shape, parameters = [-1, len(model.classes)], {"classes": ",".join(model.classes)}
-            described.append(Described(name, "FP64", shape, parameters))
+            described.append(TensorMetadata(name, "FP64", shape, parameters))
         else:
-            described.append(Described(name, BYTES if kind == "VARCHAR" else "FP64", [-1]))
+            described.append(TensorMetadata(name, BYTES if kind == "VARCHAR" else "FP64", [-1]))
     return described
 
 
-def tensors_of(answer: Answer) -> Iterator[Tensor]:
+def tensors_of(answer: Predictions) -> Iterator[Tensor]:
     """An answer's prediction columns; probabilities of classes are one tensor of shape [n, k]."""
     for name, kind in answer.use_case.prediction_columns.items():
         values = answer.columns[name]

@@ -28,13 +28,13 @@ from ml_platform.serving.control import open_control
 from ml_platform.serving.draining import DrainingServer
 from ml_platform.serving.facts import FactReader
 from ml_platform.serving.grpc import start_server
-from ml_platform.serving.grpc.observed import Observed as GrpcObserved
+from ml_platform.serving.grpc.observed import ObservabilityInterceptor
 from ml_platform.serving.handshakes import SafeHeads
 from ml_platform.serving.http import build_app
 from ml_platform.serving.http.control import ControlPaths
 from ml_platform.serving.http.declared import HEALTH_PATHS
-from ml_platform.serving.http.monitoring import Monitoring
-from ml_platform.serving.http.observed import Observed
+from ml_platform.serving.http.monitoring import MonitoringPaths
+from ml_platform.serving.http.observed import ObservabilityMiddleware
 from ml_platform.serving.http.origins import SameOrigin
 from ml_platform.serving.http.pipelines import PipelinePaths
 from ml_platform.serving.known_rows import KnownRows
@@ -42,7 +42,7 @@ from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
 from ml_platform.serving.processes import Processes
-from ml_platform.serving.records.answers import Answers
+from ml_platform.serving.records.answers import ReviewAnswers
 from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.feedback import FeedbackInbox
 from ml_platform.serving.records.outbox import Outbox
@@ -104,13 +104,13 @@ def create_app(
         RequestLog(settings, serving, cases, metrics),
         inbox,
         queue,
-        Answers(lake, queue, inbox),
+        ReviewAnswers(lake, queue, inbox),
         Outbox(lake, cases),
         notes,
     )
     service = Service(live, store, serving, records, ids, metrics, log)
     following = Following(live, lake, registry, metrics, log)
-    monitoring = Monitoring(service, metrics, FactReader(lake, store, live, log))
+    monitoring = MonitoringPaths(service, metrics, FactReader(lake, store, live, log))
     opened = open_control(lake, registry, settings, use_cases, serving)
     control = ControlPaths(opened, live, serving)
     worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -128,7 +128,7 @@ def create_app(
             gc.collect()
             gc.freeze()
         grpc_server, app.state.grpc_port = await start_server(
-            service, admission, GrpcObserved(live, metrics, tracing)
+            service, admission, ObservabilityInterceptor(live, metrics, tracing)
         )
         tasks = [
             asyncio.create_task(following.follow(serving.follow_seconds)),
@@ -180,7 +180,14 @@ def _around(
 ) -> list[Middleware]:
     """What is around all paths, outermost first."""
     found = [
-        Middleware(Observed, live=live, metrics=metrics, log=log, tracing=tracing, settings=serving)
+        Middleware(
+            ObservabilityMiddleware,
+            live=live,
+            metrics=metrics,
+            log=log,
+            tracing=tracing,
+            settings=serving,
+        )
     ]
     if not serving.authentication:
         hosts, origins = serving.allowed_hosts, serving.allowed_origins

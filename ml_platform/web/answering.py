@@ -95,7 +95,7 @@ def review(
     """Take a person's answer about a prediction that waits; the page that asks the next one.
 
     fields: `prediction_id`, and `label`, or `skip` as the label. Raises as
-    `ml_platform.serving.records.answers.Answers` does.
+    `ml_platform.serving.records.answers.ReviewAnswers` does.
     """
     case = site.use_case(name)
     ReviewQueue(site.lake, [case]).require(name)

@@ -5,7 +5,7 @@ from typing import Any
 from ml_platform.alerts.condition import counted
 from ml_platform.errors import PlatformError
 from ml_platform.registry import Promotion, read_card, rollouts, tried_now, waiting
-from ml_platform.serving.versions.comparison import SIDES, Comparison, comparisons
+from ml_platform.serving.versions.comparison import SIDES, VersionComparison, comparisons
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage.changes import last_changes
 from ml_platform.web.site import Site, path_to, shown_moment
@@ -78,7 +78,7 @@ def rollouts_page(site: Site, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _compared(case: UseCase, comparison: Comparison) -> dict[str, Any]:
+def _compared(case: UseCase, comparison: VersionComparison) -> dict[str, Any]:
     pair = comparison.pair
     versions = {"champion": pair.champion}
     return {

@@ -10,9 +10,9 @@ from sklearn.pipeline import Pipeline
 
 from ml_platform.serving.compiled.steps import (
     Columns,
+    CompiledStep,
     NotCompiled,
     Numbers,
-    Step,
     compile_transformers,
 )
 from ml_platform.serving.compiled.trees import boosted, compile_trees
@@ -25,7 +25,7 @@ MOST_ROWS = 64
 class Parts:
     """An estimator in two functions, one after the other."""
 
-    transform: Step
+    transform: CompiledStep
     """From columns to what the final estimator is given; each row for itself."""
     predict: Callable[[Numbers], Numbers]
     most_rows: int

@@ -35,7 +35,7 @@ class NotCompiled(Exception):
     """An estimator, or a row, that is left to scikit-learn; the message says why."""
 
 
-class Step:
+class CompiledStep:
     """Columns in, a matrix out."""
 
     def __call__(self, columns: Columns) -> Numbers:
@@ -44,7 +44,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Stacked(Step):
+class Stacked(CompiledStep):
     """Columns of numbers, side by side."""
 
     names: Sequence[str]
@@ -57,17 +57,17 @@ class Stacked(Step):
 
 
 @dataclass(frozen=True)
-class Joined(Step):
+class Joined(CompiledStep):
     """What several steps yield, side by side."""
 
-    steps: Sequence[Step]
+    steps: Sequence[CompiledStep]
 
     def __call__(self, columns: Columns) -> Numbers:
         return np.concatenate([step(columns) for step in self.steps], axis=1)
 
 
 @dataclass(frozen=True)
-class Encoded(Step):
+class Encoded(CompiledStep):
     """Columns of texts, each text with what an encoder makes of it."""
 
     codes: Mapping[str, Mapping[str | None, Numbers]]
@@ -87,10 +87,10 @@ def _coded(texts: NDArray[Any], codes: Mapping[str | None, Numbers]) -> Numbers:
 
 
 @dataclass(frozen=True)
-class Imputed(Step):
+class Imputed(CompiledStep):
     """Numbers, with others for those that are missing."""
 
-    of: Step
+    of: CompiledStep
     fills: Numbers
 
     def __call__(self, columns: Columns) -> Numbers:
@@ -99,10 +99,10 @@ class Imputed(Step):
 
 
 @dataclass(frozen=True)
-class Scaled(Step):
+class Scaled(CompiledStep):
     """Numbers less their means, over their scales; either may be None."""
 
-    of: Step
+    of: CompiledStep
     means: Numbers | None
     scales: Numbers | None
 
@@ -112,7 +112,7 @@ class Scaled(Step):
         return values if self.scales is None else values / self.scales
 
 
-def compile_transformers(transformers: Sequence[Any], columns: Mapping[str, bool]) -> Step:
+def compile_transformers(transformers: Sequence[Any], columns: Mapping[str, bool]) -> CompiledStep:
     """What transformers that follow each other make of the model's columns.
 
     columns: whether they are numbers, in order. Raises NotCompiled.
@@ -123,7 +123,7 @@ def compile_transformers(transformers: Sequence[Any], columns: Mapping[str, bool
     return _of_some(transformers, list(columns), columns)
 
 
-def _of_columns(transformer: ColumnTransformer, columns: Mapping[str, bool]) -> Step:
+def _of_columns(transformer: ColumnTransformer, columns: Mapping[str, bool]) -> CompiledStep:
     if transformer.sparse_output_:
         raise NotCompiled("its columns become a sparse matrix")
     if transformer.transformer_weights:
@@ -149,7 +149,7 @@ def _flat(transformer: Any) -> list[Any]:
 
 def _of_some(
     transformers: Sequence[Any], names: Sequence[str], columns: Mapping[str, bool]
-) -> Step:
+) -> CompiledStep:
     if transformers and isinstance(transformers[0], OrdinalEncoder | OneHotEncoder):
         if any(columns[name] for name in names):
             raise NotCompiled("numbers are encoded as categories")
@@ -159,7 +159,7 @@ def _of_some(
     return _numeric(transformers, Stacked(tuple(names)))
 
 
-def _numeric(transformers: Iterable[Any], step: Step) -> Step:
+def _numeric(transformers: Iterable[Any], step: CompiledStep) -> CompiledStep:
     for each in transformers:
         match each:
             case "passthrough":

@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS ml_platform_answers (
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredAnswer:
     """An answer that was given."""
 
     body: str
@@ -47,21 +47,21 @@ class Kept:
     answer: bytes
 
 
-class Held(Protocol):
+class KeyLock(Protocol):
     """The answers, while nobody else who comes with the same key continues."""
 
-    def read(self) -> Kept | None:
+    def read(self) -> StoredAnswer | None:
         """What was kept under the key, if anything."""
 
-    def keep(self, kept: Kept) -> None:
+    def keep(self, kept: StoredAnswer) -> None:
         """Keep an answer under the key."""
 
 
-class Answers(Protocol):
+class AnswerStore(Protocol):
     """Answers of a deployment."""
 
     @contextmanager
-    def held(self, key: str) -> Iterator[Held]:
+    def held(self, key: str) -> Iterator[KeyLock]:
         """Alone with a key; it ends with the process that holds it, however that ends.
 
         Raises Overloaded where another one holds it for long; NotKept where nothing can be written,
@@ -76,7 +76,7 @@ class FileAnswers:
         self._folder, self._wait_seconds = folder, wait_seconds
 
     @contextmanager
-    def held(self, key: str) -> Iterator[Held]:
+    def held(self, key: str) -> Iterator[KeyLock]:
         """A write transaction of SQLite, which the operating system ends for whoever dies."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -102,12 +102,12 @@ class _InFile:
     answers: sqlite3.Connection
     key: str
 
-    def read(self) -> Kept | None:
+    def read(self) -> StoredAnswer | None:
         found = self.answers.execute("SELECT body, answer FROM answers WHERE key = ?", [self.key])
         row = found.fetchone()
-        return None if row is None else Kept(*row)
+        return None if row is None else StoredAnswer(*row)
 
-    def keep(self, kept: Kept) -> None:
+    def keep(self, kept: StoredAnswer) -> None:
         now = time.time()
         self.answers.execute("DELETE FROM answers WHERE at < ?", [now - KEPT.total_seconds()])
         self.answers.execute(
@@ -123,7 +123,7 @@ class SharedAnswers:
         self._lake, self._wait_seconds = lake, wait_seconds
 
     @contextmanager
-    def held(self, key: str) -> Iterator[Held]:
+    def held(self, key: str) -> Iterator[KeyLock]:
         """An advisory lock, which PostgreSQL ends with the connection that has it."""
         # Two connections: the one that waits sees, for PostgreSQL, what there was before it waited.
         with self._lake.cursor() as waiting, self._lake.cursor() as cursor:
@@ -156,7 +156,7 @@ class _InCatalog:
     cursor: duckdb.DuckDBPyConnection
     key: str
 
-    def read(self) -> Kept | None:
+    def read(self) -> StoredAnswer | None:
         query = f"SELECT body, answer FROM ml_platform_answers WHERE key = {literal(self.key)}"
         try:
             # Whoever makes the table at the same moment may be faster.
@@ -167,9 +167,9 @@ class _InCatalog:
             ).fetchone()
         except duckdb.Error as error:
             raise _not_kept(self.lake, error, "the answers cannot be read") from None
-        return None if row is None else Kept(row[0], row[1].encode())
+        return None if row is None else StoredAnswer(row[0], row[1].encode())
 
-    def keep(self, kept: Kept) -> None:
+    def keep(self, kept: StoredAnswer) -> None:
         values = ", ".join(map(literal, (self.key, kept.body)))
         old = f"now() - INTERVAL '{KEPT.days} days'"
         try:
@@ -182,7 +182,7 @@ class _InCatalog:
             raise _not_kept(self.lake, error, "the answer could not be stored") from None
 
 
-def open_answers(lake: Lake) -> Answers:
+def open_answers(lake: Lake) -> AnswerStore:
     """Where a deployment keeps them: where all of its machines can, if there is such a place."""
     if lake.settings.catalog_uri.startswith("postgres:"):
         return SharedAnswers(lake)

@@ -20,9 +20,9 @@ from ml_platform.serving.control.once import (
     COMMIT_BODY,
     COMMIT_KEY,
     REUSED,
+    ControlOutcome,
     ControlRequest,
     Once,
-    Outcome,
 )
 from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.control.requests import Decide, Rollback, window_in
@@ -44,13 +44,13 @@ class Decisions:
     once: Once
     recorder: Recorder
 
-    def decide(self, request: ControlRequest, asked: Decide, *, approve: bool) -> Outcome:
+    def decide(self, request: ControlRequest, asked: Decide, *, approve: bool) -> ControlOutcome:
         """Let a version that waits serve, or refuse it. Raises AnswerRefused."""
         case = request.use_case
         # Before anything is refused: whoever decided last may have died before the alias was set.
         repair(self.lake, self.registry, case)
 
-        def do() -> Outcome:
+        def do() -> ControlOutcome:
             number = self._decided(request)
             if number is None:
                 what, changed = "approve" if approve else "reject", f"version {asked.version}"
@@ -61,11 +61,11 @@ class Decisions:
                 )  # fmt: skip
             else:
                 given = self._made_before(case, number)
-            return Outcome({"run": None, "decided": _described(case, given)})
+            return ControlOutcome({"run": None, "decided": _described(case, given)})
 
         return self.once(request, do)
 
-    def rollback(self, request: ControlRequest, asked: Rollback) -> Outcome:
+    def rollback(self, request: ControlRequest, asked: Rollback) -> ControlOutcome:
         """Let an earlier version serve again; which partitions are then recomputed.
 
         Exactly those that later versions wrote. The sensor that follows rollbacks has them made,
@@ -76,11 +76,11 @@ class Decisions:
         repair(self.lake, self.registry, case)
         if asked.dry_run:
             plan = self._plan(request, asked)
-            return Outcome(
+            return ControlOutcome(
                 {"dry_run": True, "would": _described(case, plan.promotion), **_set(case, plan)}
             )
 
-        def do() -> Outcome:
+        def do() -> ControlOutcome:
             if (number := self._decided(request)) is not None:
                 return self._under_way(
                     RequestedRollback(case, number, self._made_before(case, number)), None
@@ -100,13 +100,15 @@ class Decisions:
 
         return self.once(request, do)
 
-    def _under_way(self, rollback: RequestedRollback, shown: Mapping[str, Any] | None) -> Outcome:
+    def _under_way(
+        self, rollback: RequestedRollback, shown: Mapping[str, Any] | None
+    ) -> ControlOutcome:
         """A rollback; shown: what is recomputed, None where it was requested before."""
         total = None if shown is None else shown["partitions"]
         decided = {"decided": _described(rollback.use_case, rollback.promotion), **(shown or {})}
         if total == 0:
-            return Outcome({"run": None, **decided})
-        return Outcome({**self.rollbacks.begun(rollback, total), **decided}, rollback.id)
+            return ControlOutcome({"run": None, **decided})
+        return ControlOutcome({**self.rollbacks.begun(rollback, total), **decided}, rollback.id)
 
     def _plan(self, request: ControlRequest, asked: Rollback) -> RollbackPlan:
         case = request.use_case

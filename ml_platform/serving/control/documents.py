@@ -15,7 +15,7 @@ Visible = Callable[[str], bool]
 """Whether the one who asks may know of a use case."""
 
 
-class Partitions(TypedDict):
+class PartitionProgress(TypedDict):
     """How many partitions of a run are done."""
 
     first: NotRequired[str]
@@ -24,7 +24,7 @@ class Partitions(TypedDict):
     of: NotRequired[Annotated[int | None, Meta(description="Null where it is not known.")]]
 
 
-class Rows(TypedDict):
+class RowProgress(TypedDict):
     """How many rows of a batch by reference are done."""
 
     done: int
@@ -38,7 +38,7 @@ class PipelineRun(TypedDict):
     version: Annotated[str | None, Meta(description="Commit of its code.")]
 
 
-class Run(TypedDict):
+class ControlRun(TypedDict):
     """A run, a backfill, a rollback or a batch by reference."""
 
     id: str
@@ -46,9 +46,9 @@ class Run(TypedDict):
     status: Status
     is_over: bool
     tables: NotRequired[list[str]]
-    partitions: NotRequired[Partitions | None]
-    left: NotRequired[Annotated[dict[str, int], Meta(description="Partitions by table.")]]
-    rows: NotRequired[Rows]
+    partitions: NotRequired[PartitionProgress | None]
+    left: NotRequired[Annotated[dict[str, int], Meta(description="PartitionProgress by table.")]]
+    rows: NotRequired[RowProgress]
     answers: NotRequired[str]
     version: NotRequired[int]
     by: NotRequired[str | None]
@@ -73,7 +73,7 @@ class Links(TypedDict):
 class Look(TypedDict):
     """What is under way."""
 
-    run: Run
+    run: ControlRun
     links: Links
 
 
@@ -83,7 +83,7 @@ Decision = TypedDict(
 )
 
 
-class Range(TypedDict):
+class PartitionRange(TypedDict):
     """Consecutive partitions, by their first and last keys."""
 
     first: str
@@ -100,7 +100,7 @@ class Done(TypedDict, total=False):
     replaced: Annotated[list[int], Meta(description="Versions whose predictions are replaced.")]
     ends_canary: int | None
     partitions: int
-    recomputed: dict[str, list[Range]]
+    recomputed: dict[str, list[PartitionRange]]
     tables: Annotated[
         dict[str, dict[str, Any]], Meta(description="What is to be computed of each, and why.")
     ]
@@ -110,7 +110,7 @@ class Done(TypedDict, total=False):
 def document(run_id: str, use_case: str, status: str, more: Mapping[str, Any], link: str) -> Look:
     """A run, where to look at it, and where a person sees it."""
     known = {"id": run_id, "use_case": use_case, "status": status, "is_over": status in OVER}
-    run = cast("Run", {**known, **more})
+    run = cast("ControlRun", {**known, **more})
     return {"run": run, "links": {"self": path_of(run_id), "dagster": link}}
 
 

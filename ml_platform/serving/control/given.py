@@ -23,7 +23,7 @@ LONGEST_KEY = 40
 
 
 @dataclass(frozen=True)
-class Given:
+class RunParameters:
     """What a run is asked for, defaults included."""
 
     range: Window
@@ -46,7 +46,7 @@ def read_given(
     given: Mapping[str, Any],
     now: datetime,
     newest: Callable[[UseCase, datetime], Window],
-) -> Given:
+) -> RunParameters:
     """What a caller asks for; ParameterNotAllowed names the parameter and what it may be.
 
     newest: the cutoff of a training for which none is given. Raises EmptyPartition where a range
@@ -70,7 +70,7 @@ def read_given(
     locations = _locations(pipeline, values)
     if locations:
         asked["locations"] = locations
-    return Given(asked_range, asked, tuple(locations))
+    return RunParameters(asked_range, asked, tuple(locations))
 
 
 def _times(

@@ -14,11 +14,17 @@ from ml_platform.errors import EmptyPartition, ParameterRefused
 from ml_platform.orchestrator import CodeLocation, Orchestrator
 from ml_platform.orchestrator.parameters import PARAMETERS
 from ml_platform.registry import champions_of
-from ml_platform.serving.control.once import BODY_NAME, KEY_NAME, ControlRequest, Once, Outcome
+from ml_platform.serving.control.once import (
+    BODY_NAME,
+    KEY_NAME,
+    ControlOutcome,
+    ControlRequest,
+    Once,
+)
 from ml_platform.serving.control.recording import Recorder
 from ml_platform.serving.control.references import References
 from ml_platform.serving.control.requests import (
-    Backfill,
+    BackfillParameters,
     Score,
     Train,
     cutoff_in,
@@ -56,10 +62,10 @@ class Launches:
     recorder: Recorder
     references: References
 
-    def train(self, request: ControlRequest, asked: Train) -> Outcome:
+    def train(self, request: ControlRequest, asked: Train) -> ControlOutcome:
         """Train a challenger, and have the gate decide about it."""
 
-        def launch() -> Outcome:
+        def launch() -> ControlOutcome:
             case, now = request.use_case, datetime.now(UTC)
             cutoff = cutoff_in(case, asked.cutoff, now) if asked.cutoff else self.newest(case, now)
             key = case.calendar.key(cutoff)
@@ -68,7 +74,7 @@ class Launches:
 
         return self._once(request, "train", launch)
 
-    def score(self, request: ControlRequest, asked: Score) -> Outcome:
+    def score(self, request: ControlRequest, asked: Score) -> ControlOutcome:
         """Predict a partition or a range; features that are due are computed first, in the run.
 
         Where rows of a file or table are named, they are predicted here, without Dagster: see
@@ -78,7 +84,7 @@ class Launches:
         if asked.rows is not None or asked.answers is not None:
             return self._score_rows(request, asked)
 
-        def launch() -> Outcome:
+        def launch() -> ControlOutcome:
             case = request.use_case
             window_range = _range_to_score(case, asked)
             champions, lacking = champions_of(self.lake, case, window_range)
@@ -92,7 +98,7 @@ class Launches:
 
         return self._once(request, "score", launch)
 
-    def _score_rows(self, request: ControlRequest, asked: Score) -> Outcome:
+    def _score_rows(self, request: ControlRequest, asked: Score) -> ControlOutcome:
         rows, answers = asked.rows, asked.answers
         if rows is None or answers is None:
             lacking = "rows" if rows is None else "answers"
@@ -105,27 +111,31 @@ class Launches:
             request, lambda: self.references.begin(request, rows, answers, asked.reason)
         )
 
-    def backfill(self, request: ControlRequest, asked: Backfill) -> Outcome:
+    def backfill(self, request: ControlRequest, asked: BackfillParameters) -> ControlOutcome:
         """Compute what is missing, failed or stale; a run that computes all of it is joined."""
 
-        def launch() -> Outcome:
+        def launch() -> ControlOutcome:
             due, shown = self._due(request, asked)
             if not any(due.values()):
-                return Outcome({"run": None, **shown})
+                return ControlOutcome({"run": None, **shown})
             return self._launch_backfill(request, due, shown, because(asked.reason))
 
         if asked.dry_run:
-            return Outcome({"dry_run": True, **self._due(request, asked)[1]})
+            return ControlOutcome({"dry_run": True, **self._due(request, asked)[1]})
         return self._once(request, BACKFILL, launch)
 
-    def _once(self, request: ControlRequest, what: str, launch: Callable[[], Outcome]) -> Outcome:
+    def _once(
+        self, request: ControlRequest, what: str, launch: Callable[[], ControlOutcome]
+    ) -> ControlOutcome:
         return self.once(request, lambda: self._launched(request, what) or launch())
 
-    def started_once(self, request: ControlRequest, launch: Callable[[], Outcome]) -> Outcome:
+    def started_once(
+        self, request: ControlRequest, launch: Callable[[], ControlOutcome]
+    ) -> ControlOutcome:
         """What `launch` starts, or started under the same key before."""
         return self._once(request, "run", launch)
 
-    def _launched(self, request: ControlRequest, what: str) -> Outcome | None:
+    def _launched(self, request: ControlRequest, what: str) -> ControlOutcome | None:
         """What was launched under the key before, by a worker that did not live to say so."""
         if request.key is None:
             return None
@@ -138,7 +148,7 @@ class Launches:
         else:
             return None
         request.require_same(tags.get(BODY_NAME))
-        return Outcome(self.runs.look(run_id, lambda name: True), run_id, is_repeat=True)
+        return ControlOutcome(self.runs.look(run_id, lambda name: True), run_id, is_repeat=True)
 
     def launch(
         self,
@@ -149,7 +159,7 @@ class Launches:
         tags: Mapping[str, str],
         location: CodeLocation | None = None,
         **details: str | None,
-    ) -> Outcome:
+    ) -> ControlOutcome:
         """Start a run of all tables from the first to the last partition; recorded right before.
 
         location: whose code runs, by default the current version's. details: for the audit.
@@ -161,11 +171,11 @@ class Launches:
 
         tags = {**request.tags, **tags}
         run = self.dagster.launch_range(names, *keys, tags, before, location)
-        return Outcome(self.runs.of_run(run), run.id)
+        return ControlOutcome(self.runs.of_run(run), run.id)
 
     def _launch_backfill(
         self, request: ControlRequest, due: Due, shown: Mapping[str, Any], tags: Mapping[str, str]
-    ) -> Outcome:
+    ) -> ControlOutcome:
         case, lock = request.use_case, self.settings.root / "backfill.lock"
         runs = BackfillRuns(self.dagster, case, lock, request.by, {**request.tags, **tags})
         first, *others = chunks(case, due)
@@ -185,7 +195,7 @@ class Launches:
             # One run for each piece, and each when what it reads is there: that is the daemon's.
             run_id = runs.start_by_daemon(due, before)
             document = self.runs.of_backfill(self.dagster.backfill(run_id))
-        return Outcome({**document, "joined": joined, **shown}, run_id)
+        return ControlOutcome({**document, "joined": joined, **shown}, run_id)
 
     def _record(
         self,
@@ -201,7 +211,9 @@ class Launches:
             parameters=tags.get(PARAMETERS), **details,
         )  # fmt: skip
 
-    def _due(self, request: ControlRequest, asked: Backfill) -> tuple[Due, dict[str, Any]]:
+    def _due(
+        self, request: ControlRequest, asked: BackfillParameters
+    ) -> tuple[Due, dict[str, Any]]:
         """What a backfill has to compute, and that in words."""
         case = request.use_case
         known = tables_of(case)
@@ -222,7 +234,7 @@ class Launches:
         due = due_with_followers(case, states, asked.every)
         return due, _shown(case, states, due)
 
-    def _range_to_fill(self, case: UseCase, asked: Backfill) -> Window:
+    def _range_to_fill(self, case: UseCase, asked: BackfillParameters) -> Window:
         now = datetime.now(UTC)
         begin = window_in(case, "from", asked.first).start if asked.first else case.calendar.start
         if asked.last:

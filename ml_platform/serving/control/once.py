@@ -18,7 +18,7 @@ import msgspec
 
 from ml_platform.access import Caller
 from ml_platform.errors import KeyReused
-from ml_platform.serving.control.answers import Answers, Kept
+from ml_platform.serving.control.answers import AnswerStore, StoredAnswer
 from ml_platform.spec.use_case import UseCase
 
 REUSED = "this Idempotency-Key came with other parameters before; send a new key for something else"
@@ -66,7 +66,7 @@ class ControlRequest:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ControlOutcome:
     """What came of a request."""
 
     document: Mapping[str, Any]
@@ -80,9 +80,9 @@ class Outcome:
 class Once:
     """Has a request carried out, or gives the answer that it got before."""
 
-    answers: Answers
+    answers: AnswerStore
 
-    def __call__(self, request: ControlRequest, do: Callable[[], Outcome]) -> Outcome:
+    def __call__(self, request: ControlRequest, do: Callable[[], ControlOutcome]) -> ControlOutcome:
         """What `do` returns, or returned when it was called under the same key before.
 
         Nothing is kept of what `do` raises. Raises KeyReused; Overloaded where the first request
@@ -93,9 +93,11 @@ class Once:
         with self.answers.held(request.key) as held:
             if (kept := held.read()) is not None:
                 request.require_same(kept.body)
-                return replace(msgspec.json.decode(kept.answer, type=Outcome), is_repeat=True)
+                return replace(
+                    msgspec.json.decode(kept.answer, type=ControlOutcome), is_repeat=True
+                )
             outcome = do()
-            held.keep(Kept(request.body, msgspec.json.encode(outcome)))
+            held.keep(StoredAnswer(request.body, msgspec.json.encode(outcome)))
             return outcome
 
 

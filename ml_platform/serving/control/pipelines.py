@@ -21,9 +21,9 @@ from ml_platform.orchestrator import CodeLocation
 from ml_platform.orchestrator.parameters import tags_of_pipeline
 from ml_platform.registry import champions_of
 from ml_platform.serving.callbacks import Callbacks
-from ml_platform.serving.control.given import PLACE, Given, read_given
+from ml_platform.serving.control.given import PLACE, RunParameters, read_given
 from ml_platform.serving.control.launches import CAUSE, Launches, because
-from ml_platform.serving.control.once import ControlRequest, Outcome
+from ml_platform.serving.control.once import ControlOutcome, ControlRequest
 from ml_platform.serving.control.parameter_schema import schema_of
 from ml_platform.serving.control.requests import Reason
 from ml_platform.spec.pipelines import Pipeline
@@ -85,7 +85,7 @@ class PipelineVersion(TypedDict):
     ]
 
 
-class Listed(TypedDict):
+class PipelineList(TypedDict):
     """Pipelines of the current version, and the versions there are."""
 
     pipelines: list[PublishedPipeline]
@@ -105,7 +105,7 @@ class Pipelines:
 
     def run(
         self, request: ControlRequest, name: str, version: str | None, asked: RunPipeline
-    ) -> Outcome:
+    ) -> ControlOutcome:
         """Start a pipeline, once under a key; receivers are notified when it has ended.
 
         version: commit of the code that is to run, or its beginning; by default the current one.
@@ -119,7 +119,7 @@ class Pipelines:
         registered = local.callbacks if local else ()
         receivers = self.callbacks.addressed((*registered, *asked.callbacks), asked.callBackUri)
 
-        def launch() -> Outcome:
+        def launch() -> ControlOutcome:
             location = self._location(case, version)
             pipeline = _required(case, name, _declared(location))
             given = read_given(case, pipeline, asked.parameters, now, self.launches.newest)
@@ -131,9 +131,9 @@ class Pipelines:
         self.callbacks.add(outcome.run, case.name, request.by, receivers)
         callbacks = {"callbacks": self.callbacks.states(outcome.run)}
         run = {**outcome.document["run"], **callbacks}
-        return Outcome({**outcome.document, "run": run}, outcome.run, outcome.is_repeat)
+        return ControlOutcome({**outcome.document, "run": run}, outcome.run, outcome.is_repeat)
 
-    def listed(self, case: UseCase) -> Listed:
+    def listed(self, case: UseCase) -> PipelineList:
         """Pipelines of the current version with their parameters, and the versions there are."""
         locations = self.launches.dagster.code_locations(case.name)
         return {
@@ -182,15 +182,15 @@ class Pipelines:
         request: ControlRequest,
         name: str,
         pipeline: Pipeline,
-        given: Given,
+        given: RunParameters,
         location: CodeLocation,
         reason: str | None,
-    ) -> Outcome:
+    ) -> ControlOutcome:
         case = request.use_case
         self._require_short(case, given)
         tables = self._tables(case, pipeline, given)
         if not tables:
-            return Outcome({"run": None, "parameters": dict(given.asked)})
+            return ControlOutcome({"run": None, "parameters": dict(given.asked)})
         if lacking := [table for table in tables if table not in location.tables]:
             raise LaunchRefused(
                 f"pipeline '{name}' at {location.version}",
@@ -207,12 +207,12 @@ class Pipelines:
             pipeline=name, version=location.version,
         )  # fmt: skip
 
-    def _require_short(self, case: UseCase, given: Given) -> None:
+    def _require_short(self, case: UseCase, given: RunParameters) -> None:
         longest = self.launches.settings.max_partitions_per_run
         if longest is not None and sum(1 for _ in case.calendar.windows(given.range)) > longest:
             raise ParameterNotAllowed(f"{PLACE}.to", f"a run has {longest} partitions at most here")
 
-    def _tables(self, case: UseCase, pipeline: Pipeline, given: Given) -> Sequence[str]:
+    def _tables(self, case: UseCase, pipeline: Pipeline, given: RunParameters) -> Sequence[str]:
         """What a run computes, each table after those that it reads."""
         match pipeline.run:
             case "train":
@@ -231,7 +231,7 @@ class Pipelines:
                 return [name for name in tables if name not in predicted]
 
     def _inputs(
-        self, case: UseCase, pipeline: Pipeline, given: Given, tables: Sequence[str]
+        self, case: UseCase, pipeline: Pipeline, given: RunParameters, tables: Sequence[str]
     ) -> tuple[str, ...]:
         due = due_with_followers(case, judge(self.launches.lake, case, given.range, tables))
         # What has landed, here or at another place, is not known before it is read.

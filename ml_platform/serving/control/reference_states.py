@@ -17,7 +17,7 @@ SILENT_SECONDS = 60.0
 """A batch that has said nothing for so long has lost its worker."""
 
 
-class State(msgspec.Struct):
+class BatchState(msgspec.Struct):
     """What is known of a batch."""
 
     id: str
@@ -45,7 +45,7 @@ class States:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def read(self, name: str) -> State | None:
+    def read(self, name: str) -> BatchState | None:
         """The state of a batch as it is now; None where there is none.
 
         One whose worker says nothing any more has failed.
@@ -56,9 +56,9 @@ class States:
             content = self._file(name).read_bytes()
         except FileNotFoundError:
             return None
-        return _standing(msgspec.json.decode(content, type=State))
+        return _standing(msgspec.json.decode(content, type=BatchState))
 
-    def write(self, state: State) -> None:
+    def write(self, state: BatchState) -> None:
         """Store a state, and that it is of now."""
         state.said_at = time.time()
         file = self._file(state.id)
@@ -84,7 +84,7 @@ class States:
         return self._file(name).with_suffix(".end")
 
 
-def _standing(state: State) -> State:
+def _standing(state: BatchState) -> BatchState:
     silent = state.status == "running" and time.time() - state.said_at > SILENT_SECONDS
     host, _, process = state.worker.rpartition(":")
     gone = host == socket.gethostname() and not psutil.pid_exists(int(process))

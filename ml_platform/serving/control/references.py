@@ -25,10 +25,10 @@ from ml_platform.failures import one_line
 from ml_platform.features import InputRules
 from ml_platform.registry import ModelVersion, Registry, champion_at, history
 from ml_platform.serving.control.answered_rows import answered_rows
-from ml_platform.serving.control.documents import OVER, Look, Run, Visible, path_of, unknown
-from ml_platform.serving.control.once import ControlRequest, Outcome
+from ml_platform.serving.control.documents import OVER, ControlRun, Look, Visible, path_of, unknown
+from ml_platform.serving.control.once import ControlOutcome, ControlRequest
 from ml_platform.serving.control.recording import Recorder
-from ml_platform.serving.control.reference_states import State, States
+from ml_platform.serving.control.reference_states import BatchState, States
 from ml_platform.serving.control.row_places import STATES, RowPlace, RowPlaces
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
@@ -61,7 +61,7 @@ class References:
 
     def begin(
         self, request: ControlRequest, rows: str, answers: str, reason: str | None
-    ) -> Outcome:
+    ) -> ControlOutcome:
         """Have rows predicted by the champion of now.
 
         rows, answers: Parquet files below the shared folder, or tables as database:table. The
@@ -70,7 +70,7 @@ class References:
         """
         name = f"rows-{(request.key or uuid.uuid4().hex)[:16]}"
         if (known := self._states.read(name)) is not None and known.status != "failed":
-            return Outcome(_described(known), name)
+            return ControlOutcome(_described(known), name)
         source = self._places.place("rows", rows)
         target = self._places.place("answers", answers)
         target.require_absent()
@@ -80,7 +80,7 @@ class References:
         case, now = request.use_case, datetime.now(UTC)
         version = champion_at(history(self._lake, case), now)
         model = self._registry.load(case, version)
-        state = State(
+        state = BatchState(
             name, case.name, "queued", rows, answers, request.by, reason, version,
             f"{socket.gethostname()}:{os.getpid()}", now.isoformat(), time.time(), of=of,
         )  # fmt: skip
@@ -88,7 +88,7 @@ class References:
         self._states.write(state)
         self._under_way.add(name)
         self._thread.submit(self._carry_out, case, model, state, source, target)
-        return Outcome(_described(state), name)
+        return ControlOutcome(_described(state), name)
 
     def look(self, name: str, visible: Visible) -> Look:
         """How far a batch is; RunUnknown where there is none, or the caller may not know of it."""
@@ -113,7 +113,12 @@ class References:
         return self.look(name, visible)
 
     def _carry_out(
-        self, case: UseCase, model: ModelVersion, state: State, source: RowPlace, target: RowPlace
+        self,
+        case: UseCase,
+        model: ModelVersion,
+        state: BatchState,
+        source: RowPlace,
+        target: RowPlace,
     ) -> None:
         try:
             state.status = "running"
@@ -134,7 +139,7 @@ class References:
             self._states.write(state)
 
     def _predict(
-        self, case: UseCase, model: ModelVersion, state: State, source: RowPlace, part: Path
+        self, case: UseCase, model: ModelVersion, state: BatchState, source: RowPlace, part: Path
     ) -> None:
         rules = InputRules(case)
         writer: pq.ParquetWriter | None = None
@@ -158,8 +163,8 @@ class References:
                 writer.close()
 
 
-def _described(state: State) -> Look:
-    run: Run = {
+def _described(state: BatchState) -> Look:
+    run: ControlRun = {
         "id": state.id, "use_case": state.use_case, "status": state.status,
         "is_over": state.status in OVER, "rows": {"done": state.done, "of": state.of},
         "answers": state.answers, "version": state.version, "by": state.by,

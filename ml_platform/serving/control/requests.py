@@ -73,7 +73,7 @@ class Score(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason | None = None
 
 
-class Backfill(Struct, frozen=True, forbid_unknown_fields=True):
+class BackfillParameters(Struct, frozen=True, forbid_unknown_fields=True):
     """What is missing, failed or stale in a range, computed again."""
 
     tables: Annotated[

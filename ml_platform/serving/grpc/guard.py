@@ -14,7 +14,7 @@ from ml_platform.serving.grpc.codes import Context, abort, address_of
 
 
 @dataclass(frozen=True)
-class Need:
+class MethodNeed:
     """What a caller has to be permitted to, with the use case that a field of the message names.
 
     Without a field, any use case will do.
@@ -26,17 +26,17 @@ class Need:
 
 PUBLIC = None
 
-NEEDS: Mapping[str, Need | None] = {
+NEEDS: Mapping[str, MethodNeed | None] = {
     "/inference.GRPCInferenceService/ServerLive": PUBLIC,
     "/inference.GRPCInferenceService/ServerReady": PUBLIC,
-    "/inference.GRPCInferenceService/ServerMetadata": Need("read", None),
-    "/inference.GRPCInferenceService/ModelReady": Need("read", "name"),
-    "/inference.GRPCInferenceService/ModelMetadata": Need("read", "name"),
-    "/inference.GRPCInferenceService/ModelInfer": Need("predict", "model_name"),
+    "/inference.GRPCInferenceService/ServerMetadata": MethodNeed("read", None),
+    "/inference.GRPCInferenceService/ModelReady": MethodNeed("read", "name"),
+    "/inference.GRPCInferenceService/ModelMetadata": MethodNeed("read", "name"),
+    "/inference.GRPCInferenceService/ModelInfer": MethodNeed("predict", "model_name"),
     "/grpc.health.v1.Health/Check": PUBLIC,
     "/grpc.health.v1.Health/Watch": PUBLIC,
     # Messages and methods, as openapi.json describes paths.
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Need("read", None),
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": MethodNeed("read", None),
 }
 """By method. One that is not listed cannot be called."""
 
@@ -47,7 +47,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 
 
-class Admitting(grpc.aio.ServerInterceptor):
+class AdmissionInterceptor(grpc.aio.ServerInterceptor):
     """Finds out who calls before the message is looked at, and what it asks for afterwards."""
 
     def __init__(self, admission: Admission, use_cases: Callable[[], tuple[str, ...]]) -> None:
@@ -83,7 +83,7 @@ class Admitting(grpc.aio.ServerInterceptor):
         # Where a call comes from is known to its handler only.
         return _refusing(lambda context: self._admission.refused(error, address_of(context)))
 
-    def _checking(self, handler: Handler, caller: Caller, need: Need) -> Handler:
+    def _checking(self, handler: Handler, caller: Caller, need: MethodNeed) -> Handler:
         async def answer(request: Any, context: Context) -> Any:
             try:
                 if isinstance(request, RequestError):
@@ -100,7 +100,7 @@ class Admitting(grpc.aio.ServerInterceptor):
             cast(Any, answer), handler.request_deserializer, handler.response_serializer
         )
 
-    def _check(self, caller: Caller, need: Need, request: Any) -> None:
+    def _check(self, caller: Caller, need: MethodNeed, request: Any) -> None:
         if need.field is not None:
             caller.require(need.permission, getattr(request, need.field))
         elif not caller.those_where(need.permission, (ANY, *self._use_cases())):

@@ -17,7 +17,7 @@ LOOK_SECONDS = 0.25
 """How soon those who watch are updated."""
 
 
-class Health:
+class HealthService:
     """Whether requests are answered; the server as a whole is the service without a name."""
 
     def __init__(self, services: tuple[str, ...], is_ready: Callable[[], bool]) -> None:

@@ -19,7 +19,7 @@ REQUEST_ID = "x-request-id"
 PROTOCOL = "oip-grpc"
 
 
-class Observed(Around):
+class ObservabilityInterceptor(Around):
     """Around every method."""
 
     def __init__(self, live: LiveVersions, metrics: Metrics, tracing: Tracing | None) -> None:

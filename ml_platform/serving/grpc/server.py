@@ -13,19 +13,19 @@ from ml_platform.errors import RequestRefused
 from ml_platform.open_inference import inference_pb2 as messages
 from ml_platform.open_inference import inference_pb2_grpc
 from ml_platform.serving.admission import Admission
-from ml_platform.serving.batch_prediction import Answer
+from ml_platform.serving.batch_prediction import Predictions
 from ml_platform.serving.calls import Call
 from ml_platform.serving.datatypes import BYTES
 from ml_platform.serving.draining import DRAINING
 from ml_platform.serving.grpc.bodies import OPTIONS, Answering, Timed
 from ml_platform.serving.grpc.codes import Context
-from ml_platform.serving.grpc.guard import Admitting
-from ml_platform.serving.grpc.health import Health
+from ml_platform.serving.grpc.guard import AdmissionInterceptor
+from ml_platform.serving.grpc.health import HealthService
 from ml_platform.serving.grpc.streams import Streams
 from ml_platform.serving.service import Service
 from ml_platform.serving.tensors import (
-    Described,
     Tensor,
+    TensorMetadata,
     columns_of,
     decode,
     describe_inputs,
@@ -78,7 +78,7 @@ async def start_server(
         interceptors=[
             Timed(settings.body_seconds),
             observed,
-            Admitting(admission, lambda: service.live.names),
+            AdmissionInterceptor(admission, lambda: service.live.names),
             streams,
             Answering(settings.most_bytes),
         ],
@@ -104,7 +104,9 @@ async def start_server(
 def _add_services(server: grpc.aio.Server, service: Service) -> None:
     inference = _Inference(service)
     inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
-    health_pb2_grpc.add_HealthServicer_to_server(Health(SERVICES, inference.is_ready), server)
+    health_pb2_grpc.add_HealthServicer_to_server(
+        HealthService(SERVICES, inference.is_ready), server
+    )
     # Messages of the protocol are in a pool of their own.
     pool = DescriptorPool()
     for file in FILES:
@@ -205,7 +207,9 @@ def _read_tensors(request: messages.ModelInferRequest) -> Iterator[Tensor]:
         yield Tensor(name, kind, shape, values)
 
 
-def _respond(request: messages.ModelInferRequest, answer: Answer) -> messages.ModelInferResponse:
+def _respond(
+    request: messages.ModelInferRequest, answer: Predictions
+) -> messages.ModelInferResponse:
     # The version that answered: another one may have begun to serve while the request was read.
     version = str(answer.model.version)
     response = messages.ModelInferResponse(
@@ -232,7 +236,7 @@ def _respond(request: messages.ModelInferRequest, answer: Answer) -> messages.Mo
 
 
 def _described(
-    columns: Iterable[Described],
+    columns: Iterable[TensorMetadata],
 ) -> list[messages.ModelMetadataResponse.TensorMetadata]:
     kind = messages.ModelMetadataResponse.TensorMetadata
     return [kind(name=each.name, datatype=each.datatype, shape=each.shape) for each in columns]

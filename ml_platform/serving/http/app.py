@@ -11,8 +11,8 @@ from ml_platform.errors import PlatformError
 from ml_platform.serving.admission import Admission
 from ml_platform.serving.http.declared import ENDPOINTS
 from ml_platform.serving.http.documents import Documents
-from ml_platform.serving.http.feedback import Feedback
-from ml_platform.serving.http.guard import Admitting, routes_of
+from ml_platform.serving.http.feedback import FeedbackPaths
+from ml_platform.serving.http.guard import AdmissionMiddleware, routes_of
 from ml_platform.serving.http.invocations import Invocations
 from ml_platform.serving.http.plain import Plain
 from ml_platform.serving.http.problems import (
@@ -42,12 +42,13 @@ def build_app(
     """
     documents = Documents(service.live, ENDPOINTS, admission.on, known_rows)
     everything = [
-        documents, Plain(service), Feedback(service), V2(service), Invocations(service), *handlers
+        documents, Plain(service), FeedbackPaths(service), V2(service), Invocations(service),
+        *handlers,
     ]  # fmt: skip
     app = Starlette(
         # Where nobody has to say who they are, a browser on this machine is as good as its user.
         routes=routes_of(everything, lambda: service.live.names, json_alone=not admission.on),
-        middleware=[*middleware, Middleware(Admitting, admission)],
+        middleware=[*middleware, Middleware(AdmissionMiddleware, admission)],
         lifespan=lifespan,
         exception_handlers={
             PlatformError: answer_platform_error,

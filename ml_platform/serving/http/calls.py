@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from starlette.requests import Request
 
 from ml_platform.errors import Overloaded
-from ml_platform.serving.batch_prediction import Answer
+from ml_platform.serving.batch_prediction import Predictions
 from ml_platform.serving.calls import Call
 from ml_platform.serving.connection_limits import LEFT_UNREAD
 from ml_platform.serving.http.bodies import declared_bytes, read_body
@@ -37,7 +37,7 @@ async def read_rows(service: Service, request: Request) -> bytes:
     return body
 
 
-def named(answer: Answer) -> dict[str, str]:
+def named(answer: Predictions) -> dict[str, str]:
     """A header with the id of the first prediction, which ends in `-0`.
 
     The prediction of row n ends in its number instead.

@@ -17,11 +17,11 @@ from ml_platform.access import Caller
 from ml_platform.backfill.upkeep import newest_complete
 from ml_platform.errors import Overloaded, ParameterRefused
 from ml_platform.serving.control import (
-    Backfill,
+    BackfillParameters,
     Control,
+    ControlOutcome,
     ControlRequest,
     Decide,
-    Outcome,
     Rollback,
     Score,
     Train,
@@ -36,7 +36,7 @@ from ml_platform.serving.http.endpoints import (
     Body,
     Need,
     Parameter,
-    Subject,
+    PathSubject,
     endpoint,
 )
 from ml_platform.serving.http.problems import OF_BODIES
@@ -88,26 +88,26 @@ def newest_key(use_case: UseCase) -> str:
     return calendar.key(newest or calendar.window_at(calendar.start))
 
 
-def _train(of: Subject) -> Any:
+def _train(of: PathSubject) -> Any:
     return {"cutoff": newest_key(of.case), "reason": "the monthly training"}
 
 
-def _score(of: Subject) -> Any:
+def _score(of: PathSubject) -> Any:
     return {"partition": newest_key(of.case)}
 
 
-def _backfill(of: Subject) -> Any:
+def _backfill(of: PathSubject) -> Any:
     calendar = of.case.calendar
     first = calendar.key(calendar.window_at(calendar.start))
     range_ = {"from": first, "to": newest_key(of.case)}
     return {"tables": ["predictions"], **range_, "dry_run": True}
 
 
-def _decide(of: Subject) -> Any:
+def _decide(of: PathSubject) -> Any:
     return {"version": 3, "reason": "checked the segments"}
 
 
-def _rollback(of: Subject) -> Any:
+def _rollback(of: PathSubject) -> Any:
     return {"reason": "it predicts too many delays", "serving": 3, "dry_run": True}
 
 
@@ -151,13 +151,13 @@ class ControlPaths:
         "POST", "/control/{use_case}/backfill",
         needs=Need("launch"),
         summary="Compute what is missing, failed or stale",
-        body=Body(Backfill, _backfill, required=False),
+        body=Body(BackfillParameters, _backfill, required=False),
         answers=UNDER_WAY,
         **ACTION,
     )  # fmt: skip
     async def backfill(self, request: Request) -> Response:
         """Compute what is missing, failed or stale."""
-        return await self._do(request, Backfill, self.control.launches.backfill)
+        return await self._do(request, BackfillParameters, self.control.launches.backfill)
 
     @endpoint(
         "POST", "/control/{use_case}/approve",
@@ -241,7 +241,7 @@ class ControlPaths:
         self,
         request: Request,
         kind: type[Parameters],
-        do: Callable[[ControlRequest, Parameters], Outcome],
+        do: Callable[[ControlRequest, Parameters], ControlOutcome],
     ) -> Response:
         use_case = self.live.of(request.path_params["use_case"]).use_case
         parameters = read(await read_body(request, self.settings), kind)
@@ -275,7 +275,7 @@ def key_of(request: Request) -> str | None:
     return given
 
 
-def answered(outcome: Outcome) -> Response:
+def answered(outcome: ControlOutcome) -> Response:
     """202 with where to look, where something is under way; else 200."""
     headers = {"Idempotency-Replayed": "true"} if outcome.is_repeat else {}
     if outcome.run is None:

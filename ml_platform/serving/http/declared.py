@@ -3,9 +3,9 @@
 from ml_platform.serving.http.control import ControlPaths
 from ml_platform.serving.http.documents import Documents
 from ml_platform.serving.http.endpoints import PUBLIC, endpoints_of
-from ml_platform.serving.http.feedback import Feedback
+from ml_platform.serving.http.feedback import FeedbackPaths
 from ml_platform.serving.http.invocations import Invocations
-from ml_platform.serving.http.monitoring import Monitoring
+from ml_platform.serving.http.monitoring import MonitoringPaths
 from ml_platform.serving.http.pipelines import PipelinePaths
 from ml_platform.serving.http.plain import Plain
 from ml_platform.serving.http.v2 import V2
@@ -13,10 +13,10 @@ from ml_platform.serving.http.v2 import V2
 HANDLERS = (
     Documents,
     Plain,
-    Feedback,
+    FeedbackPaths,
     V2,
     Invocations,
-    Monitoring,
+    MonitoringPaths,
     ControlPaths,
     PipelinePaths,
 )

@@ -25,7 +25,7 @@ TAG = "operations"
 
 
 @dataclass(frozen=True)
-class Described:
+class ApiDocument:
     """A description, written once in each form that somebody asks for."""
 
     document: dict[str, Any]
@@ -47,7 +47,7 @@ class Documents:
     endpoints: Sequence[Endpoint]
     authentication: bool
     known_rows: KnownRows
-    _kept: dict[Any, Described] = field(default_factory=dict)
+    _kept: dict[Any, ApiDocument] = field(default_factory=dict)
 
     @endpoint(
         "GET", "/openapi.json",
@@ -75,7 +75,7 @@ class Documents:
         page = await asyncio.to_thread(lambda: described.page)
         return HTMLResponse(page.replace(ADDRESS, address), headers=headers())
 
-    async def _described(self, request: Request) -> Described:
+    async def _described(self, request: Request) -> ApiDocument:
         # The document has an example of each use case: nobody sees those of others.
         readable = request.scope["caller"].those_where("read", self.live.names)
         champions = [self.live.of(name).champion for name in readable]
@@ -90,7 +90,7 @@ class Documents:
             self._kept[known] = await asyncio.to_thread(self._made, readable, rows)
         return self._kept[known]
 
-    def _made(self, names: Sequence[str], rows: Mapping[str, Row]) -> Described:
+    def _made(self, names: Sequence[str], rows: Mapping[str, Row]) -> ApiDocument:
         document = describe(self.live, names, self.endpoints, authentication=self.authentication)
         ask_for(document, rows)
-        return Described(document)
+        return ApiDocument(document)

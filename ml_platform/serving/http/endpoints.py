@@ -43,7 +43,7 @@ PUBLIC = None
 
 
 @dataclass(frozen=True)
-class Subject:
+class PathSubject:
     """What one description of a path is about."""
 
     case: UseCase
@@ -59,12 +59,12 @@ class Subject:
         return self.model
 
 
-def nothing(subject: Subject) -> Schema:
+def nothing(subject: PathSubject) -> Schema:
     """Schemas of properties that a use case adds to those of a type: none."""
     return {}
 
 
-def always(subject: Subject) -> bool:
+def always(subject: PathSubject) -> bool:
     """Whether a use case has a path: each one has."""
     return True
 
@@ -75,9 +75,9 @@ class Body:
 
     kind: type
     """What it is parsed into."""
-    example: Callable[[Subject], Any]
+    example: Callable[[PathSubject], Any]
     """A body that is answered when it is sent as it stands."""
-    narrow: Callable[[Subject], Schema] = nothing
+    narrow: Callable[[PathSubject], Schema] = nothing
     """Schemas of properties, by name, that say more than the type's own do."""
     forms: tuple[tuple[str, ...], ...] = ()
     """Where exactly one of several forms is taken: the properties of each; the first is required,
@@ -92,7 +92,7 @@ class Answer:
     kind: Any
     """What is encoded: a type, or a schema."""
     description: str = "The answer."
-    narrow: Callable[[Subject], Schema] = nothing
+    narrow: Callable[[PathSubject], Schema] = nothing
     """As of a body."""
     media: tuple[str, ...] = (JSON,)
     headers: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class Parameter:
     schema: Schema
     description: str = ""
     place: Literal["path", "query", "header"] = "path"
-    example: Callable[[Subject | None], Any] | None = None
+    example: Callable[[PathSubject | None], Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +124,11 @@ class Endpoint:
     answers: Mapping[int, Answer]
     problems: Mapping[int, str] = field(default_factory=dict)
     """What is said of statuses that go with a problem, besides those that any request can meet."""
-    examples: Callable[[Subject], Mapping[int, Mapping[str, Any]]] = nothing  # type: ignore[assignment]
+    examples: Callable[[PathSubject], Mapping[int, Mapping[str, Any]]] = nothing  # type: ignore[assignment]
     """Problems by status and name."""
     body: Body | None = None
     parameters: tuple[Parameter, ...] = ()
-    when: Callable[[Subject], bool] = always
+    when: Callable[[PathSubject], bool] = always
     """Whether a use case has it."""
     is_health: bool = False
     """Whether it is answered on the spare connections too."""

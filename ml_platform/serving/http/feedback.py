@@ -21,8 +21,8 @@ from ml_platform.serving.http.endpoints import (
     Body,
     Need,
     Parameter,
+    PathSubject,
     Schema,
-    Subject,
     endpoint,
 )
 from ml_platform.serving.http.problems import OF_BODIES, problem_of, said_of
@@ -46,7 +46,7 @@ class FeedbackRequest(Struct, frozen=True):
     items: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MOST_ITEMS)]
 
 
-class Taken(Struct, frozen=True):
+class FeedbackResponse(Struct, frozen=True):
     """Feedback that is on the disk."""
 
     taken: int
@@ -76,7 +76,7 @@ class Reviewed(Struct, frozen=True):
     taken: int
 
 
-def _items(subject: Subject) -> Schema:
+def _items(subject: PathSubject) -> Schema:
     case = subject.case
     item = {
         "type": "object",
@@ -106,7 +106,7 @@ def _items(subject: Subject) -> Schema:
     return {"items": {"type": "array", "items": item, "minItems": 1, "maxItems": MOST_ITEMS}}
 
 
-def _impossible(subject: Subject) -> dict[int, Any]:
+def _impossible(subject: PathSubject) -> dict[int, Any]:
     case = subject.case
     start = case.calendar.start.astimezone(UTC)
     early = (start - timedelta(days=1)).isoformat()
@@ -125,7 +125,7 @@ def _impossible(subject: Subject) -> dict[int, Any]:
     }
 
 
-def _unanswerable(subject: Subject) -> dict[int, Any]:
+def _unanswerable(subject: PathSubject) -> dict[int, Any]:
     case = subject.case
     of, at = f"prediction '{PREDICTION}' of {case.name}", "2024-03-01T12:05:00+00:00"
     begun = f"prediction '{PREDICTION}' waits no more: "
@@ -150,24 +150,24 @@ def _unanswerable(subject: Subject) -> dict[int, Any]:
     }
 
 
-def _takes_feedback(subject: Subject) -> bool:
+def _takes_feedback(subject: PathSubject) -> bool:
     return subject.model is not None and subject.case.takes_feedback
 
 
-def _is_reviewed(subject: Subject) -> bool:
+def _is_reviewed(subject: PathSubject) -> bool:
     return subject.model is not None and subject.case.serving.review is not None
 
 
-def _label(subject: Subject) -> Schema:
+def _label(subject: PathSubject) -> Schema:
     return {"label": LABELS[subject.case.label.task], "skip": {"const": True}}
 
 
-def _use_case(subject: Subject) -> Schema:
+def _use_case(subject: PathSubject) -> Schema:
     return {"use_case": {"const": subject.case.name}}
 
 
 @dataclass(frozen=True)
-class Feedback:
+class FeedbackPaths:
     """Handlers of what comes back."""
 
     service: Service
@@ -182,7 +182,7 @@ class Feedback:
         body=Body(
             FeedbackRequest, lambda of: {"items": [labelled(of.case, of.answering)]}, _items
         ),
-        answers={202: Answer(Taken, "They are on the disk.")},
+        answers={202: Answer(FeedbackResponse, "They are on the disk.")},
         problems={
             **OF_BODIES, **said_of(404, 507),
             403: "Who may predict and not `label` speaks of predictions alone that were answered "
@@ -200,7 +200,7 @@ class Feedback:
         without_label = None if caller.may("label", name) else caller
         said = Said("feedback", caller.name, details=caller.details, without_label=without_label)
         taken = await asyncio.to_thread(self.service.records.feedback.take, name, asked.items, said)
-        body = Taken(len(taken.ids), list(taken.ids), taken.times_read or UNSET)
+        body = FeedbackResponse(len(taken.ids), list(taken.ids), taken.times_read or UNSET)
         return as_json(body, HTTPStatus.ACCEPTED)
 
     @endpoint(

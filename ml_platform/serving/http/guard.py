@@ -14,7 +14,7 @@ from ml_platform.serving.http.origins import JsonAlone
 from ml_platform.serving.http.problems import answer_error
 
 
-class Admitting:
+class AdmissionMiddleware:
     """Middleware that finds out who asks, before anything else of a request is looked at."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:

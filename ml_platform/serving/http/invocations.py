@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from ml_platform.errors import RequestRefused, UnsupportedMedia
 from ml_platform.registry import ModelVersion
 from ml_platform.registry.prediction import POSITIVE
-from ml_platform.serving.batch_prediction import Answer as Answered
+from ml_platform.serving.batch_prediction import Predictions
 from ml_platform.serving.draining import require_not_draining
 from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import parse
@@ -24,8 +24,8 @@ from ml_platform.serving.http.endpoints import (
     Answer,
     Body,
     Need,
+    PathSubject,
     Schema,
-    Subject,
     endpoint,
 )
 from ml_platform.serving.http.problems import OF_PREDICTIONS, said_of
@@ -60,7 +60,7 @@ class Invoked(Struct, frozen=True):
     predictions: list[Any]
 
 
-def _asked(subject: Subject) -> Schema:
+def _asked(subject: PathSubject) -> Schema:
     columns = given_values(subject.answering)
     names, size = list(columns), len(columns)
     records, values = rows(columns), list(columns.values())
@@ -105,7 +105,7 @@ def _lists(row: Schema, size: int) -> Schema:
     }  # fmt: skip
 
 
-def _answered(subject: Subject) -> Schema:
+def _answered(subject: PathSubject) -> Schema:
     if subject.case.label.task == "regression":
         return {"predictions": listed({"type": "number"})}
     classes = subject.answering.classes
@@ -116,7 +116,7 @@ def _answered(subject: Subject) -> Schema:
     return {"predictions": listed(probabilities)}
 
 
-def _example(subject: Subject) -> Any:
+def _example(subject: PathSubject) -> Any:
     return {"dataframe_records": [model_row(subject.answering)]}
 
 
@@ -265,7 +265,7 @@ def _from_lists(content: Mapping[str, Any]) -> dict[str, Values]:
     return columns
 
 
-def _predictions(answer: Answered) -> list[Any]:
+def _predictions(answer: Predictions) -> list[Any]:
     match answer.use_case.label.task:
         case "regression":
             return list(answer.columns["predicted"].tolist())

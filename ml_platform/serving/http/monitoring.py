@@ -15,7 +15,7 @@ from ml_platform.serving.facts import FactReader, Status
 from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.endpoints import PUBLIC, TEXT, Answer, Need, endpoint
 from ml_platform.serving.http.problems import said_of
-from ml_platform.serving.http.tensors import Live
+from ml_platform.serving.http.tensors import Liveness
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.service import Service
 
@@ -37,7 +37,7 @@ TAG = "operations"
 
 
 @dataclass(frozen=True)
-class Monitoring:
+class MonitoringPaths:
     """Handlers of the paths of monitoring."""
 
     service: Service
@@ -62,12 +62,12 @@ class Monitoring:
         needs=PUBLIC,
         is_health=True,
         summary="Whether the process answers",
-        answers={200: Answer(Live)},
+        answers={200: Answer(Liveness)},
         tag=TAG,
     )  # fmt: skip
     async def live(self, request: Request) -> Response:
         """Whether the process answers."""
-        return as_json(Live(True))
+        return as_json(Liveness(True))
 
     @endpoint(
         "GET", "/health/ready",

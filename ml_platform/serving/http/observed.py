@@ -25,7 +25,7 @@ PROTOCOLS = (
 FAILED = 500
 
 
-class Observed:
+class ObservabilityMiddleware:
     """Middleware around everything else."""
 
     def __init__(

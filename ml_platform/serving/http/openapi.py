@@ -8,10 +8,17 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ml_platform.access import PERMISSIONS
-from ml_platform.serving.http.endpoints import BINARY, Answer, Body, Endpoint, Parameter, Subject
+from ml_platform.serving.http.endpoints import (
+    BINARY,
+    Answer,
+    Body,
+    Endpoint,
+    Parameter,
+    PathSubject,
+)
 from ml_platform.serving.http.problems import SAID, Problem
 from ml_platform.serving.http.schemas import only
-from ml_platform.serving.versions.live import Live, LiveVersions
+from ml_platform.serving.versions.live import LiveUseCase, LiveVersions
 
 Paths: TypeAlias = "dict[str, dict[str, Any]]"
 """Operations by path and method in small letters."""
@@ -129,8 +136,8 @@ def _referred(described: Any) -> set[str]:
 
 
 def _expanded(
-    each: Endpoint, served: Sequence[Live], is_only_one: bool
-) -> Iterator[tuple[str, Subject | None]]:
+    each: Endpoint, served: Sequence[LiveUseCase], is_only_one: bool
+) -> Iterator[tuple[str, PathSubject | None]]:
     """Paths of the document, one for each use case and pipeline that the path names."""
     names_one = "{use_case}" in each.path or "{model}" in each.path
     if not names_one and not each.is_of_model:
@@ -143,13 +150,13 @@ def _expanded(
         named = each.path.replace("{use_case}", case.name).replace("{model}", case.name)
         pipelines = case.published_pipelines if "{pipeline}" in named else [""]
         for pipeline in pipelines:
-            subject = Subject(case, live.champion, pipeline)
+            subject = PathSubject(case, live.champion, pipeline)
             if (live.champion or not each.is_of_model) and each.when(subject):
                 yield named.replace("{pipeline}", pipeline), subject
 
 
 def _operation(
-    each: Endpoint, path: str, subject: Subject | None, types: Types, authentication: bool
+    each: Endpoint, path: str, subject: PathSubject | None, types: Types, authentication: bool
 ) -> dict[str, Any]:
     about = subject and (subject.pipeline or subject.case.name)
     described: dict[str, Any] = {
@@ -180,7 +187,7 @@ def _operation_id(method: str, path: str) -> str:
     return "_".join([method.lower(), *(re.findall(r"\w+", path) or ["root"])])
 
 
-def _needed(each: Endpoint, subject: Subject | None) -> str:
+def _needed(each: Endpoint, subject: PathSubject | None) -> str:
     """What an operation is about, and who may ask for it."""
     need, said = each.needs, ""
     if subject:
@@ -195,7 +202,7 @@ def _needed(each: Endpoint, subject: Subject | None) -> str:
     return f"{said}Needs the permission `{need.permission}` (roles: {roles}){instead}."
 
 
-def _parameter(parameter: Parameter, subject: Subject | None) -> dict[str, Any]:
+def _parameter(parameter: Parameter, subject: PathSubject | None) -> dict[str, Any]:
     described = {
         "name": parameter.name,
         "in": parameter.place,
@@ -209,7 +216,7 @@ def _parameter(parameter: Parameter, subject: Subject | None) -> dict[str, Any]:
     return described
 
 
-def _body(body: Body, subject: Subject, types: Types) -> dict[str, Any]:
+def _body(body: Body, subject: PathSubject, types: Types) -> dict[str, Any]:
     schema = types.of(body.kind, body.narrow(subject))
     if body.forms:
         schema = {"oneOf": [only(schema, names) for names in body.forms]}
@@ -217,7 +224,7 @@ def _body(body: Body, subject: Subject, types: Types) -> dict[str, Any]:
     return {"required": body.required, "content": content}
 
 
-def _answer(answer: Answer, subject: Subject | None, types: Types) -> dict[str, Any]:
+def _answer(answer: Answer, subject: PathSubject | None, types: Types) -> dict[str, Any]:
     schema = types.of(answer.kind, answer.narrow(subject) if subject else {})
     binary = {"type": "string", "format": "binary"}
     more = {name: {"schema": {"type": "string"}} for name in answer.headers}
@@ -225,7 +232,7 @@ def _answer(answer: Answer, subject: Subject | None, types: Types) -> dict[str, 
     return {"description": answer.description, "headers": {**HEADERS, **more}, "content": content}
 
 
-def _problems(each: Endpoint, subject: Subject | None, authentication: bool) -> dict[str, Any]:
+def _problems(each: Endpoint, subject: PathSubject | None, authentication: bool) -> dict[str, Any]:
     """Answers that are problems, by status: those of the path and those that any request meets."""
     said = dict(each.problems)
     if each.needs is not None:

@@ -36,7 +36,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PageAnswer:
     """An answer as the page shows it."""
 
     status: str
@@ -59,8 +59,8 @@ class Operation:
     parameters: list[Field]
     body: list[Field]
     curl: str
-    answers: list[Shown]
-    problems: list[Shown]
+    answers: list[PageAnswer]
+    problems: list[PageAnswer]
 
 
 def write_page(document: Mapping[str, Any]) -> str:
@@ -127,8 +127,8 @@ def _operation(
     document: Mapping[str, Any], path: str, method: str, described: Mapping[str, Any]
 ) -> Operation:
     body = described.get("requestBody", {}).get("content", {}).get("application/json", {})
-    answers: list[Shown] = []
-    problems: list[Shown] = []
+    answers: list[PageAnswer] = []
+    problems: list[PageAnswer] = []
     for status, answer in described["responses"].items():
         shown = _shown(document, status, answer)
         is_problem = "application/problem+json" in answer["content"]
@@ -148,7 +148,7 @@ def _operation(
     )
 
 
-def _shown(document: Mapping[str, Any], status: str, answer: Mapping[str, Any]) -> Shown:
+def _shown(document: Mapping[str, Any], status: str, answer: Mapping[str, Any]) -> PageAnswer:
     is_problem = "application/problem+json" in answer["content"]
     schema = next(iter(answer["content"].values()))["schema"]
     examples = {
@@ -158,7 +158,7 @@ def _shown(document: Mapping[str, Any], status: str, answer: Mapping[str, Any]) 
     }
     media = ", ".join(answer["content"])
     fields = [] if is_problem else list(_fields(document, schema))
-    return Shown(status, answer["description"], media, fields, examples)
+    return PageAnswer(status, answer["description"], media, fields, examples)
 
 
 def _parameter(described: Mapping[str, Any]) -> Field:

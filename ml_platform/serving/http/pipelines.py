@@ -11,7 +11,7 @@ from ml_platform.access import Caller
 from ml_platform.errors import NotServed
 from ml_platform.serving.control import RunPipeline, control_request, read
 from ml_platform.serving.control.parameter_schema import schema_of
-from ml_platform.serving.control.pipelines import Listed
+from ml_platform.serving.control.pipelines import PipelineList
 from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import read_body
 from ml_platform.serving.http.control import (
@@ -28,8 +28,8 @@ from ml_platform.serving.http.endpoints import (
     Body,
     Need,
     Parameter,
+    PathSubject,
     Schema,
-    Subject,
     endpoint,
 )
 from ml_platform.spec.use_case import UseCase
@@ -53,12 +53,12 @@ OF_PIPELINES = {
 }
 
 
-def _given(of: Subject) -> Schema:
+def _given(of: PathSubject) -> Schema:
     pipeline = of.case.published_pipelines[of.pipeline]
     return {"parameters": schema_of(of.case, pipeline)}
 
 
-def _example(of: Subject) -> Any:
+def _example(of: PathSubject) -> Any:
     key = newest_key(of.case)
     is_training = of.case.published_pipelines[of.pipeline].run == "train"
     times = {"cutoff": key} if is_training else {"from": key, "to": key}
@@ -83,7 +83,7 @@ class PipelinePaths:
         "GET", PIPELINES,
         needs=Need("read"),
         summary="Pipelines that can be started, and their versions",
-        answers={200: Answer(Listed, "As they are now")},
+        answers={200: Answer(PipelineList, "As they are now")},
         problems=OF_PIPELINES,
         tag=TAG,
     )  # fmt: skip

@@ -8,11 +8,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ml_platform.features import OUTCOMES
-from ml_platform.serving.batch_prediction import Answer as Answered
+from ml_platform.serving.batch_prediction import Predictions
 from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import parse
 from ml_platform.serving.http.calls import calling, named, read_rows
-from ml_platform.serving.http.endpoints import Answer, Body, Need, Schema, Subject, endpoint
+from ml_platform.serving.http.endpoints import Answer, Body, Need, PathSubject, Schema, endpoint
 from ml_platform.serving.http.problems import OF_PREDICTIONS
 from ml_platform.serving.http.samples import key_row
 from ml_platform.serving.http.schemas import listed, sent_rows
@@ -27,7 +27,7 @@ class PredictRequest(Struct, frozen=True):
     version: Annotated[int | str | None, Meta(description="Only this version may answer.")] = None
 
 
-class Predicted(Struct, frozen=True):
+class PredictResponse(Struct, frozen=True):
     """Predictions, one for each row."""
 
     use_case: str
@@ -36,18 +36,18 @@ class Predicted(Struct, frozen=True):
     times_read: RowTimes | UnsetType = UNSET
 
 
-def _asked(subject: Subject) -> Schema:
+def _asked(subject: PathSubject) -> Schema:
     return {"rows": sent_rows(subject.case, subject.answering)}
 
 
-def _answered(subject: Subject) -> Schema:
+def _answered(subject: PathSubject) -> Schema:
     return {
         "use_case": {"const": subject.case.name},
         "predictions": listed(_prediction(subject)),
     }
 
 
-def _prediction(subject: Subject) -> Schema:
+def _prediction(subject: PathSubject) -> Schema:
     columns: dict[str, Schema] = {"id": {"type": "string"}}
     for name, kind in subject.case.prediction_columns.items():
         if kind.startswith("MAP"):
@@ -65,7 +65,7 @@ def _prediction(subject: Subject) -> Schema:
     return {"type": "object", "required": list(columns), "properties": columns}
 
 
-def _example(subject: Subject) -> Any:
+def _example(subject: PathSubject) -> Any:
     return {"rows": [key_row(subject.case, subject.answering)]}
 
 
@@ -81,7 +81,7 @@ class Plain:
         summary="Predict by key; features are looked up",
         tag="predictions",
         body=Body(PredictRequest, _example, _asked),
-        answers={200: Answer(Predicted, narrow=_answered, headers=("X-Prediction-Id",))},
+        answers={200: Answer(PredictResponse, narrow=_answered, headers=("X-Prediction-Id",))},
         problems=OF_PREDICTIONS,
     )  # fmt: skip
     async def predict(self, request: Request) -> Response:
@@ -94,11 +94,11 @@ class Plain:
             version = None if asked.version is None else str(asked.version)
             answer = await self.service.predict_examples(name, asked.rows, version, call)
         read = await self.service.times_read(name, asked.rows)
-        body = Predicted(name, answer.model.version, predictions_of(answer), read or UNSET)
+        body = PredictResponse(name, answer.model.version, predictions_of(answer), read or UNSET)
         return as_json(body, headers=named(answer))
 
 
-def predictions_of(answer: Answered) -> list[dict[str, Any]]:
+def predictions_of(answer: Predictions) -> list[dict[str, Any]]:
     """An object for each row."""
     columns = {
         "id": answer.ids,

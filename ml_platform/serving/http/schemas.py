@@ -7,7 +7,7 @@ from typing import Any
 from ml_platform.features import needed_columns
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.calls import PREDICTION_ID
-from ml_platform.serving.http.endpoints import Schema, Subject
+from ml_platform.serving.http.endpoints import PathSubject, Schema
 from ml_platform.spec.lineage import renamed_columns
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import UseCase
@@ -123,7 +123,7 @@ def listed(items: Schema) -> dict[str, Any]:
     return {"type": "array", "items": items}
 
 
-def about(subject: Subject) -> Schema:
+def about(subject: PathSubject) -> Schema:
     """The name of the use case, in the property `name`."""
     return {"name": {"const": subject.case.name}}
 

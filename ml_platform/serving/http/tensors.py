@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ml_platform.registry import ModelVersion
 from ml_platform.serving.datatypes import BOOL, BYTES, LARGEST, NUMPY_TYPES
 from ml_platform.serving.http.endpoints import Schema
-from ml_platform.serving.tensors import Described, Parameters
+from ml_platform.serving.tensors import Parameters, TensorMetadata
 from ml_platform.spec.queries import is_numeric
 
 Size = Annotated[int, Meta(ge=0)]
@@ -67,8 +67,8 @@ class ModelMetadata(Struct, frozen=True):
     name: str
     versions: list[str]
     platform: str
-    inputs: list[Described]
-    outputs: list[Described]
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
 
 
 class ModelReady(Struct, frozen=True):
@@ -78,7 +78,7 @@ class ModelReady(Struct, frozen=True):
     ready: bool
 
 
-class Live(Struct, frozen=True):
+class Liveness(Struct, frozen=True):
     """Whether the process answers."""
 
     live: bool

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from ml_platform.errors import RequestRefused
 from ml_platform.registry import ModelVersion
-from ml_platform.serving.batch_prediction import Answer as Answered
+from ml_platform.serving.batch_prediction import Predictions
 from ml_platform.serving.draining import DRAINING, require_not_draining
 from ml_platform.serving.http.answers import as_json
 from ml_platform.serving.http.bodies import parse, read_length
@@ -29,8 +29,8 @@ from ml_platform.serving.http.endpoints import (
     Body,
     Need,
     Parameter,
+    PathSubject,
     Schema,
-    Subject,
     endpoint,
 )
 from ml_platform.serving.http.problems import OF_PREDICTIONS, said_of
@@ -40,7 +40,7 @@ from ml_platform.serving.http.tensors import (
     Inferred,
     InferRequest,
     InputTensor,
-    Live,
+    Liveness,
     ModelMetadata,
     ModelReady,
     OutputTensor,
@@ -66,16 +66,16 @@ TAG = "open inference"
 NAMED, VERSIONED = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 
 
-def _tensors(subject: Subject) -> Schema:
+def _tensors(subject: PathSubject) -> Schema:
     return {"inputs": input_tensors(subject.answering)}
 
 
-def _outputs(subject: Subject) -> Schema:
+def _outputs(subject: PathSubject) -> Schema:
     names = [each.name for each in describe_outputs(subject.case, subject.answering)]
     return {"model_name": {"const": subject.case.name}, "outputs": output_tensors(names)}
 
 
-def _example(subject: Subject) -> Any:
+def _example(subject: PathSubject) -> Any:
     described = describe_inputs(subject.answering)
     values = model_row(subject.answering).values()
     inputs = [
@@ -136,12 +136,12 @@ class V2:
         needs=PUBLIC,
         is_health=True,
         summary="Whether the process answers",
-        answers={200: Answer(Live)},
+        answers={200: Answer(Liveness)},
         tag=TAG,
     )  # fmt: skip
     async def live(self, request: Request) -> Response:
         """Whether the process answers."""
-        return as_json(Live(True))
+        return as_json(Liveness(True))
 
     @endpoint(
         "GET", "/v2/health/ready",
@@ -250,7 +250,7 @@ def _flattened(name: str, data: list[Any]) -> list[Any]:
     return data
 
 
-def _respond(asked: _Asked, answer: Answered) -> Response:
+def _respond(asked: _Asked, answer: Predictions) -> Response:
     tensors = {tensor.name: tensor for tensor in tensors_of(answer)}
     chosen = dict.fromkeys(tensors, asked.all_binary) if asked.outputs is None else asked.outputs
     outputs, blobs = [], []

@@ -20,7 +20,7 @@ from ml_platform.serving.records.feedback import REVIEW, SKIP, FeedbackInbox, Sa
 from ml_platform.serving.records.items import KINDS
 from ml_platform.serving.records.outbox import Outbox
 from ml_platform.serving.records.review import ReviewQueue, uncertain_sql
-from ml_platform.serving.records.unread import Given, unread_feedback
+from ml_platform.serving.records.unread import FeedbackRecord, unread_feedback
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import FEEDBACK, REQUESTS, UseCase
 from ml_platform.storage import Lake
@@ -33,7 +33,7 @@ def answering(
     lake: Lake,
     case: UseCase,
     classes: Callable[[], frozenset[str]],
-) -> Iterator["Answers"]:
+) -> Iterator["ReviewAnswers"]:
     """What takes answers outside of a service; at the end they are landed and in the audit.
 
     classes: what a label can be, asked where the task has classes.
@@ -41,7 +41,7 @@ def answering(
     outbox, notes = Outbox(lake, [case]), AuditNotes(settings, lake)
     inbox = FeedbackInbox(settings, serving, [case], notes, lambda _: classes())
     try:
-        yield Answers(lake, ReviewQueue(lake, [case]), inbox)
+        yield ReviewAnswers(lake, ReviewQueue(lake, [case]), inbox)
     finally:
         inbox.close()
         notes.close()
@@ -50,7 +50,7 @@ def answering(
 
 
 @dataclass(frozen=True)
-class Answers:
+class ReviewAnswers:
     """Takes answers; threads may share it."""
 
     lake: Lake
@@ -86,7 +86,7 @@ class Answers:
         self.inbox.skip(name, prediction_id, said)
         return True
 
-    def _before(self, name: str, prediction_id: str) -> Given | None:
+    def _before(self, name: str, prediction_id: str) -> FeedbackRecord | None:
         """What was said of a prediction last; None while it waits for somebody to say something."""
         case = self.queue.require(name)
         event_time = event_time_of(prediction_id)
@@ -142,7 +142,7 @@ class Answers:
         case: UseCase,
         prediction_id: str,
         event_time: datetime,
-    ) -> list[Given]:
+    ) -> list[FeedbackRecord]:
         if FEEDBACK not in self.lake.tables(cursor, case.name):
             return []
         rows = cursor.execute(
@@ -151,15 +151,15 @@ class Answers:
             WHERE {_at(case, event_time)} AND prediction_id = $1""",
             [prediction_id],
         ).fetchall()
-        return [Given(*row) for row in rows]
+        return [FeedbackRecord(*row) for row in rows]
 
 
-def _said_by(given: Given, said: Said, kinds: tuple[str, ...]) -> bool:
+def _said_by(given: FeedbackRecord, said: Said, kinds: tuple[str, ...]) -> bool:
     """Whether the same person said something of these kinds, as an answer."""
     return given.origin == said.origin and given.given_by == said.by and given.kind in kinds
 
 
-def _no_more(given: Given) -> str:
+def _no_more(given: FeedbackRecord) -> str:
     when = _shown(given.received_at)
     label = str(given.label).lower() if isinstance(given.label, bool) else given.label
     did = f"answered '{label}'" if given.origin == REVIEW else f"said '{label}' as feedback"

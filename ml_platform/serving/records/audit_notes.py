@@ -12,7 +12,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from ml_platform.access import Action, Audit
-from ml_platform.serving.records.segments import ENDING, Segments, land_orphans
+from ml_platform.serving.records.segments import ENDING, SegmentWriter, land_orphans
 from ml_platform.settings import Settings
 from ml_platform.storage import Commit, Lake
 
@@ -26,7 +26,7 @@ class AuditNotes:
     def __init__(self, settings: Settings, lake: Lake) -> None:
         self._audit = Audit(lake)
         folder = settings.root / "audit" / "notes"
-        self._segments = Segments(folder, MOST_BYTES, EVERY_SECONDS)
+        self._segments = SegmentWriter(folder, MOST_BYTES, EVERY_SECONDS)
         land_orphans(folder)
 
     def note(self, action: Action) -> None:

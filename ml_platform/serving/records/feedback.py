@@ -16,7 +16,7 @@ from ml_platform.errors import NotServed, RequestRefused
 from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.items import Classes, Item, Items
 from ml_platform.serving.records.outbox import written_below
-from ml_platform.serving.records.segments import Segments, land_orphans
+from ml_platform.serving.records.segments import SegmentWriter, land_orphans
 from ml_platform.serving.zones import ItemTime, ItemTimes
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.use_case import FEEDBACK, UseCase
@@ -47,7 +47,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Taken:
+class FeedbackReceipt:
     """Feedback that is on the disk."""
 
     ids: Sequence[str]
@@ -86,7 +86,7 @@ class FeedbackInbox:
             if case.takes_feedback
         }
 
-    def take(self, name: str, items: Sequence[Any], said: Said) -> Taken:
+    def take(self, name: str, items: Sequence[Any], said: Said) -> FeedbackReceipt:
         """Check items and write them down, all or none.
 
         An item is an object: `prediction_id`, or the entity's columns and `event_time`; `label`;
@@ -133,10 +133,10 @@ class _Box:
         is_of: IsOf,
     ) -> None:
         self.items, self._case, self._notes, self._is_of = items, case, notes, is_of
-        self.segments = Segments(folder, serving.log_bytes, serving.log_seconds)
+        self.segments = SegmentWriter(folder, serving.log_bytes, serving.log_seconds)
         land_orphans(folder)
 
-    def take(self, items: Sequence[Any], said: Said) -> Taken:
+    def take(self, items: Sequence[Any], said: Said) -> FeedbackReceipt:
         if not 1 <= len(items) <= MOST_ITEMS:
             raise RequestRefused(f"{len(items)} items; send from 1 to {MOST_ITEMS}")
         if said.without_label is not None:
@@ -150,7 +150,7 @@ class _Box:
                 error.args = (f"item {number}: {error}",)
                 raise
         records = [self._labelled(item, said, now) for item in read]
-        return Taken(self._keep(records, said), self._times_read(read))
+        return FeedbackReceipt(self._keep(records, said), self._times_read(read))
 
     def _require_own(self, items: Sequence[Any], caller: Caller) -> None:
         others = [

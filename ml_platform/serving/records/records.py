@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
-from ml_platform.serving.records.answers import Answers
+from ml_platform.serving.records.answers import ReviewAnswers
 from ml_platform.serving.records.audit_notes import AuditNotes
 from ml_platform.serving.records.feedback import FeedbackInbox
 from ml_platform.serving.records.outbox import Outbox
@@ -22,7 +22,7 @@ class Records:
     requests: RequestLog
     feedback: FeedbackInbox
     reviews: ReviewQueue
-    answers: Answers
+    answers: ReviewAnswers
     outbox: Outbox
     notes: AuditNotes
 

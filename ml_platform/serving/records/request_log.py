@@ -24,7 +24,7 @@ from ml_platform.errors import NotKept, ServingMisconfigured
 from ml_platform.serving.calls import Call
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.records.outbox import written_below
-from ml_platform.serving.records.segments import Segments, land_orphans
+from ml_platform.serving.records.segments import SegmentWriter, land_orphans
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.logged import kept_columns, logged_columns
 from ml_platform.spec.serving import Log
@@ -39,7 +39,7 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictedRows:
     """Rows that were predicted for one request."""
 
     call: Call
@@ -80,7 +80,7 @@ class RequestLog:
         """Whether a use case has a log."""
         return name in self._kept
 
-    def answered(self, name: str, predicted: Sequence[Predicted]) -> None:
+    def answered(self, name: str, predicted: Sequence[PredictedRows]) -> None:
         """Keep predictions; returns when they would survive the end of this process."""
         if kept := self._kept.get(name):
             chosen = [each for each in predicted if kept.is_sampled(each.call)]
@@ -115,7 +115,7 @@ class RequestLog:
             kept.refusals.close()
 
     def _write(
-        self, name: str, segments: Segments, records: int, lines: Callable[[], bytes]
+        self, name: str, segments: SegmentWriter, records: int, lines: Callable[[], bytes]
     ) -> None:
         if not records:
             return
@@ -136,8 +136,8 @@ class _Kept:
     log: Log
     folder: Path
     serving: ServingSettings
-    requests: Segments = field(init=False)
-    refusals: Segments = field(init=False)
+    requests: SegmentWriter = field(init=False)
+    refusals: SegmentWriter = field(init=False)
 
     def __post_init__(self) -> None:
         secret = self.serving.log_secret
@@ -152,8 +152,8 @@ class _Kept:
         self._rows = kept_columns(self.case)
         self._encode = msgspec.json.Encoder()
         limits = self.serving.log_bytes, self.serving.log_seconds
-        self.requests = Segments(self.folder / REQUESTS, *limits)
-        self.refusals = Segments(self.folder / REFUSALS, *limits)
+        self.requests = SegmentWriter(self.folder / REQUESTS, *limits)
+        self.refusals = SegmentWriter(self.folder / REFUSALS, *limits)
         for segments in (self.requests, self.refusals):
             land_orphans(segments.folder)
 
@@ -161,12 +161,12 @@ class _Kept:
         """Whether a request is kept; the same on every worker."""
         return zlib.crc32(call.request_id.encode()) < self.log.sample * (1 << 32)
 
-    def lines(self, predicted: Sequence[Predicted]) -> bytes:
+    def lines(self, predicted: Sequence[PredictedRows]) -> bytes:
         """A line for each row."""
         rows = [row for each in predicted for row in self._records(each)]
         return self._encode.encode_lines(rows)
 
-    def _records(self, each: Predicted) -> list[dict[str, Any]]:
+    def _records(self, each: PredictedRows) -> list[dict[str, Any]]:
         rows, call = len(each.ids), each.call
         columns: dict[str, Sequence[Any]] = {
             "prediction_id": each.ids,

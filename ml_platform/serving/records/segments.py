@@ -34,7 +34,7 @@ class _Segment:
     size: int = 0
 
 
-class Segments:
+class SegmentWriter:
     """Appends lines to files in a folder; threads may share one. Nothing is held in memory.
 
     most_bytes, most_seconds: size and age from which on a file lands and another one is begun.

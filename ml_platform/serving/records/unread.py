@@ -19,7 +19,7 @@ from ml_platform.spec.use_case import FEEDBACK, UseCase
 from ml_platform.storage import Lake
 
 
-class Given(msgspec.Struct, frozen=True):
+class FeedbackRecord(msgspec.Struct, frozen=True):
     """A record of feedback, as far as it says who said what of a prediction."""
 
     kind: str
@@ -32,7 +32,7 @@ class Given(msgspec.Struct, frozen=True):
 
 def unread_feedback(
     lake: Lake, cursor: duckdb.DuckDBPyConnection, case: UseCase, since: datetime
-) -> Iterator[Given]:
+) -> Iterator[FeedbackRecord]:
     """Records of feedback that were written from a moment on.
 
     Whoever looks for all that was said reads these first and the lake afterwards: what is ingested
@@ -74,9 +74,9 @@ def _names(folder: Path, inside: str, first: str) -> list[str]:
     return [f"{inside}/{name}" for name in found if name >= first and name.endswith(ENDING)]
 
 
-def _records_in(text: bytes) -> Iterator[Given]:
+def _records_in(text: bytes) -> Iterator[FeedbackRecord]:
     # What follows the last line break is a record that is being written.
     for line in text[: text.rfind(b"\n") + 1].splitlines():
         # Whatever else lands among them is quarantined when it is ingested.
         with contextlib.suppress(msgspec.DecodeError):
-            yield msgspec.json.decode(line, type=Given)
+            yield msgspec.json.decode(line, type=FeedbackRecord)

@@ -73,7 +73,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class VersionComparison:
     """What all workers saw; None where nothing is known."""
 
     pair: Pair
@@ -165,7 +165,7 @@ def append_tally(
         lake.transact(cursor, commit, lambda t: _execute(t, insert, values))
 
 
-def comparisons(lake: Lake, use_case: UseCase) -> list[Comparison]:
+def comparisons(lake: Lake, use_case: UseCase) -> list[VersionComparison]:
     """What was seen of every pair of versions and mode, the latest last."""
     with lake.cursor() as cursor:
         try:
@@ -183,7 +183,7 @@ def comparisons(lake: Lake, use_case: UseCase) -> list[Comparison]:
         tally = found.pop(pair, Tally())
         tally.figures.update(figures)
         found[pair] = tally
-    return [Comparison(pair, tally.figures) for pair, tally in found.items()]
+    return [VersionComparison(pair, tally.figures) for pair, tally in found.items()]
 
 
 def _execute(cursor: duckdb.DuckDBPyConnection, sql: str, values: list[Any]) -> None:

@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ml_platform.registry import Registry, ServingEvent, note_serving, repair
 from ml_platform.serving.metrics import Metrics
-from ml_platform.serving.versions.live import LiveVersions, Swap
+from ml_platform.serving.versions.live import LiveVersions, VersionSwap
 from ml_platform.storage import Commit, Lake
 
 MOST_UNREPORTED = 100
@@ -30,7 +30,7 @@ class Following:
     ) -> None:
         self._live, self._lake, self._registry = live, lake, registry
         self._metrics, self._log = metrics, log
-        self._unreported: deque[Swap] = deque(maxlen=MOST_UNREPORTED)
+        self._unreported: deque[VersionSwap] = deque(maxlen=MOST_UNREPORTED)
 
     async def follow(self, every_seconds: float) -> None:
         """Look again and again, until cancelled."""

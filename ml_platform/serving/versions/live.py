@@ -50,7 +50,7 @@ UNREAD_SECONDS = 1
 
 
 @dataclass(frozen=True)
-class Swap:
+class VersionSwap:
     """A version began to serve or to be tried, or failed to; or there is none to try any more."""
 
     use_case: str
@@ -65,7 +65,7 @@ class Swap:
 
 
 @dataclass(frozen=True)
-class Failure:
+class LoadFailure:
     """A version was to serve and could not."""
 
     problem: str
@@ -78,12 +78,12 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveUseCase:
     """What is served of one use case."""
 
     use_case: UseCase
     champion: ModelVersion | None = None
-    failed: Mapping[int, Failure] = field(default_factory=dict)
+    failed: Mapping[int, LoadFailure] = field(default_factory=dict)
     """Versions that were to serve and could not."""
     wanted: int | None = None
     """The version that should serve by the promotion history."""
@@ -123,7 +123,7 @@ class LiveVersions:
     ) -> None:
         self._lake, self._registry = lake, registry
         self._retry_seconds, self._clock = retry_seconds, clock
-        self._live = {case.name: Live(case) for case in use_cases}
+        self._live = {case.name: LiveUseCase(case) for case in use_cases}
         self._elsewhere = elsewhere or {}
         self._snapshot: int | None = None
         self._looked_at = -LOOK_AGAIN_SECONDS
@@ -152,7 +152,7 @@ class LiveVersions:
         """How long ago the lake was last seen to say what serves; None where it never was."""
         return None if self._followed_at is None else self._clock() - self._followed_at
 
-    def of(self, name: str) -> Live:
+    def of(self, name: str) -> LiveUseCase:
         """What is served of a use case; NotServed where there is none of that name."""
         self.require_here(name)
         if name not in self._live:
@@ -183,7 +183,7 @@ class LiveVersions:
             )
         return live.champion
 
-    def _nothing(self, live: Live) -> RequestError:
+    def _nothing(self, live: LiveUseCase) -> RequestError:
         """Why nothing is served of a use case."""
         name = live.use_case.name
         if self._snapshot is None:
@@ -200,7 +200,7 @@ class LiveVersions:
             wait,
         )
 
-    def refresh(self) -> list[Swap]:
+    def refresh(self) -> list[VersionSwap]:
         """Look at what was decided where the lake has changed; what came of it.
 
         Raises PlatformError or duckdb.Error where the lake cannot be read; what serves continues to
@@ -223,11 +223,11 @@ class LiveVersions:
         waits = (self._wait_seconds(failure) for failure in wanted if failure is not None)
         return min(LOOK_AGAIN_SECONDS, self._retry_seconds, *waits)
 
-    def _wait_seconds(self, failure: Failure) -> float:
+    def _wait_seconds(self, failure: LoadFailure) -> float:
         """How long after a failure the version is tried again."""
         return min(self._retry_seconds, UNAVAILABLE_SECONDS if failure.is_unavailable else math.inf)
 
-    def _follow(self, name: str) -> list[Swap]:
+    def _follow(self, name: str) -> list[VersionSwap]:
         case = self._live[name].use_case
         decisions = history(self._lake, case)
         trials = rollouts(self._lake, case, decisions)
@@ -238,7 +238,7 @@ class LiveVersions:
 
     def _follow_champion(
         self, name: str, decisions: Sequence[Promotion], decided: int
-    ) -> list[Swap]:
+    ) -> list[VersionSwap]:
         live = self._live[name]
         wanted = champion_if_any(decisions, datetime.now(UTC))
         if wanted is None:
@@ -248,8 +248,8 @@ class LiveVersions:
         if wanted == serving or self._is_hopeless(live, wanted, decided):
             return []
         loaded = self._proved(live, wanted, decided)
-        if isinstance(loaded, Failure):
-            failed = Swap(name, wanted, serving, loaded.problem)
+        if isinstance(loaded, LoadFailure):
+            failed = VersionSwap(name, wanted, serving, loaded.problem)
             return [failed, *self._fall_back(name, decisions, decided)]
         live = self._live[name]
         if live.candidate is not None and live.candidate.version == wanted:
@@ -257,22 +257,26 @@ class LiveVersions:
         self._live[name] = replace(live, champion=loaded)
         return [_swapped(name, loaded, serving)]
 
-    def _fall_back(self, name: str, decisions: Sequence[Promotion], decided: int) -> list[Swap]:
+    def _fall_back(
+        self, name: str, decisions: Sequence[Promotion], decided: int
+    ) -> list[VersionSwap]:
         """Have the latest champion of before serve that can, where none does."""
         if self._live[name].champion is not None:
             return []
-        swaps: list[Swap] = []
+        swaps: list[VersionSwap] = []
         for version in predecessors(decisions, datetime.now(UTC)):
             if self._is_hopeless(self._live[name], version, decided):
                 continue
             loaded = self._proved(self._live[name], version, decided)
-            if not isinstance(loaded, Failure):
+            if not isinstance(loaded, LoadFailure):
                 self._live[name] = replace(self._live[name], champion=loaded)
                 return [*swaps, _swapped(name, loaded, None)]
-            swaps.append(Swap(name, version, None, loaded.problem))
+            swaps.append(VersionSwap(name, version, None, loaded.problem))
         return swaps
 
-    def _follow_rollout(self, name: str, rollout: Rollout | None, decided: int) -> Swap | None:
+    def _follow_rollout(
+        self, name: str, rollout: Rollout | None, decided: int
+    ) -> VersionSwap | None:
         live = self._live[name]
         champion = live.champion.version if live.champion else None
         if rollout is None or champion is None or rollout.version in {champion, live.wanted}:
@@ -285,18 +289,18 @@ class LiveVersions:
             return None
         self._live[name] = live = replace(live, rollout=None, candidate=None)
         loaded = self._proved(live, rollout.version, decided)
-        if isinstance(loaded, Failure):
-            return Swap(name, rollout.version, champion, loaded.problem, tried=True)
+        if isinstance(loaded, LoadFailure):
+            return VersionSwap(name, rollout.version, champion, loaded.problem, tried=True)
         self._live[name] = replace(self._live[name], rollout=rollout, candidate=loaded)
         return _swapped(name, loaded, champion, tried=True)
 
-    def _is_hopeless(self, live: Live, version: int, decided: int) -> bool:
+    def _is_hopeless(self, live: LiveUseCase, version: int, decided: int) -> bool:
         failure = live.failed.get(version)
         if failure is None or failure.decisions != decided:
             return False
         return self._clock() < failure.at + self._wait_seconds(failure)
 
-    def _proved(self, live: Live, version: int, decided: int) -> ModelVersion | Failure:
+    def _proved(self, live: LiveUseCase, version: int, decided: int) -> ModelVersion | LoadFailure:
         """The version, loaded and warm; where it fails that is kept with the use case."""
         name = live.use_case.name
         if live.candidate is not None and live.candidate.version == version:
@@ -310,7 +314,7 @@ class LiveVersions:
         except Exception as error:
             # An artifact, and a use case's own code in it, can fail in any way; none may serve.
             said = str(error) if isinstance(error, PlatformError) else repr(error)
-            failure = Failure(said, self._clock(), decided, isinstance(error, Unavailable))
+            failure = LoadFailure(said, self._clock(), decided, isinstance(error, Unavailable))
             self._live[name] = replace(live, failed={**live.failed, version: failure})
             return failure
         failed = {v: f for v, f in live.failed.items() if v != version}
@@ -320,9 +324,9 @@ class LiveVersions:
 
 def _swapped(
     use_case: str, model: ModelVersion, replaced: int | None, *, tried: bool = False
-) -> Swap:
+) -> VersionSwap:
     not_compiled = model.few_rows.problem if model.few_rows else None
-    return Swap(use_case, model.version, replaced, tried=tried, not_compiled=not_compiled)
+    return VersionSwap(use_case, model.version, replaced, tried=tried, not_compiled=not_compiled)
 
 
 def prove(use_case: UseCase, model: ModelVersion) -> None:

@@ -17,7 +17,7 @@ from ml_platform.registry import Rollout, decide_rollout
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.versions.canary import Watch, takes
 from ml_platform.serving.versions.comparison import Pair, Tally, append_tally, numbers_of
-from ml_platform.serving.versions.live import Live, LiveVersions
+from ml_platform.serving.versions.live import LiveUseCase, LiveVersions
 from ml_platform.settings import ServingSettings
 from ml_platform.storage import Commit, Lake
 
@@ -30,7 +30,7 @@ NO_FAULT = (TryLater, Unavailable)
 that all versions read does not answer."""
 
 
-class Predicted(Protocol):
+class ComparablePredictions(Protocol):
     """What is needed of an answer to compare it."""
 
     @property
@@ -42,7 +42,7 @@ class Predicted(Protocol):
         """How many were predicted."""
 
 
-A = TypeVar("A", bound=Predicted)
+A = TypeVar("A", bound=ComparablePredictions)
 Ask = Callable[[], Awaitable[A]]
 Heard = Callable[[A, A | Exception], None]
 
@@ -75,7 +75,7 @@ class Trials(Generic[A]):
         self.heard: list[Heard[A]] = []
         """Called with a champion's answer and what the shadow said of the same rows."""
 
-    def is_tried(self, live: Live) -> bool:
+    def is_tried(self, live: LiveUseCase) -> bool:
         """Whether a version is tried, and was not ended here."""
         return (
             live.candidate is not None
@@ -84,7 +84,7 @@ class Trials(Generic[A]):
         )
 
     async def answer(
-        self, live: Live, entity: Callable[[], bytes], champion: Ask[A], candidate: Ask[A]
+        self, live: LiveUseCase, entity: Callable[[], bytes], champion: Ask[A], candidate: Ask[A]
     ) -> A:
         """The champion's answer, or that of a canary whose share the entity is in.
 
@@ -249,7 +249,7 @@ class Trials(Generic[A]):
         return self._watches.setdefault((pair.use_case, rollout), Watch(self._settings))
 
 
-def _pair(live: Live) -> Pair:
+def _pair(live: LiveUseCase) -> Pair:
     assert live.champion is not None
     assert live.candidate is not None
     assert live.rollout is not None
