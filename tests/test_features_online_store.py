@@ -12,7 +12,7 @@ import pytest
 
 from ml_platform.errors import NotPublished, OnlineStoreError, PlatformError
 from ml_platform.features import OnlineStore, open_online_store
-from ml_platform.features.online_store import Fresh, Lookup, OnlineRow, Stored
+from ml_platform.features.online_store import Fresh, Lookup, OnlineRow, ViewContents
 from ml_platform.settings import Settings
 
 Rows = list[tuple[str, int, bytes]]
@@ -100,10 +100,10 @@ def test_entities_are_forgotten_with_all_their_rows(online_store: OnlineStore) -
 
 
 def test_the_writer_learns_what_is_there(online_store: OnlineStore) -> None:
-    reported: list[Stored] = []
+    reported: list[ViewContents] = []
 
     def replace(start: int, end: int, *times: int, keep_from: int | None = None) -> None:
-        def read(stored: Stored) -> Fresh:
+        def read(stored: ViewContents) -> Fresh:
             reported.append(stored)
             rows = [OnlineRow("a", time, b"") for time in times]
             return Fresh(start, rows, range(start, end, 100), keep_from)
@@ -156,7 +156,7 @@ def test_of_two_writers_the_one_that_read_later_has_the_last_word(
     lake = [b"old"]
     others: list[threading.Thread] = []
 
-    def read(_stored: Stored) -> Fresh:
+    def read(_stored: ViewContents) -> Fresh:
         seen = lake[0]
         if not others:
             # What was read is corrected, and that stored, before this writer has stored anything.

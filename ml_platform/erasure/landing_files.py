@@ -20,7 +20,7 @@ from ml_platform.errors import ErasureRefused
 from ml_platform.sources.contract import Contract
 from ml_platform.sources.intake import CHUNK_BYTES, batches, create_rows, number_files
 from ml_platform.sources.landing import LandingFile, LandingIndex, chunks, identify
-from ml_platform.sources.listing import Listed, list_landing
+from ml_platform.sources.listing import ListedFile, list_landing
 from ml_platform.sources.reading import Reading
 from ml_platform.sources.step_tables import FILES, JUDGED
 from ml_platform.spec.inputs import Source
@@ -184,7 +184,7 @@ def _without_rows(cursor: duckdb.DuckDBPyConnection, rows: FileRows) -> bytes:
         return written.read_bytes()
 
 
-def _replace(cursor: duckdb.DuckDBPyConnection, file: Listed, content: bytes) -> None:
+def _replace(cursor: duckdb.DuckDBPyConnection, file: ListedFile, content: bytes) -> None:
     if file.is_remote:
         _store(cursor, file.path).write(_name(file.path), content)
         return

@@ -16,7 +16,7 @@ from ml_platform.extras import extra
 from ml_platform.features.frame import join_keys
 from ml_platform.features.keys import KeyTexts, entity_text
 from ml_platform.features.online_sqlite import SqliteStore
-from ml_platform.features.online_store import Found, Lookup, OnlineStore
+from ml_platform.features.online_store import Lookup, LookupResult, OnlineStore
 from ml_platform.features.views import entity_types
 from ml_platform.settings import Settings
 from ml_platform.spec.expiry import Expiry
@@ -182,7 +182,7 @@ class _View:
             decoder=msgspec.msgpack.Decoder(dict[str, Any]),
         )
 
-    def row(self, answer: Found | None, moment: int) -> tuple[Outcome, dict[str, Any]]:
+    def row(self, answer: LookupResult | None, moment: int) -> tuple[Outcome, dict[str, Any]]:
         """Feature values of an answer, none where it is too old; the comparison of the join."""
         if answer is None:
             return "missing", self.nothing

@@ -12,11 +12,11 @@ from redis.client import Pipeline
 from ml_platform.errors import OnlineStoreError, OnlineStoreUnavailable
 from ml_platform.failures import failure_of, is_refused
 from ml_platform.features.online_store import (
-    Found,
     Fresh,
     Lookup,
+    LookupResult,
     OnlineRow,
-    Stored,
+    ViewContents,
     not_published,
 )
 from ml_platform.settings import Settings
@@ -60,14 +60,14 @@ class RedisStore:
         self._is_known = False
 
     def replace(
-        self, use_case: str, view: str, start: int, end: int, read: Callable[[Stored], Fresh]
+        self, use_case: str, view: str, start: int, end: int, read: Callable[[ViewContents], Fresh]
     ) -> None:
         all_rows, windows = _key(use_case, view, "rows"), _key(use_case, view, "windows")
 
         def work(pipeline: Pipeline) -> None:
             newest = _newest_outside(pipeline, all_rows, start, end)
             stored = frozenset(map(int, _members(pipeline.zrange(windows, 0, -1))))
-            fresh = read(Stored(newest, stored))
+            fresh = read(ViewContents(newest, stored))
             ranges: list[tuple[int | str, str]] = [(fresh.start, f"({end}")]
             if fresh.keep_from is not None:
                 ranges.append(("-inf", f"({fresh.keep_from}"))
@@ -120,7 +120,7 @@ class RedisStore:
 
     def read(
         self, use_case: str, wanted: Mapping[str, Sequence[Lookup]]
-    ) -> dict[str, list[Found | None]]:
+    ) -> dict[str, list[LookupResult | None]]:
         keys = [_key(use_case, view, "windows") for view in wanted]
         moments: list[int | str] = [""] * len(wanted)
         for view, lookups in wanted.items():
@@ -135,7 +135,7 @@ class RedisStore:
                 raise not_published(use_case, view)
         return {
             view: [
-                None if member is None else Found(_time_of(member), member[TIME_BYTES:])
+                None if member is None else LookupResult(_time_of(member), member[TIME_BYTES:])
                 for member in islice(answers, len(lookups))
             ]
             for view, lookups in wanted.items()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ml_platform.errors import OnlineStoreError
 from ml_platform.features.online_store import (
-    Found,
     Fresh,
     Lookup,
-    Stored,
+    LookupResult,
+    ViewContents,
     not_published,
 )
 from ml_platform.spec.queries import literal, quote
@@ -39,7 +39,7 @@ class SqliteStore:
         self._all: list[sqlite3.Connection] = []
 
     def replace(
-        self, use_case: str, view: str, start: int, end: int, read: Callable[[Stored], Fresh]
+        self, use_case: str, view: str, start: int, end: int, read: Callable[[ViewContents], Fresh]
     ) -> None:
         table = quote(view)
         # The lock comes before the lake is read: the writer that reads later also writes later.
@@ -70,7 +70,7 @@ class SqliteStore:
                 (end, start),
             ).fetchone()
             windows = connection.execute(f"SELECT start FROM {WINDOWS} WHERE view = ?", (view,))
-            fresh = read(Stored(newest, frozenset(start for (start,) in windows)))
+            fresh = read(ViewContents(newest, frozenset(start for (start,) in windows)))
             connection.execute(
                 f"DELETE FROM {table} WHERE event_time >= ? AND event_time < ?", (fresh.start, end)
             )
@@ -106,7 +106,7 @@ class SqliteStore:
 
     def read(
         self, use_case: str, wanted: Mapping[str, Sequence[Lookup]]
-    ) -> dict[str, list[Found | None]]:
+    ) -> dict[str, list[LookupResult | None]]:
         with self._transaction(use_case) as connection:
             execute = connection.execute
             # One statement a lookup: a join of a batch with the table takes as long, and its text

@@ -23,7 +23,7 @@ class Lookup(NamedTuple):
     moment: int
 
 
-class Found(NamedTuple):
+class LookupResult(NamedTuple):
     """The answer to a lookup."""
 
     event_time: int
@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stored:
+class ViewContents:
     """What a view holds as one of its ranges is about to be replaced."""
 
     newest: int | None
@@ -60,7 +60,7 @@ class OnlineStore(Protocol):
     """
 
     def replace(
-        self, use_case: str, view: str, start: int, end: int, read: Callable[[Stored], Fresh]
+        self, use_case: str, view: str, start: int, end: int, read: Callable[[ViewContents], Fresh]
     ) -> None:
         """Make the range `[start, end)` of a view hold exactly what `read` says.
 
@@ -85,7 +85,7 @@ class OnlineStore(Protocol):
 
     def read(
         self, use_case: str, wanted: Mapping[str, Sequence[Lookup]]
-    ) -> dict[str, list[Found | None]]:
+    ) -> dict[str, list[LookupResult | None]]:
         """Answer the lookups of each view, in order, all from one state of the store.
 
         Raises NotPublished for a view that no range was ever stored of.

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ml_platform.errors import TableNotFound
 from ml_platform.features.frame import as_model_input
 from ml_platform.features.keys import entity_text, key_sql
-from ml_platform.features.online_store import Fresh, OnlineRow, OnlineStore, Stored
+from ml_platform.features.online_store import Fresh, OnlineRow, OnlineStore, ViewContents
 from ml_platform.features.views import since_sql, windows_sql
 from ml_platform.spec.queries import is_numeric, quote
 from ml_platform.spec.use_case import UseCase, feature_table
@@ -51,7 +51,7 @@ def publish(
     asked = dict.fromkeys(calendar.windows(window_range), 0)
     snapshot, counts = 0, Counter[Window]()
 
-    def read(stored: Stored) -> Fresh:
+    def read(stored: ViewContents) -> Fresh:
         nonlocal snapshot, counts
         with lake.cursor(use_case.timezone) as cursor:
             require_calendar(cursor, use_case.name, calendar)
@@ -137,7 +137,7 @@ def _newest(
     use_case: UseCase,
     relation: str,
     window_range: Window,
-    stored: Stored,
+    stored: ViewContents,
 ) -> datetime | None:
     """Event time of the newest row that the view has once the range is stored."""
     found = _latest(cursor, f"{relation} WHERE {windows_sql(use_case, window_range)}")
@@ -164,7 +164,7 @@ def _keep_from(use_case: UseCase, view: str, newest: datetime) -> datetime:
 
 
 def _windows(
-    use_case: UseCase, window_range: Window, keep_from: datetime, stored: Stored
+    use_case: UseCase, window_range: Window, keep_from: datetime, stored: ViewContents
 ) -> list[Window]:
     """Windows to store: from the first one on that is kept, and either asked for or lacking."""
     if keep_from.astimezone(UTC) >= window_range.end.astimezone(UTC):

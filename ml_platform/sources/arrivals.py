@@ -21,7 +21,7 @@ from ml_platform.sources.landing import (
     read_index,
     write_notes,
 )
-from ml_platform.sources.listing import Listed, contract_of
+from ml_platform.sources.listing import ListedFile, contract_of
 from ml_platform.sources.partial_files import unfinished
 from ml_platform.sources.shared_tables import SharedTable
 from ml_platform.sources.table_rows import SourceTable
@@ -156,7 +156,7 @@ def _table_states(
     return highest, states, ingested
 
 
-def _surplus(files: Sequence[Listed]) -> dict[str, str]:
+def _surplus(files: Sequence[ListedFile]) -> dict[str, str]:
     surplus: dict[str, str] = {}
     size = 0
     for number, file in enumerate(files):

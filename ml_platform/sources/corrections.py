@@ -20,7 +20,7 @@ SUPERSEDED = "superseded by "
 """How the reason begins against a row that a later one corrects."""
 
 
-class Stored:
+class StoredRows:
     """What the lake holds of one source in the windows of a range."""
 
     def __init__(

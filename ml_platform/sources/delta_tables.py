@@ -17,7 +17,7 @@ import pyarrow as pa
 from ml_platform.errors import LandingError
 from ml_platform.settings import Settings
 from ml_platform.sources.landing import LandingFile
-from ml_platform.sources.listing import Listed
+from ml_platform.sources.listing import ListedFile
 from ml_platform.sources.parquet_files import read_schemas, top_level
 from ml_platform.sources.reading import Batch, Reading, json_object, path_list
 from ml_platform.sources.shared_tables import table_error, types_of
@@ -162,12 +162,14 @@ class DeltaFiles:
     def _scanned(self) -> str:
         return f"delta_scan({literal(self._location)}, version => {self._version:d})"
 
-    def _listed(self, add: Mapping[str, Any], deleted: Mapping[str, str]) -> Listed:
+    def _listed(self, add: Mapping[str, Any], deleted: Mapping[str, str]) -> ListedFile:
         path = self._path(add)
         # Rows were deleted after the file was written, by the last commit at the latest.
         at = self.committed_us if path in deleted else add["modification_time"] * 1000
         name = path.removeprefix(f"{self._location}/")
-        return Listed(name, path, add["size_bytes"], at, content=digest(path, deleted.get(path)))
+        return ListedFile(
+            name, path, add["size_bytes"], at, content=digest(path, deleted.get(path))
+        )
 
     def _path(self, add: Mapping[str, Any]) -> str:
         path = unquote(add["path"])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import duckdb
 
 from ml_platform.sources.landing import GONE, LANDINGS, LandingFile, LandingIndex
-from ml_platform.sources.listing import Listed
+from ml_platform.sources.listing import ListedFile
 from ml_platform.sources.tables import landings_table
 from ml_platform.spec.queries import literal
 from ml_platform.spec.use_case import UseCase
@@ -13,7 +13,7 @@ from ml_platform.storage import Lake
 
 
 def gone_files(
-    use_case: UseCase, source: str, listed: Sequence[Listed], index: LandingIndex, now_us: int
+    use_case: UseCase, source: str, listed: Sequence[ListedFile], index: LandingIndex, now_us: int
 ) -> list[LandingFile]:
     """Files that are not there any more, where their rows go with them.
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from ml_platform.failures import is_of_a_store
 from ml_platform.settings import Settings
 from ml_platform.sources.landing import LandingFile, chunks
-from ml_platform.sources.listing import Listed
+from ml_platform.sources.listing import ListedFile
 from ml_platform.sources.reading import Batch, Reading, json_object
 from ml_platform.sources.shared_tables import table_error, types_of
 from ml_platform.sources.step_tables import FILES, RAW
@@ -42,7 +42,7 @@ class IcebergFiles:
         self.columns = types_of(cursor, table.schema().as_arrow())
         self.committed_us = table.metadata.last_updated_ms * 1000
         self._tasks: dict[str, FileScanTask] = {}
-        self.files: list[Listed] = []
+        self.files: list[ListedFile] = []
         if snapshot is not None:
             written_us = _written(table, snapshot)
             tasks = table.scan(snapshot_id=at).plan_files()
@@ -91,12 +91,14 @@ class IcebergFiles:
         path = pa.array([file.path] * rows.num_rows, pa.string())
         return rows.append_column("__row", numbers).append_column("__path", path)
 
-    def _listed(self, task: "FileScanTask", written_us: Mapping[str, int]) -> Listed:
+    def _listed(self, task: "FileScanTask", written_us: Mapping[str, int]) -> ListedFile:
         path = task.file.file_path
         deletes = sorted(each.file_path for each in task.delete_files)
         at = max(written_us.get(each, 0) for each in (path, *deletes))
         name = path.removeprefix(f"{self._table.location()}/")
-        return Listed(name, path, task.file.file_size_in_bytes, at, content=digest(path, deletes))
+        return ListedFile(
+            name, path, task.file.file_size_in_bytes, at, content=digest(path, deletes)
+        )
 
 
 def _written(table: "Table", snapshot: "Snapshot") -> dict[str, int]:

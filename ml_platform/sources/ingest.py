@@ -8,10 +8,10 @@ from functools import partial
 import duckdb
 
 from ml_platform.errors import FileRefused, LandingError, PlatformError
-from ml_platform.sources.corrections import Stored, mark_superseded
+from ml_platform.sources.corrections import StoredRows, mark_superseded
 from ml_platform.sources.gone import gone_files, note_gone
 from ml_platform.sources.ingest_report import IngestReport, report_on
-from ml_platform.sources.ingestions import Held, held_files, held_states, remember
+from ml_platform.sources.ingestions import IngestedFile, held_files, held_states, remember
 from ml_platform.sources.intake import number_files, take_in
 from ml_platform.sources.landed import look_at_landing, require_files
 from ml_platform.sources.landing import (
@@ -138,7 +138,7 @@ def _ingest_files(
             f"{landing_folder(lake, use_case)}; land one there, or correct "
             f"`sources.{source}.files` or the landing folder"
         )
-    stored = Stored(lake, cursor, use_case, source, window_range)
+    stored = StoredRows(lake, cursor, use_case, source, window_range)
     stored_files = stored.files()
     number_files(
         cursor, [*present, *(f for f in gone if f.name in stored_files)], index, stored_files
@@ -231,7 +231,7 @@ def _is_wanted(file: LandingFile, index: LandingIndex, starts: Set[datetime]) ->
     return known is None or not known.window_starts.isdisjoint(starts)
 
 
-def _are_written_anew(held: Sequence[Held], index: LandingIndex) -> bool:
+def _are_written_anew(held: Sequence[IngestedFile], index: LandingIndex) -> bool:
     """Whether a file that is new in a window was seen before with another content."""
     news = {each.file: each.fingerprint for each in held if each.corrections}
     return any(news.get(name, print_) != print_ for name, print_ in index.versions)
@@ -263,7 +263,7 @@ def _write(
     window_range: Window,
     commit: Commit,
     basis: Basis,
-    held: Sequence[Held],
+    held: Sequence[IngestedFile],
     before: Before,
     rows_of: RowsOf = OF_FILES,
 ) -> tuple[Written, Written]:

@@ -19,7 +19,7 @@ FEW = 500
 """So many rows can be part of a statement."""
 
 
-class Held(NamedTuple):
+class IngestedFile(NamedTuple):
     """A version of a file, or a state of a table, that a window holds the rows of."""
 
     source: str
@@ -90,7 +90,7 @@ def held_files(
     present: list[LandingFile],
     starts: set[datetime],
     corrections: str,
-) -> list[Held]:
+) -> list[IngestedFile]:
     """Which versions of files the windows are about to hold, where that is not known yet.
 
     starts: of the windows that are ingested; corrections: how corrected rows count.
@@ -102,7 +102,7 @@ def held_files(
     for name, start in ingested:
         before.setdefault(name, set()).add(start)
     return [
-        Held(
+        IngestedFile(
             source,
             file.name,
             file.fingerprint,
@@ -123,7 +123,7 @@ def held_states(
     source: str,
     states: Mapping[datetime, WindowState],
     corrections: str,
-) -> list[Held]:
+) -> list[IngestedFile]:
     """Which states of a table's rows, by start of window, the windows are about to hold.
 
     corrections: how corrected rows count.
@@ -131,7 +131,7 @@ def held_states(
     table = use_case.sources[source].rows_of
     ingested = read_ingested(lake, cursor, use_case, source, Range.of(states))
     return [
-        Held(
+        IngestedFile(
             source,
             table,
             state.fingerprint,
@@ -150,25 +150,28 @@ def _content(fingerprint: str) -> str:
 
 
 def remember(
-    transaction: duckdb.DuckDBPyConnection, use_case: UseCase, held: Sequence[Held], snapshot: int
+    transaction: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    held: Sequence[IngestedFile],
+    snapshot: int,
 ) -> bool:
     """Note what windows hold from a snapshot on, in the transaction that makes it so.
 
     What is noted is not asked for again. Returns whether there was anything to note.
     """
     if held:
-        named = ", ".join(Held._fields)
+        named = ", ".join(IngestedFile._fields)
         query = f"SELECT {named}, {snapshot:d} AS snapshot FROM ({_rows(transaction, held)})"
         insert(transaction, ingestions_table(use_case), query)
     return bool(held)
 
 
-def _rows(transaction: duckdb.DuckDBPyConnection, held: Sequence[Held]) -> str:
+def _rows(transaction: duckdb.DuckDBPyConnection, held: Sequence[IngestedFile]) -> str:
     """SQL of what windows hold, one row each."""
     if len(held) <= FEW:
         # DuckDB imports pandas for the first list that a process gives it.
         rows = ", ".join(f"({', '.join(map(_value, each))})" for each in held)
-        return f"FROM (VALUES {rows}) t({', '.join(Held._fields)})"
+        return f"FROM (VALUES {rows}) t({', '.join(IngestedFile._fields)})"
     columns = [list(column) for column in zip(*held, strict=True)]
     transaction.execute(
         """CREATE OR REPLACE TEMP TABLE __ingestions AS SELECT

@@ -28,7 +28,7 @@ CHUNK_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
-class Taken:
+class IntakeResult:
     """What taking files in came to, besides `ROWS`."""
 
     refused: dict[str, FileRefused]
@@ -83,7 +83,7 @@ def take_in(
     index: LandingIndex,
     window_range: Window,
     table: SharedTable | None = None,
-) -> Taken:
+) -> IntakeResult:
     """Judge every row of the files; keep those of the range in `ROWS`.
 
     File versions that the index does not know are noted for `landings`.
@@ -110,7 +110,7 @@ def take_in(
         _keep_elsewhere(cursor, declared, use_case.calendar, window_range, rewritten)
         refused.update({file.name: error for file, error in reading.refused.items()})
         ignored.update(reading.ignored)
-    return Taken(refused, tuple(ignored))
+    return IntakeResult(refused, tuple(ignored))
 
 
 def row_record(source: Source) -> str:

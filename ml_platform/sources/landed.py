@@ -12,7 +12,13 @@ from ml_platform.sources.column_types import require_columns
 from ml_platform.sources.delta_tables import DeltaFiles
 from ml_platform.sources.iceberg_tables import IcebergFiles
 from ml_platform.sources.landing import LandingIndex
-from ml_platform.sources.listing import Listed, contract_of, landing_folder, list_landing, state_of
+from ml_platform.sources.listing import (
+    ListedFile,
+    contract_of,
+    landing_folder,
+    list_landing,
+    state_of,
+)
 from ml_platform.sources.shared_tables import SharedTable, named_errors
 from ml_platform.spec.use_case import UseCase, digest
 from ml_platform.spec.values import no_database
@@ -26,7 +32,7 @@ from ml_platform.storage.tables import canonical_types
 class Landed:
     """What there is at one moment."""
 
-    files: Sequence[Listed]
+    files: Sequence[ListedFile]
     state: str
     """Digest of it, and of the contract that it has to keep."""
     table: SharedTable | None = None

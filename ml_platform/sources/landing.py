@@ -8,7 +8,7 @@ from datetime import datetime
 import duckdb
 
 from ml_platform.errors import TableNotFound
-from ml_platform.sources.listing import Listed, contract_of
+from ml_platform.sources.listing import ListedFile, contract_of
 from ml_platform.sources.opening import open_file
 from ml_platform.sources.tables import landings_table
 from ml_platform.spec.queries import exact_path, quote
@@ -22,7 +22,7 @@ GONE = "gone-"
 
 
 @dataclass(frozen=True)
-class LandingFile(Listed):
+class LandingFile(ListedFile):
     """One version of one landing file."""
 
     modified_us: int
@@ -66,7 +66,7 @@ class LandingIndex:
     def of(self, file: LandingFile) -> Indexed | None:
         return self.versions.get((file.name, file.fingerprint))
 
-    def knows(self, file: Listed) -> bool:
+    def knows(self, file: ListedFile) -> bool:
         """Whether this very writing of the file was seen before."""
         return file.stat in self.stats
 
@@ -75,7 +75,7 @@ def identify(
     cursor: duckdb.DuckDBPyConnection,
     use_case: UseCase,
     source: str,
-    listed: Sequence[Listed],
+    listed: Sequence[ListedFile],
     index: LandingIndex,
 ) -> list[LandingFile]:
     """The versions of files, oldest first; later ones correct earlier ones.
@@ -89,7 +89,7 @@ def identify(
 
 
 def _identified(
-    cursor: duckdb.DuckDBPyConnection, file: Listed, contract: str, index: LandingIndex
+    cursor: duckdb.DuckDBPyConnection, file: ListedFile, contract: str, index: LandingIndex
 ) -> LandingFile:
     known = index.stats.get(file.stat) if file.content is None else None
     content = file.content or (known[0].split("-")[0] if known else _digest(cursor, file))
@@ -114,7 +114,7 @@ def _identified(
     )
 
 
-def _digest(cursor: duckdb.DuckDBPyConnection, file: Listed) -> str:
+def _digest(cursor: duckdb.DuckDBPyConnection, file: ListedFile) -> str:
     if file.problem is not None:
         return hashlib.sha256(f"{file.written_us} {file.problem}".encode()).hexdigest()[:20]
     try:

@@ -23,7 +23,7 @@ Entry = tuple[str, int, int, str | None]
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedFile:
     """A file as its folder or object store lists it."""
 
     name: str
@@ -67,7 +67,7 @@ def landing_glob(lake: Lake, use_case: UseCase, source: str) -> str:
     return lands_as if absolute else landing_folder(lake, use_case) + lands_as
 
 
-def list_landing(lake: Lake, use_case: UseCase, source: str) -> list[Listed]:
+def list_landing(lake: Lake, use_case: UseCase, source: str) -> list[ListedFile]:
     """Files that are in landing now, by name.
 
     Raises LandingError where the folder or object store cannot be listed.
@@ -88,13 +88,13 @@ def list_landing(lake: Lake, use_case: UseCase, source: str) -> list[Listed]:
         ) from error
     beginning = _chosen_from(glob)
     return [
-        Listed(_shown(path.removeprefix(folder)), path, size, us, problem=problem)
+        ListedFile(_shown(path.removeprefix(folder)), path, size, us, problem=problem)
         for path, size, us, problem in sorted(found)
         if not _is_hidden(path[beginning:])
     ]
 
 
-def state_of(use_case: UseCase, source: str, listed: list[Listed]) -> str:
+def state_of(use_case: UseCase, source: str, listed: list[ListedFile]) -> str:
     """Digest of a listing and of the contract that its files have to keep."""
     return digest(contract_of(use_case, source), [file.stat for file in listed])
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from gzip import BadGzipFile, GzipFile
 
 from ml_platform.settings import Settings
-from ml_platform.sources.listing import Listed
+from ml_platform.sources.listing import ListedFile
 from ml_platform.sources.opening import most_unzipped, open_file
 from ml_platform.spec.inputs import Source
 
@@ -15,7 +15,7 @@ PARQUET_MAGIC = b"PAR1"
 
 
 def unfinished(
-    settings: Settings, source: Source, files: Iterable[Listed], now: datetime
+    settings: Settings, source: Source, files: Iterable[ListedFile], now: datetime
 ) -> dict[str, str]:
     """Why files are left alone for now, by name.
 
@@ -39,7 +39,7 @@ def unfinished(
     return left
 
 
-def _missing_end(source: Source, file: Listed) -> str | None:
+def _missing_end(source: Source, file: ListedFile) -> str | None:
     if not file.size:
         return "is empty so far"
     try:

@@ -11,7 +11,7 @@ from ml_platform.extras import not_installed
 from ml_platform.failures import failure_of, is_of_a_store
 from ml_platform.settings import Settings
 from ml_platform.sources.landing import LandingFile
-from ml_platform.sources.listing import Listed
+from ml_platform.sources.listing import ListedFile
 from ml_platform.sources.reading import Batch, Reading
 
 
@@ -19,7 +19,7 @@ class SharedTable(Protocol):
     """One table of a lake, in the state that it had when it was opened."""
 
     @property
-    def files(self) -> Sequence[Listed]:
+    def files(self) -> Sequence[ListedFile]:
         """Its data files, by name; they are never written to again."""
 
     @property

@@ -18,7 +18,7 @@ TIMES = ("began_at", "ended_at", "arrived_at")
 
 
 @dataclass(frozen=True)
-class Stored:
+class LakeRelations:
     """SQL of what the lake holds of the windows that are ingested; None where there is nothing."""
 
     rows: str | None
@@ -28,7 +28,7 @@ class Stored:
 class VersionStatements:
     """The steps from what is stored and what has landed to versions, in SQL."""
 
-    def __init__(self, source: Source, columns: Sequence[str], stored: Stored) -> None:
+    def __init__(self, source: Source, columns: Sequence[str], stored: LakeRelations) -> None:
         self._source = source
         self._columns = columns
         self._stored = stored

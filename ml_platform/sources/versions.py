@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from ml_platform.sources.ingestions import Held
+from ml_platform.sources.ingestions import IngestedFile
 from ml_platform.sources.step_tables import (
     ELSEWHERE,
     FILES,
@@ -21,7 +21,7 @@ from ml_platform.sources.step_tables import (
     TOUCHED,
 )
 from ml_platform.sources.tables import landings_table, source_table, versions_table
-from ml_platform.sources.version_statements import Stored, VersionStatements
+from ml_platform.sources.version_statements import LakeRelations, VersionStatements
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -50,7 +50,7 @@ def versions_replacement(
     use_case: UseCase,
     source: str,
     window_range: Window,
-    held: Sequence[Held],
+    held: Sequence[IngestedFile],
     before: Before,
 ) -> Replacement | None:
     """What the versions of a source are to hold once `ROWS` has been written.
@@ -92,7 +92,9 @@ def versions_replacement(
     )
 
 
-def _create_news(cursor: duckdb.DuckDBPyConnection, news: Sequence[Held], is_table: bool) -> None:
+def _create_news(
+    cursor: duckdb.DuckDBPyConnection, news: Sequence[IngestedFile], is_table: bool
+) -> None:
     """Which files are new in which windows, and when what is new in a window had all arrived."""
     cursor.execute(
         """CREATE OR REPLACE TEMP TABLE __landed AS
@@ -185,7 +187,7 @@ def _stored(
     source: str,
     window_range: Window,
     there: frozenset[str],
-) -> Stored:
+) -> LakeRelations:
     windows = list(use_case.calendar.windows(window_range))
     first, last = naive_utc(windows[0].start), naive_utc(windows[-1].start)
     inside = f"{WINDOW_START} BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
@@ -194,4 +196,4 @@ def _stored(
         for table in (source_table(use_case, source), versions_table(use_case, source))
     )
     is_versioned = versions and cursor.execute(f"SELECT 1 FROM {versions} LIMIT 1").fetchone()
-    return Stored(rows, versions if is_versioned else None)
+    return LakeRelations(rows, versions if is_versioned else None)

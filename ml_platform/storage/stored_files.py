@@ -20,7 +20,7 @@ STEP_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Listed:
+class FileStat:
     """A file, without looking into it."""
 
     bytes: int
@@ -53,7 +53,7 @@ class StoredFiles:
         """The path or URL of a file, from its path below the folder."""
         return f"{self.root}/{name}"
 
-    def listed(self, below: str = "") -> dict[str, Listed]:
+    def listed(self, below: str = "") -> dict[str, FileStat]:
         """Every file, by its path below the folder, in order."""
         start = f"{self.root}/{below}".rstrip("/")
         if not self.is_local:
@@ -64,7 +64,7 @@ class StoredFiles:
                 path = Path(folder, name)
                 if path.is_file() and not name.endswith(UNFINISHED):
                     state = path.stat()
-                    found[str(path.relative_to(self.root))] = Listed(
+                    found[str(path.relative_to(self.root))] = FileStat(
                         state.st_size, state.st_mtime_ns // 1000
                     )
         return dict(sorted(found.items()))
@@ -135,7 +135,7 @@ class StoredFiles:
             self.made.add(path.parent)
         return path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}"), path
 
-    def _listed(self, pattern: str) -> dict[str, Listed]:
+    def _listed(self, pattern: str) -> dict[str, FileStat]:
         try:
             rows = self.cursor.execute(
                 f"""SELECT filename, size, epoch_us(last_modified)
@@ -146,7 +146,7 @@ class StoredFiles:
                 raise
             return {}
         return {
-            path.removeprefix(f"{self.root}/"): Listed(size, changed)
+            path.removeprefix(f"{self.root}/"): FileStat(size, changed)
             for path, size, changed in rows
         }
 

@@ -9,7 +9,7 @@ import duckdb
 
 from ml_platform.sources.ingestions import ingested_files
 from ml_platform.sources.landing import LandingIndex, read_index
-from ml_platform.sources.listing import Listed, list_landing
+from ml_platform.sources.listing import ListedFile, list_landing
 from ml_platform.spec.retained import LOGS
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
@@ -23,7 +23,7 @@ class OldLog:
 
     use_case: str
     source: str
-    file: Listed
+    file: ListedFile
 
 
 def find_old_logs(lake: Lake, use_cases: Iterable[UseCase], now: datetime) -> list[OldLog]:
@@ -56,7 +56,7 @@ def _old_files(
     source: str,
     before: datetime,
     written_before: datetime,
-) -> Iterator[Listed]:
+) -> Iterator[ListedFile]:
     limit_us = written_before.timestamp() * 1e6
     quiet = [
         file
@@ -71,7 +71,7 @@ def _old_files(
     yield from (file for file in old if file.name in ingested)
 
 
-def _is_old(file: Listed, index: LandingIndex, before: datetime) -> bool:
+def _is_old(file: ListedFile, index: LandingIndex, before: datetime) -> bool:
     """Whether all rows of a file, as it is now, are older."""
     fingerprint, _ = index.stats.get(file.stat, ("", 0))
     known = index.versions.get((file.name, fingerprint))

@@ -26,7 +26,7 @@ from ml_platform.spec.windows import Calendar
 from ml_platform.storage import Commit, Lake
 from ml_platform.storage.attaching import CATALOG_EXTENSIONS, attached, catalog_kind
 from ml_platform.storage.extensions import load_extension
-from ml_platform.storage.migrations import Place, Step, pending
+from ml_platform.storage.migrations import MigrationStep, Place, pending
 from ml_platform.storage.schema_versions import (
     KNOWN,
     Kind,
@@ -52,7 +52,7 @@ class Part:
     of: Kind
     stamp: Stamp
     is_stamped: bool
-    steps: tuple[Step, ...]
+    steps: tuple[MigrationStep, ...]
 
     @property
     def is_current(self) -> bool:
@@ -215,7 +215,9 @@ def _upgrade_lake(lake: Lake, place: Place, part: Part, commit: Commit, say: Say
         say(alone.what)
         alone.run(place)
 
-    def work(step: Step | None, is_last: bool) -> Callable[[duckdb.DuckDBPyConnection], None]:
+    def work(
+        step: MigrationStep | None, is_last: bool
+    ) -> Callable[[duckdb.DuckDBPyConnection], None]:
         def run(transaction: duckdb.DuckDBPyConnection) -> None:
             if step is not None:
                 step.run(replace(place, cursor=transaction))
@@ -224,7 +226,7 @@ def _upgrade_lake(lake: Lake, place: Place, part: Part, commit: Commit, say: Say
 
         return run
 
-    steps: list[Step | None] = [*within] or [None]
+    steps: list[MigrationStep | None] = [*within] or [None]
     for number, step in enumerate(steps, start=1):
         what = "stamp" if step is None else step.what
         say(what)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ml_platform.features.leak.comparison import Difference, moment_at
-from ml_platform.features.leak.shown import Shown, until_sql
+from ml_platform.features.leak.comparison import RowDifference, moment_at
+from ml_platform.features.leak.shown import SourceCopies, until_sql
 from ml_platform.features.views import Sight, inside_sql, instant
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.windows import Window
@@ -17,7 +17,7 @@ SHARE_THAT_COUNTS = 1e-6
 
 
 @dataclass(frozen=True)
-class Value:
+class RowValue:
     """What a query says of one row; `text` is None where the row or its value is not there."""
 
     is_there: bool
@@ -28,14 +28,14 @@ class Value:
             return "no row"
         return "NULL" if self.text is None else self.text
 
-    def same(self, other: "Value", size: float) -> bool:
+    def same(self, other: "RowValue", size: float) -> bool:
         """Whether two values are the same, floats within a share of `size`."""
         one, two = self._number, other._number
         if one is not None and two is not None:
             return abs(one - two) <= SHARE_THAT_COUNTS * size
         return self == other
 
-    def size_of_change(self, other: "Value") -> float:
+    def size_of_change(self, other: "RowValue") -> float:
         """How far two numbers are apart; 0 for others."""
         one, two = self._number, other._number
         return 0.0 if one is None or two is None else abs(one - two)
@@ -57,8 +57,8 @@ class Cause:
     keys: Mapping[str, str]
     event_time: datetime
     known_at: datetime | None
-    before: Value
-    after: Value
+    before: RowValue
+    after: RowValue
 
     def __str__(self) -> str:
         named = "".join(f" {key}={value}" for key, value in self.keys.items())
@@ -76,12 +76,12 @@ class Probe:
     sight: what the query is shown at most, of the copies.
     """
 
-    shown: Shown
-    difference: Difference
+    shown: SourceCopies
+    difference: RowDifference
     judged_by: datetime | None
     """Of labels: a row that says to be known later is not there."""
 
-    def value(self, sight: Sight, relations: Mapping[str, str] | None = None) -> Value:
+    def value(self, sight: Sight, relations: Mapping[str, str] | None = None) -> RowValue:
         """The row's value, or whether it is there."""
         subject, difference = self.shown.subject, self.difference
         feature = difference.feature
@@ -95,7 +95,7 @@ class Probe:
             f"SELECT {shown} FROM ({self.shown.again(sight, relations)}) "
             f"WHERE event_time = {instant(difference.at)} AND {keys} AND {judged} LIMIT 1"
         ).fetchone()
-        return Value(False, None) if row is None else Value(True, row[0])
+        return RowValue(False, None) if row is None else RowValue(True, row[0])
 
     def cause(self, sight: Sight, withheld: Callable[[str], str], order: str) -> Cause | None:
         """The first of the withheld rows that changes the value; None where they all do not.
@@ -133,7 +133,7 @@ class Probe:
         row = self.shown.cursor.execute(f"SELECT count(*) FROM {ORDERED}").fetchone()
         return int(row[0]) if row else 0
 
-    def _with(self, sight: Sight, withheld: Callable[[str], str], number: int) -> Value:
+    def _with(self, sight: Sight, withheld: Callable[[str], str], number: int) -> RowValue:
         """The value with so many of the withheld rows shown."""
         sources = self.shown.subject.use_case.sources
         relations = {
@@ -144,7 +144,7 @@ class Probe:
         }
         return self.value(sight, relations)
 
-    def _row(self, number: int, before: Value, after: Value) -> Cause:
+    def _row(self, number: int, before: RowValue, after: RowValue) -> Cause:
         found = self.shown.cursor.execute(
             f"SELECT source, row, epoch_us(row_at), epoch_us(known_at) FROM {ORDERED} "
             f"WHERE n = {number}"

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ml_platform.features.leak.comparison import (
-    Comparison,
-    Difference,
+    RowComparison,
+    RowDifference,
     micros_of,
     moment_at,
     types_of,
@@ -29,8 +29,8 @@ from ml_platform.features.leak.cuts import (
 )
 from ml_platform.features.leak.diagnosis import explain
 from ml_platform.features.leak.report import LeakReport
-from ml_platform.features.leak.shown import STORED, Shown
-from ml_platform.features.leak.subjects import Subject, subject_of
+from ml_platform.features.leak.shown import STORED, SourceCopies
+from ml_platform.features.leak.subjects import CheckedQuery, subject_of
 from ml_platform.features.leak.tolerances import measure_tolerances
 from ml_platform.features.views import Sight
 from ml_platform.spec.use_case import UseCase
@@ -84,7 +84,7 @@ def check_windows(
         return []
     subject = subject_of(use_case, view)
     with lake.cursor(use_case.timezone) as cursor:
-        shown = Shown(lake, cursor, subject, snapshot)
+        shown = SourceCopies(lake, cursor, subject, snapshot)
         cuts = _cuts(shown, windows)
         most = max(1, cuts // CUTS_A_WINDOW)
         runs = choose_runs(use_case, subject.reach, windows, most, snapshot)
@@ -99,7 +99,7 @@ def check_windows(
 
 
 def _check_run(
-    shown: Shown, run: Sequence[Window], cuts: int, farther: Window, turn: int
+    shown: SourceCopies, run: Sequence[Window], cuts: int, farther: Window, turn: int
 ) -> list[LeakReport]:
     shown.copy(_range(run))
     return _Check(shown, farther, turn).windows(run, cuts)
@@ -121,14 +121,14 @@ def check_leak(
     subject = subject_of(use_case, view)
     with lake.cursor(use_case.timezone) as cursor:
         snapshot = lake.snapshot(cursor) if snapshot is None else snapshot
-        shown = Shown(lake, cursor, subject, snapshot)
+        shown = SourceCopies(lake, cursor, subject, snapshot)
         shown.copy(window)
         shown.require_rows(window)
         (report,) = _Check(shown, window).windows([window], cuts)
         return report
 
 
-def _cuts(shown: Shown, windows: Sequence[Window]) -> int:
+def _cuts(shown: SourceCopies, windows: Sequence[Window]) -> int:
     """At how many moments some windows are checked, all together.
 
     As a share of what computing them took, and enough of them where that is little.
@@ -145,7 +145,7 @@ def _cuts(shown: Shown, windows: Sequence[Window]) -> int:
     return max(fewest, min(most, int(affordable)))
 
 
-def _work_of_a_query(subject: Subject) -> int:
+def _work_of_a_query(subject: CheckedQuery) -> int:
     """What a query costs however few rows it reads, in rows; DuckDB plans each column of it."""
     sources = (subject.use_case.sources[name] for name in subject.reads)
     features, columns = len(subject.table.columns), sum(len(each.columns) for each in sources)
@@ -172,12 +172,12 @@ def _seconds(window: Window) -> float:
 class _Check:
     """Cuts through windows of what was copied."""
 
-    shown: Shown
+    shown: SourceCopies
     farther: Window
     """The window of which more than its lookback, or its horizon, is shown."""
     turn: int = 0
     """Windows that were checked before."""
-    comparison: Comparison = field(init=False)
+    comparison: RowComparison = field(init=False)
     covered: Window = field(init=False)
     is_exact: bool = True
     """Whether no row has differed so far, not even by rounding."""
@@ -187,10 +187,10 @@ class _Check:
     def __post_init__(self) -> None:
         subject = self.shown.subject
         types = types_of(self.shown.cursor, STORED, list(subject.values))
-        self.comparison = Comparison(subject.entity, types)
+        self.comparison = RowComparison(subject.entity, types)
 
     @property
-    def subject(self) -> Subject:
+    def subject(self) -> CheckedQuery:
         return self.shown.subject
 
     def windows(self, windows: Sequence[Window], cuts: int) -> list[LeakReport]:
@@ -237,7 +237,7 @@ class _Check:
             return [*cuts, Sight(window, snapshot, farther=True)]
         return [*cuts[:-1], *(replace(cut, farther=True) for cut in cuts[-1:])]
 
-    def _compare(self, sight: Sight) -> tuple[int, Difference | None]:
+    def _compare(self, sight: Sight) -> tuple[int, RowDifference | None]:
         stored, again = self.shown.stored(sight), self.shown.again(sight)
         cursor, zone = self.shown.cursor, self.subject.use_case.calendar.timezone
         comparison = self._comparison(sight)
@@ -251,7 +251,7 @@ class _Check:
             self._tolerate(sight)
         return rows, self._comparison(sight).first(cursor, stored, again, zone)
 
-    def _comparison(self, sight: Sight) -> Comparison:
+    def _comparison(self, sight: Sight) -> RowComparison:
         # Of labels that are known by a moment, later rows may have made later ones.
         ignores_new = self.subject.is_of_labels and sight.known_by is not None
         return replace(self.comparison, ignores_new=ignores_new)

@@ -24,7 +24,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Difference:
+class RowDifference:
     """A row that is not the same on both sides."""
 
     keys: Mapping[str, str | None]
@@ -52,7 +52,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RowComparison:
     """How rows of one table are compared.
 
     columns: features and their types, as `types_of` finds them; tolerances: differences that are
@@ -64,7 +64,7 @@ class Comparison:
     tolerances: Mapping[str, float] = field(default_factory=dict)
     ignores_new: bool = False
 
-    def tolerating(self, tolerances: Mapping[str, float]) -> "Comparison":
+    def tolerating(self, tolerances: Mapping[str, float]) -> "RowComparison":
         """The same with other absolute tolerances."""
         return replace(self, tolerances=tolerances)
 
@@ -95,7 +95,7 @@ class Comparison:
 
     def first(
         self, cursor: duckdb.DuckDBPyConnection, stored: str, again: str, zone: ZoneInfo
-    ) -> Difference | None:
+    ) -> RowDifference | None:
         """Of all differences: a new row, a row that is gone, or the first feature's; the latest."""
         names = list(self.columns)
         cases = "".join(
@@ -120,10 +120,10 @@ class Comparison:
         keyed = dict(zip(self.entity, entity, strict=True))
         if number <= 0:
             gone = "stored" if number == 0 else None
-            return Difference(keyed, at, None, gone, None)
+            return RowDifference(keyed, at, None, gone, None)
         feature = number - 1
         stored_text, again_text = texts[feature], texts[len(names) + feature]
-        return Difference(keyed, at, names[feature], stored_text, again_text)
+        return RowDifference(keyed, at, names[feature], stored_text, again_text)
 
     def _differs(self, exactly: bool = False) -> str:
         same = " AND ".join(self._same(name, exactly) for name in self.columns) or "true"

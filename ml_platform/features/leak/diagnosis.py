@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from ml_platform.features.leak.causes import Cause, Probe, hidden_at, outside
-from ml_platform.features.leak.comparison import Comparison, Difference
-from ml_platform.features.leak.shown import Shown
+from ml_platform.features.leak.comparison import RowComparison, RowDifference
+from ml_platform.features.leak.shown import SourceCopies
 from ml_platform.features.views import Sight
 from ml_platform.spec.windows import Window, utc
 
@@ -13,7 +13,9 @@ FARTHEST = timedelta(days=92)
 """Before and after a window source rows are looked at for what changes its rows."""
 
 
-def explain(shown: Shown, sight: Sight, comparison: Comparison, difference: Difference) -> str:
+def explain(
+    shown: SourceCopies, sight: Sight, comparison: RowComparison, difference: RowDifference
+) -> str:
     """What is wrong with a subject whose rows of a sight differ from those stored.
 
     Replaces what was copied of the sources.
@@ -30,13 +32,13 @@ def explain(shown: Shown, sight: Sight, comparison: Comparison, difference: Diff
     return _leak(shown, sight, difference)
 
 
-def _first(shown: Shown, comparison: Comparison, sight: Sight) -> Difference | None:
+def _first(shown: SourceCopies, comparison: RowComparison, sight: Sight) -> RowDifference | None:
     zone = shown.subject.use_case.calendar.timezone
     wanted = replace(comparison, ignores_new=comparison.ignores_new and sight.known_by is not None)
     return wanted.first(shown.cursor, shown.stored(sight), shown.again(sight), zone)
 
 
-def _leak(shown: Shown, sight: Sight, difference: Difference) -> str:
+def _leak(shown: SourceCopies, sight: Sight, difference: RowDifference) -> str:
     assert sight.known_by is not None
     probe = Probe(shown, difference, sight.known_by)
     everything = Sight(sight.range, sight.snapshot)
@@ -54,7 +56,7 @@ def _leak(shown: Shown, sight: Sight, difference: Difference) -> str:
     )
 
 
-def _differs_alone(shown: Shown, alone: Sight, difference: Difference) -> str:
+def _differs_alone(shown: SourceCopies, alone: Sight, difference: RowDifference) -> str:
     file, key = shown.subject.file, _key(shown, alone)
     said = difference.described("alone")
     head = f"{file}: partition {key} computed alone differs from what is stored: {said}."
@@ -78,7 +80,7 @@ def _differs_alone(shown: Shown, alone: Sight, difference: Difference) -> str:
     )
 
 
-def _reach_too_short(shown: Shown, sight: Sight, difference: Difference) -> str:
+def _reach_too_short(shown: SourceCopies, sight: Sight, difference: RowDifference) -> str:
     subject = shown.subject
     seen = subject.sees(replace(sight, farther=False))
     probe = Probe(shown, difference, sight.known_by)
@@ -96,7 +98,7 @@ def _reach_too_short(shown: Shown, sight: Sight, difference: Difference) -> str:
     )
 
 
-def _ahead(shown: Shown, cause: Cause) -> str:
+def _ahead(shown: SourceCopies, cause: Cause) -> str:
     if shown.subject.is_of_labels:
         return f"It looks further ahead than the horizon of {shown.subject.reach}: {cause}. " + (
             _advice(shown)
@@ -107,7 +109,7 @@ def _ahead(shown: Shown, cause: Cause) -> str:
     )
 
 
-def _back(shown: Shown, cause: Cause) -> str:
+def _back(shown: SourceCopies, cause: Cause) -> str:
     if shown.subject.is_of_labels:
         return (
             f"It looks back before its partition: {cause}. Labels are made from source rows of "
@@ -118,11 +120,11 @@ def _back(shown: Shown, cause: Cause) -> str:
     )
 
 
-def _advice(shown: Shown) -> str:
+def _advice(shown: SourceCopies) -> str:
     if shown.subject.is_of_labels:
         return "Lengthen `horizon` of the label"
     return "Lengthen `lookback`, which counts event time: rows that become known late count longer"
 
 
-def _key(shown: Shown, sight: Sight) -> str:
+def _key(shown: SourceCopies, sight: Sight) -> str:
     return shown.subject.use_case.calendar.key(sight.range)

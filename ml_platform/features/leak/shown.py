@@ -9,7 +9,7 @@ import duckdb
 from ml_platform.errors import EmptyPartition
 from ml_platform.features.known import features_sql
 from ml_platform.features.leak.cuts import Candidates
-from ml_platform.features.leak.subjects import Subject
+from ml_platform.features.leak.subjects import CheckedQuery
 from ml_platform.features.views import Sight, inside_sql, instant, windows_sql
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import quote
@@ -21,7 +21,7 @@ STORED = "temp.__stored"
 
 
 @dataclass(frozen=True)
-class Shown:
+class SourceCopies:
     """Copies on one connection, which end with it.
 
     A check runs dozens of queries over the same rows; read from the lake, each would take several
@@ -30,7 +30,7 @@ class Shown:
 
     lake: Lake
     cursor: duckdb.DuckDBPyConnection
-    subject: Subject
+    subject: CheckedQuery
     snapshot: int
     corrected: set[str] = field(default_factory=set)
     """Sources with rows that were corrected: at a cut these are shown as they were known then."""

@@ -22,7 +22,7 @@ LABELS = "labels"
 
 
 @dataclass(frozen=True)
-class Subject:
+class CheckedQuery:
     """A query of a use case whose rows may depend only on what was known.
 
     A row of a feature view at t depends on what was known at t; a label on what was known at its
@@ -81,16 +81,16 @@ class Subject:
         return view_sql(lake, cursor, self.use_case, self.name, sight, relations)
 
 
-def subject_of(use_case: UseCase, view: str | None) -> Subject:
+def subject_of(use_case: UseCase, view: str | None) -> CheckedQuery:
     """A feature view by its name, or the labels where there is none."""
     if view is None:
         label = use_case.label
-        return Subject(
+        return CheckedQuery(
             use_case, LABELS, True, labels_table(use_case), use_case.folder / label.sql,
             label.query, label.reads, label.horizon,
         )  # fmt: skip
     declared = use_case.features[view]
-    return Subject(
+    return CheckedQuery(
         use_case, view, False, feature_view_table(use_case, view), use_case.view_file(view),
         declared.query, declared.reads, declared.lookback,
     )  # fmt: skip

@@ -8,8 +8,8 @@ cuts: it is done where a first comparison finds a difference.
 
 from collections.abc import Iterable, Mapping
 
-from ml_platform.features.leak.comparison import Comparison
-from ml_platform.features.leak.shown import Shown
+from ml_platform.features.leak.comparison import RowComparison
+from ml_platform.features.leak.shown import SourceCopies
 from ml_platform.features.views import Sight
 from ml_platform.spec.queries import is_numeric, is_time, quote
 
@@ -22,7 +22,9 @@ SHARE_OF_LARGEST = 1e-3
 SEED = 7
 
 
-def measure_tolerances(shown: Shown, comparison: Comparison, sight: Sight) -> dict[str, float]:
+def measure_tolerances(
+    shown: SourceCopies, comparison: RowComparison, sight: Sight
+) -> dict[str, float]:
     """Absolute tolerances of the features of a sight's window, by feature."""
     whole = Sight(sight.range, sight.snapshot)
     largest = _largest(shown, shown.stored(whole), comparison.floats)
@@ -39,13 +41,13 @@ def measure_tolerances(shown: Shown, comparison: Comparison, sight: Sight) -> di
     }
 
 
-def _plain(shown: Shown, names: Iterable[str]) -> list[str]:
+def _plain(shown: SourceCopies, names: Iterable[str]) -> list[str]:
     """Those of some features that are a number each, not lists or structs of them."""
     kinds = shown.subject.values
     return [name for name in names if kinds[name] in {"DOUBLE", "FLOAT"}]
 
 
-def _largest(shown: Shown, query: str, names: Iterable[str]) -> dict[str, float]:
+def _largest(shown: SourceCopies, query: str, names: Iterable[str]) -> dict[str, float]:
     plain = _plain(shown, names)
     if not plain:
         return {}
@@ -56,7 +58,7 @@ def _largest(shown: Shown, query: str, names: Iterable[str]) -> dict[str, float]
     return dict(zip(plain, map(float, row or ()), strict=True))
 
 
-def _noise(shown: Shown, sight: Sight, names: Iterable[str]) -> dict[str, float]:
+def _noise(shown: SourceCopies, sight: Sight, names: Iterable[str]) -> dict[str, float]:
     """The largest difference between the stored values and those from rows in another order."""
     plain = _plain(shown, names)
     found = dict.fromkeys(plain, 0.0)
@@ -75,7 +77,7 @@ def _noise(shown: Shown, sight: Sight, names: Iterable[str]) -> dict[str, float]
     return found
 
 
-def _apart(shown: Shown, one: str, other: str, names: list[str]) -> dict[str, float]:
+def _apart(shown: SourceCopies, one: str, other: str, names: list[str]) -> dict[str, float]:
     keys = " AND ".join(
         f"s.{quote(k)} IS NOT DISTINCT FROM a.{quote(k)}" for k in shown.subject.table.order
     )
@@ -90,7 +92,7 @@ def _apart(shown: Shown, one: str, other: str, names: list[str]) -> dict[str, fl
     return dict(zip(names, map(float, row or ()), strict=True))
 
 
-def _summed(shown: Shown, names: Iterable[str]) -> dict[str, float]:
+def _summed(shown: SourceCopies, names: Iterable[str]) -> dict[str, float]:
     """The sum of magnitudes of the largest column that each feature is computed from."""
     totals = {
         (source, column): total
@@ -104,7 +106,7 @@ def _summed(shown: Shown, names: Iterable[str]) -> dict[str, float]:
     }
 
 
-def _magnitudes(shown: Shown, source: str, copied: str) -> dict[str, float]:
+def _magnitudes(shown: SourceCopies, source: str, copied: str) -> dict[str, float]:
     declared = shown.subject.use_case.sources[source].columns
     numbers = [c for c, kind in declared.items() if is_numeric(kind) and not is_time(kind)]
     if not numbers:
@@ -115,7 +117,7 @@ def _magnitudes(shown: Shown, source: str, copied: str) -> dict[str, float]:
     return dict(zip(numbers, map(float, row or ()), strict=True))
 
 
-def _lineage(shown: Shown) -> Mapping[str, tuple[tuple[str, str], ...]]:
+def _lineage(shown: SourceCopies) -> Mapping[str, tuple[tuple[str, str], ...]]:
     # sqlglot takes a while to import, and only differences need it.
     from ml_platform.spec.lineage import Lineage
 

@@ -13,7 +13,7 @@ import duckdb
 from ml_platform.features.frame import join_sql
 from ml_platform.features.known import features_sql, labels_sql
 from ml_platform.features.leak import check_leak
-from ml_platform.features.leak.comparison import RELATIVE_TOLERANCE, Comparison, types_of
+from ml_platform.features.leak.comparison import RELATIVE_TOLERANCE, RowComparison, types_of
 from ml_platform.features.leak.subjects import LABELS
 from ml_platform.features.planting.copies import COMMIT, Copy
 from ml_platform.features.planting.corrected import correct
@@ -205,7 +205,7 @@ class _World:
     def _differing(self, sides: _Sides, one: str, other: str) -> int:
         """Rows that are not the same on two sides, or on one side alone."""
         types = types_of(self.cursor, f"({one})", sides.columns)
-        comparison = Comparison(sides.entity, types)
+        comparison = RowComparison(sides.entity, types)
         sizes = self._sizes(one, comparison.plain_floats)
         tolerant = comparison.tolerating({n: RELATIVE_TOLERANCE * s for n, s in sizes.items()})
         return tolerant.count(self.cursor, one, other)[1]

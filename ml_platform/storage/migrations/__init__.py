@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ml_platform.masking import masked
 from ml_platform.storage.migrations import data_folder_2, lake_2
-from ml_platform.storage.migrations.place import Place, Step
+from ml_platform.storage.migrations.place import MigrationStep, Place
 from ml_platform.storage.schema_versions import (
     KNOWN,
     Kind,
@@ -24,7 +24,7 @@ from ml_platform.storage.schema_versions import (
     upgrade_needed,
 )
 
-__all__ = ["MIGRATIONS", "Migration", "Place", "Step", "pending", "require_current"]
+__all__ = ["MIGRATIONS", "Migration", "MigrationStep", "Place", "pending", "require_current"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Migration:
     """The version that it leads to, from the one before."""
     what: str
     """What it does, in one sentence."""
-    steps: Callable[[Place], Iterable[Step]]
+    steps: Callable[[Place], Iterable[MigrationStep]]
     """What of it is left to be done; looks at the catalog, and at no rows."""
 
 
@@ -53,7 +53,7 @@ MIGRATIONS = (
 )  # fmt: skip
 
 
-def pending(kind: Kind, place: Place, stamp: Stamp) -> list[Step]:
+def pending(kind: Kind, place: Place, stamp: Stamp) -> list[MigrationStep]:
     """What separates something stored from the shape of this release, in order."""
     return [
         step

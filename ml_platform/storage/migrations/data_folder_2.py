@@ -5,19 +5,19 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from ml_platform.storage.migrations.place import Place, Step
+from ml_platform.storage.migrations.place import MigrationStep, Place
 
 TABLE = "ml_platform_callbacks"
 
 
-def steps(place: Place) -> Iterator[Step]:
+def steps(place: Place) -> Iterator[MigrationStep]:
     """What is left to be done."""
     file = _callbacks(place)
     if file.is_file():
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
             columns = database.execute(f"SELECT name FROM pragma_table_info('{TABLE}')").fetchall()
         if ("told_at",) in columns:
-            yield Step(f"{file}: rename the column told_at to notified_at", _rename)
+            yield MigrationStep(f"{file}: rename the column told_at to notified_at", _rename)
 
 
 def _callbacks(place: Place) -> Path:

@@ -15,7 +15,7 @@ from ml_platform.errors import CalendarChanged
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.windows import Cadence, Calendar
 from ml_platform.storage.known_files import METADATA
-from ml_platform.storage.migrations.place import Place, Step
+from ml_platform.storage.migrations.place import MigrationStep, Place
 
 WITHOUT_WINDOWS = ("landings", "ingestions")
 """Tables with a column `window_start` whose rows lie in no windows."""
@@ -27,29 +27,29 @@ COLUMNS = {
 CALLBACKS = "ml_platform_callbacks"
 
 
-def steps(place: Place) -> Iterator[Step]:
+def steps(place: Place) -> Iterator[MigrationStep]:
     """What is left to be done."""
     for schema, table, columns, comment in _tables(place.cursor):
         named, sql = f"{schema}.{table}", f"lake.{quote(schema)}.{quote(table)}"
         if "window_start" in columns and table not in WITHOUT_WINDOWS:
             if "_snapshot" not in columns:
-                yield Step(
+                yield MigrationStep(
                     f"{named}: add the column _snapshot, share files by month",
                     partial(_add_snapshot, sql),
                 )
             if comment is None:
-                yield Step(
+                yield MigrationStep(
                     f"{named}: note the calendar of its windows",
                     partial(_note_calendar, schema, table, sql),
                 )
         for column, kind in COLUMNS.get(table, {}).items():
             if column not in columns:
-                yield Step(
+                yield MigrationStep(
                     f"{named}: add the column {column}", partial(_add_column, sql, column, kind)
                 )
     if place.settings.catalog_uri.startswith("postgres:") and _has_old_callbacks(place.cursor):
         what = f"{CALLBACKS}: rename the column told_at to notified_at"
-        yield Step(what, _rename_in_postgres, is_in_lake=False)
+        yield MigrationStep(what, _rename_in_postgres, is_in_lake=False)
 
 
 def _tables(

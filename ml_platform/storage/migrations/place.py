@@ -21,7 +21,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Step:
+class MigrationStep:
     """One change, which is made as a whole or not at all and then is no step any more."""
 
     what: str
