@@ -7,7 +7,7 @@ import dagster as dg
 
 from ml_platform.errors import PlatformError
 from ml_platform.monitoring import (
-    Performance,
+    PerformanceReport,
     PerformanceRun,
     Skew,
     Trend,
@@ -143,7 +143,7 @@ def _drift_in_words(drift: WindowDrift) -> Iterator[str]:
 
 
 def performance_metadata(
-    use_case: UseCase, found: Performance, run: PerformanceRun
+    use_case: UseCase, found: PerformanceReport, run: PerformanceRun
 ) -> dict[str, Any]:
     """What the UI shows of a performance report: the model's metric and those with bounds first."""
     first = [use_case.model.metric, *found.kept]
@@ -159,7 +159,7 @@ def performance_metadata(
     }
 
 
-def _performance_status(use_case: UseCase, found: Performance) -> str:
+def _performance_status(use_case: UseCase, found: PerformanceReport) -> str:
     if found.passed is None:
         return "measured, no bounds" if found.metrics else found.status
     bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
@@ -171,7 +171,7 @@ def _performance_status(use_case: UseCase, found: Performance) -> str:
     return f"out of bounds: {', '.join(broken)}" if broken else "within bounds"
 
 
-def performance_verdict(use_case: UseCase, found: Performance) -> CheckOutcome:
+def performance_verdict(use_case: UseCase, found: PerformanceReport) -> CheckOutcome:
     """Whether the metrics keep their bounds."""
     bounds = use_case.monitoring.performance.bounds_by(use_case.model.metric)
     said = [

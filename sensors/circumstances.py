@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from ml_platform.backfill.upkeep import Attempt, Circumstances
+from ml_platform.backfill.upkeep import Circumstances, FailedAttempt
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 from ml_platform_dagster.resources.private import BulkActionsFilter, BulkActionStatus
@@ -53,7 +53,7 @@ def _in_backfills(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[t
                 yield each.asset_key.path[-1], use_case.calendar.window_listed(each.partition_key)
 
 
-def _attempts(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[Attempt]:
+def _attempts(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[FailedAttempt]:
     failed = dg.RunsFilter(tags={UPKEEP: use_case.name}, statuses=[dg.DagsterRunStatus.FAILURE])
     for record in instance.get_run_records(failed, limit=FAILURES_LOOKED_AT):
         run = record.dagster_run
@@ -61,7 +61,7 @@ def _attempts(instance: dg.DagsterInstance, use_case: UseCase) -> Iterator[Attem
         # One that never started says nothing about its partitions.
         if window_range is not None and record.start_time is not None:
             tables = frozenset(_tables(use_case, run))
-            yield Attempt(tables, window_range, int(run.tags[SNAPSHOT]), run.tags[CODE])
+            yield FailedAttempt(tables, window_range, int(run.tags[SNAPSHOT]), run.tags[CODE])
 
 
 def _failed_checks(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from ml_platform.registry import Promotion, history, repair
-from ml_platform.rollback import Step, affected_by
+from ml_platform.rollback import RollbackStep, affected_by
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase, published_table
 from ml_platform_dagster.resources import LakeResource, RegistryResource, range_tags
@@ -99,7 +99,7 @@ def build_rollback(use_case: UseCase, settings: Settings) -> list[dg.SensorDefin
     return [sensor]
 
 
-def _runs(use_case: UseCase, steps: Iterable[Step]) -> list[_Run]:
+def _runs(use_case: UseCase, steps: Iterable[RollbackStep]) -> list[_Run]:
     return [_Run(step.tables, *use_case.calendar.keys(step.range)) for step in steps]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ml_platform.alerts import Channels, Condition, Found, Notified, notify
+from ml_platform.alerts import Channels, Condition, Findings, Notified, notify
 from ml_platform.errors import AlertsMisconfigured
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
@@ -54,7 +54,7 @@ def turn(
     lake: Lake, use_case: UseCase, to: Channels, minute: float, *found: Condition, **notes: str
 ) -> Notified:
     now = NOON + timedelta(minutes=minute)
-    return notify(lake, use_case, to, lambda: Found(found, notes), now, trips.COMMIT)
+    return notify(lake, use_case, to, lambda: Findings(found, notes), now, trips.COMMIT)
 
 
 def test_a_condition_is_reported_once_while_it_lasts_and_cleared_once(

@@ -7,10 +7,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ml_platform.monitoring import ColumnDrift, Performance, PerformanceRun, Trend, WindowDrift
+from ml_platform.monitoring import (
+    ColumnDrift,
+    PerformanceReport,
+    PerformanceRun,
+    Trend,
+    WindowDrift,
+)
 from ml_platform.spec.use_case import UseCase
-from ml_platform.spec.watching import Monitoring
-from ml_platform.spec.watching import Performance as Bounded
+from ml_platform.spec.watching import Monitoring, Performance
 from ml_platform_dagster.assets.reports import (
     drift_metadata,
     drift_verdict,
@@ -122,13 +127,13 @@ def test_drift_that_keeps_its_limit_says_so() -> None:
 
 @pytest.fixture
 def use_case(tmp_path: Path) -> UseCase:
-    monitoring = Monitoring(performance=Bounded(min=0.65))
+    monitoring = Monitoring(performance=Performance(min=0.65))
     return trips.write_folder(tmp_path, "binary").model_copy(update={"monitoring": monitoring})
 
 
-def measured(auc: float | None, kept: bool | None = None) -> Performance:
+def measured(auc: float | None, kept: bool | None = None) -> PerformanceReport:
     metrics = {} if auc is None else {"brier": 0.1234567, "roc_auc": auc}
-    return Performance(
+    return PerformanceReport(
         rows=900, labelled=800, versions=(3,), labels_known_by=datetime(2024, 3, 9, tzinfo=UTC),
         metrics=metrics, kept={} if kept is None else {"roc_auc": kept},
     )  # fmt: skip
@@ -144,7 +149,7 @@ def measured(auc: float | None, kept: bool | None = None) -> Performance:
     ],
 )
 def test_performance_says_whether_its_bounds_are_kept(
-    use_case: UseCase, found: Performance, status: str
+    use_case: UseCase, found: PerformanceReport, status: str
 ) -> None:
     assert performance_metadata(use_case, found, PerformanceRun(5))["status"] == status
 

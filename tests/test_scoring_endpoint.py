@@ -15,7 +15,7 @@ from ml_platform.open_inference import inference_pb2 as messages
 from ml_platform.scoring import ScoreReport, reproduce, score
 from ml_platform.scoring.endpoint import breaker
 from ml_platform.scoring.endpoint.grpc import GrpcAsker
-from ml_platform.settings import Endpoint
+from ml_platform.settings import EndpointSettings
 from ml_platform.spec.scoring import Scorer
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
@@ -220,7 +220,7 @@ def test_no_request_is_sent_before_the_time_that_the_server_asks_for(world: Worl
 
 
 def test_headers_of_the_settings_are_sent_and_never_shown(world: World) -> None:
-    known = Endpoint.model_validate({"headers": {"Authorization": "Bearer hush-hush-123"}})
+    known = EndpointSettings.model_validate({"headers": {"Authorization": "Bearer hush-hush-123"}})
     there = world.patient(0, endpoints={"trips": known})
     there.score(days(25, 25))
     assert {each["Authorization"] for each in there.front.headers} == {"Bearer hush-hush-123"}
@@ -235,7 +235,7 @@ def test_headers_of_the_settings_are_sent_and_never_shown(world: World) -> None:
 
 
 def test_a_password_in_the_address_of_the_settings_is_never_shown(world: World) -> None:
-    known = Endpoint(url=f"http://ada:hush-hush@{world.front.address}")
+    known = EndpointSettings(url=f"http://ada:hush-hush@{world.front.address}")
     there = world.patient(0, endpoints={"trips": known})
     world.front.rule = lambda number, body: Said(401, b'{"detail": "who is ada:hush-hush?"}')
     with pytest.raises(EndpointRefused) as refused:

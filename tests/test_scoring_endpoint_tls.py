@@ -10,7 +10,7 @@ import trustme
 
 from ml_platform.errors import EndpointRefused
 from ml_platform.scoring import score
-from ml_platform.settings import Endpoint
+from ml_platform.settings import EndpointSettings
 from ml_platform.spec.scoring import Scorer
 from ml_platform.storage import Lake
 from tests.served import Deployment, Served, deployed
@@ -32,7 +32,7 @@ class World:
         """Score a day through it; how many rows were predicted there."""
         address = self.served.grpc if protocol == "grpcs" else self.served.http
         scorer = Scorer.model_validate({"url": f"{protocol}://{address}", "check": "all"})
-        endpoints = {"trips": Endpoint(**known)}
+        endpoints = {"trips": EndpointSettings(**known)}
         settings = self.made.settings.model_copy(
             update={"endpoints": endpoints, "server_wait_seconds": 600}
         )

@@ -11,7 +11,7 @@ import pytest
 
 from ml_platform.errors import SpecErrors
 from ml_platform.spec import kept, loading
-from ml_platform.spec.kept import Kept, way_of_deriving
+from ml_platform.spec.kept import JsonCache, way_of_deriving
 from ml_platform.spec.lineage import KeptLineage, Lineage
 from ml_platform.spec.loading import load_use_case, load_use_cases
 from ml_platform.spec.use_case import UseCase
@@ -228,7 +228,7 @@ def test_those_who_read_see_a_whole_value_or_none(tmp_path: Path) -> None:
     values = {f"source {n}": ["x" * 1000 * n] for n in range(1, 9)}
 
     def work(source: str) -> list[Any]:
-        place, found = Kept(tmp_path), []
+        place, found = JsonCache(tmp_path), []
         for _ in range(25):
             place.write("it", source, values[source])
             found.append(place.read("it", source))

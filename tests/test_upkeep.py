@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from ml_platform.backfill.local_run import compute
-from ml_platform.backfill.upkeep import Attempt, Circumstances, catch_up
+from ml_platform.backfill.upkeep import Circumstances, FailedAttempt, catch_up
 from ml_platform.registry import Registry
 from ml_platform.settings import Settings
 from ml_platform.spec.loading import load_use_case
@@ -108,7 +108,7 @@ def test_what_failed_twice_is_asked_for_again_when_its_inputs_or_its_code_change
     with lake.cursor() as cursor:
         snapshot = lake.snapshot(cursor)
     features = frozenset({"pace_features"})
-    attempt = Attempt(features, trips.days(1, 10), snapshot, use_case.code_version)
+    attempt = FailedAttempt(features, trips.days(1, 10), snapshot, use_case.code_version)
     assert asked(lake, use_case, Circumstances(attempts=[attempt]))
     twice = Circumstances(attempts=[attempt, attempt])
     assert asked(lake, use_case, twice) == []

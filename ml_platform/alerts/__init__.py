@@ -1,7 +1,7 @@
 """Alerts: conditions while they last, events once, each on the channels it is for."""
 
 from ml_platform.alerts.channels import Channel, Channels, Message, try_channels
-from ml_platform.alerts.condition import Condition, Found
+from ml_platform.alerts.condition import Condition, Findings
 from ml_platform.alerts.failures import FailedRun
 from ml_platform.alerts.finding import find_conditions
 from ml_platform.alerts.ledger import Ledger
@@ -12,7 +12,7 @@ __all__ = [
     "Channels",
     "Condition",
     "FailedRun",
-    "Found",
+    "Findings",
     "Ledger",
     "Message",
     "Notified",

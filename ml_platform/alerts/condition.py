@@ -78,7 +78,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Found:
+class Findings:
     """Everything there is to report about a use case now."""
 
     conditions: tuple[Condition, ...]

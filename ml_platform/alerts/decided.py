@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ml_platform.alerts.condition import Condition, Found, Kind, asset_url, clock
+from ml_platform.alerts.condition import Condition, Findings, Kind, asset_url, clock
 from ml_platform.registry import Promotion, latest_decision
 from ml_platform.registry.promotions import Decision
 from ml_platform.settings import Settings
@@ -16,7 +16,7 @@ KINDS: dict[Decision, Kind] = {
 }
 
 
-def find_decided(settings: Settings, use_case: UseCase, decisions: Sequence[Promotion]) -> Found:
+def find_decided(settings: Settings, use_case: UseCase, decisions: Sequence[Promotion]) -> Findings:
     """Every decision as an event, and for each version that still waits a condition."""
     conditions = [
         _decided(settings, use_case, p)
@@ -29,7 +29,7 @@ def find_decided(settings: Settings, use_case: UseCase, decisions: Sequence[Prom
         for p in decisions
         if p.decision in {"promoted", "refused"}
     }
-    return Found(tuple(conditions), notes)
+    return Findings(tuple(conditions), notes)
 
 
 def _decided(settings: Settings, use_case: UseCase, p: Promotion) -> Condition:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ml_platform.alerts.condition import Condition, Found, clock, run_url
+from ml_platform.alerts.condition import Condition, Findings, clock, run_url
 from ml_platform.orchestrator import MODEL, Backfill, Run, sentence, tables_of
 from ml_platform.settings import Settings
 from ml_platform.spec.use_case import UseCase
@@ -63,9 +63,9 @@ class FailedRun:
         )
 
 
-def find_failures(settings: Settings, use_case: UseCase, runs: Sequence[FailedRun]) -> Found:
+def find_failures(settings: Settings, use_case: UseCase, runs: Sequence[FailedRun]) -> Findings:
     """Each failed run, for as long as no later one has succeeded in its place."""
-    return Found(tuple(_failed(settings, use_case, run) for run in runs))
+    return Findings(tuple(_failed(settings, use_case, run) for run in runs))
 
 
 def _failed(settings: Settings, use_case: UseCase, run: FailedRun) -> Condition:

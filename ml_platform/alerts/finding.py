@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from ml_platform.alerts.condition import Found
+from ml_platform.alerts.condition import Findings
 from ml_platform.alerts.decided import find_decided
 from ml_platform.alerts.failures import FailedRun, find_failures
 from ml_platform.alerts.freshness import Freshness, read_freshness
@@ -21,7 +21,7 @@ def find_conditions(
     now: datetime,
     failed_runs: Sequence[FailedRun] = (),
     tables: Sequence[Freshness] | None = None,
-) -> Found:
+) -> Findings:
     """Conditions that hold now and events that have happened, reported or not.
 
     tables: how far they have come, where that has been read already.
@@ -45,4 +45,4 @@ def find_conditions(
     for part in parts:
         notes |= part.notes
         judged |= part.judged
-    return Found(tuple(c for part in parts for c in part.conditions), notes, judged)
+    return Findings(tuple(c for part in parts for c in part.conditions), notes, judged)

@@ -26,7 +26,7 @@ Step = Literal["due", "claimed", "failed", "sent", "expired"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """A condition that began or ended, or an event."""
 
     number: int
@@ -85,13 +85,13 @@ class LedgerState:
     """The ledger as one transaction sees it."""
 
     last_number: int
-    open: Mapping[str, Entry]
+    open: Mapping[str, LedgerEntry]
     """By key, the entry that began each condition that lasts."""
     notified: frozenset[str]
     """Keys of events."""
     pending: tuple[Delivery, ...]
     """Deliveries that have not come to an end, the newest step of each."""
-    entries: Mapping[str, tuple[Entry, ...]]
+    entries: Mapping[str, tuple[LedgerEntry, ...]]
     """By message, the entries of pending deliveries."""
     deliveries: Mapping[str, tuple[Delivery, ...]] = field(default_factory=dict)
     """By message, how far it has come to each channel that it was ever addressed to."""
@@ -135,7 +135,7 @@ class Ledger:
             addressed[delivery.message] = (*addressed.get(delivery.message, ()), delivery)
         pending = tuple(each for each in latest if each.step not in {"sent", "expired"})
         messages = {delivery.message for delivery in pending}
-        entries: dict[str, tuple[Entry, ...]] = {}
+        entries: dict[str, tuple[LedgerEntry, ...]] = {}
         if messages:
             for entry in self._entries(
                 cursor, "WHERE message IN (SELECT unnest($1::VARCHAR[]))", [sorted(messages)]
@@ -163,7 +163,7 @@ class Ledger:
     def append(
         self,
         transaction: duckdb.DuckDBPyConnection,
-        entries: Sequence[Entry] = (),
+        entries: Sequence[LedgerEntry] = (),
         deliveries: Iterable[Delivery] = (),
     ) -> None:
         """Add rows, within a transaction."""
@@ -181,16 +181,16 @@ class Ledger:
         cursor: duckdb.DuckDBPyConnection,
         where: str,
         parameters: Sequence[object] = (),
-    ) -> list[Entry]:
+    ) -> list[LedgerEntry]:
         names = ", ".join(_select(column) for column in ENTRY_COLUMNS)
         rows = cursor.execute(
             f"SELECT {names} FROM {self.alerts.sql} {where} ORDER BY number", parameters
         ).fetchall()
-        return [Entry(*(_aware(value) for value in row)) for row in rows]
+        return [LedgerEntry(*(_aware(value) for value in row)) for row in rows]
 
 
 TIMES = frozenset({"since", "seen_at", "taken_at", "next_at", "first_at"})
-ENTRY_COLUMNS = tuple(each.name for each in fields(Entry))
+ENTRY_COLUMNS = tuple(each.name for each in fields(LedgerEntry))
 DELIVERY_COLUMNS = tuple(each.name for each in fields(Delivery))
 
 

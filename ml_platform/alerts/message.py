@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ml_platform.alerts.channels import Message
 from ml_platform.alerts.condition import SEVERITIES, Kind
-from ml_platform.alerts.ledger import Entry
+from ml_platform.alerts.ledger import LedgerEntry
 
 MOST_APART = 3
 """So many entries of one kind are sent one by one; more at a time share a message."""
@@ -25,7 +25,7 @@ MANY: dict[Kind, str] = {
 }
 
 
-def write_message(use_case: str, entries: Sequence[Entry]) -> Message:
+def write_message(use_case: str, entries: Sequence[LedgerEntry]) -> Message:
     """The message of entries that are sent together; they are of one kind and one state."""
     first = entries[0]
     is_all_clear = first.state == "cleared"

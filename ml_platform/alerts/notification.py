@@ -11,8 +11,8 @@ from itertools import groupby
 import duckdb
 
 from ml_platform.alerts.channels import Channels
-from ml_platform.alerts.condition import Found, counted
-from ml_platform.alerts.ledger import Delivery, Entry, Ledger
+from ml_platform.alerts.condition import Findings, counted
+from ml_platform.alerts.ledger import Delivery, Ledger, LedgerEntry
 from ml_platform.alerts.plan import AlertPlan, Sending, failed, make_plan, put_off, sent
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Commit, Lake
@@ -25,7 +25,7 @@ MOST_SECONDS = 20
 class Notified:
     """What one turn came to."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[LedgerEntry, ...] = ()
     """Conditions that began or ended, and events."""
     sent: int = 0
     """Messages that arrived, counted by channel."""
@@ -50,7 +50,7 @@ def notify(
     lake: Lake,
     use_case: UseCase,
     channels: Channels,
-    find: Callable[[], Found],
+    find: Callable[[], Findings],
     now: datetime,
     commit: Commit,
 ) -> Notified:

@@ -9,11 +9,11 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from ml_platform.alerts.channels import Channel, Message
-from ml_platform.alerts.condition import Condition, Found, clock
-from ml_platform.alerts.ledger import Delivery, Entry, LedgerState
+from ml_platform.alerts.condition import Condition, Findings, clock
+from ml_platform.alerts.ledger import Delivery, LedgerEntry, LedgerState
 from ml_platform.alerts.message import MOST_APART, write_message
 
-Notified = TypeVar("Notified", Condition, Entry)
+Notified = TypeVar("Notified", Condition, LedgerEntry)
 
 LEASE = timedelta(minutes=2)
 """So long nobody else sends what one process is about to send; longer than a channel may take."""
@@ -37,7 +37,7 @@ class Sending:
 class AlertPlan:
     """Rows to append to the ledger, and what to send once they are there."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[LedgerEntry, ...]
     deliveries: tuple[Delivery, ...]
     sendings: tuple[Sending, ...]
 
@@ -49,7 +49,7 @@ def make_plan(
     use_case: str,
     zone: ZoneInfo,
     state: LedgerState,
-    found: Found,
+    found: Findings,
     channels: Sequence[Channel],
     now: datetime,
 ) -> AlertPlan:
@@ -120,7 +120,9 @@ def put_off(delivery: Delivery, until: datetime, now: datetime) -> Delivery:
     return replace(delivery, step="due", count=delivery.count + 1, taken_at=now, next_at=until)
 
 
-def _entries(zone: ZoneInfo, state: LedgerState, found: Found, now: datetime) -> Iterator[Entry]:
+def _entries(
+    zone: ZoneInfo, state: LedgerState, found: Findings, now: datetime
+) -> Iterator[LedgerEntry]:
     lasting = {c.key: c for c in found.conditions if c.lasts}
     raised = [c for key, c in lasting.items() if key not in state.open]
     events = [c for c in found.conditions if not c.lasts and c.key not in state.notified]
@@ -148,8 +150,8 @@ def _entries(zone: ZoneInfo, state: LedgerState, found: Found, now: datetime) ->
         yield replace(_entry(number, "", condition, now), state="past")
 
 
-def _entry(number: int, message: str, condition: Condition, now: datetime) -> Entry:
-    return Entry(
+def _entry(number: int, message: str, condition: Condition, now: datetime) -> LedgerEntry:
+    return LedgerEntry(
         number=number,
         message=message,
         key=condition.key,
@@ -165,8 +167,8 @@ def _entry(number: int, message: str, condition: Condition, now: datetime) -> En
 
 
 def _cleared(
-    number: int, message: str, begun: Entry, note: str, zone: ZoneInfo, now: datetime
-) -> Entry:
+    number: int, message: str, begun: LedgerEntry, note: str, zone: ZoneInfo, now: datetime
+) -> LedgerEntry:
     lasted = f"Noted at {clock(begun.seen_at, zone)}, over at {clock(now, zone)}."
     return replace(
         begun,
@@ -189,8 +191,8 @@ def _grouped(items: Iterable[Notified]) -> Iterator[list[Notified]]:
             yield from ([item] for item in group)
 
 
-def _by_message(entries: Iterable[Entry]) -> dict[str, tuple[Entry, ...]]:
-    found: dict[str, tuple[Entry, ...]] = {}
+def _by_message(entries: Iterable[LedgerEntry]) -> dict[str, tuple[LedgerEntry, ...]]:
+    found: dict[str, tuple[LedgerEntry, ...]] = {}
     for entry in entries:
         found[entry.message] = (*found.get(entry.message, ()), entry)
     return found
@@ -199,7 +201,7 @@ def _by_message(entries: Iterable[Entry]) -> dict[str, tuple[Entry, ...]]:
 def _comes_later(
     delivery: Delivery,
     waiting: Sequence[Delivery],
-    entries: dict[str, tuple[Entry, ...]],
+    entries: dict[str, tuple[LedgerEntry, ...]],
 ) -> bool:
     """Whether something about the same condition is still on its way to the same channel."""
     keys = {entry.key for entry in entries[delivery.message]}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from ml_platform.alerts.condition import Condition, Found, asset_url, clock, counted
+from ml_platform.alerts.condition import Condition, Findings, asset_url, clock, counted
 from ml_platform.monitoring import report_url
 from ml_platform.monitoring.latest import (
     Latest,
@@ -24,14 +24,14 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 
 def find_drift(
     lake: Lake, use_case: UseCase, decisions: Sequence[Promotion], failed_training: str = ""
-) -> Found:
+) -> Findings:
     """Drift, for as long as the newest judged partition has too many drifted columns.
 
     failed_training: what a run was to train that failed, in words; empty where none did.
     """
     latest = latest_drift(lake, use_case)
     if latest is None:
-        return Found((), judged={"drift": NEVER})
+        return Findings((), judged={"drift": NEVER})
     limit = use_case.monitoring.drift.share
     count = len(latest.columns)
     said = f"{count} of {latest.rows} columns have drifted"
@@ -39,7 +39,7 @@ def find_drift(
     if latest.passed:
         note = f"{said} in partition {key}: {latest.value:.0%}, the limit is {limit:.0%}."
         done = _done(use_case, "drift", latest, decisions, failed_training)
-        return Found((), {"drift": f"{note}\nDone: {done}"}, {"drift": latest.window.start})
+        return Findings((), {"drift": f"{note}\nDone: {done}"}, {"drift": latest.window.start})
     farthest = ", ".join(str(column) for column in latest.columns[:MOST_COLUMNS])
     page = report_url(lake.settings, use_case, latest.window)
     condition = Condition(
@@ -57,14 +57,14 @@ def find_drift(
         done=_done(use_case, "drift", latest, decisions, failed_training),
         link=f"{asset_url(lake.settings, use_case, 'drift_report', latest.window)}\n{page}",
     )
-    return Found((condition,))
+    return Findings((condition,))
 
 
-def find_segments(lake: Lake, use_case: UseCase) -> Found:
+def find_segments(lake: Lake, use_case: UseCase) -> Findings:
     """Segments that fail in the newest reported partition, each by itself."""
     latest = latest_segments(lake, use_case)
     if latest is None:
-        return Found(())
+        return Findings(())
     window, reports = latest
     key = use_case.calendar.key(window)
     # A segment that is not judged any more has not recovered.
@@ -72,7 +72,7 @@ def find_segments(lake: Lake, use_case: UseCase) -> Found:
         f"drift/{report.name}": window.start if report.failed is not None else NEVER
         for report in reports
     }
-    return Found(
+    return Findings(
         tuple(_segment(lake, use_case, window, key, r) for r in reports if r.failed),
         {f"drift/{r.name}": f"In partition {key}: {r}." for r in reports},
         judged,
@@ -100,12 +100,12 @@ def _segment(
 
 def find_performance(
     lake: Lake, use_case: UseCase, decisions: Sequence[Promotion], failed_training: str = ""
-) -> Found:
+) -> Findings:
     """Poor performance, for as long as the metric of the newest judged partition is too poor."""
     latest = latest_performance(lake, use_case)
     if latest is None:
         bounded = use_case.monitoring.performance.bounds_by(use_case.model.metric)
-        return Found((), judged={"performance": NEVER} if bounded else {})
+        return Findings((), judged={"performance": NEVER} if bounded else {})
     metric, bounds = latest.metric, latest.bounds
     key = use_case.calendar.key(latest.window)
     said = (
@@ -114,7 +114,7 @@ def find_performance(
     )
     done = _done(use_case, "performance", latest, decisions, failed_training)
     if latest.passed:
-        return Found(
+        return Findings(
             (), {"performance": f"{said}\nDone: {done}"}, {"performance": latest.window.start}
         )
     versions = ", ".join(str(version) for version in latest.versions)
@@ -130,7 +130,7 @@ def find_performance(
         done=done,
         link=asset_url(lake.settings, use_case, "performance_report", latest.window),
     )
-    return Found((condition,))
+    return Findings((condition,))
 
 
 def _not_judged(use_case: UseCase, latest: Latest) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from ml_platform.alerts.condition import Condition, Found, asset_url, clock, counted
+from ml_platform.alerts.condition import Condition, Findings, asset_url, clock, counted
 from ml_platform.registry import (
     Promotion,
     Rollout,
@@ -23,7 +23,7 @@ SERVICE = "ml-platform serve"
 
 def find_serving(
     lake: Lake, use_case: UseCase, decisions: Sequence[Promotion], now: datetime
-) -> Found:
+) -> Findings:
     """Versions that hosts could not load or prove, for as long as they should serve or be tried."""
     trials = rollouts(lake, use_case, decisions)
     tried = tried_now(trials)
@@ -39,7 +39,7 @@ def find_serving(
         if (found := failing(events, version))
     ]
     ended = [r for r in trials if r.mode == "ended" and r.decided_by == SERVICE]
-    return Found((*conditions, *(_ended(lake, use_case, rollout) for rollout in ended)))
+    return Findings((*conditions, *(_ended(lake, use_case, rollout) for rollout in ended)))
 
 
 def _failing(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ml_platform.alerts.condition import Condition, Found, asset_url, clock, counted
+from ml_platform.alerts.condition import Condition, Findings, asset_url, clock, counted
 from ml_platform.alerts.freshness import Freshness, due_at
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
 from ml_platform.sources.listing import landing_glob
@@ -12,9 +12,9 @@ from ml_platform.storage import Lake
 MOST_REASONS = 3
 
 
-def find_late(lake: Lake, use_case: UseCase, tables: Sequence[Freshness]) -> Found:
+def find_late(lake: Lake, use_case: UseCase, tables: Sequence[Freshness]) -> Findings:
     """Those of a use case's tables of which a partition lacks that is due."""
-    return Found(
+    return Findings(
         tuple(_late(lake, use_case, table) for table in tables if table.late),
         {
             f"freshness/{table.table}": (
@@ -26,13 +26,13 @@ def find_late(lake: Lake, use_case: UseCase, tables: Sequence[Freshness]) -> Fou
     )
 
 
-def find_quarantine(lake: Lake, use_case: UseCase) -> Found:
+def find_quarantine(lake: Lake, use_case: UseCase) -> Findings:
     """Partitions of sources of which too large a share broke its contract."""
     watched = use_case.monitoring.quarantine
     limit = watched.share
     partitions = read_quarantine(lake, use_case)
     above = [p for p in partitions if watched.is_too_much(p.rows, p.landed)]
-    return Found(
+    return Findings(
         tuple(_quarantined(lake, use_case, p, limit) for p in above),
         {
             _subject(use_case, p): (

@@ -3,14 +3,14 @@
 from ml_platform.backfill.computing import NOTHING_TO_COMPUTE, computing
 from ml_platform.backfill.plan import Chunk
 from ml_platform.backfill.recalendar import Recalendared, recalendar
-from ml_platform.backfill.staleness import Standing, State, States, counts, due, judge
+from ml_platform.backfill.staleness import PartitionState, Standing, States, counts, due, judge
 
 __all__ = [
     "NOTHING_TO_COMPUTE",
     "Chunk",
+    "PartitionState",
     "Recalendared",
     "Standing",
-    "State",
     "States",
     "computing",
     "counts",

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ml_platform.backfill.staleness import Standing, State, States
+from ml_platform.backfill.staleness import PartitionState, Standing, States
 from ml_platform.spec.tables import reads_of, tables_of
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Calendar, Window
@@ -113,7 +113,7 @@ class _Followers:
             read.table: {naive_utc(w.start) for w in due[read.table]} for read in self.reads
         }
 
-    def includes(self, window: Window, state: State) -> bool:
+    def includes(self, window: Window, state: PartitionState) -> bool:
         """Whether something that the window sees is due, and everything that it lacks."""
         seen = {read.table for read in self.reads if self._sees(read.table, read.range(window))}
         return bool(seen) and state.lacks <= seen

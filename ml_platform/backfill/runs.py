@@ -23,7 +23,7 @@ UNAVAILABLE_SECONDS = 60.0
 """How long Dagster may be unavailable, restarted for instance, while a run is followed."""
 
 
-class Runs:
+class BackfillRuns:
     """The runs of one use case's backfills.
 
     lock: a file of this machine; two commands that want the same chunk look and launch one after

@@ -41,7 +41,7 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True)
-class State:
+class PartitionState:
     """Where one partition stands."""
 
     standing: Standing
@@ -56,7 +56,7 @@ class State:
         return self.standing in {Standing.missing, Standing.stale, Standing.failed}
 
 
-States = Mapping[str, Mapping[Window, State]]
+States = Mapping[str, Mapping[Window, PartitionState]]
 """By table and window, both in order."""
 
 
@@ -78,14 +78,14 @@ def judge(
     known = _look(lake, use_case, asked, Window(windows[0].start, windows[-1].end))
     found = {}
     for table in asked:
-        judge_one = _Judge(known, table)
+        judge_one = _TableJudge(known, table)
         lost = set((failed or {}).get(table, ()))
         found[table] = {window: _failed(judge_one(window), window in lost) for window in windows}
     return found
 
 
 @dataclass(frozen=True)
-class _Known:
+class _LakeFacts:
     use_case: UseCase
     evidence: Evidence
     codes: Mapping[str, str]
@@ -95,12 +95,12 @@ class _Known:
     landed: Mapping[str, Mapping[datetime, int]]
 
 
-def _look(lake: Lake, use_case: UseCase, asked: Sequence[str], judged: Window) -> _Known:
+def _look(lake: Lake, use_case: UseCase, asked: Sequence[str], judged: Window) -> _LakeFacts:
     own = _range(use_case, judged)
     by_champion = {table: BY_CHAMPION[table] for table in asked if table in BY_CHAMPION}
     with lake.cursor() as cursor:
         require_calendar(cursor, use_case.name, use_case.calendar)
-        return _Known(
+        return _LakeFacts(
             use_case,
             gather(lake, cursor, use_case, _seen(use_case, asked, judged)),
             code_versions(use_case),
@@ -126,25 +126,25 @@ def _range(use_case: UseCase, covered: Window) -> Range:
     return Range(naive_utc(first), naive_utc(covered.end))
 
 
-class _Judge:
+class _TableJudge:
     """Judges the windows of one table."""
 
-    def __init__(self, known: _Known, table: str) -> None:
+    def __init__(self, known: _LakeFacts, table: str) -> None:
         self.known = known
         self.table = table
         self.made = known.evidence.get(table, {})
         self.landed = known.landed.get(table, {})
         self.upstream = [_Upstream(read, known) for read in reads_of(known.use_case, table)]
 
-    def __call__(self, window: Window) -> State:
+    def __call__(self, window: Window) -> PartitionState:
         made = self.made.get(naive_utc(window.start))
         inputs_at, newest = self._latest_input(window)
         if made is None or not made.has_rows:
             lacks = self._lacks(window)
             if lacks or (made is None and not self._has_inputs(window)):
-                return State(Standing.empty, self._why_empty(lacks), inputs_at, lacks)
+                return PartitionState(Standing.empty, self._why_empty(lacks), inputs_at, lacks)
         if made is None:
-            return State(Standing.missing, "never computed", inputs_at)
+            return PartitionState(Standing.missing, "never computed", inputs_at)
         # What a source was ingested from is noted in the same transaction.
         seen = max(made.begun_at, 0 if self.upstream else made.changed_at)
         outdated = f"{newest} has changed since" if inputs_at > seen else None
@@ -152,10 +152,12 @@ class _Judge:
             lost = made.code_version == LOST
             outdated = "its data file was lost" if lost else "made by older code"
         if outdated := outdated or self._other_champion(window, made):
-            return State(Standing.stale, outdated, inputs_at)
+            return PartitionState(Standing.stale, outdated, inputs_at)
         if not made.has_rows:
-            return State(Standing.empty, made.reason or "it came out without rows", inputs_at)
-        return State(Standing.fresh, "", inputs_at)
+            return PartitionState(
+                Standing.empty, made.reason or "it came out without rows", inputs_at
+            )
+        return PartitionState(Standing.fresh, "", inputs_at)
 
     def _lacks(self, window: Window) -> frozenset[str]:
         lacking = {
@@ -206,7 +208,7 @@ class _Judge:
 class _Upstream:
     """The windows of one table that another table reads."""
 
-    def __init__(self, read: Reads, known: _Known) -> None:
+    def __init__(self, read: Reads, known: _LakeFacts) -> None:
         self.read = read
         self.calendar = known.use_case.calendar
         made = sorted(known.evidence.get(read.table, {}).items())
@@ -253,12 +255,12 @@ class Greatest:
         return max(greatest[first], greatest[end - (1 << level)])
 
 
-def due(states: Mapping[Window, State]) -> list[Window]:
+def due(states: Mapping[Window, PartitionState]) -> list[Window]:
     """The windows that have to be computed, in order of time."""
     return [window for window, state in states.items() if state.is_due]
 
 
-def counts(states: Iterable[State]) -> dict[Standing, int]:
+def counts(states: Iterable[PartitionState]) -> dict[Standing, int]:
     """How many partitions stand where."""
     found = dict.fromkeys(Standing, 0)
     for state in states:
@@ -266,7 +268,7 @@ def counts(states: Iterable[State]) -> dict[Standing, int]:
     return found
 
 
-def _failed(state: State, lost: bool) -> State:
+def _failed(state: PartitionState, lost: bool) -> PartitionState:
     if lost and state.is_due:
-        return State(Standing.failed, f"its last run failed; {state.why}", state.inputs_at)
+        return PartitionState(Standing.failed, f"its last run failed; {state.why}", state.inputs_at)
     return state

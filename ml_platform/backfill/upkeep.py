@@ -21,7 +21,7 @@ ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
-class Attempt:
+class FailedAttempt:
     """A run that upkeep asked for and that failed."""
 
     tables: frozenset[str]
@@ -37,7 +37,7 @@ class Circumstances:
 
     under_way: Mapping[str, Collection[Window]] = field(default_factory=dict)
     """Windows that runs compute at the moment, or will, by table."""
-    attempts: Sequence[Attempt] = ()
+    attempts: Sequence[FailedAttempt] = ()
     held: Collection[str] = ()
     """Tables with a blocking check that failed: what is computed from them waits."""
 
@@ -163,7 +163,7 @@ def _held(use_case: UseCase, circumstances: Circumstances, table: str) -> str | 
     return None
 
 
-def _without_hopeless(use_case: UseCase, states: States, attempts: Sequence[Attempt]) -> Due:
+def _without_hopeless(use_case: UseCase, states: States, attempts: Sequence[FailedAttempt]) -> Due:
     current = [each for each in attempts if each.code_version == use_case.code_version]
     found = {}
     for table, windows in due_with_followers(use_case, states).items():

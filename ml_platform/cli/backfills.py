@@ -14,7 +14,7 @@ from ml_platform.backfill import Standing, States, counts, judge
 from ml_platform.backfill.local_run import compute
 from ml_platform.backfill.plan import Chunk, chunks, due_with_followers
 from ml_platform.backfill.request import BackfillRequest, look_at_landing
-from ml_platform.backfill.runs import Runs
+from ml_platform.backfill.runs import BackfillRuns
 from ml_platform.backfill.workers import wait_for_others, working
 from ml_platform.cli import INTERRUPTED, printing
 from ml_platform.cli.platform import Platform
@@ -37,7 +37,7 @@ TABLES_NAMED = 4
 
 
 @dataclass(frozen=True)
-class Backfill:
+class PlannedBackfill:
     """One backfill of a use case: what it is about, and the pieces it consists of."""
 
     platform: Platform
@@ -100,7 +100,7 @@ def backfill(
         runs = None
         if how != "here":
             lock = platform.settings.root / "backfill.lock"
-            runs = Runs(dagster, use_case, lock, platform.person)
+            runs = BackfillRuns(dagster, use_case, lock, platform.person)
         look_at_landing(
             platform.lake, use_case, tables, lambda source: platform.commit(use_case, source)
         )
@@ -140,7 +140,7 @@ def _planned(
     states: States,
     how: How,
     window_range: Window,
-) -> Backfill:
+) -> PlannedBackfill:
     due = due_with_followers(use_case, states, request.every)
     if request.share:
         own = set(request.share.windows(list(use_case.calendar.windows(window_range))))
@@ -149,7 +149,7 @@ def _planned(
     pieces = list(chunks(use_case, due, longest))
     if request.run_per_table:
         pieces = [single for piece in pieces for single in piece.by_table]
-    return Backfill(platform, use_case, request, pieces, window_range)
+    return PlannedBackfill(platform, use_case, request, pieces, window_range)
 
 
 def end(platform: Platform, name: str) -> None:
@@ -157,7 +157,7 @@ def end(platform: Platform, name: str) -> None:
     use_case = platform.case(name)
     with Orchestrator(platform.settings.dagster_url) as dagster:
         lock = platform.settings.root / "backfill.lock"
-        ended = Runs(dagster, use_case, lock, platform.person).end(
+        ended = BackfillRuns(dagster, use_case, lock, platform.person).end(
             lambda ids: platform.audit("end backfill", use_case.name, ", ".join(ids))
         )
     said = ", ".join(ended) if ended else "nothing was under way"
@@ -184,7 +184,7 @@ def _failed(
     return found
 
 
-def _compute_here(work: Backfill, report: Report) -> None:
+def _compute_here(work: PlannedBackfill, report: Report) -> None:
     platform, request = work.platform, work.request
     done = 0
     with working(platform.settings, work.use_case, request.workers) as workers:
@@ -206,7 +206,7 @@ def _compute_here(work: Backfill, report: Report) -> None:
     report(done, "")
 
 
-def _follow(work: Backfill, runs: Runs, report: Report, *, daemon: bool) -> None:
+def _follow(work: PlannedBackfill, runs: BackfillRuns, report: Report, *, daemon: bool) -> None:
     done = 0
     link = runs.dagster.url
     try:
@@ -234,7 +234,7 @@ def _follow(work: Backfill, runs: Runs, report: Report, *, daemon: bool) -> None
         sys.exit(INTERRUPTED)
 
 
-def _show(work: Backfill, states: States) -> None:
+def _show(work: PlannedBackfill, states: States) -> None:
     use_case, pieces = work.use_case, work.chunks
     rows = []
     for table, by_window in states.items():

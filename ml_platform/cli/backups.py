@@ -175,7 +175,7 @@ def repair(
     """Bring lost data files back from a backup; compute again what was in the others."""
     from ml_platform.cli import printing
     from ml_platform.cli.platform import opened
-    from ml_platform.upkeep.repair import Rows, compute_again, forget, plan_repair
+    from ml_platform.upkeep.repair import RowCounts, compute_again, forget, plan_repair
 
     with files_named(), opened() as platform:
         lost = _lost(platform, reading=reading, source=source)
@@ -189,7 +189,7 @@ def repair(
         if files and not dry_run:
             held = "; ".join(each.file.held for each in files[:SHOWN])
             platform.audit("repair", "", f"{len(files)} data files", held=held)
-            rows = Rows(platform.lake, plan.forgotten)
+            rows = RowCounts(platform.lake, plan.forgotten)
             forget(platform.lake, cases, plan, files, platform.run_id)
             rows.begin()
             compute_again(platform.lake, platform.registry, cases, plan, platform.run_id, _say)

@@ -13,7 +13,7 @@ from ml_platform.cli.printing import console, moment_in, range_in
 
 if TYPE_CHECKING:
     from ml_platform.registry import Promotion
-    from ml_platform.rollback import RollbackPlan, Step
+    from ml_platform.rollback import RollbackPlan, RollbackStep
     from ml_platform.spec.use_case import UseCase
 
 SEGMENT = "segment "
@@ -70,13 +70,15 @@ def show_next(case: "UseCase", plan: "RollbackPlan") -> None:
 
 
 @contextmanager
-def progress_of(case: "UseCase", plan: "RollbackPlan") -> Iterator[Callable[["Step"], None]]:
+def progress_of(
+    case: "UseCase", plan: "RollbackPlan"
+) -> Iterator[Callable[["RollbackStep"], None]]:
     """A bar over the partitions that are recomputed; called with each step that is done."""
     with Progress(console=console(), transient=True) as progress:
         total = sum(len(windows) for _, windows in plan.affected.tables)
         task = progress.add_task("recompute", total=total)
 
-        def advance(step: "Step") -> None:
+        def advance(step: "RollbackStep") -> None:
             windows = list(case.calendar.windows(step.range))
             progress.advance(task, len(windows) * len(step.tables))
 

@@ -9,7 +9,7 @@ import typer
 from ml_platform.cli.arguments import UseCaseName
 
 if TYPE_CHECKING:
-    from ml_platform.replay import Comparison, Decision
+    from ml_platform.replay import Decision, PolicyComparison
     from ml_platform.spec.use_case import UseCase
 
 PANEL = "Models"
@@ -62,7 +62,7 @@ def replay(
         _show(case, comparison, file)
 
 
-def _show(case: "UseCase", comparison: "Comparison", file: Path) -> None:
+def _show(case: "UseCase", comparison: "PolicyComparison", file: Path) -> None:
     from ml_platform.cli.printing import show_line, show_table
 
     metric = comparison.metric

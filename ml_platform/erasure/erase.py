@@ -115,7 +115,7 @@ def erase(
     lake = deployment.lake
     for case in [use_case, *_sharing(deployment, use_case, entity)]:
         with lake.cursor(case.timezone) as cursor:
-            work = _Work(deployment, Matching(cursor, case, entity), commit, say, dry_run)
+            work = _UseCaseErasure(deployment, Matching(cursor, case, entity), commit, say, dry_run)
             found.append(work.everything())
             snapshots += work.snapshots
             problems += work.problems
@@ -133,7 +133,7 @@ def erase(
 
 
 @dataclass
-class _Work:
+class _UseCaseErasure:
     """One use case that an entity is erased from."""
 
     deployment: Deployment

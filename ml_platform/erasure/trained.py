@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ml_platform.erasure.lake_rows import TableFiles, columns_of
 from ml_platform.erasure.matching import Matching
-from ml_platform.impact import Span, Subject, data_impact
+from ml_platform.impact import SourceSpan, Subject, data_impact
 from ml_platform.registry import Registry, TrainedVersion
 from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import version_table
@@ -13,7 +13,9 @@ from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START
 
 
-def windows_of(matching: Matching, tables: Sequence[TableFiles]) -> dict[str, dict[Window, Span]]:
+def windows_of(
+    matching: Matching, tables: Sequence[TableFiles]
+) -> dict[str, dict[Window, SourceSpan]]:
     """Windows that hold, or once held, rows of the entity, by source."""
     found = {}
     for source in matching.use_case.sources:
@@ -27,7 +29,7 @@ def versions_trained_on(
     lake: Lake,
     registry: Registry,
     matching: Matching,
-    windows: Mapping[str, Mapping[Window, Span]],
+    windows: Mapping[str, Mapping[Window, SourceSpan]],
 ) -> list[TrainedVersion]:
     """Versions whose training set may have held rows of the entity, or features made from them."""
     found: dict[int, TrainedVersion] = {}
@@ -38,11 +40,13 @@ def versions_trained_on(
     return [found[version] for version in sorted(found)]
 
 
-def _spans(matching: Matching, source: str, tables: Sequence[TableFiles]) -> dict[Window, Span]:
+def _spans(
+    matching: Matching, source: str, tables: Sequence[TableFiles]
+) -> dict[Window, SourceSpan]:
     """The entity's rows of a source, by window."""
     calendar = matching.use_case.calendar
     time = quote(matching.use_case.sources[source].event_time)
-    found: dict[Window, Span] = {}
+    found: dict[Window, SourceSpan] = {}
     for table in tables:
         for relation, _ in table.relations:
             columns = columns_of(matching.cursor, relation)
@@ -56,5 +60,5 @@ def _spans(matching: Matching, source: str, tables: Sequence[TableFiles]) -> dic
                 window = calendar.window_stored(start)
                 rows = count + (found[window].rows if window in found else 0)
                 # Since when they were there is not asked: of versions none is left out.
-                found[window] = Span(rows, window, 0)
+                found[window] = SourceSpan(rows, window, 0)
     return dict(sorted(found.items(), key=lambda item: item[0].start))

@@ -5,14 +5,14 @@ from ml_platform.impact.document import data_document, version_document
 from ml_platform.impact.files import landed_file
 from ml_platform.impact.partitions import TableImpact
 from ml_platform.impact.source_rows import source_row
-from ml_platform.impact.subjects import RowVersion, Span, Subject
+from ml_platform.impact.subjects import RowVersion, SourceSpan, Subject
 from ml_platform.impact.versions import Rows, VersionImpact, version_impact
 
 __all__ = [
     "DataImpact",
     "RowVersion",
     "Rows",
-    "Span",
+    "SourceSpan",
     "Subject",
     "TableImpact",
     "VersionImpact",

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import duckdb
 
-from ml_platform.impact.dependents import Recomputed
+from ml_platform.impact.dependents import DependentsQuery
 from ml_platform.impact.partitions import (
     Followed,
     TableImpact,
@@ -74,7 +74,7 @@ def data_impact(
         )
         if not recompute:
             return impact
-        again = Recomputed(lake, cursor, use_case, subject, lake.snapshot(cursor))
+        again = DependentsQuery(lake, cursor, use_case, subject, lake.snapshot(cursor))
         return replace(impact, dependents=again.dependents(found.tables))
 
 

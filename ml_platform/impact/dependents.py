@@ -39,7 +39,7 @@ AFFECTED = "temp.__affected"
 
 
 @dataclass(frozen=True)
-class Recomputed:
+class DependentsQuery:
     """What is needed to compute tables with and without the rows of a subject."""
 
     lake: Lake

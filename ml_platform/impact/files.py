@@ -5,7 +5,7 @@ from datetime import datetime
 import duckdb
 
 from ml_platform.errors import SubjectNotFound, TableNotFound
-from ml_platform.impact.subjects import Span, Subject, arrivals
+from ml_platform.impact.subjects import SourceSpan, Subject, arrivals
 from ml_platform.sources.known import KnownVersions
 from ml_platform.sources.tables import landings_table, quarantine_table
 from ml_platform.spec.queries import literal, quote
@@ -39,7 +39,7 @@ def landed_file(lake: Lake, use_case: UseCase, name: str, source: str | None = N
         where = f"_file = {literal(name)}"
         within = Range.of(landed).holds(WINDOW_START)
         held = _held(cursor, lake, use_case, source, where, within)
-        spans: dict[Window, Span] = {}
+        spans: dict[Window, SourceSpan] = {}
         waiting = []
         for start in landed:
             window = use_case.calendar.window_stored(start)
@@ -51,7 +51,7 @@ def landed_file(lake: Lake, use_case: UseCase, name: str, source: str | None = N
             if (other := spans.get(window)) is not None:
                 # Another calendar noted it under other starts.
                 rows, since = rows + other.rows, min(since, other.since)
-            spans[window] = Span(rows, window, since)
+            spans[window] = SourceSpan(rows, window, since)
         return Subject(
             source, f"file {name} of {source}", spans, where,
             min((began for _, began, _ in held.values()), default=None),

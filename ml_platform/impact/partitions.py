@@ -81,7 +81,7 @@ def follow(
     found = {}
     for table in asked:
         after = predicted_from if table == "predictions" else None
-        known = _Known(use_case, touched, table)
+        known = _TouchedReads(use_case, touched, table)
         impact, entries = known.judge(evidence, after)
         if impact.read or impact.before:
             found[table] = impact
@@ -90,7 +90,7 @@ def follow(
     return Followed(found, touched)
 
 
-class _Known:
+class _TouchedReads:
     """What one table reads of what has been touched so far."""
 
     def __init__(
@@ -98,7 +98,7 @@ class _Known:
     ) -> None:
         self.calendar, self.table = use_case.calendar, table
         self.upstream = [
-            _Upstream(read, touched[read.table])
+            _TouchedUpstream(read, touched[read.table])
             for read in reads_of(use_case, table)
             if touched.get(read.table)
         ]
@@ -130,7 +130,7 @@ class _Known:
         return min(found, default=None)
 
 
-class _Upstream:
+class _TouchedUpstream:
     """What has been touched of one table that another one reads; no two ranges overlap."""
 
     def __init__(self, read: Reads, touched: Sequence[Touched]) -> None:

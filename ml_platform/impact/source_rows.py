@@ -7,7 +7,7 @@ import duckdb
 
 from ml_platform.errors import SubjectNotFound
 from ml_platform.features import inside_sql, windows_sql
-from ml_platform.impact.subjects import RowVersion, Span, Subject, arrivals
+from ml_platform.impact.subjects import RowVersion, SourceSpan, Subject, arrivals
 from ml_platform.sources.known import KnownVersions
 from ml_platform.spec.queries import literal, quote
 from ml_platform.spec.use_case import KNOWN_FROM, KNOWN_UNTIL, UseCase, version_table
@@ -60,7 +60,7 @@ def source_row(
     # What a correction moved was read at its old time too.
     times = [each.event_time for each in versions[max(0, (chosen or 0) - 1) :]]
     seen = Window(min(times, key=utc), utc(max(times, key=utc)) + datetime.resolution)
-    span = Span(1, first.window if rewritten else seen, since[chosen or 0])
+    span = SourceSpan(1, first.window if rewritten else seen, since[chosen or 0])
     return Subject(
         source, named, {first.window: span}, where, min(each.known_from for each in meant),
         versions=tuple(versions), chosen=chosen,

@@ -14,7 +14,7 @@ from ml_platform.storage.changes import Range
 
 
 @dataclass(frozen=True)
-class Span:
+class SourceSpan:
     """Rows of one window of a source."""
 
     rows: int
@@ -51,7 +51,7 @@ class Subject:
     source: str
     named: str
     """What was asked about, in words."""
-    spans: Mapping[Window, Span]
+    spans: Mapping[Window, SourceSpan]
     """By window, in order of time; only what was ingested."""
     where: str
     """SQL predicate that holds for these rows of the source's table."""

@@ -8,7 +8,7 @@ from ml_platform.monitoring.drift import (
 )
 from ml_platform.monitoring.drift_page import render_drift_html, report_path, report_url
 from ml_platform.monitoring.performance import (
-    Performance,
+    PerformanceReport,
     PerformanceRun,
     performance_table,
     report_performance,
@@ -28,7 +28,7 @@ __all__ = [
     "Cause",
     "ColumnDrift",
     "DriftRun",
-    "Performance",
+    "PerformanceReport",
     "PerformanceRun",
     "Skew",
     "StoredDrift",

@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Performance:
+class PerformanceReport:
     """What one revision of a window's report says."""
 
     rows: int
@@ -78,7 +78,7 @@ class PerformanceRun:
 
     snapshot: int
     """Snapshot after the reports were written."""
-    windows: Mapping[Window, Performance] = field(default_factory=dict)
+    windows: Mapping[Window, PerformanceReport] = field(default_factory=dict)
     """The current revision of each window."""
     skipped: Mapping[Window, PlatformError] = field(default_factory=dict)
 
@@ -175,7 +175,7 @@ def _reported(
     now: datetime,
     snapshot: int,
     source: str,
-) -> tuple[dict[Window, Performance], dict[Window, PlatformError], list[Row]]:
+) -> tuple[dict[Window, PerformanceReport], dict[Window, PlatformError], list[Row]]:
     """What each window says, why others say nothing, and the rows of both revisions.
 
     frame: predictions with the labels known by now; known_then: those of a window with the labels
@@ -183,7 +183,7 @@ def _reported(
     stored; source: table that `frame` was predicted in.
     """
     windows = list(use_case.calendar.windows(window_range))
-    found: dict[Window, Performance] = {}
+    found: dict[Window, PerformanceReport] = {}
     skipped: dict[Window, PlatformError] = {}
     rows: list[Row] = []
     for window, part in split_by_window(frame, windows):
@@ -235,7 +235,7 @@ def _stored_first(
 
 def _measured(
     use_case: UseCase, window: Window, rows: pd.DataFrame, by: datetime, table: str
-) -> Performance:
+) -> PerformanceReport:
     key = use_case.calendar.key(window)
     if not len(rows):
         raise EmptyPartition(
@@ -252,8 +252,8 @@ def _measured(
 
 
 def measure_window(
-    use_case: UseCase, rows: pd.DataFrame, by: datetime, other: Performance | None = None
-) -> Performance:
+    use_case: UseCase, rows: pd.DataFrame, by: datetime, other: PerformanceReport | None = None
+) -> PerformanceReport:
     """How good the predictions of a window are, by the labels known before a moment.
 
     rows: prediction columns, `model_version`, and `label` and `known_at` where there is a label.
@@ -278,7 +278,7 @@ def measure_window(
             if name in looked_at
         }
         errors = {name: error for name, error in found.items() if error is not None}
-    return Performance(
+    return PerformanceReport(
         rows=len(rows),
         labelled=len(known),
         versions=tuple(int(version) for version in np.unique(rows["model_version"].to_numpy())),
@@ -293,13 +293,13 @@ def _is_final(first: list[Row], due: datetime) -> bool:
     return any(row["value"] is not None or row["labels_known_by"] >= due for row in first)
 
 
-def _is_of_others(first: list[Row], current: Performance) -> bool:
+def _is_of_others(first: list[Row], current: PerformanceReport) -> bool:
     """Whether predictions of other versions have taken the place of those that were measured."""
     return any(tuple(row["model_versions"]) != current.versions for row in first)
 
 
 def _rows(
-    use_case: UseCase, window: Window, revision: Revision, said: Performance, snapshot: int
+    use_case: UseCase, window: Window, revision: Revision, said: PerformanceReport, snapshot: int
 ) -> Iterator[Row]:
     for metric in METRICS[use_case.label.task]:
         value = said.metrics.get(metric)

@@ -147,14 +147,14 @@ def measure_drift(
     Each trail is judged as its result is asked for. Columns without readings are absent.
     references: reference samples by version.
     """
-    judges = [_Judge(c, readings.get(c.name), references, drift) for c in columns]
+    judges = [_ColumnJudge(c, readings.get(c.name), references, drift) for c in columns]
     steps = SharedSteps()
     for trail in trails:
         steps.move_on()
         yield [judge.judge(trail, steps) for judge in judges]
 
 
-class _Judge:
+class _ColumnJudge:
     """One column through all windows."""
 
     def __init__(

@@ -13,8 +13,8 @@ from ml_platform.orchestrator.records import (
     BACKFILL_UNDER_WAY,
     RANGE_END,
     RANGE_START,
+    AssetPartitions,
     Backfill,
-    Partitions,
     Run,
     RunStatus,
     table_of_step,
@@ -182,7 +182,7 @@ class Orchestrator:
                 return str(each["id"])
         return None
 
-    def partitions(self, tables: Sequence[str]) -> dict[str, Partitions]:
+    def partitions(self, tables: Sequence[str]) -> dict[str, AssetPartitions]:
         """What Dagster knows of each table's partitions; tables it does not know are left out."""
         nodes = self.post(queries.PARTITIONS, {"keys": [_key(t) for t in tables]})["assetNodes"]
         found = {}
@@ -191,7 +191,7 @@ class Orchestrator:
             by_status: dict[str, list[tuple[str, str]]] = {}
             for each in ranges:
                 by_status.setdefault(each["status"], []).append((each["startKey"], each["endKey"]))
-            found["/".join(node["assetKey"]["path"])] = Partitions(
+            found["/".join(node["assetKey"]["path"])] = AssetPartitions(
                 **{status.lower(): tuple(pairs) for status, pairs in by_status.items()}
             )
         return found

@@ -154,7 +154,7 @@ class Backfill:
 
 
 @dataclass(frozen=True)
-class Partitions:
+class AssetPartitions:
     """Partitions of one asset by what Dagster knows of them: (first, last) keys, in order."""
 
     materialized: tuple[tuple[str, str], ...] = ()

@@ -14,7 +14,7 @@ from ml_platform.registry.champion_periods import (
     predecessors,
     served_ranges,
 )
-from ml_platform.registry.mirrors import Difference, differences, point_alias, repair
+from ml_platform.registry.mirrors import MirrorDifference, differences, point_alias, repair
 from ml_platform.registry.models import Registry
 from ml_platform.registry.prediction import (
     Fitted,
@@ -53,8 +53,8 @@ __all__ = [
     "NOT_JUDGED",
     "Card",
     "ChampionPeriod",
-    "Difference",
     "Fitted",
+    "MirrorDifference",
     "ModelVersion",
     "Promotion",
     "Registry",

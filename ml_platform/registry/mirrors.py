@@ -20,7 +20,7 @@ ALIAS = f"MLflow's alias '{CHAMPION}'"
 
 
 @dataclass(frozen=True)
-class Difference:
+class MirrorDifference:
     """A mirror that does not show what the lake says."""
 
     mirror: str
@@ -38,7 +38,7 @@ class Difference:
         return f"{self.mirror} shows {self.holds}, the lake says {self.should}"
 
 
-def differences(lake: Lake, registry: Registry, use_case: UseCase) -> list[Difference]:
+def differences(lake: Lake, registry: Registry, use_case: UseCase) -> list[MirrorDifference]:
     """Every mirror of a use case that shows something else than the lake; nothing is changed."""
     return [
         *_of_alias(registry, use_case, history(lake, use_case)),
@@ -46,7 +46,7 @@ def differences(lake: Lake, registry: Registry, use_case: UseCase) -> list[Diffe
     ]
 
 
-def repair(lake: Lake, registry: Registry, use_case: UseCase) -> list[Difference]:
+def repair(lake: Lake, registry: Registry, use_case: UseCase) -> list[MirrorDifference]:
     """Make every mirror show what the lake says; what differed before.
 
     Only what differs is written, so that looking costs little. What cannot be reached stays as it
@@ -61,7 +61,7 @@ def repair(lake: Lake, registry: Registry, use_case: UseCase) -> list[Difference
                 else:
                     _publish_again(lake, use_case)
             except PlatformError as error:
-                found.append(Difference(*_shown(difference), problem=str(error)))
+                found.append(MirrorDifference(*_shown(difference), problem=str(error)))
                 continue
         found.append(difference)
     return found
@@ -87,7 +87,7 @@ def _serving(decisions: Sequence[Promotion]) -> int | None:
 
 def _of_alias(
     registry: Registry, use_case: UseCase, decisions: Sequence[Promotion]
-) -> list[Difference]:
+) -> list[MirrorDifference]:
     wanted = _serving(decisions)
     if wanted is None:
         return []
@@ -95,13 +95,13 @@ def _of_alias(
     try:
         held = registry.alias(use_case, CHAMPION)
     except PlatformError as error:
-        return [Difference(ALIAS, "", should, problem=str(error))]
+        return [MirrorDifference(ALIAS, "", should, problem=str(error))]
     if held == wanted:
         return []
-    return [Difference(ALIAS, "no version" if held is None else f"version {held}", should)]
+    return [MirrorDifference(ALIAS, "no version" if held is None else f"version {held}", should)]
 
 
-def _of_online_store(lake: Lake, use_case: UseCase) -> list[Difference]:
+def _of_online_store(lake: Lake, use_case: UseCase) -> list[MirrorDifference]:
     found = []
     store = open_online_store(lake.settings)
     try:
@@ -113,11 +113,11 @@ def _of_online_store(lake: Lake, use_case: UseCase) -> list[Difference]:
                 # Nobody has asked for it yet.
                 continue
             except OnlineStoreError as error:
-                found.append(Difference(mirror, "", "", problem=str(error)))
+                found.append(MirrorDifference(mirror, "", "", problem=str(error)))
                 continue
             if behind is not None:
                 held, newest = behind
-                found.append(Difference(mirror, _rows_until(held), _rows_until(newest)))
+                found.append(MirrorDifference(mirror, _rows_until(held), _rows_until(newest)))
     finally:
         store.close()
     return found
@@ -139,5 +139,5 @@ def _rows_until(moment: datetime | None) -> str:
     return "no row" if moment is None else f"rows up to {moment.isoformat()}"
 
 
-def _shown(difference: Difference) -> tuple[str, str, str]:
+def _shown(difference: MirrorDifference) -> tuple[str, str, str]:
     return difference.mirror, difference.holds, difference.should

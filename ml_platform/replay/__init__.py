@@ -1,7 +1,7 @@
 """History run again: under retraining policies, which live sensors share, and by an estimator."""
 
 from ml_platform.replay.backtest import Backtest, backtest
-from ml_platform.replay.comparison import Comparison, Standing
+from ml_platform.replay.comparison import PolicyComparison, PolicyStanding
 from ml_platform.replay.document import as_document, newest_document
 from ml_platform.replay.live_observation import observe
 from ml_platform.replay.picture import draw_replay
@@ -12,11 +12,11 @@ from ml_platform.replay.walk import Decision, Walked
 
 __all__ = [
     "Backtest",
-    "Comparison",
     "Decision",
     "Policy",
+    "PolicyComparison",
+    "PolicyStanding",
     "Seen",
-    "Standing",
     "Trigger",
     "Walked",
     "as_document",

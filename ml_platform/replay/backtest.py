@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ml_platform.errors import EmptyPartition, LabelsNotArrived, PlatformError, TrainingFailed
 from ml_platform.registry import ModelVersion, Registry, champions_of
 from ml_platform.replay.comparison import CONFIDENCE, TAILS
-from ml_platform.replay.outcome import Outcome
+from ml_platform.replay.outcome import ReplayOutcome
 from ml_platform.replay.replay_inputs import ReplayInputs, looking_back
 from ml_platform.replay.replay_request import EVERY, NEVER, SCHEDULE, Policy
 from ml_platform.replay.versions import Versions
@@ -247,7 +247,7 @@ def _compare(
     skipped: Mapping[Window, PlatformError],
 ) -> Backtest:
     metric = use_case.model.metric
-    ours, theirs = (Outcome.of(v, s) for v, s in zip(versions, served, strict=True))
+    ours, theirs = (ReplayOutcome.of(v, s) for v, s in zip(versions, served, strict=True))
     measured = [each.measure(use_case) if each.rows else {} for each in (ours, theirs)]
     if metric not in measured[0]:
         raise LabelsNotArrived(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml_platform.errors import LabelsNotArrived
-from ml_platform.replay.outcome import Outcome
+from ml_platform.replay.outcome import ReplayOutcome
 from ml_platform.replay.versions import Versions
 from ml_platform.replay.walk import Decision, Walked
 from ml_platform.resampling import gain
@@ -19,7 +19,7 @@ TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
 @dataclass(frozen=True)
-class Standing:
+class PolicyStanding:
     """What one policy came to."""
 
     policy: str
@@ -60,7 +60,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PolicyComparison:
     """Policies on one range, in the order in which they were asked for."""
 
     use_case: str
@@ -68,14 +68,14 @@ class Comparison:
     range: Window
     rows: int
     """Predictions of the range whose label is known."""
-    standings: tuple[Standing, ...]
+    standings: tuple[PolicyStanding, ...]
 
     @property
-    def best(self) -> Standing:
+    def best(self) -> PolicyStanding:
         return next(standing for standing in self.standings if standing.regret == 0)
 
     @property
-    def cheapest_as_good(self) -> Standing:
+    def cheapest_as_good(self) -> PolicyStanding:
         """Of those that the best does not beat beyond noise, the one with the fewest trainings."""
         as_good = [standing for standing in self.standings if standing.is_best_or_as_good]
         return min(as_good, key=lambda standing: (standing.trainings, standing.seconds))
@@ -106,7 +106,7 @@ class Comparison:
 
 def compare(
     use_case: UseCase, versions: Versions, walks: Sequence[Walked], window_range: Window
-) -> Comparison:
+) -> PolicyComparison:
     """Hold policies side by side, by all labels known now.
 
     Raises LabelsNotArrived where not one window of the range can be measured.
@@ -128,14 +128,14 @@ def compare(
         )
     by_window = [{w: each[w].metrics[metric] for w in windows} for each in found]
     weights = np.array([float(found[0][w].labelled) for w in windows])
-    outcomes = [Outcome.of(versions, walked.served) for walked in walks]
+    outcomes = [ReplayOutcome.of(versions, walked.served) for walked in walks]
     together = [outcome.measure(use_case) for outcome in outcomes]
     values = np.array([each[metric] for each in together])
     best = int(np.argmax(gain(metric, values, np.zeros(len(values)))))
     drawn = [outcome.resampled(use_case) for outcome in outcomes]
     regrets = [np.quantile(gain(metric, drawn[best], each), TAILS).tolist() for each in drawn]
     standings = tuple(
-        Standing(
+        PolicyStanding(
             policy=walked.policy.name,
             decisions=walked.decisions,
             by_window=by_window[place],
@@ -149,13 +149,13 @@ def compare(
         )
         for place, walked in enumerate(walks)
     )
-    return Comparison(use_case.name, metric, window_range, outcomes[0].rows, standings)
+    return PolicyComparison(use_case.name, metric, window_range, outcomes[0].rows, standings)
 
 
-def _gap(standing: Standing) -> str:
+def _gap(standing: PolicyStanding) -> str:
     low, high = standing.regret_bounds
     return f"{standing.regret:.4f} ({CONFIDENCE:.0%}: {low:+.4f} to {high:+.4f})"
 
 
-def _times(standing: Standing) -> str:
+def _times(standing: PolicyStanding) -> str:
     return f"{standing.trainings} training{'' if standing.trainings == 1 else 's'}"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ml_platform.replay.comparison import Comparison
+from ml_platform.replay.comparison import PolicyComparison
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
 
@@ -12,7 +12,7 @@ PREFIX = "replay_"
 """Of the files of a use case's replays in its folder of reports."""
 
 
-def as_document(use_case: UseCase, comparison: Comparison) -> dict[str, Any]:
+def as_document(use_case: UseCase, comparison: PolicyComparison) -> dict[str, Any]:
     """Everything that a replay found, in types of JSON; partitions by key, moments in ISO 8601."""
 
     def key(window: Window) -> str:

@@ -19,7 +19,7 @@ WEIGHTS_AT_ONCE = 5_000_000
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReplayOutcome:
     """The labelled predictions of a range, each window by the version that served it."""
 
     windows: int
@@ -29,7 +29,7 @@ class Outcome:
     """Prediction columns and `label`; n rows."""
 
     @classmethod
-    def of(cls, versions: Versions, served: Mapping[Window, int]) -> "Outcome":
+    def of(cls, versions: Versions, served: Mapping[Window, int]) -> "ReplayOutcome":
         """By all labels known now."""
         known = versions.known
         parts = []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ml_platform.extras import extra
-from ml_platform.replay.comparison import Comparison
+from ml_platform.replay.comparison import PolicyComparison
 from ml_platform.spec.declared import LARGER_IS_BETTER
 
 SMOOTHED = 14
@@ -14,7 +14,7 @@ SMOOTHED = 14
 MARKS = {"promoted": ("^", "tab:green"), "refused": ("x", "tab:red"), "failed": ("s", "black")}
 
 
-def draw_replay(comparison: Comparison, file: Path) -> Path:
+def draw_replay(comparison: PolicyComparison, file: Path) -> Path:
     """Draw a comparison as a PNG, and return its path."""
     with extra():
         from matplotlib.figure import Figure
@@ -58,7 +58,7 @@ def draw_replay(comparison: Comparison, file: Path) -> Path:
     return file
 
 
-def _used_before(comparison: Comparison, place: int, decision: str) -> bool:
+def _used_before(comparison: PolicyComparison, place: int, decision: str) -> bool:
     return any(
         made.decision == decision
         for standing in comparison.standings[:place]

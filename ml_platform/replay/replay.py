@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from ml_platform.errors import EmptyPartition
-from ml_platform.replay.comparison import Comparison, compare
+from ml_platform.replay.comparison import PolicyComparison, compare
 from ml_platform.replay.replay_inputs import ReplayInputs, looking_back
 from ml_platform.replay.replay_request import Policy
 from ml_platform.replay.versions import Versions
@@ -21,7 +21,7 @@ def replay(
     *,
     threads: int,
     progress: Callable[[Walked], None] = lambda _: None,
-) -> Comparison:
+) -> PolicyComparison:
     """Live through a range under each policy, and hold side by side what came of it.
 
     threads: of model fitting, as the live settings have it; progress: called with each policy as it

@@ -8,7 +8,7 @@ from datetime import datetime
 import pandas as pd
 
 from ml_platform.errors import TrainingFailed
-from ml_platform.monitoring.performance import Performance, measure_window
+from ml_platform.monitoring.performance import PerformanceReport, measure_window
 from ml_platform.registry import ModelVersion, predict
 from ml_platform.replay.replay_inputs import ReplayInputs
 from ml_platform.spec.duration import Duration
@@ -34,7 +34,7 @@ class Versions:
     _fitting: list[float] = field(default_factory=list)
     _trained: dict[tuple[datetime, Duration], int | TrainingFailed] = field(default_factory=dict)
     _predicted: dict[tuple[int, Window], tuple[pd.DataFrame, float]] = field(default_factory=dict)
-    _measured: dict[tuple[int, Window, int], Performance] = field(default_factory=dict)
+    _measured: dict[tuple[int, Window, int], PerformanceReport] = field(default_factory=dict)
     _judged: dict[tuple[int, int | None], GateVerdict] = field(default_factory=dict)
 
     @property
@@ -118,7 +118,7 @@ class Versions:
             self._predicted[key] = stamped, seconds
         return self._predicted[key]
 
-    def measure(self, version: int, window: Window, moment: datetime) -> Performance:
+    def measure(self, version: int, window: Window, moment: datetime) -> PerformanceReport:
         """How good a version's predictions of a window are, by the labels known then."""
         key = (version, window, self.known.revision(window, moment))
         if key not in self._measured:

@@ -1,14 +1,14 @@
 """Let an earlier version serve again, and recompute exactly what the later ones had written."""
 
-from ml_platform.rollback.affected import Affected, Step, affected_by
+from ml_platform.rollback.affected import Affected, RollbackStep, affected_by
 from ml_platform.rollback.plan import RollbackPlan, after_decision, plan_rollback, roll_back
-from ml_platform.rollback.recomputation import Recomputed, recompute
+from ml_platform.rollback.recomputation import RecomputationReport, recompute
 
 __all__ = [
     "Affected",
-    "Recomputed",
+    "RecomputationReport",
     "RollbackPlan",
-    "Step",
+    "RollbackStep",
     "affected_by",
     "after_decision",
     "plan_rollback",

@@ -15,7 +15,7 @@ from ml_platform.storage.tables import WINDOW_START, naive_utc
 
 
 @dataclass(frozen=True)
-class Step:
+class RollbackStep:
     """Tables that are recomputed together, over one unbroken range."""
 
     tables: tuple[str, ...]
@@ -45,22 +45,22 @@ class Affected:
         own = ("predictions", "drift_report", "performance_report")
         return (*((name, getattr(self, name)) for name in own), *self.published.items())
 
-    def steps(self, use_case: UseCase) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    def steps(self, use_case: UseCase) -> tuple[tuple[RollbackStep, ...], tuple[RollbackStep, ...]]:
         """What to run at first, and what once all of that is done.
 
         Reports read predictions, a drift report those of weeks. So predictions come first, along
         with the reports whose partitions are the very same unbroken range; then the others.
         """
         predicted = list(use_case.calendar.ranges(self.predictions))
-        first: list[Step] = []
-        later: list[Step] = []
+        first: list[RollbackStep] = []
+        later: list[RollbackStep] = []
         along: list[str] = []
         for name, windows in self.tables[1:]:
             if len(predicted) == 1 and windows == self.predictions:
                 along.append(name)
             else:
-                later += [Step((name,), s) for s in use_case.calendar.ranges(windows)]
-        first = [Step(("predictions", *along), window_range) for window_range in predicted]
+                later += [RollbackStep((name,), s) for s in use_case.calendar.ranges(windows)]
+        first = [RollbackStep(("predictions", *along), window_range) for window_range in predicted]
         return (tuple(first), tuple(later)) if first else (tuple(later), ())
 
 

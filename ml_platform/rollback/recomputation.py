@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from ml_platform.monitoring import DriftRun, PerformanceRun, report_drift, report_performance
 from ml_platform.publish import PublishReport, publish_range
 from ml_platform.registry import Registry
-from ml_platform.rollback.affected import Affected, Step
+from ml_platform.rollback.affected import Affected, RollbackStep
 from ml_platform.scoring import ScoreReport, score
 from ml_platform.spec.use_case import UseCase, published_table
 from ml_platform.storage import Commit, Lake
 
 
 @dataclass(frozen=True)
-class Recomputed:
+class RecomputationReport:
     """What came of each table, range by range."""
 
     predictions: tuple[ScoreReport, ...] = ()
@@ -38,8 +38,8 @@ def recompute(
     affected: Affected,
     commits: Mapping[str, Commit],
     *,
-    progress: Callable[[Step], None] = lambda step: None,
-) -> Recomputed:
+    progress: Callable[[RollbackStep], None] = lambda step: None,
+) -> RecomputationReport:
     """Recompute exactly the affected partitions; `progress` is called with each range when done.
 
     commits: by table. Raises whatever scoring or reporting raises; what was done until then stays,
@@ -66,7 +66,7 @@ def recompute(
                     report_performance(lake, use_case, step.range, commit, now=now)
                 )
         progress(step)
-    return Recomputed(
+    return RecomputationReport(
         tuple(results.predictions), tuple(results.drift_report),
         tuple(results.performance_report), tuple(results.published),
     )  # fmt: skip

@@ -13,7 +13,7 @@ import pandas as pd
 from ml_platform.errors import EmptyPartition, PlatformError
 from ml_platform.features import assemble, entity_types, labels_table, split_by_window
 from ml_platform.registry import ModelVersion, Registry, champions_of, is_row_wise, predict
-from ml_platform.scoring.endpoint import Endpoint, open_endpoint
+from ml_platform.scoring.endpoint import EndpointClient, open_endpoint
 from ml_platform.scoring.explanations import explained_rows, explanations_table
 from ml_platform.scoring.on_spark import predict_on_spark
 from ml_platform.scoring.remote import predict_remotely
@@ -110,7 +110,7 @@ def _compute(
     use_case: UseCase,
     window_range: Window,
     commit: Commit,
-    endpoint: Endpoint | None,
+    endpoint: EndpointClient | None,
     engine: Engine = "in_process",
 ) -> ScoreReport:
     def compute(cursor: duckdb.DuckDBPyConnection, basis: Basis) -> ScoreReport:
@@ -129,7 +129,7 @@ def _scored(
     window_range: Window,
     commit: Commit,
     basis: Basis,
-    endpoint: Endpoint | None,
+    endpoint: EndpointClient | None,
     engine: Engine,
 ) -> ScoreReport:
     champions, lacking = _champions(lake, use_case, window_range, endpoint)
@@ -183,7 +183,7 @@ def _report(
 
 
 def _champions(
-    lake: Lake, use_case: UseCase, window_range: Window, endpoint: Endpoint | None
+    lake: Lake, use_case: UseCase, window_range: Window, endpoint: EndpointClient | None
 ) -> tuple[Mapping[Window, int | None], Mapping[Window, PlatformError]]:
     """The version that has to predict each window, None where any may; windows that have none."""
     if endpoint is not None and use_case.scored_by_any_version:

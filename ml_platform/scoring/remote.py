@@ -18,7 +18,7 @@ from ml_platform.registry import (
     select_inputs,
 )
 from ml_platform.scoring.agreement import require_agreement
-from ml_platform.scoring.endpoint import Answered, Chunk, Endpoint
+from ml_platform.scoring.endpoint import Answered, EndpointClient, RowChunk
 from ml_platform.spec.scoring import Scorer
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -28,7 +28,7 @@ TWO_CLASSES = ("0", "1")
 
 
 @dataclass(frozen=True)
-class Predicted:
+class RemotePredictions:
     """Predictions of a batch."""
 
     predictions: pd.DataFrame
@@ -40,13 +40,13 @@ class Predicted:
 
 
 def predict_remotely(
-    endpoint: Endpoint,
+    endpoint: EndpointClient,
     scorer: Scorer,
     registry: Registry,
     use_case: UseCase,
     frame: pd.DataFrame,
     champions: Mapping[Window, int | None],
-) -> Predicted:
+) -> RemotePredictions:
     """Predict an assembled frame by an endpoint; windows without rows are left out.
 
     champions: windows in order of time, with the version that has to predict each; None where any
@@ -76,7 +76,7 @@ def _chunks(
     window: Window,
     rows: pd.DataFrame,
     champion: int | None,
-) -> Iterator[Chunk]:
+) -> Iterator[RowChunk]:
     if champion is None:
         inputs = rows[list(use_case.model_columns)]
     else:
@@ -85,14 +85,14 @@ def _chunks(
         # Columns that it was trained without may be gone since; a server wants them all the same.
         inputs = rows.reindex(columns=list(model.columns))
     for first in range(0, len(rows), scorer.batch_rows):
-        yield Chunk(window, first, inputs.iloc[first : first + scorer.batch_rows], champion)
+        yield RowChunk(window, first, inputs.iloc[first : first + scorer.batch_rows], champion)
 
 
 @dataclass(frozen=True)
 class _Batch:
     """What the answers of one batch are checked against."""
 
-    endpoint: Endpoint
+    endpoint: EndpointClient
     scorer: Scorer
     registry: Registry
     use_case: UseCase
@@ -101,8 +101,8 @@ class _Batch:
         self,
         parts: Sequence[tuple[Window, pd.DataFrame]],
         champions: Mapping[Window, int | None],
-        asked: Sequence[tuple[Chunk, Answered | None]],
-    ) -> Predicted:
+        asked: Sequence[tuple[RowChunk, Answered | None]],
+    ) -> RemotePredictions:
         """Predictions of all windows from what was answered for their chunks."""
         by_window = {w: list(of) for w, of in groupby(asked, key=lambda pair: pair[0].window)}
         done: dict[Window, pd.DataFrame] = {}
@@ -119,10 +119,10 @@ class _Batch:
                 done[window] = self._window(window, rows, answers)
         versions = {window: int(each["model_version"].max()) for window, each in done.items()}
         together = pd.concat(list(done.values())) if done else pd.DataFrame()
-        return Predicted(together, versions, tuple(in_process))
+        return RemotePredictions(together, versions, tuple(in_process))
 
     def _window(
-        self, window: Window, rows: pd.DataFrame, answers: Sequence[tuple[Chunk, Answered]]
+        self, window: Window, rows: pd.DataFrame, answers: Sequence[tuple[RowChunk, Answered]]
     ) -> pd.DataFrame:
         by_version: dict[int, list[pd.DataFrame]] = {}
         parts = []
@@ -136,7 +136,7 @@ class _Batch:
                 self._check(window, rows, version, answered)
         return pd.concat(parts)
 
-    def _named(self, chunk: Chunk, answer: Answered) -> pd.DataFrame:
+    def _named(self, chunk: RowChunk, answer: Answered) -> pd.DataFrame:
         values, index = answer.values, chunk.rows.index
         where = f"{self.use_case.name}: {self.endpoint.where}"
         classes = self._classes(answer)

@@ -5,7 +5,7 @@ the prediction service begin with `ML_PLATFORM_SERVING_`. Its value may refer to
 kept elsewhere, `${file:/run/secrets/lake}`.
 """
 
-from ml_platform.settings.deployment import Endpoint, Settings
+from ml_platform.settings.deployment import EndpointSettings, Settings
 from ml_platform.settings.service import WEBHOOK_SECRET, CallbackReceiver, ServingSettings
 
-__all__ = ["WEBHOOK_SECRET", "CallbackReceiver", "Endpoint", "ServingSettings", "Settings"]
+__all__ = ["WEBHOOK_SECRET", "CallbackReceiver", "EndpointSettings", "ServingSettings", "Settings"]

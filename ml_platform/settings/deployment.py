@@ -14,7 +14,7 @@ Kept = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}(d|w|mo)$")]
 """A length of time in days, weeks or months."""
 
 
-class Endpoint(BaseModel):
+class EndpointSettings(BaseModel):
     """What this deployment knows of an endpoint that predicts batches of a use case."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,7 +55,7 @@ class Settings(VariableSettings):
     `sqlite:<file>`, `postgres:<connection>`, `mysql:<connection>`, `adbc:driver=<driver> …`;
     `parquet:<folder>`, `delta:<folder>`, `iceberg:<catalog>`.
     In the environment as JSON: `{"erp": "postgres:host=…"}`."""
-    endpoints: Mapping[str, Endpoint] = {}
+    endpoints: Mapping[str, EndpointSettings] = {}
     """Addresses and headers of endpoints that predict batches, by use case. In the environment as
     JSON: `{"trips": {"url": "https://…", "headers": {"Authorization": "Bearer …"}}}`."""
     landing_settle_seconds: Annotated[float, Field(ge=0)] = 5

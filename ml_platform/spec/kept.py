@@ -46,7 +46,7 @@ def states(folder: Path, names: Iterable[str]) -> dict[str, FileState] | None:
         return None
 
 
-class Kept:
+class JsonCache:
     """Values by name in a folder, as JSON: nothing of them is ever executed.
 
     A file begins with a digest of what its value was derived from, and one of the value. A value

@@ -12,7 +12,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope
 from sqlglot.schema import MappingSchema
 
-from ml_platform.spec.kept import Kept, way_of_deriving
+from ml_platform.spec.kept import JsonCache, way_of_deriving
 from ml_platform.spec.use_case import UseCase, digest
 
 
@@ -79,7 +79,7 @@ class KeptLineage:
 
     def __init__(self, use_case: UseCase, folder: Path) -> None:
         self._sources = {name: source.columns for name, source in use_case.sources.items()}
-        self._kept, self._name = Kept(folder), f"{use_case.name}.lineage"
+        self._kept, self._name = JsonCache(folder), f"{use_case.name}.lineage"
         self._source = digest(way_of_deriving(), self._sources, use_case.code_version)
         found = self._kept.read(self._name, self._source) or {}
         self._known: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {

@@ -13,7 +13,7 @@ from ml_platform.errors import Location, SpecError, SpecErrors
 from ml_platform.spec.binding import bind
 from ml_platform.spec.checks import check
 from ml_platform.spec.declared import FILLED_IN
-from ml_platform.spec.kept import Kept, states, way_of_deriving
+from ml_platform.spec.kept import JsonCache, states, way_of_deriving
 from ml_platform.spec.kept_use_cases import files_of, keeping, restored
 from ml_platform.spec.mistakes import Mistakes, spec_errors
 from ml_platform.spec.queries import checking_database
@@ -49,7 +49,7 @@ def load_use_cases(
 
     databases: those that sources may have tables in; by default they are not checked.
     kept: where to keep what is found, and to look for what was found of files that have not
-    changed since; see `ml_platform.spec.kept.Kept`. By default nowhere.
+    changed since; see `ml_platform.spec.kept.JsonCache`. By default nowhere.
     """
     loaded = Loaded()
     found: dict[str, list[UseCase]] = {}
@@ -100,7 +100,7 @@ class _Loader:
         self, databases: Collection[str] | None, kept: Path | None, stack: ExitStack
     ) -> None:
         self._databases, self._stack = databases, stack
-        self._kept = Kept(kept) if kept else None
+        self._kept = JsonCache(kept) if kept else None
 
     @classmethod
     @contextmanager
@@ -117,7 +117,7 @@ class _Loader:
         held = restored(folder, self._kept.read(folder.name, source))
         return held or self._derived(self._kept, folder, source)
 
-    def _derived(self, kept: Kept, folder: Path, source: str) -> UseCase:
+    def _derived(self, kept: JsonCache, folder: Path, source: str) -> UseCase:
         """The use case, derived from its files, and kept from now on."""
         spec = states(folder, [SPEC_FILE])
         declared, mistakes = _declared(folder)

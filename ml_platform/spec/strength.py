@@ -13,7 +13,7 @@ NEARLY = 0.85
 """From here on a column nearly determines the label."""
 
 
-class Rows(Protocol):
+class QueryableRows(Protocol):
     """Rows that can be asked about by SQL, as the table `file`."""
 
     def numbers(self, sql: str) -> tuple[float, ...]:
@@ -23,7 +23,9 @@ class Rows(Protocol):
         """Whether a column holds numbers or times, which fall into ranges, and no names."""
 
 
-def measure_strengths(rows: Rows, label: str, task: Task, names: Iterable[str]) -> dict[str, float]:
+def measure_strengths(
+    rows: QueryableRows, label: str, task: Task, names: Iterable[str]
+) -> dict[str, float]:
     """How much each column alone says of the label, from 0 to 1, the strongest first.
 
     label: SQL over the table.
@@ -41,7 +43,7 @@ def measure_strengths(rows: Rows, label: str, task: Task, names: Iterable[str]) 
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _grouped(rows: Rows, name: str, label: str, value: str) -> str:
+def _grouped(rows: QueryableRows, name: str, label: str, value: str) -> str:
     """A SELECT of `g`, the group of each row by a column, and `y`, a value made of its label."""
     x = quote(name)
     group = f"CAST({x} AS VARCHAR)"
@@ -55,7 +57,7 @@ def _grouped(rows: Rows, name: str, label: str, value: str) -> str:
         FROM (SELECT {group} AS g, {value} AS y FROM file WHERE ({label}) IS NOT NULL)"""
 
 
-def _of_ranks(rows: Rows, name: str, label: str) -> float:
+def _of_ranks(rows: QueryableRows, name: str, label: str) -> float:
     rank = f"percent_rank() OVER (ORDER BY {label})"
     (ratio,) = rows.numbers(
         f"""WITH grouped AS ({_grouped(rows, name, label, rank)}),
@@ -66,7 +68,7 @@ def _of_ranks(rows: Rows, name: str, label: str) -> float:
     return ratio
 
 
-def _of_classes(rows: Rows, name: str, label: str) -> float:
+def _of_classes(rows: QueryableRows, name: str, label: str) -> float:
     (saved,) = rows.numbers(
         f"""WITH cells AS (SELECT g, y, count(*) AS n FROM
             ({_grouped(rows, name, label, label)}) GROUP BY ALL),
@@ -78,7 +80,7 @@ def _of_classes(rows: Rows, name: str, label: str) -> float:
     return saved
 
 
-def _gini(rows: Rows, name: str, label: str, task: Task) -> float:
+def _gini(rows: QueryableRows, name: str, label: str, task: Task) -> float:
     if task != "binary":
         return 0.0
     y = f"CAST(({label}) = (SELECT min({label}) FROM file) AS DOUBLE)"

@@ -15,7 +15,7 @@ from ml_platform.features import Coverage, read_coverage
 from ml_platform.monitoring.latest import Latest, latest_drift, latest_performance
 from ml_platform.monitoring.quarantined import Quarantined, read_quarantine
 from ml_platform.registry import (
-    Difference,
+    MirrorDifference,
     Promotion,
     Registry,
     champion_periods,
@@ -89,7 +89,7 @@ class Health:
     alerts: tuple[OpenAlert, ...]
     leak_checks: tuple[Coverage, ...] = ()
     """How much of each feature table, and of the labels, has been checked for leaks."""
-    mirrors: tuple[Difference, ...] = ()
+    mirrors: tuple[MirrorDifference, ...] = ()
     """What shows something else than the lake: MLflow's alias, the online store."""
     costs: tuple[Cost, ...] = ()
     """What tables took in the last seven days, by day. What training took is asked of MLflow, which

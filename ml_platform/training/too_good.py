@@ -69,7 +69,7 @@ def _strengths(task: Task, rows: pd.DataFrame) -> dict[str, float]:
 
 
 class _Frame:
-    """A frame that is asked about by SQL, see `Rows`."""
+    """A frame that is asked about by SQL, see `QueryableRows`."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, frame: pd.DataFrame) -> None:
         self._connection = connection

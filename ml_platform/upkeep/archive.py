@@ -27,7 +27,7 @@ LISTS, CONTENTS = "backups", "contents"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveEntry:
     """One file of a backup."""
 
     part: str
@@ -56,7 +56,7 @@ class Backup:
     """Version of the platform that made it."""
     places: Mapping[str, str]
     """Where the parts were, by part."""
-    entries: tuple[Entry, ...]
+    entries: tuple[ArchiveEntry, ...]
     left_out: tuple[str, ...] = ()
     """What it does not hold, and who does."""
     schema_version: int = 1
@@ -66,7 +66,7 @@ class Backup:
     def bytes(self) -> int:
         return sum(entry.bytes for entry in self.entries)
 
-    def of(self, part: str) -> tuple[Entry, ...]:
+    def of(self, part: str) -> tuple[ArchiveEntry, ...]:
         """The files of one part."""
         return tuple(entry for entry in self.entries if entry.part == part)
 
@@ -79,7 +79,7 @@ class Backup:
         fields = json.loads(document)
         stamp = Stamp(fields.get("schema_version", 1), fields["platform"])
         require_not_newer("backup", stamp, str(fields["name"]))
-        entries = tuple(Entry(**entry) for entry in fields.pop("entries"))
+        entries = tuple(ArchiveEntry(**entry) for entry in fields.pop("entries"))
         return cls(**{**fields, "entries": entries, "left_out": tuple(fields["left_out"])})
 
 
@@ -139,7 +139,7 @@ class Archive:
             raise BackupRefused(f"{lacking.part}/{lacking.name} did not arrive in the backup")
         self.files.write(_list_of(backup.name), backup.document.encode())
 
-    def fetch(self, entry: Entry, target: StoredFiles, name: str) -> None:
+    def fetch(self, entry: ArchiveEntry, target: StoredFiles, name: str) -> None:
         """Write a file of a backup somewhere; BackupRefused where its content is damaged."""
         path = _content_of(entry.sha256)
         if self.files.size(path) != entry.bytes:
@@ -154,7 +154,7 @@ class Archive:
         else:
             target.write(name, held)
 
-    def damaged(self, backup: Backup) -> list[Entry]:
+    def damaged(self, backup: Backup) -> list[ArchiveEntry]:
         """Files of a backup whose content is lost or another one; each is read."""
         found: dict[str, bool] = {}
         for entry in backup.entries:
@@ -188,7 +188,7 @@ class Archive:
         _delete(Path(self.files.at(path)) for path in self.present if Path(path).name not in kept)
         self._present = None
 
-    def place(self, entry: Entry) -> str:
+    def place(self, entry: ArchiveEntry) -> str:
         """The path or URL of what a file of a backup holds."""
         return self.files.at(_content_of(entry.sha256))
 

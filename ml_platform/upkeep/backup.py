@@ -16,7 +16,7 @@ from ml_platform.storage.attaching import attached
 from ml_platform.storage.extensions import load_extension
 from ml_platform.storage.schema_versions import KNOWN
 from ml_platform.storage.stored_files import Content, StoredFiles
-from ml_platform.upkeep.archive import Archive, Backup, Entry
+from ml_platform.upkeep.archive import Archive, ArchiveEntry, Backup
 from ml_platform.upkeep.catalogs import as_file, copied_files, copy_catalog, copy_sqlite, name_below
 from ml_platform.upkeep.parts import (
     ARTIFACTS,
@@ -78,7 +78,9 @@ def back_up(
         _require_apart(settings, archive)
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
         places = Places.of(settings)
-        work = _Work(settings, cursor, archive, archive.newest(), Path(scratch), say, is_migrating)
+        work = _BackupJob(
+            settings, cursor, archive, archive.newest(), Path(scratch), say, is_migrating
+        )
         snapshot = work.everything(places, landing=landing)
         left_out = [*places.left_out, *work.left_out]
         if not landing:
@@ -105,7 +107,7 @@ def _require_apart(settings: Settings, archive: Archive) -> None:
 
 
 @dataclass
-class _Work:
+class _BackupJob:
     """One backup that is being made."""
 
     settings: Settings
@@ -115,7 +117,7 @@ class _Work:
     scratch: Path
     say: Say
     is_migrating: bool
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ArchiveEntry] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -199,4 +201,4 @@ class _Work:
         return content if content is not None and self.archive.holds(content) else None
 
     def _add(self, part: str, name: str, content: Content, changed: int | None = None) -> None:
-        self.entries.append(Entry(part, name, content.bytes, content.sha256, changed))
+        self.entries.append(ArchiveEntry(part, name, content.bytes, content.sha256, changed))

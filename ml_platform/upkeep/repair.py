@@ -161,7 +161,7 @@ class Missed:
         )
 
 
-class Rows:
+class RowCounts:
     """How many rows the tables have that lost files belong to, before and after a repair."""
 
     def __init__(self, lake: Lake, files: Sequence[LostFile]) -> None:

@@ -14,7 +14,7 @@ from ml_platform.settings import Settings
 from ml_platform.storage import Lake, allow_object_stores, connect_with
 from ml_platform.storage.lost_files import find_lost
 from ml_platform.storage.stored_files import Content, StoredFiles
-from ml_platform.upkeep.archive import Archive, Backup, Entry
+from ml_platform.upkeep.archive import Archive, ArchiveEntry, Backup
 from ml_platform.upkeep.backup import opened_archive
 from ml_platform.upkeep.catalogs import require_none, restore_catalog
 from ml_platform.upkeep.parts import (
@@ -63,7 +63,7 @@ def restore(settings: Settings, target: str, name: str | None, say: Say) -> Rest
     ):
         archive = opened_archive(database, target)
         backup = archive.backup(name)
-        work = _Work(settings, archive, backup, StoredFiles(database, scratch))
+        work = _RestoreJob(settings, archive, backup, StoredFiles(database, scratch))
         places = _places(settings, backup)
         written = 0
         for part, place in places.items():
@@ -83,7 +83,7 @@ def restore(settings: Settings, target: str, name: str | None, say: Say) -> Rest
 
 
 @dataclass(frozen=True)
-class _Work:
+class _RestoreJob:
     """One backup that is being restored."""
 
     settings: Settings
@@ -108,7 +108,7 @@ def _places(settings: Settings, backup: Backup) -> Mapping[str, str]:
     return {part: place for part, place in now.items() if backup.of(part)}
 
 
-def _bring(work: _Work, entry: Entry, files: StoredFiles) -> bool:
+def _bring(work: _RestoreJob, entry: ArchiveEntry, files: StoredFiles) -> bool:
     """Write a file unless it is there; whether it was written."""
     if _is_there(files, entry.name, entry.content):
         return False
@@ -116,7 +116,7 @@ def _bring(work: _Work, entry: Entry, files: StoredFiles) -> bool:
     return True
 
 
-def _bring_mlflow(work: _Work, entry: Entry, files: StoredFiles) -> bool:
+def _bring_mlflow(work: _RestoreJob, entry: ArchiveEntry, files: StoredFiles) -> bool:
     """Write MLflow's database, which says where artifacts are now."""
     work.archive.fetch(entry, work.scratch, entry.name)
     if (now := Places.of(work.settings).folders.get(ARTIFACTS)) is not None:

@@ -46,7 +46,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Part:
+class UpgradePart:
     """Something stored, and what separates it from the shape of this release."""
 
     of: Kind
@@ -73,7 +73,7 @@ class UpgradePlan:
 
     ducklake: str = ""
     """What is the matter with DuckLake's own catalog; empty where nothing is."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[UpgradePart, ...] = ()
     """Unknown, and so empty, where an older DuckLake's catalog is in PostgreSQL."""
     mlflow: str = ""
     """What is the matter with MLflow's database, if it is a file."""
@@ -112,7 +112,7 @@ def plan_upgrade(settings: Settings, *, dagster: bool = False) -> UpgradePlan:
     return UpgradePlan(ducklake, parts, mlflow, commands, by_hand)
 
 
-def _parts_of(settings: Settings) -> tuple[Part, ...]:
+def _parts_of(settings: Settings) -> tuple[UpgradePart, ...]:
     # To be read only, a catalog in SQLite would have to be as DuckLake sets it for writers.
     read_only = catalog_kind(settings) != "sqlite"
     with (
@@ -122,7 +122,7 @@ def _parts_of(settings: Settings) -> tuple[Part, ...]:
         return _parts(settings, cursor)
 
 
-def _parts_of_copy(settings: Settings) -> tuple[Part, ...]:
+def _parts_of_copy(settings: Settings) -> tuple[UpgradePart, ...]:
     """What there is to do once DuckLake has migrated its catalog; nothing of one on a server."""
     if catalog_kind(settings) != "sqlite":
         return ()
@@ -206,7 +206,7 @@ def alone_upgrading(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _upgrade_lake(lake: Lake, place: Place, part: Part, commit: Commit, say: Say) -> None:
+def _upgrade_lake(lake: Lake, place: Place, part: UpgradePart, commit: Commit, say: Say) -> None:
     if part.is_current:
         return
     apart = [step for step in part.steps if not step.is_in_lake]
@@ -234,15 +234,17 @@ def _upgrade_lake(lake: Lake, place: Place, part: Part, commit: Commit, say: Say
         lake.transact(place.cursor, made, work(step, number == len(steps)))
 
 
-def _parts(settings: Settings, cursor: duckdb.DuckDBPyConnection) -> tuple[Part, Part]:
+def _parts(
+    settings: Settings, cursor: duckdb.DuckDBPyConnection
+) -> tuple[UpgradePart, UpgradePart]:
     place = Place(settings, cursor)
     lake, folder = read_lake_stamp(cursor), read_folder_stamp(settings.root)
     return (_part("lake", place, lake), _part("data folder", place, folder))
 
 
-def _part(kind: Kind, place: Place, stamp: Stamp | None) -> Part:
+def _part(kind: Kind, place: Place, stamp: Stamp | None) -> UpgradePart:
     found = stamp or Stamp()
-    return Part(kind, found, stamp is not None, tuple(pending(kind, place, found)))
+    return UpgradePart(kind, found, stamp is not None, tuple(pending(kind, place, found)))
 
 
 def _mlflow(settings: Settings) -> str:

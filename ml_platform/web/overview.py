@@ -33,7 +33,7 @@ NAMES: dict[Kind, str] = {
 
 
 @dataclass(frozen=True)
-class Need:
+class OpenIssue:
     """One matter that somebody should look at, of one cause."""
 
     kind: str
@@ -71,10 +71,10 @@ def overview(site: Site, observer: Observer) -> dict[str, Any]:
     }
 
 
-def _needs(case: UseCase, seen: Observation) -> Iterator[tuple[tuple[int, float], Need]]:
+def _needs(case: UseCase, seen: Observation) -> Iterator[tuple[tuple[int, float], OpenIssue]]:
     """With what they are sorted by: kind, then the newest first."""
     if seen.health is None:
-        problem = Need(
+        problem = OpenIssue(
             "Unreadable", "critical", case.name, seen.problem.partition("\n")[0], seen.problem, "",
             shown_moment(case, seen.at), "", path_to(case, ""),
         )  # fmt: skip
@@ -86,9 +86,9 @@ def _needs(case: UseCase, seen: Observation) -> Iterator[tuple[tuple[int, float]
         yield order, _need(case, group)
 
 
-def _need(case: UseCase, group: AlertGroup) -> Need:
+def _need(case: UseCase, group: AlertGroup) -> OpenIssue:
     condition = group.newest.condition
-    return Need(
+    return OpenIssue(
         NAMES[condition.kind], condition.severity, case.name, group.title, condition.what,
         condition.done, shown_moment(case, group.since), condition.link.split("\n")[0],
         path_to(case, ""),

@@ -27,7 +27,7 @@ VIRTUAL = frozenset({"filename", "file_row_number"})
 
 
 @dataclass(frozen=True)
-class TableFiles:
+class SnapshotFiles:
     """The files of a table at a snapshot."""
 
     whole: tuple[str, ...]
@@ -71,7 +71,7 @@ def _files(
     table: LakeTable,
     within: Window | None,
     scratch: Folder,
-) -> TableFiles:
+) -> SnapshotFiles:
     where = "true"
     if within is not None:
         first, end = (literal(str(naive_utc(at))) for at in (within.start, within.end))
@@ -95,7 +95,7 @@ def _files(
         ]
         gone = scratch.write(cursor, " UNION ALL ".join(parts), f"{table.view}_gone")
     whole = tuple(name for name in names if name not in partial)
-    return TableFiles(whole, tuple(partial), gone)
+    return SnapshotFiles(whole, tuple(partial), gone)
 
 
 def _located(table: LakeTable) -> str:
@@ -115,7 +115,7 @@ def _record_counts(cursor: duckdb.DuckDBPyConnection, table: LakeTable) -> Mappi
 
 
 def _dataframe(
-    session: "SparkSession", files: TableFiles, columns: Mapping[str, str]
+    session: "SparkSession", files: SnapshotFiles, columns: Mapping[str, str]
 ) -> "DataFrame":
     from pyspark.sql import functions as f
 

@@ -18,7 +18,7 @@ SHOWN = 300
 
 
 @dataclass(frozen=True)
-class Chunk:
+class RowChunk:
     """Rows of one window that one request asks for."""
 
     window: Window

@@ -11,20 +11,19 @@ import numpy as np
 
 from ml_platform.errors import EndpointRefused, EndpointUnavailable, PlatformError
 from ml_platform.masking import masked
-from ml_platform.scoring.endpoint.answers import Answered, Asker, Chunk
+from ml_platform.scoring.endpoint.answers import Answered, Asker, RowChunk
 from ml_platform.scoring.endpoint.breaker import Breaker
 from ml_platform.scoring.endpoint.http import Sender
 from ml_platform.scoring.endpoint.kept import KeptAnswers, key_of
 from ml_platform.scoring.endpoint.mlflow import MlflowAsker
 from ml_platform.scoring.endpoint.oip import OipAsker
 from ml_platform.scoring.endpoint.tls import context_of, files_of
-from ml_platform.settings import Endpoint as Known
-from ml_platform.settings import Settings
+from ml_platform.settings import EndpointSettings, Settings
 from ml_platform.spec.scoring import Scorer
 from ml_platform.spec.use_case import UseCase
 
 
-class Endpoint:
+class EndpointClient:
     """The endpoint of a use case, for one batch."""
 
     def __init__(self, use_case: UseCase, scorer: Scorer, settings: Settings, asker: Asker) -> None:
@@ -47,7 +46,7 @@ class Endpoint:
         """Its address, without a password."""
         return masked(self._asker.where, self._settings)
 
-    def ask(self, chunks: Sequence[Chunk]) -> list[Answered | None]:
+    def ask(self, chunks: Sequence[RowChunk]) -> list[Answered | None]:
         """What the endpoint answers for each chunk, in order.
 
         None where another version answers than the one that has to; its other chunks are not
@@ -68,7 +67,7 @@ class Endpoint:
         """Forget the answers to what was asked here: they are written."""
         self._kept.forget(self._keys)
 
-    def _ask(self, chunk: Chunk) -> Answered | None:
+    def _ask(self, chunk: RowChunk) -> Answered | None:
         if chunk.champion in self._unserved:
             return None
         try:
@@ -84,7 +83,7 @@ class Endpoint:
             return None
         return answered
 
-    def _answer(self, chunk: Chunk) -> Answered:
+    def _answer(self, chunk: RowChunk) -> Answered:
         body = self._asker.pack(chunk.rows)
         key = key_of(self._asker.where, body)
         found = self._kept.find(key)
@@ -114,7 +113,7 @@ class Endpoint:
         if share < 1:
             self._ended.wait(took_seconds * (1 - share) / share)
 
-    def _checked(self, chunk: Chunk, answered: Answered) -> Answered:
+    def _checked(self, chunk: RowChunk, answered: Answered) -> Answered:
         if len(answered.values.shape) < 1 or len(answered.values) != len(chunk.rows):
             raise EndpointRefused(
                 f"the answer has shape {list(answered.values.shape)} for {len(chunk.rows)} rows"
@@ -129,7 +128,7 @@ class Endpoint:
             )
         return Answered(answered.values, version)
 
-    def _described(self, chunk: Chunk, error: Exception) -> str:
+    def _described(self, chunk: RowChunk, error: Exception) -> str:
         calendar = self._use_case.calendar
         last = chunk.first + len(chunk.rows) - 1
         text = (
@@ -140,18 +139,20 @@ class Endpoint:
 
 
 @contextmanager
-def open_endpoint(use_case: UseCase, scorer: Scorer, settings: Settings) -> Iterator[Endpoint]:
+def open_endpoint(
+    use_case: UseCase, scorer: Scorer, settings: Settings
+) -> Iterator[EndpointClient]:
     """The endpoint that a use case declares, at the address that the settings know it by."""
-    known = settings.endpoints.get(use_case.name, Known())
+    known = settings.endpoints.get(use_case.name, EndpointSettings())
     url = scorer.url if known.url is None else known.url.rstrip("/")
-    endpoint = Endpoint(use_case, scorer, settings, _asker(use_case, scorer, url, known))
+    endpoint = EndpointClient(use_case, scorer, settings, _asker(use_case, scorer, url, known))
     try:
         yield endpoint
     finally:
         endpoint.close()
 
 
-def _asker(use_case: UseCase, scorer: Scorer, url: str, known: Known) -> Asker:
+def _asker(use_case: UseCase, scorer: Scorer, url: str, known: EndpointSettings) -> Asker:
     headers = {name: value.get_secret_value() for name, value in known.headers.items()}
     model = scorer.model or use_case.name
     output = scorer.output or list(use_case.prediction_columns)[-1]

@@ -4,13 +4,13 @@ import ssl
 from pathlib import Path
 
 from ml_platform.errors import EndpointRefused
-from ml_platform.settings import Endpoint
+from ml_platform.settings import EndpointSettings
 
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 """Part of what OpenSSL and gRPC say of a certificate that no known authority has signed."""
 
 
-def context_of(known: Endpoint) -> ssl.SSLContext:
+def context_of(known: EndpointSettings) -> ssl.SSLContext:
     """TLS over HTTP: trust in the authority of the setting, or in those of this machine.
 
     Raises EndpointRefused where a file of the setting cannot be used.
@@ -29,7 +29,7 @@ def context_of(known: Endpoint) -> ssl.SSLContext:
     return context
 
 
-def files_of(known: Endpoint) -> tuple[bytes | None, bytes | None, bytes | None]:
+def files_of(known: EndpointSettings) -> tuple[bytes | None, bytes | None, bytes | None]:
     """The same for gRPC: authority, key and certificate as PEM."""
     authority, key, certificate = (
         None if path is None else _read(path)

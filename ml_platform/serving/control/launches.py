@@ -8,7 +8,7 @@ from typing import Any
 from ml_platform.backfill import States, counts, judge
 from ml_platform.backfill.plan import Due, chunks, due_with_followers
 from ml_platform.backfill.request import BackfillRequest, look_at_landing, with_examples
-from ml_platform.backfill.runs import Runs as BackfillRuns
+from ml_platform.backfill.runs import BackfillRuns
 from ml_platform.backfill.upkeep import newest_complete
 from ml_platform.errors import EmptyPartition, ParameterRefused
 from ml_platform.orchestrator import CodeLocation, Orchestrator

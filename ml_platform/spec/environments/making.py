@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from ml_platform.errors import EnvironmentRefused
 from ml_platform.spec.environments.own import LOCK, Environment
-from ml_platform.spec.environments.platform import NAME, PROJECT, Platform, the_platform
+from ml_platform.spec.environments.platform import NAME, PROJECT, PlatformEnvironment, the_platform
 
 ASKED = "platform.in"
 PINNED = re.compile(r"^([A-Za-z0-9._-]+)(\[[^]]*\])?==\S+", re.MULTILINE)
@@ -76,7 +76,7 @@ def _first_line(environment: Environment) -> str:
     return f"# inputs: sha256:{environment.inputs}\n"
 
 
-def _lock(environment: Environment, uv: str, platform: Platform) -> None:
+def _lock(environment: Environment, uv: str, platform: PlatformEnvironment) -> None:
     """Resolve from the platform's lock: a version differs only where the requirements ask for it.
 
     Packages that the platform has not stay at the versions that were locked before.
@@ -120,7 +120,9 @@ def _with_uv(environment: Environment, uv: str) -> list[str]:
     return [uv, "pip", "sync", "--quiet", *python, *compiled, HASHED, str(environment.lock)]
 
 
-def _install_with_pip(environment: Environment, is_locked: bool, platform: Platform) -> None:
+def _install_with_pip(
+    environment: Environment, is_locked: bool, platform: PlatformEnvironment
+) -> None:
     """Pip cannot write a lock: it installs the platform's and adds what the use case asks for."""
     python = str(environment.python)
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]

@@ -22,7 +22,7 @@ LINK = "ml-platform.pth"
 
 
 @dataclass(frozen=True)
-class Platform:
+class PlatformEnvironment:
     """The platform's environment, as far as others are made from it."""
 
     pins: str
@@ -34,7 +34,7 @@ class Platform:
     """Lets the environment in a folder import the platform's code."""
 
 
-def the_platform() -> Platform:
+def the_platform() -> PlatformEnvironment:
     """The one that runs this."""
     return _checkout() if is_checkout() else _installed()
 
@@ -44,17 +44,17 @@ def is_checkout() -> bool:
     return (ROOT / BASE).is_file()
 
 
-def _checkout() -> Platform:
+def _checkout() -> PlatformEnvironment:
     project = tomllib.loads((ROOT / PROJECT).read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     asked = [*project["dependencies"]]
     asked += [line for name in extras if name not in WITHOUT for line in extras[name]]
     pins = (ROOT / BASE).read_text(encoding="utf-8")
-    return Platform(pins, True, tuple(asked), lambda folder: _write_link(folder, ROOT))
+    return PlatformEnvironment(pins, True, tuple(asked), lambda folder: _write_link(folder, ROOT))
 
 
 @cache
-def _installed() -> Platform:
+def _installed() -> PlatformEnvironment:
     """By what is installed: the extras are those whose packages are there.
 
     Kept, since reading the metadata of all packages takes a third of a second, and the state of
@@ -71,7 +71,9 @@ def _installed() -> Platform:
     ]
     asked = {_plain(each) for extra in ("", *extras) for each in _of_extra(lines, extra)}
     pins = "".join(f"{name}=={there[name]}\n" for name in sorted(there.keys() - {NAME}))
-    return Platform(pins, False, tuple(sorted(asked)), lambda folder: _link_packages(folder, ours))
+    return PlatformEnvironment(
+        pins, False, tuple(sorted(asked)), lambda folder: _link_packages(folder, ours)
+    )
 
 
 def _of_extra(lines: Iterable[Requirement], extra: str) -> list[Requirement]:

@@ -11,7 +11,7 @@ from ml_platform.spec.scaffold.csv_table import TRIED
 from ml_platform.spec.scaffold.inputs import choose_group, choose_inputs, group_options
 from ml_platform.spec.scaffold.keys import LABEL_NAMES, guess_key, key_options
 from ml_platform.spec.scaffold.profile import Profile
-from ml_platform.spec.scaffold.rhythm import Rhythm, Span, find_span, guess_rhythm
+from ml_platform.spec.scaffold.rhythm import Rhythm, TimeSpan, find_span, guess_rhythm
 from ml_platform.spec.values import unknown
 from ml_platform.spec.windows import Cadence
 
@@ -58,7 +58,7 @@ class Guess:
     doubted: dict[str, str]
     """Columns that it is given because the person said so, and what speaks against them."""
     rhythm: Rhythm
-    span: Span
+    span: TimeSpan
     reasons: dict[str, str]
 
     @property

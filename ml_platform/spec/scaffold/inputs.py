@@ -33,7 +33,7 @@ UNNAMEABLE = IN_SOURCES | {"known_at"}
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputColumns:
     """The columns that a model is given, and those that it is not."""
 
     columns: tuple[str, ...]
@@ -52,7 +52,7 @@ def choose_inputs(
     key: tuple[str, ...],
     task: Task,
     said: tuple[str, ...],
-) -> Inputs:
+) -> InputColumns:
     """What a model is given: what is known at the event, as far as the values show.
 
     A column that nearly determines the label is hardly known before it. said: columns that are
@@ -76,7 +76,7 @@ def choose_inputs(
     if task == "regression":
         doubted |= _determined_together(profile, label, kept, doubted)
     refused = {name: doubt for name, doubt in doubted.items() if name not in said}
-    return Inputs(
+    return InputColumns(
         tuple(name for name in kept if name not in refused),
         {**left_out, **refused},
         strengths,
@@ -105,7 +105,7 @@ def choose_group(
     event_time: str,
     key: tuple[str, ...],
     groups: Iterable[str],
-    inputs: Inputs,
+    inputs: InputColumns,
     rhythm: Rhythm,
 ) -> tuple[str, str]:
     """What the history of the label is kept by: a column, or a part of the calendar.

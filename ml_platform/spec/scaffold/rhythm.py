@@ -23,7 +23,7 @@ HOURS = "by_hour"
 
 
 @dataclass(frozen=True)
-class Span:
+class TimeSpan:
     """First and last moment of the rows, in the time zone of the profile, strays left out."""
 
     first: datetime
@@ -45,7 +45,7 @@ class Rhythm:
     """Of the median window that has any."""
 
 
-def find_span(profile: Profile, time: str) -> Span:
+def find_span(profile: Profile, time: str) -> TimeSpan:
     """From when to when the rows happened, but for few that lie far away from all others."""
     moment = _moment(time)
     profile.keep(
@@ -68,7 +68,7 @@ def find_span(profile: Profile, time: str) -> Span:
         f"SELECT unnest([min({moment}), max({moment})]) FROM whole "
         f"WHERE {moment} >= DATE '{low}' AND {moment} < DATE '{high}'"
     )
-    return Span(
+    return TimeSpan(
         datetime.fromisoformat(texts[0]),
         datetime.fromisoformat(texts[1]),
         (sum(n for _, n in days[:first]), days[0][0] if first else None),
@@ -91,7 +91,7 @@ def _after_strays(days: list[tuple[date, int]], rows: int) -> int:
 
 
 def guess_rhythm(
-    profile: Profile, said: Cadence | None, event_time: str, span: Span
+    profile: Profile, said: Cadence | None, event_time: str, span: TimeSpan
 ) -> tuple[Rhythm, str]:
     """The shortest windows that hold enough rows, of which there are enough."""
     rhythms = {cadence: _rhythm(profile, cadence, span) for cadence in Cadence}
@@ -132,7 +132,7 @@ def _comes_every(profile: Profile, rhythm: Rhythm, time: str) -> bool:
     return exact >= NEARLY_ALL * profile.rows and windows >= NEARLY_ALL * rhythm.windows
 
 
-def _rhythm(profile: Profile, cadence: Cadence, span: Span) -> Rhythm:
+def _rhythm(profile: Profile, cadence: Cadence, span: TimeSpan) -> Rhythm:
     unit = UNITS[cadence]
     first = span.first.replace(minute=0, second=0, microsecond=0)
     windows, rows = profile.row(
