@@ -1,6 +1,7 @@
 """Words that the field's own replaced do not come back; docs/glossary.md has those in use."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,8 @@ FILES = (
     "asked", "declaring", "evidence", "heads", "here", "pace", "present", "regular", "reigns",
     "states", "stretches", "telling", "together", "unfinished", "waiting",
 )  # fmt: skip
+CODE = ("assets", "ml_platform", "resources", "sensors")
+"""Folders whose classes people look for by their names, in tracebacks too."""
 CLASSES = ("Asked", "Deed", "Order", "Plan", "Reign", "Together", "Trace", "Verdict")
 
 
@@ -71,3 +74,16 @@ def test_no_file_has_a_name_that_says_nothing() -> None:
 def test_no_class_has_a_name_that_two_could_have() -> None:
     declared = re.compile(rf"^class ({'|'.join(CLASSES)})\b", re.MULTILINE)
     assert [name for name, text in sources() if declared.search(text)] == []
+
+
+def test_no_class_has_the_name_of_one_in_another_module() -> None:
+    modules: dict[str, list[str]] = defaultdict(list)
+    for name, text in sources():
+        if name.endswith(".py") and name.startswith(tuple(f"{folder}/" for folder in CODE)):
+            for declared in set(re.findall(r"^class (\w+)", text, re.MULTILINE)):
+                modules[declared].append(name.removesuffix(".py").replace("/", "."))
+    shared = {name: places for name, places in modules.items() if len(places) > 1}
+    assert not shared, "\n".join(
+        f"class {name} is in {' and in '.join(sorted(places))}: qualify all but one"
+        for name, places in sorted(shared.items())
+    )
