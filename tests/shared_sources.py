@@ -21,6 +21,7 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate
+from pyiceberg.typedef import Record
 
 from tests.object_stores import ObjectStore
 
@@ -252,26 +253,53 @@ class DeleteManifestWriter(manifest.ManifestWriterV2):
 
 
 def delete_by_positions(table: Table, positions: list[int]) -> None:
-    """Delete rows of an Iceberg table's only file as Spark does: by a file of their positions.
-
-    pyiceberg reads such files and writes none itself.
-    """
+    """Delete rows of an Iceberg table's only file as Spark does: by a file of their positions."""
     (task,) = table.scan().plan_files()
+    rows = pa.table({"file_path": [task.file.file_path] * len(positions), "pos": positions})
+    _add_deletes(table, rows, task.file.partition)
+
+
+def delete_by_values(table: Table, rows: pa.Table, partition: Record | None = None) -> None:
+    """Delete rows of an Iceberg table as Flink does: by a file of the values of some columns.
+
+    partition: which the deletes are of; by default the table's files need have none in common, and
+    the deletes are of a partition spec without columns.
+    """
+    schema = table.schema()
+    fields = [schema.find_field(name) for name in rows.column_names]
+    with_ids = pa.schema(
+        [
+            pa.field(each.name, kind.type, metadata={"PARQUET:field_id": str(each.field_id)})
+            for each, kind in zip(fields, rows.schema, strict=True)
+        ]
+    )
+    ids = [each.field_id for each in fields]
+    _add_deletes(table, rows.cast(with_ids), partition, ids)
+
+
+def _add_deletes(
+    table: Table, rows: pa.Table, partition: Record | None, equality_ids: list[int] | None = None
+) -> None:
+    """Commit a file of deletes; pyiceberg writes none itself."""
     before, sequence = table.current_snapshot(), table.metadata.last_sequence_number + 1
     number, folder = before.snapshot_id + 1, table.location()
-    rows = pa.table({"file_path": [task.file.file_path] * len(positions), "pos": positions})
+    kinds = manifest.DataFileContent
+    spec = table.spec()
+    if partition is None:
+        spec = next(each for each in table.specs().values() if each.is_unpartitioned())
     path = Path(f"{folder.removeprefix('file://')}/data/deletes-{number}.parquet")
     pq.write_table(rows, path)
     deletes = manifest.DataFile.from_args(
-        content=manifest.DataFileContent.POSITION_DELETES, file_path=f"file://{path}",
-        file_format=manifest.FileFormat.PARQUET, partition=task.file.partition,
-        record_count=len(positions), file_size_in_bytes=path.stat().st_size, column_sizes={},
+        content=kinds.POSITION_DELETES if equality_ids is None else kinds.EQUALITY_DELETES,
+        file_path=f"file://{path}", equality_ids=equality_ids,
+        file_format=manifest.FileFormat.PARQUET, partition=partition or Record(),
+        record_count=rows.num_rows, file_size_in_bytes=path.stat().st_size, column_sizes={},
         value_counts={}, null_value_counts={}, nan_value_counts={}, lower_bounds={},
         upper_bounds={},
     )  # fmt: skip
-    deletes.spec_id = table.spec().spec_id
+    deletes.spec_id = spec.spec_id
     output = table.io.new_output(f"{folder}/metadata/deletes-{number}.avro")
-    with DeleteManifestWriter(table.spec(), table.schema(), output, number, "null") as writer:
+    with DeleteManifestWriter(spec, table.schema(), output, number, "null") as writer:
         writer.add(
             manifest.ManifestEntry.from_args(
                 status=manifest.ManifestEntryStatus.ADDED, snapshot_id=number, data_file=deletes

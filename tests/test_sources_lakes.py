@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from pydantic import SecretStr
+from pyiceberg.types import LongType
 
 from ml_platform.errors import LandingError
 from ml_platform.features.too_late import find_too_late_landed
@@ -17,12 +20,14 @@ from ml_platform.sources import Arrivals, IngestReport, arrivals, ingest
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.storage import Lake
+from ml_platform.storage.extensions import connect_with
 from tests.shared_sources import (
     DeltaTrips,
     HiveTrips,
     IcebergTrips,
     SharedTrips,
     delete_by_positions,
+    delete_by_values,
     delete_by_vector,
     map_columns,
 )
@@ -294,6 +299,96 @@ def test_rows_deleted_by_positions_are_left_out(tmp_path):
     ended = reader.rows("SELECT trip FROM lake.trips.trips_versions ORDER BY trip")
     assert ended == [(10_001,), (10_003,)]
     assert reader.behind() == []
+    reader.lake.close()
+
+
+def of_iceberg(tmp_path: Path, *days: int) -> tuple[IcebergTrips, Reader]:
+    """Days of trips in an Iceberg table, ingested."""
+    (tmp_path / "shared").mkdir()
+    shared = IcebergTrips(tmp_path / "shared")
+    reader = reading(tmp_path / "case", shared)
+    for day in days:
+        shared.append(a_day(day))
+    reader.look()
+    reader.ingest(days[0], days[-1])
+    return shared, reader
+
+
+def trips_left(reader: Reader, shared: IcebergTrips) -> list[int]:
+    """Trips that are in the lake, and that DuckDB's own reader of Iceberg finds."""
+    ours = reader.rows("SELECT trip FROM lake.trips.trips ORDER BY trip")
+    with connect_with("avro", "iceberg") as connection:
+        theirs = connection.execute(
+            f"SELECT trip FROM iceberg_scan('{shared.table.metadata_location}') ORDER BY trip"
+        ).fetchall()
+    assert ours == theirs
+    return [trip for (trip,) in ours]
+
+
+def test_rows_deleted_by_their_values_are_left_out(tmp_path):
+    shared, reader = of_iceberg(tmp_path, 1, 2)
+    before = trips_left(reader, shared)
+    gone = pa.table({"trip": pa.array([10_001, 10_003, 20_002, 99_999], pa.int64())})
+    delete_by_values(shared.table, gone)
+    assert reader.behind() == [1, 2]
+    reader.ingest(1, 2)
+    assert trips_left(reader, shared) == [t for t in before if t not in gone["trip"].to_pylist()]
+    ended = reader.rows("SELECT trip FROM lake.trips.trips_versions ORDER BY trip")
+    assert ended == [(10_001,), (10_003,), (20_002,)]
+    # What is written again afterwards is there: deletes are of files that were committed before.
+    shared.append(a_day(1).query("trip == 10003"))
+    assert reader.behind() == [1]
+    reader.ingest(1, 1)
+    assert 10_003 in trips_left(reader, shared)
+    assert reader.behind() == []
+    reader.lake.close()
+
+
+def test_rows_are_deleted_by_several_columns_of_which_one_may_be_null(tmp_path):
+    (tmp_path / "shared").mkdir()
+    shared = IcebergTrips(tmp_path / "shared")
+    reader = reading(tmp_path / "case", shared)
+    rows = a_day(1)
+    rows.loc[rows["trip"] == 10_002, "city"] = None
+    shared.append(rows)
+    values = pa.table({"trip": [10_002, 10_000], "city": pa.array([None, "nowhere"])})
+    delete_by_values(shared.table, values)
+    reader.look()
+    reader.ingest(1, 1)
+    left = trips_left(reader, shared)
+    assert left == [trip for trip in rows["trip"] if trip != 10_002]
+    reader.lake.close()
+
+
+def test_deletes_of_a_partition_are_of_no_other(tmp_path):
+    shared, reader = of_iceberg(tmp_path, 1, 2)
+    before = trips_left(reader, shared)
+    tasks = {task.file.partition[0]: task.file for task in shared.table.scan().plan_files()}
+    cities = pa.table({"city": pc.unique(pa.array(pd.concat([a_day(1), a_day(2)])["city"]))})
+    delete_by_values(shared.table, cities, tasks["2024-03-02"].partition)
+    assert reader.behind() == [2]
+    reader.ingest(2, 2)
+    # DuckDB's reader takes them for deletes of the whole table.
+    left = reader.rows("SELECT trip FROM lake.trips.trips ORDER BY trip")
+    assert left == [(trip,) for trip in before if trip < 20_000]
+    reader.lake.close()
+
+
+def test_deletes_find_a_column_that_was_renamed_and_refuse_one_that_is_gone(tmp_path):
+    shared, reader = of_iceberg(tmp_path, 1)
+    with shared.table.update_schema() as update:
+        update.add_column("code", LongType())
+    delete_by_values(shared.table, pa.table({"trip": pa.array([10_001], pa.int64())}))
+    with shared.table.update_schema() as update:
+        update.rename_column("code", "kind")
+    assert reader.behind() == [1]
+    reader.ingest(1, 1)
+    assert 10_001 not in trips_left(reader, shared)
+    delete_by_values(shared.table, pa.table({"kind": pa.array([7], pa.int64())}))
+    with shared.table.update_schema() as update:
+        update.delete_column("kind")
+    with pytest.raises(LandingError, match=r"by a column that the table no longer has \(field 7\)"):
+        reader.look()
     reader.lake.close()
 
 

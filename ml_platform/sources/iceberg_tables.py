@@ -1,6 +1,6 @@
 """Files of an Iceberg table, which pyiceberg finds and reads: renamed columns, deletes and all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from ml_platform.failures import is_of_a_store
 from ml_platform.settings import Settings
+from ml_platform.sources.iceberg_deletes import EqualityDeletes, entries_of, is_equality_delete
 from ml_platform.sources.landing import LandingFile, chunks
 from ml_platform.sources.listing import ListedFile
 from ml_platform.sources.reading import Batch, Reading, json_object
@@ -17,6 +18,7 @@ from ml_platform.spec.queries import quote
 from ml_platform.spec.use_case import digest
 
 if TYPE_CHECKING:
+    from pyiceberg.manifest import ManifestEntry
     from pyiceberg.table import FileScanTask, Table
     from pyiceberg.table.snapshots import Snapshot
 
@@ -43,10 +45,11 @@ class IcebergFiles:
         self.committed_us = table.metadata.last_updated_ms * 1000
         self._tasks: dict[str, FileScanTask] = {}
         self.files: list[ListedFile] = []
+        entries = [] if snapshot is None else entries_of(table, snapshot)
+        self._deletes = EqualityDeletes(table, entries)
         if snapshot is not None:
-            written_us = _written(table, snapshot)
-            tasks = table.scan(snapshot_id=at).plan_files()
-            self._tasks = {task.file.file_path: task for task in tasks}
+            written_us = _written(table, entries)
+            self._tasks = {task.file.file_path: task for task in _planned(table, snapshot)}
             self.files = sorted(
                 (self._listed(task, written_us) for task in self._tasks.values()),
                 key=lambda file: file.name,
@@ -65,7 +68,8 @@ class IcebergFiles:
 
     def _load(self, cursor: duckdb.DuckDBPyConnection, files: list[LandingFile]) -> None:
         items = ", ".join(f"r.{quote(column)} AS __c{n}" for n, column in enumerate(self.columns))
-        cursor.register("__rows_of_files", pa.concat_tables(map(self._rows, files)))
+        rows = pa.concat_tables([self._rows(cursor, file) for file in files])
+        cursor.register("__rows_of_files", rows)
         cursor.execute(
             f"""CREATE OR REPLACE TEMP TABLE {RAW} AS
             SELECT f.number AS __file, r.__row, {items}
@@ -73,7 +77,7 @@ class IcebergFiles:
         )
         cursor.unregister("__rows_of_files")
 
-    def _rows(self, file: LandingFile) -> pa.Table:
+    def _rows(self, cursor: duckdb.DuckDBPyConnection, file: LandingFile) -> pa.Table:
         """Rows of a file that are left, numbered."""
         from pyiceberg.expressions import AlwaysTrue
         from pyiceberg.io.pyarrow import ArrowScan
@@ -82,6 +86,7 @@ class IcebergFiles:
         scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
         try:
             rows = scan.to_table([self._tasks[file.path]])
+            rows = self._deletes.left(cursor, file.path, rows)
         except Exception as error:
             if not isinstance(error, OSError | ValueError) and not is_of_a_store(error):
                 raise
@@ -93,7 +98,8 @@ class IcebergFiles:
 
     def _listed(self, task: "FileScanTask", written_us: Mapping[str, int]) -> ListedFile:
         path = task.file.file_path
-        deletes = sorted(each.file_path for each in task.delete_files)
+        applied = [*task.delete_files, *self._deletes.of(path)]
+        deletes = sorted(each.file_path for each in applied)
         at = max(written_us.get(each, 0) for each in (path, *deletes))
         name = path.removeprefix(f"{self._table.location()}/")
         return ListedFile(
@@ -101,7 +107,18 @@ class IcebergFiles:
         )
 
 
-def _written(table: "Table", snapshot: "Snapshot") -> dict[str, int]:
+def _planned(table: "Table", snapshot: "Snapshot") -> Iterable["FileScanTask"]:
+    """Files of rows with their positional deletes; those by values are ours to apply."""
+    from pyiceberg.expressions import AlwaysTrue
+    from pyiceberg.table import ManifestGroupPlanner
+
+    planner = ManifestGroupPlanner(table.metadata, table.io, AlwaysTrue())
+    return planner.plan_files(
+        snapshot.manifests(table.io), lambda entry: not is_equality_delete(entry)
+    )
+
+
+def _written(table: "Table", entries: Iterable["ManifestEntry"]) -> dict[str, int]:
     """When files became part of the table, in microseconds since 1970; later ones come later.
 
     Of snapshots that have expired nobody knows when they were: their files are older than others.
@@ -109,9 +126,8 @@ def _written(table: "Table", snapshot: "Snapshot") -> dict[str, int]:
     moments = {each.snapshot_id: each.timestamp_ms for each in table.metadata.snapshots}
     first = min(moments.values()) - 1
     found = {}
-    for manifest in snapshot.manifests(table.io):
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-            at = moments.get(entry.snapshot_id or 0, first)
-            # Of a table that is written to twice in a millisecond, too.
-            found[entry.data_file.file_path] = at * 1000 + (entry.sequence_number or 0) % 1000
+    for entry in entries:
+        at = moments.get(entry.snapshot_id or 0, first)
+        # Of a table that is written to twice in a millisecond, too.
+        found[entry.data_file.file_path] = at * 1000 + (entry.sequence_number or 0) % 1000
     return found
