@@ -13,6 +13,7 @@ import pytest
 
 from ml_platform.errors import FileRefused, LandingError
 from ml_platform.sources import IngestReport, ingest
+from ml_platform.sources.arrivals import arrivals
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
 from ml_platform.spec.windows import Window
@@ -612,3 +613,27 @@ def test_hours_that_clocks_repeat_are_two_windows(rides: Rides) -> None:
         "2024-11-03-01:00": (1, 1, 0),
         "2024-11-03-01:00-0500": (1, 1, 0),
     }
+
+
+@pytest.mark.parametrize("late", ["merge", "replace"])
+def test_columns_may_be_called_as_those_of_the_platforms_own_tables(
+    rides: Rides, late: str
+) -> None:
+    names = ["name", "path", "number", "size", "fingerprint", "modified_at", "written_at", "file",
+             "row", "rows", "start", "first", "source", "reason", "record", "error", "by", "latest",
+             "winner"]  # fmt: skip
+    texts = ", ".join(f'"{name}": VARCHAR' for name in names)
+    rides.declare(f"late: {late}", columns=f"{COLUMNS[:-1]}, {texts}}}")
+    values = ",".join(f"the {name}" for name in names)
+    rides.land("a.csv", f"{HEADER.strip()},{','.join(names)}\nr1,2024-03-01 09:00,1,1,{values}\n")
+    windows = arrivals(rides.lake, rides.use_case, "rides", COMMIT, datetime.now(UTC)).windows
+    assert [rides.use_case.calendar.key(window) for window in windows] == ["2024-03-01"]
+    assert rides.counts(rides.ingest()) == {"2024-03-01": (1, 1, 0)}
+    quoted = ", ".join(f'"{name}"' for name in names)
+    assert rides.rides(quoted) == [tuple(f"the {name}" for name in names)]
+    corrected = values.replace("the name", "another name")
+    rides.land(
+        "b.csv", f"{HEADER.strip()},{','.join(names)}\nr1,2024-03-01 09:00,1,1,{corrected}\n"
+    )
+    assert rides.counts(rides.ingest()) == {"2024-03-01": (2, 1, 1)}
+    assert rides.rides("name") == [("another name",)]

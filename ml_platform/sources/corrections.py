@@ -81,7 +81,7 @@ def mark_superseded(cursor: duckdb.DuckDBPyConnection, source: Source) -> bool:
     Returns whether there were any.
     """
     if source.late == "replace":
-        beaten = f"""SELECT r.__file AS file, r.__row AS row, f.name AS by
+        beaten = f"""SELECT r.__file AS __of, r.__row AS __at, f.name AS __by
             FROM {ROWS} r
             JOIN (SELECT {WINDOW_START}, max(__file) AS latest
                 FROM {ROWS} WHERE __reason IS NULL GROUP BY ALL) w USING ({WINDOW_START})
@@ -96,7 +96,7 @@ def mark_superseded(cursor: duckdb.DuckDBPyConnection, source: Source) -> bool:
         )
         if not cursor.execute("FROM temp.__contested LIMIT 1").fetchall():
             return False
-        beaten = f"""SELECT __file AS file, __row AS row, f.name || ':' || latest AS by
+        beaten = f"""SELECT __file AS __of, __row AS __at, f.name || ':' || latest AS __by
             FROM (SELECT __file, __row, first_value(__file) OVER same AS winner,
                     first_value(__row) OVER same AS latest
                 FROM {ROWS} JOIN temp.__contested USING ({key}) WHERE __reason IS NULL
@@ -104,8 +104,8 @@ def mark_superseded(cursor: duckdb.DuckDBPyConnection, source: Source) -> bool:
                 QUALIFY row_number() OVER same > 1)
             JOIN {FILES} f ON f.number = winner"""
     row = cursor.execute(
-        f"""UPDATE {ROWS} r SET __reason = {literal(SUPERSEDED)} || b.by,
+        f"""UPDATE {ROWS} r SET __reason = {literal(SUPERSEDED)} || b.__by,
             __record = {row_record(source)}
-        FROM ({beaten}) b WHERE r.__file = b.file AND r.__row = b.row AND r.__reason IS NULL"""
+        FROM ({beaten}) b WHERE r.__file = b.__of AND r.__row = b.__at AND r.__reason IS NULL"""
     ).fetchone()
     return row is not None and row[0] > 0

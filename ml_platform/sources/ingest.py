@@ -249,8 +249,8 @@ def _count_landed(cursor: duckdb.DuckDBPyConnection) -> dict[datetime, int]:
 
 def _count_files(cursor: duckdb.DuckDBPyConnection, present: list[LandingFile]) -> int:
     rows = cursor.execute(
-        f"""SELECT DISTINCT name FROM {ROWS} r JOIN {FILES} f ON f.number = r.__file
-        WHERE path IS NOT NULL"""
+        f"""SELECT DISTINCT f.name FROM {ROWS} r JOIN {FILES} f ON f.number = r.__file
+        WHERE f.path IS NOT NULL"""
     ).fetchall()
     return len({name for (name,) in rows} & {file.name for file in present})
 

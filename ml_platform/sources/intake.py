@@ -189,12 +189,12 @@ def _mark_duplicates(cursor: duckdb.DuckDBPyConnection, source: Source) -> None:
     named = ", ".join(source.key)
     cursor.execute(
         f"""UPDATE {JUDGED} j SET __record = {row_record(source)},
-            __reason = {literal(f"duplicate key ({named}): row ")} || d.first || ' came first'
-        FROM (SELECT __file AS file, __row AS row, first_value(__row) OVER same AS first
+            __reason = {literal(f"duplicate key ({named}): row ")} || d.__first || ' came first'
+        FROM (SELECT __file AS __of, __row AS __at, first_value(__row) OVER same AS __first
             FROM {JUDGED} JOIN temp.__twice USING (__file, {keys}) WHERE __reason IS NULL
             WINDOW same AS (PARTITION BY __file, {keys} ORDER BY __row)
             QUALIFY row_number() OVER same > 1) d
-        WHERE j.__file = d.file AND j.__row = d.row"""
+        WHERE j.__file = d.__of AND j.__row = d.__at"""
     )
 
 
