@@ -149,7 +149,9 @@ def _ingest_files(
             note(cursor, source, file)
     note_gone(lake, cursor, use_case, source, [f for f in gone if index.of(f) is None])
     wanted = [file for file in present if _is_wanted(file, index, starts)]
-    taken = take_in(cursor, use_case, source, wanted, index, window_range, landed.table)
+    columns, size = len(use_case.sources[source].columns), sum(file.size for file in wanted)
+    with lake.threads.suited(columns, lambda: size):
+        taken = take_in(cursor, use_case, source, wanted, index, window_range, landed.table)
     write_notes(lake, cursor, use_case, commit)
     refused = {
         **{f.name: FileRefused(f.name, e) for f in present if (e := _known_error(f, index))},

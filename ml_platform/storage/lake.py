@@ -24,6 +24,7 @@ from ml_platform.storage.memory import MemoryLimit
 from ml_platform.storage.migrations import Place, require_current
 from ml_platform.storage.patience import Patience
 from ml_platform.storage.schema_versions import stamp_lake
+from ml_platform.storage.threads import Threads
 from ml_platform.storage.turns import retried, turn
 
 T = TypeVar("T")
@@ -101,6 +102,7 @@ class Lake:
         self._database: duckdb.DuckDBPyConnection | None = None
         self.patience = Patience(settings.server_wait_seconds)
         self.memory = MemoryLimit(settings, self.cursor)
+        self.threads = Threads(self.cursor)
         self.has_written = False
         """Whether a transaction was committed; who has written nothing can begin again."""
 

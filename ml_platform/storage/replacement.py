@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 import duckdb
 
@@ -25,6 +26,7 @@ from ml_platform.storage.tables import (
     evolve,
     naive_utc,
 )
+from ml_platform.storage.threads import BYTES_A_VALUE
 from ml_platform.storage.window_swap import Swap, among, moment
 
 EMPTY = (0, 0)
@@ -152,11 +154,21 @@ def replace_together(
     try:
         for name, each in staged.items():
             _stage(cursor, each, name, windows, bounds)
-        return lake.transact(cursor, commit, work)
+        columns = max(len(each.table.columns) for each in replacements)
+        with lake.threads.suited(columns, partial(_staged_bytes, cursor, staged)):
+            return lake.transact(cursor, commit, work)
     finally:
         for name, each in staged.items():
             kind = "VIEW" if each.is_placed or each.files is not None else "TABLE"
             cursor.execute(f"DROP {kind} IF EXISTS temp.{name}")
+
+
+def _staged_bytes(cursor: duckdb.DuckDBPyConnection, staged: Mapping[str, Replacement]) -> int:
+    size = 0
+    for name, each in staged.items():
+        row = cursor.execute(f"SELECT count(*) FROM temp.{name}").fetchone()
+        size += BYTES_A_VALUE * len(each.table.columns) * (int(row[0]) if row else 0)
+    return size
 
 
 def _rows_of(held: Mapping[datetime, tuple[int, int]], windows: Collection[datetime]) -> int:
