@@ -9,7 +9,7 @@ import duckdb
 from ml_platform.sources.batching_policy import Behind, noted_files, waiting
 from ml_platform.sources.gone import gone_files, note_gone
 from ml_platform.sources.ingestions import read_ingested
-from ml_platform.sources.intake import number_files, take_in
+from ml_platform.sources.intake import look_into, number_files
 from ml_platform.sources.landed import look_at_landing, require_files
 from ml_platform.sources.landing import (
     LandingFile,
@@ -187,8 +187,9 @@ def _look_into(
     note_gone(lake, cursor, use_case, source, [file for file in news if file.is_gone])
     if unknown:
         number_files(cursor, unknown, index, set())
-        first = use_case.calendar.window_at(use_case.calendar.start)
-        take_in(cursor, use_case, source, unknown, index, first, table)
+        columns, size = len(use_case.sources[source].columns), sum(file.size for file in unknown)
+        with lake.threads.suited(columns, lambda: size):
+            look_into(cursor, use_case, source, unknown, index, table)
     write_notes(lake, cursor, use_case, commit)
     return True
 

@@ -1,7 +1,8 @@
 """What a source declares, as SQL over raw rows: types, required values, rules."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 
 import duckdb
 
@@ -11,10 +12,12 @@ from ml_platform.spec.csv_numbers import plain_number_sql
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.queries import TIME_TYPES, is_time, literal, quote
 from ml_platform.storage.tables import canonical_types
+from ml_platform.storage.threads import WIDE
 
 LAST_MOMENT = "TIMESTAMPTZ '9999-01-01 00:00:00+00'"
 """From here on Python has no calendar any more."""
 LONGEST_SHOWN = 80
+INFINITE = "' is infinite"
 WHOLE_NUMBERS = frozenset(
     {
         "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT",
@@ -40,6 +43,7 @@ class Contract:
         row = cursor.execute("SELECT current_setting('TimeZone')").fetchone()
         self._zone = str(row[0]) if row else "UTC"
         self._types = type_names(cursor, source.columns)
+        self._needed = frozenset({*source.key, source.event_time, *source.required})
 
     @property
     def columns(self) -> dict[str, str]:
@@ -58,6 +62,9 @@ class Contract:
         event = quote(self._source.event_time)
         known_at = "" if "known_at" in self._source.columns else ", __known AS known_at"
         names = ", ".join(quote(column) for column in self._source.columns)
+        runs = [run for run in self._runs(raw) if len(run) > 1]
+        failed = "".join(f", {_texts(run, raw)} AS __failed_{raw[run[0]]}" for run in runs)
+        wrong = "".join(f", {self._wrong(run, raw)} AS __wrong_{raw[run[0]]}" for run in runs)
         return f"""
             SELECT __file, __row, {names}{known_at}, __event, nullif(__reasons, '') AS __reason,
                 CASE WHEN __reasons <> '' THEN {batch.record} END AS __record
@@ -65,8 +72,8 @@ class Contract:
             FROM (SELECT *, {self._reason(raw, batch.problem)} AS __reasons
             FROM (SELECT *,
                 CASE WHEN __instant < {LAST_MOMENT} THEN __instant END AS __event,
-                TRY(CAST({self._source.known_at_sql} AS TIMESTAMPTZ)) AS __known
-            FROM (SELECT *, TRY_CAST({event} AS TIMESTAMPTZ) AS __instant
+                TRY(CAST({self._source.known_at_sql} AS TIMESTAMPTZ)) AS __known{wrong}
+            FROM (SELECT *, TRY_CAST({event} AS TIMESTAMPTZ) AS __instant{failed}
             FROM (SELECT *, {typed}
             FROM (SELECT *, {raws} FROM {batch.relation})))))"""
 
@@ -100,8 +107,10 @@ class Contract:
         """SQL of all that is wrong with a row; empty where nothing is."""
         source = self._source
         event = source.event_time
-        needed = frozenset({*source.key, event, *source.required})
-        columns = [self._against(column, name, needed) for column, name in raw.items()]
+        columns = [
+            self._against(run[0], raw[run[0]]) if len(run) == 1 else self._against_all(run, raw)
+            for run in self._runs(raw)
+        ]
         early = literal(f"{event} is before the first window: ")
         checks = [
             *columns,
@@ -118,23 +127,75 @@ class Contract:
         broken = f"concat_ws('; ', {', '.join(checks)})"
         return f"CASE WHEN {problem} IS NOT NULL THEN {problem} ELSE {broken} END"
 
-    def _against(self, column: str, raw: str, needed: Set[str]) -> str:
+    def _runs(self, raw: Mapping[str, str]) -> list[tuple[str, ...]]:
+        """The columns in order, many that may be missing together and each other one alone."""
+
+        def is_simple(column: str) -> bool:
+            return column not in self._needed and not self._twice(column, raw[column])
+
+        runs: list[tuple[str, ...]] = []
+        for simple, found in groupby(self._source.columns, is_simple):
+            columns = tuple(found)
+            are_many = simple and len(columns) > WIDE
+            runs += [columns] if are_many else [(column,) for column in columns]
+        return runs
+
+    def _wrong(self, run: Sequence[str], raw: Mapping[str, str]) -> str:
+        """Of a run's values that are not of their types, the texts of those that are not NaN."""
+        failed = f"__failed_{raw[run[0]]}"
+        number = self._number_in(run)
+        return (
+            f"CASE WHEN list_count({failed}) > 0 THEN list_transform({failed}, lambda __t, __n: "
+            f"CASE WHEN __t IS NULL OR isnan({number}) THEN NULL ELSE __t END) END"
+        )
+
+    def _against_all(self, run: Sequence[str], raw: Mapping[str, str]) -> str:
+        """What is wrong with the values of a run; null where nothing is.
+
+        An expression for each column would take longer to plan than thousands of values to read.
+        """
+        wrong, number = f"__wrong_{raw[run[0]]}", self._number_in(run)
+        begins = _list(literal(f"{column}: '") for column in run)
+        ends = _list(literal(f"' is not {self._expected(column)}") for column in run)
+        said = (
+            f"{begins}[__n] || left(__t, {LONGEST_SHOWN}) || CASE WHEN abs({number}) = 'inf' "
+            f"THEN {literal(INFINITE)} ELSE {ends}[__n] END"
+        )
+        return (
+            f"CASE WHEN list_count({wrong}) > 0 THEN array_to_string(list_transform({wrong}, "
+            f"lambda __t, __n: CASE WHEN __t IS NOT NULL THEN {said} END), '; ') END"
+        )
+
+    def _number_in(self, run: Sequence[str]) -> str:
+        """The number that the text `__t` of the column `__n` of a run is; null where it is none."""
+        are_numbers = [is_number(self._types[column]) for column in run]
+        if not any(are_numbers):
+            return "NULL::DOUBLE"
+        # Numbers of one source are all written alike.
+        number = f"TRY_CAST({self._plain(run[are_numbers.index(True)], '__t')} AS DOUBLE)"
+        return f"CASE WHEN {_list(map(str, are_numbers))}[__n] THEN {number} END"
+
+    def _against(self, column: str, raw: str) -> str:
         """What is wrong with the value of one column; null where nothing is."""
         begin, missing = literal(f"{column}: '"), literal(f"{column} is missing")
         said = f"{begin} || left(CAST({raw} AS VARCHAR), {LONGEST_SHOWN})"
         failed = f"{said} || {self._failure(column, raw)}"
         cases = []
-        if column in needed:
+        if column in self._needed:
             failed = f"coalesce({failed}, {missing})"
             cases.append(f"WHEN {quote(column)} IS NULL THEN {missing}")
-        if self._types[column] in TIME_TYPES and (
-            twice := ambiguous_sql(quote(column), raw, self._zone, self._first)
-        ):
+        if twice := self._twice(column, raw):
             end = literal(f"' comes twice in {self._zone}: write an offset after the seconds")
             cases.append(f"WHEN {twice} THEN {said} || {end}")
         # Most values are of their type, and nothing more is asked of them.
         first = f"WHEN {raw} IS NOT NULL AND {quote(column)} IS NULL THEN {failed}"
         return f"CASE {' '.join([first, *cases])} END"
+
+    def _twice(self, column: str, raw: str) -> str | None:
+        """Whether a time comes twice as clocks are set back; None where none can."""
+        if self._types[column] not in TIME_TYPES:
+            return None
+        return ambiguous_sql(quote(column), raw, self._zone, self._first)
 
     def _failure(self, column: str, raw: str) -> str:
         """The end of what is said of a value that is not of its type; null where it is NaN."""
@@ -142,11 +203,24 @@ class Contract:
         if not is_number(self._types[column]):
             return end
         number = f"TRY_CAST({self._plain(column, raw)} AS DOUBLE)"
-        infinite = literal("' is infinite")
+        infinite = literal(INFINITE)
         return (
             f"CASE WHEN {number} = 'inf' THEN {infinite} WHEN {number} = '-inf' THEN {infinite} "
             f"WHEN isnan({number}) THEN NULL ELSE {end} END"
         )
+
+
+def _texts(run: Sequence[str], raw: Mapping[str, str]) -> str:
+    """Values of a run that are not of their types, as a list of texts."""
+    return _list(
+        f"CASE WHEN {raw[column]} IS NOT NULL AND {quote(column)} IS NULL "
+        f"THEN CAST({raw[column]} AS VARCHAR) END"
+        for column in run
+    )
+
+
+def _list(items: Iterable[str]) -> str:
+    return f"[{', '.join(items)}]"
 
 
 def typed_sql(raw: str, kind: str) -> str:

@@ -1,8 +1,8 @@
 """From landing files to judged rows, each in its window."""
 
 import os
-from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import duckdb
@@ -96,12 +96,8 @@ def take_in(
     refused: dict[str, FileRefused] = {}
     ignored: dict[str, None] = {}
     for chunk in landing.chunks(files, CHUNK_BYTES):
-        cursor.execute(f"DELETE FROM {JUDGED}")
         reading = Reading(cursor, declared)
-        for batch in batches(reading, chunk, table):
-            cursor.execute(f"INSERT INTO {JUDGED} {contract.judged(batch)}")
-        reading.check_unchanged(chunk)
-        _drop_changed(reading)
+        _judge(reading, contract.judged, chunk, table)
         _refuse_timeless(reading, [file for file in chunk if file not in reading.changed])
         _mark_duplicates(cursor, declared)
         _place(cursor, use_case.calendar)
@@ -111,6 +107,56 @@ def take_in(
         refused.update({file.name: error for file, error in reading.refused.items()})
         ignored.update(reading.ignored)
     return IntakeResult(refused, tuple(ignored))
+
+
+def look_into(
+    cursor: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    files: Sequence[LandingFile],
+    index: LandingIndex,
+    table: SharedTable | None = None,
+) -> None:
+    """Note for `landings` in which windows files have rows, as `take_in` does.
+
+    Of each row only its event time is looked at, which costs little however many columns there are.
+    """
+    declared, calendar = use_case.sources[source], use_case.calendar
+    contract = Contract(cursor, _times_alone(declared), calendar.start)
+    create_rows(cursor, contract)
+    timeless: list[LandingFile] = []
+    for chunk in landing.chunks(files, CHUNK_BYTES):
+        reading = Reading(cursor, declared)
+        _judge(reading, lambda batch: contract.judged(replace(batch, record="NULL")), chunk, table)
+        without = {name for name, *_ in _timeless(cursor)}
+        timeless += [file for file in chunk if file.name in without]
+        _place(cursor, calendar)
+        _note(cursor, source, [f for f in chunk if f.name not in without], reading, index)
+    if timeless:
+        # Why none of their rows has a time is said with all else that is wrong with the first one.
+        first = calendar.window_at(calendar.start)
+        take_in(cursor, use_case, source, timeless, index, first, table)
+
+
+def _times_alone(source: Source) -> Source:
+    """A source that declares the event time of its rows, and nothing more of them."""
+    time = source.event_time
+    only = {"columns": {time: source.columns[time]}, "key": (), "required": (), "rules": ()}
+    return source.model_copy(update={**only, "known_at": None})
+
+
+def _judge(
+    reading: Reading,
+    judged: Callable[[Batch], str],
+    files: list[LandingFile],
+    table: SharedTable | None,
+) -> None:
+    """Replace what is in `JUDGED` by the rows of files; judged: SQL of those of a batch."""
+    reading.cursor.execute(f"DELETE FROM {JUDGED}")
+    for batch in batches(reading, files, table):
+        reading.cursor.execute(f"INSERT INTO {JUDGED} {judged(batch)}")
+    reading.check_unchanged(files)
+    _drop_changed(reading)
 
 
 def row_record(source: Source) -> str:
@@ -165,18 +211,22 @@ def _drop_changed(reading: Reading) -> None:
 
 def _refuse_timeless(reading: Reading, files: list[LandingFile]) -> None:
     by_name = {file.name: file for file in files}
-    timeless = reading.cursor.execute(
-        f"""SELECT f.name, j.__file, count(*), arg_min(j.__reason, j.__row)
-        FROM {JUDGED} j JOIN {FILES} f ON f.number = j.__file
-        GROUP BY f.name, j.__file HAVING count(j.__event) = 0"""
-    ).fetchall()
     event = reading.source.event_time
-    for name, number, rows, reason in timeless:
+    for name, number, rows, reason in _timeless(reading.cursor):
         counted = f"its {rows} rows" if rows > 1 else "its rows"
         reading.refuse(
             by_name[name], f"none of {counted} has a readable {event}; the first one: {reason}"
         )
         reading.cursor.execute(f"DELETE FROM {JUDGED} WHERE __file = ?", [number])
+
+
+def _timeless(cursor: duckdb.DuckDBPyConnection) -> list[tuple[str, int, int, str]]:
+    """Files without any readable event time: name, number, rows, and why the first row has none."""
+    return cursor.execute(
+        f"""SELECT f.name, j.__file, count(*), arg_min(j.__reason, j.__row)
+        FROM {JUDGED} j JOIN {FILES} f ON f.number = j.__file
+        GROUP BY f.name, j.__file HAVING count(j.__event) = 0"""
+    ).fetchall()
 
 
 def _mark_duplicates(cursor: duckdb.DuckDBPyConnection, source: Source) -> None:
@@ -186,6 +236,8 @@ def _mark_duplicates(cursor: duckdb.DuckDBPyConnection, source: Source) -> None:
         f"""CREATE OR REPLACE TEMP TABLE __twice AS SELECT __file, {keys}
         FROM {JUDGED} WHERE __reason IS NULL GROUP BY ALL HAVING count(*) > 1"""
     )
+    if not cursor.execute("FROM temp.__twice LIMIT 1").fetchall():
+        return
     named = ", ".join(source.key)
     cursor.execute(
         f"""UPDATE {JUDGED} j SET __record = {row_record(source)},
