@@ -17,6 +17,7 @@ from ml_platform.features import (
     compute_features,
     compute_labels,
 )
+from ml_platform.features.leak.comparison import Comparison
 from ml_platform.sources import source_table
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
@@ -466,6 +467,31 @@ def test_values_of_every_type_are_compared(world: World, kind: str) -> None:
     assert "place=a at 2024-01-10T08:00:00-05:00: fare: stored " in problem
     with world.lake.cursor() as cursor:
         cursor.execute("DROP TABLE lake.rides.pace_features")
+
+
+@pytest.mark.parametrize("kind", ["list of floats", "struct", "map", "hugeint"])
+def test_rows_that_are_the_same_are_known_by_their_fingerprints(
+    world: World, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Comparison, "count", lambda *_: pytest.fail("each value is compared"))
+    world.declare(f"{NESTED[kind][0]} AS fare")
+    report = world.check(FOUR)
+    assert report.problem is None
+    assert report.rows_compared
+    with world.lake.cursor() as cursor:
+        cursor.execute("DROP TABLE lake.rides.pace_features")
+
+
+def test_a_leak_into_the_last_of_many_features_is_named(world: World) -> None:
+    many = ", ".join(f"fare * {n} AS fare_{n}" for n in range(150))
+    world.declare(f"{many}, max(fare) {ALL} AS highest")
+    world.land(FOUR)
+    problem = next(
+        report.problem
+        for report in check_written(world.lake, world.use_case, "pace", world.compute())
+    )
+    assert problem is not None
+    assert "place=a at 2024-01-10T08:00:00-05:00: highest: stored " in problem
 
 
 @pytest.mark.parametrize("off", [5e-10, 2e-9])

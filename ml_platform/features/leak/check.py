@@ -12,6 +12,7 @@ and of the first one of a range, sources are shown from twice as far back: that 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from ml_platform.features.leak.comparison import (
     RowComparison,
@@ -101,8 +102,10 @@ def check_windows(
 def _check_run(
     shown: SourceCopies, run: Sequence[Window], cuts: int, farther: Window, turn: int
 ) -> list[LeakReport]:
-    shown.copy(_range(run))
-    return _Check(shown, farther, turn).windows(run, cuts)
+    covered = _range(run)
+    with shown.lake.threads.suited(shown.columns, partial(shown.count_bytes, covered)):
+        shown.copy(covered)
+        return _Check(shown, farther, turn).windows(run, cuts)
 
 
 def check_leak(
@@ -238,13 +241,16 @@ class _Check:
         return [*cuts[:-1], *(replace(cut, farther=True) for cut in cuts[-1:])]
 
     def _compare(self, sight: Sight) -> tuple[int, RowDifference | None]:
-        stored, again = self.shown.stored(sight), self.shown.again(sight)
-        cursor, zone = self.shown.cursor, self.subject.use_case.calendar.timezone
-        comparison = self._comparison(sight)
-        rows, differs = comparison.count(cursor, stored, again, exactly=self.is_exact)
-        if differs and self.is_exact and self.comparison.floats:
-            self.is_exact = False
-            rows, differs = comparison.count(cursor, stored, again)
+        shown, cursor = self.shown, self.shown.cursor
+        zone, comparison = self.subject.use_case.calendar.timezone, self._comparison(sight)
+        if self.is_exact:
+            fingerprints = shown.stored_fingerprints(sight), shown.again_fingerprints(sight)
+            rows, differs = comparison.count_fingerprints(cursor, *fingerprints)
+            if not differs:
+                return rows, None
+            self.is_exact = not self.comparison.floats
+        stored, again = shown.stored(sight), shown.again(sight)
+        rows, differs = comparison.count(cursor, stored, again)
         if not differs:
             return rows, None
         if self.comparison.floats and sight.range not in self.measured:

@@ -8,6 +8,7 @@ import duckdb
 
 from ml_platform.errors import EmptyPartition
 from ml_platform.features.known import features_sql
+from ml_platform.features.leak.comparison import FINGERPRINT, fingerprint_sql
 from ml_platform.features.leak.cuts import Candidates
 from ml_platform.features.leak.subjects import CheckedQuery
 from ml_platform.features.views import Sight, inside_sql, instant, windows_sql
@@ -16,8 +17,12 @@ from ml_platform.spec.queries import quote
 from ml_platform.spec.windows import Window
 from ml_platform.storage import Lake
 from ml_platform.storage.tables import WINDOW_START
+from ml_platform.storage.threads import BYTES_A_VALUE
 
 STORED = "temp.__stored"
+"""Rows as they are stored, with the fingerprint of the values of each."""
+WIDE_INTEGERS = frozenset({"HUGEINT", "UHUGEINT"})
+"""Types of which Parquet holds a DOUBLE."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class SourceCopies:
         """
         self.copy_sources(self.subject.sees(Sight(covered, self.snapshot, farther=True)))
         self.cursor.execute(
-            f"CREATE OR REPLACE TEMP TABLE {STORED} AS {self._checked_sql(covered)}"
+            f"CREATE OR REPLACE TEMP TABLE {STORED} AS "
+            f"SELECT *, {self._fingerprint} AS {FINGERPRINT} FROM ({self._checked_sql(covered)})"
         )
 
     def copy_sources(self, covered: Window) -> None:
@@ -72,22 +78,42 @@ class SourceCopies:
 
         relations: SQL that names other copies of some sources.
         """
+        return self._computed(sight, self._columns, relations)
+
+    def again_fingerprints(self, sight: Sight) -> str:
+        """As `again`, with fingerprints of the rows in place of their values."""
+        keys = (f"{_typed(n, kind)} AS {quote(n)}" for n, kind in self._row_key.items())
+        return self._computed(sight, f"{', '.join(keys)}, {self._fingerprint} AS {FINGERPRINT}")
+
+    def _computed(
+        self, sight: Sight, items: str, relations: Mapping[str, str] | None = None
+    ) -> str:
         named = {**self.relations, **(relations or {})}
         if sight.known_by is not None or sight.as_of is not None:
             # Read from the lake, which knows the versions.
             named = {name: of for name, of in named.items() if name not in self.corrected}
         query = self.subject.sql(self.lake, self.cursor, sight, named)
-        return f"SELECT {self._columns} FROM ({query}) WHERE {self._judged(sight)}"
+        return f"SELECT {items} FROM ({query}) WHERE {self._judged(sight)}"
 
     def stored(self, sight: Sight) -> str:
         """The same rows as they were stored; of corrected ones, as they were known at the cut."""
-        judged, relation = self._judged(sight), STORED
+        judged, relation = self._judged(sight), f"(SELECT * EXCLUDE ({FINGERPRINT}) FROM {STORED})"
         if self.corrected and sight.known_by is not None:
             if self.subject.is_of_labels:
                 shown = Sight(sight.range, sight.snapshot, as_of=sight.known_by)
                 return f"SELECT * FROM ({self.again(shown)}) WHERE {judged}"
             relation = self._known_sql(sight, sight.known_by)
         return f"SELECT * FROM {relation} WHERE {inside_sql(sight.range)} AND {judged}"
+
+    def stored_fingerprints(self, sight: Sight) -> str:
+        """As `stored`, with fingerprints of the rows in place of their values."""
+        keys = ", ".join(map(quote, self._row_key))
+        if self.corrected and sight.known_by is not None:
+            return (
+                f"SELECT {keys}, {self._fingerprint} AS {FINGERPRINT} FROM ({self.stored(sight)})"
+            )
+        where = f"{inside_sql(sight.range)} AND {self._judged(sight)}"
+        return f"SELECT {keys}, {FINGERPRINT} FROM {STORED} WHERE {where}"
 
     def candidates(self, windows: Sequence[Window]) -> list[Candidates]:
         """Moments at which the rows of each window can differ."""
@@ -126,6 +152,17 @@ class SourceCopies:
             total += int(row[0]) if row else 0
         return total
 
+    @property
+    def columns(self) -> int:
+        """How many the rows and all their sources have together."""
+        sources = (self.subject.use_case.sources[name] for name in self.subject.reads)
+        return len(self.subject.table.columns) + sum(len(each.columns) for each in sources)
+
+    def count_bytes(self, covered: Window) -> int:
+        """How much `copy` copies of a range, roughly."""
+        seen = self.subject.sees(Sight(covered, self.snapshot, farther=True))
+        return BYTES_A_VALUE * self.columns * self.count_rows(seen)
+
     def require_rows(self, window: Window) -> None:
         """Raise EmptyPartition where a window has no rows."""
         rows = f"SELECT 1 FROM {STORED} WHERE {inside_sql(window)} LIMIT 1"
@@ -138,9 +175,20 @@ class SourceCopies:
         return KnownVersions(self.lake, self.cursor, self.subject.use_case, self.snapshot)
 
     @property
+    def _row_key(self) -> Mapping[str, str]:
+        """Columns by which rows are found, and their types."""
+        columns, values = self.subject.table.columns, self.subject.values
+        return {name: kind for name, kind in columns.items() if name not in values}
+
+    @property
+    def _fingerprint(self) -> str:
+        """SQL of the fingerprint of a row, whose values are stored or computed."""
+        return fingerprint_sql(_held(name, kind) for name, kind in self.subject.values.items())
+
+    @property
     def _columns(self) -> str:
         types = self.subject.table.columns
-        return ", ".join(f"CAST({quote(c)} AS {kind}) AS {quote(c)}" for c, kind in types.items())
+        return ", ".join(f"{_typed(c, kind)} AS {quote(c)}" for c, kind in types.items())
 
     def _checked_sql(self, covered: Window) -> str:
         if self.subject.is_of_labels:
@@ -160,6 +208,16 @@ class SourceCopies:
 
     def _judged(self, sight: Sight) -> str:
         return until_sql(self.subject.known_by, sight.known_by)
+
+
+def _typed(name: str, kind: str) -> str:
+    return f"CAST({quote(name)} AS {kind})"
+
+
+def _held(name: str, kind: str) -> str:
+    """A value as Parquet holds it."""
+    typed = _typed(name, kind)
+    return f"CAST({typed} AS DOUBLE)" if kind in WIDE_INTEGERS else typed
 
 
 def until_sql(column: str, moment: datetime | None) -> str:
