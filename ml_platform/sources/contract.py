@@ -56,8 +56,10 @@ class Contract:
         Besides `columns`: `__file`, `__row`, `__event` (an instant; null where it cannot be read),
         `__reason` and `__record` (null where nothing is wrong). also: more columns of the batch.
         """
-        raw = {column: f"__raw{n}" for n, column in enumerate(self._source.columns)}
-        raws = ", ".join(f"{batch.values[column]} AS {name}" for column, name in raw.items())
+        values = {column: batch.values[column] for column in self._source.columns}
+        # What is a column already needs no other name.
+        raw = {c: v if _is_column(v) else f"__raw{n}" for n, (c, v) in enumerate(values.items())}
+        raws = "".join(f", {v} AS {raw[c]}" for c, v in values.items() if not _is_column(v))
         typed = ", ".join(f"{self._cast(c, raw[c])} AS {quote(c)}" for c in raw)
         event = quote(self._source.event_time)
         known_at = "" if "known_at" in self._source.columns else ", __known AS known_at"
@@ -75,7 +77,7 @@ class Contract:
                 TRY(CAST({self._source.known_at_sql} AS TIMESTAMPTZ)) AS __known{wrong}
             FROM (SELECT *, TRY_CAST({event} AS TIMESTAMPTZ) AS __instant{failed}
             FROM (SELECT *, {typed}
-            FROM (SELECT *, {raws} FROM {batch.relation})))))"""
+            FROM (SELECT *{raws} FROM {batch.relation})))))"""
 
     def _cast(self, column: str, raw: str) -> str:
         kind, csv = self._types[column], self._source.csv
@@ -208,6 +210,18 @@ class Contract:
             f"CASE WHEN {number} = 'inf' THEN {infinite} WHEN {number} = '-inf' THEN {infinite} "
             f"WHEN isnan({number}) THEN NULL ELSE {end} END"
         )
+
+
+def times_alone(source: Source) -> Source:
+    """A source that declares the event time of its rows, and nothing more of them."""
+    time = source.event_time
+    only = {"columns": {time: source.columns[time]}, "key": (), "required": (), "rules": ()}
+    return source.model_copy(update={**only, "known_at": None})
+
+
+def _is_column(value: str) -> bool:
+    """Whether SQL of a raw value is the name of a column of its batch."""
+    return value.startswith("__c") and value.isidentifier()
 
 
 def _texts(run: Sequence[str], raw: Mapping[str, str]) -> str:

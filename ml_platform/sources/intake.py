@@ -9,7 +9,7 @@ import duckdb
 
 from ml_platform.errors import FileRefused
 from ml_platform.sources import landing
-from ml_platform.sources.contract import Contract, instant
+from ml_platform.sources.contract import Contract, instant, times_alone
 from ml_platform.sources.csv_files import read_csv_files
 from ml_platform.sources.json_lines import read_json_lines
 from ml_platform.sources.landing import LandingFile, LandingIndex
@@ -122,7 +122,7 @@ def look_into(
     Of each row only its event time is looked at, which costs little however many columns there are.
     """
     declared, calendar = use_case.sources[source], use_case.calendar
-    contract = Contract(cursor, _times_alone(declared), calendar.start)
+    contract = Contract(cursor, times_alone(declared), calendar.start)
     create_rows(cursor, contract)
     timeless: list[LandingFile] = []
     for chunk in landing.chunks(files, CHUNK_BYTES):
@@ -136,13 +136,6 @@ def look_into(
         # Why none of their rows has a time is said with all else that is wrong with the first one.
         first = calendar.window_at(calendar.start)
         take_in(cursor, use_case, source, timeless, index, first, table)
-
-
-def _times_alone(source: Source) -> Source:
-    """A source that declares the event time of its rows, and nothing more of them."""
-    time = source.event_time
-    only = {"columns": {time: source.columns[time]}, "key": (), "required": (), "rules": ()}
-    return source.model_copy(update={**only, "known_at": None})
 
 
 def _judge(
@@ -270,7 +263,8 @@ def _place(cursor: duckdb.DuckDBPyConnection, calendar: Calendar) -> None:
     # row of the file decides.
     cursor.execute(
         f"""CREATE OR REPLACE TEMP TABLE __placed AS
-        SELECT j.*, s.window_start FROM {JUDGED} j ASOF LEFT JOIN temp.__begins s
+        SELECT j.rowid AS __id, j.__file, j.__row, j.__event, s.window_start
+        FROM {JUDGED} j ASOF LEFT JOIN temp.__begins s
         ON timezone('UTC', CASE WHEN j.__event IS NOT NULL THEN greatest(j.__event, {begins}) END)
             >= s.window_start"""
     )
@@ -312,8 +306,8 @@ def _keep(cursor: duckdb.DuckDBPyConnection, calendar: Calendar, window_range: W
     windows = list(calendar.windows(window_range))
     cursor.execute(
         f"""INSERT INTO {ROWS}
-        SELECT p.* EXCLUDE (window_start), coalesce(p.window_start, s.first) AS start
-        FROM temp.__placed p JOIN temp.__firsts s USING (__file)
+        SELECT j.*, coalesce(p.window_start, s.first) AS start FROM {JUDGED} j
+        JOIN temp.__placed p ON p.__id = j.rowid JOIN temp.__firsts s ON s.__file = p.__file
         WHERE coalesce(p.window_start, s.first) BETWEEN ? AND ?""",
         [naive_utc(windows[0].start), naive_utc(windows[-1].start)],
     )
@@ -330,11 +324,12 @@ def _keep_elsewhere(
     if not rewritten:
         return
     windows = list(calendar.windows(window_range))
-    key = ", ".join(quote(column) for column in source.key)
+    key = ", ".join(f"j.{quote(column)}" for column in source.key)
     cursor.execute(
         f"""INSERT INTO {ELSEWHERE} BY NAME
-        SELECT __file, {key}, window_start FROM temp.__placed
-        WHERE __reason IS NULL AND window_start NOT BETWEEN ? AND ? AND __file IN
+        SELECT j.__file, {key}, p.window_start
+        FROM {JUDGED} j JOIN temp.__placed p ON p.__id = j.rowid
+        WHERE j.__reason IS NULL AND p.window_start NOT BETWEEN ? AND ? AND j.__file IN
         (SELECT number FROM {FILES} WHERE name IN (SELECT unnest(?::VARCHAR[])))""",
         [naive_utc(windows[0].start), naive_utc(windows[-1].start), list(rewritten)],
     )
