@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ml_platform.errors import Overloaded
 from ml_platform.serving.batches import Batches
+from ml_platform.serving.http.shedding import A_SECOND, LONGEST_DELAY_SECONDS, RejectionPace
 from ml_platform.serving.parse_queue import SMALL_BYTES, ParseQueue
 from tests.attacked import INVOKE
 from tests.clock import Clock
@@ -58,6 +59,7 @@ def test_large_bodies_are_parsed_in_turn_and_others_run_in_between() -> None:
 def test_small_bodies_wait_for_nobody(size: int, prediction_seconds: float) -> None:
     async def story() -> None:
         queue = queue_of(Clock(), prediction_seconds)
+        queue.require_room(size)
         with queue.arriving(size):
             await queue.turn(size)
 
@@ -73,29 +75,22 @@ def test_what_would_wait_too_long_is_rejected_before_it_is_read() -> None:
         await asyncio.gather(*(parsed(queue, clock, LARGE, 1.0) for _ in range(2)))
         await asyncio.sleep(0)
         with queue.arriving(LARGE), queue.arriving(LARGE), queue.arriving(LARGE):
-            with queue.arriving(LARGE):
-                pass
-            with (
-                queue.arriving(LARGE),
-                pytest.raises(Overloaded, match=r"4\.0 s") as rejected,
-                queue.arriving(LARGE),
-            ):
-                pytest.fail("it was taken")
+            queue.require_room(LARGE)
+            with queue.arriving(LARGE), pytest.raises(Overloaded, match=r"4\.0 s") as rejected:
+                queue.require_room(LARGE)
             assert rejected.value.retry_after_seconds == 4
             # What should have come long ago keeps nobody out.
             clock.now += LONGEST + 1
-            with queue.arriving(LARGE):
-                pass
-        with queue.arriving(LARGE):
-            pass
+            queue.require_room(LARGE)
+        queue.require_room(LARGE)
 
     asyncio.run(story())
 
 
 def test_who_waits_for_a_prediction_counts_too() -> None:
     queue = queue_of(Clock(), LONGEST + 0.5)
-    with pytest.raises(Overloaded, match=r"3\.5 s"), queue.arriving(LARGE):
-        pytest.fail("it was taken")
+    with pytest.raises(Overloaded, match=r"3\.5 s"):
+        queue.require_room(LARGE)
 
 
 def test_whoever_has_waited_too_long_is_not_parsed_any_more() -> None:
@@ -131,6 +126,22 @@ def test_whoever_gives_up_holds_nobody_up() -> None:
         assert clock.now == pytest.approx(0.2)
 
     asyncio.run(story())
+
+
+@given(st.lists(st.floats(0, 0.1), min_size=1, max_size=300))
+def test_rejections_are_held_back_so_that_there_are_few_and_none_for_long(
+    pauses: list[float],
+) -> None:
+    clock = Clock()
+    pace = RejectionPace(clock)
+    said = []
+    for pause in pauses:
+        clock.now += pause
+        said.append(clock.now + pace.delay_seconds())
+        delay = said[-1] - clock.now
+        assert delay <= LONGEST_DELAY_SECONDS
+        if len(said) > 1 and delay < LONGEST_DELAY_SECONDS:
+            assert said[-1] - said[-2] >= 1 / A_SECOND - 1e-9
 
 
 @pytest.fixture(scope="module")

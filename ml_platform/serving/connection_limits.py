@@ -23,12 +23,6 @@ SPARE = 32
 """Connections beyond the limit that get a 503; further ones are only closed."""
 RETRY_SECONDS = 1
 NEW_SECONDS = 1.0
-LEFT_UNREAD = "left_unread_seconds"
-"""In the state of a request that was rejected for overload before its body was read: how long the
-body is left unread, which is as long as the caller is asked to wait. To read what is thrown away
-takes the time of those who are answered, all the more where callers ask again at once."""
-MOST_UNREAD_SECONDS = 2.0
-"""Less than uvicorn keeps connections that are silent."""
 MOST_LINES_BYTES = 65_536
 """That may come without a head's end or a body's part among them: of a head, of what may follow a
 body. Nobody else bounds what is kept of them."""
@@ -104,17 +98,6 @@ class LimitedConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._got_on = True
         super().on_body(body)
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        seconds = self.cycle.scope["state"].get(LEFT_UNREAD, 0)
-        if seconds and self.cycle.more_body:
-            self.flow.pause_reading()
-            self.loop.call_later(min(seconds, MOST_UNREAD_SECONDS), self._read_on)
-
-    def _read_on(self) -> None:
-        if not self.transport.is_closing():
-            self.flow.resume_reading()
 
     def _begin(self) -> None:
         if len(self.connections) > self._most_connections:

@@ -50,18 +50,24 @@ class ParseQueue:
         self._parsing: tuple[int, float] | None = None
         self._estimate = LatencyEstimate()
 
+    def require_room(self, size: int) -> None:
+        """Raise Overloaded where a body of so many bytes would wait too long.
+
+        To be asked before it is read, as most of what a rejected request costs is to read it.
+        """
+        if size > SMALL_BYTES:
+            self._require(self._parsing_seconds(self._clock()) + self._prediction_seconds())
+
     @contextmanager
     def arriving(self, size: int) -> Iterator[None]:
-        """What is done while a body of so many bytes is read.
+        """What is done while a body of so many bytes is read, for which others will have to wait.
 
-        Raises Overloaded, before anything is read, where the body would wait too long: most of what
-        a rejected request costs is to read it.
+        What arrives for so long that it would be rejected by now is not waited for: whoever sends
+        nothing should not keep others from being answered.
         """
         key = object()
         if size > SMALL_BYTES:
-            now = self._clock()
-            self._require(self._parsing_seconds(now) + self._prediction_seconds())
-            self._arriving[key] = now, size
+            self._arriving[key] = self._clock(), size
         try:
             yield
         finally:
@@ -74,23 +80,18 @@ class ParseQueue:
         """
         if size <= SMALL_BYTES:
             return
-        now = self._clock()
-        self._require(self._parsing_seconds(now) + self._prediction_seconds())
+        self.require_room(size)
         loop = asyncio.get_running_loop()
         if self._parsing is None:
             self._begin(loop, size)
             return
-        waiting = _WaitingBody(size, now, loop.create_future())
+        waiting = _WaitingBody(size, self._clock(), loop.create_future())
         self._waiting.append(waiting)
         self._bytes_waiting += size
         await waiting.turn
 
     def _parsing_seconds(self, now: float) -> float:
-        """How long it will take to parse what waits, and what arrives.
-
-        What arrives so slowly that it would be rejected is left out: whoever sends nothing should
-        not keep others from being answered.
-        """
+        """How long it will take to parse what waits, and what arrives."""
         late = now - self._longest_wait
         soon = [size for since, size in self._arriving.values() if since >= late]
         return self._estimate.seconds(

@@ -37,10 +37,12 @@ from ml_platform.serving.http.monitoring import MonitoringPaths
 from ml_platform.serving.http.observed import ObservabilityMiddleware
 from ml_platform.serving.http.origins import SameOrigin
 from ml_platform.serving.http.pipelines import PipelinePaths
+from ml_platform.serving.http.shedding import LoadShedding
 from ml_platform.serving.known_rows import KnownRows
 from ml_platform.serving.log import open_log
 from ml_platform.serving.metrics import FOLDER as METRICS_FOLDER
 from ml_platform.serving.metrics import Metrics, forget_dead_workers
+from ml_platform.serving.parse_queue import ParseQueue
 from ml_platform.serving.processes import Processes
 from ml_platform.serving.records.answers import ReviewAnswers
 from ml_platform.serving.records.audit_notes import AuditNotes
@@ -153,7 +155,7 @@ def create_app(
             store.close()
             lake.close()
 
-    around = _around(live, metrics, log, serving, tracing)
+    around = _around(service.parse_queue, live, metrics, log, serving, tracing)
     app = build_app(
         service, admission, lifespan,
         known_rows=KnownRows(lake, service, log),
@@ -172,6 +174,7 @@ def _begin() -> None:
 
 
 def _around(
+    queue: ParseQueue,
     live: LiveVersions,
     metrics: Metrics,
     log: FilteringBoundLogger,
@@ -181,13 +184,20 @@ def _around(
     """What is around all paths, outermost first."""
     found = [
         Middleware(
+            LoadShedding,
+            queue=queue,
+            metrics=metrics,
+            use_cases=live.names,
+            most_bytes=serving.most_bytes,
+        ),
+        Middleware(
             ObservabilityMiddleware,
             live=live,
             metrics=metrics,
             log=log,
             tracing=tracing,
             settings=serving,
-        )
+        ),
     ]
     if not serving.authentication:
         hosts, origins = serving.allowed_hosts, serving.allowed_origins

@@ -5,10 +5,8 @@ from contextlib import contextmanager
 
 from starlette.requests import Request
 
-from ml_platform.errors import Overloaded
 from ml_platform.serving.batch_prediction import Predictions
 from ml_platform.serving.calls import Call
-from ml_platform.serving.connection_limits import LEFT_UNREAD
 from ml_platform.serving.http.bodies import declared_bytes, read_body
 from ml_platform.serving.service import Service
 
@@ -24,15 +22,10 @@ def calling(service: Service, protocol: str, name: str) -> Iterator[Call]:
 async def read_rows(service: Service, request: Request) -> bytes:
     """The body of a request for predictions, when it is its turn to be parsed.
 
-    Raises Overloaded, before the body is read if possible, and what `read_body` raises.
+    Raises Overloaded where that would be too late by now, and what `read_body` raises.
     """
-    size = declared_bytes(request, service.settings)
-    try:
-        with service.parse_queue.arriving(size):
-            body = await read_body(request, service.settings)
-    except Overloaded as error:
-        setattr(request.state, LEFT_UNREAD, error.retry_after_seconds)
-        raise
+    with service.parse_queue.arriving(declared_bytes(request, service.settings)):
+        body = await read_body(request, service.settings)
     await service.parse_queue.turn(len(body))
     return body
 

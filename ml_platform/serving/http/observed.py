@@ -75,7 +75,7 @@ class ObservabilityMiddleware:
                     _end(trace, scope, status, failure)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        use_case, protocol = self._use_case(scope), _protocol(scope["path"])
+        use_case, protocol = self._use_case(scope), protocol_of(scope["path"])
         kind = scope["state"].get("error_kind", "")
         if status >= 400:
             kind = kind or (f"http {status}" if status != FAILED else "unexpected")
@@ -113,5 +113,6 @@ def _id_of(scope: Scope) -> bytes:
     return sound_id(None).encode()
 
 
-def _protocol(path: str) -> str:
+def protocol_of(path: str) -> str:
+    """What metrics and logs call the protocol of a path."""
     return next((name for start, name in PROTOCOLS if path.startswith(start)), "other")
