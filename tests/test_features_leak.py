@@ -17,7 +17,7 @@ from ml_platform.features import (
     compute_features,
     compute_labels,
 )
-from ml_platform.features.leak.comparison import Comparison
+from ml_platform.features.leak.comparison import RowComparison
 from ml_platform.sources import source_table
 from ml_platform.spec.loading import load_use_case
 from ml_platform.spec.use_case import UseCase
@@ -473,7 +473,7 @@ def test_values_of_every_type_are_compared(world: World, kind: str) -> None:
 def test_rows_that_are_the_same_are_known_by_their_fingerprints(
     world: World, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Comparison, "count", lambda *_: pytest.fail("each value is compared"))
+    monkeypatch.setattr(RowComparison, "count", lambda *_: pytest.fail("each value is compared"))
     world.declare(f"{NESTED[kind][0]} AS fare")
     report = world.check(FOUR)
     assert report.problem is None
