@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from ml_platform.features import open_online_store, publish
 from ml_platform.registry import Registry
+from ml_platform.serving.draining import DrainingServer
 from ml_platform.serving.worker import create_app, transport
 from ml_platform.settings import ServingSettings, Settings
 from ml_platform.spec.loading import load_use_case
@@ -56,7 +57,7 @@ class Deployment:
         serving = serving_settings(**changes)
         app = create_app(self.settings, serving)
         config = uvicorn.Config(app, port=0, log_level="warning", **transport(serving))
-        server = uvicorn.Server(config)
+        server = DrainingServer(config, drain_seconds=0)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while not server.started:

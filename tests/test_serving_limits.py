@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Event
 
 import pytest
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from ml_platform.errors import Overloaded, RateExceeded
 from ml_platform.serving.admission import MOST_NAMES, Rates
 from ml_platform.serving.batches import Batches
+from ml_platform.serving.connection_limits import LimitedConnection
 from ml_platform.serving.latency_estimate import LatencyEstimate
 from tests.attacked import is_closed_on
 from tests.clock import Clock
 from tests.served import Deployment, Served, deploy
+from tests.service_processes import wait_for
 
 
 def test_a_burst_is_taken_and_then_one_request_at_a_time() -> None:
@@ -159,6 +162,35 @@ def test_a_head_that_does_not_come_ends_the_connection(
     served: Served, before: bytes, dripped: bytes
 ) -> None:
     assert is_closed_on(served.http, before, dripped, pause=0.2)
+
+
+def test_connections_that_come_at_once_are_taken_in_few_rounds_of_the_loop(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many, rounds, all_wait = 64, [0], Event()
+    taken: list[int] = []
+    made = LimitedConnection.connection_made
+
+    def count(loop: asyncio.AbstractEventLoop) -> None:
+        rounds[0] += 1
+        if len(taken) < many:
+            loop.call_soon(count, loop)
+
+    def noted(self: LimitedConnection, transport: asyncio.Transport) -> None:
+        if not taken:
+            assert all_wait.wait(60)
+            self.loop.call_soon(count, self.loop)
+        taken.append(rounds[0])
+        made(self, transport)
+
+    monkeypatch.setattr(LimitedConnection, "connection_made", noted)
+    host, _, port = served.http.partition(":")
+    with ExitStack() as stack:
+        for _ in range(many):
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
+        all_wait.set()
+        wait_for(lambda: len(taken) == many, "not all were taken")
+    assert max(taken) <= many / 4, taken
 
 
 def test_a_connection_that_is_used_stays_open(served: Served) -> None:

@@ -7,6 +7,8 @@ on any of them is answered before the socket is closed.
 
 import asyncio
 import ctypes
+import functools
+import os
 import select
 import signal
 import socket
@@ -17,6 +19,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -28,6 +31,8 @@ DRAINING = threading.Event()
 QUEUE_SECONDS = 2.0
 """How long it is waited at most for connections in the queue, and for their first request."""
 LOOK_SECONDS = 0.02
+ACCEPTED_TOGETHER = 16
+"""Connections that are taken in one round of the event loop, of each listening socket."""
 SO_ATTACH_FILTER = 26
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
 """One instruction of the classic packet filter: take no byte of any packet."""
@@ -67,6 +72,25 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._drain_seconds = drain_seconds
         self._ends_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # libuv takes one connection of a listening socket in each round of the loop, however many
+        # wait. Hundreds that came at once would wait for as many rounds, which are long by then.
+        for listening in [each for server in self.servers for each in server.sockets]:
+            for _ in range(ACCEPTED_TOGETHER - 1):
+                await self._listen(socket.socket(fileno=os.dup(listening.fileno())))
+
+    async def _listen(self, listening: socket.socket) -> None:
+        config = self.config
+        made: Any = config.http_protocol_class
+        protocol = functools.partial(
+            made, config=config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        server = await asyncio.get_running_loop().create_server(
+            protocol, sock=listening, ssl=config.ssl, backlog=config.backlog
+        )
+        self.servers.append(server)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         is_first = not DRAINING.is_set()
