@@ -1,12 +1,14 @@
-"""More and more clients, up to many times what the service can answer, by hey.
+"""More and more clients, up to many times what the service can answer, by hey and h2load.
 
-`python -m benchmarks overload`; it needs hey (`apt-get install hey`).
+`python -m benchmarks overload`; it needs both (`apt-get install hey nghttp2-client`).
 """
 
 import csv
 import io
 import json
+import re
 import shutil
+import struct
 import subprocess
 import threading
 import urllib.error
@@ -19,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.result import Bench, Line, Result
-from benchmarks.serving import rows_of, service
+from benchmarks.serving import free_port, infer_message, rows_of, service
 from benchmarks.year import prepared
 from ml_platform.settings import ServingSettings
 
@@ -29,6 +31,8 @@ ROWS = 500
 """Of a large request."""
 WORKERS = 2
 REJECTED = (429, 503)
+GRPC_REJECTED = ("RESOURCE_EXHAUSTED", "UNAVAILABLE")
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 KEPT_LIMIT = 0.7
 """Rows a second under the greatest load, against the best: it should not collapse."""
 P99_LIMIT = 2.0
@@ -82,10 +86,17 @@ class Load:
     """Answers of any other status."""
     unconnected: int
     """Requests of hey that had no answer: connections beyond the limit are closed."""
+    answered: int
+    """Of `took`, those with predictions: over gRPC the client does not say which."""
+
+    @property
+    def rate(self) -> float:
+        """Requests that were answered, a second."""
+        return self.answered / self.seconds
 
     def cells(self, name: str, rows: int) -> tuple[str, ...]:
         p50, p99 = (1000 * np.percentile(self.took or [np.nan], q) for q in (50, 99))
-        rate = len(self.took) / self.seconds
+        rate = self.rate
         return (name, f"{self.clients:,}", f"{rate:,.0f}", f"{rate * rows:,.0f}", f"{p50:,.1f} ms",
                 f"{p99:,.1f} ms", f"{self.rejected / self.seconds:,.0f}",
                 f"{self.unconnected / self.seconds:,.0f}")  # fmt: skip
@@ -96,19 +107,24 @@ HEADINGS = ("requests", "clients", "answered /s", "rows /s", "p50", "p99", "reje
 
 
 def run(bench: Bench) -> Result:
-    """Single rows and large requests, each by more and more clients."""
-    if shutil.which("hey") is None:
-        raise RuntimeError("hey is not installed: apt-get install hey")
+    """Single rows and large requests, over HTTP and gRPC, each by more and more clients."""
+    for tool, package in {"hey": "hey", "h2load": "nghttp2-client"}.items():
+        if shutil.which(tool) is None:
+            raise RuntimeError(f"{tool} is not installed: apt-get install {package}")
     year = prepared(bench).copy(bench.folder / "lake")
     rows = rows_of(year.registry.load(year.use_case, year.version))
     many = (rows * (ROWS // len(rows) + 1))[:ROWS]
     steps, seconds = (CLIENTS, SECONDS) if bench.days is None else (QUICK_CLIENTS, QUICK_SECONDS)
     found: dict[str, list[Load]] = {}
     with ExitStack() as servers:
-        _, (by_column, *_) = service(servers, year, WORKERS, rows, [])
-        url = f"http://127.0.0.1:{by_column.port}{by_column.path}"
+        grpc_port = free_port()
+        more = {"ML_PLATFORM_SERVING_GRPC_PORT": f"{grpc_port}"}
+        _, (by_column, *_) = service(servers, year, WORKERS, rows, [], more)
+        http = f"http://127.0.0.1:{by_column.port}"
+        url = f"{http}{by_column.path}"
         probes = []
-        for name, asked in {"single rows": rows[:1], f"{ROWS} rows": many}.items():
+        kinds = {"single rows": rows[:1], f"{ROWS} rows": many}
+        for name, asked in kinds.items():
             body = json.dumps({"dataframe_records": asked})
             file = Path(bench.folder, "body.json")
             file.write_text(body, encoding="utf-8")
@@ -116,6 +132,15 @@ def run(bench: Bench) -> Result:
             with Probe(url, body.encode()).running() as probe:
                 found[name] = [_load(url, file, clients, seconds) for clients in steps]
             probes.append(probe)
+        for name, asked in kinds.items():
+            file = Path(bench.folder, "message")
+            message = infer_message(year.use_case.name, asked)
+            # As gRPC frames it: not compressed, so many bytes.
+            file.write_bytes(struct.pack(">BI", 0, len(message)) + message)
+            found[f"gRPC, {name}"] = [
+                _grpc_load(f"http://127.0.0.1:{grpc_port}", http, file, clients, seconds)
+                for clients in steps
+            ]
     return _result(found, probes)
 
 
@@ -130,20 +155,50 @@ def _load(url: str, body: Path, clients: int, seconds: float) -> Load:
     took, unconnected = by_status.pop(200, []), len(by_status.pop(0, []))
     rejected = sum(len(by_status.pop(status, [])) for status in REJECTED)
     failed = sum(map(len, by_status.values()))
-    return Load(clients, seconds, took, rejected, failed, unconnected)
+    return Load(clients, seconds, took, rejected, failed, unconnected, len(took))
+
+
+def _grpc_load(url: str, http: str, message: Path, clients: int, seconds: float) -> Load:
+    """Ask over gRPC; what came of the calls stands in trailers, so it is the service that says."""
+    log = message.with_suffix(".tsv")
+    log.unlink(missing_ok=True)
+    before = _grpc_calls(http)
+    command = ["h2load", "-D", f"{seconds}", "-c", f"{clients}", "-m", "1", "-d", str(message),
+               "-H", "content-type: application/grpc", "-H", "te: trailers",
+               f"--log-file={log}", f"{url}{INFER}"]  # fmt: skip
+    subprocess.run(command, capture_output=True, check=True)
+    counted = {code: n - before.get(code, 0) for code, n in _grpc_calls(http).items()}
+    rows = [line.split("\t") for line in log.read_text().splitlines()]
+    took = [int(row[2]) / 1e6 for row in rows if row[1] == "200"]
+    answered = counted.pop("OK", 0)
+    rejected = sum(counted.pop(code, 0) for code in GRPC_REJECTED)
+    failed = sum(counted.values())
+    return Load(clients, seconds, took, rejected, failed, len(rows) - len(took), answered)
+
+
+def _grpc_calls(http: str) -> dict[str, int]:
+    """Calls for predictions over gRPC so far, by their code."""
+    with urllib.request.urlopen(f"{http}/metrics", timeout=60) as page:
+        text = page.read().decode()
+    found: dict[str, int] = {}
+    for labels, number in re.findall(r"^ml_platform_requests_total\{(.*)\} (\S+)$", text, re.M):
+        if 'protocol="oip-grpc"' in labels:
+            code = re.findall(r'status="(\w+)"', labels)[0]
+            found[code] = found.get(code, 0) + int(float(number))
+    return found
 
 
 def _result(found: dict[str, list[Load]], probes: list[Probe]) -> Result:
     longest = ServingSettings().longest_wait_seconds
     lines = []
     for name, loads in found.items():
-        rates = [len(load.took) / load.seconds for load in loads]
+        rates = [load.rate for load in loads]
         lines.append(
             Line(f"{name}: answered /s under the greatest load, against the best",
                  f"{rates[-1]:,.0f} /s", f"{max(rates):,.0f} /s", rates[-1] / max(rates),
                  KEPT_LIMIT, at_least=True)
         )  # fmt: skip
-        if any(load.rejected for load in loads):
+        if any(load.rejected for load in loads) and "gRPC" not in name:
             p99 = max(float(np.percentile(load.took, 99)) for load in loads if load.rejected)
             lines.append(
                 Line("  worst p99 of what is answered while requests are rejected, against the "
@@ -164,15 +219,16 @@ def _result(found: dict[str, list[Load]], probes: list[Probe]) -> Result:
             0,
         ),
     ]
-    grid = [load.cells(name, 1 if name == "single rows" else ROWS)
+    grid = [load.cells(name, 1 if "single rows" in name else ROWS)
             for name, loads in found.items() for load in loads]  # fmt: skip
     notes = (
         f"hey, which shares the cores with the service's {WORKERS} workers; all clients keep "
         "their connections and ask again at once. Settings are the defaults: a worker holds "
         f"{ServingSettings().most_connections} connections, closes what comes beyond, and rejects "
         "requests that would wait longer than a second.",
-        "ghz, which does the same over gRPC, is in no registry of packages; "
-        "`python -m benchmarks serving` measures gRPC.",
+        "gRPC by h2load, each client with a connection of its own, as ghz is in no registry of "
+        "packages. It does not look at the trailers in which a call says what came of it: how many "
+        "were answered and rejected is what the service has counted, and times are of both.",
     )
     return Result("Overload: throughput and latency by clients", tuple(lines), notes,
                   (HEADINGS, *grid))  # fmt: skip

@@ -219,7 +219,7 @@ def service(
         Contender(f"by key, {of}", port, f"/predict/{name}", keyed),
     ]
     if workers == 1:
-        infers = [_infer(name, row) for row in by_column]
+        infers = [infer_message(name, [row]) for row in by_column]
         found.append(Contender(f"gRPC, {of}", grpc_port, "", infers))
     return process, found
 
@@ -322,15 +322,17 @@ def measure(
     return took, len(took) / seconds
 
 
-def _infer(name: str, row: dict[str, Any]) -> bytes:
+def infer_message(name: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A request over gRPC for predictions of rows."""
     request = messages.ModelInferRequest(model_name=name)
-    for column, value in row.items():
-        text = isinstance(value, str)
-        tensor = request.inputs.add(name=column, datatype="BYTES" if text else "FP64", shape=[1])
+    for column, first in rows[0].items():
+        text = isinstance(first, str)
+        kind = "BYTES" if text else "FP64"
+        tensor = request.inputs.add(name=column, datatype=kind, shape=[len(rows)])
         if text:
-            tensor.contents.bytes_contents.append(value.encode())
+            tensor.contents.bytes_contents.extend(row[column].encode() for row in rows)
         else:
-            tensor.contents.fp64_contents.append(value)
+            tensor.contents.fp64_contents.extend(row[column] for row in rows)
     encoded: bytes = request.SerializeToString()
     return encoded
 

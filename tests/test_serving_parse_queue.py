@@ -169,6 +169,9 @@ def test_an_overloaded_service_rejects_before_the_body_has_come(
         connection.sendall(b" " * size)
         connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
         assert connection.recv(10_000).startswith(b"HTTP/1.1 200 ")
+    counted = httpx2.get(f"http://{served.http}/metrics", timeout=60).text
+    labels = 'kind="Overloaded",protocol="mlflow",use_case="trips"'
+    assert f"ml_platform_request_errors_total{{{labels}}} 1.0" in counted, counted
 
 
 @pytest.mark.slow

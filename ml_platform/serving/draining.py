@@ -76,38 +76,6 @@ class DrainingServer(uvicorn.Server):
         self._helping: list[asyncio.Server] = []
         """What listens by copies of the sockets."""
 
-    async def _keep_up(self) -> None:
-        """Take more connections at once while some wait all the time.
-
-        libuv takes one of a listening socket in each round of the loop: hundreds that came together
-        would wait for as many rounds, which are long by then. To take many always would be wrong
-        too, as whichever worker is first had all of them.
-        """
-        listening = [each for server in self.servers for each in server.sockets]
-        waits = any(map(has_waiting, listening))
-        if waits and self._have_waited and not self._helping:
-            for each in listening * (TAKEN_TOGETHER - 1):
-                await self._listen(socket.socket(fileno=os.dup(each.fileno())))
-        elif not waits:
-            self._stop_helping()
-        self._have_waited = waits
-
-    def _stop_helping(self) -> None:
-        for each in self._helping:
-            each.close()
-        self._helping.clear()
-
-    async def _listen(self, listening: socket.socket) -> None:
-        config = self.config
-        made: Any = config.http_protocol_class
-        protocol = functools.partial(
-            made, config=config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-        server = await asyncio.get_running_loop().create_server(
-            protocol, sock=listening, ssl=config.ssl, backlog=config.backlog
-        )
-        self._helping.append(server)
-
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         is_first = not DRAINING.is_set()
         DRAINING.set()
@@ -146,3 +114,35 @@ class DrainingServer(uvicorn.Server):
             ):
                 return
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _keep_up(self) -> None:
+        """Take more connections at once while some wait all the time.
+
+        libuv takes one of a listening socket in each round of the loop: hundreds that came together
+        would wait for as many rounds, which are long by then. To take many always would be wrong
+        too, as whichever worker is first had all of them.
+        """
+        listening = [each for server in self.servers for each in server.sockets]
+        waits = any(map(has_waiting, listening))
+        if waits and self._have_waited and not self._helping:
+            for each in listening * (TAKEN_TOGETHER - 1):
+                await self._listen(socket.socket(fileno=os.dup(each.fileno())))
+        elif not waits:
+            self._stop_helping()
+        self._have_waited = waits
+
+    def _stop_helping(self) -> None:
+        for each in self._helping:
+            each.close()
+        self._helping.clear()
+
+    async def _listen(self, listening: socket.socket) -> None:
+        config = self.config
+        made: Any = config.http_protocol_class
+        protocol = functools.partial(
+            made, config=config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        server = await asyncio.get_running_loop().create_server(
+            protocol, sock=listening, ssl=config.ssl, backlog=config.backlog
+        )
+        self._helping.append(server)
