@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+from pydantic import SecretStr
 
 from ml_platform.access import Action, Audit
 from ml_platform.backfill.local_run import compute
@@ -71,10 +72,11 @@ QUERIES = {
 }
 
 
-def write_rides(root: Path, tickets: str = "jsonl") -> UseCase:
+def write_rides(root: Path, tickets: str = "jsonl", log: str = "{}") -> UseCase:
     folder = root / "rides"
     (folder / "features").mkdir(parents=True, exist_ok=True)
-    (folder / "use_case.yaml").write_text(SPEC.replace("FORMAT", tickets))
+    spec = SPEC.replace("FORMAT", tickets).replace("{log: {}", f"{{log: {log}")
+    (folder / "use_case.yaml").write_text(spec)
     for name, query in QUERIES.items():
         (folder / name).write_text(query)
     (folder / "model.py").write_text(MODEL.format(kind="Classifier"))
@@ -112,10 +114,16 @@ def rides(first: int, last: int, a_day: int = 12) -> pd.DataFrame:
     return pd.concat([frame, planted]).sort_values("started_at", kind="stable")
 
 
-def made(root: Path, tickets: str = "jsonl", **changes: object) -> Deployment:
+def made(
+    root: Path,
+    tickets: str = "jsonl",
+    log: str = "{}",
+    log_secret: SecretStr | None = None,
+    **changes: object,
+) -> Deployment:
     """A deployment whose rides were landed, corrected, trained on, predicted, asked for, judged."""
     chosen = Settings(data=root / "data", use_cases=root).model_copy(update=changes)
-    use_case = write_rides(root, tickets)
+    use_case = write_rides(root, tickets, log)
     lake, registry = Lake(chosen), Registry(chosen)
     found = Deployment(root, chosen, lake, registry, use_case)
     landed = rides(1, 26)
@@ -139,7 +147,7 @@ def made(root: Path, tickets: str = "jsonl", **changes: object) -> Deployment:
     for view in use_case.features:
         publish(lake, store, use_case, view, days(24, 26))
     store.close()
-    ask(found, landed)
+    ask(found, landed, log_secret=log_secret)
     for source in LOGGED_SOURCES[::2]:
         ingest(lake, use_case, source, days(25, 25), COMMIT)
     Audit(lake).record(Action("ada", "cli", "deploy", "rides", "all", {}), COMMIT)
@@ -159,7 +167,7 @@ def land(found: Deployment, source: str, name: str, rows: pd.DataFrame) -> Path:
     return file
 
 
-def ask(found: Deployment, landed: pd.DataFrame) -> None:
+def ask(found: Deployment, landed: pd.DataFrame, **serving: object) -> None:
     """Have the planted ride and another one predicted by key, and say how both came out."""
     day = landed[(landed["started_at"] >= at(25)) & (landed["started_at"] < at(26))]
     chosen = day[(day["ride"] == RIDES[2]) | (day["ride"] % 7 == 0)]
@@ -168,7 +176,7 @@ def ask(found: Deployment, landed: pd.DataFrame) -> None:
             orient="records", date_format="iso"
         )
     )
-    with found.client() as client:
+    with found.client(**serving) as client:
         answer = client.post("/predict/rides", json={"rows": rows})
         assert answer.status_code == 200, answer.text
         items = [

@@ -57,8 +57,9 @@ def erase(
         if not dry_run:
             platform.audit("erase", case.name, columns, reason=reason, **details)
         where = Deployment(
-            platform.lake, platform.registry, platform.store, platform.loaded.use_cases
-        )
+            platform.lake, platform.registry, platform.store, platform.loaded.use_cases,
+            log_secret=_log_secret(),
+        )  # fmt: skip
         commit = Commit(platform.run_id, "", f"{case.name}: an entity is erased")
         done = erase_entity(where, case, named, commit, _say, dry_run=dry_run)
         _show(done)
@@ -69,6 +70,13 @@ def erase(
             platform.audit("erased", case.name, columns, **details, **_figures(done))
         if (done.problems or left) and not dry_run:
             raise typer.Exit(1)
+
+
+def _log_secret() -> bytes | None:
+    from ml_platform.settings import ServingSettings
+
+    secret = ServingSettings().log_secret
+    return secret.get_secret_value().encode() if secret else None
 
 
 def _show(done: "Erasure") -> None:
@@ -143,7 +151,7 @@ def _backups(
 
     left = False
     for target in targets:
-        found = backups_with(platform.lake, [case], named, target)
+        found = backups_with(platform.lake, [case], named, target, _log_secret())
         for name, files in found.items():
             done = "deleted" if delete else "it stays; --delete-backups deletes it"
             printing.show_line(f"backup {name} of {target} has it in {files:,} files: {done}")

@@ -30,11 +30,16 @@ class _Looked:
 
 
 def backups_with(
-    lake: Lake, use_cases: Sequence[UseCase], entity: Entity, target: str
+    lake: Lake,
+    use_cases: Sequence[UseCase],
+    entity: Entity,
+    target: str,
+    log_secret: bytes | None = None,
 ) -> dict[str, int]:
     """Backups below a folder or URL that hold the entity, and in how many of their files.
 
-    Data files are read by column, all others by their bytes. Raises BackupRefused.
+    log_secret: key of the hashes in the request log. Data files are read by column, all others by
+    their bytes. Raises BackupRefused.
     """
     found: dict[str, int] = {}
     looked = _Looked()
@@ -45,7 +50,7 @@ def backups_with(
         for case in use_cases:
             with lake.cursor(case.timezone) as cursor, tempfile.TemporaryDirectory() as scratch:
                 archive = opened_archive(cursor, target)
-                matching = Matching(cursor, case, entity)
+                matching = Matching(cursor, case, entity, log_secret)
                 backup = archive.backup(name)
                 count += _in_lake(matching, archive, backup, Path(scratch))
         with lake.cursor() as cursor:

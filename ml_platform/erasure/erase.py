@@ -95,6 +95,8 @@ class Deployment:
     registry: Registry
     store: OnlineStore
     use_cases: Mapping[str, UseCase]
+    log_secret: bytes | None = None
+    """Key of the hashes in the request log."""
 
 
 def erase(
@@ -115,7 +117,8 @@ def erase(
     lake = deployment.lake
     for case in [use_case, *_sharing(deployment, use_case, entity)]:
         with lake.cursor(case.timezone) as cursor:
-            work = _UseCaseErasure(deployment, Matching(cursor, case, entity), commit, say, dry_run)
+            matching = Matching(cursor, case, entity, deployment.log_secret)
+            work = _UseCaseErasure(deployment, matching, commit, say, dry_run)
             found.append(work.everything())
             snapshots += work.snapshots
             problems += work.problems
@@ -167,6 +170,11 @@ class _UseCaseErasure:
         trained = versions_trained_on(lake, self.deployment.registry, self.matching, windows)
         erased.trained = tuple(each.version for each in trained)
         erased.beyond = _beyond(self.case)
+        self.problems += [
+            f"{self.case.name}: rows of the request log whose {column} is hashed are only found by "
+            "the key of the hashes: set ML_PLATFORM_SERVING_LOG_SECRET as the service has it"
+            for column in sorted(self.matching.unreadable)
+        ]
         self.say(f"{self.case.name}: landing")
         erased.waiting = blank_lines(lake.settings, self.matching, dry_run=self.dry_run)
         self._landing()

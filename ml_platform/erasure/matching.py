@@ -1,17 +1,20 @@
 """Which rows are an entity's, as SQL over whatever columns a table, a file or a record has.
 
-A row is the entity's that has all of its key columns with its values. So is what belongs to one of
-its examples: a row with the example's own entity, and what names one of its predictions.
+A row is the entity's that has all of its key columns with its values, or with the hashes that stand
+for these in the request log. So is what belongs to one of its examples: a row with the example's
+own entity, and what names one of its predictions.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 import duckdb
 
-from ml_platform.erasure.entity import Entity
-from ml_platform.spec.queries import literal, quote
+from ml_platform.erasure.entity import Entity, key_columns
+from ml_platform.spec.logged import hashed_value
+from ml_platform.spec.queries import is_numeric, literal, quote
 from ml_platform.spec.use_case import UseCase
 
 PREDICTION_ID = "prediction_id"
@@ -30,6 +33,8 @@ class Matching:
     cursor: duckdb.DuckDBPyConnection
     use_case: UseCase
     entity: Entity
+    log_secret: bytes | None = None
+    """Key of the hashes in the request log; without it no row is found by one."""
     examples: set[tuple[str, ...]] = field(default_factory=set)
     """Entities of its examples, as texts; the last of each is the event time."""
     predictions: set[str] = field(default_factory=set)
@@ -37,6 +42,12 @@ class Matching:
 
     def __post_init__(self) -> None:
         self._declare()
+
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """Columns that rows of the request log cannot be found by, as the key of hashes lacks."""
+        named = {*self.entity.columns, *self.use_case.examples.entity}
+        return frozenset() if self.log_secret else self._hashed & named
 
     @property
     def names_rows(self) -> bool:
@@ -107,11 +118,12 @@ class Matching:
 
     def _equal(self, column: str, value: str, kind: str) -> str:
         given, declared = literal(self.entity.values[column]), self.entity.kinds[column]
-        equal = f"{value} = TRY_CAST({given} AS {kind})"
-        if kind != "VARCHAR" or declared == "VARCHAR":
-            return f"coalesce({equal}, false)"
-        typed = f"TRY_CAST({value} AS {declared}) = CAST({given} AS {declared})"
-        return f"(coalesce({equal}, false) OR coalesce({typed}, false))"
+        equal = [f"{value} = TRY_CAST({given} AS {kind})"]
+        if kind == "VARCHAR" and declared != "VARCHAR":
+            equal.append(f"TRY_CAST({value} AS {declared}) = CAST({given} AS {declared})")
+        if kind == "VARCHAR" and (hashes := self._hashes(column, self.entity.values[column])):
+            equal.append(f"{value} IN ({', '.join(map(literal, hashes))})")
+        return f"({' OR '.join(f'coalesce({each}, false)' for each in equal)})"
 
     def _of_examples(self, find: Find) -> str | None:
         found = [find(column) for column in self.use_case.examples.entity]
@@ -133,18 +145,47 @@ class Matching:
             return None
         return f"{found[0]} IN (SELECT id FROM {IDS})"
 
+    @property
+    def _hashed(self) -> frozenset[str]:
+        log = self.use_case.serving.log
+        return frozenset(log.hashed) if log else frozenset()
+
+    def _hashes(self, column: str, text: str) -> list[str]:
+        """What may stand for a value in the request log: a number comes as one, or as text."""
+        if self.log_secret is None or column not in self._hashed:
+            return []
+        kind = key_columns(self.use_case).get(column, "VARCHAR")
+        row = self.cursor.execute(
+            f"SELECT CAST(TRY_CAST({literal(text)} AS {kind}) AS VARCHAR)"
+        ).fetchone()
+        written = {text, *(row or ())} - {None}
+        if is_numeric(kind):
+            written |= {str(float(each)) for each in written}
+        return sorted(str(hashed_value(self.log_secret, column, each)) for each in written)
+
     def _declare(self) -> None:
         names = [f"c{n}" for n in range(len(self.use_case.examples.entity))]
         columns = ", ".join(f"{name} VARCHAR" for name in (*names, "moment"))
         self.cursor.execute(f"CREATE OR REPLACE TEMP TABLE __erased_examples ({columns})")
         self.cursor.execute("CREATE OR REPLACE TEMP TABLE __erased_predictions (id VARCHAR)")
-        for table, rows in ((EXAMPLES, self.examples), (IDS, {(i,) for i in self.predictions})):
+        known = {*self.examples, *self._hashed_examples()}
+        for table, rows in ((EXAMPLES, known), (IDS, {(i,) for i in self.predictions})):
             if rows:
                 values = ", ".join(
                     f"({', '.join('NULL' if v is None else literal(v) for v in row)})"
                     for row in sorted(rows, key=str)
                 )
                 self.cursor.execute(f"INSERT INTO {table} VALUES {values}")
+
+    def _hashed_examples(self) -> Iterator[tuple[str, ...]]:
+        """The examples as the request log has them."""
+        columns = self.use_case.examples.entity
+        for *values, moment in self.examples:
+            written = [
+                self._hashes(column, value) or [value]
+                for column, value in zip(columns, values, strict=True)
+            ]
+            yield from ((*each, moment) for each in product(*written))
 
 
 def _json_path(column: str) -> str:

@@ -3,12 +3,17 @@
 They land as files like any other source, so everything that holds for sources holds for them.
 """
 
+import hashlib
+import hmac
+import math
+
 from ml_platform.spec.inputs import Source
 from ml_platform.spec.mistakes import Mistakes
 from ml_platform.spec.queries import is_numeric
 from ml_platform.spec.use_case import FEEDBACK, REFUSALS, REQUESTS, UseCase
 from ml_platform.spec.values import unknown
 
+HASH_DIGITS = 32
 STAMPS = {
     "prediction_id": "VARCHAR",
     "request_id": "VARCHAR",
@@ -88,6 +93,14 @@ def logged_columns(use_case: UseCase) -> dict[str, str]:
         for name, kind in columns.items()
         if name not in left_out
     }
+
+
+def hashed_value(secret: bytes, column: str, value: object) -> str | None:
+    """What stands for a value in a hashed column of the log; None where there is no value."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    text = f"{column}\0{value}".encode()
+    return hmac.new(secret, text, hashlib.sha256).hexdigest()[:HASH_DIGITS]
 
 
 def kept_columns(use_case: UseCase) -> dict[str, str]:

@@ -3,10 +3,7 @@
 A record a predicted row lands as the source `requests`, one a refused request as `refusals`.
 """
 
-import hashlib
-import hmac
 import logging
-import math
 import secrets
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,13 +23,12 @@ from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.records.outbox import written_below
 from ml_platform.serving.records.segments import SegmentWriter, land_orphans
 from ml_platform.settings import ServingSettings, Settings
-from ml_platform.spec.logged import kept_columns, logged_columns
+from ml_platform.spec.logged import hashed_value, kept_columns, logged_columns
 from ml_platform.spec.serving import Log
 from ml_platform.spec.use_case import REFUSALS, REQUESTS, UseCase
 
 Mode = Literal["live", "shadow"]
 """What callers were answered, or what a version on trial said of the same rows."""
-HASH_DIGITS = 32
 LONGEST_DETAIL = 500
 
 LOG = logging.getLogger(__name__)
@@ -220,10 +216,7 @@ class _Kept:
         return self._encode.encode_lines([record])
 
     def _hashed(self, column: str, value: Any) -> str | None:
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return None
-        text = f"{column}\0{value}".encode()
-        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()[:HASH_DIGITS]
+        return hashed_value(self._secret, column, value)
 
 
 def _instants(moments: Sequence[int]) -> list[str]:
