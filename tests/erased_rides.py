@@ -239,7 +239,9 @@ class Kept:
                 str(path)
                 for folder in folders
                 for path in sorted(folder.rglob("*.parquet"))
-                if connection.execute(f"SELECT 1 FROM '{path}' t WHERE {where} LIMIT 1").fetchone()
+                # Of a killed writer there may be the first bytes of a file.
+                if path.stat().st_size > len(b"PAR1")
+                and connection.execute(f"SELECT 1 FROM '{path}' t WHERE {where} LIMIT 1").fetchone()
             ]
 
 

@@ -1,5 +1,7 @@
 """An entity is erased everywhere, from what older snapshots read too; all else stays as it was."""
 
+import os
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +26,7 @@ from ml_platform.storage.stored_files import StoredFiles
 from ml_platform.upkeep.backup import make_backup
 from tests import erased_rides
 from tests.erased_rides import CUSTOMER, PLANTED, Kept, history
+from tests.interrupted import Program
 from tests.object_stores import s3_store
 from tests.served import Deployment
 from tests.trips_use_case import COMMIT, days
@@ -115,6 +118,40 @@ def test_one_that_was_killed_is_continued(
     assert erased(ridden, customer).problems == ()
     assert kept.in_bytes(ridden.settings.root) == []
     assert kept.in_columns(ridden.settings.root) == []
+
+
+STEPS = ("looking through the lake", "landing", "reference samples", "the online store",
+         "data files are written again", "reading every file")  # fmt: skip
+"""What the command says, in this order, as it begins with what."""
+
+
+def test_a_process_that_is_killed_again_and_again_is_continued_in_the_end(
+    ridden: Deployment, tmp_path: Path
+) -> None:
+    kept = Kept.of(ridden.lake, "customer-11-qvw")
+    assert kept.in_bytes(ridden.settings.root)
+    # DuckDB's and Python's SQLite drop each other's locks within one process.
+    ridden.lake.close()
+    settings = ridden.settings
+    environment = {
+        "ML_PLATFORM_USE_CASES": str(settings.use_cases), "ML_PLATFORM_DATA": str(settings.root)
+    }  # fmt: skip
+    command = ["-m", "ml_platform.cli", "erase", "rides", "--entity", f"customer={kept.customer}",
+               "--reason", "request 19", "--by", "ada"]  # fmt: skip
+    for number, step in enumerate(STEPS):
+        program = Program(command, environment, tmp_path / f"{number}.log")
+        try:
+            program.wait_for(step)
+        finally:
+            program.end()
+    # What a killed writer has left is only surely nobody's when it is a day old.
+    days_ago = time.time() - 3 * 86_400
+    for file in Path(settings.lake_files_uri).rglob("*.parquet"):
+        os.utime(file, (days_ago, days_ago))
+    last = Program(command, environment, tmp_path / "last.log")
+    assert last.process.wait(600) == 0, last.said
+    assert kept.in_bytes(settings.root) == []
+    assert kept.in_columns(settings.root) == []
 
 
 def test_what_is_written_meanwhile_is_erased_too(

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -198,6 +200,38 @@ def test_lines_that_have_not_landed_are_overwritten_where_they_are(
     ]  # fmt: skip
 
 
+def test_a_file_whose_writer_did_not_come_to_its_end_may_hold_it(
+    lake: Lake, matching: Matching
+) -> None:
+    cursor = matching.cursor
+    cursor.execute("CREATE SCHEMA lake.rides")
+    cursor.execute("CREATE TABLE lake.rides.rides (customer VARCHAR, n BIGINT)")
+    cursor.execute("INSERT INTO lake.rides.rides SELECT '43', range FROM range(1000)")
+    files = Path(lake.settings.lake_files_uri)
+    (whole,) = files.rglob("*.parquet")
+
+    def left(size: int, number: int, schema: str = "rides") -> Path:
+        """The first bytes of a file, as a killed writer leaves them."""
+        name = f"ducklake-{number:08}-0000-0000-0000-{'0' * 12}.parquet"
+        file = files / schema / whole.parent.name / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(whole.read_bytes()[:size])
+        return file
+
+    begun, empty, of_others = left(1000, 1), left(4, 2), left(1000, 3, "trips")
+    found, (problem,) = erase_leftovers(lake, cursor, matching, dry_run=False)
+    assert found == 0
+    assert f"{begun} ends too early to be read and may hold it" in problem
+    days_ago = time.time() - 3 * 86_400
+    for file in (begun, empty, of_others):
+        os.utime(file, (days_ago, days_ago))
+    assert erase_leftovers(lake, cursor, matching, dry_run=True) == (1, [])
+    assert begun.exists()
+    assert erase_leftovers(lake, cursor, matching, dry_run=False) == (1, [])
+    delete_at_once(lake, cursor)
+    assert {*files.rglob("*.parquet")} == {whole, empty, of_others}
+
+
 def test_files_of_no_snapshot_and_rows_in_the_catalog_are_found(
     lake: Lake, matching: Matching
 ) -> None:
@@ -219,6 +253,7 @@ def test_files_of_no_snapshot_and_rows_in_the_catalog_are_found(
     found, problems = erase_leftovers(lake, cursor, matching, dry_run=False)
     assert (found, len(problems)) == (0, 1)
     assert "it is being written, or was left by a writer who was killed" in problems[0]
+    orphan.unlink()
     cursor.execute("CALL lake.set_option('data_inlining_row_limit', 10)")
     cursor.execute("INSERT INTO lake.rides.rides VALUES ('42', 99)")
     inlined = f"SELECT table_name FROM {METADATA}.ducklake_inlined_data_tables"

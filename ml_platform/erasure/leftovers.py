@@ -14,6 +14,8 @@ from ml_platform.storage.orphans import LEFT_AFTER, find_orphans
 from ml_platform.storage.renaming import discard, hasten
 
 DELETES = "-delete.parquet"
+NO_FOOTER = "No magic bytes found at end of file"
+"""What DuckDB says of a Parquet file whose writer did not come to its end."""
 
 
 def flush_inlined(lake: Lake, cursor: duckdb.DuckDBPyConnection, schema: str) -> None:
@@ -34,7 +36,7 @@ def flush_inlined(lake: Lake, cursor: duckdb.DuckDBPyConnection, schema: str) ->
 def erase_leftovers(
     lake: Lake, cursor: duckdb.DuckDBPyConnection, matching: Matching, *, dry_run: bool
 ) -> tuple[int, list[str]]:
-    """Have files deleted that no snapshot reads and that hold the entity.
+    """Have files deleted that no snapshot reads and that hold the entity, or may.
 
     How many those are, and which may be a writer's who is about to commit: these stay.
     """
@@ -47,16 +49,35 @@ def erase_leftovers(
     waiting = _holding(matching, known, unreadable=True)
     old = {*find_orphans(lake, cursor, datetime.now(UTC) - LEFT_AFTER).files}
     every = find_orphans(lake, cursor, datetime.now(UTC)).files
-    found = _holding(matching, (path for path in every if OF_DUCKLAKE.search(path)))
+    written = [path for path in every if OF_DUCKLAKE.search(path)]
+    holds = dict.fromkeys(_holding(matching, written), "holds rows of it")
+    own = f"{root}/{matching.use_case.name}/"
+    unfinished = _unfinished(cursor, [path for path in written if path.startswith(own)])
+    found = {**dict.fromkeys(unfinished, "ends too early to be read and may hold it"), **holds}
     if not dry_run:
         hasten(lake, cursor, [known[path] for path in waiting])
         discard(lake, cursor, [path for path in found if path in old])
-    young = [path for path in found if path not in old]
+    young = {path: what for path, what in found.items() if path not in old}
     return len(waiting) + len(found) - len(young), [
-        f"{path} holds rows of it: it is being written, or was left by a writer who was killed; "
-        "do the same again when it is a day old"
-        for path in young
+        f"{path} {what}: it is being written, or was left by a writer who was killed; do the same "
+        "again when it is a day old"
+        for path, what in young.items()
     ]
+
+
+def _unfinished(cursor: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> list[str]:
+    """Those of some Parquet files whose end was not written, but rows of which may be there."""
+    found = []
+    for path in paths:
+        try:
+            cursor.execute(f"SELECT 1 FROM parquet_file_metadata({literal(path)})").fetchall()
+        except duckdb.IOException:
+            continue
+        except duckdb.Error as error:
+            # A file that is too small for a footer is too small for a row.
+            if NO_FOOTER in str(error):
+                found.append(path)
+    return found
 
 
 def _holding(matching: Matching, paths: Iterable[str], *, unreadable: bool = False) -> list[str]:
