@@ -172,6 +172,8 @@ def _grpc_load(url: str, http: str, message: Path, clients: int, seconds: float)
     took = [int(row[2]) / 1e6 for row in rows if row[1] == "200"]
     answered = counted.pop("OK", 0)
     rejected = sum(counted.pop(code, 0) for code in GRPC_REJECTED)
+    # What is under way at the end, h2load takes back.
+    counted.pop("CANCELLED", None)
     failed = sum(counted.values())
     return Load(clients, seconds, took, rejected, failed, len(rows) - len(took), answered)
 
