@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -142,20 +142,25 @@ def metric(instance: Instance, name: str) -> float:
     return float(found[1])
 
 
+def wait_until_known(instances: Iterable[Instance], key: str) -> None:
+    """Each answers once: a request that is refused for its key counts for nobody's rate."""
+    for each in instances:
+        wait_for(lambda each=each: predicted(each, key).status_code == 200, "known")
+
+
 def test_keys_and_ownership_are_shared_and_rates_are_not(replicas: Replicas) -> None:
     with ExitStack() as stack:
         settings = {"AUTHENTICATION": "true", "REQUESTS_PER_SECOND": "0.001", "BURST": "3"}
         first, second = (stack.enter_context(replicas.instance(n, **settings)) for n in (1, 2))
         both = (first, second)
         _, key = replicas.key("predictor")
-        # A request that is refused for its key counts for nobody's rate.
-        wait_for(lambda: all(predicted(each, key).status_code == 200 for each in both), "known")
+        wait_until_known(both, key)
         answer = predicted(first, key)
         item = {"prediction_id": answer.headers["x-prediction-id"], "label": True}
         assert ask(second, "/feedback/trips", key, json={"items": [item]}).status_code == 202
         # Three of each: what one has counted the other does not know.
         key_id, key = replicas.key("predictor", "bob")
-        wait_for(lambda: all(predicted(each, key).status_code == 200 for each in both), "known")
+        wait_until_known(both, key)
         for each in both:
             statuses = Counter(predicted(each, key).status_code for _ in range(10))
             assert statuses[429] >= 8
