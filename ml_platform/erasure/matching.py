@@ -121,7 +121,7 @@ class Matching:
         equal = [f"{value} = TRY_CAST({given} AS {kind})"]
         if kind == "VARCHAR" and declared != "VARCHAR":
             equal.append(f"TRY_CAST({value} AS {declared}) = CAST({given} AS {declared})")
-        if kind == "VARCHAR" and (hashes := self._hashes(column, self.entity.values[column])):
+        if kind == "VARCHAR" and (hashes := self._hashes(column, *self._written(column))):
             equal.append(f"{value} IN ({', '.join(map(literal, hashes))})")
         return f"({' OR '.join(f'coalesce({each}, false)' for each in equal)})"
 
@@ -150,17 +150,19 @@ class Matching:
         log = self.use_case.serving.log
         return frozenset(log.hashed) if log else frozenset()
 
-    def _hashes(self, column: str, text: str) -> list[str]:
+    def _written(self, column: str) -> list[str]:
+        """The entity's value of a column, as it was given and as DuckDB writes it."""
+        given = self.entity.values[column]
+        query = f"SELECT CAST(CAST({literal(given)} AS {self.entity.kinds[column]}) AS VARCHAR)"
+        return [given, *(self.cursor.execute(query).fetchone() or ())]
+
+    def _hashes(self, column: str, *texts: str) -> list[str]:
         """What may stand for a value in the request log: a number comes as one, or as text."""
         if self.log_secret is None or column not in self._hashed:
             return []
-        kind = key_columns(self.use_case).get(column, "VARCHAR")
-        row = self.cursor.execute(
-            f"SELECT CAST(TRY_CAST({literal(text)} AS {kind}) AS VARCHAR)"
-        ).fetchone()
-        written = {text, *(row or ())} - {None}
-        if is_numeric(kind):
-            written |= {str(float(each)) for each in written}
+        written = set(texts)
+        if is_numeric(key_columns(self.use_case)[column]):
+            written |= {str(float(text)) for text in texts}
         return sorted(str(hashed_value(self.log_secret, column, each)) for each in written)
 
     def _declare(self) -> None:
