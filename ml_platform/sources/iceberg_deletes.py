@@ -46,6 +46,7 @@ class EqualityDeletes:
         self._table = table
         known = list(entries)
         self._deletes = [each for each in known if is_equality_delete(each)]
+        self._global = {n for n, spec in table.specs().items() if spec.is_unpartitioned()}
         self._rows = {each.data_file.file_path: each for each in known} if self._deletes else {}
         self._read = lru_cache(FILES_AT_HAND)(self._values)
 
@@ -58,7 +59,7 @@ class EqualityDeletes:
             each.data_file
             for each in self._deletes
             if (each.sequence_number or 0) > (rows.sequence_number or 0)
-            and (self._is_global(each) or _partition(each) == _partition(rows))
+            and (each.data_file.spec_id in self._global or _partition(each) == _partition(rows))
         ]
 
     def left(self, cursor: duckdb.DuckDBPyConnection, path: str, rows: pa.Table) -> pa.Table:
@@ -70,9 +71,6 @@ class EqualityDeletes:
             names, values = self._read(file.file_path, tuple(file.equality_ids or ()))
             rows = _without(cursor, rows, values, names)
         return rows
-
-    def _is_global(self, entry: "ManifestEntry") -> bool:
-        return self._table.specs()[entry.data_file.spec_id].is_unpartitioned()
 
     def _values(self, path: str, ids: Sequence[int]) -> tuple[list[str], pa.Table]:
         """The columns that a file deletes by, under their names of today, and its values."""
